@@ -1,0 +1,292 @@
+"""The plan: what will run, as a graph of jobs. A plain value that survives JSON.
+
+The models below are the plan's published JSON Schema (`etude schema plan`). Tokens, steps and
+sequences are exact integers; a step is one optimizer update, counted from 0 where its stage
+begins; every range is half open.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .curves import Shape
+
+VERSION = 1
+"""The version of the plan's format; a plan of another version is refused, never misread."""
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(Value):
+    """A decoder's shape, complete: nothing is left for the engine to choose."""
+
+    family: str
+    size: str | None
+    layers: int
+    dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    context: int = Field(description="longest sequence that the stage's model is built for")
+    rope_theta: float
+    rope_scaling: Literal["none", "llama"]
+    tied: bool
+    norm_eps: float
+
+
+class LrPiece(Value):
+    """The learning rate from `from_step` to `to_step`.
+
+    At step s it is `curves.value(shape, start, end, (c(s) − origin) / length)`, where c counts the
+    stage's steps or tokens (`clock`) before the step; a hold is `start`.
+    """
+
+    from_step: int
+    to_step: int
+    shape: Shape
+    start: float
+    end: float
+    clock: Literal["steps", "tokens"]
+    origin: int
+    length: int
+
+
+class BatchPiece(Value):
+    from_step: int
+    to_step: int
+    sequences: int
+
+
+class MixturePiece(Value):
+    """Integer weights from `from_step` to `to_step`, as `mixture.Mixture` takes them."""
+
+    from_step: int
+    to_step: int
+    weights: dict[str, int]
+
+
+class Schedule(Value):
+    lr: list[LrPiece]
+    batch: list[BatchPiece]
+    mixture: list[MixturePiece]
+
+
+class Window(Value):
+    """What a job reads of a source: tokens of the source's shuffled stream, and sequences."""
+
+    first_token: int
+    last_token: int
+    sequences: int
+    epochs: float | None = Field(description="of the declared tokens; null where none are declared")
+
+
+class Averaging(Value):
+    """Polyak averaging: the mean of the weights after each step s of the stage (counted from 1)
+    with s > from_step and (s − from_step) divisible by `every`."""
+
+    every: int
+    from_step: int
+
+
+class Resources(Value):
+    world_size: int
+    device: str = Field(description='"cpu", or the name of a GPU')
+    replicate: int
+    shard: int
+    tensor: int
+    context: int
+    pipeline: int
+
+
+class Cost(Value):
+    parameters: int
+    flops_per_token: int
+    flops: int
+
+
+class Rounding(Value):
+    """A boundary that fell between two steps: what was asked for, and what it became."""
+
+    what: str
+    wished_tokens: str
+    step: int
+    tokens: int
+
+
+class LossMeasure(Value):
+    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`."""
+
+    metric: Literal["loss"] = "loss"
+    name: str
+    data: list[str]
+    seq_len: int
+    tokens: int = Field(description="at most so many tokens of each source are measured")
+
+
+class NeedleMeasure(Value):
+    """Needle in a haystack: exact match of the generated answer over lengths × depths."""
+
+    metric: Literal["needle"] = "needle"
+    name: str
+    lengths: list[int]
+    depths: int
+    samples: int = Field(description="questions at each length and depth")
+    seed: int
+
+
+Measure = Annotated[LossMeasure | NeedleMeasure, Field(discriminator="metric")]
+
+
+class Requirement(Value):
+    """`measure op value`, or `measure op value × the same measure where the stage began`."""
+
+    measure: str
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    of_start: bool
+
+
+class Attempt(Value):
+    """Marks a job that runs only where gate `gate` has failed: extension number `number`."""
+
+    gate: str
+    number: int
+
+
+class Job(Value):
+    key: str = Field(description="SHA-256 of all that can change the result, inputs' keys included")
+    id: str
+    stage: str | None
+    inputs: dict[str, str] = Field(description="role → key of the job that provides it")
+    steps: int = 0
+    tokens: int = 0
+    extends: Attempt | None = None
+
+
+class TokenizerJob(Job):
+    kind: Literal["tokenizer"] = "tokenizer"
+    tokenizer: dict[str, Any]
+    datasets: dict[str, dict[str, Any]] = Field(description="sources that it is trained on")
+
+
+class DatasetJob(Job):
+    kind: Literal["dataset"] = "dataset"
+    name: str
+    source: dict[str, Any]
+    holdout: str
+    bad_lines: int
+    seed: int
+
+
+class TrainJob(Job):
+    kind: Literal["train"] = "train"
+    model: Architecture
+    seed: int
+    seq_len: int
+    first_step: int
+    first_token: int = Field(description="tokens of the stage before the job")
+    segment: int
+    segments: int
+    sequences: int
+    schedule: Schedule
+    data: dict[str, Window]
+    optimizer_state: Literal["carry", "fresh"]
+    average: Averaging | None
+    checkpoint_every: int = Field(description="steps between checkpoints inside the job")
+    roundings: list[Rounding]
+    resources: Resources
+    cost: Cost
+    torchtitan: dict[str, Any] = Field(description="sections and fields as torchtitan names them")
+
+
+class AverageJob(Job):
+    kind: Literal["average"] = "average"
+    model: Architecture
+    weights: list[str] = Field(description='share of each input "of.0", "of.1", …, as fractions')
+
+
+class ExportJob(Job):
+    kind: Literal["export"] = "export"
+    model: Architecture
+
+
+class EvaluateJob(Job):
+    kind: Literal["evaluate"] = "evaluate"
+    measures: list[Measure]
+
+
+class GateJob(Job):
+    kind: Literal["gate"] = "gate"
+    segment: str = Field(description="key of the segment whose end the gate guards")
+    attempt: int
+    attempts: int = Field(description="extensions allowed")
+    measures: list[Measure]
+    requirements: list[Requirement]
+    what: str = Field(description="what the gate guards, for people")
+
+
+AnyJob = Annotated[
+    TokenizerJob | DatasetJob | TrainJob | AverageJob | ExportJob | EvaluateJob | GateJob,
+    Field(discriminator="kind"),
+]
+
+
+class Claim(Value):
+    """A published figure that the plan must meet."""
+
+    what: str
+    claimed: float
+    computed: float
+    tolerance: float
+    cite: str | None
+    holds: bool
+
+
+class Provenance(Value):
+    """Where a value of a stage came from."""
+
+    value: str
+    origin: str
+
+
+class StageSummary(Value):
+    kind: str
+    from_: str | None = Field(alias="from")
+    tokens: int
+    steps: int
+    values: dict[str, Provenance]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Plan(Value):
+    etude_plan: Literal[1]
+    recipe: str
+    title: str
+    cite: str | None
+    seed: int
+    tracking: str | None
+    outputs: dict[str, str] = Field(description="stage → key of the export of its result")
+    stages: dict[str, StageSummary]
+    claims: list[Claim]
+    jobs: list[AnyJob]
+
+    def to_json(self) -> str:
+        """The plan as text: the same plan is the same bytes, everywhere."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True)
+
+
+def content_key(kind: str, content: dict[str, Any], inputs: dict[str, str]) -> str:
+    """The key of a job: SHA-256 over kind, format version, content and the keys of its inputs."""
+    text = json.dumps(
+        {"version": VERSION, "kind": kind, "content": content, "inputs": inputs},
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

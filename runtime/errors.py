@@ -1,0 +1,27 @@
+"""What the runtime says when it cannot go on: one message, one way out, never a traceback."""
+
+
+class RunError(Exception):
+    """A problem in the user's plan, data or machine (exit code 1).
+
+    Args:
+        message: what is wrong and where, in the user's words, one sentence.
+        help: what to do about it, one sentence; empty where there is nothing to say.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, help: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+
+
+class DataError(RunError):
+    """A data set, tokenizer or document that cannot be read as the spec says."""
+
+
+class Stopped(RunError):
+    """The run stopped before its end and can be resumed as it is (exit code 3)."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""What a user writes: grammar, syntax tree, quantities, schedules, recipe models, diagnostics."""

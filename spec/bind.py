@@ -1,0 +1,412 @@
+"""Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from . import convert as c
+from . import recipe as r
+from . import syntax as s
+from .diagnostics import Report, did_you_mean
+from .source import Span
+
+BLOCKS = {
+    "recipe": "recipe NAME { … }",
+    "model": "model NAME { … }",
+    "tokenizer": "tokenizer NAME { … }",
+    "dataset": "dataset NAME { … }",
+    "cluster": "cluster NAME { … }",
+    "stage": "stage NAME: KIND { … }",
+    "expect": "expect { … }",
+}
+_PLURAL = {"model": "models", "tokenizer": "tokenizers", "dataset": "datasets",
+           "cluster": "clusters", "stage": "stages"}  # fmt: skip
+_MODELS: dict[str, type[r.Declaration]] = {
+    "recipe": r.Header,
+    "model": r.Model,
+    "tokenizer": r.Tokenizer,
+    "dataset": r.Dataset,
+    "cluster": r.Cluster,
+}
+
+
+def bind(items: Iterable[s.Item], report: Report, *, broken: bool = False) -> r.Recipe | None:
+    """The recipe that the statements of all files declare, or None where something is wrong.
+
+    Args:
+        broken: statements were left out because they could not be parsed; then nothing is
+            reported as missing.
+    """
+    return _Binder(report, broken).recipe(list(items))
+
+
+class _Binder:
+    def __init__(self, report: Report, broken: bool) -> None:
+        self.report = report
+        self.broken = broken
+        self.lets: dict[str, s.Let] = {}
+        self.used: list[str] = []
+
+    def recipe(self, items: list[s.Item]) -> r.Recipe | None:
+        for item in items:
+            if isinstance(item, s.Let):
+                self._let(item)
+        found: dict[str, dict[str, Any]] = {plural: {} for plural in _PLURAL.values()}
+        heads: dict[tuple[str, str], Span] = {}
+        headers: list[tuple[s.Block, Any]] = []
+        expectations: list[r.Expectation] = []
+        for item in items:
+            if isinstance(item, s.Let | s.Use):
+                continue
+            if not isinstance(item, s.Block):
+                self._error("E301", "only blocks, `let` and `use` stand outside blocks", item.span)
+                continue
+            keyword = item.keyword.name
+            if keyword not in BLOCKS:
+                self._error("E302", f"`{keyword}` is not a block", item.keyword.span,
+                            help=did_you_mean(keyword, BLOCKS))  # fmt: skip
+                continue
+            if keyword == "expect":
+                expectations += self._expectations(item)
+                continue
+            name = self._name(item)
+            if name is None:
+                continue
+            if keyword == "recipe":
+                headers.append((item, self._declaration(item, r.Header, name)))
+                continue
+            if (keyword, name) in heads:
+                self._error(
+                    "E303", f"the {keyword} `{name}` is declared twice", item.labels[0].span,
+                    help="rename one of them", notes=[(heads[keyword, name], "first declared here")],
+                )  # fmt: skip
+                continue
+            heads[keyword, name] = item.labels[0].span
+            model = self._kind(item) if keyword == "stage" else _MODELS[keyword]
+            declared = self._declaration(item, model, name) if model else None
+            found[_PLURAL[keyword]][name] = declared
+        header = self._header(headers)
+        broken = any(value is None for group in found.values() for value in group.values())
+        if self.report.errors or broken or header is None:
+            return None
+        return r.Recipe(name=header.name, header=header, expectations=expectations, **found)
+
+    def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        self.report.add(code, message, span, **rest)
+
+    def _missing(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        if not self.broken:
+            self._error(code, message, span, **rest)
+
+    def _let(self, item: s.Let) -> None:
+        if item.word.name in self.lets:
+            self._error(
+                "E303", f"`{item.word.name}` is given two values", item.word.span,
+                notes=[(self.lets[item.word.name].word.span, "first given here")],
+            )  # fmt: skip
+        self.lets.setdefault(item.word.name, item)
+
+    def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:
+        if not headers:
+            self._missing("E304", "a spec needs exactly one `recipe` block", None,
+                          help='begin with: recipe my_recipe { title = "…", seed = 1 }')  # fmt: skip
+            return None
+        for block, _ in headers[1:]:
+            self._error(
+                "E304", "a spec has exactly one `recipe` block", block.head,
+                notes=[(headers[0][0].head, "the first one is here")],
+            )  # fmt: skip
+        return headers[0][1]
+
+    def _name(self, block: s.Block) -> str | None:
+        form = BLOCKS[block.keyword.name]
+        label = block.labels[0] if block.labels else None
+        if not isinstance(label, s.Word):
+            self._error("E305", f"this {block.keyword.name} has no name", block.head,
+                        help=f"write `{form}`")  # fmt: skip
+            return None
+        if len(block.labels) > 1:
+            self._error("E305", "a block has one name", block.labels[1].span, help=f"write `{form}`")
+        if block.kind and block.keyword.name != "stage":
+            self._error("E305", "only stages have a kind", block.kind.span, help=f"write `{form}`")
+        if label.name == "last" or not label.name.islower():
+            self._error(
+                "E306", f"`{label.name}` cannot be a name", label.span,
+                help="names are lower case: letters, digits and _; `last` has a meaning of its own",
+            )  # fmt: skip
+        return label.name
+
+    def _kind(self, block: s.Block) -> type[r.Stage] | None:
+        if block.kind is None:
+            self._error("E305", "this stage has no kind", block.head,
+                        help=f"write `stage {block.labels[0].name}: train {{`"  # type: ignore[union-attr]
+                        )  # fmt: skip
+            return None
+        if block.kind.name not in r.STAGES:
+            self._error("E307", f"`{block.kind.name}` is not a kind of stage", block.kind.span,
+                        help=did_you_mean(block.kind.name, r.STAGES))  # fmt: skip
+            return None
+        return r.STAGES[block.kind.name]
+
+    def _declaration(self, block: s.Block, model: type[r.Declaration], name: str) -> Any:
+        return self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
+
+    def _build(
+        self, items: Iterable[s.Item], model: type[r.Declaration], head: Span, what: str,
+        **given: Any,
+    ) -> Any:  # fmt: skip
+        """The model with the attributes that `items` give, or None after reporting."""
+        values: dict[str, Any] = dict(given)
+        places: dict[str, Span] = {"": head}
+        known = {f.alias or n for n, f in model.model_fields.items()} - {"places", "name"}
+        before = len(self.report.errors)
+        for item in items:
+            attribute = self._attribute(item, model)
+            if attribute is None:
+                continue
+            name, value, span = attribute
+            if name not in known:
+                self._error("E308", f"{what} has no attribute `{name}`", span,
+                            help=did_you_mean(name, known))  # fmt: skip
+            elif name in places:
+                self._error("E309", f"`{name}` is given twice", span,
+                            notes=[(places[name], "first given here")])  # fmt: skip
+            else:
+                values[name] = value
+                places[name] = span if not isinstance(value, s.Value) else value.span
+        try:
+            built = model.model_validate({**values, "places": places})
+        except ValidationError as problem:
+            self._validation(problem, places, what)
+            return None
+        return built if len(self.report.errors) == before else None
+
+    def _attribute(
+        self, item: s.Item, model: type[r.Declaration]
+    ) -> tuple[str, Any, Span] | None:
+        """Name, value and place of the attribute that a statement gives."""
+        if isinstance(item, s.Assign):
+            if len(item.path.words) > 1:
+                self._error("E310", f"`{item.path.name}` is not an attribute", item.path.span,
+                            help="attributes have one name")  # fmt: skip
+                return None
+            if item.claim:
+                self._error("E310", "only expectations have a tolerance", item.claim.within.span,
+                            help="move this to the `expect` block")  # fmt: skip
+                return None
+            name = item.path.name
+            value = self._substitute(item.value)
+            return name, self._nested(name, value, model), item.path.span
+        if isinstance(item, s.Entry) and model is r.TokenizerTraining:
+            return item.word.name, self._substitute(item.value), item.word.span
+        if isinstance(item, s.Flag) and model is r.Tokenizer and item.word.name == "bytes":
+            return "bytes", True, item.span
+        if isinstance(item, s.Every) and model is r.Train:
+            return item.word.name, item.every, item.word.span
+        if isinstance(item, s.Block) and model is r.Train and item.keyword.name == "gate":
+            return "gate", self._gate(item), item.head
+        if isinstance(item, s.Block) and not item.labels:
+            braces = s.Braces(item.items, item.span)
+            return item.keyword.name, self._nested(item.keyword.name, braces, model), item.span
+        known = ", ".join(sorted(f.alias or n for n, f in model.model_fields.items()
+                                 if n not in ("places", "name")))  # fmt: skip
+        self._error("E311", "this is not an attribute", item.span,
+                    help=f"attributes are written `name = value`; there is {known}")  # fmt: skip
+        return None
+
+    def _nested(self, name: str, value: Any, model: type[r.Declaration]) -> Any:
+        """The values that are groups of attributes themselves."""
+        groups: dict[tuple[type, str], type[r.Declaration]] = {
+            (r.Tokenizer, "train"): r.TokenizerTraining,
+            (r.Dataset, "fields"): r.Fields,
+            (r.Evaluate, "needle"): r.Needle,
+        }
+        group = groups.get((model, name))
+        if group:
+            if not isinstance(value, s.Braces):
+                self._error("E201", f"`{name}` is a group of attributes", value.span,
+                            help=f"write `{name} = {{ … }}`")  # fmt: skip
+                return None
+            return self._build(value.items, group, value.span, f"`{name}`", name=name)
+        if (model, name) == (r.Train, "optimizer"):
+            return self._optimizer(value)
+        if (model, name) == (r.Train, "average"):
+            return self._polyak(value)
+        return value
+
+    def _optimizer(self, value: s.Value) -> Any:
+        if isinstance(value, s.Path) and value.name == "last":
+            return "last"
+        if isinstance(value, s.Path):
+            value = s.Tagged(value.words[0], s.Braces((), value.span), value.span)
+        if not isinstance(value, s.Tagged) or value.tag.name not in ("adamw", "adam"):
+            self._error("E202", "this is not an optimizer", value.span,
+                        help="write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`"
+                        )  # fmt: skip
+            return None
+        kind = value.tag.name
+        return self._build(value.braces.items, r.Optimizer, value.span, kind, name=kind, kind=kind)
+
+    def _polyak(self, value: s.Value) -> Any:
+        if not isinstance(value, s.Periodic) or value.what.name != "polyak":
+            self._error("E201", "this is not a way of averaging", value.span,
+                        help="write `polyak every 1 step`, or `polyak every 10 steps over 50%`"
+                        )  # fmt: skip
+            return None
+        places = {"": value.span, "every": value.every.span}
+        if value.over:
+            places["over"] = value.over.span
+        try:
+            return r.Polyak.model_validate(
+                {"name": "polyak", "every": value.every, "over": value.over, "places": places}
+            )
+        except ValidationError as problem:
+            self._validation(problem, places, "polyak")
+            return None
+
+    def _gate(self, block: s.Block) -> r.Gate | None:
+        if len(block.labels) != 1 or not (
+            isinstance(block.labels[0], s.Word) and block.labels[0].name == "seq_len"
+        ):
+            self._error("E312", "a gate guards the increases of `seq_len`", block.head,
+                        help="write `gate seq_len { … }`")  # fmt: skip
+            return None
+        requirements: list[r.Requirement] = []
+        values: dict[str, Any] = {}
+        before = len(self.report.errors)
+        for item in block.items:
+            if isinstance(item, s.Require):
+                self._requirement(item, requirements)
+            elif isinstance(item, s.Otherwise):
+                self._otherwise(item, values)
+            elif isinstance(item, s.Assign) and item.path.name == "needle":
+                braces = item.value
+                if isinstance(braces, s.Braces):
+                    values["needle"] = self._build(
+                        braces.items, r.Needle, braces.span, "`needle`", name="needle"
+                    )
+                    continue
+                self._error("E201", "`needle` is a group of attributes", braces.span,
+                            help="write `needle = { depths = 5, samples = 4 }`")  # fmt: skip
+            else:
+                self._error(
+                    "E311", "this does not belong in a gate", item.span,
+                    help="a gate has `require …`, `otherwise extend … at most … times` and "
+                    "`needle = { … }`",
+                )  # fmt: skip
+        if not requirements and len(self.report.errors) == before:
+            self._missing("E313", "this gate requires nothing", block.head,
+                          help="write `require needle >= 90%`")  # fmt: skip
+        if len(self.report.errors) != before:
+            return None
+        return r.Gate(name="seq_len", places={"": block.head}, requirements=requirements, **values)
+
+    def _requirement(self, item: s.Require, requirements: list[r.Requirement]) -> None:
+        measure = item.measure.name
+        if measure not in ("needle", "loss"):
+            self._error("E314", f"`{measure}` cannot be measured in a gate", item.measure.span,
+                        help=did_you_mean(measure, ["needle", "loss"]))  # fmt: skip
+            return
+        if (measure == "loss") != (item.argument is not None):
+            self._error("E314", f"`{measure}` is written "
+                        + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
+                        item.measure.span)  # fmt: skip
+            return
+        if item.of and item.of.name != "start":
+            self._error("E314", f"`of {item.of.name}` has no meaning", item.of.span,
+                        help="write `of start`: where the stage began")  # fmt: skip
+            return
+        percent = measure == "needle" or item.of is not None
+        try:
+            value = c.quantity(item.value, ["%"] if percent else [""], None if percent else "")
+        except c.Invalid as problem:
+            self._invalid(problem)
+            return
+        if measure == "needle" and not item.of and value.value > 1:
+            self._error("E315", "this gate can never pass: a score is at most 100 %", item.value.span)
+        requirements.append(
+            r.Requirement(
+                name=measure, measure=measure, argument=item.argument and item.argument.name,
+                op=item.op, value=value.value, of_start=item.of is not None,  # type: ignore[arg-type]
+                places={"": item.span},
+            )
+        )  # fmt: skip
+
+    def _otherwise(self, item: s.Otherwise, values: dict[str, Any]) -> None:
+        if "extend" in values:
+            self._error("E309", "`otherwise` is given twice", item.span)
+            return
+        try:
+            values["extend"] = c.length("tokens", "steps")(item.length)
+            values["attempts"] = c.count("times")(item.times)
+        except c.Invalid as problem:
+            self._invalid(problem)
+
+    def _expectations(self, block: s.Block) -> list[r.Expectation]:
+        found = []
+        for item in block.items:
+            if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number):
+                self._error("E316", "this is not a claim", item.span,
+                            help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
+                continue
+            try:
+                tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
+            except c.Invalid as problem:
+                self._invalid(problem)
+                continue
+            cite = item.claim.cite.value if item.claim and item.claim.cite else None
+            found.append(
+                r.Expectation(
+                    name=item.path.name, value=item.value.value, tolerance=tolerance, cite=cite,
+                    places={"": item.path.span, "value": item.value.span},
+                )
+            )  # fmt: skip
+        return found
+
+    def _substitute(self, value: Any) -> Any:
+        """The value with every name that a `let` declares replaced by what it stands for."""
+        if not self.lets:
+            return value
+        if isinstance(value, s.Path) and len(value.words) == 1 and value.name in self.lets:
+            let = self.lets[value.name]
+            if value.name in self.used:
+                self._error("E317", f"`{value.name}` is defined by itself", let.word.span)
+                return value
+            self.used.append(value.name)
+            result = self._substitute(let.value)
+            self.used.pop()
+            return result
+        changes: Callable[[Any], Any] = self._substitute
+        match value:
+            case s.List():
+                return replace(value, items=tuple(changes(i) for i in value.items))
+            case s.Braces():
+                return replace(value, items=tuple(changes(i) for i in value.items))
+            case s.Tagged():
+                return replace(value, braces=changes(value.braces))
+            case s.Assign() | s.Entry() | s.Hold():
+                return replace(value, value=changes(value.value))
+            case s.Ramp():
+                start = changes(value.start) if value.start else None
+                return replace(value, start=start, end=changes(value.end))
+            case s.Schedule():
+                return replace(value, segments=tuple(changes(i) for i in value.segments))
+        return value
+
+    def _invalid(self, problem: c.Invalid) -> None:
+        self._error(problem.code, problem.message, problem.span, label=problem.label,
+                    help=problem.help)  # fmt: skip
+
+    def _validation(self, problem: ValidationError, places: dict[str, Span], what: str) -> None:
+        for error in problem.errors():
+            name = str(error["loc"][0]) if error["loc"] else ""
+            if error["type"] == "invalid":
+                self._invalid(c.Invalid(**{k: error["ctx"][k] for k in
+                                           ("code", "message", "span", "label", "help")}))  # fmt: skip
+            elif error["type"] == "missing":
+                self._missing("E318", f"{what} needs `{name}`", places[""])
+            elif not isinstance(error["input"], BaseModel | None):
+                self._error("E201", f"`{name}` cannot be this", places.get(name) or places[""])

@@ -1,0 +1,120 @@
+"""What is wrong with a spec: collected, ordered, and shown with its place."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .source import Source, Span
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding.
+
+    Attributes:
+        code: `E…` or `W…`, a key of `codes.CODES`.
+        message: what is wrong, in the user's words, one line.
+        span: where; None where the spec as a whole is meant.
+        label: a few words shown beside the carets.
+        help: a way out.
+        notes: other places that matter, each with its message.
+    """
+
+    code: str
+    message: str
+    span: Span | None
+    label: str = ""
+    help: str = ""
+    notes: tuple[tuple[Span, str], ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        return {"E": "error", "W": "warning", "N": "note"}[self.code[0]]  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON; lines and columns count from one."""
+        place = None
+        if self.span:
+            end_line, end_column = self.span.source.position(self.span.end)
+            place = {
+                "file": self.span.source.name,
+                "line": self.span.line,
+                "column": self.span.column,
+                "end_line": end_line,
+                "end_column": end_column,
+            }
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "place": place,
+            "label": self.label,
+            "help": self.help,
+            "notes": [
+                {"file": s.source.name, "line": s.line, "column": s.column, "message": m}
+                for s, m in self.notes
+            ],
+        }
+
+
+class SpecError(Exception):
+    """Carries the diagnostics of a spec that cannot be used."""
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        super().__init__("; ".join(d.message for d in diagnostics))
+        self.diagnostics = diagnostics
+
+
+@dataclass
+class Report:
+    """Collects diagnostics, each at most once."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        span: Span | None,
+        *,
+        label: str = "",
+        help: str = "",
+        notes: Iterable[tuple[Span, str]] = (),
+    ) -> None:
+        diagnostic = Diagnostic(code, message, span, label, help, tuple(notes))
+        if diagnostic not in self.diagnostics:
+            self.diagnostics.append(diagnostic)
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        return [d for d in self.diagnostics if d.severity == "error"]
+
+    def ordered(self) -> list[Diagnostic]:
+        """In the order of the files and of the places in them; what has no place comes last."""
+        files: dict[Source, int] = {}
+        for diagnostic in self.diagnostics:
+            if diagnostic.span:
+                files.setdefault(diagnostic.span.source, len(files))
+        return sorted(
+            self.diagnostics,
+            key=lambda d: (files[d.span.source], d.span.start) if d.span else (len(files), 0),
+        )
+
+    def stop_on_errors(self) -> None:
+        """Raises: SpecError: where an error was found."""
+        if self.errors:
+            raise SpecError(self.ordered())
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a mistyped name, or the names there are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    if not names:
+        return ""
+    return "there is " + ", ".join(f"`{n}`" for n in names[:12]) + (", …" if names[12:] else "")

@@ -1,0 +1,99 @@
+"""Files to a recipe: reading, `use`, parsing, binding."""
+
+from pathlib import Path
+
+from . import syntax as s
+from .bind import bind
+from .diagnostics import Report
+from .parse import parse
+from .recipe import Recipe
+from .source import Source, Span
+
+MAX_BYTES = 10_000_000
+
+
+def load(path: Path, report: Report) -> Recipe | None:
+    """The recipe in a file and in what it `use`s. Touches no other file.
+
+    Args:
+        report: takes what is wrong; None is returned where that includes an error.
+    """
+    files = _Files(report, path.parent)
+    items = files.read(path, None)
+    broken = bool(report.errors)
+    recipe = bind(items, report, broken=broken)
+    return None if report.errors else recipe
+
+
+def loads(text: str, report: Report, *, name: str = "<text>") -> Recipe | None:
+    """The recipe in a text, which cannot `use` files."""
+    items = parse(Source(name, text), report)
+    broken = bool(report.errors)
+    for item in items:
+        if isinstance(item, s.Use):
+            report.add("E121", "a text without a file cannot `use` files", item.span)
+    recipe = bind(items, report, broken=broken)
+    return None if report.errors else recipe
+
+
+class _Files:
+    def __init__(self, report: Report, root: Path) -> None:
+        self.report = report
+        self.root = root.resolve()
+        self.open: list[Path] = []
+        self.done: set[Path] = set()
+
+    def read(self, path: Path, use: Span | None) -> list[s.Item]:
+        text = self._text(path, use)
+        if text is None:
+            return []
+        resolved = path.resolve()
+        self.open.append(resolved)
+        items: list[s.Item] = []
+        for item in parse(Source(str(path), text), self.report):
+            if isinstance(item, s.Use):
+                items += self._use(path, item)
+            else:
+                items.append(item)
+        self.open.pop()
+        self.done.add(resolved)
+        return items
+
+    def _use(self, path: Path, item: s.Use) -> list[s.Item]:
+        target = path.parent / item.file.value
+        resolved = target.resolve()
+        if not resolved.is_relative_to(self.root):
+            self.report.add(
+                "E122", "a spec uses only files inside its own folder", item.file.span,
+                help=f"move the file below {self.root}",
+            )  # fmt: skip
+            return []
+        if resolved in self.open:
+            chain = " → ".join(p.name for p in [*self.open[self.open.index(resolved) :], resolved])
+            self.report.add("E123", f"these files use each other: {chain}", item.file.span)
+            return []
+        if resolved in self.done:
+            return []
+        return self.read(target, item.file.span)
+
+    def _text(self, path: Path, use: Span | None) -> str | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            self.report.add("E124", f"there is no file {path}", use)
+            return None
+        except OSError as problem:
+            reason = (problem.strerror or str(problem)).lower()
+            self.report.add("E124", f"{path} cannot be read: {reason}", use)
+            return None
+        if len(data) > MAX_BYTES:
+            self.report.add("E125", f"{path} is larger than 10 MB: this is not a spec", use)
+            return None
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as problem:
+            line = data[: problem.start].count(b"\n") + 1
+            self.report.add(
+                "E126", f"{path} is not UTF-8 text (line {line})", use, help="save it as UTF-8"
+            )
+            return None

@@ -1,0 +1,412 @@
+"""Text to syntax tree, with recovery: one run reports every statement that cannot be read."""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path as FilePath
+
+from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from platformdirs import user_cache_path
+
+from . import syntax as s
+from .diagnostics import Report, did_you_mean
+from .quantity import UNITS
+from .source import Source, Span
+
+SUFFIXES = {
+    "": Fraction(1),
+    "k": Fraction(10**3),
+    "M": Fraction(10**6),
+    "B": Fraction(10**9),
+    "T": Fraction(10**12),
+    "Ki": Fraction(2**10),
+    "Mi": Fraction(2**20),
+    "Gi": Fraction(2**30),
+    "%": Fraction(1, 100),
+    "x": Fraction(1),
+}
+RESERVED = {"then", "over", "until", "for", "within"}
+_KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "sqrt", "exponential",
+             "otherwise", "require", "extend", "most", "times", "cite"]  # fmt: skip
+MAX_NESTING = 64
+MAX_SYNTAX_ERRORS = 20
+_NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
+_CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b)")
+_BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
+_TERMINALS = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "STRING": 'a text in "…"',
+    "_NL": "the end of the line",
+    "COMMA": "`,`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "EQUAL": "`=`",
+    "COLON": "`:`",
+    "DOT": "`.`",
+    "COMPARE": "`>=`, `<=`, `>` or `<`",
+    "SHAPE": "the shape of a ramp (`linear`, `cosine`, `sqrt`, `exponential`)",
+    "__ANON_0": "`->`",
+    "$END": "the end of the file",
+}
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Lark:
+    grammar = FilePath(__file__).with_name("grammar.lark").read_text()
+    cache: str | bool = False
+    try:
+        folder = user_cache_path("etude")
+        folder.mkdir(parents=True, exist_ok=True)
+        cache = str(folder / "grammar.pickle")
+    except OSError:
+        pass  # without a cache folder the tables are computed anew, 0.1 s
+    return Lark(
+        grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache
+    )
+
+
+def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
+    """The statements of a source. What cannot be read is reported and left out."""
+    text = source.text if source.text.endswith("\n") else source.text + "\n"
+    depth = _deepest(text)
+    if depth > MAX_NESTING:
+        report.add("E103", f"braces are nested {depth} deep", None, help="nest at most 64 deep")
+        return ()
+    for _ in range(MAX_SYNTAX_ERRORS):
+        try:
+            tree = _parser().parse(text)
+        except UnexpectedInput as problem:
+            offset = _offset(problem, text)
+            _report(problem, offset, source, text, report)
+            shorter = _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+            if shorter == text:
+                return ()
+            text = shorter
+        else:
+            return _Builder(source, report).transform(tree)
+    return ()
+
+
+def _deepest(text: str) -> int:
+    depth = deepest = 0
+    for match in _BRACES.finditer(text):
+        if match[0] in "{[(":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in "}])":
+            depth -= 1
+    return deepest
+
+
+def _offset(problem: UnexpectedInput, text: str) -> int:
+    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
+        return len(text.rstrip())
+    return problem.pos_in_stream or 0
+
+
+def _report(
+    problem: UnexpectedInput, offset: int, source: Source, text: str, report: Report
+) -> None:
+    end = offset + 1
+    if isinstance(problem, UnexpectedToken):
+        expected = problem.accepts or problem.expected
+        token = problem.token
+        if token.type == "$END":
+            span = Span(source, max(offset - 1, 0), max(offset, 1))
+            open_brace = _last_open(text)
+            notes = [(Span(source, open_brace, open_brace + 1), "opened here")] if open_brace >= 0 else []
+            report.add(
+                "E101", "the file ends inside a block", span, help="close it with `}`", notes=notes
+            )
+            return
+        before = text[:offset].rstrip()
+        if before.endswith(("=", "->")):
+            report.add(
+                "E101", "a value is missing here", Span(source, len(before) - 1, len(before)),
+                help="write a value after it, or leave the attribute out",
+            )  # fmt: skip
+            return
+        end = offset + len(token.rstrip() or " ")
+        what = "the end of the line" if token.type == "_NL" else f"`{token.strip()}`"
+        message = f"{what} is not expected here"
+    else:
+        expected = set(getattr(problem, "allowed", None) or ())
+        character = text[offset]
+        message = f"`{character}` is not expected here"
+        if character == '"':
+            report.add(
+                "E102",
+                "this text has no closing quote",
+                Span(source, offset, text.index("\n", offset)),
+                help='close it with `"` on the same line',
+            )
+            return
+    words = sorted({_TERMINALS.get(name, f"`{name.lower()}`") for name in expected})
+    label = "expected " + " or ".join(words) if 0 < len(words) <= 4 else ""
+    report.add(
+        "E101", message, Span(source, offset, end), label=label, help=_hint(text, offset, expected)
+    )
+
+
+def _hint(text: str, offset: int, expected: set[str]) -> str:
+    character = text[offset] if offset < len(text) else ""
+    word = re.match(r"[A-Za-z_]\w*", text[offset:])
+    previous = re.search(r"([A-Za-z_]+)[ \t]*$", text[:offset])
+    if character == "'":
+        return 'texts are written in double quotes: "…"'
+    if character in ":=" and "EQUAL" in expected:
+        return "an attribute is written `name = value`"
+    if character in "$@!?&|;^`~":
+        return f"`{character}` has no meaning in a spec"
+    if word and word[0] in RESERVED:
+        return f"`{word[0]}` is reserved for schedules and claims: choose another name"
+    for near in (word and word[0], previous and previous[1]):
+        suggestion = did_you_mean(near, _KEYWORDS) if near and near not in UNITS else ""
+        if suggestion.startswith("did"):
+            return suggestion
+    if character == "{" and "EQUAL" in expected:
+        return "a block begins with its keyword and its name: `stage pretrain: train {`"
+    return "items are separated by a new line or a comma"
+
+
+def _last_open(text: str) -> int:
+    stack: list[int] = []
+    for match in _BRACES.finditer(text):
+        if match[0] in "{[(":
+            stack.append(match.start())
+        elif match[0] in "}])" and stack:
+            stack.pop()
+    return stack[-1] if stack else -1
+
+
+def _without_statement(text: str, offset: int, character: bool) -> str:
+    """The text with the statement at `offset` turned into spaces, so that places stay."""
+    if text[offset : offset + 1] == "}" and not character:
+        before = text[:offset].rstrip()
+        if not before.endswith(("=", "->", ",", "then", "for", "until", "over", "within", "[")):
+            return text[:offset] + " " + text[offset + 1 :]
+        offset = len(before) - 1
+    lines = text.split("\n")
+    first = text.count("\n", 0, offset)
+    while first > 0 and _CONTINUES.match(lines[first]):
+        first -= 1
+    last = first
+    balance = _balance(lines[first])
+    while last + 1 < len(lines) and (balance > 0 or _CONTINUES.match(lines[last + 1])):
+        last += 1
+        balance += _balance(lines[last])
+    for number in range(first, last + 1):
+        lines[number] = re.sub(r"[^\r]", " ", lines[number])
+    if balance < 0:
+        lines[last] = lines[last][:balance] + "}" * -balance
+    return "\n".join(lines)
+
+
+def _balance(line: str) -> int:
+    braces = [match[0] for match in _BRACES.finditer(line)]
+    return sum(b in "{[(" for b in braces) - sum(b in "}])" for b in braces)
+
+
+class _Builder(Transformer):
+    """Turns lark's tree into the syntax tree; every rule of the grammar has a method."""
+
+    def __init__(self, source: Source, report: Report) -> None:
+        super().__init__()
+        self.source = source
+        self.report = report
+
+    def _call_userfunc(self, tree, new_children=None):  # lark's hook: adds the place
+        children = tree.children if new_children is None else new_children
+        meta = tree.meta
+        span = Span(self.source, getattr(meta, "start_pos", 0), getattr(meta, "end_pos", 0))
+        return getattr(self, tree.data)(span, *children)
+
+    def _token(self, token: Token) -> Span:
+        start = token.start_pos or 0
+        return Span(self.source, start, start + len(token))
+
+    def start(self, span: Span, *items):
+        return tuple(item for item in items if not isinstance(item, Token))
+
+    def use(self, span, text):
+        return s.Use(text, span)
+
+    def let(self, span, word, *rest):
+        return s.Let(word, rest[-1], span)
+
+    def block(self, span, keyword, *rest):
+        *labels, braces = rest
+        kind = labels.pop() if isinstance(labels[-1], s.Word) else None
+        return s.Block(keyword, tuple(label.of for label in labels), kind, braces.items, span)
+
+    def label(self, span, value):
+        return _Label(value)
+
+    def assign(self, span, path, *rest):
+        rest = [part for part in rest if not isinstance(part, Token)]
+        claim = rest.pop() if isinstance(rest[-1], s.Claim) else None
+        return s.Assign(path, rest[0], claim, span)
+
+    def claim(self, span, within, cite=None):
+        return s.Claim(within, cite)
+
+    def entry(self, span, word, value):
+        if isinstance(value, s.Braces):
+            return s.Block(word, (), None, value.items, span)
+        return s.Entry(word, value, span)
+
+    def every(self, span, word, every):
+        return s.Every(word, every, span)
+
+    def flag(self, span, word):
+        return s.Flag(word, span)
+
+    def require(self, span, measure, op, value, of=None):
+        word, argument = measure
+        return s.Require(word, argument, str(op), value, of, span)
+
+    def measure(self, span, word, argument=None):
+        return word, argument
+
+    def otherwise(self, span, length, times):
+        return s.Otherwise(length, times, span)
+
+    def schedule(self, span, *parts):
+        segments = tuple(part for part in parts if not isinstance(part, Token))
+        if len(segments) == 1 and isinstance(segments[0], s.Hold) and segments[0].bound is None:
+            return segments[0].value
+        return s.Schedule(segments, span)
+
+    def hold(self, span, value, bound=None):
+        return s.Hold(value, bound, span)
+
+    def ramp(self, span, *parts):
+        parts = [part for part in parts if not isinstance(part, Token)]
+        bound = parts.pop() if isinstance(parts[-1], s.Bound) else None
+        over = parts.pop().quantity if isinstance(parts[-1], _Over) else None
+        shape = parts.pop().name if isinstance(parts[-1], _Shape) else "linear"
+        end = parts.pop()
+        return s.Ramp(parts[0] if parts else None, end, shape, over, bound, span)
+
+    def shape(self, span, token):
+        return _Shape(str(token))
+
+    def over(self, span, quantity):
+        return _Over(quantity)
+
+    def bound_for(self, span, quantity):
+        return s.Bound(True, quantity, span)
+
+    def bound_until(self, span, quantity):
+        return s.Bound(False, quantity, span)
+
+    def periodic(self, span, what, every, over=None):
+        return s.Periodic(what, every, over, span)
+
+    def counted(self, span, number, what):
+        return s.Counted(self._number(number, None, self._token(number)), what, span)
+
+    def quantity(self, span, number, unit=None):
+        return self._number(number, unit, span)
+
+    def _number(self, token: Token, unit: s.Word | None, span: Span) -> s.Number:
+        match = _NUMBER.fullmatch(token)
+        assert match, token
+        digits, exponent, suffix = match[1].replace("_", ""), match[2] or "", match[3]
+        place = self._token(token)
+        stand_in = s.Number(Fraction(1000), "", unit, str(token), span)
+        if len(digits) > 40 or (exponent and abs(int(exponent[1:])) > 40):
+            self.report.add(
+                "E112", "this number is out of range", place, help="use at most 40 digits"
+            )
+            return stand_in
+        if suffix not in SUFFIXES:
+            self._unknown_suffix(str(token), suffix, place)
+            return stand_in
+        value = Fraction(digits + exponent) * SUFFIXES[suffix]
+        written = str(token) if unit is None else f"{token} {unit.name}"
+        return s.Number(value, suffix, unit, written, span)
+
+    def _unknown_suffix(self, text: str, suffix: str, span: Span) -> None:
+        number = text[: len(text) - len(suffix)]
+        guess = {"K": ("k", "Ki"), "m": ("M", "Mi"), "G": ("B", "Gi"), "g": ("B", "Gi"),
+                 "b": ("B", "Gi"), "t": ("T", "T"), "KB": ("k", "Ki"), "ki": ("k", "Ki"),
+                 "mi": ("M", "Mi"), "gi": ("B", "Gi")}.get(suffix)  # fmt: skip
+        if guess:
+            decimal, binary = (SUFFIXES[g] * Fraction(number.replace("_", "")) for g in guess)
+            help = f"write `{number}{guess[0]}` for {_plain(decimal)}"
+            if guess[0] != guess[1]:
+                help += f" or `{number}{guess[1]}` for {_plain(binary)}"
+        else:
+            help = "the suffixes are k M B T (powers of 1000), Ki Mi Gi (of 1024), % and x"
+            if suffix[:1].islower() or len(suffix) > 2:
+                help = f"a unit stands apart: `{number} {suffix}`; " + help
+        self.report.add("E111", f"`{suffix}` is not a suffix of numbers", span, help=help)
+
+    def text(self, span, token):
+        raw = str(token)[1:-1]
+        value = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", self._escape(token), raw)
+        return s.Text(value, span)
+
+    def _escape(self, token: Token):
+        simple = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+        def replace(match: re.Match[str]) -> str:
+            escaped = match[1]
+            if escaped in ('"', "\\", "/"):
+                return escaped
+            if escaped in simple:
+                return simple[escaped]
+            if len(escaped) == 5:
+                return chr(int(escaped[1:], 16))
+            self.report.add(
+                "E104",
+                f"`\\{escaped}` is not an escape",
+                self._token(token),
+                help='the escapes are those of JSON: \\" \\\\ \\/ \\n \\t \\r \\b \\f \\uXXXX',
+            )
+            return escaped
+
+        return replace
+
+    def path(self, span, *words):
+        return s.Path(words, span)
+
+    def word(self, span, token):
+        return s.Word(str(token), self._token(token))
+
+    def list(self, span, *items):
+        return s.List(tuple(i for i in items if not isinstance(i, Token)), span)
+
+    def braces(self, span, *items):
+        return s.Braces(tuple(i for i in items if not isinstance(i, Token)), span)
+
+    def tagged(self, span, tag, braces):
+        return s.Tagged(tag, braces, span)
+
+    def scaled(self, span, base, factors):
+        return s.Scaled(base, factors, span)
+
+
+class _Label:
+    def __init__(self, of):
+        self.of = of
+
+
+class _Over:
+    def __init__(self, quantity):
+        self.quantity = quantity
+
+
+class _Shape:
+    def __init__(self, name):
+        self.name = name
+
+
+def _plain(value: Fraction) -> str:
+    return f"{int(value):,}".replace(",", " ") if value.denominator == 1 else str(float(value))

@@ -1,0 +1,56 @@
+"""Schedules as the recipe has them: relative, with `last`, not yet cut into steps."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from .quantity import Quantity
+from .source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The value with which the `from` stage ended; mixtures may scale it and renormalise."""
+
+    factors: tuple[tuple[str, Fraction], ...] = ()
+
+
+LAST = Last()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`for` (relative: from where the segment begins) or `until` (from where the stage begins)."""
+
+    relative: bool
+    quantity: Quantity
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A constant (`shape` hold, `start` is None) or a ramp.
+
+    Attributes:
+        start: where a ramp begins; None: at the value that the knob has there.
+        end: the constant, or where the ramp ends.
+        over: length of the whole curve; None: the segment's own length.
+    """
+
+    shape: Literal["hold", "linear", "cosine", "sqrt", "exponential"]
+    start: Any
+    end: Any
+    over: Quantity | None
+    bound: Bound | None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    segments: tuple[Segment, ...]
+    span: Span | None = None
+
+
+def constant(value: Any, span: Span | None = None) -> Schedule:
+    """The schedule that keeps one value."""
+    return Schedule((Segment("hold", None, value, None, None, span),), span)
