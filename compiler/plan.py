@@ -106,8 +106,9 @@ class Resources(Value):
 
 class Cost(Value):
     parameters: int
-    flops_per_token: int
-    flops: int
+    flops_per_token: int = Field(description="6 × parameters, as reports count")
+    attention_flops_per_token: int = Field(description="causal attention scores, on top")
+    flops: int = Field(description="flops_per_token × tokens")
 
 
 class Rounding(Value):

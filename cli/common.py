@@ -1,0 +1,46 @@
+"""What several commands share: loading specs, showing findings, deciding about colours."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from ..compiler.compile import compile_recipe
+from ..compiler.plan import Plan
+from ..spec.diagnostics import Report
+from ..spec.load import load
+from ..spec.render import render_all
+
+
+def colors(stream: TextIO) -> bool:
+    """Whether to colour what goes to a stream: a terminal, and NO_COLOR not set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def compile_file(file: str, ranks: int | None) -> tuple[Plan | None, Report]:
+    """The plan of a spec file, and what was found in it."""
+    report = Report()
+    recipe = load(Path(file), report)
+    plan = compile_recipe(recipe, report, ranks=ranks) if recipe else None
+    return plan, report
+
+
+def show(report: Report) -> None:
+    """Findings on standard error."""
+    if report.diagnostics:
+        print(render_all(report.ordered(), color=colors(sys.stderr)), file=sys.stderr)
+
+
+def findings(reports: list[Report]) -> str:
+    """Findings as one JSON text."""
+    found = [d.to_dict() for report in reports for d in report.ordered()]
+    return json.dumps({"diagnostics": found}, indent=2, ensure_ascii=False)
+
+
+def problem(message: str, help: str = "") -> None:
+    """One message on standard error, in the form of a finding without a place."""
+    bold, red, off = ("\033[1m", "\033[31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
+    print(f"{red}error{off}: {bold}{message}{off}", file=sys.stderr)
+    if help:
+        print(f"  = help: {help}", file=sys.stderr)

@@ -1,0 +1,95 @@
+"""The command `etude`: reads the command line and hands over to one module."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; each command's module has `run(arguments) -> exit code`."""
+    main = argparse.ArgumentParser(
+        prog="etude", description="Compile, check, plan and run LLM training recipes."
+    )
+    main.add_argument("--version", action="store_true", help="show the version and exit")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help)
+
+    def ranks(of: argparse.ArgumentParser) -> None:
+        of.add_argument(
+            "--ranks", type=_positive, metavar="N",
+            help="run every stage on N CPU processes of this machine, whatever cluster it names",
+        )  # fmt: skip
+
+    check = command("check", "Check specs and show everything that is wrong, all at once.")
+    check.add_argument("files", nargs="+", metavar="SPEC")
+    check.add_argument("--json", action="store_true", help="findings as JSON")
+    ranks(check)
+
+    plan = command("plan", "Show what would run: tokens, steps, schedules, mixtures, epochs.")
+    plan.add_argument("file", metavar="SPEC")
+    plan.add_argument("-o", "--output", metavar="PLAN", help="write the plan as JSON to a file")
+    plan.add_argument("--json", action="store_true", help="the plan as JSON on standard output")
+    ranks(plan)
+
+    run = command("run", "Run a spec or a plan; go on where an earlier run of it stopped.")
+    run.add_argument("file", metavar="SPEC_OR_PLAN")
+    run.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
+    run.add_argument("--json", action="store_true", help="events as JSON lines")
+    ranks(run)
+
+    status = command("status", "Show how far a run is.")
+    status.add_argument("folder", metavar="FOLDER")
+    status.add_argument("--json", action="store_true", help="as JSON")
+
+    explain = command("explain", "Explain an error code.")
+    explain.add_argument("code", metavar="CODE")
+
+    schema = command("schema", "Print the JSON Schema of a format.")
+    schema.add_argument("format", choices=["plan"])
+    return main
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code (0 fine, 1 problem, 2 usage, 3 stopped, 130 interrupted)."""
+    arguments = parser().parse_args(argv)
+    if arguments.version:
+        from importlib.metadata import version
+
+        print(f"etude {version('etude')}")
+        return 0
+    if not arguments.command:
+        parser().print_help()
+        return 2
+    try:
+        module = importlib.import_module(f".{arguments.command}", __package__)
+        return module.run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as problem:
+        if os.environ.get("ETUDE_DEBUG"):
+            raise
+        print(
+            f"etude: this is a bug in etude: {type(problem).__name__}: {problem}\n"
+            "  = help: run again with ETUDE_DEBUG=1 and report what it shows",
+            file=sys.stderr,
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The program: the graph of stages while the passes make it absolute, one field after the other."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from ..spec import recipe as r
+from ..spec.quantity import Quantity
+from .plan import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a stage runs: the number of ranks and the kind of device ("cpu" or a GPU's name)."""
+
+    world_size: int
+    device: str
+
+
+@dataclass(frozen=True)
+class MixturePart:
+    """Integer weights from one step to another (steps of the stage, half open)."""
+
+    from_step: int
+    to_step: int
+    weights: dict[str, int]
+
+
+@dataclass(frozen=True)
+class State:
+    """What is in force where a stage ends: what `last` means to the stages that follow."""
+
+    lr: Fraction | float
+    batch: Quantity
+    seq_len: int
+    data: dict[str, Fraction]
+    rope_theta: float
+    parallel: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch with constant shapes: one train job."""
+
+    from_step: int
+    to_step: int
+    seq_len: int
+    rope_theta: float
+    resources: Resources
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """A train stage; fields are filled by the passes in this order."""
+
+    name: str
+    spec: r.Train
+    parent: str | None
+    model: Architecture
+    tokenizer: str | None
+    hardware: Hardware
+    optimizer: r.Optimizer
+    carries: bool
+    clip: float
+    precision: str
+    recompute: str
+    origins: dict[str, str]
+    meshes: dict[tuple[tuple[str, int], ...], Resources] = field(default_factory=dict)
+    steps: int = 0
+    tokens: int = 0
+    lengths: list[tuple[int, int, int]] = field(default_factory=list)
+    batches: list[BatchPiece] = field(default_factory=list)
+    lr: list[LrPiece] = field(default_factory=list)
+    mixture: list[MixturePart] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    roundings: list[Rounding] = field(default_factory=list)
+    end: State | None = None
+
+    def sequences_before(self, step: int) -> int:
+        """Sequences that the stage has consumed before `step`."""
+        return sum(
+            (min(piece.to_step, step) - piece.from_step) * piece.sequences
+            for piece in self.batches
+            if piece.from_step < step
+        )
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens that the stage has consumed before `step`."""
+        total = 0
+        for start, stop, seq_len in self.lengths:
+            if start < step:
+                stop = min(stop, step)
+                total += (self.sequences_before(stop) - self.sequences_before(start)) * seq_len
+        return total
+
+
+@dataclass(frozen=True)
+class AverageStage:
+    name: str
+    spec: r.Average
+    of: list[str]
+    weights: list[Fraction]
+    model: Architecture
+
+
+@dataclass(frozen=True)
+class EvaluateStage:
+    name: str
+    spec: r.Evaluate
+    of: str
+    model: Architecture
+
+
+AnyStage = TrainStage | AverageStage | EvaluateStage
+
+
+@dataclass(frozen=True)
+class Program:
+    """The recipe with names resolved, in an order in which its stages can run."""
+
+    recipe: r.Recipe
+    ranks: int | None
+    stages: dict[str, AnyStage] = field(default_factory=dict)
+    jobs: list[Any] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+    def trained(self, name: str) -> TrainStage:
+        """The train stage behind a stage: itself, or the first that an average is of."""
+        stage = self.stages[name]
+        while not isinstance(stage, TrainStage):
+            stage = self.stages[stage.of[0] if isinstance(stage, AverageStage) else stage.of]
+        return stage

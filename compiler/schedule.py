@@ -1,0 +1,371 @@
+"""Schedules made absolute: every knob of every train stage, by step."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from ..spec import schedule as sc
+from ..spec.diagnostics import Report
+from ..spec.quantity import Quantity, plain
+from ..spec.source import Span
+from . import curves
+from .clock import START, Border, Clock, Length, run_clock
+from .mixture import integer_weights
+from .placement import data_parallel, mesh, micro_batch
+from .plan import LrPiece, Resources
+from .program import MixturePart, Program, Segment, State, TrainStage
+
+RAMP_LEVELS = 100
+"""A ramp of a mixture moves in at most so many levels, of shares in units of 1/1000."""
+
+
+def schedule(program: Program, report: Report) -> Program:
+    """Fills steps, tokens, schedules, segments and the end state of every train stage."""
+    stages = dict(program.stages)
+    for name, stage in stages.items():
+        if isinstance(stage, TrainStage):
+            parent = replace(program, stages=stages).trained(stage.parent) if stage.parent else None
+            if parent is not None and parent.end is None:
+                continue
+            stages[name] = _Scheduler(stage, parent, program, report).run()
+    return replace(program, stages=stages)
+
+
+class _Scheduler:
+    def __init__(
+        self, stage: TrainStage, parent: TrainStage | None, program: Program, report: Report
+    ) -> None:
+        self.stage = stage
+        self.spec = stage.spec
+        self.last = parent.end if parent else None
+        self.program = program
+        self.report = report
+        self.origins = dict(stage.origins)
+
+    def run(self) -> TrainStage:
+        before = len(self.report.errors)
+        seq_len = self._absolute("seq_len")
+        batch = self._absolute("batch")
+        parallel = self._absolute("parallel", default={})
+        theta = self._absolute("rope_theta", default=self.stage.model.rope_theta)
+        meshes = {_frozen(s.end): self._mesh(s) for s in parallel}
+        length = self._length()
+        if length is None or None in meshes.values() or len(self.report.errors) > before:
+            return self.stage
+        for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
+            self._only_holds(what, segments)
+        for what, segments in (("batch", batch), ("data", self._absolute("data"))):
+            for segment in segments:
+                if segment.shape == "exponential":
+                    self.report.add(
+                        "E446", f"{what} has no exponential ramps", segment.span,
+                        help="write linear, cosine or sqrt",
+                    )  # fmt: skip
+        granule = 1
+        for degrees, resources in meshes.items():
+            assert resources
+            granule = max(granule, data_parallel(resources) * dict(degrees).get("micro_batch", 1))
+        clock = run_clock(length, seq_len, batch, granule, self.report, self.spec.at())
+        if clock is None or len(self.report.errors) > before:
+            return self.stage
+        lr = self._lr(self._absolute("lr"), length, clock)
+        mixture, shares = self._mixture(self._absolute("data"), length, clock)
+        thetas = self._holds(theta, length, clock, "rope_theta")
+        places = self._holds(parallel, length, clock, "parallel")
+        segments = self._segments(clock, thetas, places, meshes)
+        if len(self.report.errors) > before:
+            return self.stage
+        last_lr = lr[-1]
+        end = State(
+            lr=_lr_at(last_lr, clock, clock.steps),
+            batch=self._end_batch(batch, clock),
+            seq_len=clock.lengths[-1][2],
+            data=shares,
+            rope_theta=float(thetas[-1][1]),
+            parallel=dict(places[-1][1]),
+        )
+        return replace(
+            self.stage, steps=clock.steps, tokens=clock.tokens, lengths=clock.lengths,
+            batches=clock.batches, lr=lr, mixture=mixture, segments=segments,
+            roundings=clock.roundings, end=end, origins=self.origins,
+        )  # fmt: skip
+
+    def _end_batch(self, batch: list[sc.Segment], clock: Clock) -> Quantity:
+        sequences = clock.batches[-1].sequences
+        if batch[-1].end.unit == "tokens":
+            return Quantity(Fraction(sequences * clock.lengths[-1][2]), "tokens")
+        return Quantity(Fraction(sequences), "seqs")
+
+    def _length(self) -> Length | None:
+        if self.spec.tokens is not None:
+            return Length("tokens", Fraction(self.spec.tokens))
+        if self.spec.steps is not None:
+            return Length("steps", Fraction(self.spec.steps))
+        if self.spec.epochs is None:
+            return None
+        total = Fraction(0)
+        mixes = self._absolute("data")
+        for name in mixes[0].end:
+            declared = self.program.recipe.datasets[name].tokens
+            if declared is None:
+                self.report.add(
+                    "E443", f"a length in epochs needs to know how many tokens `{name}` has",
+                    self.spec.at("epochs"), help=f"declare `tokens = …` in the dataset `{name}`",
+                )  # fmt: skip
+                return None
+            total += declared
+        return Length("tokens", total * self.spec.epochs.value)
+
+    def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:
+        """The segments of a knob with `last` replaced; what the spec leaves out is inherited."""
+        schedule: sc.Schedule | None = getattr(self.spec, knob)
+        self.origins[knob] = "spec"
+        if schedule is None:
+            self.origins[knob] = f"from {self.stage.parent}" if self.last else "etude"
+            if knob == "rope_theta" and not self.last:
+                self.origins[knob] = "model"
+            value = getattr(self.last, knob) if self.last else default
+            return [sc.Segment("hold", None, value, None, None, self.spec.at())]
+        segments: list[sc.Segment] = []
+        current: Any = getattr(self.last, knob) if self.last else None
+        for segment in schedule.segments:
+            start = self._value(knob, segment.start, current, segment.span)
+            end = self._value(knob, segment.end, start or current, segment.span)
+            if segment.shape != "hold" and start is None:
+                start = current
+                if start is None:
+                    self.report.add(
+                        "E444", "this ramp begins nowhere: there is no value before it",
+                        segment.span, help="write where it begins: `0 -> 3e-4`",
+                    )  # fmt: skip
+            segments.append(replace(segment, start=start, end=end))
+            current = end
+        return segments
+
+    def _value(self, knob: str, value: Any, current: Any, span: Span | None) -> Any:
+        if not isinstance(value, sc.Last):
+            return value
+        if not value.factors:
+            return getattr(self.last, knob)
+        shares = dict(current)
+        for name, factor in value.factors:
+            if name not in shares:
+                self.report.add(
+                    "E445", f"`{name}` is not in the mixture that this scales", span,
+                    help=f"there is {', '.join(shares)}",
+                )  # fmt: skip
+                continue
+            shares[name] *= factor
+        total = sum(shares.values())
+        if total <= 0:
+            self.report.add("E445", "nothing is left of this mixture", span)
+            return dict(current)
+        return {name: share / total for name, share in shares.items()}
+
+    def _mesh(self, segment: sc.Segment) -> Resources | None:
+        return mesh(self.stage.hardware, segment.end, self.stage.model, segment.span, self.report)
+
+    def _only_holds(self, knob: str, segments: list[sc.Segment]) -> None:
+        for segment in segments:
+            if segment.shape != "hold":
+                self.report.add(
+                    "E446", f"{knob} changes in steps, not in ramps", segment.span,
+                    help="write the values one after the other: `4Ki for … then 8Ki`",
+                )  # fmt: skip
+
+    def _borders(
+        self, segments: list[sc.Segment], length: Length, clock: Clock, knob: str
+    ) -> list[tuple[sc.Segment, Border, Border]]:
+        """Each segment with its beginning and its end; unreachable ones are reported."""
+        result = []
+        begin = START
+        stop = Border(clock.steps, clock.tokens, Fraction(clock.steps), Fraction(clock.tokens))
+        for segment in segments:
+            if begin.step >= clock.steps:
+                self.report.add(
+                    "E441",
+                    f"this segment of {knob} can never be reached: the stage ends after "
+                    f"{plain(Fraction(clock.steps))} steps",
+                    segment.span,
+                    help="make the stage longer, or the segments before it shorter",
+                )
+                break
+            wish = length.boundary(segment, begin)
+            end = clock.border(wish) if wish else stop
+            if end.step <= begin.step:
+                end = replace(end, step=begin.step + 1, tokens=clock.tokens_before(begin.step + 1))
+            if end.step >= clock.steps and segment is segments[-1]:
+                end = stop
+            result.append((segment, begin, end))
+            begin = end
+        if segments[-1].bound and result and result[-1][2].step < clock.steps:
+            self.report.add(
+                "E447",
+                f"{knob} has no value after step {result[-1][2].step}: the stage has {clock.steps}",
+                segments[-1].span, help="leave the bound of the last segment out",
+            )  # fmt: skip
+        return result
+
+    def _holds(
+        self, segments: list[sc.Segment], length: Length, clock: Clock, knob: str
+    ) -> list[tuple[int, Any]]:
+        return [(b.step, s.end) for s, b, _ in self._borders(segments, length, clock, knob)]
+
+    def _over(
+        self, segment: sc.Segment, begin: Border, end: Border, length: Length
+    ) -> tuple[str, int, int]:
+        """Clock, origin and length of a ramp's curve."""
+        if segment.over:
+            over = length.of(segment.over)
+            unit, size = over.unit, max(int(over.value), 1)
+        else:
+            bound = segment.bound.quantity.unit if segment.bound else "%"
+            unit = length.unit if bound == "%" else bound
+            size = end.tokens - begin.tokens if unit == "tokens" else end.step - begin.step
+        return unit, begin.tokens if unit == "tokens" else begin.step, size
+
+    def _lr(self, segments: list[sc.Segment], length: Length, clock: Clock) -> list[LrPiece]:
+        pieces: list[LrPiece] = []
+        explicit = self.spec.lr.segments if self.spec.lr else ()
+        for place, (segment, begin, end) in enumerate(
+            self._borders(segments, length, clock, "lr")
+        ):
+            value = float(segment.end)
+            stop = min(end.step, clock.steps)
+            if segment.shape == "hold":
+                pieces.append(
+                    LrPiece(from_step=begin.step, to_step=stop, shape="hold", start=value,
+                            end=value, clock="steps", origin=begin.step, length=1)
+                )  # fmt: skip
+                continue
+            start = float(segment.start)
+            if pieces and explicit[place].start is None:
+                start = _lr_at(pieces[-1], clock, begin.step)
+            if segment.shape == "exponential" and (start <= 0 or value <= 0):
+                self.report.add(
+                    "E448", "an exponential ramp neither begins nor ends at 0", segment.span,
+                    help="end it at a small value: `-> 1e-7 exponential`",
+                )  # fmt: skip
+                continue
+            unit, origin, size = self._over(segment, begin, end, length)
+            pieces.append(
+                LrPiece(from_step=begin.step, to_step=stop, shape=segment.shape, start=start,
+                        end=value, clock=unit, origin=origin, length=size)  # type: ignore[arg-type]
+            )  # fmt: skip
+        if pieces and all(p.start == 0 and p.end == 0 for p in pieces):
+            self.report.add(
+                "E449", "the learning rate is 0 throughout this stage", self.spec.at("lr"),
+                help="the stage before it ended at 0: write where this one begins, `3e-5 -> 0`",
+            )  # fmt: skip
+        return pieces
+
+    def _mixture(
+        self, segments: list[sc.Segment], length: Length, clock: Clock
+    ) -> tuple[list[MixturePart], dict[str, Fraction]]:
+        parts: list[MixturePart] = []
+        shares: dict[str, Fraction] = {}
+        for segment, begin, end in self._borders(segments, length, clock, "data"):
+            shares = segment.end
+            stop = min(end.step, clock.steps)
+            if segment.shape == "hold":
+                parts.append(MixturePart(begin.step, stop, integer_weights(shares)))
+                continue
+            unit, origin, size = self._over(segment, begin, end, length)
+            names = list(dict.fromkeys([*segment.start, *segment.end]))
+            levels = min(RAMP_LEVELS, stop - begin.step)
+            edges = [begin.step + (stop - begin.step) * k // levels for k in range(levels + 1)]
+            for first, last in zip(edges, edges[1:], strict=False):
+                if unit == "tokens":
+                    middle = Fraction(clock.tokens_before(first) + clock.tokens_before(last), 2)
+                else:
+                    middle = Fraction(first + last, 2)
+                u = min(max(float((middle - origin) / size), 0.0), 1.0)
+                y = Fraction(curves.progress(segment.shape, u)).limit_denominator(10**6)
+                mixed = {
+                    n: segment.start.get(n, Fraction(0)) * (1 - y) + segment.end.get(n, 0) * y
+                    for n in names
+                }
+                parts.append(MixturePart(first, last, integer_weights(mixed, 1000)))
+                shares = mixed
+            if size == (stop - begin.step if unit == "steps" else end.tokens - begin.tokens):
+                shares = segment.end
+        merged: list[MixturePart] = []
+        for part in parts:
+            if merged and merged[-1].weights == part.weights:
+                merged[-1] = replace(merged[-1], to_step=part.to_step)
+            else:
+                merged.append(part)
+        return merged, shares
+
+    def _segments(
+        self, clock: Clock, thetas: list[tuple[int, Any]], places: list[tuple[int, Any]],
+        meshes: dict[Any, Resources | None],
+    ) -> list[Segment]:  # fmt: skip
+        lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
+        cuts = sorted({s for changes in (lengths, thetas, places) for s, _ in changes})
+        cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
+        segments: list[Segment] = []
+        for start, stop in zip(cuts, cuts[1:], strict=False):
+            seq_len, theta, degrees = (_at(c, start) for c in (lengths, thetas, places))
+            resources = meshes[_frozen(degrees)]
+            assert resources
+            batches = [
+                b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start
+            ]
+            micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches)
+            self._divisible(batches, resources, micro, seq_len)
+            segment = Segment(start, stop, seq_len, float(theta), resources, micro)
+            previous = segments[-1] if segments else None
+            if previous and replace(previous, from_step=start, to_step=stop) == segment:
+                segments[-1] = replace(previous, to_step=stop)
+            else:
+                segments.append(segment)
+        return segments
+
+    def _divisible(
+        self, batches: list[int], resources: Resources, micro: int, seq_len: int
+    ) -> None:
+        granule = data_parallel(resources) * micro
+        for sequences in batches:
+            if sequences % granule:
+                low = sequences // granule * granule
+                near = [low, low + granule] if low else [granule]
+                self.report.add(
+                    "E451",
+                    f"a batch of {sequences} sequences does not divide among "
+                    f"{data_parallel(resources)} data-parallel ranks"
+                    + (f" × micro-batches of {micro}" if micro > 1 else ""),
+                    self.spec.at("batch"),
+                    help="the nearest are " + " and ".join(
+                        f"{n} sequences ({plain(Fraction(n * seq_len))} tokens)" for n in near
+                    ),
+                )  # fmt: skip
+                return
+        divisor = (resources.tensor if resources.tensor > 1 else 1) * (
+            2 * resources.context if resources.context > 1 else 1
+        )
+        if seq_len % divisor:
+            self.report.add(
+                "E452",
+                f"a sequence of {seq_len} tokens does not divide into the {divisor} parts that "
+                f"tensor {resources.tensor} and context {resources.context} need",
+                self.spec.at("seq_len"),
+                help=f"the nearest is {max(round(seq_len / divisor), 1) * divisor}",
+            )
+
+
+def _frozen(degrees: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(degrees.items()))
+
+
+def _at(changes: list[tuple[int, Any]], step: int) -> Any:
+    return next(value for start, value in reversed(changes) if start <= step)
+
+
+def _lr_at(piece: LrPiece, clock: Clock, step: int) -> float:
+    position = step if piece.clock == "steps" else clock.tokens_before(step)
+    return curves.value(
+        piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
+    )
+
+
