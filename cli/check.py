@@ -3,20 +3,23 @@
 import sys
 from argparse import Namespace
 
-from .common import compile_file, findings, show
+from .common import findings, load_file, show
 
 
 def run(arguments: Namespace) -> int:
+    from ..compiler.check import check_recipe
+
     reports = []
     for file in arguments.files:
-        plan, report = compile_file(file, arguments.ranks)
+        recipe, report = load_file(file)
+        program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
         reports.append(report)
         if arguments.json:
             continue
         show(report)
-        if plan:
-            stages = len(plan.stages)
-            print(f"{file}: fine ({stages} stage{'s' if stages != 1 else ''}, {len(plan.jobs)} jobs)")
+        if program:
+            stages = len(program.stages)
+            print(f"{file}: fine ({stages} stage{'s' if stages != 1 else ''})")
     if arguments.json:
         print(findings(reports))
     sys.stdout.flush()

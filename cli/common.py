@@ -4,13 +4,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from ..compiler.compile import compile_recipe
-from ..compiler.plan import Plan
 from ..spec.diagnostics import Report
-from ..spec.load import load
-from ..spec.render import render_all
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
+    from ..spec.recipe import Recipe
 
 
 def colors(stream: TextIO) -> bool:
@@ -18,10 +18,19 @@ def colors(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def compile_file(file: str, ranks: int | None) -> tuple[Plan | None, Report]:
-    """The plan of a spec file, and what was found in it."""
+def load_file(file: str) -> tuple["Recipe | None", Report]:
+    """The recipe in a spec file, and what was found in it."""
+    from ..spec.load import load
+
     report = Report()
-    recipe = load(Path(file), report)
+    return load(Path(file), report), report
+
+
+def compile_file(file: str, ranks: int | None) -> tuple["Plan | None", Report]:
+    """The plan of a spec file, and what was found in it."""
+    from ..compiler.compile import compile_recipe
+
+    recipe, report = load_file(file)
     plan = compile_recipe(recipe, report, ranks=ranks) if recipe else None
     return plan, report
 
@@ -29,6 +38,8 @@ def compile_file(file: str, ranks: int | None) -> tuple[Plan | None, Report]:
 def show(report: Report) -> None:
     """Findings on standard error."""
     if report.diagnostics:
+        from ..spec.render import render_all
+
         print(render_all(report.ordered(), color=colors(sys.stderr)), file=sys.stderr)
 
 

@@ -4,7 +4,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from ..compiler.plan import BatchPiece, GateJob, LrPiece, Plan, TrainJob
+from ..compiler.plan import GateJob, Plan, TrainJob
+from ..compiler.values import BatchPiece, LrPiece
 from ..spec.quantity import short
 from .common import colors, compile_file, findings, problem, show
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .plan import Architecture
+from .values import Architecture
 
 _LLAMA3: dict[str, Any] = {
     "kv_heads": 8,

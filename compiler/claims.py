@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from ..spec.diagnostics import Report, did_you_mean
 from .architectures import flops_per_token, parameters
-from .plan import Claim
 from .program import Program, TrainStage
+from .values import Claim
 
 
 def claims(program: Program, report: Report) -> Program:

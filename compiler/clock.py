@@ -6,7 +6,7 @@ accumulates; every segment has at least one step.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..spec.quantity import Quantity, plain, short
 from ..spec.schedule import Segment
 from ..spec.source import Span
 from . import curves
-from .plan import BatchPiece, Rounding
+from .values import BatchPiece, Rounding
 
 
 def nearest(value: Fraction) -> int:
@@ -245,7 +245,7 @@ def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
     merged: list[BatchPiece] = []
     for (start, sequences), stop in zip(pieces, [s for s, _ in pieces[1:]] + [end], strict=True):
         if merged and merged[-1].sequences == sequences:
-            merged[-1] = merged[-1].model_copy(update={"to_step": stop})
+            merged[-1] = replace(merged[-1], to_step=stop)
         else:
             merged.append(BatchPiece(from_step=start, to_step=stop, sequences=sequences))
     return merged

@@ -5,14 +5,12 @@ from typing import Any
 from ..spec.diagnostics import Report
 from ..spec.quantity import short
 from ..spec.recipe import Recipe
-from .claims import claims
+from .check import CHECKS, Pass, through
 from .lower import lower
 from .plan import Plan, Provenance, StageSummary
 from .program import Program, TrainStage
-from .resolve import resolve
-from .schedule import schedule
 
-PASSES = (resolve, schedule, claims, lower)
+PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
 
 def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Plan | None:
@@ -21,11 +19,9 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
     Args:
         ranks: run every stage on so many CPU processes of this machine instead of its cluster.
     """
-    program = Program(recipe, ranks)
-    for transform in PASSES:
-        program = transform(program, report)
-        if report.errors:
-            return None
+    program = through(PASSES, Program(recipe, ranks), report)
+    if program is None:
+        return None
     header = recipe.header
     return Plan(
         etude_plan=1,

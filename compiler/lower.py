@@ -1,9 +1,11 @@
 """The program to jobs: what runs, with complete torchtitan configurations and content keys."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from fractions import Fraction
 from typing import Any
+
+from pydantic import BaseModel
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
@@ -13,18 +15,15 @@ from .clock import nearest
 from .measures import gate_measures, stage_measures
 from .mixture import Mixture
 from .plan import (
-    Architecture,
     Attempt,
     AverageJob,
     Averaging,
-    BatchPiece,
     Cost,
     DatasetJob,
     EvaluateJob,
     ExportJob,
     GateJob,
     LossMeasure,
-    LrPiece,
     MixturePiece,
     Requirement,
     Schedule,
@@ -34,6 +33,7 @@ from .plan import (
     content_key,
 )
 from .program import AverageStage, EvaluateStage, Program, Segment, TrainStage
+from .values import Architecture, BatchPiece, LrPiece
 
 CHECKPOINTS_PER_JOB = 10
 """A job saves its state so many times, where the spec does not say how often."""
@@ -170,8 +170,7 @@ class _Lowering:
             for b in stage.batches if b.from_step < stop and b.to_step > start
         ]  # fmt: skip
         lr = [
-            p.model_copy(update={"from_step": max(p.from_step, start),
-                                 "to_step": min(p.to_step, stop)})
+            replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
             for p in stage.lr if p.from_step < stop and p.to_step > start
         ]  # fmt: skip
         mixture = [
@@ -206,8 +205,8 @@ class _Lowering:
                 first_token=begin, last_token=after[name], sequences=count,
                 epochs=(after[name] - begin) / declared if declared else None,
             )  # fmt: skip
-        architecture = stage.model.model_copy(
-            update={"context": segment.seq_len, "rope_theta": segment.rope_theta}
+        architecture = replace(
+            stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
         )
         tokens = sequences * segment.seq_len
         per_token = flops_per_token(stage.model)
@@ -358,8 +357,8 @@ class _Lowering:
             shape: Architecture = (
                 trained.model
                 if isinstance(trained, TrainJob)
-                else stage.model.model_copy(
-                    update={"context": segment.seq_len, "rope_theta": segment.rope_theta}
+                else replace(
+                    stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
                 )
             )
             inputs = {"model": model}
@@ -374,8 +373,8 @@ class _Lowering:
     def _average(self, stage: AverageStage) -> None:
         trained = self.program.trained(stage.name)
         segment = trained.segments[-1]
-        shape = stage.model.model_copy(
-            update={"context": segment.seq_len, "rope_theta": segment.rope_theta}
+        shape = replace(
+            stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
         )
         inputs = {f"of.{i}": self.result[name] for i, name in enumerate(stage.of)}
         content = {"model": shape, "weights": [str(w) for w in stage.weights]}
@@ -470,8 +469,10 @@ def _batch_at(batches: list[BatchPiece], step: int) -> int:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
+    if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

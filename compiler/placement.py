@@ -5,8 +5,8 @@ from math import gcd
 
 from ..spec.diagnostics import Report
 from ..spec.source import Span
-from .plan import Architecture, Resources
 from .program import Hardware
+from .values import Architecture, Resources
 
 CPU_MICRO_BATCH_TOKENS = 8192
 """A CPU rank works on up to so many tokens at a time where the spec does not say."""

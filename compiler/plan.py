@@ -11,56 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .curves import Shape
+from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
 
 
 class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Architecture(Value):
-    """A decoder's shape, complete: nothing is left for the engine to choose."""
-
-    family: str
-    size: str | None
-    layers: int
-    dim: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
-    context: int = Field(description="longest sequence that the stage's model is built for")
-    rope_theta: float
-    rope_scaling: Literal["none", "llama"]
-    tied: bool
-    norm_eps: float
-
-
-class LrPiece(Value):
-    """The learning rate from `from_step` to `to_step`.
-
-    At step s it is `curves.value(shape, start, end, (c(s) − origin) / length)`, where c counts the
-    stage's steps or tokens (`clock`) before the step; a hold is `start`.
-    """
-
-    from_step: int
-    to_step: int
-    shape: Shape
-    start: float
-    end: float
-    clock: Literal["steps", "tokens"]
-    origin: int
-    length: int
-
-
-class BatchPiece(Value):
-    from_step: int
-    to_step: int
-    sequences: int
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MixturePiece(Value):
@@ -94,30 +52,11 @@ class Averaging(Value):
     from_step: int
 
 
-class Resources(Value):
-    world_size: int
-    device: str = Field(description='"cpu", or the name of a GPU')
-    replicate: int
-    shard: int
-    tensor: int
-    context: int
-    pipeline: int
-
-
 class Cost(Value):
     parameters: int
     flops_per_token: int = Field(description="6 × parameters, as reports count")
     attention_flops_per_token: int = Field(description="causal attention scores, on top")
     flops: int = Field(description="flops_per_token × tokens")
-
-
-class Rounding(Value):
-    """A boundary that fell between two steps: what was asked for, and what it became."""
-
-    what: str
-    wished_tokens: str
-    step: int
-    tokens: int
 
 
 class LossMeasure(Value):
@@ -238,17 +177,6 @@ AnyJob = Annotated[
 ]
 
 
-class Claim(Value):
-    """A published figure that the plan must meet."""
-
-    what: str
-    claimed: float
-    computed: float
-    tolerance: float
-    cite: str | None
-    holds: bool
-
-
 class Provenance(Value):
     """Where a value of a stage came from."""
 
@@ -263,7 +191,9 @@ class StageSummary(Value):
     steps: int
     values: dict[str, Provenance]
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, defer_build=True
+    )
 
 
 class Plan(Value):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec.quantity import Quantity
-from .plan import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
+from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
 
 
 @dataclass(frozen=True)

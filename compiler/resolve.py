@@ -9,8 +9,8 @@ from ..spec.diagnostics import Report, did_you_mean
 from ..spec.schedule import Last
 from ..spec.source import Span
 from .architectures import PUBLISHED
-from .plan import Architecture
 from .program import AnyStage, AverageStage, EvaluateStage, Hardware, Program, TrainStage
+from .values import Architecture
 
 DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
 

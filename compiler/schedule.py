@@ -12,8 +12,8 @@ from . import curves
 from .clock import START, Border, Clock, Length, run_clock
 from .mixture import integer_weights
 from .placement import data_parallel, mesh, micro_batch
-from .plan import LrPiece, Resources
 from .program import MixturePart, Program, Segment, State, TrainStage
+from .values import LrPiece, Resources
 
 RAMP_LEVELS = 100
 """A ramp of a mixture moves in at most so many levels, of shares in units of 1/1000."""

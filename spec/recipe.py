@@ -50,7 +50,9 @@ Placements = Annotated[Schedule, read(c.schedule(c.placement_operand))]
 class Declaration(BaseModel):
     """A named block. `places` maps attributes to where they were written, "" to the head."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+    )
 
     name: str = ""
     places: dict[str, Span] = Field(default_factory=dict, exclude=True, repr=False)
