@@ -1,0 +1,128 @@
+"""What a run shows: bars on a terminal, lines in a pipe, JSON lines for programs."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..compiler.plan import Plan
+from ..runtime.recorder import OnEvent
+from ..spec.quantity import short
+from .common import colors
+
+SECONDS = 10.0
+"""In a pipe, a train job reports so often."""
+
+
+@contextmanager
+def display(plan: Plan, *, json_lines: bool) -> Iterator[OnEvent]:
+    """Gives a function that shows events."""
+    if json_lines:
+        yield lambda event: print(json.dumps(event), flush=True)
+    elif sys.stdout.isatty():
+        with _bars(plan) as on_event:
+            yield on_event
+    else:
+        yield _Lines()
+
+
+def _message(event: dict[str, Any]) -> str | None:
+    """An event as one line, or None where it is not worth one."""
+    kind, job = event["event"], event.get("job", "")
+    if kind == "kept":
+        return f"{job}: already there"
+    if kind == "dataset":
+        return f"{job}: {event['documents']:,} documents, {event['tokens']:,} tokens"
+    if kind == "bad_line":
+        return f"{job}: skipped {event['message']}"
+    if kind == "started":
+        size = f", {event['steps']:,} steps, {short(event['tokens'])} tokens" if event["steps"] else ""
+        return f"{job}: {event['kind']}{size}"
+    if kind == "scores":
+        return f"{job}: " + ", ".join(
+            f"{name} {score['score']:.4g}" for name, score in event["scores"].items()
+        )
+    if kind == "gate":
+        shown = ", ".join(
+            f"{r['measure']} {r['score']:.4g} ({r['op']} {r['wanted']:.4g})"
+            for r in event["requirements"]
+        )
+        if event["passed"]:
+            return f"{job}: passed: {shown}"
+        more = event["attempts"] - event["attempt"]
+        return f"{job}: not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
+    return None
+
+
+def _rate(event: dict[str, Any]) -> str:
+    return (
+        f"loss {event['loss']:.3f}  lr {event['lr']:.3g}  {short(event['tokens'])} tokens  "
+        f"{event['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
+class _Lines:
+    """Plain lines: every job, and now and then a step."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self.latest: dict[str, Any] | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            self.latest = event
+            if time.monotonic() - self.last >= SECONDS:
+                self._step(event)
+            return
+        if event["event"] == "finished" and event["kind"] == "train" and self.latest:
+            self._step(self.latest)
+            self.latest = None
+        message = _message(event)
+        if message:
+            print(message, flush=True)
+
+    def _step(self, event: dict[str, Any]) -> None:
+        self.last = time.monotonic()
+        print(f"{event['job']}: step {event['step']:,}  {_rate(event)}", flush=True)
+
+
+@contextmanager
+def _bars(plan: Plan) -> Iterator[OnEvent]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(no_color=not colors(sys.stdout), highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    first_steps = {job.id: getattr(job, "first_step", 0) for job in plan.jobs}
+    with Progress(*columns, console=console, transient=True) as progress:
+        task: Any = None
+
+        def on_event(event: dict[str, Any]) -> None:
+            nonlocal task
+            kind = event["event"]
+            if kind == "started" and event["kind"] == "train":
+                task = progress.add_task(escape(event["job"]), total=event["steps"], rate="")
+            elif kind == "step" and task is not None:
+                done = event["step"] - first_steps[event["job"]] + 1
+                progress.update(task, completed=done, rate=_rate(event))
+                progress.tasks[-1].fields["last"] = event
+            elif kind == "finished" and event["kind"] == "train" and task is not None:
+                last = progress.tasks[-1].fields.get("last")
+                progress.remove_task(task)
+                task = None
+                console.print(f"{event['job']}: {_rate(last)}" if last else event["job"])
+            else:
+                message = _message(event)
+                if message:
+                    console.print(escape(message))
+
+        yield on_event

@@ -1,0 +1,75 @@
+"""`etude run`: a spec or a plan, or what is left of it."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .common import compile_file, findings, problem, show
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
+
+
+def run(arguments: Namespace) -> int:
+    from ..compiler.schema import PlanError, read_plan
+    from ..runtime.errors import RunError
+    from .progress import display
+
+    source = Path(arguments.file)
+    try:
+        if source.suffix == ".json":
+            if arguments.ranks:
+                problem("a plan is run as it is: --ranks belongs to `etude plan`")
+                return 2
+            plan = read_plan(source)
+        else:
+            compiled, report = compile_file(arguments.file, arguments.ranks)
+            if compiled is None:
+                print(findings([report])) if arguments.json else show(report)
+                return 1
+            show(report)
+            plan = compiled
+        folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
+        with display(plan, json_lines=arguments.json) as on_event:
+            execute(plan, folder, source.parent, on_event)
+    except PlanError as reason:
+        problem(reason.message, reason.help)
+        return 1
+    except RunError as reason:
+        if arguments.json:
+            print(json.dumps({"event": "error", "message": reason.message, "help": reason.help,
+                              "exit_code": reason.exit_code}))  # fmt: skip
+        problem(reason.message, reason.help)
+        return reason.exit_code
+    except KeyboardInterrupt:
+        problem(
+            "interrupted", f"run again to go on: etude run {arguments.file}"
+            + (f" --folder {arguments.folder}" if arguments.folder else ""),
+        )  # fmt: skip
+        return 130
+    if not arguments.json:
+        print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
+    sys.stdout.flush()
+    return 0
+
+
+def execute(plan: "Plan", folder: Path, root: Path, on_event) -> None:
+    """Runs a plan in a run folder.
+
+    Args:
+        root: the folder of the spec, where relative paths of data start.
+
+    Raises: RunError, Stopped.
+    """
+    from ..compiler.schema import read_plan
+    from ..runtime import gang
+    from ..runtime.store import Store, disk
+
+    store = Store(folder)
+    store.create()
+    with store.lock():
+        with disk(folder / "plan.json"):
+            (folder / "plan.json").write_text(plan.to_json() + "\n")
+        gang.run(read_plan(folder / "plan.json"), store, root, on_event)

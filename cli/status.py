@@ -1,0 +1,65 @@
+"""`etude status`: how far a run is."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from .common import colors, problem
+
+
+def run(arguments: Namespace) -> int:
+    from ..compiler.schema import PlanError, read_plan
+    from ..runtime.scheduler import done
+    from ..runtime.store import Store
+
+    folder = Path(arguments.folder)
+    if not (folder / "journal.sqlite").exists():
+        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+        return 1
+    try:
+        plan = read_plan(folder / "plan.json")
+    except PlanError as reason:
+        problem(reason.message, reason.help)
+        return 1
+    states = done(plan, Store(folder))
+    rows: list[dict[str, Any]] = [
+        {
+            "job": job.id, "kind": job.kind, "state": states.get(job.id, "waiting"),
+            "steps": job.steps, "tokens": job.tokens, "conditional": job.extends is not None,
+        }
+        for job in plan.jobs
+    ]  # fmt: skip
+    for row in rows:
+        row |= _last_step(folder, row["job"]) if row["kind"] == "train" else {}
+    if arguments.json:
+        print(json.dumps({"recipe": plan.recipe, "jobs": rows}, indent=2))
+        return 0
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    fancy = colors(sys.stdout)
+    console = Console(no_color=not fancy, highlight=False, width=None if sys.stdout.isatty() else 120)
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
+    for name in ("job", "kind", "state", "step", "loss"):
+        table.add_column(name)
+    for row in rows:
+        if row["conditional"] and row["state"] == "waiting":
+            continue
+        step = f"{row.get('step', 0):,} of {row['steps']:,}" if row["steps"] else ""
+        loss = f"{row['loss']:.4f}" if "loss" in row else ""
+        table.add_row(row["job"], row["kind"], row["state"], step, loss)
+    console.print(table)
+    return 0
+
+
+def _last_step(folder: Path, job: str) -> dict[str, Any]:
+    path = folder / "metrics" / f"{job}.jsonl"
+    try:
+        lines = path.read_text().splitlines()
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
+    except (OSError, ValueError, IndexError):
+        return {}
+    return {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last["lr"]}

@@ -1,0 +1,1 @@
+"""Documents to tokens: readers, samples, tokenizers, memory-mapped shards and shuffled streams."""

@@ -1,0 +1,72 @@
+"""The budget of bad lines of one data set: so many are skipped, the next one stops the run."""
+
+from collections.abc import Callable
+
+from ..errors import DataError
+
+
+class BadLines:
+    """Counts bad lines and says when there are too many.
+
+    Args:
+        allowed: how many may be skipped (the data set's `bad_lines`).
+        on_bad: called with the message of each skipped line.
+    """
+
+    def __init__(self, allowed: int = 0, on_bad: Callable[[str], None] | None = None) -> None:
+        self.allowed = allowed
+        self.count = 0
+        self._on_bad = on_bad
+
+    def report(self, place: str, reason: str) -> None:
+        """Counts the bad line at `place` ("corpus/a.jsonl:17").
+
+        Raises:
+            DataError: where more lines are bad than are allowed.
+        """
+        self.count += 1
+        message = f"{place}: {reason}"
+        if self.count <= self.allowed:
+            if self._on_bad is not None:
+                self._on_bad(message)
+            return
+        if self.allowed:
+            limit = "line" if self.allowed == 1 else "lines"
+            message += f" (bad line {self.count}; the dataset allows {self.allowed} bad {limit})"
+        raise DataError(
+            message,
+            f"mend or remove it, or write `bad_lines = {self.count}` or more in the dataset "
+            "to skip that many bad lines",
+        )
+
+    def checked(self, value: object, field: str, place: str) -> str | None:
+        """The document text `value` of the field `field`, or None for a bad one, then counted."""
+        if not isinstance(value, str):
+            self.report(place, f"the field `{field}` holds {_kind(value)}, not a text")
+        elif not value.strip():
+            self.report(place, f"the text in `{field}` is empty")
+        elif not _encodable(value):
+            self.report(place, f"the text in `{field}` is not valid Unicode: a lone surrogate")
+        else:
+            return value
+        return None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"

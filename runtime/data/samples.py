@@ -1,0 +1,179 @@
+"""Corpora that need no download: read from the running Python's sources, or generated.
+
+The sources are parsed, never imported. For one version of Python, and one seed, the documents
+and their order are always the same.
+"""
+
+import ast
+import io
+import itertools
+import random
+import sys
+import sysconfig
+import tokenize
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DataError
+
+SAMPLES = ("python_docs", "python_code", "arithmetic", "needles")
+GENERATED_DOCUMENTS = 2000
+
+# Tests and demos, tables that are data in the form of code, and the topics of `pydoc`, which
+# `python_docs` reads by themselves.
+_SKIPPED = {"test", "tests", "idlelib", "turtledemo", "encodings", "pydoc_data", "__pycache__"}
+_LONGEST_CODE = 64 * 1024
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
+    """Yields the documents of a sample corpus.
+
+    Args:
+        sample: one of SAMPLES.
+        count: how many documents at most; None for all that there are of `python_docs` and
+            `python_code`, and for GENERATED_DOCUMENTS of the generated ones.
+        seed: for the generated ones.
+
+    Raises:
+        DataError: no such sample, or this Python comes without its sources.
+    """
+    match sample:
+        case "python_docs":
+            return itertools.islice(_docs(), count)
+        case "python_code":
+            return itertools.islice(_code(), count)
+        case "arithmetic":
+            return _arithmetic(seed, GENERATED_DOCUMENTS if count is None else count)
+        case "needles":
+            from . import needles
+
+            return needles.documents(seed, GENERATED_DOCUMENTS if count is None else count)
+    raise DataError(
+        f"there is no sample corpus `{sample}`", f"write one of {', '.join(SAMPLES)} as `sample`"
+    )
+
+
+def _sources() -> Iterator[tuple[Path, str]]:
+    """The standard library's modules: path relative to the library, and source text."""
+    library = Path(sysconfig.get_path("stdlib"))
+    found = False
+    for path in _source_files(library):
+        module = path.relative_to(library)
+        if not _SKIPPED.isdisjoint(module.parts):
+            continue
+        try:
+            with tokenize.open(path) as file:
+                text = file.read()
+        except (OSError, SyntaxError, UnicodeDecodeError):
+            continue
+        if text.strip():
+            found = True
+            yield module, text
+    if not found:
+        raise DataError(
+            f"this Python has no sources of its standard library in {library}",
+            "use a Python that comes with them, or another data set",
+        )
+
+
+def _source_files(library: Path) -> Iterator[Path]:
+    """The library's own files in order; what else is installed below it is not walked through."""
+    for name in sorted(sys.stdlib_module_names):
+        if (library / f"{name}.py").is_file():
+            yield library / f"{name}.py"
+        yield from sorted((library / name).rglob("*.py"))
+
+
+def _parse(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
+def _docs() -> Iterator[str]:
+    """The topics of `help()`, then the docstrings of public modules, classes and functions."""
+    from pydoc_data.topics import topics
+
+    for _, topic in sorted(topics.items()):
+        yield topic.strip() + "\n"
+    for module, text in _sources():
+        parts = module.with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        if any(part.startswith("_") for part in parts):
+            continue
+        name = ".".join(parts)
+        tree = _parse(text)
+        if doc := ast.get_docstring(tree):
+            yield f"module {name}\n\n{doc}\n"
+        for node in tree.body:
+            if isinstance(node, _Definition) and (doc := _help(node, f"{name}.", "")):
+                yield doc
+
+
+def _help(node: _Definition, prefix: str, indent: str) -> str:
+    """Signature and docstring of a public definition, its public methods included; or ""."""
+    doc = ast.get_docstring(node)
+    if node.name.startswith("_") or not doc:
+        return ""
+    inner = indent + "    "
+    if isinstance(node, ast.ClassDef):
+        bases = ", ".join(map(ast.unparse, node.bases))
+        head = f"class {prefix}{node.name}" + (f"({bases})" if bases else "")
+    else:
+        head = f"{prefix}{node.name}({ast.unparse(node.args)})"
+    body = "\n".join((inner + line).rstrip() for line in doc.splitlines())
+    methods = [
+        _help(child, "", inner)
+        for child in (node.body if isinstance(node, ast.ClassDef) else [])
+        if isinstance(child, _Definition)
+    ]
+    return "\n".join([f"{indent}{head}\n{body}\n", *filter(None, methods)])
+
+
+def _code(longest: int = _LONGEST_CODE) -> Iterator[str]:
+    """The source files, long ones in parts that begin at a top-level definition."""
+    for _, text in _sources():
+        yield from split_source(text, longest)
+
+
+def split_source(text: str, longest: int) -> list[str]:
+    """Cuts a source text before top-level definitions into parts of at most `longest` characters.
+
+    A part is longer where one definition, or what stands between two, is. Joined, the parts are
+    the text again.
+    """
+    if len(text) <= longest:
+        return [text]
+    lines = list(io.StringIO(text, newline="\n"))
+    cuts = [0]
+    for node in _parse(text).body:
+        if isinstance(node, _Definition):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)]) - 1
+            while first > cuts[-1] and lines[first - 1].startswith("#"):
+                first -= 1
+            cuts.append(first)
+    pieces = ["".join(lines[a:b]) for a, b in itertools.pairwise([*cuts, len(lines)])]
+    parts = [""]
+    for piece in pieces:
+        if parts[-1] and len(parts[-1]) + len(piece) > longest:
+            parts.append("")
+        parts[-1] += piece
+    return parts
+
+
+def _arithmetic(seed: int, count: int) -> Iterator[str]:
+    """Sums and differences of numbers of one to four digits, 8 to 24 in a document."""
+    random_numbers = random.Random(f"arithmetic {seed}")
+    for _ in range(count):
+        problems = [_problem(random_numbers) for _ in range(random_numbers.randint(8, 24))]
+        yield "".join(problems)
+
+
+def _problem(random_numbers: random.Random) -> str:
+    a, b = (random_numbers.randrange(10 ** random_numbers.randint(1, 4)) for _ in range(2))
+    if random_numbers.random() < 0.5:
+        return f"{a} + {b} = {a + b}\n"
+    return f"{max(a, b)} - {min(a, b)} = {abs(a - b)}\n"

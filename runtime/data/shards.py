@@ -1,0 +1,286 @@
+"""Tokenized documents in memory-mapped files.
+
+A folder of shards holds, for each of the splits `train` and `heldout`, flat files of token ids
+(`train-00000.bin`, …; little-endian, 16 bits where the vocabulary fits, 32 otherwise) and the
+index `train-index.npy`: 64-bit offsets, `documents + 1` of them, so that document `i` is the
+tokens from `index[i]` to `index[i + 1]` of the files joined. No document lies in two files.
+`shards.json` says what there is.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ..errors import DataError
+from .formats import unreadable
+from .tokenizer import special
+
+SPLITS = ("train", "heldout")
+SUMMARY = "shards.json"
+
+# What is tokenized at once: enough to keep all threads busy, little enough to stay in memory.
+_BATCH_DOCUMENTS = 1024
+_BATCH_CHARACTERS = 4_000_000
+_INDEX_PIECE = 1 << 20
+# Every map holds a file descriptor, and a process may often have no more than 1024 of them.
+_MAPS_KEPT = 64
+
+
+def write_shards(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    holdout: Fraction,
+    seed: int,
+    name: str,
+    shard_tokens: int = 2**28,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Tokenizes documents as `[bos] + ids + [eos]` and writes them in two splits.
+
+    A special token's name inside a document is tokenized like any other text.
+
+    Args:
+        texts: the documents; read once, never all in memory.
+        folder: is made where it is missing; the caller renames it into place.
+        holdout: the share of documents that the split `heldout` gets, see `held_out`.
+        shard_tokens: a file that has as many tokens gets no further document.
+        progress: called now and then with the documents and tokens so far.
+
+    Returns:
+        What `shards.json` says too: `name`, `seed`, `holdout`, `dtype`, `vocab`, `bos`, `eos`,
+        `documents`, `tokens` and, under `splits`, for each split its `documents`, `tokens`,
+        `index` (file name) and `files` (`file` and `tokens` of each).
+
+    Raises:
+        DataError: there are no documents, or the tokenizer has no end-of-text token.
+        OSError: writing failed.
+    """
+    ids = special(tokenizer)
+    head = [] if ids.bos is None else [ids.bos]
+    vocab = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    dtype = np.dtype("<u2" if vocab <= 2**16 else "<u4")
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = tokens = 0
+    with (
+        _Split(folder, "train", dtype, shard_tokens) as train,
+        _Split(folder, "heldout", dtype, shard_tokens) as heldout,
+    ):
+        for batch in _batches(texts):
+            for encoded in _encode(tokenizer, batch):
+                document = np.array([*head, *encoded, ids.eos], dtype)
+                split = heldout if held_out(documents, holdout, seed=seed, name=name) else train
+                split.add(document)
+                documents += 1
+                tokens += len(document)
+            if progress is not None:
+                progress(documents, tokens)
+        if documents == 0:
+            raise DataError(
+                f"the data set `{name}` has no documents", "give it at least one that is not empty"
+            )
+        summary = {
+            "name": name,
+            "seed": seed,
+            "holdout": str(holdout),
+            "dtype": dtype.name,
+            "vocab": vocab,
+            "bos": ids.bos,
+            "eos": ids.eos,
+            "documents": documents,
+            "tokens": tokens,
+            "splits": {split.name: split.finish() for split in (train, heldout)},
+        }
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def held_out(ordinal: int, share: Fraction, *, seed: int, name: str) -> bool:
+    """Whether the document with this number (from 0) is held out.
+
+    A hash of (seed, name, ordinal) decides, except for the first two documents: where anything
+    is held out, the first one never is and the second one always is, so that neither split of
+    two or more documents is empty.
+    """
+    if share <= 0 or ordinal == 0:
+        return False
+    if ordinal == 1:
+        return True
+    digest = sha256(json.dumps([seed, name, ordinal]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") * share.denominator < share.numerator * 2**64
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) >= _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[list[int]]:
+    """Token ids of each text, with special tokens neither added nor recognised."""
+    before = tokenizer.encode_special_tokens
+    tokenizer.encode_special_tokens = True
+    try:
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+    finally:
+        tokenizer.encode_special_tokens = before
+    return (encoding.ids for encoding in encodings)
+
+
+class _Split:
+    """Writes one split: token files one after the other, lengths beside them."""
+
+    def __init__(self, folder: Path, name: str, dtype: np.dtype, shard_tokens: int) -> None:
+        self.name = name
+        self._folder = folder
+        self._dtype = dtype
+        self._shard_tokens = shard_tokens
+        self._files: list[dict[str, Any]] = []
+        self._file: IO[bytes] | None = None
+        self._documents = 0
+        self._lengths_path = folder / f"{name}-lengths.tmp"
+        self._lengths = self._lengths_path.open("wb")
+
+    def __enter__(self) -> "_Split":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lengths.close()
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, document: np.ndarray) -> None:
+        if self._file is None or self._files[-1]["tokens"] >= self._shard_tokens:
+            if self._file is not None:
+                self._file.close()
+            name = f"{self.name}-{len(self._files):05}.bin"
+            self._file = (self._folder / name).open("wb")
+            self._files.append({"file": name, "tokens": 0})
+        self._file.write(document.data)
+        self._files[-1]["tokens"] += len(document)
+        self._lengths.write(len(document).to_bytes(8, "little"))
+        self._documents += 1
+
+    def finish(self) -> dict[str, Any]:
+        """Writes the index from the lengths, and returns the split's part of the summary."""
+        self.__exit__()
+        index = f"{self.name}-index.npy"
+        header = {"descr": "<i8", "fortran_order": False, "shape": (self._documents + 1,)}
+        end = 0
+        # Written piece by piece, and not through a memory map, on which a full disk is fatal.
+        with self._lengths_path.open("rb") as lengths, (self._folder / index).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(end.to_bytes(8, "little"))
+            while piece := lengths.read(8 * _INDEX_PIECE):
+                offsets = end + np.cumsum(np.frombuffer(piece, "<i8"))
+                file.write(offsets.astype("<i8").data)
+                end = int(offsets[-1])
+        self._lengths_path.unlink()
+        return {
+            "documents": self._documents,
+            "tokens": end,
+            "index": index,
+            "files": self._files,
+        }
+
+
+class Shards:
+    """The documents of one split, memory-mapped.
+
+    Args:
+        folder: what `write_shards` wrote.
+        split: `train` or `heldout`; it may have no documents.
+
+    Attributes:
+        documents: how many.
+        tokens: how many in all documents.
+
+    Raises:
+        DataError: files are missing, truncated or do not fit each other.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder = folder
+        self.split = split
+        try:
+            summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            part = summary["splits"][split]
+            self.documents: int = part["documents"]
+            self.tokens: int = part["tokens"]
+            dtype = np.dtype(summary["dtype"]).newbyteorder("<")
+            self._files = [(folder / file["file"], int(file["tokens"])) for file in part["files"]]
+            self._offsets: np.ndarray = np.load(folder / part["index"], mmap_mode="r")
+        except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise self._damaged(str(error) or type(error).__name__) from error
+        except OSError as error:
+            raise unreadable(str(folder), error) from error
+        self._dtype = dtype
+        if self._offsets.shape != (self.documents + 1,) or self._offsets.dtype != np.int64:
+            raise self._damaged(f"the index {part['index']} does not have {self.documents} entries")
+        if self._offsets[0] != 0 or self._offsets[-1] != self.tokens:
+            raise self._damaged(f"the index {part['index']} does not end at {self.tokens} tokens")
+        if sum(size for _, size in self._files) != self.tokens:
+            raise self._damaged(f"the files do not hold {self.tokens} tokens")
+        for path, size in self._files:
+            self._check_size(path, size * dtype.itemsize)
+        # The place in the split at which each file begins.
+        self._begins = np.cumsum([0, *(size for _, size in self._files)], dtype=np.int64)[:-1]
+        self._map = lru_cache(maxsize=_MAPS_KEPT)(self._open_map)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each document: int64, shape (documents,)."""
+        lengths = np.diff(self._offsets)
+        if len(lengths) and lengths.min() <= 0:
+            raise self._damaged("the index does not ascend")
+        return lengths
+
+    def document(self, i: int) -> np.ndarray:
+        """The tokens of document `i`, bos and eos included: a view of the file, read when used.
+
+        Raises:
+            IndexError: there is no such document.
+        """
+        if not 0 <= i < self.documents:
+            raise IndexError(f"no document {i} among {self.documents}")
+        begin, end = int(self._offsets[i]), int(self._offsets[i + 1])
+        file = int(np.searchsorted(self._begins, begin, side="right")) - 1
+        first = int(self._begins[file])
+        return self._map(file)[begin - first : end - first]
+
+    def _check_size(self, path: Path, size: int) -> None:
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            raise self._damaged(f"{path.name}: {error.strerror or error}") from error
+        if found != size:
+            raise self._damaged(f"{path.name} has {found} bytes instead of {size}")
+
+    def _open_map(self, file: int) -> np.ndarray:
+        path, size = self._files[file]
+        try:
+            # As a plain array: slicing a memmap object takes several times as long.
+            return np.asarray(np.memmap(path, self._dtype, mode="r", shape=(size,)))
+        except (OSError, ValueError) as error:
+            raise unreadable(str(path), error) from error
+
+    def _damaged(self, reason: str) -> DataError:
+        return DataError(
+            f"the token shards in {self.folder} are damaged: {reason}",
+            "remove that folder; the next run makes it again from the documents",
+        )

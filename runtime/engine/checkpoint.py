@@ -1,0 +1,79 @@
+"""The checkpoints of a train job: the one that it begins with, those inside it, and its result."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
+from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
+
+from .storage import AVERAGE, reading, writing
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that a job begins with, and what of it besides the weights."""
+
+    path: Path
+    optimizer: bool
+    average: bool
+
+
+class Checkpoints(CheckpointManager):
+    """torchtitan's checkpoints, each a folder `step-N` that counts once its `.metadata` is there.
+
+    Raises:
+        Stopped: the disk does not take a checkpoint; the earlier ones are as they were.
+        RunError: a checkpoint is damaged or does not fit the job.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(CheckpointManager.Config):
+        start: Start | None = None
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self._start = config.start
+
+    def _load(self, step: int = -1) -> bool:
+        """Loads the newest checkpoint of the job itself, or else the one that it begins with."""
+        own = self._find_load_step()
+        if own >= 0:
+            path = Path(self._create_checkpoint_id(own))
+            states = self.states
+            help = f"remove {path}; the job then resumes from the checkpoint before it"
+        elif self._start is None:
+            return False
+        else:
+            path = self._start.path
+            wanted = {MODEL: True, OPTIMIZER: self._start.optimizer, AVERAGE: self._start.average}
+            states = {name: self.states[name] for name, take in wanted.items() if take}
+            help = f"remove {path.parent}; the next run makes it again"
+        with reading(path, help):
+            self.dcp_load(
+                self._flattened_model_states_sd(states),
+                checkpoint_id=str(path),
+                from_hf=False,
+                from_quantized=False,
+            )
+        return True
+
+    def _save(self, curr_step: int, last_step: bool = False) -> bool:
+        with writing(Path(self._create_checkpoint_id(curr_step)), self._help()):
+            return super()._save(curr_step, last_step)
+
+    def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
+        """Writes all states into `folder/state`, and `mean` into `folder/weights`."""
+        self.maybe_wait_for_saving()
+        parts: dict[str, dict[str, Any]] = {"state": self._flattened_model_states_sd()}
+        if mean is not None:
+            parts["weights"] = dict(mean)
+        for name, states in parts.items():
+            with writing(folder / name, self._help()):
+                self.dcp_save(states, str(folder / name), AsyncMode.DISABLED)
+
+    def _help(self) -> str:
+        last = self._find_load_step()
+        onwards = f"from step {last} of the job" if last >= 0 else "from the job's beginning"
+        return f"make room on the disk and run again: it goes on {onwards}"

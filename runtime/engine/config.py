@@ -1,0 +1,123 @@
+"""torchtitan's configuration of a train job: the plan's sections, and etude's components."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.components.optimizer import ParamGroupConfig
+from torchtitan.components.tokenizer import BaseTokenizer
+from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+
+from ...compiler.plan import TrainJob
+from ...compiler.timeline import Timeline
+from ..data.stream import Stream
+from ..errors import RunError
+from .checkpoint import Checkpoints, Start
+from .loader import Loader
+from .lr import Schedulers
+from .metrics import Metrics, OnEvent
+from .models import model_spec
+from .optimizer import Optimizers
+from .trainer import Trainer
+
+RECOMPUTATION = {"full": FullAC.Config, "selective": SelectiveAC.Config}
+
+
+def trainer_config(
+    job: TrainJob,
+    folder: Path,
+    *,
+    streams: Mapping[str, Stream],
+    first_tokens: Mapping[str, int],
+    start: Start | None,
+    on_event: OnEvent,
+) -> Trainer.Config:
+    """The configuration from which torchtitan builds the job's trainer.
+
+    Args:
+        folder: of the job; checkpoints go into its `checkpoints`.
+        first_tokens: source → the token of its stream at which the job begins.
+        start: the checkpoint that the job begins with; without one, with random weights.
+
+    Raises:
+        RunError: the plan names a section or field that torchtitan does not have, or gives one a
+            value that it does not take.
+    """
+    timeline = Timeline.of(job)
+    device = job.resources.device
+    loss = CrossEntropyLoss.Config(global_vocab_size=job.model.vocab)
+    config = Trainer.Config(
+        job=job,
+        model_spec=model_spec(job.model, device, job.seq_len),
+        hf_assets_path="",
+        dump_folder=str(folder),
+        tokenizer=NoTokenizer(),
+        dataloader=Loader.Config(
+            timeline=timeline, streams=streams, first_tokens=first_tokens, vocab=job.model.vocab
+        ),
+        optimizer=Optimizers.Config(),
+        lr_scheduler=Schedulers.Config(timeline=timeline),
+        metrics=Metrics.Config(job=job, on_event=on_event, disable_color_printing=True),
+        checkpoint=Checkpoints.Config(
+            enable=True,
+            folder="checkpoints",
+            interval=job.checkpoint_every,
+            keep_latest_k=2,
+            start=start,
+        ),
+        # On a GPU the logits of a whole batch would be the largest tensor by far.
+        loss=loss if device == "cpu" else ChunkedLossWrapper.Config(loss_fn=loss),
+    )
+    own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
+    try:
+        for name in own.keys() | job.torchtitan.keys():
+            if name == "activation_checkpoint":
+                config.activation_checkpoint = _recomputation(job.torchtitan[name])
+            else:
+                _apply(config, name, {**own.get(name, {}), **job.torchtitan.get(name, {})})
+        config.__post_init__()
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"torchtitan does not take the configuration of job {job.id}: {error}",
+            "plan again with this version of etude",
+        ) from error
+    return config
+
+
+class NoTokenizer(BaseTokenizer.Config):
+    """Nothing in training needs one: the shards hold token ids."""
+
+    def build(self, **_: Any) -> None:
+        return None
+
+
+def _apply(config: Trainer.Config, section: str, values: Mapping[str, Any]) -> None:
+    if section not in {field.name for field in dataclasses.fields(config)}:
+        raise RunError(f"torchtitan has no section `{section}`", "plan again with this version")
+    before = getattr(config, section)
+    if section == "optimizer" and "param_groups" in values:
+        groups = [_make(ParamGroupConfig, section, group) for group in values["param_groups"]]
+        values = {**values, "param_groups": groups}
+    setattr(config, section, _make(before, section, values))
+
+
+def _recomputation(values: Mapping[str, Any] | None) -> Any:
+    if values is None:
+        return None
+    mode = values.get("mode")
+    if mode not in RECOMPUTATION:
+        raise RunError(f"torchtitan has no activation_checkpoint.mode `{mode}`", "plan again")
+    rest = {name: value for name, value in values.items() if name != "mode"}
+    return _make(RECOMPUTATION[mode](), "activation_checkpoint", rest)
+
+
+def _make(made: Any, section: str, values: Mapping[str, Any]) -> Any:
+    """A dataclass, or the copy of an instance of one, with these values."""
+    names = {field.name for field in dataclasses.fields(made)}
+    for name in values.keys() - names:
+        raise RunError(
+            f"torchtitan has no field `{section}.{name}`", "plan again with this version of etude"
+        )
+    return made(**values) if isinstance(made, type) else dataclasses.replace(made, **values)

@@ -1,0 +1,80 @@
+"""The device that torchtitan trains on: chosen once in a process, before torchtitan is imported."""
+
+import os
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+
+from ..errors import RunError
+
+
+def prepare(device: str) -> None:
+    """Makes torchtitan run on `device` in this process.
+
+    torchtitan looks for an accelerator when it is imported, and takes CUDA where it finds none;
+    its modules copy what was found. So this comes before the first import of any other torchtitan
+    module. Calling it again with the same device does nothing.
+
+    Args:
+        device: "cpu", or the name of a GPU, for which torchtitan's own choice stands.
+
+    Raises:
+        RunError: there is no GPU, or torchtitan already runs on another device in this process.
+    """
+    on_cpu = device == "cpu"
+    if not on_cpu and not torch.accelerator.is_available():
+        raise RunError(
+            f"the plan wants the GPU {device}, and this machine has none that PyTorch can see",
+            "run it on a machine that has, or plan for a cluster of `cpu`",
+        )
+    from torchtitan.tools import utils
+
+    if on_cpu == (utils.device_type == "cpu"):
+        return
+    if "torchtitan.distributed.utils" in sys.modules:
+        raise RunError(
+            f"this process already trains on {utils.device_type}, and cannot change to {device}",
+            "run jobs of different devices in different processes",
+        )
+    utils.device_type = "cpu"
+    utils.device_module = CpuModule("torch.cpu")
+
+
+def prepare_any() -> None:
+    """Makes torchtitan importable for work that needs no particular device."""
+    if "torchtitan.distributed.utils" not in sys.modules:
+        prepare("gpu" if torch.accelerator.is_available() else "cpu")
+
+
+class CpuModule(ModuleType):
+    """`torch.cpu`, with what torchtitan asks of a device module beyond it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+    def get_device_name(self, device: Any = None) -> str:
+        return "cpu"
+
+    def get_device_properties(self, device: Any = None) -> SimpleNamespace:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return SimpleNamespace(name="cpu", total_memory=memory)
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device: Any) -> None:
+        """There is only one."""
+
+    def current_device(self) -> int:
+        return 0
+
+    def memory_stats(self, device: Any = None) -> dict[str, int]:
+        return {}
+
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        """Nothing is counted."""
+
+    def empty_cache(self) -> None:
+        """Nothing is cached."""

@@ -1,0 +1,109 @@
+"""Export: a model as Hugging Face's libraries read it."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ...compiler.plan import ExportJob
+from ..data.tokenizer import load, special
+from .device import prepare_any
+from .storage import model_tensors, read_tensor, reading, weights_of, writing
+
+SHARD_BYTES = 5 * 10**9
+"""A file that has as many bytes gets no further tensor."""
+
+
+def export(job: ExportJob, inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes the model of `inputs["model"]` and the tokenizer of `inputs["tokenizer"]` into
+    `folder/result`, as a Hugging Face model folder.
+
+    Raises:
+        RunError: the model is missing, damaged or of a family that the engine does not have.
+        Stopped: the disk does not take the result.
+    """
+    result = folder / "result"
+    if result.is_dir():
+        return
+    prepare_any()
+    from .models import hf_config
+
+    config = hf_config(job.model)
+    path = weights_of(inputs["model"])
+    partial = folder / "result.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with writing(partial, "make room on the disk and run again"):
+        dtype = _write_weights(_tensors(job, path), partial)
+        tokens = _copy_tokenizer(inputs["tokenizer"], partial)
+        _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
+        _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
+        partial.rename(result)
+
+
+def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights under Hugging Face's names, one in memory at a time."""
+    from .models import model_spec
+
+    spec = model_spec(job.model, "cpu", job.model.context)
+    assert spec.state_dict_adapter is not None
+    adapter = spec.state_dict_adapter(spec.model, None)
+    help = f"remove {path.parent}; the next run makes it again"
+    with reading(path, help):
+        tensors = model_tensors(path)
+    for name, entry in tensors.items():
+        with reading(path, help):
+            tensor = read_tensor(path, name, entry)
+        yield from adapter.to_hf({name: tensor}).items()
+
+
+def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> str:
+    """Writes safetensors files, with an index where there are several; returns the dtype."""
+    files: list[list[str]] = []
+    size, dtype = 0, ""
+    for shard in _shards(tensors):
+        save_file(shard, folder / str(len(files)), metadata={"format": "pt"})
+        files.append(list(shard))
+        size += sum(tensor.nbytes for tensor in shard.values())
+        dtype = str(next(iter(shard.values())).dtype).removeprefix("torch.")
+    if len(files) == 1:
+        (folder / "0").rename(folder / "model.safetensors")
+        return dtype
+    places = {}
+    for number, names in enumerate(files):
+        file = f"model-{number + 1:05}-of-{len(files):05}.safetensors"
+        (folder / str(number)).rename(folder / file)
+        places |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": size}, "weight_map": places}
+    _write_json(folder / "model.safetensors.index.json", index)
+    return dtype
+
+
+def _shards(tensors: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    shard: dict[str, torch.Tensor] = {}
+    size = 0
+    for name, tensor in tensors:
+        shard[name] = tensor.contiguous()
+        size += tensor.nbytes
+        if size >= SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+    if shard:
+        yield shard
+
+
+def _copy_tokenizer(tokenizer: Path, folder: Path) -> dict[str, int]:
+    """Copies a tokenizer's files, and returns what a model's configuration says of it."""
+    for file in tokenizer.iterdir():
+        shutil.copyfile(file, folder / file.name)
+    ids = special(load(folder / "tokenizer.json"))
+    begin = {} if ids.bos is None else {"bos_token_id": ids.bos}
+    return {**begin, "eos_token_id": ids.eos}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

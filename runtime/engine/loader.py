@@ -1,0 +1,112 @@
+"""The batches of a job, as its timeline lays them out: the same for every number of ranks."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchtitan.components.dataloader import BaseDataLoader
+
+from ...compiler.timeline import Timeline
+from ..data.stream import Stream, pack
+from ..errors import DataError, RunError
+
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
+
+
+class Loader(BaseDataLoader):
+    """Yields this rank's micro-batches of every step.
+
+    The sequences of a step, in order, are cut into micro-batches of dp_world_size ×
+    local_batch_size; rank r has the r-th slice of each. The state is the number of the job's steps
+    that have been handed out.
+
+    Each micro-batch is ({"input": …, "positions": …}, labels), int64, (local_batch_size, seq_len).
+
+    Raises:
+        RunError: a batch cannot be cut into whole micro-batches.
+        DataError: a token id lies outside the model's vocabulary.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(BaseDataLoader.Config):
+        timeline: Timeline
+        streams: Mapping[str, Stream]
+        first_tokens: Mapping[str, int]
+        """source → the token of its stream at which the job begins."""
+        vocab: int
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dp_world_size: int,
+        dp_rank: int,
+        local_batch_size: int,
+        **_: Any,
+    ) -> None:
+        self.timeline = config.timeline
+        self._streams = config.streams
+        self._first_tokens = config.first_tokens
+        self._vocab = config.vocab
+        self._rank = dp_rank
+        self._local_batch = local_batch_size
+        self._micro_batch = dp_world_size * local_batch_size
+        self.steps = 0
+        for piece in self.timeline.schedule.batch:
+            if piece.sequences % self._micro_batch:
+                raise RunError(
+                    f"the batch of {piece.sequences} sequences from step {piece.from_step} on "
+                    f"cannot be cut into micro-batches of {dp_world_size} ranks × "
+                    f"{local_batch_size} sequences",
+                    "plan again for the number of ranks that run it",
+                )
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            step = self.timeline.first_step + self.steps
+            size = self.timeline.batch(step)
+            for start in range(0, size, self._micro_batch):
+                first = start + self._rank * self._local_batch
+                batch = self._read(step, first)
+                if start + self._micro_batch == size:
+                    self.steps += 1
+                yield batch
+
+    def _read(self, step: int, first: int) -> Batch:
+        inputs, labels, positions = zip(
+            *(self._sequence(step, first + i) for i in range(self._local_batch)), strict=True
+        )
+        batch = {
+            "input": torch.from_numpy(np.stack(inputs)),
+            "positions": torch.from_numpy(np.stack(positions)),
+        }
+        return batch, torch.from_numpy(np.stack(labels))
+
+    def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        source, ordinal = self.timeline.sequence(step, index)
+        length = self.timeline.seq_len
+        position = self._first_tokens[source] + ordinal * length
+        tokens, starts = self._streams[source].read(position, length + 1)
+        if (largest := int(tokens.max())) >= self._vocab:
+            raise DataError(
+                f"the data set `{source}` has the token {largest}, and the model's vocabulary "
+                f"ends at {self._vocab - 1}",
+                "give the model a vocabulary as large as the tokenizer's",
+            )
+        return pack(tokens, starts)
+
+    def positions(self) -> dict[str, int]:
+        """source → the token of its stream that follows what the job has handed out."""
+        drawn = self.timeline.drawn_before(self.timeline.first_step + self.steps)
+        return {
+            source: first + drawn.get(source, 0) * self.timeline.seq_len
+            for source, first in self._first_tokens.items()
+        }
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.steps = state_dict["steps"]

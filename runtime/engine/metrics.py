@@ -1,0 +1,106 @@
+"""What a job reports of every step."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torchtitan.components.metrics import MetricsProcessor, _get_metrics_rank
+from torchtitan.distributed import ParallelDims
+from torchtitan.tools.utils import get_local_device
+
+from ...compiler.plan import TrainJob
+from ...compiler.timeline import Timeline
+from ..errors import Stopped
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def not_finite(what: str, step: int, stage: str | None) -> Stopped:
+    """Training has diverged at `step` of the stage (from 0)."""
+    return Stopped(
+        f"the {what} is not finite at step {step} of stage `{stage}`",
+        "lower the learning rate or the clipping norm there and run again; a run that is only "
+        "resumed goes on from the last checkpoint before that step",
+    )
+
+
+class Metrics(MetricsProcessor):
+    """Gives one event a step to `on_event`, on rank 0.
+
+    The event: `event` ("step"), `job`, `stage`, `step` (the stage's, from 0), `loss` (nats a
+    token), `lr`, `sequences`, `seq_len`, `tokens` (the stage's after the step), `mixture` (weights
+    in force), `sources` (tokens of each that the job has drawn), `grad_norm` (before clipping) and
+    `tokens_per_second` (of all ranks).
+
+    Raises:
+        Stopped: the gradient is not finite.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(MetricsProcessor.Config):
+        log_freq: int = 1
+        job: TrainJob
+        on_event: OnEvent
+
+    def __init__(
+        self, config: Config, *, parallel_dims: ParallelDims, pp_schedule: str, **kwargs: Any
+    ) -> None:
+        super().__init__(config, parallel_dims=parallel_dims, pp_schedule=pp_schedule, **kwargs)
+        self._loss_rank = _get_metrics_rank(parallel_dims=parallel_dims, pp_schedule=pp_schedule)
+        self._job = config.job
+        self._on_event = config.on_event
+        self._timeline = Timeline.of(config.job)
+
+    def log(
+        self,
+        step: int,
+        global_avg_loss: float,
+        global_max_loss: float,
+        grad_norm: float,
+        extra_metrics: dict[str, Any] | None = None,
+    ) -> None:
+        timeline = self._timeline
+        done = self._job.first_step + step
+        if not math.isfinite(grad_norm):
+            raise not_finite("gradient", done - 1, self._job.stage)
+        loss = self._known_to_all(global_avg_loss)
+        sequences = timeline.batch(done - 1)
+        seconds = time.perf_counter() - self.time_last_log
+        rates = {value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")}
+        (lr,) = rates
+        if dist.get_rank() == 0:
+            self._on_event(
+                {
+                    "event": "step",
+                    "job": self._job.id,
+                    "stage": self._job.stage,
+                    "step": done - 1,
+                    "loss": loss,
+                    "lr": lr,
+                    "sequences": sequences,
+                    "seq_len": timeline.seq_len,
+                    "tokens": timeline.tokens_before(done),
+                    "mixture": timeline.mixture(done - 1),
+                    "sources": {
+                        source: drawn * timeline.seq_len
+                        for source, drawn in timeline.drawn_before(done).items()
+                    },
+                    "grad_norm": grad_norm,
+                    "tokens_per_second": sequences * timeline.seq_len / seconds,
+                }
+            )
+        self.ntokens_since_last_log = 0
+        self.data_loading_times.clear()
+        self.time_last_log = time.perf_counter()
+
+    def _known_to_all(self, loss: float) -> float:
+        """The loss, which in a pipeline only the last stage has."""
+        if not self.parallel_dims.pp_enabled:
+            return loss
+        tensor = torch.tensor([loss], dtype=torch.float64, device=get_local_device())
+        dist.broadcast(tensor, src=self._loss_rank)
+        return tensor.item()

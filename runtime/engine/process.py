@@ -1,0 +1,86 @@
+"""What surrounds a train job in its process: its rank, its log, its garbage collection."""
+
+import atexit
+import gc
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ..errors import RunError
+
+
+def join(world_size: int, device: str) -> int:
+    """Makes this process one of `world_size` ranks, and returns which.
+
+    Under torchrun the environment says which rank this is; a process on its own is rank 0 of 1.
+
+    Raises:
+        RunError: there are not as many ranks as the job needs, or not a GPU for each.
+    """
+    if "RANK" not in os.environ:
+        lone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+        os.environ |= lone | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    ranks = int(os.environ["WORLD_SIZE"])
+    if ranks != world_size:
+        raise RunError(
+            f"the job needs {world_size} ranks, and there are {ranks}",
+            f"start it with torchrun on {world_size} devices, or plan for {ranks}",
+        )
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # A launcher may also show every rank one GPU only.
+    if device != "cpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        gpus = torch.accelerator.device_count()
+        if gpus < here:
+            raise RunError(
+                f"the job needs {here} GPUs on this machine, and it has {gpus}",
+                "run it on machines with more, or plan for what there is",
+            )
+    return int(os.environ["RANK"])
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@atexit.register
+def leave() -> None:
+    """Ends the process group, where there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Sends what is logged, and Python's warnings, to a file; torchtitan logs to the root."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    file = logging.FileHandler(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.handlers[:] = [file]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        file.close()
+
+
+@contextmanager
+def own_garbage() -> Iterator[None]:
+    """Undoes what torchtitan does to the garbage collector, and collects the trainer."""
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()

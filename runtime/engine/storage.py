@@ -1,0 +1,116 @@
+"""Reading and writing checkpoints (DCP folders), and what is said where that fails."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from ..errors import RunError, Stopped
+
+AVERAGE = "average"
+TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
+"""What a checkpoint holds beside the model, whose weights are at its top level."""
+
+METADATA = ".metadata"
+"""The file that DCP writes last: a checkpoint without it was never finished."""
+
+_CUT_OFF = "inline_container"
+"""In what PyTorch says where a file takes only a part of a tensor; DCP, which sends errors from
+rank to rank, loses the system's own error behind it."""
+
+
+@contextmanager
+def writing(path: Path, help: str) -> Iterator[None]:
+    """Turns a disk that does not take a checkpoint into Stopped, and removes what it took."""
+    try:
+        yield
+    except (OSError, RuntimeError, CheckpointException) as error:
+        cause = _cause(error)
+        if isinstance(cause, RunError):
+            raise cause from error
+        if isinstance(cause, OSError):
+            reason = _reason(cause)
+        elif _CUT_OFF in str(cause):
+            reason = "the disk took only a part of it"
+        else:
+            raise
+        shutil.rmtree(path, ignore_errors=True)
+        raise Stopped(f"the checkpoint {path} cannot be written: {reason}", help) from error
+
+
+@contextmanager
+def reading(path: Path, help: str) -> Iterator[None]:
+    """Turns a checkpoint that is damaged, missing or of another shape into RunError."""
+    try:
+        if not (path / METADATA).is_file():
+            raise RunError(f"the checkpoint {path} is missing or was never finished", help)
+        yield
+    except (Exception, CheckpointException) as error:
+        cause = _cause(error)
+        if isinstance(cause, RunError):
+            raise cause from error
+        raise RunError(f"the checkpoint {path} cannot be read: {_reason(cause)}", help) from error
+
+
+def weights_of(artifact: Path) -> Path:
+    """The checkpoint of an artifact that stands for its model: the mean where there is one."""
+    weights = artifact / "weights"
+    return weights if weights.is_dir() else artifact / "state"
+
+
+def model_tensors(path: Path) -> dict[str, TensorStorageMetadata]:
+    """Name, shape and dtype of a checkpoint's weights, without the state of its training."""
+    state = tuple(f"{part}." for part in TRAINING_STATE)
+    return {
+        name: entry
+        for name, entry in FileSystemReader(path).read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata) and not name.startswith(state)
+    }
+
+
+def read_tensor(path: Path, name: str, entry: TensorStorageMetadata) -> torch.Tensor:
+    """One tensor of a checkpoint, whole, without a process group."""
+    state: dict[str, Any] = {name: torch.empty(entry.size, dtype=entry.properties.dtype)}
+    with _alone():
+        load(state, checkpoint_id=path, no_dist=True)
+    return state[name]
+
+
+def write_tensors(state: dict[str, Any], path: Path, planner: SavePlanner) -> None:
+    """Writes a checkpoint, without a process group."""
+    with _alone():
+        save(state, checkpoint_id=path, planner=planner, no_dist=True)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Without DCP's warning that there is no process group."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What etude or the system said first, or the error itself where neither said anything."""
+    if isinstance(error, CheckpointException) and error.failures:
+        return _cause(next(iter(error.failures.values()))[0])
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, OSError | RunError):
+        seen = seen.__cause__ or seen.__context__
+    return seen or error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).strip().split("\n")[0] or type(error).__name__

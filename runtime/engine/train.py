@@ -1,0 +1,128 @@
+"""Training: one job of the plan, from its inputs to its result."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from traceback import extract_tb
+from typing import TYPE_CHECKING
+
+from ...compiler.plan import TrainJob
+from ..data.shards import Shards
+from ..data.stream import Stream
+from ..errors import RunError
+from .device import prepare
+from .process import join, logging_to, own_garbage
+
+if TYPE_CHECKING:
+    from .checkpoint import Start
+    from .metrics import OnEvent
+    from .trainer import Trainer
+
+RESULT = "result"
+CHECKPOINTS = "checkpoints"
+
+
+def train(
+    job: TrainJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    on_event: "OnEvent",
+    positions: Mapping[str, int] | None = None,
+) -> None:
+    """Runs a train job, or what is left of it; all ranks call this together.
+
+    Many jobs may run in one process, one after the other; the process group stays.
+
+    Args:
+        inputs: role → folder: "data:<source>" (shards) for every source, and "model" (the result
+            of a train or average job) where the job does not begin with random weights.
+        folder: of the job. Checkpoints and log are kept in it while the job runs, and after it
+            `result`, with `state` (all that training needs to go on), `weights` (where the job
+            averages: the mean) and `positions.json` (source → the token of its stream that comes
+            next). A job whose result is there is not run again.
+        root: of the run; the orders of documents are kept in its `cache`.
+        on_event: gets one dict a step, on rank 0; see `metrics.Metrics`.
+        positions: source → the token of its stream at which the job begins, in place of the
+            plan's; sources that the job does not read are passed on to `positions.json`.
+
+    Raises:
+        Stopped: training has diverged, or the disk does not take a checkpoint.
+        RunError: the job cannot run here, or an input is missing or damaged.
+    """
+    prepare(job.resources.device)
+    rank = join(job.resources.world_size, job.resources.device)
+    if (folder / RESULT).is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with logging_to(folder / f"rank{rank}.log"), own_garbage():
+        with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
+            trainer.train()
+            trainer.save_result(folder / RESULT)
+        if rank == 0:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+@contextmanager
+def make_trainer(
+    job: TrainJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    root: Path,
+    on_event: "OnEvent",
+    positions: Mapping[str, int],
+) -> Iterator["Trainer"]:
+    """The trainer of a job, with nothing loaded yet; arguments and errors as those of `train`."""
+    # torchtitan takes its device when it is imported, so `prepare` has to come first.
+    from .config import trainer_config
+
+    streams = {
+        source: Stream(
+            Shards(_input(inputs, f"data:{source}"), "train"),
+            seed=job.seed,
+            name=source,
+            cache=root / "cache",
+        )
+        for source in job.data
+    }
+    planned = {source: window.first_token for source, window in job.data.items()}
+    config = trainer_config(
+        job,
+        folder,
+        streams=streams,
+        first_tokens={**planned, **positions},
+        start=_start(job, inputs),
+        on_event=on_event,
+    )
+    try:
+        trainer = config.build()
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        # An assertion without words is its own explanation.
+        reason = str(error) or extract_tb(error.__traceback__)[-1].line
+        raise RunError(
+            f"torchtitan refuses the job {job.id}: {reason}",
+            "choose another placement or sequence length in the spec",
+        ) from error
+    with closing(trainer):
+        yield trainer
+
+
+def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
+    from .checkpoint import Start
+    from .storage import weights_of
+
+    if "model" not in inputs:
+        return None
+    model = inputs["model"]
+    carry = job.optimizer_state == "carry"
+    averaged = job.average is not None and job.average.from_step < job.first_step
+    path = model / "state" if carry or averaged else weights_of(model)
+    return Start(path, optimizer=carry, average=averaged)
+
+
+def _input(inputs: Mapping[str, Path], role: str) -> Path:
+    if role not in inputs:
+        raise RunError(f"the job has no input `{role}`", "plan again with this version of etude")
+    return inputs[role]

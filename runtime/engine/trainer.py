@@ -1,0 +1,116 @@
+"""torchtitan's Trainer, following a plan."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torchtitan.components.checkpointer.base import MODEL
+from torchtitan.distributed import ParallelDims
+from torchtitan.distributed import utils as dist_utils
+from torchtitan.trainer import Trainer as TitanTrainer
+
+from ...compiler.plan import TrainJob
+from .attention import DocumentAttention, document_mask
+from .averaging import Mean
+from .checkpoint import Checkpoints
+from .loader import Batch, Loader
+from .metrics import not_finite
+from .storage import AVERAGE, writing
+
+
+class Trainer(TitanTrainer):
+    """Runs one train job.
+
+    Raises:
+        RunError: torchtitan refuses the job's configuration.
+        Stopped: training has diverged, or the disk does not take a checkpoint.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(TitanTrainer.Config):
+        job: TrainJob
+
+    def __init__(self, config: Config) -> None:
+        self.job = config.job
+        super().__init__(config)
+        self.loader = cast(Loader, self.dataloader)
+        self.checkpoints = cast(Checkpoints, self.checkpointer)
+        self._masked = any(self.model_config.traverse(DocumentAttention.Config))
+        self.mean: Mean | None = None
+        if self.job.average is not None:
+            self.mean = Mean(self.job.average, self.checkpoints.states[MODEL].state_dict)
+            self.checkpoints.states[AVERAGE] = self.mean
+
+    def init_distributed(self) -> ParallelDims:
+        """Jobs of the same layout share its meshes: a new mesh has process groups, and with them
+        threads and sockets, that last as long as the process."""
+        layout = super().init_distributed()
+        degrees = (layout.dp_replicate, layout.dp_shard, layout.cp, layout.tp, layout.pp, layout.ep)
+        return _LAYOUTS.setdefault((*degrees, layout.spmd_backend), layout)
+
+    def train(self) -> None:
+        """Trains from the newest checkpoint to the job's end."""
+        self.checkpoints.load()
+        self.metrics_processor.time_last_log = time.perf_counter()
+        batches = self.batch_generator(self.dataloader)
+        first = self.step + 1
+        while self.should_continue_training():
+            self.step += 1
+            self.gc_handler.run(self.step)
+            self.train_step(batches)
+            if self.mean is not None:
+                self.mean.update(self.job.first_step + self.step)
+            if self.should_continue_training():
+                self.checkpoints.save(self.step)
+            if self.step == first:
+                # The first step may wait for compilation, those that follow for nothing.
+                timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
+                dist_utils.set_pg_timeouts(timeout, self.parallel_dims)
+
+    def train_step(self, data_iterator: Iterator[Batch]) -> None:
+        step = self.job.first_step + self.step - 1
+        degree = self.parallel_dims.dp_replicate * self.parallel_dims.dp_shard
+        micro_batch = self.config.training.local_batch_size * degree
+        self.gradient_accumulation_steps = self.loader.timeline.batch(step) // micro_batch
+        try:
+            super().train_step(data_iterator)
+        except RuntimeError as error:
+            if "Loss is not finite" in str(error):
+                raise not_finite("loss", step, self.job.stage) from error
+            raise
+
+    def post_dataloading_process(
+        self, input_dict: dict[str, torch.Tensor], labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """torchtitan's, with the mask that DocumentAttention takes: one for all layers."""
+        inputs, labels, kwargs = super().post_dataloading_process(input_dict, labels)
+        if self._masked:
+            kwargs["attention_masks"] = document_mask(input_dict["positions"])
+        return inputs, labels, kwargs
+
+    def save_result(self, folder: Path) -> None:
+        """Writes `state`, `weights` where there is a mean, and `positions.json` into `folder`,
+        which is there afterwards whole or not at all."""
+        partial = folder.with_suffix(".partial")
+        if dist.get_rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        dist.barrier()
+        self.checkpoints.save_result(
+            partial, self.mean.mean if self.mean is not None and self.mean.count else None
+        )
+        if dist.get_rank() == 0:
+            positions = json.dumps(self.loader.positions(), indent=1)
+            with writing(partial, "make room on the disk and run again"):
+                (partial / "positions.json").write_text(positions + "\n")
+                partial.rename(folder)
+        dist.barrier()
+
+
+_LAYOUTS: dict[tuple[int | str, ...], ParallelDims] = {}

@@ -1,0 +1,115 @@
+"""Gangs: processes that stay up from job to job. One rank is this process; more are torchrun's."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..compiler.plan import Plan, TrainJob
+from .errors import RunError, Stopped
+from .recorder import OnEvent
+from .scheduler import Scheduler
+from .store import Store
+
+MARK = "etude-event "
+"""What a worker's lines for its launcher begin with; other output goes to the gang's log."""
+
+
+def run(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
+    """Runs a plan to its end, in one gang after the other.
+
+    Raises: RunError, Stopped.
+    """
+    _affordable(plan)
+    needed: int | None = 1
+    while needed is not None:
+        if needed == 1:
+            needed = Scheduler(plan, store, root, on_event=on_event).run()
+        else:
+            needed = _torchrun(needed, store, root, on_event)
+
+
+def _affordable(plan: Plan) -> None:
+    """Raises: RunError: a job needs devices that this machine does not have."""
+    for job in plan.jobs:
+        if not isinstance(job, TrainJob):
+            continue
+        ranks, device = job.resources.world_size, job.resources.device
+        cpus = os.cpu_count() or 1
+        if device == "cpu" and ranks > cpus:
+            raise RunError(
+                f"the job {job.id} needs {ranks} processes and this machine has {cpus} cores",
+                f"run it with --ranks {cpus}, or on a larger machine",
+            )
+        if device != "cpu" and ranks > 1:
+            import torch
+
+            gpus = torch.cuda.device_count()
+            if ranks > gpus:
+                raise RunError(
+                    f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
+                    "run it on such a cluster; `--ranks 1` trains the recipe on this machine's CPU, "
+                    "which only a small model survives",
+                )
+
+
+def _torchrun(ranks: int, store: Store, root: Path, on_event: OnEvent) -> int | None:
+    """Runs jobs in a gang of `ranks` processes; returns the number that the next job needs."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={ranks}", "--module", "etude.runtime.worker",
+        str(store.folder.resolve()), str(root.resolve()),
+    ]  # fmt: skip
+    threads = str(max((os.cpu_count() or 1) // ranks, 1))
+    log = store.folder / "gang.log"
+    outcome: dict[str, Any] = {}
+    with log.open("a") as file:
+        gang = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            preexec_fn=_end_with_parent,
+        )
+        assert gang.stdout
+        try:
+            for line in gang.stdout:
+                if not line.startswith(MARK):
+                    file.write(line)
+                    continue
+                event = json.loads(line.removeprefix(MARK))
+                if event["event"] == "outcome":
+                    outcome = event
+                else:
+                    on_event(event)
+            gang.wait()
+        except BaseException:
+            gang.terminate()
+            gang.wait()
+            raise
+    return _outcome(outcome, log)
+
+
+def _outcome(outcome: Mapping[str, Any], log: Path) -> int | None:
+    if not outcome:
+        raise Stopped(
+            f"the training processes ended without a word; the end of {log} may say why",
+            "run again to go on from the last checkpoint",
+        )
+    if "error" in outcome:
+        kind = Stopped if outcome["exit_code"] == Stopped.exit_code else RunError
+        raise kind(outcome["error"], outcome["help"])
+    return outcome["needs"]
+
+
+def _end_with_parent() -> None:
+    """Lets the kernel end the gang when its launcher is killed (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

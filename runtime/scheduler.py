@@ -1,0 +1,240 @@
+"""The scheduler: walks the plan's graph, runs what is not there yet, and lets gates decide."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..compiler.plan import (
+    AverageJob,
+    DatasetJob,
+    EvaluateJob,
+    ExportJob,
+    GateJob,
+    Plan,
+    TokenizerJob,
+    TrainJob,
+)
+from . import prepare
+from .errors import Stopped
+from .recorder import OnEvent, Recorder
+from .store import Store, disk
+
+VERDICT = "verdict.json"
+SCORES = "scores.json"
+
+
+def _nothing() -> None:
+    """Where there is one process, it waits for no other."""
+
+
+class Scheduler:
+    """Runs a plan, or what is left of it.
+
+    In a gang every rank walks the same jobs in the same order: all ranks train, rank 0 alone does
+    everything else, and all wait for each other after each job.
+
+    Args:
+        root: the folder of the spec, where relative paths of data start.
+        world_size: ranks of this gang. A job that needs another number ends the walk.
+        barrier: waits for all ranks.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        root: Path,
+        *,
+        world_size: int = 1,
+        rank: int = 0,
+        barrier: Callable[[], None] = _nothing,
+        on_event: OnEvent = lambda event: None,
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.root = root
+        self.world_size = world_size
+        self.rank = rank
+        self.barrier = barrier
+        self.emit = on_event
+        self.actual: dict[str, str] = {}
+        self.passed: set[str] = set()
+        self.recorder = (
+            Recorder(store.folder, plan.recipe, plan.tracking) if rank == 0 else None
+        )
+
+    def run(self) -> int | None:
+        """Walks the plan to its end, or to the first job that needs another number of ranks.
+
+        Returns: that number, or None at the end.
+        Raises: RunError, Stopped.
+        """
+        try:
+            for job in self.plan.jobs:
+                needed = self._job(job)
+                if needed is not None:
+                    return needed
+            if self.rank == 0:
+                for stage, key in self.plan.outputs.items():
+                    self.store.link(stage, self.actual[key])
+        finally:
+            if self.recorder:
+                self.recorder.close()
+        return None
+
+    def _job(self, job: Any) -> int | None:
+        if job.extends and not self._extends(job):
+            return None
+        inputs = {role: self.actual[key] for role, key in job.inputs.items()}
+        self.actual[job.key] = key = self._key(job, inputs)
+        if self.store.artifact(key) is None:
+            ranks = job.resources.world_size if isinstance(job, TrainJob) else None
+            if ranks not in (None, self.world_size):
+                return ranks
+            self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
+        elif self.rank == 0:
+            self.emit({"event": "kept", "job": job.id, "kind": job.kind})
+        if isinstance(job, GateJob):
+            self._decide(job)
+        return None
+
+    def _folder(self, key: str) -> Path:
+        folder = self.store.artifact(key)
+        assert folder, f"input {key} has no artifact"
+        return folder
+
+    def _key(self, job: Any, inputs: dict[str, str]) -> str:
+        """The key of the artifact: the plan's, with what the plan could not know.
+
+        That is the data itself, and which attempt of a gated segment its successors start from.
+        """
+        parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items()))]
+        if isinstance(job, TokenizerJob | DatasetJob):
+            parts.append(prepare.job_fingerprint(job, self.root))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _extends(self, job: Any) -> bool:
+        """Whether a conditional job runs: its gate has failed so far."""
+        return job.extends.gate not in self.passed
+
+    def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
+        work = self.store.work(key)
+        if self.rank == 0:
+            self.store.record(job.id, key, "started")
+            self.emit({"event": "started", "job": job.id, "kind": job.kind, "stage": job.stage,
+                       "steps": job.steps, "tokens": job.tokens})  # fmt: skip
+            with disk(work):
+                work.mkdir(parents=True, exist_ok=True)
+        self.barrier()
+        if isinstance(job, TrainJob):
+            self._train(job, inputs, work)
+        elif self.rank == 0:
+            self._alone(job, inputs, work)
+        self.barrier()
+        if self.rank == 0:
+            self.store.publish(key, work / "result", job.id)
+            self.store.record(job.id, key, "finished")
+            self.emit({"event": "finished", "job": job.id, "kind": job.kind})
+        self.barrier()
+
+    def _train(self, job: TrainJob, inputs: dict[str, Path], work: Path) -> None:
+        from .engine.train import train
+
+        positions = None
+        if "model" in inputs and (inputs["model"] / "positions.json").exists():
+            positions = json.loads((inputs["model"] / "positions.json").read_text())
+
+        def on_event(event: dict[str, Any]) -> None:
+            assert self.recorder
+            self.recorder.step(event)
+            self.emit(event)
+
+        train(
+            job, inputs, work, root=self.store.folder, on_event=on_event, positions=positions
+        )
+
+    def _alone(self, job: Any, inputs: dict[str, Path], work: Path) -> None:
+        if isinstance(job, TokenizerJob):
+            prepare.make_tokenizer(job, work, self.root, self.emit)
+        elif isinstance(job, DatasetJob):
+            prepare.make_dataset(job, inputs, work, self.root, self.emit)
+        elif isinstance(job, ExportJob):
+            from .engine.export import export
+
+            export(job, inputs, work)
+        elif isinstance(job, AverageJob):
+            from .engine.average import average
+
+            average(job, inputs, work)
+            if (inputs["of.0"] / "positions.json").exists():
+                shutil.copy(inputs["of.0"] / "positions.json", work / "result")
+        else:
+            self._evaluate(job, inputs, work)
+
+    def _evaluate(self, job: EvaluateJob | GateJob, inputs: dict[str, Path], work: Path) -> None:
+        from .evaluate import measure, verdict
+
+        data = {r.removeprefix("data:"): p for r, p in inputs.items() if r.startswith("data:")}
+        scores = measure(job.measures, inputs["model"], data)
+        assert self.recorder
+        self.recorder.scores(job.id, scores)
+        if isinstance(job, EvaluateJob):
+            prepare.write_json(work, SCORES, scores)
+            self.emit({"event": "scores", "job": job.id, "scores": scores})
+            return
+        start = {}
+        if "start" in inputs:
+            start = json.loads((inputs["start"] / SCORES).read_text())
+        prepare.write_json(work, VERDICT, verdict(job, scores, start) | {"scores": scores})
+
+    def _decide(self, job: GateJob) -> None:
+        """Goes on after a gate: its segment's successors start from the attempt that passed.
+
+        Raises: Stopped: the last attempt has failed.
+        """
+        found = json.loads((self._folder(self.actual[job.key]) / VERDICT).read_text())
+        if self.rank == 0:
+            self.emit({"event": "gate", "job": job.id, "what": job.what, "attempt": job.attempt,
+                       "attempts": job.attempts, **found})  # fmt: skip
+        if not found["passed"]:
+            if job.attempt == job.attempts:
+                raise Stopped(self._failure(job, found), self._advice(job))
+            return
+        self.passed.add(job.segment)
+        if job.attempt:
+            self._replace(job)
+
+    def _replace(self, job: GateJob) -> None:
+        last = next(
+            j for j in self.plan.jobs
+            if isinstance(j, TrainJob) and j.extends
+            and (j.extends.gate, j.extends.number) == (job.segment, job.attempt)
+        )  # fmt: skip
+        self.actual[job.segment] = self.actual[last.key]
+        exports = {j.inputs["model"]: j.key for j in self.plan.jobs if isinstance(j, ExportJob)}
+        if job.segment in exports:
+            self.actual[exports[job.segment]] = self.actual[exports[last.key]]
+
+    def _failure(self, job: GateJob, found: dict[str, Any]) -> str:
+        failed = [
+            f"{r['measure']} is {r['score']:.4g}, required {r['op']} {r['wanted']:.4g}"
+            for r in found["requirements"]
+            if not r["passed"]
+        ]
+        times = f" after {job.attempts} extensions" if job.attempts else ""
+        return f"the gate on {job.what} does not pass{times}: {'; '.join(failed)}"
+
+    def _advice(self, job: GateJob) -> str:
+        return (
+            "train longer at this length, or relax the gate, and run again: "
+            "everything finished so far is kept"
+        )
+
+
+def done(plan: Plan, store: Store) -> dict[str, str]:
+    """Job → its last event in the journal, for jobs of the plan."""
+    known = {job.id for job in plan.jobs}
+    return {e["job"]: e["event"] for e in store.events() if e["job"] in known}

@@ -1,0 +1,55 @@
+"""One rank of a gang: `torchrun … --module etude.runtime.worker RUN_FOLDER ROOT`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..compiler.plan import Plan
+from .errors import RunError
+from .gang import MARK
+from .scheduler import Scheduler
+from .store import Store
+
+
+def main(folder: Path, root: Path) -> int:
+    """Walks the plan in the run folder with the other ranks; returns the exit code."""
+    import torch.distributed as dist
+
+    from .engine.device import prepare
+
+    plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    devices = [j.resources.device for j in plan.jobs if j.kind == "train"
+               and j.resources.world_size == world_size]  # fmt: skip
+    try:
+        prepare(devices[0])
+        dist.init_process_group("gloo" if devices[0] == "cpu" else "nccl")
+        scheduler = Scheduler(
+            plan, Store(folder), root, world_size=world_size, rank=rank,
+            barrier=dist.barrier, on_event=_send,
+        )  # fmt: skip
+        needs = scheduler.run()
+        if rank == 0:
+            _send({"event": "outcome", "needs": needs})
+    except RunError as problem:
+        _send(
+            {
+                "event": "outcome",
+                "error": problem.message,
+                "help": problem.help,
+                "exit_code": problem.exit_code,
+            }
+        )
+        # The other ranks may wait for this one: torchrun ends them when it exits.
+        os._exit(problem.exit_code)
+    return 0
+
+
+def _send(event: dict[str, Any]) -> None:
+    print(MARK + json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,267 @@
+"""Small jobs for the tests of the engine: a model of two layers, and documents made of words."""
+
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from etude.compiler.plan import (
+    Architecture,
+    Averaging,
+    BatchPiece,
+    Cost,
+    LrPiece,
+    MixturePiece,
+    Resources,
+    Schedule,
+    TrainJob,
+    Window,
+)
+from etude.runtime.data import tokenizer
+from etude.runtime.data.shards import write_shards
+from etude.runtime.engine.device import prepare
+from etude.runtime.engine.train import train
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+
+# Before a test module, whose imports come after this one's, imports torchtitan.
+prepare("cpu")
+
+# As in the worker processes, so that sums are taken in the same order.
+torch.set_num_threads(1)
+
+Events = list[dict[str, Any]]
+
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "tree",
+    "sees",
+    "chases",
+    "green",
+    "small",
+    "old",
+    "and",
+    "then",
+    "it",
+    "runs",
+    "home",
+]
+
+
+def make_inputs(folder: Path, sources: tuple[str, ...] = ("web", "code")) -> dict[str, Path]:
+    """Shards of generated documents for every source, and a tokenizer: the inputs of a job."""
+    bytes_only = tokenizer.byte_level()
+    tokenizer.save(bytes_only, folder / "tokenizer")
+    inputs = {"tokenizer": folder / "tokenizer"}
+    for source in sources:
+        random = Random(source)
+        texts = (" ".join(random.choices(WORDS, k=random.randint(3, 40))) for _ in range(300))
+        write_shards(
+            texts, bytes_only, folder / source, holdout=Fraction(1, 50), seed=1, name=source
+        )
+        inputs[f"data:{source}"] = folder / source
+    return inputs
+
+
+def architecture(**changes: Any) -> Architecture:
+    values: dict[str, Any] = {
+        "family": "llama3",
+        "size": None,
+        "layers": 2,
+        "dim": 64,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_dim": 16,
+        "ffn": 128,
+        "vocab": 512,
+        "context": 256,
+        "rope_theta": 10_000.0,
+        "rope_scaling": "none",
+        "tied": False,
+        "norm_eps": 1e-5,
+    }
+    return Architecture(**{**values, **changes})
+
+
+def lr(from_step: int, to_step: int, shape: Any, start: float, end: float) -> LrPiece:
+    """A ramp (or hold) on the clock of steps, exactly as long as its piece."""
+    return LrPiece(
+        from_step=from_step,
+        to_step=to_step,
+        shape=shape,
+        start=start,
+        end=end,
+        clock="steps",
+        origin=from_step,
+        length=to_step - from_step,
+    )
+
+
+def train_job(
+    *,
+    steps: int,
+    first_step: int = 0,
+    first_token: int = 0,
+    seq_len: int = 32,
+    batch: int | list[tuple[int, int]] = 4,
+    schedule_lr: list[LrPiece] | None = None,
+    mixture: list[tuple[int, dict[str, int]]] | None = None,
+    first_tokens: dict[str, int] | None = None,
+    model: Architecture | None = None,
+    optimizer_state: Any = "fresh",
+    average: Averaging | None = None,
+    checkpoint_every: int = 5,
+    world_size: int = 1,
+    torchtitan: dict[str, dict[str, Any] | None] | None = None,
+    id: str = "toy",
+    **adamw: Any,
+) -> TrainJob:
+    """A train job of stage steps [first_step, first_step + steps).
+
+    Args:
+        batch: sequences a step, or (from_step, sequences) pieces.
+        mixture: (from_step, weights) pieces.
+        adamw: keyword arguments of the optimizer.
+    """
+    end = first_step + steps
+    sizes = [(first_step, batch)] if isinstance(batch, int) else batch
+    mixes = mixture or [(first_step, {"web": 3, "code": 1})]
+    batches = [
+        BatchPiece(from_step=begin, to_step=until, sequences=size)
+        for (begin, size), until in zip(sizes, [*(s for s, _ in sizes[1:]), end], strict=True)
+    ]
+    mixtures = [
+        MixturePiece(from_step=begin, to_step=until, weights=weights)
+        for (begin, weights), until in zip(mixes, [*(s for s, _ in mixes[1:]), end], strict=True)
+    ]
+    sources = list(dict.fromkeys(name for _, weights in mixes for name in weights))
+    sequences = sum((piece.to_step - piece.from_step) * piece.sequences for piece in batches)
+    sections: dict[str, Any] = {
+        "training": {
+            "local_batch_size": 2,
+            "seq_len": seq_len,
+            "steps": steps,
+            "max_norm": 1.0,
+            "mixed_precision_param": "float32",
+            "disable_cuda_graphs": True,
+        },
+        "optimizer": {
+            "implementation": "foreach",
+            "param_groups": [
+                {
+                    "pattern": ".*",
+                    "optimizer_name": "AdamW",
+                    "optimizer_kwargs": {"betas": [0.9, 0.95], "weight_decay": 0.1, **adamw},
+                }
+            ],
+        },
+        "activation_checkpoint": None,
+        "comm": {"trace_buf_size": 0},
+        **(torchtitan or {}),
+    }
+    return TrainJob(
+        key=id,
+        id=id,
+        stage="toy",
+        inputs={},
+        steps=steps,
+        tokens=sequences * seq_len,
+        model=model or architecture(),
+        seed=7,
+        seq_len=seq_len,
+        first_step=first_step,
+        first_token=first_token,
+        segment=0,
+        segments=1,
+        sequences=sequences,
+        schedule=Schedule(
+            lr=schedule_lr or [lr(first_step, end, "hold", 1e-3, 1e-3)],
+            batch=batches,
+            mixture=mixtures,
+        ),
+        data={
+            name: Window(
+                first_token=(first_tokens or {}).get(name, 0),
+                last_token=0,
+                sequences=0,
+                epochs=None,
+            )
+            for name in sources
+        },
+        optimizer_state=optimizer_state,
+        average=average,
+        checkpoint_every=checkpoint_every,
+        roundings=[],
+        resources=Resources(
+            world_size=world_size,
+            device="cpu",
+            replicate=1,
+            shard=world_size,
+            tensor=1,
+            context=1,
+            pipeline=1,
+        ),
+        cost=Cost(**dict.fromkeys(Cost.model_fields, 0)),
+        torchtitan=sections,
+    )
+
+
+def run(job: TrainJob, inputs: dict[str, Path], folder: Path, **keywords: Any) -> Events:
+    """Trains in this process, and returns the events."""
+    events: Events = []
+    train(job, inputs, folder, **{"root": folder.parent, "on_event": events.append, **keywords})
+    return events
+
+
+def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, those of the optimizer included."""
+    state: dict[str, Any] = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in FileSystemReader(checkpoint).read_metadata().state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    load(state, checkpoint_id=checkpoint, no_dist=True)
+    return state
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors of a checkpoint."""
+    return {
+        name: tensor
+        for name, tensor in tensors(checkpoint).items()
+        if not name.startswith(("optimizer.", "average."))
+    }
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two checkpoints hold the same tensors, bit for bit."""
+    left, right = tensors(one), tensors(other)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
+
+
+class Snapshots:
+    """An `on_event` that adds up the weights after the job's steps in `wanted` (from 1).
+
+    It needs a checkpoint after every step: the event of step s comes before the checkpoint of
+    step s is written, and after that of s - 1.
+    """
+
+    def __init__(self, folder: Path, wanted: set[int]) -> None:
+        self._folder = folder
+        self._wanted = wanted
+        self.taken: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["step"] in self._wanted:
+            self.taken.append(weights(self._folder / "checkpoints" / f"step-{event['step']}"))
+
+    def mean(self) -> dict[str, torch.Tensor]:
+        names = self.taken[0]
+        return {name: torch.stack([each[name] for each in self.taken]).mean(0) for name in names}

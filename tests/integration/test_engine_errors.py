@@ -1,0 +1,189 @@
+"""What goes wrong on the user's disk or in the plan ends in one message, and loses nothing."""
+
+import math
+import os
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_jobs import Events, architecture, lr, run, same, train_job
+from etude.compiler.plan import Averaging
+from etude.runtime.errors import DataError, RunError, Stopped
+from torch.distributed.checkpoint.filesystem import FileSystem
+
+
+@pytest.fixture
+def limit_files() -> Iterator[Callable[[int], None]]:
+    """Forbids files of more than so many bytes, with which a write fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def model(inputs: dict[str, Path], tmp_path: Path) -> Path:
+    """The result of a short job."""
+    run(train_job(steps=1), inputs, tmp_path / "model")
+    return tmp_path / "model" / "result"
+
+
+def test_a_full_disk_stops_the_job_and_leaves_its_checkpoints(
+    inputs: dict[str, Path], tmp_path: Path, limit_files: Callable[[int], None]
+) -> None:
+    job, folder = train_job(steps=12), tmp_path / "job"
+    run(job, inputs, tmp_path / "undisturbed")
+
+    def fill_disk(event: dict[str, Any]) -> None:
+        if event["step"] == 6:
+            limit_files(100_000)
+
+    with pytest.raises(Stopped) as stopped:
+        run(job, inputs, folder, on_event=fill_disk)
+    assert f"{folder}/checkpoints/step-10 cannot be written" in str(stopped.value)
+    assert "from step 5" in stopped.value.help
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-5"]
+
+    limit_files(resource.RLIM_INFINITY)
+    events = run(job, inputs, folder)
+    assert [event["step"] for event in events] == list(range(5, 12))
+    assert same(folder / "result" / "state", tmp_path / "undisturbed" / "result" / "state")
+
+
+@pytest.mark.parametrize("part", [".metadata", "__0_0.distcp"])
+def test_a_disk_without_room_left_stops_the_job(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whatever of the result is the first that does not fit."""
+    create_stream = FileSystem.create_stream
+
+    def no_room(self: FileSystem, path: Path, mode: str) -> Any:
+        if mode == "wb" and "result" in str(path) and part in path.name:
+            raise OSError(28, os.strerror(28))
+        return create_stream(self, path, mode)
+
+    folder = tmp_path / "job"
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystem, "create_stream", no_room)
+        with pytest.raises(Stopped, match="no space left on device"):
+            run(train_job(steps=6), inputs, folder)
+    assert not (folder / "result").exists()
+    assert [event["step"] for event in run(train_job(steps=6), inputs, folder)] == [5]
+    assert (folder / "result" / "state" / ".metadata").is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_the_job_at_its_step(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    job = train_job(
+        first_step=40, steps=12, schedule_lr=[lr(40, 52, "hold", 1e30, 1e30)], checkpoint_every=1
+    )
+    events: Events = []
+    with pytest.raises(Stopped, match=r"not finite at step 41 of stage `toy`"):
+        run(job, inputs, tmp_path / "job", on_event=events.append)
+    assert [event["step"] for event in events] == [40]
+    assert all(math.isfinite(event["loss"]) for event in events)
+    assert [path.name for path in (tmp_path / "job" / "checkpoints").iterdir()] == ["step-1"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: (state / ".metadata").unlink(), "is missing or was never finished"),
+        (lambda state: (state / ".metadata").write_bytes(b"?"), "cannot be read"),
+        (lambda state: os.truncate(state / "__0_0.distcp", 1000), "cannot be read"),
+        (lambda state: (state / "__0_0.distcp").unlink(), "cannot be read: no such file"),
+    ],
+)
+def test_a_damaged_input_is_named(
+    model: Path, inputs: dict[str, Path], tmp_path: Path, damage: Any, message: str
+) -> None:
+    damage(model / "state")
+    job = train_job(steps=1, optimizer_state="carry")
+    with pytest.raises(RunError) as error:
+        run(job, {**inputs, "model": model}, tmp_path / "job")
+    assert f"the checkpoint {model / 'state'} {message}" in str(error.value)
+
+
+def test_an_input_of_another_shape_is_named(
+    model: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    job = train_job(steps=1, model=architecture(ffn=96))
+    with pytest.raises(RunError, match=f"{model / 'state'} cannot be read"):
+        run(job, {**inputs, "model": model}, tmp_path / "job")
+
+
+def test_an_input_without_a_mean_cannot_go_on_averaging(
+    model: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    averaging = Averaging(every=1, from_step=0)
+    job = train_job(first_step=1, steps=1, average=averaging, optimizer_state="carry")
+    with pytest.raises(RunError, match=r"cannot be read: .*average"):
+        run(job, {**inputs, "model": model}, tmp_path / "job")
+
+
+def test_a_damaged_checkpoint_of_the_job_itself_is_named(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event["step"] == 6:
+            raise Lost
+
+    folder = tmp_path / "job"
+    with pytest.raises(Lost):
+        run(train_job(steps=12), inputs, folder, on_event=lose_power)
+    checkpoint = folder / "checkpoints" / "step-5"
+    os.truncate(checkpoint / "__0_0.distcp", 1000)
+    with pytest.raises(RunError, match=f"{checkpoint} cannot be read") as error:
+        run(train_job(steps=12), inputs, folder)
+    assert f"remove {checkpoint}" in error.value.help
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"torchtitan": {"traning": {}}}, "torchtitan has no section `traning`"),
+        ({"torchtitan": {"debug": {"sed": 1}}}, "torchtitan has no field `debug.sed`"),
+        ({"torchtitan": {"optimizer": {"param_groups": [{"x": 1}]}}}, "no field `optimizer.x`"),
+        ({"torchtitan": {"activation_checkpoint": {"mode": "half"}}}, "mode `half`"),
+        ({"torchtitan": {"parallelism": {"spmd_backend": "?"}}}, "spmd_backend must be one of"),
+        (
+            {"torchtitan": {"parallelism": {"tensor_parallel_degree": 2}}},
+            "refuses the job toy: assert dp_shard >= 1",
+        ),
+        ({"batch": 5}, "batch of 5 sequences from step 0 on cannot be cut"),
+        ({"world_size": 2}, "needs 2 ranks, and there are 1"),
+        ({"model": architecture(family="llama9")}, "no model family `llama9`"),
+        ({"mixture": [(0, {"books": 1})]}, "no input `data:books`"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_explained(
+    inputs: dict[str, Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RunError) as error:
+        run(train_job(steps=1, **changes), inputs, tmp_path / "job")
+    assert message in str(error.value)
+    assert error.value.help
+
+
+def test_a_gpu_that_is_not_there_is_missed(inputs: dict[str, Path], tmp_path: Path) -> None:
+    job = train_job(steps=1)
+    job = job.model_copy(update={"resources": replace(job.resources, device="H100 80GB")})
+    if torch.accelerator.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(RunError, match="wants the GPU H100 80GB"):
+        run(job, inputs, tmp_path / "job")
+
+
+def test_tokens_beyond_the_vocabulary_are_found(inputs: dict[str, Path], tmp_path: Path) -> None:
+    job = train_job(steps=1, model=architecture(vocab=200))
+    with pytest.raises(
+        DataError, match=r"has the token 25\d, and the model's vocabulary ends at 199"
+    ):
+        run(job, inputs, tmp_path / "job")

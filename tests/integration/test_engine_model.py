@@ -1,0 +1,164 @@
+"""The model sees each document alone, and transformers reads it as torchtitan computes it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_jobs import architecture, run, tensors, train_job, weights
+from etude.compiler.plan import Architecture, AverageJob, ExportJob
+from etude.runtime.data.stream import pack
+from etude.runtime.engine import export as exporting
+from etude.runtime.engine.attention import document_mask
+from etude.runtime.engine.average import average
+from etude.runtime.engine.export import export
+from etude.runtime.engine.models import model_spec
+from etude.runtime.engine.storage import weights_of
+from etude.runtime.errors import RunError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def build(shape: Architecture, state: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    model = model_spec(shape, "cpu", shape.context).model.build()
+    if state is None:
+        torch.manual_seed(1)
+        model.init_weights(buffer_device=torch.device("cpu"))
+    else:
+        model.load_state_dict(state)
+    return model.eval()
+
+
+def logits(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(tokens, positions=positions, attention_masks=document_mask(positions))
+
+
+@pytest.fixture(scope="module")
+def packed() -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and positions, (1, 32): a document's end of 7 tokens, one of 15, a beginning of 10."""
+    tokens = torch.randint(512, (33,), generator=torch.Generator().manual_seed(0))
+    starts = torch.zeros(33, dtype=torch.bool)
+    starts[[7, 22]] = True
+    inputs, labels, positions = map(torch.from_numpy, pack(tokens.numpy(), starts.numpy()))
+    assert labels[6] == labels[21] == -100
+    return inputs[None], positions[None]
+
+
+def test_the_mask_is_causal_and_within_documents() -> None:
+    mask = document_mask(torch.tensor([[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]]))
+    assert mask.shape == (2, 1, 5, 5)
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, 1, 1, 1],
+    ]
+    assert mask[1, 0].equal(torch.ones(5, 5, dtype=torch.bool).tril())
+
+
+def test_a_document_does_not_see_the_others(packed: tuple[torch.Tensor, torch.Tensor]) -> None:
+    tokens, positions = packed
+    model = build(architecture())
+    before = logits(model, tokens, positions)
+    changed = tokens.clone()
+    changed[:, 7:22] = (changed[:, 7:22] + 1) % 512
+    after = logits(model, changed, positions)
+    assert torch.equal(after[:, :7], before[:, :7])
+    assert torch.equal(after[:, 22:], before[:, 22:])
+    assert not torch.equal(after[:, 7:22], before[:, 7:22])
+
+
+def test_a_packed_document_is_as_if_alone(packed: tuple[torch.Tensor, torch.Tensor]) -> None:
+    tokens, positions = packed
+    model = build(architecture())
+    alone = logits(model, tokens[:, 7:22], positions[:, 7:22])
+    torch.testing.assert_close(logits(model, tokens, positions)[:, 7:22], alone)
+
+
+def test_an_unknown_family_is_named() -> None:
+    with pytest.raises(RunError, match="no model family `gpt9`"):
+        model_spec(architecture(family="gpt9"), "cpu", 32)
+
+
+SHAPES = {
+    "grouped": architecture(),
+    "tied": architecture(tied=True, kv_heads=4),
+    "long": architecture(rope_scaling="llama", rope_theta=500_000.0, norm_eps=1e-6),
+    "wide heads": architecture(head_dim=32),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_transformers_computes_the_same(
+    shape: Architecture, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=2, model=shape), inputs, tmp_path / "job")
+    result = tmp_path / "job" / "result"
+    job = ExportJob(key="x", id="x", stage="toy", inputs={}, model=shape)
+    export(job, {"model": result, "tokenizer": inputs["tokenizer"]}, tmp_path / "export")
+    exported = tmp_path / "export" / "result"
+    loaded: Any = AutoModelForCausalLM.from_pretrained(exported, output_loading_info=True)
+    theirs, info = loaded
+    assert not any(info[problem] for problem in ("missing_keys", "unexpected_keys"))
+    tokens = torch.randint(512, (2, 64), generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(64).expand(2, -1)
+    ours = build(shape, weights(result / "state"))
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+    torch.testing.assert_close(logits(ours, tokens, positions), expected, rtol=1e-4, atol=1e-5)
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    assert tokenizer.decode(tokenizer("the cat")["input_ids"]) == "the cat"
+    assert theirs.config.eos_token_id == tokenizer.eos_token_id == 257
+    assert theirs.generation_config.eos_token_id == 257
+
+
+def test_a_large_export_has_several_files(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(train_job(steps=1), inputs, tmp_path / "job")
+    job = ExportJob(key="x", id="x", stage="toy", inputs={}, model=architecture())
+    roles = {"model": tmp_path / "job" / "result", "tokenizer": inputs["tokenizer"]}
+    export(job, roles, tmp_path / "one")
+    monkeypatch.setattr(exporting, "SHARD_BYTES", 150_000)
+    export(job, roles, tmp_path / "several")
+    files = list((tmp_path / "several" / "result").glob("model-0000*-of-0000*.safetensors"))
+    assert len(files) > 2
+    one, several = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "result").state_dict()
+        for name in ("one", "several")
+    )
+    assert all(torch.equal(one[name], several[name]) for name in one)
+
+
+def test_an_average_is_the_weighted_mean(inputs: dict[str, Path], tmp_path: Path) -> None:
+    roles = {}
+    for number in range(3):
+        job = train_job(steps=1, torchtitan={"debug": {"seed": number}})
+        run(job, inputs, tmp_path / str(number))
+        roles[f"of.{number}"] = tmp_path / str(number) / "result"
+    job = AverageJob(
+        key="x", id="x", stage="toy", inputs={}, model=architecture(), weights=["1/2", "1/3", "1/6"]
+    )
+    average(job, roles, tmp_path / "average")
+    mean = tensors(weights_of(tmp_path / "average" / "result"))
+    models = [weights(folder / "state") for folder in roles.values()]
+    assert mean.keys() == models[0].keys()
+    for name, tensor in mean.items():
+        first, second, third = (model[name] for model in models)
+        assert not torch.equal(first, second) or "norm" in name
+        torch.testing.assert_close(tensor, first / 2 + second / 3 + third / 6)
+
+
+def test_models_of_different_shapes_have_no_average(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=1), inputs, tmp_path / "one")
+    run(train_job(steps=1, model=architecture(ffn=96)), inputs, tmp_path / "other")
+    job = AverageJob(
+        key="x", id="x", stage="toy", inputs={}, model=architecture(), weights=["1/2", "1/2"]
+    )
+    roles = {"of.0": tmp_path / "one" / "result", "of.1": tmp_path / "other" / "result"}
+    with pytest.raises(RunError, match="have different weights"):
+        average(job, roles, tmp_path / "average")
+    assert not (tmp_path / "average" / "result").exists()

@@ -1,0 +1,233 @@
+"""One rank or two, killed or not: the same batches, the same losses, the same weights."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from engine_jobs import Events, run, same, tensors, train_job, weights
+from etude.compiler.plan import Averaging, TrainJob
+from etude.compiler.timeline import Timeline
+from etude.runtime.data.shards import Shards
+from etude.runtime.data.stream import Stream
+from etude.runtime.engine.loader import Loader
+
+WORKER = Path(__file__).with_name("engine_worker.py")
+AVERAGING = Averaging(every=3, from_step=2)
+
+
+LAYOUTS = {
+    "replicated": {"data_parallel_replicate_degree": 2, "data_parallel_shard_degree": 1},
+    "tensor": {"tensor_parallel_degree": 2},
+    "pipeline": {"pipeline_parallel_degree": 2},
+}
+
+
+def job(world_size: int, steps: int = 14, **parallelism: int) -> TrainJob:
+    return train_job(
+        steps=steps,
+        batch=[(0, 4), (8, 8)] if steps > 8 else 4,
+        average=AVERAGING,
+        checkpoint_every=4,
+        world_size=world_size,
+        torchtitan={"parallelism": parallelism},
+    )
+
+
+@dataclass
+class Run:
+    """A job, the folder in which it runs, and what happens to it."""
+
+    job: TrainJob
+    folder: str
+    model: str | None = None
+    kill_at: int | None = None
+
+
+@dataclass
+class Workplace:
+    """Where worker processes run jobs, each in a folder of its own."""
+
+    inputs: dict[str, Path]
+    root: Path
+
+    def result(self, folder: str) -> Path:
+        return self.root / folder / "result"
+
+    def events(self, folder: str) -> Events:
+        return json.loads((self.root / f"{folder}.json").read_text())
+
+    def run(self, *runs: Run) -> int:
+        """Runs jobs one after the other, on as many ranks as they want; returns the exit status."""
+        items = [
+            {
+                "job": run.job.model_dump(),
+                "inputs": {
+                    **{role: str(path) for role, path in self.inputs.items()},
+                    **({"model": str(self.result(run.model))} if run.model else {}),
+                },
+                "folder": str(self.root / run.folder),
+                "events": str(self.root / f"{run.folder}.json"),
+                "kill_at": run.kill_at,
+            }
+            for run in runs
+        ]
+        path = self.root / "runs.json"
+        path.write_text(json.dumps({"root": str(self.root), "runs": items}))
+        ranks = runs[0].job.resources.world_size
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [sys.executable, *(launch if ranks > 1 else []), str(WORKER), str(path)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+            environment.pop(name, None)
+        return subprocess.run(
+            command, env=environment, cwd=self.root, capture_output=True, timeout=300
+        ).returncode
+
+
+@pytest.fixture(scope="module")
+def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Two ranks have run `whole`, jobs that end after 5, 8 and 11 of its steps, and jobs in other
+    layouts that begin with `5 steps`; `killed` was killed in its tenth step and then resumed."""
+    place = Workplace(inputs, tmp_path_factory.mktemp("two_ranks"))
+    assert place.run(Run(job(2), "killed", kill_at=9)) != 0
+    assert (place.root / "killed" / "checkpoints" / "step-8" / ".metadata").is_file()
+    begun = [Run(job(2, steps), f"{steps} steps") for steps in (5, 8, 11)]
+    others = [Run(job(2, 3, **LAYOUTS[name]), name, model="5 steps") for name in LAYOUTS]
+    assert place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def one_rank(
+    inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Events]:
+    """The result and the events of `whole` on one rank."""
+    folder = tmp_path_factory.mktemp("one_rank") / "job"
+    return folder / "result", run(job(1), inputs, folder)
+
+
+def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(two_ranks: Workplace) -> None:
+    assert [event["step"] for event in two_ranks.events("killed")] == list(range(8, 14))
+    whole, killed = two_ranks.result("whole"), two_ranks.result("killed")
+    assert same(whole / "state", killed / "state")
+    assert same(whole / "weights", killed / "weights")
+
+
+def test_one_rank_killed_and_resumed_ends_bit_for_bit_alike(
+    inputs: dict[str, Path], one_rank: tuple[Path, Events], tmp_path: Path
+) -> None:
+    place = Workplace(inputs, tmp_path)
+    assert place.run(Run(job(1), "job", kill_at=9)) == -9
+    events = run(job(1), inputs, tmp_path / "job")
+    assert [event["step"] for event in events] == list(range(8, 14))
+    whole, killed = one_rank[0], place.result("job")
+    assert same(whole / "state", killed / "state")
+    assert same(whole / "weights", killed / "weights")
+
+
+def test_the_events_do_not_depend_on_the_number_of_ranks(
+    two_ranks: Workplace, one_rank: tuple[Path, Events]
+) -> None:
+    measured = {"tokens_per_second", "loss", "grad_norm"}
+    for one, two in zip(one_rank[1], two_ranks.events("whole"), strict=True):
+        assert {key: one[key] for key in one.keys() - measured} == {
+            key: two[key] for key in two.keys() - measured
+        }
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-4)
+
+
+def test_the_losses_do_not_depend_on_the_layout(
+    two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    roles = {**inputs, "model": two_ranks.result("5 steps")}
+    expected = [event["loss"] for event in run(job(1, 3), roles, tmp_path / "job")]
+    for layout in LAYOUTS:
+        losses = [event["loss"] for event in two_ranks.events(layout)]
+        assert losses == pytest.approx(expected, rel=1e-5), layout
+
+
+def test_the_mean_on_two_ranks_is_that_of_the_snapshots(two_ranks: Workplace) -> None:
+    """Every third step from the second on is in it: after steps 5, 8, 11 and 14."""
+    results = [two_ranks.result(name) for name in ("5 steps", "8 steps", "11 steps", "whole")]
+    snapshots = [weights(result / "state") for result in results]
+    mean = tensors(results[-1] / "weights")
+    assert mean.keys() == snapshots[0].keys()
+    for name, tensor in mean.items():
+        expected = torch.stack([snapshot[name] for snapshot in snapshots]).mean(0)
+        torch.testing.assert_close(tensor, expected, rtol=1e-6, atol=1e-7)
+        assert not torch.allclose(tensor, snapshots[-1][name], rtol=1e-6, atol=1e-7)
+
+
+def test_one_rank_goes_on_where_two_ended(
+    two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    roles = {**inputs, "model": two_ranks.result("whole")}
+    segment = train_job(first_step=14, steps=1, optimizer_state="carry", average=AVERAGING)
+    run(segment, roles, tmp_path / "job")
+    after = tensors(tmp_path / "job" / "result" / "state")
+    assert after["optimizer.state.norm.weight.step"] == 15
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_global_batches_are_the_same_for_any_number_of_ranks(
+    inputs: dict[str, Path], ranks: int
+) -> None:
+    timeline = Timeline.of(job(1))
+    config = Loader.Config(
+        timeline=timeline,
+        streams={
+            name: Stream(Shards(inputs[f"data:{name}"], "train"), seed=7, name=name)
+            for name in ("web", "code")
+        },
+        first_tokens={"web": 100, "code": 0},
+        vocab=512,
+    )
+
+    def digests(ranks: int, local_batch: int) -> list[str]:
+        """The hash of inputs, labels and positions of each global batch."""
+        loaders = [
+            iter(Loader(config, dp_world_size=ranks, dp_rank=rank, local_batch_size=local_batch))
+            for rank in range(ranks)
+        ]
+        found = []
+        for step in range(14):
+            digest = hashlib.sha256()
+            for _ in range(timeline.batch(step) // (ranks * local_batch)):
+                for batch, labels in map(next, loaders):
+                    assert labels.shape == (local_batch, 32)
+                    for i in range(local_batch):
+                        row = torch.stack([batch["input"][i], batch["positions"][i], labels[i]])
+                        digest.update(row.numpy().tobytes())
+            found.append(digest.hexdigest())
+        return found
+
+    assert digests(ranks, 1) == digests(1, 4)
+    assert len(set(digests(1, 4))) == 14
+
+
+def test_a_loader_goes_on_where_its_state_says(inputs: dict[str, Path]) -> None:
+    stream = Stream(Shards(inputs["data:web"], "train"), seed=7, name="web")
+    config = Loader.Config(
+        timeline=Timeline.of(train_job(steps=6, mixture=[(0, {"web": 1})])),
+        streams={"web": stream},
+        first_tokens={"web": 0},
+        vocab=512,
+    )
+    first, second = (
+        Loader(config, dp_world_size=1, dp_rank=0, local_batch_size=2) for _ in range(2)
+    )
+    batches = iter(first)
+    for _ in range(2 * 3):
+        next(batches)
+    assert first.state_dict() == {"steps": 3}
+    assert first.positions() == {"web": 3 * 4 * 32}
+    second.load_state_dict(first.state_dict())
+    (one, _), (two, _) = next(batches), next(iter(second))
+    assert torch.equal(one["input"], two["input"])

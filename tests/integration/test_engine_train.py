@@ -1,0 +1,212 @@
+"""One rank trains as the plan says, and says so; it resumes, and it hands over to the next job."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
+from etude.compiler.plan import Averaging
+from etude.compiler.timeline import Timeline
+from etude.runtime.engine.train import make_trainer
+from torch.distributed.tensor import DTensor
+
+
+@pytest.fixture(scope="module")
+def trained(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a job of twelve steps."""
+    folder = tmp_path_factory.mktemp("trained") / "job"
+    run(train_job(steps=12), inputs, folder)
+    return folder
+
+
+def test_every_step_is_what_the_timeline_says(inputs: dict[str, Path], tmp_path: Path) -> None:
+    job = train_job(
+        first_step=100,
+        first_token=5000,
+        steps=20,
+        seq_len=24,
+        batch=[(100, 4), (107, 10), (113, 2)],
+        schedule_lr=[
+            lr(100, 105, "linear", 0.0, 3e-3),
+            lr(105, 112, "hold", 3e-3, 3e-3),
+            lr(112, 120, "cosine", 3e-3, 1e-5),
+        ],
+        mixture=[(100, {"web": 3, "code": 1}), (109, {"code": 1})],
+    )
+    timeline = Timeline.of(job)
+    events = run(job, inputs, tmp_path / "job")
+    assert [event["step"] for event in events] == list(range(100, 120))
+    for event in events:
+        step = event["step"]
+        assert event["lr"] == timeline.lr(step)
+        assert event["sequences"] == timeline.batch(step)
+        assert event["seq_len"] == 24
+        assert event["tokens"] == timeline.tokens_before(step + 1)
+        assert event["mixture"] == timeline.mixture(step)
+        drawn = timeline.drawn_before(step + 1)
+        assert event["sources"] == {source: count * 24 for source, count in drawn.items()}
+        assert math.isfinite(event["loss"])
+        assert event["grad_norm"] > 0
+        assert event["tokens_per_second"] > 0
+    assert (events[0]["event"], events[0]["job"], events[0]["stage"]) == ("step", "toy", "toy")
+
+
+def test_a_model_learns(inputs: dict[str, Path], tmp_path: Path) -> None:
+    job = train_job(
+        steps=60, batch=8, schedule_lr=[lr(0, 60, "hold", 5e-3, 5e-3)], checkpoint_every=100
+    )
+    events = run(job, inputs, tmp_path / "job")
+    assert events[0]["loss"] > math.log(512)
+    assert events[-1]["loss"] < 2.5
+
+
+def test_nothing_is_printed_and_the_log_lies_in_the_folder(
+    inputs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(train_job(steps=1), inputs, tmp_path / "job")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+    assert "Building llama3" in (tmp_path / "job" / "rank0.log").read_text()
+
+
+def test_a_finished_job_is_not_run_again(trained: Path, inputs: dict[str, Path]) -> None:
+    assert run(train_job(steps=12), inputs, trained) == []
+
+
+def test_a_job_resumes_where_its_last_finished_checkpoint_is(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, object]) -> None:
+        if event["step"] == 8:
+            raise Lost
+
+    folder = tmp_path / "job"
+    with pytest.raises(Lost):
+        run(train_job(steps=12), inputs, folder, on_event=lose_power)
+    unfinished = folder / "checkpoints" / "step-7"
+    unfinished.mkdir()
+    (unfinished / "__0_0.distcp").write_bytes(b"half of it")
+    events = run(train_job(steps=12), inputs, folder)
+    assert [event["step"] for event in events] == list(range(5, 12))
+    assert same(folder / "result" / "state", trained / "result" / "state")
+
+
+def test_positions_say_where_each_source_goes_on(inputs: dict[str, Path], tmp_path: Path) -> None:
+    job = train_job(steps=2, first_tokens={"web": 640, "code": 64})
+    run(job, inputs, tmp_path / "planned")
+    text = (tmp_path / "planned" / "result" / "positions.json").read_text()
+    assert json.loads(text) == {"web": 640 + 6 * 32, "code": 64 + 2 * 32}
+    run(job, inputs, tmp_path / "moved", positions={"web": 9999, "books": 5})
+    text = (tmp_path / "moved" / "result" / "positions.json").read_text()
+    assert json.loads(text) == {"web": 9999 + 6 * 32, "code": 64 + 2 * 32, "books": 5}
+
+
+def test_the_data_begin_at_the_position_given(inputs: dict[str, Path], tmp_path: Path) -> None:
+    later = train_job(steps=1, first_tokens={"web": 640})
+    planned = run(later, inputs, tmp_path / "planned")
+    moved = run(train_job(steps=1), inputs, tmp_path / "moved", positions={"web": 640})
+    first = run(train_job(steps=1), inputs, tmp_path / "first")
+    assert moved[0]["loss"] == planned[0]["loss"] != first[0]["loss"]
+
+
+def test_the_next_segment_takes_over_weights_and_moments(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Sequence length, rope base, batch, weight decay and learning rate are the new segment's."""
+    job = train_job(
+        first_step=12,
+        steps=3,
+        seq_len=64,
+        batch=2,
+        model=architecture(rope_theta=500_000.0),
+        schedule_lr=[lr(12, 15, "linear", 5e-4, 0.0)],
+        optimizer_state="carry",
+        weight_decay=0.3,
+    )
+    before = tensors(trained / "result" / "state")
+    inputs = {**inputs, "model": trained / "result"}
+    with make_trainer(job, inputs, tmp_path / "job", tmp_path, print, {}) as trainer:
+        trainer.checkpointer.load()
+        after = {f"optimizer.{k}": v for k, v in trainer.optimizers.state_dict().items()}
+        after |= trainer.model_parts[0].state_dict()
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    assert after.keys() == before.keys()
+    for name, tensor in after.items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        assert torch.equal(whole, before[name])
+    assert before["optimizer.state.lm_head.weight.exp_avg"].any()
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(5e-4, 0.3)]
+
+    events = run(job, inputs, tmp_path / "job")
+    assert [(event["step"], event["seq_len"]) for event in events] == [(12, 64), (13, 64), (14, 64)]
+    result = tensors(tmp_path / "job" / "result" / "state")
+    assert result["optimizer.state.lm_head.weight.step"] == 15
+
+
+def test_splitting_a_job_in_two_changes_nothing(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=7), inputs, tmp_path / "first")
+    positions = json.loads((tmp_path / "first" / "result" / "positions.json").read_text())
+    rest = train_job(first_step=7, first_token=7 * 128, steps=5, optimizer_state="carry")
+    run(
+        rest,
+        {**inputs, "model": tmp_path / "first" / "result"},
+        tmp_path / "second",
+        positions=positions,
+    )
+    one, two = (weights(folder / "result" / "state") for folder in (trained, tmp_path / "second"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_fresh_optimizer_takes_the_weights_alone(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    job = train_job(steps=1, schedule_lr=[lr(0, 1, "hold", 0.0, 0.0)])
+    run(job, {**inputs, "model": trained / "result"}, tmp_path / "job")
+    before = weights(trained / "result" / "state")
+    after = tensors(tmp_path / "job" / "result" / "state")
+    for name, weight in before.items():
+        assert torch.equal(after[name], weight)
+        assert after[f"optimizer.state.{name}.step"] == 1
+
+
+def test_the_polyak_mean_is_that_of_the_snapshots(inputs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    snapshots = Snapshots(folder, {5, 7, 9})
+    averaging = Averaging(every=2, from_step=3)
+    job = train_job(steps=10, average=averaging, checkpoint_every=1)
+    run(job, inputs, folder, on_event=snapshots)
+    mean, last = weights(folder / "result" / "weights"), weights(folder / "result" / "state")
+    assert len(snapshots.taken) == 3
+    for name, expected in snapshots.mean().items():
+        torch.testing.assert_close(mean[name], expected, rtol=1e-6, atol=1e-8)
+    assert not torch.equal(mean["lm_head.weight"], last["lm_head.weight"])
+
+
+def test_averaging_goes_on_in_the_next_segment(inputs: dict[str, Path], tmp_path: Path) -> None:
+    averaging = Averaging(every=2, from_step=3)
+    run(train_job(steps=12, average=averaging), inputs, tmp_path / "whole")
+    run(train_job(steps=6, average=averaging), inputs, tmp_path / "first")
+    first = tmp_path / "first" / "result"
+    rest = train_job(first_step=6, steps=6, average=averaging, optimizer_state="carry")
+    positions = json.loads((first / "positions.json").read_text())
+    run(rest, {**inputs, "model": first}, tmp_path / "second", positions=positions)
+    whole, second = tmp_path / "whole" / "result", tmp_path / "second" / "result"
+    assert same(whole / "weights", second / "weights")
+
+
+def test_the_mean_is_what_the_next_stage_begins_with(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=4, average=Averaging(every=1, from_step=1)), inputs, tmp_path / "first")
+    first = tmp_path / "first" / "result"
+    job = train_job(steps=1, schedule_lr=[lr(0, 1, "hold", 0.0, 0.0)])
+    run(job, {**inputs, "model": first}, tmp_path / "second")
+    mean, after = weights(first / "weights"), weights(tmp_path / "second" / "result" / "state")
+    assert all(torch.equal(mean[name], after[name]) for name in mean)
