@@ -1,6 +1,7 @@
 """The command `etude`: reads the command line and hands over to one module."""
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -68,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"etude {version('etude')}")
         return 0
+    # A command that checks or plans makes few cycles and ends soon: looking for them takes a tenth
+    # of its time. What trains turns the collector on again.
+    gc.disable()
     if not arguments.command:
         parser().print_help()
         return 2

@@ -76,15 +76,15 @@ class _Lines:
             if time.monotonic() - self.last >= SECONDS:
                 self._step(event)
             return
-        if event["event"] == "finished" and event["kind"] == "train" and self.latest:
+        if self.latest:
             self._step(self.latest)
-            self.latest = None
         message = _message(event)
         if message:
             print(message, flush=True)
 
     def _step(self, event: dict[str, Any]) -> None:
         self.last = time.monotonic()
+        self.latest = None
         print(f"{event['job']}: step {event['step']:,}  {_rate(event)}", flush=True)
 
 

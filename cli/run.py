@@ -4,17 +4,13 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 from .common import compile_file, findings, problem, show
-
-if TYPE_CHECKING:
-    from ..compiler.plan import Plan
 
 
 def run(arguments: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
+    from ..runtime.gang import execute
     from .progress import display
 
     source = Path(arguments.file)
@@ -54,22 +50,3 @@ def run(arguments: Namespace) -> int:
     sys.stdout.flush()
     return 0
 
-
-def execute(plan: "Plan", folder: Path, root: Path, on_event) -> None:
-    """Runs a plan in a run folder.
-
-    Args:
-        root: the folder of the spec, where relative paths of data start.
-
-    Raises: RunError, Stopped.
-    """
-    from ..compiler.schema import read_plan
-    from ..runtime import gang
-    from ..runtime.store import Store, disk
-
-    store = Store(folder)
-    store.create()
-    with store.lock():
-        with disk(folder / "plan.json"):
-            (folder / "plan.json").write_text(plan.to_json() + "\n")
-        gang.run(read_plan(folder / "plan.json"), store, root, on_event)

@@ -59,7 +59,7 @@ def _summary(stage: Any) -> StageSummary:
         "clip": f"{stage.clip:g}",
         "precision": stage.precision,
         "recompute": stage.recompute,
-        "optimizer": f"{optimizer.kind}, betas {optimizer.betas}, "
+        "optimizer": f"{optimizer.kind}, betas {list(optimizer.betas)}, "
         f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
         + ("carried over" if stage.carries else "fresh"),
     }

@@ -97,6 +97,8 @@ class TrainStage:
 
 @dataclass(frozen=True)
 class AverageStage:
+    """An average stage."""
+
     name: str
     spec: r.Average
     of: list[str]
@@ -106,6 +108,8 @@ class AverageStage:
 
 @dataclass(frozen=True)
 class EvaluateStage:
+    """An evaluate stage."""
+
     name: str
     spec: r.Evaluate
     of: str

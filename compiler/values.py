@@ -53,6 +53,8 @@ class LrPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPiece:
+    """Sequences in the global batch, from step to step."""
+
     from_step: int
     to_step: int
     sequences: int
@@ -62,6 +64,8 @@ class BatchPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
+    """Ranks, their device and their mesh."""
+
     world_size: int
     device: str  # "cpu", or the name of a GPU
     replicate: int

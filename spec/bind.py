@@ -1,11 +1,8 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from . import convert as c
 from . import recipe as r
@@ -159,9 +156,9 @@ class _Binder:
         **given: Any,
     ) -> Any:  # fmt: skip
         """The model with the attributes that `items` give, or None after reporting."""
-        values: dict[str, Any] = dict(given)
+        values: dict[str, Any] = {}
         places: dict[str, Span] = {"": head}
-        known = {f.alias or n for n, f in model.model_fields.items()} - {"places", "name"}
+        known = r.attributes(model)
         before = len(self.report.errors)
         for item in items:
             attribute = self._attribute(item, model)
@@ -177,12 +174,30 @@ class _Binder:
             else:
                 values[name] = value
                 places[name] = span if not isinstance(value, s.Value) else value.span
-        try:
-            built = model.model_validate({**values, "places": places})
-        except ValidationError as problem:
-            self._validation(problem, places, what)
+        found = self._read(values, model, head, what)
+        if len(self.report.errors) > before:
             return None
-        return built if len(self.report.errors) == before else None
+        return model(**given, **found, places=places)
+
+    def _read(
+        self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str
+    ) -> dict[str, Any]:
+        """Fields by name, read from the values of attributes; what is wrong is reported."""
+        found: dict[str, Any] = {}
+        for name, attribute in r.attributes(model).items():
+            if name not in values:
+                if attribute.required:
+                    self._missing("E318", f"{what} needs `{name}`", head)
+                continue
+            value = values[name]
+            if attribute.read is None:
+                found[attribute.field] = value
+                continue
+            try:
+                found[attribute.field] = attribute.read(value)
+            except c.Invalid as problem:
+                self._invalid(problem)
+        return found
 
     def _attribute(
         self, item: s.Item, model: type[r.Declaration]
@@ -211,8 +226,7 @@ class _Binder:
         if isinstance(item, s.Block) and not item.labels:
             braces = s.Braces(item.items, item.span)
             return item.keyword.name, self._nested(item.keyword.name, braces, model), item.span
-        known = ", ".join(sorted(f.alias or n for n, f in model.model_fields.items()
-                                 if n not in ("places", "name")))  # fmt: skip
+        known = ", ".join(sorted(r.attributes(model)))
         self._error("E311", "this is not an attribute", item.span,
                     help=f"attributes are written `name = value`; there is {known}")  # fmt: skip
         return None
@@ -259,13 +273,14 @@ class _Binder:
         places = {"": value.span, "every": value.every.span}
         if value.over:
             places["over"] = value.over.span
-        try:
-            return r.Polyak.model_validate(
-                {"name": "polyak", "every": value.every, "over": value.over, "places": places}
-            )
-        except ValidationError as problem:
-            self._validation(problem, places, "polyak")
+        before = len(self.report.errors)
+        values: dict[str, Any] = {"every": value.every}
+        if value.over:
+            values["over"] = value.over
+        found = self._read(values, r.Polyak, value.span, "polyak")
+        if len(self.report.errors) > before:
             return None
+        return r.Polyak(name="polyak", places=places, **found)
 
     def _gate(self, block: s.Block) -> r.Gate | None:
         if len(block.labels) != 1 or not (
@@ -382,31 +397,20 @@ class _Binder:
         changes: Callable[[Any], Any] = self._substitute
         match value:
             case s.List():
-                return replace(value, items=tuple(changes(i) for i in value.items))
+                return value._replace(items=tuple(changes(i) for i in value.items))
             case s.Braces():
-                return replace(value, items=tuple(changes(i) for i in value.items))
+                return value._replace(items=tuple(changes(i) for i in value.items))
             case s.Tagged():
-                return replace(value, braces=changes(value.braces))
+                return value._replace(braces=changes(value.braces))
             case s.Assign() | s.Entry() | s.Hold():
-                return replace(value, value=changes(value.value))
+                return value._replace(value=changes(value.value))
             case s.Ramp():
                 start = changes(value.start) if value.start else None
-                return replace(value, start=start, end=changes(value.end))
+                return value._replace(start=start, end=changes(value.end))
             case s.Schedule():
-                return replace(value, segments=tuple(changes(i) for i in value.segments))
+                return value._replace(segments=tuple(changes(i) for i in value.segments))
         return value
 
     def _invalid(self, problem: c.Invalid) -> None:
         self._error(problem.code, problem.message, problem.span, label=problem.label,
                     help=problem.help)  # fmt: skip
-
-    def _validation(self, problem: ValidationError, places: dict[str, Span], what: str) -> None:
-        for error in problem.errors():
-            name = str(error["loc"][0]) if error["loc"] else ""
-            if error["type"] == "invalid":
-                self._invalid(c.Invalid(**{k: error["ctx"][k] for k in
-                                           ("code", "message", "span", "label", "help")}))  # fmt: skip
-            elif error["type"] == "missing":
-                self._missing("E318", f"{what} needs `{name}`", places[""])
-            elif not isinstance(error["input"], BaseModel | None):
-                self._error("E201", f"`{name}` cannot be this", places.get(name) or places[""])

@@ -182,10 +182,10 @@ def real(
     return convert
 
 
-def reals(value: s.Value) -> list[float]:
+def reals(value: s.Value) -> tuple[float, ...]:
     if not isinstance(value, s.List):
         raise _wrong(value, "a list of numbers", "[0.9, 0.95]")
-    return [real()(item) for item in value.items]
+    return tuple(real()(item) for item in value.items)
 
 
 def counts(value: s.Value) -> list[int]:
@@ -213,6 +213,14 @@ def length(*units: str) -> Callable[[s.Number], Quantity]:
         return result
 
     return convert
+
+
+def epochs(value: s.Value) -> Quantity:
+    """Passes over the data, which need not be whole."""
+    result = quantity(_number(value, "a number of epochs: 2 epochs"), ["epochs"], "epochs")
+    if result.value <= 0:
+        raise Invalid("E208", "this must be more than nothing", value.span)
+    return result
 
 
 def flag(value: s.Value) -> bool:

@@ -1,6 +1,5 @@
 """What is wrong with a spec: collected, ordered, and shown with its place."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -111,6 +110,8 @@ class Report:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped name, or the names there are."""
+    import difflib  # only where something is wrong: checking a spec has 0.1 s
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

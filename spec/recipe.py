@@ -1,156 +1,194 @@
 """The recipe: the file bound to models. Names are not yet resolved, schedules not yet absolute.
 
-Each attribute is declared once, with the converter that reads it from the syntax tree; what a
-block may hold, what is required and what it defaults to can be read off its model.
+Each attribute is declared once, with the function that reads it from the syntax tree; what a block
+may hold, what is required and what it defaults to can be read off its model.
+
+The models are data classes that pydantic adopts where JSON or its schema is wanted. They do not
+derive from its BaseModel, because importing that alone takes longer than checking a spec may.
 """
 
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from . import convert as c
-from . import syntax as s
 from .quantity import Quantity
 from .schedule import Schedule
 from .source import Span
 
 
-def read(converter: Callable[[Any], Any]) -> BeforeValidator:
-    """Reads a node of the syntax tree with `converter`; plain values pass through."""
+def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: str = "") -> Any:
+    """An attribute of a block.
 
-    def validate(value: Any) -> Any:
-        if not isinstance(value, s.Value):
-            return value
-        try:
-            return converter(value)
-        except c.Invalid as problem:
-            raise PydanticCustomError("invalid", "{message}", vars(problem)) from None
-
-    return BeforeValidator(validate)
+    Args:
+        read: makes its value from a node of the syntax tree; None: the binder makes it.
+        default: MISSING where the attribute is required.
+        name: as written in a spec, where that is no Python name.
+    """
+    return field(default=default, metadata={"read": read, "name": name})
 
 
-Name = Annotated[str, read(c.name)]
-Names = Annotated[list[str], read(c.names)]
-Text = Annotated[str, read(c.text)]
-Count = Annotated[int, read(c.count())]
-Ordinal = Annotated[int, read(c.count(least=0))]
-Tokens = Annotated[int, read(c.count("tokens"))]
-Positive = Annotated[float, read(c.real(above=0))]
-Share = Annotated[Fraction, read(c.share)]
-Rates = Annotated[Schedule, read(c.schedule(c.rate_operand))]
-Lengths = Annotated[Schedule, read(c.schedule(c.length_operand))]
-Batches = Annotated[Schedule, read(c.schedule(c.batch_operand))]
-Mixtures = Annotated[Schedule, read(c.schedule(c.mixture_operand))]
-Placements = Annotated[Schedule, read(c.schedule(c.placement_operand))]
+def _whole(unit: str = "", least: int = 1) -> Callable[[Any], int]:
+    return c.count(*([unit] if unit else []), least=least)
 
 
-class Declaration(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
     """A named block. `places` maps attributes to where they were written, "" to the head."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
-    )
-
     name: str = ""
-    places: dict[str, Span] = Field(default_factory=dict, exclude=True, repr=False)
+    places: dict[str, Span] = field(default_factory=dict, compare=False, repr=False)
 
     def at(self, attribute: str = "") -> Span | None:
         """Where an attribute was written, or else the block's head."""
         return self.places.get(attribute) or self.places.get("")
 
 
+@dataclass(frozen=True)
+class Attribute:
+    """What a model says of one of its attributes."""
+
+    field: str
+    read: Callable[[Any], Any] | None
+    required: bool
+
+
+@lru_cache(maxsize=None)
+def attributes(model: type[Declaration]) -> dict[str, Attribute]:
+    """The attributes that a block of a kind may have, by the names that specs use."""
+    return {
+        f.metadata["name"] or f.name: Attribute(f.name, f.metadata["read"], f.default is MISSING)
+        for f in fields(model)
+        if "read" in f.metadata
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Header(Declaration):
-    title: Text | None = None
-    cite: Text | None = None
-    seed: Ordinal = 0
-    notes: Text | None = None
-    tracking: Annotated[str, read(c.one_of("wandb"))] | None = None
+    """The `recipe` block."""
+
+    title: str | None = attribute(c.text, None)
+    cite: str | None = attribute(c.text, None)
+    seed: int = attribute(_whole(least=0), 0)
+    notes: str | None = attribute(c.text, None)
+    tracking: str | None = attribute(c.one_of("wandb"), None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Model(Declaration):
-    family: Name = "llama3"
-    size: Text | None = None
-    layers: Count | None = None
-    dim: Count | None = None
-    heads: Count | None = None
-    kv_heads: Count | None = None
-    ffn: Count | None = None
-    vocab: Count | None = None
-    rope_theta: Positive | None = None
-    rope_scaling: Annotated[str, read(c.one_of("none", "llama"))] | None = None
-    tied: Annotated[bool, read(c.flag)] | None = None
-    norm_eps: Positive | None = None
+    """An architecture: a published size, or a shape of one's own."""
+
+    family: str = attribute(c.name, "llama3")
+    size: str | None = attribute(c.text, None)
+    layers: int | None = attribute(_whole(), None)
+    dim: int | None = attribute(_whole(), None)
+    heads: int | None = attribute(_whole(), None)
+    kv_heads: int | None = attribute(_whole(), None)
+    ffn: int | None = attribute(_whole(), None)
+    vocab: int | None = attribute(_whole(), None)
+    rope_theta: float | None = attribute(c.real(above=0), None)
+    rope_scaling: str | None = attribute(c.one_of("none", "llama"), None)
+    tied: bool | None = attribute(c.flag, None)
+    norm_eps: float | None = attribute(c.real(above=0), None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenizerTraining(Declaration):
-    on: Names
-    vocab: Count
+    """A tokenizer to be trained."""
+
+    on: list[str] = attribute(c.names)
+    vocab: int = attribute(_whole())
 
 
+@dataclass(frozen=True, kw_only=True)
 class Tokenizer(Declaration):
-    file: Text | None = None
-    hub: Text | None = None
-    bytes: bool = False
-    train: TokenizerTraining | None = None
+    """Where a tokenizer comes from."""
+
+    file: str | None = attribute(c.text, None)
+    hub: str | None = attribute(c.text, None)
+    bytes: bool = attribute(None, False)
+    train: TokenizerTraining | None = attribute(None, None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fields(Declaration):
-    text: Text = "text"
+    """Which field of a record holds what."""
+
+    text: str = attribute(c.text, "text")
 
 
+SAMPLES = ("python_docs", "python_code", "arithmetic", "needles")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Declaration):
-    files: Annotated[list[str], read(c.texts)] | None = None
-    hub: Text | None = None
-    config: Text | None = None
-    split: Text = "train"
-    sample: (
-        Annotated[str, read(c.one_of("python_docs", "python_code", "arithmetic", "needles"))] | None
-    ) = None
-    documents: Annotated[int, read(c.count("docs"))] | None = None
-    fields: Fields = Fields()
-    tokens: Annotated[int, read(c.count("tokens"))] | None = None
-    holdout: Share = Fraction(1, 200)
-    bad_lines: Ordinal = 0
+    """Where documents come from."""
+
+    files: list[str] | None = attribute(c.texts, None)
+    hub: str | None = attribute(c.text, None)
+    config: str | None = attribute(c.text, None)
+    split: str = attribute(c.text, "train")
+    sample: str | None = attribute(c.one_of(*SAMPLES), None)
+    documents: int | None = attribute(_whole("docs"), None)
+    fields: Fields = attribute(None, Fields())
+    tokens: int | None = attribute(_whole("tokens"), None)
+    holdout: Fraction = attribute(c.share, Fraction(1, 200))
+    bad_lines: int = attribute(_whole(least=0), 0)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cluster(Declaration):
-    nodes: Count = 1
-    gpus: Annotated[tuple[int, str], read(c.devices)] | None = None
-    cpus: Count | None = None
+    """Nodes and their devices."""
+
+    nodes: int = attribute(_whole(), 1)
+    gpus: tuple[int, str] | None = attribute(c.devices, None)
+    cpus: int | None = attribute(_whole(), None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Optimizer(Declaration):
-    kind: Literal["adamw", "adam"] = "adamw"
-    betas: Annotated[list[float], read(c.reals)] = [0.9, 0.95]
-    weight_decay: Annotated[float, read(c.real(least=0))] = 0.1
-    eps: Positive = 1e-8
+    """The optimizer's settings."""
+
+    kind: str = "adamw"
+    betas: tuple[float, ...] = attribute(c.reals, (0.9, 0.95))
+    weight_decay: float = attribute(c.real(least=0), 0.1)
+    eps: float = attribute(c.real(above=0), 1e-8)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Polyak(Declaration):
-    every: Annotated[Quantity, read(c.length("steps"))]
-    over: Annotated[Quantity, read(c.length("tokens", "steps", "%"))] | None = None
+    """Averaging of weights over steps, of the whole stage or its last part."""
+
+    every: Quantity = attribute(c.length("steps"))
+    over: Quantity | None = attribute(c.length("tokens", "steps", "%"), None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
-    lengths: Annotated[list[int], read(c.counts)] | None = None
-    depths: Count = 5
-    samples: Count = 4
+    lengths: list[int] | None = attribute(c.counts, None)
+    depths: int = attribute(_whole(), 5)
+    samples: int = attribute(_whole(), 4)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Requirement(Declaration):
+    """A condition of a gate."""
+
     measure: str
     argument: str | None
-    op: Literal[">=", "<=", ">", "<"]
+    op: str
     value: Fraction
     of_start: bool
 
 
+@dataclass(frozen=True, kw_only=True)
 class Gate(Declaration):
+    """What has to hold before a sequence length may be increased."""
+
     requirements: list[Requirement]
     extend: Quantity | None = None
     attempts: int = 0
@@ -163,47 +201,57 @@ class Stage(Declaration):
     kind: ClassVar[str]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Train(Stage):
+    """Next-token training on documents."""
+
     kind: ClassVar[str] = "train"
-    model: Name | None = None
-    from_: Name | None = Field(default=None, alias="from")
-    tokens: Tokens | None = None
-    steps: Annotated[int, read(c.count("steps"))] | None = None
-    epochs: Annotated[Quantity, read(lambda v: c.quantity(v, ["epochs"], "epochs"))] | None = None
-    seq_len: Lengths | None = None
-    batch: Batches | None = None
-    lr: Rates | None = None
-    data: Mixtures | None = None
-    rope_theta: Rates | None = None
-    parallel: Placements | None = None
-    optimizer: Optimizer | Literal["last"] | None = None
-    clip: Positive | None = None
-    precision: Annotated[str, read(c.one_of("bf16", "fp32"))] | None = None
-    recompute: Annotated[str, read(c.one_of("none", "selective", "full"))] | None = None
-    cluster: Name | None = None
-    tokenizer: Name | None = None
-    average: Polyak | None = None
-    checkpoint: Annotated[Quantity, read(c.length("steps"))] | None = None
-    gate: Gate | None = None
+    model: str | None = attribute(c.name, None)
+    from_: str | None = attribute(c.name, None, "from")
+    tokens: int | None = attribute(_whole("tokens"), None)
+    steps: int | None = attribute(_whole("steps"), None)
+    epochs: Quantity | None = attribute(c.epochs, None)
+    seq_len: Schedule | None = attribute(c.schedule(c.length_operand), None)
+    batch: Schedule | None = attribute(c.schedule(c.batch_operand), None)
+    lr: Schedule | None = attribute(c.schedule(c.rate_operand), None)
+    data: Schedule | None = attribute(c.schedule(c.mixture_operand), None)
+    rope_theta: Schedule | None = attribute(c.schedule(c.rate_operand), None)
+    parallel: Schedule | None = attribute(c.schedule(c.placement_operand), None)
+    optimizer: Optimizer | str | None = attribute(None, None)
+    clip: float | None = attribute(c.real(above=0), None)
+    precision: str | None = attribute(c.one_of("bf16", "fp32"), None)
+    recompute: str | None = attribute(c.one_of("none", "selective", "full"), None)
+    cluster: str | None = attribute(c.name, None)
+    tokenizer: str | None = attribute(c.name, None)
+    average: Polyak | None = attribute(None, None)
+    checkpoint: Quantity | None = attribute(c.length("steps"), None)
+    gate: Gate | None = attribute(None, None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Average(Stage):
+    """The mean of the weights of other stages."""
+
     kind: ClassVar[str] = "average"
-    of: Names
-    weights: Annotated[list[float], read(c.reals)] | None = None
+    of: list[str] = attribute(c.names)
+    weights: tuple[float, ...] | None = attribute(c.reals, None)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(Stage):
+    """Measures of a stage's result."""
+
     kind: ClassVar[str] = "evaluate"
-    from_: Name | None = Field(default=None, alias="from")
-    loss: Names | None = None
-    seq_len: Tokens | None = None
-    needle: Needle | None = None
+    from_: str | None = attribute(c.name, None, "from")
+    loss: list[str] | None = attribute(c.names, None)
+    seq_len: int | None = attribute(_whole("tokens"), None)
+    needle: Needle | None = attribute(None, None)
 
 
 STAGES: dict[str, type[Stage]] = {kind.kind: kind for kind in (Train, Average, Evaluate)}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Expectation(Declaration):
     """`what = value within tolerance cite "source"`."""
 
@@ -212,7 +260,10 @@ class Expectation(Declaration):
     cite: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Declaration):
+    """Everything that a spec declares."""
+
     header: Header
     models: dict[str, Model]
     tokenizers: dict[str, Tokenizer]

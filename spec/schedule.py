@@ -47,6 +47,8 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
+    """Segments, one after the other."""
+
     segments: tuple[Segment, ...]
     span: Span | None = None
 

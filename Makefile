@@ -1,0 +1,52 @@
+# `make demo` and `make test` do everything on a fresh machine; both make the environment they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LINT := build/lint
+
+.PHONY: demo test test-exhaustive lint format bench docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/etude plan examples/quickstart.etude
+	$(BIN)/etude run examples/quickstart.etude
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -m "not exhaustive"
+
+test-exhaustive: $(VENV)/.dev
+	$(BIN)/pytest
+
+# import-linter follows the mapping of folders to packages only in a regular install, and so does
+# pyright for the tests, which import etude as its users do.
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf $(LINT) && $(BIN)/pip install --quiet --no-deps --target $(LINT) .
+	PYTHONPATH=$(LINT) $(BIN)/lint-imports --no-cache
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --project tests
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.startup
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis
