@@ -1,0 +1,220 @@
+"""`etude run`: to the end, killed and resumed, on one rank and on two; and what it says on the way."""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+from etude_cli import TINY, etude, kill_when, lines, metrics, weights
+
+from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.timeline import Timeline
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny spec, run to its end in `runs/tiny`."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.etude").write_text(TINY)
+    done = etude("run", "tiny.etude", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished_on_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "tiny.etude").write_text(TINY)
+    done = etude("run", "tiny.etude", "--ranks", "2", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_log_of_every_step_equals_the_plan(finished: Path) -> None:
+    run = finished / "runs" / "tiny"
+    plan = Plan.model_validate_json((run / "plan.json").read_bytes())
+    jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
+    assert [job.id for job in jobs] == ["pretrain.1", "pretrain.2", "anneal.1"]
+    for job in jobs:
+        timeline = Timeline.of(job)
+        logged = metrics(run, job.id)
+        steps = range(job.first_step, job.first_step + job.steps)
+        assert [entry["step"] for entry in logged] == list(steps)
+        for entry in logged:
+            step = entry["step"]
+            assert entry["lr"] == timeline.lr(step)
+            assert entry["sequences"] == timeline.batch(step)
+            assert entry["seq_len"] == job.seq_len
+            assert entry["mixture"] == timeline.mixture(step)
+            assert entry["tokens"] == timeline.tokens_before(step + 1)
+            drawn = timeline.drawn_before(step + 1)
+            assert entry["sources"] == {n: c * job.seq_len for n, c in drawn.items()}
+
+
+def test_the_loss_falls(finished: Path) -> None:
+    logged = metrics(finished / "runs" / "tiny", "pretrain.1")
+    after = metrics(finished / "runs" / "tiny", "anneal.1")
+    assert after[-1]["loss"] < logged[0]["loss"] - 0.5
+
+
+def test_a_second_run_finds_everything_done(finished: Path) -> None:
+    before = weights(finished / "runs" / "tiny", "anneal")
+    done = etude("run", "tiny.etude", "--json", cwd=finished)
+    assert done.returncode == 0
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["event"] for event in events} == {"kept"}
+    assert weights(finished / "runs" / "tiny", "anneal") == before
+
+
+def test_a_plan_file_runs_like_its_spec(finished: Path) -> None:
+    assert etude("plan", "tiny.etude", "-o", "plan.json", cwd=finished).returncode == 0
+    done = etude("run", "plan.json", "--json", cwd=finished)
+    assert done.returncode == 0
+    assert {json.loads(line)["event"] for line in done.stdout.splitlines()} == {"kept"}
+
+
+def test_status_shows_how_far_a_run_is(finished: Path) -> None:
+    shown = etude("status", "runs/tiny", "--json", cwd=finished)
+    assert shown.returncode == 0
+    jobs = {row["job"]: row for row in json.loads(shown.stdout)["jobs"]}
+    assert jobs["anneal.1"]["state"] == "finished"
+    assert jobs["anneal.1"]["step"] == jobs["anneal.1"]["steps"] == 6
+    assert "anneal.1" in etude("status", "runs/tiny", cwd=finished).stdout
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_and_resumed_it_ends_with_the_same_bits(
+    ranks: int, finished: Path, finished_on_two: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.etude").write_text(TINY)
+    run = tmp_path / "runs" / "tiny"
+    more = ["--ranks", "2"] if ranks == 2 else []
+    kill_when(lambda: lines(run, "pretrain.2") >= 5, "run", "tiny.etude", *more, cwd=tmp_path)
+    assert not (run / "models" / "anneal").exists()
+    done = etude("run", "tiny.etude", *more, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = (finished if ranks == 1 else finished_on_two) / "runs" / "tiny"
+    assert weights(run, "anneal") == weights(whole, "anneal")
+    for job in ("pretrain.1", "pretrain.2", "anneal.1"):
+        again, once = metrics(run, job), metrics(whole, job)
+        assert [e["loss"] for e in again] == [e["loss"] for e in once]
+
+
+def test_another_seed_ends_with_other_weights(finished: Path, tmp_path: Path) -> None:
+    short = TINY.replace("seed = 7", "seed = 8")
+    (tmp_path / "tiny.etude").write_text(short)
+    run = tmp_path / "runs" / "tiny"
+    kill_when(lambda: lines(run, "pretrain.1") >= 1, "run", "tiny.etude", cwd=tmp_path)
+    first = metrics(finished / "runs" / "tiny", "pretrain.1")[0]["loss"]
+    assert metrics(run, "pretrain.1")[0]["loss"] != first
+
+
+GATED = TINY.split("stage anneal")[0] + """
+stage long: train {
+  steps   = 2
+  seq_len = 128
+  gate seq_len {
+    require loss(short) <= 10% of start
+    otherwise extend 1 step at most 2 times
+  }
+}
+stage after: train { steps = 1 }
+"""
+
+
+def test_a_gate_that_fails_extends_and_then_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "gated.etude").write_text(GATED)
+    done = etude("run", "gated.etude", "--json", cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    gates = [event for event in events if event["event"] == "gate"]
+    assert [gate["attempt"] for gate in gates] == [0, 1, 2]
+    assert not any(gate["passed"] for gate in gates)
+    trained = [e["job"] for e in events if e["event"] == "started" and e["kind"] == "train"]
+    assert trained == ["pretrain.1", "pretrain.2", "long.1", "long.1+1", "long.1+2"]
+    assert "the gate on seq_len 128 of long does not pass after 2 extensions" in done.stderr
+    assert "loss(short) is" in done.stderr
+    first, second = (metrics(tmp_path / "runs" / "tiny", f"long.1+{n}") for n in (1, 2))
+    assert first[0]["lr"] == second[0]["lr"] == metrics(tmp_path / "runs/tiny", "long.1")[-1]["lr"]
+
+    (tmp_path / "gated.etude").write_text(GATED.replace("<= 10%", "<= 1000%"))
+    done = etude("run", "gated.etude", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    started = [json.loads(line) for line in done.stdout.splitlines() if '"started"' in line]
+    assert [e["job"] for e in started if e["kind"] == "train"] == ["after.1"]
+
+
+def test_a_full_disk_stops_the_run_which_then_goes_on(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.etude").write_text(TINY)
+
+    def small_files() -> None:
+        # Shards, tokenizer and logs fit; a checkpoint with its optimizer state does not.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (420_000, 420_000))
+
+    stopped = etude("run", "tiny.etude", cwd=tmp_path, preexec_fn=small_files)
+    assert stopped.returncode == 3, stopped.stdout + stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert "checkpoint" in stopped.stderr
+    done = etude("run", "tiny.etude", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dataset.docs: already there" in done.stdout
+    run = tmp_path / "runs" / "tiny"
+    assert weights(run, "anneal") == weights(finished / "runs" / "tiny", "anneal")
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        (('sample = python_docs, documents = 60 docs', 'files = "nothing/*.jsonl"'), "nothing/*.jsonl"),
+        (("tokenizer words { train = { on [docs, sums], vocab 300 } }", ""), "vocab"),
+        (("train = { on [docs, sums], vocab 300 }", 'file = "missing.json"'), "missing.json"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_read_is_one_clear_message(
+    change: tuple[str, str], phrase: str, tmp_path: Path
+) -> None:
+    spec = TINY.replace(*change)
+    if "missing.json" in spec:
+        spec = spec.replace("ffn = 64", "ffn = 64, vocab = 300")
+    (tmp_path / "tiny.etude").write_text(spec)
+    done = etude("run", "tiny.etude", cwd=tmp_path)
+    assert done.returncode == 1
+    assert phrase in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_line_is_named_and_may_be_skipped(tmp_path: Path) -> None:
+    rows = ['{"text": "one two three"}', "not json", '{"text": "four five six"}'] * 2
+    (tmp_path / "corpus.jsonl").write_text("\n".join(rows[:5]))
+    spec = TINY.replace(
+        "sample = python_docs, documents = 60 docs", 'files = "corpus.jsonl"'
+    ).replace("on [docs, sums]", "on [sums]")
+    (tmp_path / "tiny.etude").write_text(spec)
+    done = etude("run", "tiny.etude", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "corpus.jsonl:2" in done.stderr
+    assert "bad_lines" in done.stderr
+
+
+def test_two_runs_in_one_folder_are_refused(finished: Path) -> None:
+    import fcntl
+
+    with (finished / "runs" / "tiny" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = etude("run", "tiny.etude", cwd=finished)
+    assert done.returncode == 1
+    assert "another run is at work" in done.stderr
+
+
+def test_a_damaged_artifact_is_named(finished: Path) -> None:
+    run = finished / "runs" / "tiny"
+    file = run / "models" / "anneal" / "model.safetensors"
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(whole[:-10])
+        done = etude("run", "tiny.etude", cwd=finished)
+    finally:
+        file.write_bytes(whole)
+    assert done.returncode == 1
+    assert "damaged" in done.stderr
+    assert "model.safetensors" in done.stderr
