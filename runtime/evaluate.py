@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from ..compiler.plan import GateJob, LossMeasure, Measure, NeedleMeasure
 from .data.needles import haystack
@@ -31,6 +32,7 @@ def measure(measures: list[Measure], model: Path, data: Mapping[str, Path]) -> d
         model: folder of a Hugging Face model and its tokenizer.
         data: source → folder of its shards.
     """
+    logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -1,6 +1,7 @@
 """Gangs: processes that stay up from job to job. One rank is this process; more are torchrun's."""
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -11,20 +12,36 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.plan import Plan, TrainJob
+from ..compiler.schema import read_plan
 from .errors import RunError, Stopped
 from .recorder import OnEvent
 from .scheduler import Scheduler
-from .store import Store
+from .store import Store, disk
 
 MARK = "etude-event "
 """What a worker's lines for its launcher begin with; other output goes to the gang's log."""
 
 
-def run(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
-    """Runs a plan to its end, in one gang after the other.
+def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
+    """Runs a plan, or what is left of it, in a run folder.
+
+    Args:
+        root: the folder of the spec, where relative paths of data start.
 
     Raises: RunError, Stopped.
     """
+    gc.enable()
+    store = Store(folder)
+    store.create()
+    with store.lock():
+        path = folder / "plan.json"
+        with disk(path):
+            path.write_text(plan.to_json() + "\n")
+        _walk(read_plan(path), store, root, on_event)
+
+
+def _walk(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
+    """Runs a plan to its end, in one gang after the other."""
     _affordable(plan)
     needed: int | None = 1
     while needed is not None:

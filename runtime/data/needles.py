@@ -39,7 +39,7 @@ FILL = float(os.environ.get("FILL", "0.7"))
 _PLACES = "river garden market harbour village forest kitchen station library bridge".split()
 _MOODS = "quiet warm cold bright dark empty busy old".split()
 _TIMES = ("in the morning", "at noon", "in the evening", "at night", "in winter", "all day")
-_SENTENCES = (4, 64)  # in a training document: about 35 to 600 tokens
+_SENTENCES = (4, 40)  # in a training document: about 35 to 400 tokens
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _words(rng, kind):
 def _document(rng: random.Random) -> str:
     low, high = _SENTENCES
     length = round(low * (high / low) ** rng.random())
-    filler_share = FILL * rng.random() ** 2
+    filler_share = FILL * rng.random()
     kinds = rng.sample(list(SECRETS), len(SECRETS))
     secrets: dict[str, str] = {}
     sentences: list[str] = []

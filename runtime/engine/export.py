@@ -36,8 +36,8 @@ def export(job: ExportJob, inputs: Mapping[str, Path], folder: Path) -> None:
     path = weights_of(inputs["model"])
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     with writing(partial, "make room on the disk and run again"):
+        partial.mkdir(parents=True)
         dtype = _write_weights(_tensors(job, path), partial)
         tokens = _copy_tokenizer(inputs["tokenizer"], partial)
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})

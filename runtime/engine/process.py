@@ -62,7 +62,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """Sends what is logged, and Python's warnings, to a file; torchtitan logs to the root."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    file = logging.FileHandler(path)
+    file = _LogFile(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.handlers[:] = [file]
     root.setLevel(logging.INFO)
@@ -74,6 +74,11 @@ def logging_to(path: Path) -> Iterator[None]:
         root.handlers[:] = handlers
         root.setLevel(level)
         file.close()
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """A line that the disk does not take is lost; what matters is written elsewhere."""
 
 
 @contextmanager

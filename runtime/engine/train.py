@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...compiler.plan import TrainJob
 from ..data.shards import Shards
 from ..data.stream import Stream
-from ..errors import RunError
+from ..errors import RunError, Stopped
 from .device import prepare
 from .process import join, logging_to, own_garbage
 
@@ -56,13 +56,19 @@ def train(
     rank = join(job.resources.world_size, job.resources.device)
     if (folder / RESULT).is_dir():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with logging_to(folder / f"rank{rank}.log"), own_garbage():
-        with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
-            trainer.train()
-            trainer.save_result(folder / RESULT)
-        if rank == 0:
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with logging_to(folder / f"rank{rank}.log"), own_garbage():
+            with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
+                trainer.train()
+                trainer.save_result(folder / RESULT)
+            if rank == 0:
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    except OSError as error:
+        raise Stopped(
+            f"the job {job.id} cannot go on: {error.filename or folder}: {error.strerror or error}",
+            "see to it and run again: the job goes on from its last checkpoint",
+        ) from error
 
 
 @contextmanager

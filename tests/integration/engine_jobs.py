@@ -1,11 +1,16 @@
 """Small jobs for the tests of the engine: a model of two layers, and documents made of words."""
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+
 from etude.compiler.plan import (
     Architecture,
     Averaging,
@@ -22,9 +27,6 @@ from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
 from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import train
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
 
 # Before a test module, whose imports come after this one's, imports torchtitan.
 prepare("cpu")
@@ -225,7 +227,8 @@ def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
         for name, entry in FileSystemReader(checkpoint).read_metadata().state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata)
     }
-    load(state, checkpoint_id=checkpoint, no_dist=True)
+    with warnings.catch_warnings(action="ignore"):
+        load(state, checkpoint_id=checkpoint, no_dist=True)
     return state
 
 

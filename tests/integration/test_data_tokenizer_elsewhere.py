@@ -1,8 +1,9 @@
 """What etude saves, transformers and torchtitan load as the same tokenizer."""
 
 import pytest
-from etude.runtime.data import samples, tokenizer
 from transformers import AutoTokenizer
+
+from etude.runtime.data import samples, tokenizer
 
 TEXTS = [
     "plain words",

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from engine_jobs import Events, architecture, lr, run, same, train_job
+from torch.distributed.checkpoint.filesystem import FileSystem
+
 from etude.compiler.plan import Averaging
 from etude.runtime.errors import DataError, RunError, Stopped
-from torch.distributed.checkpoint.filesystem import FileSystem
 
 
 @pytest.fixture
@@ -73,6 +74,14 @@ def test_a_disk_without_room_left_stops_the_job(
     assert not (folder / "result").exists()
     assert [event["step"] for event in run(train_job(steps=6), inputs, folder)] == [5]
     assert (folder / "result" / "state" / ".metadata").is_file()
+
+
+def test_a_place_that_cannot_be_written_stops_the_job(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("a file where the run's cache should be")
+    with pytest.raises(Stopped, match=f"cannot go on: {tmp_path / 'cache'}: "):
+        run(train_job(steps=1), inputs, tmp_path / "job")
 
 
 def test_a_loss_that_is_not_finite_stops_the_job_at_its_step(

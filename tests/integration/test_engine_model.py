@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from engine_jobs import architecture, run, tensors, train_job, weights
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from etude.compiler.plan import Architecture, AverageJob, ExportJob
 from etude.runtime.data.stream import pack
 from etude.runtime.engine import export as exporting
@@ -15,7 +17,6 @@ from etude.runtime.engine.export import export
 from etude.runtime.engine.models import model_spec
 from etude.runtime.engine.storage import weights_of
 from etude.runtime.errors import RunError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def build(shape: Architecture, state: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from engine_jobs import Events, run, same, tensors, train_job, weights
+
 from etude.compiler.plan import Averaging, TrainJob
 from etude.compiler.timeline import Timeline
 from etude.runtime.data.shards import Shards

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
+from torch.distributed.tensor import DTensor
+
 from etude.compiler.plan import Averaging
 from etude.compiler.timeline import Timeline
 from etude.runtime.engine.train import make_trainer
-from torch.distributed.tensor import DTensor
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,21 @@ def test_the_mean_is_what_the_next_stage_begins_with(
     run(job, {**inputs, "model": first}, tmp_path / "second")
     mean, after = weights(first / "weights"), weights(tmp_path / "second" / "result" / "state")
     assert all(torch.equal(mean[name], after[name]) for name in mean)
+
+
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_recomputation_changes_nothing(inputs: dict[str, Path], tmp_path: Path, mode: str) -> None:
+    for folder, section in ((tmp_path / "kept", None), (tmp_path / "recomputed", {"mode": mode})):
+        job = train_job(
+            steps=3,
+            average=Averaging(every=1, from_step=0),
+            torchtitan={"activation_checkpoint": section},
+        )
+        run(job, inputs, folder)
+    for part in ("state", "weights"):
+        kept, recomputed = (
+            tensors(tmp_path / folder / "result" / part) for folder in ("kept", "recomputed")
+        )
+        assert kept.keys() == recomputed.keys()
+        for name, tensor in kept.items():
+            torch.testing.assert_close(recomputed[name], tensor)
