@@ -1,0 +1,242 @@
+"""The documentation against the code: tables, specs, links, commands, codes."""
+
+import argparse
+import json
+import re
+import runpy
+from collections.abc import Iterator
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etude.cli.main import main, parser
+from etude.compiler import plan as plans
+from etude.compiler.check import check_recipe
+from etude.compiler.compile import compile_recipe
+from etude.spec import recipe as r
+from etude.spec.bind import BLOCKS
+from etude.spec.codes import CODES
+from etude.spec.convert import DEGREES
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+from etude.spec.parse import SUFFIXES, parse
+from etude.spec.quantity import UNITS, plain
+from etude.spec.render import render_all
+from etude.spec.source import Source
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "CONTRIBUTING.md"])
+
+# Heading in docs/language.md → the model whose attributes its table lists.
+ATTRIBUTES: dict[str, type[r.Declaration]] = {
+    "`recipe`": r.Header,
+    "`model`": r.Model,
+    "`tokenizer`": r.Tokenizer,
+    "`train` of a tokenizer": r.TokenizerTraining,
+    "`dataset`": r.Dataset,
+    "`fields` of a dataset": r.Fields,
+    "`cluster`": r.Cluster,
+    "`stage NAME: train`": r.Train,
+    "`optimizer`": r.Optimizer,
+    "`stage NAME: average`": r.Average,
+    "`stage NAME: evaluate`": r.Evaluate,
+    "`needle`": r.Needle,
+}
+# Written as sentences, such as `require needle >= 90%`, or holding other models.
+SENTENCES = {r.Declaration, r.Stage, r.Recipe, r.Polyak, r.Gate, r.Requirement, r.Expectation}
+
+
+def language() -> str:
+    return (DOCS / "language.md").read_text(encoding="utf-8")
+
+
+def sections(page: str) -> dict[str, str]:
+    """Heading → text up to the next heading."""
+    parts = re.split(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the tables in a text, without their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    heads = {0} | {i - 1 for i, row in enumerate(cells) if set("".join(row)) <= set("-| ")}
+    return [row for i, row in enumerate(cells) if i not in heads and set("".join(row)) - set("-| ")]
+
+
+def quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def blocks(page: Path, kind: str) -> Iterator[str]:
+    text = page.read_text(encoding="utf-8")
+    yield from re.findall(rf"^```{kind}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def specs() -> list[Any]:
+    return [
+        pytest.param(text, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, text in enumerate(blocks(page, "etude"))
+    ]
+
+
+@pytest.mark.parametrize("heading", ATTRIBUTES)
+def test_every_attribute_is_in_the_reference_and_no_other(heading: str) -> None:
+    documented = [row[0].strip("`") for row in rows(sections(language())[heading])]
+    assert documented == list(r.attributes(ATTRIBUTES[heading]))
+
+
+@pytest.mark.parametrize("heading", ATTRIBUTES)
+def test_the_defaults_are_those_of_the_code(heading: str) -> None:
+    model = ATTRIBUTES[heading]
+    defaults = {field.name: field.default for field in fields(model)}
+    for name, _, default, *_ in rows(sections(language())[heading]):
+        attribute = r.attributes(model)[name.strip("`")]
+        assert (default == "required") == attribute.required, name
+        value = defaults[attribute.field]
+        if isinstance(value, Fraction):
+            assert f"{plain(value * 100)}%" in quoted(default), name
+        elif isinstance(value, tuple):
+            assert str(list(value)) in quoted(default), name
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            assert str(value) in quoted(default), name
+
+
+def test_every_model_of_the_language_has_its_section() -> None:
+    models = {m for m in vars(r).values() if isinstance(m, type) and issubclass(m, r.Declaration)}
+    assert models == {*ATTRIBUTES.values(), *SENTENCES}
+    for words in (["polyak", "every", "over"], ["require", "otherwise extend", "at most"],
+                  ["needle", "loss(short)", "loss(DATASET)", "of start"],
+                  ["within", "cite"]):  # fmt: skip
+        text = " ".join(quoted(language())) + " ".join(blocks(DOCS / "language.md", "etude"))
+        assert all(word in text for word in words)
+
+
+def test_every_block_and_kind_of_stage_is_in_the_reference() -> None:
+    page = sections(language())
+    assert {form for row in rows(page["Blocks"]) for form in quoted(row[0])} == set(BLOCKS.values())
+    kinds = {h.removeprefix("`stage NAME: ").rstrip("`") for h in page if "stage NAME" in h}
+    assert kinds == set(r.STAGES)
+
+
+def test_units_suffixes_degrees_and_shapes_are_those_of_the_code() -> None:
+    text = sections(language())["Text"]
+    assert set(UNITS) <= quoted(text)
+    assert set(SUFFIXES) - {""} <= quoted(text)
+    degrees = [row[0].strip("`") for row in rows(sections(language())["Placements"])]
+    assert sorted(degrees) == sorted(DEGREES)
+    (shapes,) = re.findall(r"^shape +=([a-z |]+)", language(), flags=re.MULTILINE)
+    grammar = (ROOT / "spec" / "grammar.lark").read_text()
+    (known,) = re.findall(r"SHAPE.*?\(([a-z|]+)\)", grammar)
+    assert [shape.strip() for shape in shapes.split("|")] == known.split("|")
+
+
+@pytest.mark.parametrize("text", specs())
+def test_the_specs_are_right(text: str) -> None:
+    """Whole recipes have no errors; fragments can at least be read."""
+    report = Report()
+    if re.search(r"^recipe ", text, flags=re.MULTILINE):
+        recipe = loads(text, report)
+        if recipe:
+            check_recipe(recipe, report)
+    else:
+        assert parse(Source("fragment", text), report)
+    assert not report.diagnostics, render_all(report.ordered())
+
+
+def test_the_error_in_the_tutorial_is_what_check_says() -> None:
+    page = DOCS / "tutorial.md"
+    spec = next(blocks(page, "etude")).replace("{ docs 60%", "{ docs 50%")
+    report = Report()
+    loads(spec, report, name="small.etude")
+    assert render_all(report.ordered()) in page.read_text(encoding="utf-8")
+
+
+def test_the_plan_in_the_tutorial_is_what_plan_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = DOCS / "tutorial.md"
+    spec = tmp_path / "small.etude"
+    spec.write_text(next(blocks(page, "etude")))
+    assert main(["plan", str(spec)]) == 0
+    shown = capsys.readouterr().out
+    excerpts = list(blocks(page, "text"))
+    assert excerpts
+    assert [excerpt for excerpt in excerpts if excerpt not in shown] == []
+
+
+def test_the_excerpt_of_the_plan_is_real() -> None:
+    page = DOCS / "plan.md"
+    recipe = loads(next(blocks(page, "etude")), Report())
+    assert recipe
+    plan = compile_recipe(recipe, Report())
+    assert plan
+    jobs = {job["id"]: job for job in json.loads(plan.to_json())["jobs"]}
+    excerpt = json.loads(next(blocks(page, "json")))
+    assert_within(excerpt, jobs[excerpt["id"]])
+
+
+def assert_within(part: Any, whole: Any) -> None:
+    if isinstance(part, dict):
+        for name, value in part.items():
+            assert_within(value, whole[name])
+    elif isinstance(part, list):
+        assert len(part) == len(whole)
+        for one, other in zip(part, whole, strict=True):
+            assert_within(one, other)
+    else:
+        assert part == whole
+
+
+def test_every_field_of_the_plan_is_described() -> None:
+    text = (DOCS / "plan.md").read_text(encoding="utf-8")
+    words = {word for words in quoted(text) for word in re.split(r"[^a-z_]+", words)}
+    models = [m for m in vars(plans).values() if isinstance(m, type) and issubclass(m, plans.Value)]
+    names = {field.alias or name for m in models for name, field in m.model_fields.items()}
+    assert names - words == set()
+    kinds = {m.model_fields["kind"].default for m in models if issubclass(m, plans.Job)
+             and m is not plans.Job}  # fmt: skip
+    assert kinds == {row[0].strip("`") for row in rows(sections(text)["Jobs"])}
+
+
+def test_every_command_and_option_is_described_and_no_other() -> None:
+    page = sections((DOCS / "commands.md").read_text(encoding="utf-8"))
+    (choices,) = (a.choices for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    described = {re.sub("`|etude ", "", heading): text for heading, text in page.items()}
+    assert set(choices) == set(described) - {"Commands"}
+    for name, command in choices.items():
+        options = {o for a in command._actions for o in a.option_strings} - {"-h", "--help"}
+        listed = {word for row in rows(described[name]) for word in row[0].replace("`", "").split()
+                  if word.startswith("-")}  # fmt: skip
+        assert {option.rstrip(",") for option in listed} == options, name
+
+
+def test_the_page_of_errors_is_up_to_date() -> None:
+    made = runpy.run_path(str(DOCS / "generate.py"))["errors_page"]()
+    shown = (DOCS / "errors.md").read_text(encoding="utf-8")
+    assert shown == made, "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_codes_links_and_tests_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"\b[EWN]\d{3}\b", text)) <= set(CODES)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        if anchor:
+            headings = sections(linked.read_text(encoding="utf-8"))
+            assert anchor in {slug(heading) for heading in headings}, target
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
+def slug(heading: str) -> str:
+    """The anchor that Markdown viewers give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
