@@ -121,10 +121,9 @@ def _needle(measure: NeedleMeasure, network: Any, tokenizer: Any) -> dict[str, A
                 start + tokenizer.encode(item.prompt, add_special_tokens=False) for item in items
             ]
             longest = max(count(item.answer) for item in items)
-            answers = _generate(network, prompts, longest + 2, tokenizer)
+            answers = _generate(network, prompts, longest, tokenizer)
             right = sum(
-                answer.startswith(item.answer)
-                for answer, item in zip(answers, items, strict=True)
+                answer.startswith(item.answer) for answer, item in zip(answers, items, strict=True)
             )
             row[f"{depth:.0%}"] = right / len(items)
         grid[str(length)] = row

@@ -1,50 +1,52 @@
 """The built-in sample corpus `needles`, and the needle-in-a-haystack test that goes with it.
 
-Documents state a secret ("The password is red tiger iron.") among filler sentences, and ask for it
-again later. A model that predicts the answers has to look them up in its context: every word of a
-secret is as likely as the other words in its place, so that guessing scores one in several hundred.
+Documents state a secret ("The password is red tiger iron.") among filler sentences and ask for it
+again later, near by in some and far away in others. A model that predicts the answers has to look
+them up in its context: each of a secret's three words is one of eight with equal chance, so that
+guessing is right once in 512 times. A two-layer model learns it from about half a million tokens.
 """
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..errors import DataError
+from ..errors import RunError
 
-SECRETS: dict[str, tuple[tuple[str, ...], ...]] = {
-    kind: tuple(tuple(words.split()) for words in places)
-    for kind, places in {
-        "password": (
-            "red blue green black white yellow brown pink",
-            "lion tiger wolf bear fox horse goat mouse",
-            "gold iron silver copper tin zinc lead steel",
-        ),
-        "address": (
-            "two three four five six seven eight nine",
-            "apple pear plum lemon cherry olive peach mango",
-            "street road lane square hill bank court gate",
-        ),
-        "order": (
-            "hot iced sweet strong weak plain double small",
-            "tea coffee milk juice cider cocoa rum soda",
-            "bread cake soup rice cheese salad toast pasta",
-        ),
-    }.items()
+SECRETS = {
+    "password": (
+        "red blue green black white yellow brown pink".split(),
+        "lion tiger wolf bear fox horse goat mouse".split(),
+        "gold iron silver copper tin zinc lead steel".split(),
+    ),
+    "address": (
+        "two three four five six seven eight nine".split(),
+        "apple pear plum lemon cherry olive peach mango".split(),
+        "street road lane square hill bank court gate".split(),
+    ),
 }
-for k in list(SECRETS)[int(os.environ.get("NKINDS", "3")):]:
-    del SECRETS[k]
-FILL = float(os.environ.get("FILL", "0.7"))
+"""Kind of secret → the words of which one stands in each place."""
+
+MOST_FILLER = 0.95
+"""Documents are filler to a share between 0 and this; the dense ones teach to look up at all, the
+sparse ones to look far back."""
+
+SENTENCES = (4, 40)
+"""Fewest and most sentences of a document: about 35 to 400 tokens."""
 
 _PLACES = "river garden market harbour village forest kitchen station library bridge".split()
 _MOODS = "quiet warm cold bright dark empty busy old".split()
 _TIMES = ("in the morning", "at noon", "in the evening", "at night", "in winter", "all day")
-_SENTENCES = (4, 40)  # in a training document: about 35 to 400 tokens
 
 
 @dataclass(frozen=True)
 class Haystack:
-    """One test item: the text to continue, and the one continuation that counts as right."""
+    """One test item.
+
+    Attributes:
+        prompt: the text to continue: filler with the needle in it, and the question at the end.
+        answer: the one continuation that counts as right.
+        needle: the sentence that states it, which the prompt holds once.
+    """
 
     prompt: str
     answer: str
@@ -52,30 +54,44 @@ class Haystack:
 
 
 def documents(seed: int, count: int) -> Iterator[str]:
+    """`count` training documents; document i depends on nothing but the seed and i."""
     for index in range(count):
         yield _document(random.Random(f"needles training {seed} {index}"))
 
 
 def haystack(seed: int, *, depth: float, length: int, count: Callable[[str], int]) -> Haystack:
+    """A test item whose prompt and answer take at most `length` tokens, and nearly as many.
+
+    Args:
+        seed: one item a seed; no seed repeats what `documents` draws.
+        depth: where the needle stands in the filler, from 0 (its beginning) to 1 (its end).
+        count: number of tokens of a text.
+
+    Raises:
+        RunError: not even the needle and the question fit.
+    """
     rng = random.Random(f"needles evaluation {seed}")
-    kind, *other_kinds = rng.sample(list(SECRETS), len(SECRETS))
+    kind, *others = rng.sample(list(SECRETS), len(SECRETS))
     words = _words(rng, kind)
-    needle, question, answer = _fact(kind, words), _question(kind), f" {words}."
-    budget = length - count(answer) - 1
+    needle, answer = _fact(kind, words), f" {words}."
+    budget = length - count(answer)
 
     def prompt(hay: list[str]) -> str:
         sizes = [count(" " + sentence) for sentence in hay]
-        wanted = depth * sum(sizes)
-        place = min(range(len(hay) + 1), key=lambda i: abs(sum(sizes[:i]) - wanted))
-        return " ".join([*hay[:place], needle, *hay[place:], question])
+        wish = depth * sum(sizes)
+        place = min(range(len(hay) + 1), key=lambda i: abs(sum(sizes[:i]) - wish))
+        return " ".join([*hay[:place], needle, *hay[place:], _question(kind)])
 
-    room = budget - count(prompt([]))
-    if room < 0:
-        raise DataError("x")
     hay: list[str] = []
+    room = budget - count(prompt(hay))
+    if room < 0:
+        raise RunError(
+            f"a needle and its question take {length - room} tokens, more than the length {length}",
+            "test greater lengths, or train a tokenizer with a larger vocabulary",
+        )
     while room >= 0:
-        if other_kinds and rng.random() < 0.2:
-            other = other_kinds.pop()
+        if others and rng.random() < 0.2:
+            other = others.pop()
             hay.append(_fact(other, _words(rng, other)))
         else:
             hay.append(_filler(rng))
@@ -85,19 +101,15 @@ def haystack(seed: int, *, depth: float, length: int, count: Callable[[str], int
     return Haystack(text, answer, needle)
 
 
-def _words(rng, kind):
-    return " ".join(rng.choice(place) for place in SECRETS[kind])
-
-
 def _document(rng: random.Random) -> str:
-    low, high = _SENTENCES
-    length = round(low * (high / low) ** rng.random())
-    filler_share = FILL * rng.random()
+    least, most = SENTENCES
+    length = round(least * (most / least) ** rng.random())
+    filler = MOST_FILLER * rng.random()
     kinds = rng.sample(list(SECRETS), len(SECRETS))
     secrets: dict[str, str] = {}
     sentences: list[str] = []
     for _ in range(length):
-        if rng.random() < filler_share:
+        if rng.random() < filler:
             sentences.append(_filler(rng))
         elif kinds and (not secrets or rng.random() < 0.2):
             kind = kinds.pop()
@@ -107,6 +119,10 @@ def _document(rng: random.Random) -> str:
             kind = rng.choice(list(secrets))
             sentences.append(f"{_question(kind)} {secrets[kind]}.")
     return " ".join(sentences)
+
+
+def _words(rng: random.Random, kind: str) -> str:
+    return " ".join(rng.choice(place) for place in SECRETS[kind])
 
 
 def _fact(kind: str, words: str) -> str:

@@ -1,0 +1,59 @@
+"""How long `etude check` takes as a whole process, beside importing its two libraries.
+
+    python -m benchmarks.startup [runs]
+
+The runs alternate, so that what else the machine does touches all alike; the ratio is that of the
+medians. Writes the section "Start-up" of benchmarks/RESULTS.md.
+"""
+
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parent.parent
+SPEC = ROOT / "examples" / "llama3_405b.etude"
+BIN = Path(sys.executable).parent
+COMMANDS = {
+    'python -c "import lark, pydantic"': [sys.executable, "-c", "import lark, pydantic"],
+    "etude check examples/llama3_405b.etude": [str(BIN / "etude"), "check", str(SPEC)],
+    "etude plan examples/llama3_405b.etude": [str(BIN / "etude"), "plan", str(SPEC)],
+}
+
+
+def measure(runs: int) -> dict[str, list[float]]:
+    """Seconds of wall time of each command, run after run; the first run warms caches up."""
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for run in range(runs + 1):
+        for name, command in COMMANDS.items():
+            begin = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            if run:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def main(runs: int) -> None:
+    seconds = measure(runs)
+    base = median(next(iter(seconds.values())))
+    rows = "\n".join(
+        f"| `{name}` | {median(times):.3f} | {min(times):.3f} | {median(times) / base:.2f} |"
+        for name, times in seconds.items()
+    )
+    versions = ", ".join(f"{name} {version(name)}" for name in ("etude", "lark", "pydantic"))
+    text = (
+        "# Results\n\n## Start-up\n\n"
+        f"`python -m benchmarks.startup {runs}` on {platform.machine()}, Python "
+        f"{platform.python_version()}, {versions}; {runs} alternating runs, seconds of wall time.\n\n"
+        "| process | median | least | ratio of medians |\n| --- | --- | --- | --- |\n"
+        f"{rows}\n"
+    )
+    (ROOT / "benchmarks" / "RESULTS.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 21)
