@@ -23,7 +23,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf $(LINT) && $(BIN)/pip install --quiet --no-deps --target $(LINT) .
-	PYTHONPATH=$(LINT) $(BIN)/lint-imports --no-cache
+	cd $(LINT) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pyright --pythonpath $(BIN)/python --project tests
 

@@ -47,7 +47,8 @@ def main(runs: int) -> None:
     text = (
         "# Results\n\n## Start-up\n\n"
         f"`python -m benchmarks.startup {runs}` on {platform.machine()}, Python "
-        f"{platform.python_version()}, {versions}; {runs} alternating runs, seconds of wall time.\n\n"
+        f"{platform.python_version()}, {versions}; {runs} alternating runs, seconds of wall time."
+        "\n\n"
         "| process | median | least | ratio of medians |\n| --- | --- | --- | --- |\n"
         f"{rows}\n"
     )

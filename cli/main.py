@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -62,13 +63,16 @@ def _positive(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code (0 fine, 1 problem, 2 usage, 3 stopped, 130 interrupted)."""
+    """Runs a command; returns its exit code: 0 fine, 1 a problem, 2 usage, 3 stopped, 130."""
     arguments = parser().parse_args(argv)
     if arguments.version:
         from importlib.metadata import version
 
         print(f"etude {version('etude')}")
         return 0
+    # Where the terminal's encoding lacks a character, a sign stands for it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     # A command that checks or plans makes few cycles and ends soon: looking for them takes a tenth
     # of its time. What trains turns the collector on again.
     gc.disable()

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from ..compiler.plan import GateJob, Plan, TrainJob
+from ..compiler.plan import GateJob, Plan, TokenizerJob, TrainJob
 from ..compiler.values import BatchPiece, LrPiece
 from ..spec.quantity import short
 from .common import colors, compile_file, findings, problem, show
@@ -36,12 +36,15 @@ def table(plan: Plan) -> None:
     """Stages and segments on standard output: a table on a terminal, plain text in a pipe."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     fancy = colors(sys.stdout)
     width = None if sys.stdout.isatty() else 150
-    console = Console(width=width, no_color=not fancy, highlight=False)
-    console.print(f"[bold]{plan.title}[/bold]" + (f"  ({plan.cite})" if plan.cite else ""))
+    console = Console(width=width, no_color=not fancy, highlight=False, emoji=False)
+    console.print(
+        f"[bold]{escape(plan.title)}[/bold]" + (f"  ({escape(plan.cite)})" if plan.cite else "")
+    )
     shape = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
     for name in ("segment", "tokens", "steps", "length", "batch", "learning rate", "mixture",
                  "epochs", "mesh"):  # fmt: skip
@@ -58,7 +61,7 @@ def table(plan: Plan) -> None:
         shape.add_row(
             job.id, short(job.tokens), f"{job.steps:,}", short(job.seq_len),
             _batches(job.schedule.batch), _rates(job.schedule.lr), _mixture(job), _epochs(job),
-            _mesh(job),
+            escape(_mesh(job)),
         )  # fmt: skip
         if job.key in gates:
             shape.add_row(f"  [dim]gate: {_gate(gates[job.key])}[/dim]" if fancy
@@ -68,30 +71,35 @@ def table(plan: Plan) -> None:
         if isinstance(job, TrainJob):
             for rounding in job.roundings:
                 console.print(
-                    f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens and "
-                    f"falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
+                    f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens "
+                    f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
                 )
     for name, summary in plan.stages.items():
         if summary.kind == "train":
-            console.print(f"\n[bold]{name}[/bold]: {summary.tokens:,} tokens, {summary.steps:,} steps")
+            console.print(
+                f"\n[bold]{name}[/bold]: {summary.tokens:,} tokens, {summary.steps:,} steps"
+            )
             for attribute, value in summary.values.items():
                 console.print(f"  {attribute:<11} {value.value}  [dim]({value.origin})[/dim]")
         else:
-            console.print(f"\n[bold]{name}[/bold]: {summary.kind} of {summary.from_ or ''}"
+            console.print(f"\n[bold]{name}[/bold]: {summary.kind} of {summary.goes_on_from or ''}"
                           + "".join(v.value for v in summary.values.values()))  # fmt: skip
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
         flops = sum(job.cost.flops for job in trained)
         scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
         console.print(
-            f"\n{short(trained[0].cost.parameters)} parameters, {short(sum(j.tokens for j in trained))}"
-            f" tokens, {sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs"
-            f" (+ {scores:.3g} for attention scores)"
+            f"\n{short(trained[0].cost.parameters)} parameters, "
+            f"{short(sum(j.tokens for j in trained))} tokens, "
+            f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
+            f"(+ {scores:.3g} for attention scores)"
         )
+    if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
+        console.print("no tokenizer is declared: this plan can be shown, not run")
     for claim in plan.claims:
         console.print(
             f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
-            f"{claim.computed:.6g}" + (f", {claim.cite}" if claim.cite else "")
+            f"{claim.computed:.6g}" + (f", {escape(claim.cite)}" if claim.cite else "")
         )
 
 

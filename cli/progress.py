@@ -38,7 +38,9 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "bad_line":
         return f"{job}: skipped {event['message']}"
     if kind == "started":
-        size = f", {event['steps']:,} steps, {short(event['tokens'])} tokens" if event["steps"] else ""
+        size = (
+            f", {event['steps']:,} steps, {short(event['tokens'])} tokens" if event["steps"] else ""
+        )
         return f"{job}: {event['kind']}{size}"
     if kind == "scores":
         return f"{job}: " + ", ".join(

@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
+
 from .common import compile_file, findings, problem, show
 
 
@@ -49,4 +50,3 @@ def run(arguments: Namespace) -> int:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
-

@@ -8,6 +8,7 @@ accumulates; every segment has at least one step.
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import lcm
 from typing import Any
 
 from ..spec.diagnostics import Report
@@ -16,6 +17,9 @@ from ..spec.schedule import Segment
 from ..spec.source import Span
 from . import curves
 from .values import BatchPiece, Rounding
+
+MAX_LEVELS = 10_000
+"""A ramp of the batch moves in at most so many levels; a longer way takes larger strides."""
 
 
 def nearest(value: Fraction) -> int:
@@ -72,28 +76,44 @@ class Length:
 
 @dataclass
 class _Knob:
-    """One of the two schedules that set the pace, walked piece by piece."""
+    """One of the two schedules that set the pace, walked segment by segment, level by level.
+
+    Attributes:
+        change: where the level in force gives way to the next one of its ramp, if there is one.
+        end: where the segment in force ends; None: with the stage.
+    """
 
     what: str
-    pieces: Iterator[tuple[Any, Position | None, bool, Span | None]]
-    value: Any = None
-    boundary: Position | None = None
-    named: bool = True
-    span: Span | None = None
-    since: int = 0
+    segments: Iterator[Segment]
+    length: Length
+    granule: int = 1
+    lengths: tuple[int, ...] = ()
+    segment: Segment | None = None
     begin: Border = START
+    levels: Iterator[tuple[Any, Position | None]] = field(default_factory=lambda: iter(()))
+    value: Any = None
+    change: Position | None = None
+    end: Position | None = None
     changes: list[tuple[int, Any]] = field(default_factory=list)
 
-    def advance(self, border: Border) -> bool:
-        """On to the next piece, which begins at `border`; False where there is none."""
-        self.begin = border
-        self.since = border.step
-        piece = next(self.pieces, None)
-        if piece is None:
+    def next_segment(self, border: Border, seq_len: int) -> bool:
+        """On to the segment that begins at `border`; False where there is none."""
+        segment = next(self.segments, None)
+        if segment is None:
             return False
-        self.value, self.boundary, self.named, self.span = piece
-        self.changes.append((border.step, self.value))
+        self.segment, self.begin = segment, border
+        self.end = self.length.boundary(segment, border)
+        start = self.value if segment.start is None else segment.start
+        if segment.shape == "hold":
+            self.levels = iter([(segment.end, None)])
+        else:
+            self.levels = _levels(self, segment, start, seq_len)
+        self.next_level(border)
         return True
+
+    def next_level(self, border: Border) -> None:
+        self.value, self.change = next(self.levels)
+        self.changes.append((border.step, self.value))
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,8 @@ class Clock:
     batches: list[BatchPiece]
     roundings: list[Rounding]
     starts: list[tuple[int, int, int]]
+    borders: dict[Position, Border]
+    batch_at_end: Quantity
 
     def tokens_before(self, step: int) -> int:
         """Tokens before `step`."""
@@ -115,7 +137,13 @@ class Clock:
         return 0
 
     def border(self, position: Position) -> Border:
-        """The step boundary nearest to a position, wherever it lies."""
+        """The step boundary nearest to a position, wherever it lies.
+
+        Where batch or sequence length change at that very position, it is where they do: what is
+        wished for at the same place happens at the same step.
+        """
+        if position in self.borders:
+            return self.borders[position]
         if position.unit == "steps":
             step = nearest(position.value)
             tokens = self.tokens_before(step)
@@ -143,19 +171,17 @@ def run_clock(
         batch: segments with absolute batches (quantities in tokens or sequences).
         granule: sequences by which a ramp of the batch moves.
     """
-    knobs = [
-        _Knob("seq_len", iter(())),
-        _Knob("batch", iter(())),
-    ]
-    lengths, batches = knobs
-    lengths.pieces = _holds(seq_len, length, lengths)
-    batches.pieces = _levels(batch, length, batches, lengths, granule, report)
-    lengths.advance(START)
-    batches.advance(START)
+    sizes = tuple(segment.end for segment in seq_len)
+    lengths = _Knob("seq_len", iter(seq_len), length)
+    batches = _Knob("batch", iter(batch), length, granule, sizes)
+    knobs = [lengths, batches]
+    lengths.next_segment(START, 0)
+    batches.next_segment(START, lengths.value)
     here = START
     starts: list[tuple[int, int, int]] = []
     pieces: list[tuple[int, int]] = []
     roundings: list[Rounding] = []
+    borders: dict[Position, Border] = {}
     end_wish = Position(length.unit, length.value)
     while True:
         sequences = _sequences(batches, lengths.value, report)
@@ -165,58 +191,53 @@ def run_clock(
         starts.append((here.step, here.tokens, pace))
         pieces.append((here.step, sequences))
 
-        def step_of(position: Position) -> int:
-            if position.unit == "steps":
-                return nearest(position.value)
-            return here.step + nearest((position.value - here.tokens) / pace)  # noqa: B023
+        def step_of(position: Position, least: int) -> int:
+            step = (
+                nearest(position.value)
+                if position.unit == "steps"
+                else here.step + nearest((position.value - here.tokens) / pace)  # noqa: B023
+            )
+            return max(step, least)
 
-        end = max(step_of(end_wish), here.step + 1)
-        due = {
-            knob.what: max(step_of(knob.boundary), knob.since + 1)
-            for knob in knobs
-            if knob.boundary is not None
-        }
-        coming = min(due.values(), default=end)
+        end = step_of(end_wish, here.step + 1)
+        ends = {k.what: step_of(k.end, k.begin.step + 1) for k in knobs if k.end}
+        moves = {k.what: step_of(k.change, here.step) for k in knobs if k.change}
+        coming = min([*ends.values(), *moves.values()], default=end)
         if coming >= end:
+            while batches.change and step_of(batches.change, 0) <= end:
+                batches.next_level(here)
             tokens = here.tokens + (end - here.step) * pace
             _round("the end of the stage", end_wish, end, tokens, roundings)
             break
         tokens = here.tokens + (coming - here.step) * pace
-        for knob in knobs:
-            if due.get(knob.what) != coming:
-                continue
-            boundary = knob.boundary
-            assert boundary is not None
-            if knob.named:
-                _round(f"the end of a segment of {knob.what}", boundary, coming, tokens, roundings)
-            by_steps = boundary.unit == "steps"
-            border = Border(
-                coming,
-                tokens,
-                boundary.value if by_steps else Fraction(coming),
-                Fraction(tokens) if by_steps else boundary.value,
-            )
-            if not knob.advance(border):
-                report.add(
-                    "E447",
-                    f"{knob.what} has no value after step {coming}: the stage goes on",
-                    knob.span,
-                    help="leave the bound of the last segment out",
-                )
-                return None
         here = Border(coming, tokens, Fraction(coming), Fraction(tokens))
+        for knob in knobs:
+            wish = knob.end
+            if wish and ends[knob.what] == coming:
+                _round(f"the end of a segment of {knob.what}", wish, coming, tokens, roundings)
+                borders[wish] = replace(here, **{f"wish_{wish.unit}": wish.value})
+                while knob.change and step_of(knob.change, 0) <= coming:
+                    knob.next_level(here)
+                if not knob.next_segment(borders[wish], lengths.value):
+                    report.add(
+                        "E447",
+                        f"{knob.what} has no value after step {coming}: the stage goes on",
+                        knob.segment and knob.segment.span,
+                        help="leave the bound of the last segment out",
+                    )
+                    return None
+            elif moves.get(knob.what) == coming:
+                knob.next_level(here)
     for knob in knobs:
-        for piece in knob.pieces:
-            if piece[3] is knob.span:
-                continue
+        unreached = next(knob.segments, None)
+        if unreached:
             report.add(
                 "E441",
-                f"this segment of {knob.what} can never be reached: the stage ends before it, after "
-                f"{short(tokens)} tokens",
-                piece[3] or where,
+                f"this segment of {knob.what} can never be reached: the stage ends before it, "
+                f"after {short(tokens)} tokens",
+                unreached.span or where,
                 help="make the stage longer, or the segments before it shorter",
             )
-            break
     return Clock(
         steps=end,
         tokens=tokens,
@@ -229,12 +250,12 @@ def run_clock(
         batches=_merge(pieces, end),
         roundings=roundings,
         starts=starts,
+        borders=borders,
+        batch_at_end=batches.value,
     )
 
 
-def _round(
-    what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]
-) -> None:
+def _round(what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]) -> None:
     if wish.unit == "tokens" and wish.value != tokens:
         roundings.append(
             Rounding(what=what, wished_tokens=plain(wish.value), step=step, tokens=tokens)
@@ -244,6 +265,8 @@ def _round(
 def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
     merged: list[BatchPiece] = []
     for (start, sequences), stop in zip(pieces, [s for s, _ in pieces[1:]] + [end], strict=True):
+        if stop == start:  # a ramp's level that is over before a step is
+            continue
         if merged and merged[-1].sequences == sequences:
             merged[-1] = replace(merged[-1], to_step=stop)
         else:
@@ -251,46 +274,35 @@ def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
     return merged
 
 
-def _holds(
-    segments: list[Segment], length: Length, knob: _Knob
-) -> Iterator[tuple[Any, Position | None, bool, Span | None]]:
-    for segment in segments:
-        yield segment.end, length.boundary(segment, knob.begin), True, segment.span
-
-
 def _levels(
-    segments: list[Segment], length: Length, knob: _Knob, lengths: _Knob, granule: int,
-    report: Report,
-) -> Iterator[tuple[Any, Position | None, bool, Span | None]]:  # fmt: skip
-    """Constant batches; a ramp becomes the levels between its ends, `granule` sequences apart."""
-    before: Quantity | None = None
-    for segment in segments:
-        boundary = length.boundary(segment, knob.begin)
-        start = segment.start or before
-        before = segment.end
-        if segment.shape == "hold" or start is None or start == segment.end:
-            yield segment.end, boundary, True, segment.span
-            continue
-        begin = knob.begin
-        over = length.of(segment.over) if segment.over else None
-        if over is None:
-            stop = boundary or Position(length.unit, length.value)
-            over = Position(stop.unit, stop.value - begin.wish(stop.unit))
-        unit = lengths.value if segment.end.unit == "tokens" else 1
-        first, last = start.value / unit, segment.end.value / unit
-        count = int(abs(last - first) // granule)
-        direction = granule if last > first else -granule
-        for level in range(count):
-            share = curves.inverse(segment.shape, (level + 1) / count)
-            position = begin.wish(over.unit) + over.value * Fraction(share).limit_denominator(10**9)
-            if boundary and boundary.unit == over.unit and position >= boundary.value:
-                break
-            value = Quantity((first + level * direction) * unit, segment.end.unit)
-            yield value, Position(over.unit, position), False, segment.span
-        else:
-            level = count
-        value = Quantity((first + level * direction) * unit, segment.end.unit)
-        yield value if level < count else segment.end, boundary, True, segment.span
+    knob: _Knob, segment: Segment, start: Quantity, seq_len: int
+) -> Iterator[tuple[Quantity, Position | None]]:
+    """A ramp of the batch as levels: each with where it gives way to the next.
+
+    Levels are `granule` sequences apart, of the longest length in use where the batch counts
+    tokens, and never above the ramp's curve; the end is reached exactly, where the curve does.
+    """
+    unit = segment.end.unit
+    first = start.value
+    if start.unit != unit:
+        first = first * seq_len if unit == "tokens" else first / seq_len
+    size = knob.granule * (lcm(*knob.lengths) if unit == "tokens" else 1)
+    way = segment.end.value - first
+    count = max(int(abs(way) // size), 1)
+    stride = -(-count // MAX_LEVELS)
+    count = max(count // stride, 1)
+    begin = knob.begin
+    if segment.over:
+        over = knob.length.of(segment.over)
+    else:
+        end = knob.end or Position(knob.length.unit, knob.length.value)
+        over = Position(end.unit, end.value - begin.wish(end.unit))
+    for level in range(count):
+        share = Fraction(curves.inverse(segment.shape, (level + 1) / count))
+        position = begin.wish(over.unit) + over.value * share.limit_denominator(10**9)
+        value = first + level * stride * size * (1 if way > 0 else -1)
+        yield Quantity(value, unit), Position(over.unit, position)
+    yield segment.end, None
 
 
 def _sequences(knob: _Knob, seq_len: int, report: Report) -> int | None:
@@ -303,7 +315,7 @@ def _sequences(knob: _Knob, seq_len: int, report: Report) -> int | None:
     report.add(
         "E442",
         f"a batch of {plain(batch.value)} tokens is not a whole number of sequences of {seq_len}",
-        knob.span,
+        knob.segment and knob.segment.span,
         help=f"the neighbours are {plain(Fraction(low * seq_len))} ({low} sequences) and "
         f"{plain(Fraction((low + 1) * seq_len))} ({low + 1} sequences)",
     )

@@ -41,7 +41,8 @@ def _summary(stage: Any) -> StageSummary:
     if not isinstance(stage, TrainStage):
         of = getattr(stage, "of", None)
         return StageSummary(
-            kind=stage.spec.kind, from_=of if isinstance(of, str) else None, tokens=0, steps=0,
+            kind=stage.spec.kind, goes_on_from=of if isinstance(of, str) else None,
+            tokens=0, steps=0,
             values={"of": Provenance(value=", ".join(of), origin="spec")}
             if isinstance(of, list) else {},
         )  # fmt: skip
@@ -64,6 +65,6 @@ def _summary(stage: Any) -> StageSummary:
         + ("carried over" if stage.carries else "fresh"),
     }
     return StageSummary(
-        kind="train", from_=stage.parent, tokens=stage.tokens, steps=stage.steps,
+        kind="train", goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
         values={n: Provenance(value=v, origin=stage.origins[n]) for n, v in shown.items()},
     )  # fmt: skip

@@ -61,16 +61,17 @@ class _Lowering:
         self.positions: dict[str, dict[str, int]] = {}
 
     def run(self) -> None:
-        needed: set[str] = set()
+        needed: dict[str, None] = {}
         for stage in self.program.stages.values():
             if isinstance(stage, TrainStage):
                 self._train(stage)
-                needed.discard(stage.parent or "")
-                needed.add(stage.name)
+                needed.pop(stage.parent or "", None)
+                needed[stage.name] = None
             elif isinstance(stage, AverageStage):
                 self._average(stage)
-                needed -= set(stage.of)
-                needed.add(stage.name)
+                for source in stage.of:
+                    needed.pop(source, None)
+                needed[stage.name] = None
             else:
                 self._evaluate(stage)
         for name in needed:
@@ -80,9 +81,7 @@ class _Lowering:
 
     def _add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
         """Adds a job unless an equal one is there; returns its key."""
-        dumped = {
-            name: _plain(value) for name, value in content.items()
-        }
+        dumped = {name: _plain(value) for name, value in content.items()}
         key = content_key(kind.model_fields["kind"].default, dumped, inputs)
         if key not in self.keys:
             self.keys.add(key)
@@ -132,7 +131,11 @@ class _Lowering:
             }  # fmt: skip
             inputs = {"tokenizer": self._tokenizer(tokenizer)} if tokenizer else {}
             self.data_keys[place] = self._add(
-                DatasetJob, content, inputs, id=f"dataset.{name}", stage=None
+                DatasetJob,
+                content,
+                inputs,
+                id=f"dataset.{name}" + (f".{tokenizer}" if len(self.recipe.tokenizers) > 1 else ""),
+                stage=None,
             )
         return self.data_keys[place]
 
@@ -205,9 +208,7 @@ class _Lowering:
                 first_token=begin, last_token=after[name], sequences=count,
                 epochs=(after[name] - begin) / declared if declared else None,
             )  # fmt: skip
-        architecture = replace(
-            stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
-        )
+        architecture = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
         tokens = sequences * segment.seq_len
         per_token = flops_per_token(stage.model)
         average = self._averaging(stage)
@@ -233,7 +234,7 @@ class _Lowering:
             "stage": stage.name,
             "segment": number,
             "segments": len(stage.segments),
-            "checkpoint_every": nearest(every.value) if every
+            "checkpoint_every": every if every
             else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
             "roundings": stage.roundings if number == 0 and not extends else [],
             "cost": Cost(
@@ -258,18 +259,14 @@ class _Lowering:
             steps = stage.steps * polyak.over.value
         elif polyak.over:
             steps = polyak.over.value / Fraction(stage.tokens, stage.steps)
-        return Averaging(
-            every=nearest(polyak.every.value), from_step=max(stage.steps - nearest(steps), 0)
-        )
+        return Averaging(every=polyak.every, from_step=max(stage.steps - nearest(steps), 0))
 
     def _start_measures(self, stage: TrainStage, model: str | None) -> str | None:
         """The evaluation of the stage's starting weights, where a gate compares with it."""
         assert stage.spec.gate
         if model is None or not any(q.of_start for q in stage.spec.gate.requirements):
             return None
-        measures = gate_measures(
-            stage, stage.segments[0], self._short(stage), of_start=True
-        )
+        measures = gate_measures(stage, stage.segments[0], self._short(stage), of_start=True)
         parent = self.program.trained(stage.parent or "")
         export = self._export(stage.parent or "", model, parent, None)
         return self._evaluation(f"{stage.name}.start", stage, measures, export, stage.name)
@@ -348,18 +345,14 @@ class _Lowering:
             mixture=[MixturePiece(from_step=start, to_step=stop, weights=weights)],
         )  # fmt: skip
 
-    def _export(
-        self, name: str, model: str, stage: TrainStage, extends: Attempt | None
-    ) -> str:
+    def _export(self, name: str, model: str, stage: TrainStage, extends: Attempt | None) -> str:
         if model not in self.exports:
             segment = stage.segments[-1]
             trained = next((j for j in self.jobs if j.key == model), None)
             shape: Architecture = (
                 trained.model
                 if isinstance(trained, TrainJob)
-                else replace(
-                    stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
-                )
+                else replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
             )
             inputs = {"model": model}
             if stage.tokenizer:
@@ -373,9 +366,7 @@ class _Lowering:
     def _average(self, stage: AverageStage) -> None:
         trained = self.program.trained(stage.name)
         segment = trained.segments[-1]
-        shape = replace(
-            stage.model, context=segment.seq_len, rope_theta=segment.rope_theta
-        )
+        shape = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
         inputs = {f"of.{i}": self.result[name] for i, name in enumerate(stage.of)}
         content = {"model": shape, "weights": [str(w) for w in stage.weights]}
         self.result[stage.name] = self._add(
@@ -478,5 +469,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
-
-

@@ -20,7 +20,8 @@ def gate_measures(
         short: the length at which the stage before this one ended, or this one began.
     """
     gate = stage.spec.gate
-    assert gate and stage.end
+    assert gate
+    assert stage.end
     short = min(short, segment.seq_len)
     measures: dict[str, Measure] = {}
     for requirement in gate.requirements:
@@ -59,9 +60,12 @@ def stage_measures(stage: EvaluateStage, trained: TrainStage) -> list[Measure]:
     if needle:
         measures.append(
             NeedleMeasure(
-                name="needle", lengths=needle.lengths or [longest], depths=needle.depths,
-                samples=needle.samples, seed=1,
-            )  # fmt: skip
+                name="needle",
+                lengths=needle.lengths or [longest],
+                depths=needle.depths,
+                samples=needle.samples,
+                seed=1,
+            )
         )
     return measures
 

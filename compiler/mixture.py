@@ -21,9 +21,7 @@ RESOLUTION = 100_000
 """Shares whose common denominator is larger are rounded to 1/RESOLUTION."""
 
 
-def integer_weights(
-    shares: Mapping[str, Fraction], resolution: int = RESOLUTION
-) -> dict[str, int]:
+def integer_weights(shares: Mapping[str, Fraction], resolution: int = RESOLUTION) -> dict[str, int]:
     """The shares as the smallest integers in the same proportion, sources in the given order.
 
     Where their common denominator is above `resolution`, the shares are rounded to 1/`resolution`
@@ -63,7 +61,8 @@ class Mixture:
 
     def __init__(self, stretches: Sequence[tuple[Mapping[str, int], int]]) -> None:
         self.stretches = [(dict(weights), count) for weights, count in stretches]
-        self.sources = list(dict.fromkeys(name for weights, _ in stretches for name in weights))
+        # By name: the order must not depend on how a plan was written down and read back.
+        self.sources = sorted({name for weights, _ in stretches for name in weights})
         periods = [sum(weights.values()) for weights, _ in self.stretches]
         self._scale = lcm(*periods)
         self._starts = [0]

@@ -186,14 +186,10 @@ class Provenance(Value):
 
 class StageSummary(Value):
     kind: str
-    from_: str | None = Field(alias="from")
+    goes_on_from: str | None
     tokens: int
     steps: int
     values: dict[str, Provenance]
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, defer_build=True
-    )
 
 
 class Plan(Value):
@@ -210,7 +206,7 @@ class Plan(Value):
 
     def to_json(self) -> str:
         """The plan as text: the same plan is the same bytes, everywhere."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True)
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)
 
 
 def content_key(kind: str, content: dict[str, Any], inputs: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Names to what they stand for: the graph of stages, their models, hardware and inherited settings."""
+"""Names to what they stand for: the graph of stages, their models, hardware and settings."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -90,28 +90,31 @@ class _Resolver:
         return above
 
     def _order(self) -> list[str]:
-        order: list[str] = []
-        state: dict[str, str] = {}
+        """The stages, each after those that it needs, else as written."""
+        done: dict[str, None] = {}
+        for first in self.recipe.stages:
+            path = {} if first in done else {first: iter(self._needed(first))}
+            while path:
+                name, needed = next(reversed(path.items()))
+                source = next(needed, None)
+                if source is None:
+                    del path[name]
+                    done[name] = None
+                elif source in path:
+                    names = list(path)
+                    circle = " → ".join([*names[names.index(source) :], source])
+                    place = self.recipe.stages[source].at("from")
+                    self.report.add("E403", f"these stages need each other: {circle}", place)
+                elif source not in done:
+                    path[source] = iter(self._needed(source))
+        return list(done)
 
-        def visit(name: str, path: list[str]) -> None:
-            if state.get(name) == "done":
-                return
-            stage = self.recipe.stages[name]
-            if state.get(name) == "open":
-                circle = " → ".join([*path[path.index(name) :], name])
-                self.report.add("E403", f"these stages need each other: {circle}", stage.at("from"))
-                return
-            state[name] = "open"
-            for source in self._sources(stage):
-                place = stage.at("of" if isinstance(stage, r.Average) else "from")
-                if self._known(source, "stage", self.recipe.stages, place):
-                    visit(source, [*path, name])
-            state[name] = "done"
-            order.append(name)
-
-        for name in self.recipe.stages:
-            visit(name, [])
-        return order
+    def _needed(self, name: str) -> list[str]:
+        """The declared stages that a stage needs; others are reported."""
+        stage = self.recipe.stages[name]
+        place = stage.at("of" if isinstance(stage, r.Average) else "from")
+        sources = self._sources(stage)
+        return [n for n in sources if self._known(n, "stage", self.recipe.stages, place)]
 
     def _train(self, spec: r.Train) -> TrainStage | None:
         if spec.model and spec.from_:
@@ -211,6 +214,9 @@ class _Resolver:
                         names = [name for name, _ in mix.factors]
                     for name in names:
                         self._known(name, "dataset", self.recipe.datasets, segment.span)
+        for requirement in spec.gate.requirements if spec.gate else ():
+            if requirement.argument not in (None, "short"):
+                self._known(requirement.argument, "dataset", self.recipe.datasets, requirement.at())
         if parent is None:
             for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
                 schedule = getattr(spec, name)
@@ -220,6 +226,12 @@ class _Resolver:
                             "E409", "there is no stage before this one: `last` has no value",
                             segment.span, help="write the value",
                         )  # fmt: skip
+            for requirement in spec.gate.requirements if spec.gate else ():
+                if requirement.of_start:
+                    self.report.add(
+                        "E409", "there is no stage before this one: `of start` has no value",
+                        requirement.at(), help="write the value: `loss(short) <= 3.5`",
+                    )  # fmt: skip
             if spec.optimizer == "last":
                 self.report.add(
                     "E409", "there is no stage before this one: `last` has no value",
@@ -319,7 +331,9 @@ class _Resolver:
                      "rope_scaling", "tied", "norm_eps"):  # fmt: skip
             if getattr(model, name) is not None:
                 shape[name] = getattr(model, name)
-        training = self.recipe.tokenizers[tokenizer].train if tokenizer in self.recipe.tokenizers else None
+        training = (
+            self.recipe.tokenizers[tokenizer].train if tokenizer in self.recipe.tokenizers else None
+        )
         if training:
             shape.setdefault("vocab", training.vocab)
             if shape["vocab"] < training.vocab:
@@ -347,7 +361,8 @@ class _Resolver:
             return None
         if shape["heads"] % shape["kv_heads"]:
             self.report.add(
-                "E418", f"`heads` {shape['heads']} is not a multiple of `kv_heads` {shape['kv_heads']}",
+                "E418",
+                f"`heads` {shape['heads']} is not a multiple of `kv_heads` {shape['kv_heads']}",
                 model.at("kv_heads"),
             )  # fmt: skip
             return None
@@ -360,12 +375,11 @@ class _Resolver:
         of = [self.stages[name] for name in spec.of if name in self.stages]
         if len(of) < len(spec.of):
             return None
-        if not of:
-            self.report.add("E419", "an average needs at least one stage", spec.at("of"))
-            return None
         for stage in of:
             if isinstance(stage, EvaluateStage):
-                self.report.add("E406", f"`{stage.name}` evaluates: it has no weights", spec.at("of"))
+                self.report.add(
+                    "E406", f"`{stage.name}` evaluates: it has no weights", spec.at("of")
+                )
                 return None
         models = [self._trained(stage).model for stage in of]
         if any(model != models[0] for model in models):
@@ -419,7 +433,8 @@ class _Resolver:
         if len(given) + tokenizer.bytes != 1:
             self.report.add(
                 "E424",
-                f"the tokenizer `{tokenizer.name}` needs exactly one of `file`, `hub`, `bytes`, `train`",
+                f"the tokenizer `{tokenizer.name}` needs exactly one of "
+                "`file`, `hub`, `bytes`, `train`",
                 tokenizer.at(), help="write `train = { on [DATASET], vocab 4096 }` or `bytes`",
             )  # fmt: skip
         if tokenizer.train:
@@ -427,6 +442,7 @@ class _Resolver:
                 self._known(name, "dataset", self.recipe.datasets, tokenizer.train.at("on"))
             if tokenizer.train.vocab < 258:
                 self.report.add(
-                    "E425", "a trained vocabulary has at least 258 tokens", tokenizer.train.at("vocab"),
+                    "E425", "a trained vocabulary has at least 258 tokens",
+                    tokenizer.train.at("vocab"),
                     help="256 bytes, the beginning and the end of a text",
                 )  # fmt: skip

@@ -1,22 +1,26 @@
 """Schedules made absolute: every knob of every train stage, by step."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
+from math import lcm
 from typing import Any
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
-from ..spec.quantity import Quantity, plain
+from ..spec.quantity import plain
 from ..spec.source import Span
 from . import curves
 from .clock import START, Border, Clock, Length, run_clock
-from .mixture import integer_weights
+from .mixture import RESOLUTION, integer_weights
 from .placement import data_parallel, mesh, micro_batch
 from .program import MixturePart, Program, Segment, State, TrainStage
 from .values import LrPiece, Resources
 
 RAMP_LEVELS = 100
-"""A ramp of a mixture moves in at most so many levels, of shares in units of 1/1000."""
+RAMP_RESOLUTION = 1000
+"""A ramp of a mixture moves in at most so many levels, of shares in units of one part in so many."""
 
 
 def schedule(program: Program, report: Report) -> Program:
@@ -54,22 +58,25 @@ class _Scheduler:
             return self.stage
         for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
             self._only_holds(what, segments)
-        for what, segments in (("batch", batch), ("data", self._absolute("data"))):
+        data, rates = self._absolute("data"), self._absolute("lr")
+        for what, segments in (("batch", batch), ("data", data)):
             for segment in segments:
                 if segment.shape == "exponential":
                     self.report.add(
                         "E446", f"{what} has no exponential ramps", segment.span,
                         help="write linear, cosine or sqrt",
                     )  # fmt: skip
+        if len(self.report.errors) > before:
+            return self.stage
         granule = 1
         for degrees, resources in meshes.items():
             assert resources
-            granule = max(granule, data_parallel(resources) * dict(degrees).get("micro_batch", 1))
+            granule = lcm(granule, data_parallel(resources) * dict(degrees).get("micro_batch", 1))
         clock = run_clock(length, seq_len, batch, granule, self.report, self.spec.at())
         if clock is None or len(self.report.errors) > before:
             return self.stage
-        lr = self._lr(self._absolute("lr"), length, clock)
-        mixture, shares = self._mixture(self._absolute("data"), length, clock)
+        lr = self._lr(rates, length, clock)
+        mixture, shares = self._mixture(data, length, clock)
         thetas = self._holds(theta, length, clock, "rope_theta")
         places = self._holds(parallel, length, clock, "parallel")
         segments = self._segments(clock, thetas, places, meshes)
@@ -78,7 +85,7 @@ class _Scheduler:
         last_lr = lr[-1]
         end = State(
             lr=_lr_at(last_lr, clock, clock.steps),
-            batch=self._end_batch(batch, clock),
+            batch=clock.batch_at_end,
             seq_len=clock.lengths[-1][2],
             data=shares,
             rope_theta=float(thetas[-1][1]),
@@ -90,12 +97,6 @@ class _Scheduler:
             roundings=clock.roundings, end=end, origins=self.origins,
         )  # fmt: skip
 
-    def _end_batch(self, batch: list[sc.Segment], clock: Clock) -> Quantity:
-        sequences = clock.batches[-1].sequences
-        if batch[-1].end.unit == "tokens":
-            return Quantity(Fraction(sequences * clock.lengths[-1][2]), "tokens")
-        return Quantity(Fraction(sequences), "seqs")
-
     def _length(self) -> Length | None:
         if self.spec.tokens is not None:
             return Length("tokens", Fraction(self.spec.tokens))
@@ -104,8 +105,8 @@ class _Scheduler:
         if self.spec.epochs is None:
             return None
         total = Fraction(0)
-        mixes = self._absolute("data")
-        for name in mixes[0].end:
+        mixes = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
+        for name in dict.fromkeys(name for mix in mixes for name in mix):
             declared = self.program.recipe.datasets[name].tokens
             if declared is None:
                 self.report.add(
@@ -117,7 +118,11 @@ class _Scheduler:
         return Length("tokens", total * self.spec.epochs.value)
 
     def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:
-        """The segments of a knob with `last` replaced; what the spec leaves out is inherited."""
+        """The segments of a knob with `last` replaced; what the spec leaves out is inherited.
+
+        Ramps without a left side that follow another segment keep `start` None: the value there
+        depends on how far the segment before has come.
+        """
         schedule: sc.Schedule | None = getattr(self.spec, knob)
         self.origins[knob] = "spec"
         if schedule is None:
@@ -131,7 +136,7 @@ class _Scheduler:
         for segment in schedule.segments:
             start = self._value(knob, segment.start, current, segment.span)
             end = self._value(knob, segment.end, start or current, segment.span)
-            if segment.shape != "hold" and start is None:
+            if segment.shape != "hold" and start is None and not segments:
                 start = current
                 if start is None:
                     self.report.add(
@@ -194,8 +199,6 @@ class _Scheduler:
             end = clock.border(wish) if wish else stop
             if end.step <= begin.step:
                 end = replace(end, step=begin.step + 1, tokens=clock.tokens_before(begin.step + 1))
-            if end.step >= clock.steps and segment is segments[-1]:
-                end = stop
             result.append((segment, begin, end))
             begin = end
         if segments[-1].bound and result and result[-1][2].step < clock.steps:
@@ -226,10 +229,7 @@ class _Scheduler:
 
     def _lr(self, segments: list[sc.Segment], length: Length, clock: Clock) -> list[LrPiece]:
         pieces: list[LrPiece] = []
-        explicit = self.spec.lr.segments if self.spec.lr else ()
-        for place, (segment, begin, end) in enumerate(
-            self._borders(segments, length, clock, "lr")
-        ):
+        for segment, begin, end in self._borders(segments, length, clock, "lr"):
             value = float(segment.end)
             stop = min(end.step, clock.steps)
             if segment.shape == "hold":
@@ -238,9 +238,10 @@ class _Scheduler:
                             end=value, clock="steps", origin=begin.step, length=1)
                 )  # fmt: skip
                 continue
-            start = float(segment.start)
-            if pieces and explicit[place].start is None:
-                start = _lr_at(pieces[-1], clock, begin.step)
+            if segment.start is not None:
+                start = float(segment.start)
+            else:
+                start = _lr_at(pieces[-1], clock, begin.step) if pieces else 0.0
             if segment.shape == "exponential" and (start <= 0 or value <= 0):
                 self.report.add(
                     "E448", "an exponential ramp neither begins nor ends at 0", segment.span,
@@ -265,30 +266,27 @@ class _Scheduler:
         parts: list[MixturePart] = []
         shares: dict[str, Fraction] = {}
         for segment, begin, end in self._borders(segments, length, clock, "data"):
-            shares = segment.end
+            before = shares if segment.start is None else segment.start
             stop = min(end.step, clock.steps)
             if segment.shape == "hold":
+                shares = segment.end
                 parts.append(MixturePart(begin.step, stop, integer_weights(shares)))
+                self._nothing_lost(segment, shares, parts[-1:], RESOLUTION)
                 continue
             unit, origin, size = self._over(segment, begin, end, length)
-            names = list(dict.fromkeys([*segment.start, *segment.end]))
+            mixed = _mixing(segment, before, origin, size)
+            first_level = len(parts)
             levels = min(RAMP_LEVELS, stop - begin.step)
             edges = [begin.step + (stop - begin.step) * k // levels for k in range(levels + 1)]
-            for first, last in zip(edges, edges[1:], strict=False):
+            for first, last in pairwise(edges):
                 if unit == "tokens":
                     middle = Fraction(clock.tokens_before(first) + clock.tokens_before(last), 2)
                 else:
                     middle = Fraction(first + last, 2)
-                u = min(max(float((middle - origin) / size), 0.0), 1.0)
-                y = Fraction(curves.progress(segment.shape, u)).limit_denominator(10**6)
-                mixed = {
-                    n: segment.start.get(n, Fraction(0)) * (1 - y) + segment.end.get(n, 0) * y
-                    for n in names
-                }
-                parts.append(MixturePart(first, last, integer_weights(mixed, 1000)))
-                shares = mixed
-            if size == (stop - begin.step if unit == "steps" else end.tokens - begin.tokens):
-                shares = segment.end
+                weights = integer_weights(mixed(middle), RAMP_RESOLUTION)
+                parts.append(MixturePart(first, last, weights))
+            shares = mixed(Fraction(stop if unit == "steps" else clock.tokens_before(stop)))
+            self._nothing_lost(segment, shares, parts[first_level:], RAMP_RESOLUTION)
         merged: list[MixturePart] = []
         for part in parts:
             if merged and merged[-1].weights == part.weights:
@@ -296,6 +294,18 @@ class _Scheduler:
             else:
                 merged.append(part)
         return merged, shares
+
+    def _nothing_lost(
+        self, segment: sc.Segment, shares: dict[str, Fraction], parts: list[MixturePart],
+        resolution: int,
+    ) -> None:  # fmt: skip
+        """Reports sources whose share is rounded to nothing throughout a segment."""
+        for name, share in shares.items():
+            if share > 0 and not any(part.weights.get(name) for part in parts):
+                self.report.add(
+                    "E208", f"the share of `{name}` is too small: it would be rounded to nothing",
+                    segment.span, help=f"give it at least 1/{resolution} of the mixture",
+                )  # fmt: skip
 
     def _segments(
         self, clock: Clock, thetas: list[tuple[int, Any]], places: list[tuple[int, Any]],
@@ -305,7 +315,7 @@ class _Scheduler:
         cuts = sorted({s for changes in (lengths, thetas, places) for s, _ in changes})
         cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
         segments: list[Segment] = []
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             seq_len, theta, degrees = (_at(c, start) for c in (lengths, thetas, places))
             resources = meshes[_frozen(degrees)]
             assert resources
@@ -354,6 +364,23 @@ class _Scheduler:
             )
 
 
+def _mixing(
+    segment: sc.Segment, before: dict[str, Fraction], origin: int, size: int
+) -> Callable[[Fraction], dict[str, Fraction]]:
+    """The shares of a ramp from `before`, by the position in steps or tokens."""
+    names = list(dict.fromkeys([*before, *segment.end]))
+
+    def at(position: Fraction) -> dict[str, Fraction]:
+        u = min(max(float((position - origin) / size), 0.0), 1.0)
+        y = Fraction(curves.progress(segment.shape, u)).limit_denominator(10**6)
+        return {
+            n: before.get(n, Fraction(0)) * (1 - y) + segment.end.get(n, Fraction(0)) * y
+            for n in names
+        }
+
+    return at
+
+
 def _frozen(degrees: dict[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(degrees.items()))
 
@@ -367,5 +394,3 @@ def _lr_at(piece: LrPiece, clock: Clock, step: int) -> float:
     return curves.value(
         piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
     )
-
-

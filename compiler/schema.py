@@ -20,7 +20,7 @@ def plan_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"etude-plan-{VERSION}.schema.json",
-        **Plan.model_json_schema(by_alias=True, mode="serialization"),
+        **Plan.model_json_schema(mode="serialization"),
     }
 
 
@@ -29,7 +29,8 @@ def read_plan(path: Path) -> Plan:
 
     Raises: PlanError: with the place in the file and the reason.
     """
-    import jsonschema
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
 
     rewrite = "write it anew: etude plan SPEC -o PLAN"
     try:
@@ -37,14 +38,14 @@ def read_plan(path: Path) -> Plan:
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         raise PlanError(f"{path} cannot be read: {reason}", "") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # not UTF-8, not JSON, or absurdly large
         raise PlanError(f"{path} is not JSON: {problem}", rewrite) from None
     version = data.get("etude_plan") if isinstance(data, dict) else None
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         what = "it has no `etude_plan`" if version is None else f"its format is {version!r}"
         raise PlanError(f"{path} is not a plan of format {VERSION}: {what}", rewrite)
-    validator = jsonschema.Draft202012Validator(plan_schema())
-    problem = jsonschema.exceptions.best_match(validator.iter_errors(data))
+    validator = Draft202012Validator(plan_schema())
+    problem = best_match(validator.iter_errors(data))
     if problem is not None:
         place = "".join(
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.absolute_path

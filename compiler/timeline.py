@@ -39,7 +39,7 @@ class Timeline:
         return self.schedule.batch[bisect_right(self._batch_starts, step) - 1].sequences
 
     def sequences_before(self, step: int) -> int:
-        """Sequences that the job has consumed before `step`: the first global index of its batch."""
+        """Sequences that the job has consumed before `step`: its batch's first global index."""
         place = bisect_right(self._batch_starts, step) - 1
         piece = self.schedule.batch[place]
         return self._sequences_before_piece[place] + (step - piece.from_step) * piece.sequences

@@ -1,10 +1,10 @@
 """Etude's Python API: load a recipe, check it, compile it, run it.
 
-    import etude
+import etude
 
-    recipe = etude.load("recipe.etude")
-    plan = etude.compile(recipe)
-    etude.run(plan, "runs/recipe")
+recipe = etude.load("recipe.etude")
+plan = etude.compile(recipe)
+etude.run(plan, "runs/recipe")
 """
 
 from collections.abc import Callable

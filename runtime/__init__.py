@@ -1,1 +1,1 @@
-"""From Plan to checkpoints: the scheduler of the graph, its journal, gangs, engine, data, reports."""
+"""From Plan to checkpoints: the scheduler of the graph, its journal, gangs, engine and data."""

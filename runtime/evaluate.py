@@ -34,7 +34,8 @@ def measure(measures: list[Measure], model: Path, data: Mapping[str, Path]) -> d
     """
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(device).eval()
+    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    network.to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
     scores: dict[str, Any] = {}
     with torch.inference_mode():

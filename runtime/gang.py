@@ -31,6 +31,9 @@ def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
     Raises: RunError, Stopped.
     """
     gc.enable()
+    # OpenMP's threads spin while they wait: beside other work on the machine that makes training
+    # several times slower. It has to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     store = Store(folder)
     store.create()
     with store.lock():
@@ -70,8 +73,7 @@ def _affordable(plan: Plan) -> None:
             if ranks > gpus:
                 raise RunError(
                     f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
-                    "run it on such a cluster; `--ranks 1` trains the recipe on this machine's CPU, "
-                    "which only a small model survives",
+                    "run it on such a cluster",
                 )
 
 

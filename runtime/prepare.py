@@ -1,4 +1,4 @@
-"""Tokenizer and dataset jobs: what every training needs before it, on any machine, without torch."""
+"""Tokenizer and dataset jobs: what every training needs before it, made without torch."""
 
 import hashlib
 import json

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -85,7 +86,7 @@ def _wandb(folder: Path, recipe: str) -> Any:
         raise RunError("the recipe tracks with wandb, which is not installed") from None
     identity = folder / "wandb_id"
     if not identity.exists():
-        identity.write_text(wandb.util.generate_id())
+        identity.write_text(secrets.token_hex(4))
     return wandb.init(
         project="etude",
         name=recipe,

@@ -62,9 +62,7 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        self.recorder = (
-            Recorder(store.folder, plan.recipe, plan.tracking) if rank == 0 else None
-        )
+        self.recorder = Recorder(store.folder, plan.recipe, plan.tracking) if rank == 0 else None
 
     def run(self) -> int | None:
         """Walks the plan to its end, or to the first job that needs another number of ranks.
@@ -152,9 +150,7 @@ class Scheduler:
             self.recorder.step(event)
             self.emit(event)
 
-        train(
-            job, inputs, work, root=self.store.folder, on_event=on_event, positions=positions
-        )
+        train(job, inputs, work, root=self.store.folder, on_event=on_event, positions=positions)
 
     def _alone(self, job: Any, inputs: dict[str, Path], work: Path) -> None:
         if isinstance(job, TokenizerJob):

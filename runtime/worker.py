@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ def main(folder: Path, root: Path) -> int:
     try:
         prepare(devices[0])
         dist.init_process_group("gloo" if devices[0] == "cpu" else "nccl")
+        # Ranks wait for rank 0 to evaluate and to export, which may take longer than any step.
+        patience = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         scheduler = Scheduler(
             plan, Store(folder), root, world_size=world_size, rank=rank,
-            barrier=dist.barrier, on_event=_send,
+            barrier=partial(_wait, patience), on_event=_send,
         )  # fmt: skip
         needs = scheduler.run()
         if rank == 0:
@@ -45,6 +49,12 @@ def main(folder: Path, root: Path) -> int:
         # The other ranks may wait for this one: torchrun ends them when it exits.
         os._exit(problem.exit_code)
     return 0
+
+
+def _wait(group: Any) -> None:
+    import torch.distributed as dist
+
+    dist.barrier(group)
 
 
 def _send(event: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
+import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -9,6 +10,10 @@ from . import recipe as r
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
 from .source import Span
+
+_FORMS = {"gate": "write `gate seq_len { … }`", "bytes": "write `bytes` without a value"}
+MAX_LETS = 64
+"""A `let` may stand on so many others, one on top of the other."""
 
 BLOCKS = {
     "recipe": "recipe NAME { … }",
@@ -30,22 +35,27 @@ _MODELS: dict[str, type[r.Declaration]] = {
 }
 
 
-def bind(items: Iterable[s.Item], report: Report, *, broken: bool = False) -> r.Recipe | None:
+def bind(
+    items: Iterable[s.Item], report: Report, *, broken: bool = False, where: Span | None = None
+) -> r.Recipe | None:
     """The recipe that the statements of all files declare, or None where something is wrong.
 
     Args:
         broken: statements were left out because they could not be parsed; then nothing is
             reported as missing.
+        where: the beginning of the main file, where what the whole spec lacks is reported.
     """
-    return _Binder(report, broken).recipe(list(items))
+    return _Binder(report, broken, where).recipe(list(items))
 
 
 class _Binder:
-    def __init__(self, report: Report, broken: bool) -> None:
+    def __init__(self, report: Report, broken: bool, where: Span | None) -> None:
+        self.where = where
         self.report = report
         self.broken = broken
         self.lets: dict[str, s.Let] = {}
         self.used: list[str] = []
+        self.values: dict[str, Any] = {}
 
     def recipe(self, items: list[s.Item]) -> r.Recipe | None:
         for item in items:
@@ -78,7 +88,8 @@ class _Binder:
             if (keyword, name) in heads:
                 self._error(
                     "E303", f"the {keyword} `{name}` is declared twice", item.labels[0].span,
-                    help="rename one of them", notes=[(heads[keyword, name], "first declared here")],
+                    help="rename one of them",
+                    notes=[(heads[keyword, name], "first declared here")],
                 )  # fmt: skip
                 continue
             heads[keyword, name] = item.labels[0].span
@@ -104,12 +115,13 @@ class _Binder:
                 "E303", f"`{item.word.name}` is given two values", item.word.span,
                 notes=[(self.lets[item.word.name].word.span, "first given here")],
             )  # fmt: skip
+        self._plain_name(item.word)
         self.lets.setdefault(item.word.name, item)
 
     def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:
         if not headers:
-            self._missing("E304", "a spec needs exactly one `recipe` block", None,
-                          help='begin with: recipe my_recipe { title = "…", seed = 1 }')  # fmt: skip
+            self._missing("E304", "a spec needs exactly one `recipe` block", self.where,
+                          help='begin with: recipe my_recipe { title = "…" }')  # fmt: skip
             return None
         for block, _ in headers[1:]:
             self._error(
@@ -125,16 +137,22 @@ class _Binder:
             self._error("E305", f"this {block.keyword.name} has no name", block.head,
                         help=f"write `{form}`")  # fmt: skip
             return None
-        if len(block.labels) > 1:
-            self._error("E305", "a block has one name", block.labels[1].span, help=f"write `{form}`")
+        kindless = block.keyword.name == "stage" and not block.kind
+        if len(block.labels) > 1 and not kindless:
+            self._error(
+                "E305", "a block has one name", block.labels[1].span, help=f"write `{form}`"
+            )
         if block.kind and block.keyword.name != "stage":
             self._error("E305", "only stages have a kind", block.kind.span, help=f"write `{form}`")
-        if label.name == "last" or not label.name.islower():
+        self._plain_name(label)
+        return label.name
+
+    def _plain_name(self, word: s.Word) -> None:
+        if word.name == "last" or not re.fullmatch("[a-z][a-z0-9_]*", word.name):
             self._error(
-                "E306", f"`{label.name}` cannot be a name", label.span,
+                "E306", f"`{word.name}` cannot be a name", word.span,
                 help="names are lower case: letters, digits and _; `last` has a meaning of its own",
             )  # fmt: skip
-        return label.name
 
     def _kind(self, block: s.Block) -> type[r.Stage] | None:
         if block.kind is None:
@@ -161,7 +179,13 @@ class _Binder:
         known = r.attributes(model)
         before = len(self.report.errors)
         for item in items:
-            attribute = self._attribute(item, model)
+            try:
+                attribute = self._attribute(item, model)
+            except c.Invalid as problem:
+                self._invalid(problem)
+                self.used.clear()
+                self.broken = True
+                continue
             if attribute is None:
                 continue
             name, value, span = attribute
@@ -191,6 +215,9 @@ class _Binder:
                 continue
             value = values[name]
             if attribute.read is None:
+                if isinstance(value, s.Value):
+                    self._error("E201", f"`{name}` is not written like this", value.span,
+                                help=_FORMS[name])  # fmt: skip
                 found[attribute.field] = value
                 continue
             try:
@@ -199,9 +226,7 @@ class _Binder:
                 self._invalid(problem)
         return found
 
-    def _attribute(
-        self, item: s.Item, model: type[r.Declaration]
-    ) -> tuple[str, Any, Span] | None:
+    def _attribute(self, item: s.Item, model: type[r.Declaration]) -> tuple[str, Any, Span] | None:
         """Name, value and place of the attribute that a statement gives."""
         if isinstance(item, s.Assign):
             if len(item.path.words) > 1:
@@ -298,6 +323,8 @@ class _Binder:
             elif isinstance(item, s.Otherwise):
                 self._otherwise(item, values)
             elif isinstance(item, s.Assign) and item.path.name == "needle":
+                if "needle" in values:
+                    self._error("E309", "`needle` is given twice", item.path.span)
                 braces = item.value
                 if isinstance(braces, s.Braces):
                     values["needle"] = self._build(
@@ -330,6 +357,10 @@ class _Binder:
                         + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
                         item.measure.span)  # fmt: skip
             return
+        if item.of and measure == "needle":
+            self._error("E314", "`needle` is compared with a percentage, not with the start",
+                        item.of.span, help="write `require needle >= 90%`")  # fmt: skip
+            return
         if item.of and item.of.name != "start":
             self._error("E314", f"`of {item.of.name}` has no meaning", item.of.span,
                         help="write `of start`: where the stage began")  # fmt: skip
@@ -341,7 +372,9 @@ class _Binder:
             self._invalid(problem)
             return
         if measure == "needle" and not item.of and value.value > 1:
-            self._error("E315", "this gate can never pass: a score is at most 100 %", item.value.span)
+            self._error(
+                "E315", "this gate can never pass: a score is at most 100 %", item.value.span
+            )
         requirements.append(
             r.Requirement(
                 name=measure, measure=measure, argument=item.argument and item.argument.name,
@@ -367,7 +400,10 @@ class _Binder:
                 self._error("E316", "this is not a claim", item.span,
                             help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
                 continue
+            figure = item.path.words[-1].name
+            unit = figure if figure in ("tokens", "steps") else ""
             try:
+                value = c.quantity(item.value, [unit], unit).value
                 tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
             except c.Invalid as problem:
                 self._invalid(problem)
@@ -375,34 +411,36 @@ class _Binder:
             cite = item.claim.cite.value if item.claim and item.claim.cite else None
             found.append(
                 r.Expectation(
-                    name=item.path.name, value=item.value.value, tolerance=tolerance, cite=cite,
+                    name=item.path.name, value=value, tolerance=tolerance, cite=cite,
                     places={"": item.path.span, "value": item.value.span},
                 )
             )  # fmt: skip
         return found
 
     def _substitute(self, value: Any) -> Any:
-        """The value with every name that a `let` declares replaced by what it stands for."""
+        """The value with every name that a `let` declares replaced by what it stands for.
+
+        Groups in braces stay as they are: their attributes are read one by one.
+
+        Raises: Invalid: for a `let` that is defined by itself.
+        """
         if not self.lets:
             return value
         if isinstance(value, s.Path) and len(value.words) == 1 and value.name in self.lets:
             let = self.lets[value.name]
-            if value.name in self.used:
-                self._error("E317", f"`{value.name}` is defined by itself", let.word.span)
-                return value
-            self.used.append(value.name)
-            result = self._substitute(let.value)
-            self.used.pop()
-            return result
+            if value.name in self.used or len(self.used) >= MAX_LETS:
+                what = "itself" if value.name in self.used else f"more than {MAX_LETS} others"
+                raise c.Invalid("E317", f"`{value.name}` is defined by {what}", let.word.span)
+            if value.name not in self.values:
+                self.used.append(value.name)
+                self.values[value.name] = self._substitute(let.value)
+                self.used.pop()
+            return self.values[value.name]
         changes: Callable[[Any], Any] = self._substitute
         match value:
             case s.List():
                 return value._replace(items=tuple(changes(i) for i in value.items))
-            case s.Braces():
-                return value._replace(items=tuple(changes(i) for i in value.items))
-            case s.Tagged():
-                return value._replace(braces=changes(value.braces))
-            case s.Assign() | s.Entry() | s.Hold():
+            case s.Hold():
                 return value._replace(value=changes(value.value))
             case s.Ramp():
                 start = changes(value.start) if value.start else None

@@ -14,6 +14,9 @@ from .quantity import UNITS, Quantity, plain
 from .schedule import LAST, Bound, Last, Schedule, Segment, constant
 from .source import Span
 
+MOST_DEVICES = 10**6
+"""A cluster has at most so many nodes, and a node so many devices."""
+
 
 class Invalid(Exception):
     """A value that its attribute does not admit."""
@@ -51,10 +54,16 @@ def text(value: s.Value) -> str:
     return value.value
 
 
+def _items(value: s.List) -> "tuple[s.Operand, ...]":
+    if not value.items:
+        raise Invalid("E208", "this list is empty", value.span, help="leave it out or fill it")
+    return value.items
+
+
 def texts(value: s.Value) -> list[str]:
     """One text or a list of texts."""
     if isinstance(value, s.List):
-        return [text(item) for item in value.items]
+        return [text(item) for item in _items(value)]
     return [text(value)]
 
 
@@ -67,7 +76,7 @@ def name(value: s.Value) -> str:
 def names(value: s.Value) -> list[str]:
     if not isinstance(value, s.List):
         raise _wrong(value, "a list of names", "[first, second]")
-    return [name(item) for item in value.items]
+    return [name(item) for item in _items(value)]
 
 
 def one_of(*choices: str) -> Callable[[s.Value], str]:
@@ -108,14 +117,13 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
     if unit is None:
         unit = default
     if unit is None:
+        first = next(u for u in units if u)
         raise Invalid(
             "E205",
             f"`{number.text}` needs a unit",
             number.span,
             label=f"{allowed}?",
-            help=f"write `{number.text} {next(u for u in units if u)}`"
-            if "%" not in list(units)[:1]
-            else f"write `{number.text}%`",
+            help=f"write `{number.text}{'' if first in '%x' else ' '}{first}`",
         )
     if unit not in units:
         raise Invalid(
@@ -133,10 +141,10 @@ def _number(value: s.Value, example: str) -> s.Number:
     return value
 
 
-def whole(number: Quantity, span: Span, *, least: int = 1) -> int:
+def whole(number: Quantity, span: Span, *, least: int = 1, most: int | None = None) -> int:
     """The quantity as an integer.
 
-    Raises: Invalid: with both neighbours where it is not whole, or where it is below `least`.
+    Raises: Invalid: with both neighbours where it is not whole, or where it is out of bounds.
     """
     value = number.value
     if value.denominator != 1:
@@ -149,16 +157,18 @@ def whole(number: Quantity, span: Span, *, least: int = 1) -> int:
         )
     if value < least:
         raise Invalid("E208", f"this must be at least {least}", span)
+    if most is not None and value > most:
+        raise Invalid("E208", f"this must be at most {plain(Fraction(most))}", span)
     return int(value)
 
 
-def count(*units: str, least: int = 1) -> Callable[[s.Value], int]:
+def count(*units: str, least: int = 1, most: int | None = None) -> Callable[[s.Value], int]:
     """A whole number, in the given unit or without one."""
 
     def convert(value: s.Value) -> int:
         unit = units[0] if units else ""
         number = _number(value, "a whole number")
-        return whole(quantity(number, [unit], unit), value.span, least=least)
+        return whole(quantity(number, [unit], unit), value.span, least=least, most=most)
 
     return convert
 
@@ -182,16 +192,26 @@ def real(
     return convert
 
 
-def reals(value: s.Value) -> tuple[float, ...]:
+def reals(value: s.Value, below: float | None = None) -> tuple[float, ...]:
     if not isinstance(value, s.List):
         raise _wrong(value, "a list of numbers", "[0.9, 0.95]")
-    return tuple(real()(item) for item in value.items)
+    return tuple(real(below=below)(item) for item in _items(value))
+
+
+def betas(value: s.Value) -> tuple[float, ...]:
+    """The two decay rates of Adam's moments."""
+    rates = reals(value, below=1)
+    if len(rates) != 2:
+        raise Invalid(
+            "E208", "there are two betas, one for each moment", value.span, help="write [0.9, 0.95]"
+        )
+    return rates
 
 
 def counts(value: s.Value) -> list[int]:
     if not isinstance(value, s.List):
         raise _wrong(value, "a list of whole numbers", "[128, 256]")
-    return [count("tokens")(item) for item in value.items]
+    return [count("tokens")(item) for item in _items(value)]
 
 
 def share(value: s.Value) -> Fraction:
@@ -231,7 +251,8 @@ def devices(value: s.Value) -> tuple[int, str]:
     """`8 of "H100 80GB"` → (8, "H100 80GB")."""
     if not isinstance(value, s.Counted):
         raise _wrong(value, "a number of GPUs of a kind", '8 of "H100 80GB"')
-    return whole(quantity(value.count, [""], ""), value.count.span), value.what.value
+    number = quantity(value.number, [""], "")
+    return whole(number, value.number.span, most=MOST_DEVICES), value.what.value
 
 
 # Operands of schedules
@@ -241,6 +262,13 @@ def rate_operand(value: s.Operand) -> Fraction | Last:
     if _is_last(value):
         return LAST
     return quantity(_number(value, "a plain number: 3e-4"), [""], "").value
+
+
+def theta_operand(value: s.Operand) -> Fraction | Last:
+    result = rate_operand(value)
+    if result == 0:
+        raise Invalid("E208", "this must be above 0", value.span)
+    return result
 
 
 def length_operand(value: s.Operand) -> int | Last:
@@ -284,7 +312,7 @@ def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
             "E211", "this mixture has both percentages and plain weights", value.span,
             help="write all shares one way",
         )  # fmt: skip
-    total = sum(number.value for number in weights.values())
+    total = sum((number.value for number in weights.values()), Fraction(0))
     if units == {"%"} and total != 1:
         _wrong_sum(value, weights, total)
     if total <= 0:

@@ -9,7 +9,8 @@ from .parse import parse
 from .recipe import Recipe
 from .source import Source, Span
 
-MAX_BYTES = 10_000_000
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 64
 
 
 def load(path: Path, report: Report) -> Recipe | None:
@@ -21,18 +22,19 @@ def load(path: Path, report: Report) -> Recipe | None:
     files = _Files(report, path.parent)
     items = files.read(path, None)
     broken = bool(report.errors)
-    recipe = bind(items, report, broken=broken)
+    recipe = bind(items, report, broken=broken, where=files.start)
     return None if report.errors else recipe
 
 
 def loads(text: str, report: Report, *, name: str = "<text>") -> Recipe | None:
     """The recipe in a text, which cannot `use` files."""
-    items = parse(Source(name, text), report)
+    source = Source(name, text)
+    items = parse(source, report)
     broken = bool(report.errors)
     for item in items:
         if isinstance(item, s.Use):
             report.add("E121", "a text without a file cannot `use` files", item.span)
-    recipe = bind(items, report, broken=broken)
+    recipe = bind(items, report, broken=broken, where=Span(source, 0, 0))
     return None if report.errors else recipe
 
 
@@ -42,6 +44,7 @@ class _Files:
         self.root = root.resolve()
         self.open: list[Path] = []
         self.done: set[Path] = set()
+        self.start: Span | None = None
 
     def read(self, path: Path, use: Span | None) -> list[s.Item]:
         text = self._text(path, use)
@@ -50,7 +53,9 @@ class _Files:
         resolved = path.resolve()
         self.open.append(resolved)
         items: list[s.Item] = []
-        for item in parse(Source(str(path), text), self.report):
+        source = Source(str(path), text)
+        self.start = self.start or Span(source, 0, 0)
+        for item in parse(source, self.report):
             if isinstance(item, s.Use):
                 items += self._use(path, item)
             else:
@@ -61,7 +66,12 @@ class _Files:
 
     def _use(self, path: Path, item: s.Use) -> list[s.Item]:
         target = path.parent / item.file.value
-        resolved = target.resolve()
+        try:
+            resolved = target.resolve()
+        except (OSError, ValueError, RuntimeError) as problem:  # null characters, links in circles
+            reason = str(problem).lower()
+            self.report.add("E124", f"this file cannot be found: {reason}", item.file.span)
+            return []
         if not resolved.is_relative_to(self.root):
             self.report.add(
                 "E122", "a spec uses only files inside its own folder", item.file.span,
@@ -74,11 +84,17 @@ class _Files:
             return []
         if resolved in self.done:
             return []
+        if len(self.open) >= MAX_DEPTH:
+            self.report.add(
+                "E123", f"files use each other more than {MAX_DEPTH} deep", item.file.span
+            )
+            return []
         return self.read(target, item.file.span)
 
     def _text(self, path: Path, use: Span | None) -> str | None:
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             self.report.add("E124", f"there is no file {path}", use)
             return None
@@ -87,7 +103,7 @@ class _Files:
             self.report.add("E124", f"{path} cannot be read: {reason}", use)
             return None
         if len(data) > MAX_BYTES:
-            self.report.add("E125", f"{path} is larger than 10 MB: this is not a spec", use)
+            self.report.add("E125", f"{path} is larger than 1 MB: this is not a spec", use)
             return None
         try:
             return data.decode("utf-8-sig")

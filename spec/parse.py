@@ -1,6 +1,7 @@
 """Text to syntax tree, with recovery: one run reports every statement that cannot be read."""
 
 import re
+from collections.abc import Collection
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -30,9 +31,16 @@ _KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "sqrt", "exp
              "otherwise", "require", "extend", "most", "times", "cite"]  # fmt: skip
 MAX_NESTING = 64
 MAX_SYNTAX_ERRORS = 20
+MAX_CHARACTERS_READ_AGAIN = 500_000
+"""After an error a text is read again from its beginning, a long one not as often."""
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
 _CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b)")
 _BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
+_NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
+_COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
+_NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
+_MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
+               "cosine", "sqrt", "exponential", "cite", "at", "most"}  # fmt: skip
 _TERMINALS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -65,25 +73,39 @@ def _parser() -> Lark:
         cache = str(folder / "grammar.pickle")
     except OSError:
         pass  # without a cache folder the tables are computed anew, 0.1 s
-    return Lark(
-        grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache
-    )
+    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache)
 
 
 def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
     """The statements of a source. What cannot be read is reported and left out."""
     text = source.text if source.text.endswith("\n") else source.text + "\n"
-    depth = _deepest(text)
-    if depth > MAX_NESTING:
-        report.add("E103", f"braces are nested {depth} deep", None, help="nest at most 64 deep")
+    deep = _too_deep(text)
+    if deep is not None:
+        report.add(
+            "E103", "braces are nested too deep here", Span(source, deep, deep + 1),
+            help=f"nest at most {MAX_NESTING} deep",
+        )  # fmt: skip
         return ()
-    for _ in range(MAX_SYNTAX_ERRORS):
+    for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 3))):
         try:
             tree = _parser().parse(text)
         except UnexpectedInput as problem:
             offset = _offset(problem, text)
+            empty = _without_value(problem, text, offset)
+            if empty is not None:
+                _report_missing_value(empty, source, report)
+                shorter = _without_statement(text, empty, False)
+                if shorter == text:
+                    return ()
+                text = shorter
+                continue
             _report(problem, offset, source, text, report)
-            shorter = _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+            if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
+                shorter = _without_open_block(text)
+            else:
+                shorter = _without_statement(
+                    text, offset, isinstance(problem, UnexpectedCharacters)
+                )
             if shorter == text:
                 return ()
             text = shorter
@@ -92,21 +114,48 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
     return ()
 
 
-def _deepest(text: str) -> int:
-    depth = deepest = 0
+def _too_deep(text: str) -> int | None:
+    """Where more than `MAX_NESTING` braces are open for the first time."""
+    depth = 0
     for match in _BRACES.finditer(text):
         if match[0] in "{[(":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > MAX_NESTING:
+                return match.start()
         elif match[0] in "}])":
             depth -= 1
-    return deepest
+    return None
 
 
 def _offset(problem: UnexpectedInput, text: str) -> int:
     if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
         return len(text.rstrip())
     return problem.pos_in_stream or 0
+
+
+def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | None:
+    """The last character of a `=` or `->` that no value follows, where that is the problem.
+
+    A value may stand on the next line: `lr =` above `batch = 4` is read as `lr = batch`, and only
+    the second `=` is unexpected.
+    """
+    if not isinstance(problem, UnexpectedToken) or problem.token.type == "$END":
+        return None
+    if problem.token.type == "EQUAL":
+        match = _NEXT_STATEMENT.search(text, text.rfind("\n", 0, max(offset - 1, 0)), offset)
+        before = text[: match.start()].rstrip() if match else ""
+        before = _COMMENTS.sub("", before).rstrip()
+        return len(before) - 1 if before.endswith(("=", "->")) else None
+    before = text[:offset].rstrip()
+    follows = problem.token.type not in _NO_VALUES and before.endswith(("=", "->"))
+    return len(before) - 1 if follows else None
+
+
+def _report_missing_value(offset: int, source: Source, report: Report) -> None:
+    report.add(
+        "E101", "a value is missing here", Span(source, offset, offset + 1),
+        help="write a value after it, or leave the attribute out",
+    )  # fmt: skip
 
 
 def _report(
@@ -119,23 +168,20 @@ def _report(
         if token.type == "$END":
             span = Span(source, max(offset - 1, 0), max(offset, 1))
             open_brace = _last_open(text)
-            notes = [(Span(source, open_brace, open_brace + 1), "opened here")] if open_brace >= 0 else []
+            notes = (
+                [(Span(source, open_brace, open_brace + 1), "opened here")]
+                if open_brace >= 0
+                else []
+            )
             report.add(
                 "E101", "the file ends inside a block", span, help="close it with `}`", notes=notes
             )
-            return
-        before = text[:offset].rstrip()
-        if before.endswith(("=", "->")):
-            report.add(
-                "E101", "a value is missing here", Span(source, len(before) - 1, len(before)),
-                help="write a value after it, or leave the attribute out",
-            )  # fmt: skip
             return
         end = offset + len(token.rstrip() or " ")
         what = "the end of the line" if token.type == "_NL" else f"`{token.strip()}`"
         message = f"{what} is not expected here"
     else:
-        expected = set(getattr(problem, "allowed", None) or ())
+        expected: set[str] = set(getattr(problem, "allowed", None) or ())
         character = text[offset]
         message = f"`{character}` is not expected here"
         if character == '"':
@@ -153,7 +199,7 @@ def _report(
     )
 
 
-def _hint(text: str, offset: int, expected: set[str]) -> str:
+def _hint(text: str, offset: int, expected: Collection[str]) -> str:
     character = text[offset] if offset < len(text) else ""
     word = re.match(r"[A-Za-z_]\w*", text[offset:])
     previous = re.search(r"([A-Za-z_]+)[ \t]*$", text[:offset])
@@ -165,8 +211,16 @@ def _hint(text: str, offset: int, expected: set[str]) -> str:
         return f"`{character}` has no meaning in a spec"
     if word and word[0] in RESERVED:
         return f"`{word[0]}` is reserved for schedules and claims: choose another name"
+    if character == "=" and text[:offset].rstrip().endswith("="):
+        return "one `=` is enough"
+    if word and word[0] in _MEANINGFUL and re.search(r"^[ \t]*[a-z]+[ \t]+$", text[:offset], re.M):
+        return f"`{word[0]}` has a meaning of its own: choose another name"
+    if previous and previous[1] in _MEANINGFUL:
+        return f"`{previous[1]}` has a meaning of its own: choose another name"
     for near in (word and word[0], previous and previous[1]):
-        suggestion = did_you_mean(near, _KEYWORDS) if near and near not in UNITS else ""
+        suggestion = (
+            did_you_mean(near, _KEYWORDS) if near and near not in (*UNITS, *_KEYWORDS) else ""
+        )
         if suggestion.startswith("did"):
             return suggestion
     if character == "{" and "EQUAL" in expected:
@@ -184,6 +238,13 @@ def _last_open(text: str) -> int:
     return stack[-1] if stack else -1
 
 
+def _without_open_block(text: str) -> str:
+    """The text without the block that the file ends in: what follows its head may be meant to be
+    inside or outside, so nothing of it can be judged."""
+    start = text.rfind("\n", 0, max(_last_open(text), 0)) + 1
+    return text[:start] + re.sub(r"[^\r\n]", " ", text[start:])
+
+
 def _without_statement(text: str, offset: int, character: bool) -> str:
     """The text with the statement at `offset` turned into spaces, so that places stay."""
     if text[offset : offset + 1] == "}" and not character:
@@ -191,6 +252,10 @@ def _without_statement(text: str, offset: int, character: bool) -> str:
         if not before.endswith(("=", "->", ",", "then", "for", "until", "over", "within", "[")):
             return text[:offset] + " " + text[offset + 1 :]
         offset = len(before) - 1
+    opening = _last_open(text[:offset])
+    while opening >= 0 and text[opening] == "[":  # a list over several lines goes as a whole
+        offset = opening
+        opening = _last_open(text[:offset])
     lines = text.split("\n")
     first = text.count("\n", 0, offset)
     while first > 0 and _CONTINUES.match(lines[first]):
@@ -200,16 +265,29 @@ def _without_statement(text: str, offset: int, character: bool) -> str:
     while last + 1 < len(lines) and (balance > 0 or _CONTINUES.match(lines[last + 1])):
         last += 1
         balance += _balance(lines[last])
-    for number in range(first, last + 1):
-        lines[number] = re.sub(r"[^\r]", " ", lines[number])
-    if balance < 0:
-        lines[last] = lines[last][:balance] + "}" * -balance
-    return "\n".join(lines)
+    statement = "\n".join(lines[first : last + 1])
+    blank = list(re.sub(r"[^\r\n]", " ", statement))
+    for place in _closings_of_others(statement):
+        blank[place] = "}"
+    return "\n".join([*lines[:first], "".join(blank), *lines[last + 1 :]])
 
 
 def _balance(line: str) -> int:
     braces = [match[0] for match in _BRACES.finditer(line)]
-    return sum(b in "{[(" for b in braces) - sum(b in "}])" for b in braces)
+    return sum(b in "{[" for b in braces) - sum(b in "}]" for b in braces)
+
+
+def _closings_of_others(statement: str) -> list[int]:
+    """Where a statement closes blocks that were opened before it."""
+    places, depth = [], 0
+    for match in _BRACES.finditer(statement):
+        if match[0] == "{":
+            depth += 1
+        elif match[0] == "}" and depth:
+            depth -= 1
+        elif match[0] == "}":
+            places.append(match.start())
+    return places
 
 
 class _Builder(Transformer):
@@ -320,7 +398,7 @@ class _Builder(Transformer):
         digits, exponent, suffix = match[1].replace("_", ""), match[2] or "", match[3]
         place = self._token(token)
         stand_in = s.Number(Fraction(1000), "", unit, str(token), span)
-        if len(digits) > 40 or (exponent and abs(int(exponent[1:])) > 40):
+        if len(digits) > 40 or len(exponent) > 4 or abs(int(exponent[1:] or 0)) > 40:
             self.report.add(
                 "E112", "this number is out of range", place, help="use at most 40 digits"
             )
@@ -351,7 +429,19 @@ class _Builder(Transformer):
     def text(self, span, token):
         raw = str(token)[1:-1]
         value = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", self._escape(token), raw)
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        half = next((c for c in value if "\ud800" <= c <= "\udfff"), None)
+        if half:
+            self._bad_escape(f"\\u{ord(half):04x}", token, "half of a character")
         return s.Text(value, span)
+
+    def _bad_escape(self, escape: str, token: Token, what: str = "not an escape") -> None:
+        self.report.add(
+            "E104",
+            f"`{escape}` is {what}",
+            self._token(token),
+            help='the escapes are those of JSON: \\" \\\\ \\/ \\n \\t \\r \\b \\f \\uXXXX',
+        )
 
     def _escape(self, token: Token):
         simple = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -364,12 +454,7 @@ class _Builder(Transformer):
                 return simple[escaped]
             if len(escaped) == 5:
                 return chr(int(escaped[1:], 16))
-            self.report.add(
-                "E104",
-                f"`\\{escaped}` is not an escape",
-                self._token(token),
-                help='the escapes are those of JSON: \\" \\\\ \\/ \\n \\t \\r \\b \\f \\uXXXX',
-            )
+            self._bad_escape(f"\\{escaped}", token)
             return escaped
 
         return replace

@@ -29,7 +29,7 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A count or a share. The unit is one of `UNITS`' values, `%` (value 1/2 for 50 %), `x` or ""."""
+    """A count or a share; the unit is a value of `UNITS`, `%` (value 1/2 for 50 %), `x` or ""."""
 
     value: Fraction
     unit: str

@@ -10,8 +10,8 @@ derive from its BaseModel, because importing that alone takes longer than checki
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, Literal
 
 from . import convert as c
 from .quantity import Quantity
@@ -30,8 +30,12 @@ def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: s
     return field(default=default, metadata={"read": read, "name": name})
 
 
-def _whole(unit: str = "", least: int = 1) -> Callable[[Any], int]:
-    return c.count(*([unit] if unit else []), least=least)
+def _whole(unit: str = "", least: int = 1, most: int | None = None) -> Callable[[Any], int]:
+    return c.count(*([unit] if unit else []), least=least, most=most)
+
+
+MOST = 10**9
+"""No dimension of a model or an evaluation is larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class Attribute:
     required: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def attributes(model: type[Declaration]) -> dict[str, Attribute]:
     """The attributes that a block of a kind may have, by the names that specs use."""
     return {
@@ -71,7 +75,7 @@ class Header(Declaration):
 
     title: str | None = attribute(c.text, None)
     cite: str | None = attribute(c.text, None)
-    seed: int = attribute(_whole(least=0), 0)
+    seed: int = attribute(_whole(least=0, most=2**63 - 1), 0)
     notes: str | None = attribute(c.text, None)
     tracking: str | None = attribute(c.one_of("wandb"), None)
 
@@ -82,12 +86,12 @@ class Model(Declaration):
 
     family: str = attribute(c.name, "llama3")
     size: str | None = attribute(c.text, None)
-    layers: int | None = attribute(_whole(), None)
-    dim: int | None = attribute(_whole(), None)
-    heads: int | None = attribute(_whole(), None)
-    kv_heads: int | None = attribute(_whole(), None)
-    ffn: int | None = attribute(_whole(), None)
-    vocab: int | None = attribute(_whole(), None)
+    layers: int | None = attribute(_whole(most=MOST), None)
+    dim: int | None = attribute(_whole(most=MOST), None)
+    heads: int | None = attribute(_whole(most=MOST), None)
+    kv_heads: int | None = attribute(_whole(most=MOST), None)
+    ffn: int | None = attribute(_whole(most=MOST), None)
+    vocab: int | None = attribute(_whole(most=MOST), None)
     rope_theta: float | None = attribute(c.real(above=0), None)
     rope_scaling: str | None = attribute(c.one_of("none", "llama"), None)
     tied: bool | None = attribute(c.flag, None)
@@ -99,7 +103,7 @@ class TokenizerTraining(Declaration):
     """A tokenizer to be trained."""
 
     on: list[str] = attribute(c.names)
-    vocab: int = attribute(_whole())
+    vocab: int = attribute(_whole(most=MOST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +146,9 @@ class Dataset(Declaration):
 class Cluster(Declaration):
     """Nodes and their devices."""
 
-    nodes: int = attribute(_whole(), 1)
+    nodes: int = attribute(_whole(most=c.MOST_DEVICES), 1)
     gpus: tuple[int, str] | None = attribute(c.devices, None)
-    cpus: int | None = attribute(_whole(), None)
+    cpus: int | None = attribute(_whole(most=c.MOST_DEVICES), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +156,7 @@ class Optimizer(Declaration):
     """The optimizer's settings."""
 
     kind: str = "adamw"
-    betas: tuple[float, ...] = attribute(c.reals, (0.9, 0.95))
+    betas: tuple[float, ...] = attribute(c.betas, (0.9, 0.95))
     weight_decay: float = attribute(c.real(least=0), 0.1)
     eps: float = attribute(c.real(above=0), 1e-8)
 
@@ -161,7 +165,7 @@ class Optimizer(Declaration):
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
-    every: Quantity = attribute(c.length("steps"))
+    every: int = attribute(_whole("steps"))
     over: Quantity | None = attribute(c.length("tokens", "steps", "%"), None)
 
 
@@ -170,8 +174,8 @@ class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
     lengths: list[int] | None = attribute(c.counts, None)
-    depths: int = attribute(_whole(), 5)
-    samples: int = attribute(_whole(), 4)
+    depths: int = attribute(_whole(most=MOST), 5)
+    samples: int = attribute(_whole(most=MOST), 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +184,7 @@ class Requirement(Declaration):
 
     measure: str
     argument: str | None
-    op: str
+    op: Literal[">=", "<=", ">", "<"]
     value: Fraction
     of_start: bool
 
@@ -215,7 +219,7 @@ class Train(Stage):
     batch: Schedule | None = attribute(c.schedule(c.batch_operand), None)
     lr: Schedule | None = attribute(c.schedule(c.rate_operand), None)
     data: Schedule | None = attribute(c.schedule(c.mixture_operand), None)
-    rope_theta: Schedule | None = attribute(c.schedule(c.rate_operand), None)
+    rope_theta: Schedule | None = attribute(c.schedule(c.theta_operand), None)
     parallel: Schedule | None = attribute(c.schedule(c.placement_operand), None)
     optimizer: Optimizer | str | None = attribute(None, None)
     clip: float | None = attribute(c.real(above=0), None)
@@ -224,7 +228,7 @@ class Train(Stage):
     cluster: str | None = attribute(c.name, None)
     tokenizer: str | None = attribute(c.name, None)
     average: Polyak | None = attribute(None, None)
-    checkpoint: Quantity | None = attribute(c.length("steps"), None)
+    checkpoint: int | None = attribute(_whole("steps"), None)
     gate: Gate | None = attribute(None, None)
 
 

@@ -12,9 +12,14 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def _printable(text: str) -> str:
+    """The text with a sign for every character that a terminal would act upon."""
+    return "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
+
+
 def _excerpt(span: Span, gutter: int, mark: str, label: str, paint) -> list[str]:
     line, column = span.line, span.column
-    text = span.source.line(line)
+    text = _printable(span.source.line(line))
     end_line, end_column = span.source.position(max(span.end, span.start + 1))
     stop = end_column - 1 if end_line == line else len(text)
     shown = text.expandtabs(4)
@@ -39,19 +44,22 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
 
     tint = painted(_COLORS[diagnostic.severity])
     bold = painted("1")
-    lines = [f"{tint(f'{diagnostic.severity}[{diagnostic.code}]')}: {bold(diagnostic.message)}"]
+    lines = [
+        tint(f"{diagnostic.severity}[{diagnostic.code}]")
+        + f": {bold(_printable(diagnostic.message))}"
+    ]
     places = [s for s, _ in diagnostic.notes] + ([diagnostic.span] if diagnostic.span else [])
     gutter = max((len(str(s.line)) for s in places), default=1)
     if diagnostic.span:
         lines.append(f"{'':>{gutter}} ┌─ {diagnostic.span!r}")
-        lines += _excerpt(diagnostic.span, gutter, "^", diagnostic.label, tint)
+        lines += _excerpt(diagnostic.span, gutter, "^", _printable(diagnostic.label), tint)
     for span, message in diagnostic.notes:
         lines.append(f"{'':>{gutter}} ├─ {span!r}: {message}")
         lines += _excerpt(span, gutter, "-", "", painted("36"))
     if diagnostic.span:
         lines.append(f"{'':>{gutter}} │")
     if diagnostic.help:
-        lines.append(f"{'':>{gutter}} = help: {diagnostic.help}")
+        lines.append(f"{'':>{gutter}} = help: {_printable(diagnostic.help)}")
     lines.append(f"{'':>{gutter}} = see:  etude explain {diagnostic.code}")
     return "\n".join(lines)
 

@@ -81,7 +81,7 @@ class Scaled(NamedTuple):
 class Counted(NamedTuple):
     """`8 of "H100 80GB"`."""
 
-    count: Number
+    number: Number
     what: Text
     span: Span
 
@@ -96,7 +96,7 @@ class Periodic(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """How long a segment of a schedule lasts: `for` from its beginning, `until` from the stage's."""
+    """How long a segment lasts: `for` from its own beginning, `until` from the stage's."""
 
     relative: bool
     quantity: Number

@@ -14,14 +14,14 @@ from ..errors import RunError
 
 SECRETS = {
     "password": (
-        "red blue green black white yellow brown pink".split(),
-        "lion tiger wolf bear fox horse goat mouse".split(),
-        "gold iron silver copper tin zinc lead steel".split(),
+        ["red", "blue", "green", "black", "white", "yellow", "brown", "pink"],
+        ["lion", "tiger", "wolf", "bear", "fox", "horse", "goat", "mouse"],
+        ["gold", "iron", "silver", "copper", "tin", "zinc", "lead", "steel"],
     ),
     "address": (
-        "two three four five six seven eight nine".split(),
-        "apple pear plum lemon cherry olive peach mango".split(),
-        "street road lane square hill bank court gate".split(),
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine"],
+        ["apple", "pear", "plum", "lemon", "cherry", "olive", "peach", "mango"],
+        ["street", "road", "lane", "square", "hill", "bank", "court", "gate"],
     ),
 }
 """Kind of secret → the words of which one stands in each place."""
@@ -33,8 +33,8 @@ sparse ones to look far back."""
 SENTENCES = (4, 40)
 """Fewest and most sentences of a document: about 35 to 400 tokens."""
 
-_PLACES = "river garden market harbour village forest kitchen station library bridge".split()
-_MOODS = "quiet warm cold bright dark empty busy old".split()
+_PLACES = ["river", "garden", "market", "harbour", "village", "forest", "kitchen", "station"]
+_MOODS = ["quiet", "warm", "cold", "bright", "dark", "empty", "busy", "old"]
 _TIMES = ("in the morning", "at noon", "in the evening", "at night", "in winter", "all day")
 
 

@@ -1,4 +1,4 @@
-"""`etude run`: to the end, killed and resumed, on one rank and on two; and what it says on the way."""
+"""`etude run`: to the end, killed and resumed, on one rank and on two."""
 
 import json
 import resource
@@ -109,7 +109,9 @@ def test_another_seed_ends_with_other_weights(finished: Path, tmp_path: Path) ->
     assert metrics(run, "pretrain.1")[0]["loss"] != first
 
 
-GATED = TINY.split("stage anneal")[0] + """
+GATED = (
+    TINY.split("stage anneal")[0]
+    + """
 stage long: train {
   steps   = 2
   seq_len = 128
@@ -120,6 +122,7 @@ stage long: train {
 }
 stage after: train { steps = 1 }
 """
+)
 
 
 def test_a_gate_that_fails_extends_and_then_stops_the_run(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(finished: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        (('sample = python_docs, documents = 60 docs', 'files = "nothing/*.jsonl"'), "nothing/*.jsonl"),
+        (("sample = python_docs, documents = 60 docs", 'files = "no/*.jsonl"'), "no/*.jsonl"),
         (("tokenizer words { train = { on [docs, sums], vocab 300 } }", ""), "vocab"),
         (("train = { on [docs, sums], vocab 300 }", 'file = "missing.json"'), "missing.json"),
     ],

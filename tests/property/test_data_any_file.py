@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from etude.runtime.data import formats, readers
-from etude.runtime.errors import DataError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from etude.runtime.data import formats, readers
+from etude.runtime.errors import DataError
 
 texts = st.lists(st.text(min_size=1).filter(str.strip), max_size=20)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from etude.runtime.data.shards import Shards, write_shards
 from etude.runtime.data.stream import IGNORE, Stream, pack
 from etude.runtime.data.tokenizer import byte_level
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @settings(max_examples=60, deadline=None)

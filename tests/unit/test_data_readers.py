@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+
 from etude.runtime.data import readers
 from etude.runtime.errors import DataError
 

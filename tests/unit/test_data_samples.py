@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from etude.runtime.data import samples
 from etude.runtime.errors import DataError
 

@@ -7,11 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
+
 from etude.runtime.data import shards as shards_module
 from etude.runtime.data.shards import SPLITS, Shards, held_out, write_shards
 from etude.runtime.data.tokenizer import byte_level
 from etude.runtime.errors import DataError
-from tokenizers import Tokenizer, models
 
 TEXTS = [f"document {i}: " + "é" * (i % 7) for i in range(300)]
 

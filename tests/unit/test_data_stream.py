@@ -1,10 +1,12 @@
 """The stream is every document once an epoch, shuffled; a sequence ends no document in another."""
 
-import threading
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
+
 from etude.runtime.data import stream as stream_module
 from etude.runtime.data.shards import Shards, write_shards
 from etude.runtime.data.stream import IGNORE, Stream, pack
@@ -102,16 +104,13 @@ def test_a_cache_of_other_documents_is_not_used(shards, tmp_path):
     assert sorted(epoch(stream, 0)) == sorted(TEXTS)
 
 
+def first_epoch(folder, cache):
+    return epoch(Stream(Shards(folder, "train"), seed=1, name="web", cache=cache), 0)
+
+
 def test_ranks_may_write_the_cache_at_once(shards, tmp_path):
-    streams = [Stream(shards, seed=1, name="web", cache=tmp_path / "cache") for _ in range(8)]
-    read: list[list[str]] = []
-    threads = [
-        threading.Thread(target=lambda each=each: read.append(epoch(each, 0))) for each in streams
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ProcessPoolExecutor(8, mp_context=get_context("fork")) as ranks:
+        read = list(ranks.map(first_epoch, [shards.folder] * 8, [tmp_path / "cache"] * 8))
     assert read == [epoch(Stream(shards, seed=1, name="web"), 0)] * 8
     assert len(list((tmp_path / "cache").iterdir())) == 1
 

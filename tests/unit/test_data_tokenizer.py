@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer, models
+
 from etude.runtime.data import samples, tokenizer
 from etude.runtime.errors import DataError
-from tokenizers import Tokenizer, models
 
 TEXTS = [
     "",

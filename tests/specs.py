@@ -1,0 +1,110 @@
+"""Small specs for the tests of the language and the compiler, and what becomes of them."""
+
+from typing import Any
+
+from etude.compiler.compile import compile_recipe
+from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.timeline import Timeline
+from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.load import loads
+from etude.spec.recipe import Recipe
+
+HEAD = """recipe test { seed = 1 }
+model tiny { layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300 }
+dataset web { sample = python_docs }
+dataset math { sample = arithmetic }
+"""
+STAGE = {
+    "model": "tiny",
+    "steps": "100",
+    "seq_len": "16",
+    "batch": "4 seqs",
+    "lr": "1e-3",
+    "data": "web",
+}
+
+
+def stage(name: str = "first", body: str = "", **attributes: str | None) -> str:
+    """A train stage on new weights of 100 steps × 4 sequences × 16 tokens; `attributes` change
+    that (None leaves one out; `from_` is `from`), `body` is added."""
+    given = STAGE | attributes
+    if attributes.keys() & {"tokens", "epochs"}:
+        given["steps"] = attributes.get("steps")
+    lines = [f"  {k.rstrip('_')} = {v}" for k, v in given.items() if v is not None]
+    return f"stage {name}: train {{\n" + "\n".join(lines) + f"\n{body}\n}}\n"
+
+
+def after(name: str = "second", body: str = "", **attributes: str | None) -> str:
+    """A train stage of 10 steps that goes on from the stage above."""
+    left_out = dict.fromkeys(STAGE) | {"steps": "10"}
+    return stage(name, body, **(left_out | attributes))
+
+
+def check(text: str) -> list[Diagnostic]:
+    """What is found in a spec, by loading and compiling it."""
+    return compiled(text)[1].ordered()
+
+
+def compiled(text: str, ranks: int | None = None) -> tuple[Plan | None, Report]:
+    report = Report()
+    recipe = loads(text, report, name="spec")
+    return (compile_recipe(recipe, report, ranks=ranks) if recipe else None), report
+
+
+def parsed(text: str) -> Recipe:
+    """The recipe of a spec without errors."""
+    report = Report()
+    recipe = loads(text, report, name="spec")
+    assert recipe, [d.message for d in report.ordered()]
+    return recipe
+
+
+def plan(text: str, ranks: int | None = None) -> Plan:
+    """The plan of a spec without errors."""
+    result, report = compiled(text, ranks)
+    assert result, [f"{d.span!r} {d.code} {d.message}" for d in report.ordered()]
+    return result
+
+
+def jobs(of: Plan, name: str = "first") -> list[TrainJob]:
+    """The train jobs of a stage, without those that only a failed gate runs."""
+    found = [job for job in of.jobs if isinstance(job, TrainJob)]
+    return [job for job in found if job.stage == name and not job.extends]
+
+
+def segments(text: str, name: str = "first") -> list[TrainJob]:
+    """The train jobs of a stage of a whole spec's stages; the head is added."""
+    return jobs(plan(HEAD + text), name)
+
+
+def rates(of: list[TrainJob]) -> list[float]:
+    """The learning rate of every step."""
+    return [
+        Timeline.of(job).lr(step)
+        for job in of
+        for step in range(job.first_step, job.first_step + job.steps)
+    ]
+
+
+def batches(of: list[TrainJob]) -> list[int]:
+    """The sequences of every step."""
+    return [
+        Timeline.of(job).batch(step)
+        for job in of
+        for step in range(job.first_step, job.first_step + job.steps)
+    ]
+
+
+def codes(text: str) -> list[str]:
+    return [d.code for d in check(text)]
+
+
+def place(diagnostic: Diagnostic) -> tuple[int, int] | None:
+    span = diagnostic.span
+    return (span.line, span.column) if span else None
+
+
+def only(found: list[Any]) -> Any:
+    """The one element of a list."""
+    assert len(found) == 1, found
+    return found[0]

@@ -1,0 +1,279 @@
+"""Every error code: a spec that has it, the place it names (marked ¦ here), and its words."""
+
+import re
+from pathlib import Path
+
+import pytest
+from specs import HEAD, after, check, only, place, stage
+
+from etude.spec import codes
+from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.load import load
+
+NODES = 'cluster big { nodes = 2, gpus = 8 of "H100 80GB" }\n'
+CIRCLE = "stage a: train { ¦from = b, steps = 1 }\nstage b: train { from = a, steps = 1 }\n"
+DEEP = "x = " + "[" * 64 + "¦[" + "]" * 65
+
+
+def entry(text: str) -> str:
+    """A spec with more statements."""
+    return HEAD + text + "\n" + stage()
+
+
+def train(body: str = "", **attributes: str | None) -> str:
+    """A spec with one stage."""
+    return HEAD + stage("first", body, **attributes)
+
+
+def then(body: str = "", **attributes: str | None) -> str:
+    """A spec with a stage that goes on from another."""
+    return HEAD + stage() + after("second", body, **attributes)
+
+
+def gate(body: str) -> str:
+    return then(f"gate seq_len {{ {body} }}")
+
+
+def model(text: str) -> str:
+    return HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
+                        text) + stage()  # fmt: skip
+
+
+def placed(parallel: str, **attributes: str) -> str:
+    """On 16 GPUs; the model has 2 layers, 4 heads and 2 key-value heads."""
+    given = {"parallel": parallel, "batch": "16 seqs"} | attributes
+    return HEAD + NODES + stage(**given)
+
+
+EXAMPLES: list[tuple[str, str, str]] = [
+    ("E101", train(lr="1e-3 ¦5"), "is not expected here"),
+    ("E101", train(lr="¦)"), "`)` is not expected here"),
+    ("E101", HEAD + "stage first: train {\n  lr ¦=\n  steps = 3\n}", "a value is missing here"),
+    ("E101", entry("let a = 'text'").replace("'text'", "¦'text'"), "double quotes"),
+    ("E101", HEAD + "stage first: train {\n  steps = ¦3\n", "inside a block"),
+    ("E101", entry("dataset every ¦{ sample = arithmetic }"), "has a meaning of its own"),
+    ("E101", train(batch="¦= 4 seqs"), "one `=` is enough"),
+    ("E101", train(lr="1e-3 untill ¦5 steps"), "did you mean `until`?"),
+    ("E102", entry('dataset x { files = ¦"a.txt }'), "no closing quote"),
+    ("E103", HEAD + DEEP, "at most 64 deep"),
+    ("E104", entry(r'dataset x { files = ¦"a\qb" }'), r"`\q` is not an escape"),
+    ("E104", entry(r'dataset x { files = ¦"\ud800" }'), "half of a character"),
+    ("E111", train(seq_len="¦8K"), "write `8k` for 8 000 or `8Ki` for 8 192"),
+    ("E111", train(steps="¦8steps"), "a unit stands apart: `8 steps`"),
+    ("E112", train(steps="¦1e41"), "out of range"),
+    ("E112", train(steps="¦1e" + "9" * 5000), "at most 40 digits"),
+    ("E121", '¦use "other.etude"\n' + entry(""), "cannot `use` files"),
+    ("E201", train(lr="¦fast"), "must be a number, not a name"),
+    ("E201", train(model='¦"tiny"'), "must be a name, not a text"),
+    ("E201", train(average="¦3"), "polyak every 1 step"),
+    ("E201", train(gate="¦3"), "gate seq_len { … }"),
+    ("E202", train(precision="¦fp8"), "not one of bf16, fp32"),
+    ("E202", train(optimizer="¦sgd"), "not an optimizer"),
+    ("E203", train(lr="1e-3 until ¦5% steps then 1e-4"), "both a `%` and a unit"),
+    ("E204", train(steps="10 ¦setps"), "did you mean `steps`?"),
+    ("E205", train(batch="¦64"), "write `64 tokens`"),
+    ("E205", then(data="last with { web ¦2 }"), "write `2x`"),
+    ("E205", gate("require needle >= ¦1"), "write `1%`"),
+    ("E206", train(steps="¦10 tokens"), "`10 tokens` is in tokens, but this is measured in `steps`"),
+    ("E206", entry("expect { first.steps = ¦100 tokens }"), "measured in `steps`"),
+    ("E207", train(steps="¦1.5 steps"), "the neighbours are 1 and 2"),
+    ("E208", train(steps="¦0"), "at least 1"),
+    ("E208", train(clip="¦0"), "above 0"),
+    ("E208", train(rope_theta="¦0"), "above 0"),
+    ("E208", train(optimizer="adamw { betas = ¦[0.9] }"), "two betas"),
+    ("E208", train(optimizer="adamw { betas = [0.9, ¦1] }"), "below 1"),
+    ("E208", train(lr="1e-3 for ¦0 steps then 1e-4"), "more than nothing"),
+    ("E208", entry("cluster big { nodes = ¦1e9, cpus = 1 }"), "at most 1 000 000"),
+    ("E208", HEAD.replace("seed = 1", "seed = ¦1e20") + stage(), "at most"),
+    ("E208", HEAD + stage() + "stage mean: average { of = ¦[] }", "this list is empty"),
+    ("E209", then(data="¦first with { web 2x }"), "only `last with { name 1.5x }`"),
+    ("E210", train(data="¦{}"), "name at least one source"),
+    ("E210", train(data="¦{ web 0 }"), "add up to nothing"),
+    ("E211", train(data="¦{ web 50%, math 50 }"), "both percentages and plain weights"),
+    ("E212", train(data="{ ¦web }"), "not a name and a share"),
+    ("E212", train(data="{ ¦web = 50% }"), "not a name and a share"),
+    ("E213", train(data="{ web 50%, ¦web 50% }"), "named twice"),
+    ("E214", train(data="¦{ web 50%, math 47% }"), "add up to 97 %, not 100 %"),
+    ("E214", train(data="¦{ web 50%, math 47% }"), "raise one of them by 3 %"),
+    ("E214", train(data="¦{ web 50.5%, math 50% }"), "lower one of them by 0.5 %"),
+    ("E215", train(parallel="{ ¦tensors 2 }"), "did you mean `tensor`?"),
+    ("E216", train(lr="¦1e-3 then 1e-4"), "`for …` or `until …`"),
+    ("E301", entry("¦seed = 3"), "outside blocks"),
+    ("E302", entry("¦modle big { layers = 2 }"), "did you mean `model`?"),
+    ("E303", entry("dataset ¦web { sample = arithmetic }"), "declared twice"),
+    ("E303", entry("let a = 1\nlet ¦a = 2"), "two values"),
+    ("E304", "¦" + HEAD.split("\n", 1)[1] + stage(), "exactly one `recipe` block"),
+    ("E304", entry("¦recipe other { seed = 2 }"), "exactly one `recipe` block"),
+    ("E305", entry("¦dataset { sample = arithmetic }"), "dataset NAME { … }"),
+    ("E305", entry("¦stage second { steps = 10 }"), "no kind"),
+    ("E305", entry("¦stage second train { steps = 10 }"), "write `stage second: train {`"),
+    ("E305", entry("dataset a ¦b { sample = arithmetic }"), "one name"),
+    ("E305", entry("dataset a: ¦train { sample = arithmetic }"), "only stages have a kind"),
+    ("E306", entry("dataset ¦Web { sample = arithmetic }"), "lower case"),
+    ("E306", entry("dataset ¦_web { sample = arithmetic }"), "lower case"),
+    ("E306", entry("let ¦last = 3"), "meaning of its own"),
+    ("E307", entry("stage second: ¦trian { steps = 10 }"), "did you mean `train`?"),
+    ("E308", train("¦step = 10"), "did you mean `steps`?"),
+    ("E308", train(optimizer="adamw { ¦beta = [0.9, 0.95] }"), "did you mean `betas`?"),
+    ("E309", train("¦lr = 1e-4"), "`lr` is given twice"),
+    ("E309", gate("require needle >= 1%\n otherwise extend 1 step at most 2\n"
+                  "¦otherwise extend 1 step at most 2"), "given twice"),
+    ("E309", gate("require needle >= 1%\nneedle = { depths = 2 }\n¦needle = { depths = 3 }"),
+     "given twice"),
+    ("E310", train("¦optimizer.eps = 1e-8"), "attributes have one name"),
+    ("E310", train("clip = 1 within ¦1%"), "only expectations"),
+    ("E311", train("¦web 50%"), "not an attribute"),
+    ("E311", gate("¦lr = 3"), "does not belong in a gate"),
+    ("E312", train("¦gate lr { require needle >= 90% }"), "write `gate seq_len { … }`"),
+    ("E313", then("¦gate seq_len { }"), "require needle >= 90%"),
+    ("E314", gate("require ¦speed >= 90%"), "cannot be measured"),
+    ("E314", gate("require ¦loss <= 3"), "`loss(short)` or `loss(DATASET)`"),
+    ("E314", gate("require loss(short) <= 90% of ¦begin"), "write `of start`"),
+    ("E315", gate("require needle >= ¦101%"), "at most 100 %"),
+    ("E316", entry('expect { ¦parameters = "8B" }'), "not a claim"),
+    ("E317", "let ¦a = b\nlet b = a\n" + train(lr="a"), "`a` is defined by itself"),
+    ("E318", entry("¦stage mean: average { }"), "needs `of`"),
+    ("E401", "¦" + HEAD, "no stages"),
+    ("E402", train(model="¦tiney"), "did you mean `tiny`?"),
+    ("E402", train(model="¦web"), "`web` is a dataset; a model is meant here"),
+    ("E402", train(data="¦{ web 50%, maths 50% }"), "did you mean `math`?"),
+    ("E402", gate("¦require loss(wbe) <= 3"), "did you mean `web`?"),
+    ("E402", HEAD + stage() + "stage mean: average { of = ¦[first, secnod] }", "no stage `secnod`"),
+    ("E403", HEAD + CIRCLE.replace("from = b", "from = ¦b").replace("{ ¦from", "{ from"),
+     "a → b → a"),
+    ("E404", then(model="tiny", from_="¦first"), "leave one of them out"),
+    ("E405", HEAD + "¦stage first: train { steps = 1 }", "write `model = …`"),
+    ("E405", HEAD + "¦stage first: evaluate { loss = [web] }", "write `from = …`"),
+    ("E406", HEAD + stage() + "stage report: evaluate { loss = [web] }\n"
+     + after(from_="¦report"), "write `from = first`"),
+    ("E407", train(tokens="64k", steps="¦10"), "exactly one length, not tokens and steps"),
+    ("E407", HEAD + "¦" + stage(steps=None), "exactly one length"),
+    ("E408", HEAD + "¦" + stage(lr=None), "needs `lr`"),
+    ("E409", train(lr="¦last -> 0"), "`last` has no value"),
+    ("E409", train("¦optimizer = last"), "`last` has no value"),
+    ("E409", train("gate seq_len { ¦require loss(short) <= 100% of start }"), "`of start`"),
+    ("E410", HEAD + stage(average="polyak every 1 step") + after("second", "¦optimizer = last"), "start it afresh"),
+    ("E411", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n" + stage(tokenizer="a")
+     + after(tokenizer="¦b"), "leave `tokenizer` out"),
+    ("E412", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n¦" + stage(),
+     "write `tokenizer = a`"),
+    ("E412", HEAD + NODES + NODES.replace("big", "huge") + "¦" + stage(), "write `cluster = big`"),
+    ("E413", HEAD + "¦cluster big { nodes = 2 }\n" + stage(), "needs either `gpus` or `cpus`"),
+    ("E414", model("family = ¦llama33"), "did you mean `llama3`?"),
+    ("E415", model('size = ¦"9B"'), "there is 1B, 3B, 8B, 70B, 405B"),
+    ("E416", HEAD + "tokenizer t { train = { on [web], vocab 301 } }\n" + stage(), "write `vocab = 301`"),
+    ("E417", model("layers = 2, dim = 64"), "needs `heads`, `ffn`, `vocab`"),
+    ("E418", model("layers = 2, dim = 60, heads = ¦8, ffn = 8, vocab = 300"), "not an even multiple"),
+    ("E418", model("layers = 2, dim = 64, heads = 4, kv_heads = ¦3, ffn = 8, vocab = 300"),
+     "not a multiple of `kv_heads` 3"),
+    ("E420", HEAD + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
+     + stage() + stage("second", model="other") + "stage mean: average { of = ¦[first, second] }",
+     "different shapes"),
+    ("E421", HEAD + stage() + "stage mean: average { of = [first], weights = ¦[1, 2] }",
+     "needs 1 weights"),
+    ("E422", HEAD + stage() + "¦stage report: evaluate { }", "evaluates nothing"),
+    ("E423", HEAD + "¦dataset code { }\n" + stage(), "exactly one of `files`, `hub` and `sample`"),
+    ("E424", HEAD + "¦tokenizer t { }\n" + stage(), "exactly one of `file`, `hub`, `bytes`, `train`"),
+    ("E425", HEAD + "tokenizer t { train = { on [web], vocab ¦200 } }\n" + stage(), "at least 258"),
+    ("E431", placed("¦{ expert 2 }"), "no experts"),
+    ("E432", placed("¦{ tensor 3 }"), "the nearest that does is 2"),
+    ("E432", placed("¦{ replicate 2, shard 4 }"), "is not the 16 data-parallel ranks"),
+    ("E433", placed("¦{ tensor 8 }"), "the nearest that does is 4"),
+    ("E433", placed("¦{ pipeline 4 }"), "more than the model's 2 layers"),
+    ("E441", train(lr="1e-3 for 100 steps then ¦1e-4"), "can never be reached"),
+    ("E441", train(seq_len="16 for 200 steps then ¦32"), "can never be reached"),
+    ("E442", train(batch="¦40 tokens"), "32 (2 sequences) and 48 (3 sequences)"),
+    ("E443", train(epochs="¦2"), "declare `tokens = …` in the dataset `web`"),
+    ("E444", train(lr="¦-> 1e-3 for 10 steps then 1e-3"), "write where it begins"),
+    ("E445", then(data="¦last with { math 2x }"), "there is web"),
+    ("E445", then(data="¦last with { web 0x }"), "nothing is left"),
+    ("E446", train(seq_len="¦16 -> 32"), "changes in steps, not in ramps"),
+    ("E446", train(batch="¦4 seqs -> 8 seqs exponential"), "no exponential ramps"),
+    ("E447", train(lr="¦1e-3 for 10 steps"), "leave the bound of the last segment out"),
+    ("E447", train(batch="¦4 seqs until 50%"), "leave the bound of the last segment out"),
+    ("E448", train(lr="¦1e-3 -> 0 exponential"), "end it at a small value"),
+    ("E449", train(lr="¦0"), "is 0 throughout"),
+    ("E451", placed("{ tensor 2 }", batch="¦12 seqs"), "8 sequences (128 tokens) and 16"),
+    ("E452", placed("{ context 4 }", seq_len="¦20"), "the nearest is 16"),
+    ("E461", entry("expect { ¦first.token = 5 }"), "did you mean `first.tokens`?"),
+    ("E462", entry("expect { first.tokens = ¦6.5k within 1% }"), "the claim allows 1.00%"),
+]  # fmt: skip
+
+
+def mark(text: str) -> tuple[str, tuple[int, int] | None]:
+    """The text without its mark, and the line and column that the mark stood at."""
+    if "¦" not in text:
+        return text, None
+    before = text[: text.index("¦")]
+    return text.replace("¦", ""), (before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def words(found: Diagnostic) -> str:
+    return " | ".join((found.message, found.label, found.help))
+
+
+@pytest.mark.parametrize(("code", "text", "phrase"), EXAMPLES)
+def test_an_error_has_its_code_its_place_and_a_way_out(code: str, text: str, phrase: str) -> None:
+    text, where = mark(text)
+    found = check(text)
+    assert [d.code for d in found] == [code], [words(d) for d in found]
+    if where:
+        assert place(found[0]) == where
+    assert phrase in words(found[0])
+
+
+FILES: list[tuple[str, str | bytes | None, str]] = [
+    ("E122", '\nuse ¦"../other.etude"', "only files inside its own folder"),
+    ("E122", 'use ¦"/etc/passwd"', "only files inside its own folder"),
+    ("E123", 'use ¦"spec.etude"', "spec.etude → spec.etude"),
+    ("E124", 'use ¦"missing.etude"', "there is no file"),
+    ("E124", 'use ¦"."', "is a directory"),
+    ("E124", r'use ¦"a\u0000b"', "cannot be found"),
+    ("E124", None, "there is no file"),
+    ("E125", b" " * 1_000_001, "larger than 1 MB"),
+    ("E126", b"recipe r {\n title = \xff }", "is not UTF-8 text (line 2)"),
+]
+
+
+@pytest.mark.parametrize(("code", "content", "phrase"), FILES)
+def test_an_error_about_files(
+    code: str, content: str | bytes | None, phrase: str, tmp_path: Path
+) -> None:
+    file, where = tmp_path / "spec.etude", None
+    if isinstance(content, str):
+        text, where = mark(content)
+        content = f"{text}\n{HEAD}".encode()
+    if content is not None:
+        file.write_bytes(content)
+    report = Report()
+    assert load(file, report) is None
+    found = next(d for d in report.ordered() if d.code == code)
+    assert phrase in words(found)
+    assert where is None or place(found) == where
+
+
+def test_every_code_has_an_example() -> None:
+    shown = {code for code, *_ in EXAMPLES} | {code for code, *_ in FILES}
+    assert set(codes.CODES) == shown
+
+
+def test_every_code_in_the_source_is_documented_and_every_documented_code_is_raised() -> None:
+    packages = Path(codes.__file__).parents[1]
+    sources = [
+        path.read_text()
+        for folder in ("spec", "compiler")
+        for path in (packages / folder).glob("*.py")
+        if path.name != "codes.py"
+    ]
+    raised = {code for text in sources for code in re.findall(r'"(E\d{3})"', text)}
+    assert raised == set(codes.CODES)
+
+
+def test_findings_come_in_the_order_of_the_file() -> None:
+    found = check(train("gate lr { }", steps="1.5", lr="fast", data="{ web 97% }"))
+    assert [d.code for d in found] == ["E207", "E201", "E214", "E312"]
+
+
+def test_what_is_wrong_because_of_a_let_is_shown_where_the_let_is() -> None:
+    found = only(check("let rate = 1e-3 steps\n" + train(lr="rate")))
+    assert (found.code, place(found)) == ("E206", (1, 12))

@@ -1,0 +1,106 @@
+"""Numbers, suffixes and units: exact, and never mixed."""
+
+from fractions import Fraction
+
+import pytest
+from specs import HEAD, check, only, parsed, stage
+
+from etude.spec.quantity import UNITS, Quantity, plain, short
+
+
+def tokens(text: str) -> int | None:
+    recipe = parsed(HEAD + stage(tokens=text))
+    return recipe.stages["first"].tokens  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("15.6T", 15_600_000_000_000),
+        ("15.6T tokens", 15_600_000_000_000),
+        ("1 token", 1),
+        ("4k", 4_000),
+        ("4Ki", 4_096),
+        ("252M", 252_000_000),
+        ("16Mi tokens", 16_777_216),
+        ("1.5B", 1_500_000_000),
+        ("2Gi", 2**31),
+        ("1_200_000", 1_200_000),
+        ("1e6", 1_000_000),
+        ("1.5E+3", 1_500),
+        ("2.5e-3k", 2.5),
+        ("0.1e1", 1),
+        ("9007199254740993", 2**53 + 1),
+        ("1234567890123456789012345678901234567890", 1234567890123456789012345678901234567890),
+    ],
+)
+def test_counts_are_exact(text: str, value: int | float) -> None:
+    if isinstance(value, int):
+        assert tokens(text) == value
+    else:
+        assert only(check(HEAD + stage(tokens=text))).code == "E207"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "help"),
+    [
+        ("K", "write `1.5k` for 1 500 or `1.5Ki` for 1 536"),
+        ("m", "write `1.5M` for 1 500 000 or `1.5Mi` for 1 572 864"),
+        ("G", "write `1.5B` for 1 500 000 000 or `1.5Gi` for 1 610 612 736"),
+        ("t", "write `1.5T` for 1 500 000 000 000"),
+        ("tokens", "a unit stands apart: `1.5 tokens`"),
+        ("KiB", "the suffixes are k M B T"),
+        ("e", "the suffixes are k M B T"),
+        ("%%", "the suffixes are k M B T"),
+    ],
+)
+def test_a_wrong_suffix_says_what_was_probably_meant(suffix: str, help: str) -> None:
+    found = only(check(HEAD + stage(tokens=f"1.5{suffix}")))
+    assert found.code == "E111"
+    assert help in found.help
+
+
+@pytest.mark.parametrize("unit", sorted({u for u in UNITS if UNITS[u] != "tokens"} | {"%", "x"}))
+def test_no_other_unit_stands_for_tokens(unit: str) -> None:
+    found = only(check(HEAD + stage(tokens=f"10{unit}" if unit in "%x" else f"10 {unit}")))
+    assert (found.code, found.help) == ("E206", "write it in `tokens`")
+
+
+def test_units_have_a_singular_and_a_plural() -> None:
+    for one, many in (("1 step", "1 steps"), ("1 tokens", "1 token")):
+        attribute = "steps" if "step" in one else "tokens"
+        texts = [HEAD + stage(**{"steps": None, attribute: text}) for text in (one, many)]
+        first, second = (parsed(text).stages["first"] for text in texts)
+        assert getattr(first, attribute) == getattr(second, attribute) == 1
+
+
+def test_fractions_stay_fractions() -> None:
+    data = "{ web 33.3%, math 66.7% }"
+    segment = only(parsed(HEAD + stage(data=data)).stages["first"].data.segments)  # type: ignore[attr-defined]
+    assert segment.end == {"web": Fraction(333, 1000), "math": Fraction(667, 1000)}
+    thirds = parsed(HEAD + stage(data="{ web 1, math 2 }")).stages["first"].data  # type: ignore[attr-defined]
+    assert thirds.segments[0].end == {"web": Fraction(1, 3), "math": Fraction(2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1k"),
+        (1024, "1Ki"),
+        (4096, "4Ki"),
+        (4_194_304, "4Mi"),
+        (800_000_000_000, "800B"),
+        (15_600_000_696_320, "15.6T"),
+        (Fraction(1, 3), "0.3333"),
+    ],
+)
+def test_short_forms(value: int | Fraction, text: str) -> None:
+    assert short(value) == text
+
+
+def test_quantities_are_shown_as_they_are_written() -> None:
+    assert str(Quantity(Fraction(1, 2), "%")) == "50%"
+    assert str(Quantity(Fraction(252_000_000), "tokens")) == "252 000 000 tokens"
+    assert plain(Fraction(1, 3)) == "0.3333333333"
