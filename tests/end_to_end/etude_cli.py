@@ -45,8 +45,8 @@ def etude(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.Compl
     """Runs a command to its end; its output is captured."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, text=True, capture_output=True, timeout=300, **options,
-    )  # fmt: skip
+        **{"cwd": cwd, "text": True, "capture_output": True, "timeout": 600, **options},
+    )
 
 
 def kill_when(condition: Callable[[], bool], *arguments: str | Path, cwd: Path) -> None:
