@@ -21,7 +21,9 @@ COMMANDS = {
     'python -c "import lark, pydantic"': [sys.executable, "-c", "import lark, pydantic"],
     "etude check examples/llama3_405b.etude": [str(BIN / "etude"), "check", str(SPEC)],
     "etude plan examples/llama3_405b.etude": [str(BIN / "etude"), "plan", str(SPEC)],
+    'python -c "import torchtitan.trainer"': [sys.executable, "-c", "import torchtitan.trainer"],
 }
+"""The last is what torchtitan needs before it can say that an option is wrong."""
 
 
 def measure(runs: int) -> dict[str, list[float]]:

@@ -51,7 +51,7 @@ def table(plan: Plan) -> None:
         shape.add_column(name, justify="right" if name in ("tokens", "steps", "length") else "left",
                          overflow="fold")  # fmt: skip
     stage = None
-    gates = {job.segment: job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt}
+    gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
     for job in plan.jobs:
         if not isinstance(job, TrainJob) or job.extends:
             continue
@@ -63,9 +63,6 @@ def table(plan: Plan) -> None:
             _batches(job.schedule.batch), _rates(job.schedule.lr), _mixture(job), _epochs(job),
             escape(_mesh(job)),
         )  # fmt: skip
-        if job.key in gates:
-            shape.add_row(f"  [dim]gate: {_gate(gates[job.key])}[/dim]" if fancy
-                          else f"  gate: {_gate(gates[job.key])}")  # fmt: skip
     console.print(shape)
     for job in plan.jobs:
         if isinstance(job, TrainJob):
@@ -81,6 +78,9 @@ def table(plan: Plan) -> None:
             )
             for attribute, value in summary.values.items():
                 console.print(f"  {attribute:<11} {value.value}  [dim]({value.origin})[/dim]")
+            for gate in gates:
+                if gate.stage == name:
+                    console.print(f"  gate        {_gate(gate)}")
         else:
             console.print(f"\n[bold]{name}[/bold]: {summary.kind} of {summary.goes_on_from or ''}"
                           + "".join(v.value for v in summary.values.values()))  # fmt: skip
@@ -146,7 +146,7 @@ def _mesh(job: TrainJob) -> str:
 
 def _gate(gate: GateJob) -> str:
     parts = [
-        f"{q.measure} {q.op} {q.value:.4g}" + (" × start" if q.of_start else "")
+        f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
         for q in gate.requirements
     ]
-    return " and ".join(parts) + f", up to {gate.attempts} extensions"
+    return f"after {gate.what}: {' and '.join(parts)}, extended up to {gate.attempts} times"
