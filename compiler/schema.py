@@ -29,9 +29,6 @@ def read_plan(path: Path) -> Plan:
 
     Raises: PlanError: with the place in the file and the reason.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     rewrite = "write it anew: etude plan SPEC -o PLAN"
     try:
         data = json.loads(path.read_bytes())
@@ -44,14 +41,9 @@ def read_plan(path: Path) -> Plan:
     if type(version) is not int or version != VERSION:
         what = "it has no `etude_plan`" if version is None else f"its format is {version!r}"
         raise PlanError(f"{path} is not a plan of format {VERSION}: {what}", rewrite)
-    validator = Draft202012Validator(plan_schema())
-    problem = best_match(validator.iter_errors(data))
+    problem = _problem(data)
     if problem is not None:
-        place = "".join(
-            f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.absolute_path
-        ).lstrip(".")
-        reason = problem.message if len(problem.message) < 200 else problem.message[:200] + "…"
-        raise PlanError(f"{path} is not a valid plan: {place or 'the top'}: {reason}", rewrite)
+        raise PlanError(f"{path} is not a valid plan: {problem}", rewrite)
     plan = Plan.model_validate(data)
     keys: set[str] = set()
     for job in plan.jobs:
@@ -63,3 +55,36 @@ def read_plan(path: Path) -> Plan:
             )
         keys.add(job.key)
     return plan
+
+
+def _problem(data: Any) -> str | None:
+    """The place and the reason of what contradicts the schema most clearly."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    schema = plan_schema()
+    found = best_match(Draft202012Validator(schema).iter_errors(data))
+    place: list[str | int] = []
+    while found is not None:
+        place += found.absolute_path
+        choice = found.schema.get("discriminator") if isinstance(found.schema, dict) else None
+        if not choice or not isinstance(found.instance, dict):
+            break
+        # Of the alternatives only the one that the value says it is can tell what is wrong.
+        name = choice["propertyName"]
+        definition = choice["mapping"].get(found.instance.get(name))
+        if definition is None:
+            place.append(name)
+            return f"{_path(place)}: this is none of {', '.join(choice['mapping'])}"
+        own = {"$ref": definition, "$defs": schema["$defs"]}
+        found = best_match(Draft202012Validator(own).iter_errors(found.instance))
+    if found is None:
+        return None
+    reason = found.message if len(found.message) < 200 else found.message[:200] + "…"
+    return f"{_path(place)}: {reason}"
+
+
+def _path(place: list[str | int]) -> str:
+    return (
+        "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".") or "the top"
+    )

@@ -1,5 +1,6 @@
 """Steps and tokens of a stage while batch and sequence length change."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,8 @@ def test_what_is_wished_at_the_same_tokens_happens_at_the_same_step(wish: int) -
 
 
 def test_a_batch_in_tokens_keeps_its_tokens_when_the_length_changes() -> None:
-    found = segments(stage(seq_len="16 for 5 steps then 32 for 5 steps then 64", batch="128"
-                                                                                    " tokens"))  # fmt: skip
+    lengths = "16 for 5 steps then 32 for 5 steps then 64"
+    found = segments(stage(seq_len=lengths, batch="128 tokens"))
     assert [job.schedule.batch[0].sequences for job in found] == [8, 4, 2]
     assert {job.tokens // job.steps for job in found} == {128}
 
@@ -169,7 +170,7 @@ def test_segments_meet_without_gap_and_add_up() -> None:
         batch="8 seqs for 1234 tokens then 128 tokens until 33% then 8 seqs -> 32 seqs",
     )
     found = segments(text)
-    for job, following in zip(found, found[1:], strict=False):
+    for job, following in pairwise(found):
         assert following.first_step == job.first_step + job.steps
         assert following.first_token == job.first_token + job.tokens
     for job in found:

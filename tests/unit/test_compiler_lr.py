@@ -105,8 +105,8 @@ def test_last_is_where_the_stage_before_ended() -> None:
 
 def test_a_ramp_without_a_left_side_begins_where_the_stage_before_ended() -> None:
     made = plan(HEAD + stage(lr="1e-3 -> 5e-4") + after(lr="-> 0"))
-    assert rates(jobs(made, "second")) == rates(jobs(plan(HEAD + stage(lr="1e-3 -> 5e-4")
-                                                          + after(lr="last -> 0")), "second"))  # fmt: skip
+    same = plan(HEAD + stage(lr="1e-3 -> 5e-4") + after(lr="last -> 0"))
+    assert rates(jobs(made, "second")) == rates(jobs(same, "second"))
     assert rates(jobs(made, "second"))[0] == pytest.approx(5e-4)
 
 

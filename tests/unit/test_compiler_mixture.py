@@ -98,7 +98,7 @@ def test_a_source_with_a_factor_of_0_is_gone() -> None:
 
 
 def windows(made: Plan) -> None:
-    """Every source's windows follow one another along `from`, and have the tokens that are drawn."""
+    """Every source's windows follow one another along `from` and have the tokens drawn."""
     position: dict[tuple[str, str], int] = {}
     of = {job.key: job for job in made.jobs if isinstance(job, TrainJob)}
     ends: dict[str, dict[str, int]] = {}
