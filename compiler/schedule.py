@@ -20,7 +20,7 @@ from .values import LrPiece, Resources
 
 RAMP_LEVELS = 100
 RAMP_RESOLUTION = 1000
-"""A ramp of a mixture moves in at most so many levels, of shares in units of one part in so many."""
+"""A ramp of a mixture moves in at most so many levels, of shares in parts of so many."""
 
 
 def schedule(program: Program, report: Report) -> Program:

@@ -72,7 +72,7 @@ def _problem(data: Any) -> str | None:
             break
         # Of the alternatives only the one that the value says it is can tell what is wrong.
         name = choice["propertyName"]
-        definition = choice["mapping"].get(found.instance.get(name))
+        definition = choice["mapping"].get(str(found.instance.get(name)))
         if definition is None:
             place.append(name)
             return f"{_path(place)}: this is none of {', '.join(choice['mapping'])}"

@@ -1,4 +1,4 @@
-"""The quickstart, as `make demo` runs it: its gates are reached by training, and only by training."""
+"""The quickstart, as `make demo` runs it: training, and only training, passes its gates."""
 
 import json
 from pathlib import Path
