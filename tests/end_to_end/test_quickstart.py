@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from etude_cli import etude, metrics
@@ -41,7 +42,7 @@ def test_the_result_loads_into_transformers(run: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = run / "models" / "anneal"
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "The password is red tiger iron. What password? The password is"
     tokens = tokenizer(tokenizer.bos_token + text, return_tensors="pt", add_special_tokens=False)
