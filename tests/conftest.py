@@ -1,0 +1,14 @@
+"""Hypothesis: the same examples in every run, however busy the machine is.
+
+`HYPOTHESIS_PROFILE=search` draws new ones.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
