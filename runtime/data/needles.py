@@ -1,9 +1,11 @@
 """The built-in sample corpus `needles`, and the needle-in-a-haystack test that goes with it.
 
-Documents state a secret ("The password is red tiger iron.") among filler sentences and ask for it
-again later, near by in some and far away in others. A model that predicts the answers has to look
-them up in its context: each of a secret's three words is one of eight with equal chance, so that
-guessing is right once in 512 times. A two-layer model learns it from about half a million tokens.
+Documents state a password ("The password is red tiger iron.") among filler sentences and ask for
+it again later, near by in some and far away in others. A model that predicts the answers has to
+look them up in its context: each of the three words is one of eight with equal chance, so that
+guessing is right once in 512 times. A document has one password only, and the other facts in it
+("The guard is Anna.") are never asked for: a two-layer model learns this from about half a million
+tokens, while telling two secrets apart takes it twice as many, or more.
 """
 
 import random
@@ -12,19 +14,14 @@ from dataclasses import dataclass
 
 from ..errors import RunError
 
-SECRETS = {
-    "password": (
-        ["red", "blue", "green", "black", "white", "yellow", "brown", "pink"],
-        ["lion", "tiger", "wolf", "bear", "fox", "horse", "goat", "mouse"],
-        ["gold", "iron", "silver", "copper", "tin", "zinc", "lead", "steel"],
-    ),
-    "address": (
-        ["two", "three", "four", "five", "six", "seven", "eight", "nine"],
-        ["apple", "pear", "plum", "lemon", "cherry", "olive", "peach", "mango"],
-        ["street", "road", "lane", "square", "hill", "bank", "court", "gate"],
-    ),
-}
-"""Kind of secret → the words of which one stands in each place."""
+PASSWORDS = (
+    ("red", "blue", "green", "black", "white", "yellow", "brown", "pink"),
+    ("lion", "tiger", "wolf", "bear", "fox", "horse", "goat", "mouse"),
+    ("gold", "iron", "silver", "copper", "tin", "zinc", "lead", "steel"),
+)
+"""The words of which one stands in each place of a password."""
+
+QUESTION = "What password? The password is"
 
 MOST_FILLER = 0.95
 """Documents are filler to a share between 0 and this; the dense ones teach to look up at all, the
@@ -33,9 +30,11 @@ sparse ones to look far back."""
 SENTENCES = (4, 40)
 """Fewest and most sentences of a document: about 35 to 400 tokens."""
 
-_PLACES = ["river", "garden", "market", "harbour", "village", "forest", "kitchen", "station"]
-_MOODS = ["quiet", "warm", "cold", "bright", "dark", "empty", "busy", "old"]
+_PLACES = ("river", "garden", "market", "village", "forest", "kitchen", "station", "library")
+_MOODS = ("quiet", "warm", "cold", "bright", "dark", "empty", "busy", "old")
 _TIMES = ("in the morning", "at noon", "in the evening", "at night", "in winter", "all day")
+_PEOPLE = ("driver", "guard", "baker", "doctor")
+_NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank")
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,15 @@ def haystack(seed: int, *, depth: float, length: int, count: Callable[[str], int
         RunError: not even the needle and the question fit.
     """
     rng = random.Random(f"needles evaluation {seed}")
-    kind, *others = rng.sample(list(SECRETS), len(SECRETS))
-    words = _words(rng, kind)
-    needle, answer = _fact(kind, words), f" {words}."
+    password = _password(rng)
+    needle, answer = _statement(password), f" {password}."
     budget = length - count(answer)
 
     def prompt(hay: list[str]) -> str:
         sizes = [count(" " + sentence) for sentence in hay]
         wish = depth * sum(sizes)
         place = min(range(len(hay) + 1), key=lambda i: abs(sum(sizes[:i]) - wish))
-        return " ".join([*hay[:place], needle, *hay[place:], _question(kind)])
+        return " ".join([*hay[:place], needle, *hay[place:], QUESTION])
 
     hay: list[str] = []
     room = budget - count(prompt(hay))
@@ -90,11 +88,7 @@ def haystack(seed: int, *, depth: float, length: int, count: Callable[[str], int
             "test greater lengths, or train a tokenizer with a larger vocabulary",
         )
     while room >= 0:
-        if others and rng.random() < 0.2:
-            other = others.pop()
-            hay.append(_fact(other, _words(rng, other)))
-        else:
-            hay.append(_filler(rng))
+        hay.append(_filler(rng))
         room -= count(" " + hay[-1])
     while count(text := prompt(hay)) > budget:
         hay.pop()
@@ -105,32 +99,22 @@ def _document(rng: random.Random) -> str:
     least, most = SENTENCES
     length = round(least * (most / least) ** rng.random())
     filler = MOST_FILLER * rng.random()
-    kinds = rng.sample(list(SECRETS), len(SECRETS))
-    secrets: dict[str, str] = {}
-    sentences: list[str] = []
-    for _ in range(length):
+    password = _password(rng)
+    sentences = [_statement(password)]
+    while len(sentences) < length:
         if rng.random() < filler:
             sentences.append(_filler(rng))
-        elif kinds and (not secrets or rng.random() < 0.2):
-            kind = kinds.pop()
-            secrets[kind] = _words(rng, kind)
-            sentences.append(_fact(kind, secrets[kind]))
         else:
-            kind = rng.choice(list(secrets))
-            sentences.append(f"{_question(kind)} {secrets[kind]}.")
+            sentences.append(f"{QUESTION} {password}.")
     return " ".join(sentences)
 
 
-def _words(rng: random.Random, kind: str) -> str:
-    return " ".join(rng.choice(place) for place in SECRETS[kind])
+def _password(rng: random.Random) -> str:
+    return " ".join(rng.choice(words) for words in PASSWORDS)
 
 
-def _fact(kind: str, words: str) -> str:
-    return f"The {kind} is {words}."
-
-
-def _question(kind: str) -> str:
-    return f"What {kind}? The {kind} is"
+def _statement(password: str) -> str:
+    return f"The password is {password}."
 
 
 def _filler(rng: random.Random) -> str:
@@ -141,6 +125,6 @@ def _filler(rng: random.Random) -> str:
             f"The {here} was {mood} {time}.",
             f"We walked from the {here} to the {there}.",
             f"It was {mood} near the {here} {time}.",
-            f"They met at the {here} {time}.",
+            f"The {rng.choice(_PEOPLE)} is {rng.choice(_NAMES)}.",
         )
     )
