@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Where the terminal's encoding lacks a character, a sign stands for it.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    # A command that checks or plans makes few cycles and ends soon: looking for them takes a tenth
-    # of its time. What trains turns the collector on again.
+    # A command that checks or plans makes few cycles and ends soon: looking for them is in vain.
+    # What trains turns the collector on again.
     gc.disable()
     if not arguments.command:
         parser().print_help()
