@@ -80,7 +80,42 @@ class NeedleMeasure(Value):
     seed: int
 
 
-Measure = Annotated[LossMeasure | NeedleMeasure, Field(discriminator="metric")]
+class AccuracyMeasure(Value):
+    """Share of held-out ordered pairs that a reward model ranks as people did."""
+
+    metric: Literal["accuracy"] = "accuracy"
+    name: str
+    data: list[str]
+
+
+class RewardMeasure(Value):
+    """Mean reward that a judge gives to samples of the model."""
+
+    metric: Literal["reward"] = "reward"
+    name: str
+    prompts: str = Field(description="source of the prompts")
+    limit: int = Field(description="at most so many prompts")
+    dialog: dict[str, Any]
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+class SuiteMeasure(Value):
+    """Tasks of lm-evaluation-harness; the score is the mean of the tasks' first metrics."""
+
+    metric: Literal["suite"] = "suite"
+    name: str = Field(description="the capability: math, code, …")
+    tasks: list[str]
+    folder: str | None = Field(description="of task files, relative to the spec's folder")
+    limit: int | None = Field(description="documents of each task")
+    seed: int
+
+
+Measure = Annotated[
+    LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | SuiteMeasure,
+    Field(discriminator="metric"),
+]
 
 
 class Requirement(Value):
@@ -97,6 +132,54 @@ class Attempt(Value):
 
     gate: str
     number: int
+
+
+class NextToken(Value):
+    """Cross-entropy of every token of documents."""
+
+    name: Literal["next_token"] = "next_token"
+
+
+class Sft(Value):
+    """Cross-entropy of dialogs, of the assistant's content and terminators or of all tokens."""
+
+    name: Literal["sft"] = "sft"
+    loss_on: Literal["assistant", "all"] = "assistant"
+
+
+class Reward(Value):
+    """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
+
+    In the layout `joint` a row holds the prompt once, and every response sees the prompt and
+    itself; in `pairs` the row holds the prompt before every response.
+    """
+
+    name: Literal["reward"] = "reward"
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+class Dpo(Value):
+    """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
+
+    name: Literal["dpo"] = "dpo"
+    beta: float
+    nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
+    label_smoothing: float
+    normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
+    mask: Literal["none", "formatting"]
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+Objective = Annotated[NextToken | Sft | Reward | Dpo, Field(discriminator="name")]
+
+
+class FilterRule(Value):
+    """Of the documents whose score compares so with `value`, the share `keep` is kept."""
+
+    scores: str = Field(description="role of the input with the scores")
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    keep: str = Field(description="a fraction of 1; which documents is drawn by the seed")
 
 
 class Job(Value):
@@ -119,13 +202,30 @@ class DatasetJob(Job):
     kind: Literal["dataset"] = "dataset"
     name: str
     source: dict[str, Any]
+    form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
+    dialog: dict[str, Any] | None = Field(None, description="the protocol that renders dialogs")
+    longest: int | None = Field(None, description="tokens of the longest record allowed")
+    drop_similar: float | None = Field(
+        None, description="responses more alike than this share are dropped"
+    )
+    awaited: bool = Field(False, description="the run waits for files that are not there yet")
     holdout: str
     bad_lines: int
     seed: int
 
 
+class FilterJob(Job):
+    """Keeps or drops documents by their scores; the rules apply in order."""
+
+    kind: Literal["filter"] = "filter"
+    name: str
+    rules: list[FilterRule]
+    seed: int
+
+
 class TrainJob(Job):
     kind: Literal["train"] = "train"
+    objective: Objective = NextToken()
     model: Architecture
     seed: int
     seq_len: int
@@ -151,9 +251,58 @@ class AverageJob(Job):
     weights: list[str] = Field(description='share of each input "of.0", "of.1", …, as fractions')
 
 
+class ForwardJob(Job):
+    """What a model says of data, without training: a row of figures a document or record."""
+
+    model: Architecture
+    source: str
+    seq_len: int
+    resources: Resources
+    torchtitan: dict[str, Any]
+
+
+class ReferenceJob(ForwardJob):
+    """Log-probabilities of the responses of preferences, for DPO."""
+
+    kind: Literal["reference"] = "reference"
+    mask: Literal["none", "formatting"]
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+class ScoreJob(ForwardJob):
+    """Mean cross-entropy of every document."""
+
+    kind: Literal["score"] = "score"
+
+
 class ExportJob(Job):
     kind: Literal["export"] = "export"
     model: Architecture
+    head: Literal["tokens", "score"] = "tokens"
+    dialog: dict[str, Any] | None = Field(None, description="whose chat template is exported")
+
+
+class SampleJob(Job):
+    """Rejection sampling: draws for every prompt, scored by a judge where there is one."""
+
+    kind: Literal["sample"] = "sample"
+    dialog: dict[str, Any]
+    prompts: str = Field(description="source of the prompts")
+    draws: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
+    seed: int
+
+
+class BestJob(Job):
+    """Picks one of the models "of.0", "of.1", … by a measure of their exports."""
+
+    kind: Literal["best"] = "best"
+    of: list[str] = Field(description="names of the stages, for people")
+    measure: Measure
+    higher: bool = Field(description="whether more of the measure is better")
 
 
 class EvaluateJob(Job):
@@ -172,7 +321,18 @@ class GateJob(Job):
 
 
 AnyJob = Annotated[
-    TokenizerJob | DatasetJob | TrainJob | AverageJob | ExportJob | EvaluateJob | GateJob,
+    TokenizerJob
+    | DatasetJob
+    | FilterJob
+    | TrainJob
+    | AverageJob
+    | BestJob
+    | ReferenceJob
+    | ScoreJob
+    | ExportJob
+    | SampleJob
+    | EvaluateJob
+    | GateJob,
     Field(discriminator="kind"),
 ]
 
