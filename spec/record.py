@@ -1,0 +1,112 @@
+"""Records: frozen values with named fields, like data classes, but made without generating code.
+
+The standard library writes the methods of every data class as text and compiles them, a millisecond
+or two each. There are dozens here, and checking a spec may not take as long as making them would.
+"""
+
+from collections.abc import Callable
+from inspect import get_annotations
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+Of = TypeVar("Of", bound="Record")
+MISSING: Any = object()
+"""The default of a field that has to be given."""
+
+
+class Field(NamedTuple):
+    """What a record knows of one of its fields; see `field`."""
+
+    default: Any
+    default_factory: Callable[[], Any] | None
+    compare: bool
+    metadata: Any
+
+
+def field(
+    *,
+    default: Any = MISSING,
+    default_factory: Callable[[], Any] | None = None,
+    compare: bool = True,
+    metadata: Any = None,
+) -> Any:
+    """A field of which there is more to say than its type and its default.
+
+    Args:
+        default_factory: makes the default anew for each record.
+        compare: whether records that differ here are different. If not, it is not shown either.
+        metadata: for whoever declares the field.
+    """
+    return Field(default, default_factory, compare, metadata)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class Record:
+    """A value whose fields are the annotated attributes of its class and of those above it.
+
+    They are given by name; with `kw_only=False` also by position. Records are equal where they are
+    of one class and their fields are equal.
+    """
+
+    _fields: ClassVar[dict[str, Field]] = {}
+    _positional: ClassVar[tuple[str, ...]] = ()
+    _compared: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _factories: ClassVar[dict[str, Callable[[], Any]]] = {}
+
+    def __init_subclass__(cls, *, kw_only: bool = True) -> None:
+        found = dict(cls._fields)
+        for name, annotation in get_annotations(cls).items():
+            if "ClassVar" in str(annotation):
+                continue
+            default = cls.__dict__.get(name, MISSING)
+            if isinstance(default, Field):
+                delattr(cls, name)
+            found[name] = default if isinstance(default, Field) else field(default=default)
+        cls._fields = found
+        cls._positional = () if kw_only else tuple(found)
+        cls._compared = tuple(name for name, of in found.items() if of.compare)
+        cls._defaults = {n: of.default for n, of in found.items() if of.default is not MISSING}
+        cls._factories = {n: of.default_factory for n, of in found.items() if of.default_factory}
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        """Raises: TypeError: where a value is missing, unknown or given twice."""
+        placed = dict(zip(self._positional, args, strict=False))
+        own = self._defaults | placed | values
+        for name, make in self._factories.items():
+            if name not in own:
+                own[name] = make()
+        wrong = own.keys() ^ self._fields.keys() | placed.keys() & values.keys()
+        if len(placed) < len(args):
+            raise TypeError(f"{type(self).__name__}: too many values by position")
+        if wrong:
+            what = f"missing, unknown or given twice: {', '.join(sorted(wrong))}"
+            raise TypeError(f"{type(self).__name__}: {what}")
+        self.__dict__.update(own)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._compared)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self._compared))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._compared)
+        return f"{type(self).__name__}({shown})"
+
+
+def fields(of: type[Record] | Record) -> dict[str, Field]:
+    """The fields of a record or of its class, by name, in order."""
+    return of._fields
+
+
+def replace(record: Of, **changes: Any) -> Of:
+    """The record with other values in some of its fields."""
+    return type(record)(**{name: getattr(record, name) for name in record._fields} | changes)
