@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from ..errors import DataError
 from .formats import unreadable
-from .tokenizer import special
+from .tokenizer import Special, special
 
 SPLITS = ("train", "heldout")
 SUMMARY = "shards.json"
@@ -65,42 +65,92 @@ def write_shards(
         OSError: writing failed.
     """
     ids = special(tokenizer)
-    head = [] if ids.bos is None else [ids.bos]
     vocab = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     dtype = np.dtype("<u2" if vocab <= 2**16 else "<u4")
+    return write_splits(
+        _tokenized(texts, tokenizer, ids, dtype, progress),
+        folder,
+        SUMMARY,
+        dtype=dtype,
+        holdout=holdout,
+        seed=seed,
+        name=name,
+        shard_tokens=shard_tokens,
+        extra={"vocab": vocab, "bos": ids.bos, "eos": ids.eos},
+    )
+
+
+def write_splits(
+    documents: Iterable[np.ndarray],
+    folder: Path,
+    summary: str,
+    *,
+    dtype: np.dtype,
+    holdout: Fraction,
+    seed: int,
+    name: str,
+    shard_tokens: int = 2**28,
+    extra: dict[str, Any] | None = None,
+    what: str = "documents",
+) -> dict[str, Any]:
+    """Writes documents that are tokens already, as `write_shards` does.
+
+    Args:
+        documents: of `dtype`, each with one token or more; read once, never all in memory.
+        summary: name of the file that says what there is.
+        extra: further entries of the summary.
+        what: what the documents are, for people.
+
+    Raises:
+        DataError: there are no documents.
+        OSError: writing failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    documents = tokens = 0
+    count = tokens = 0
     with (
         _Split(folder, "train", dtype, shard_tokens) as train,
         _Split(folder, "heldout", dtype, shard_tokens) as heldout,
     ):
-        for batch in _batches(texts):
-            for encoded in _encode(tokenizer, batch):
-                document = np.array([*head, *encoded, ids.eos], dtype)
-                split = heldout if held_out(documents, holdout, seed=seed, name=name) else train
-                split.add(document)
-                documents += 1
-                tokens += len(document)
-            if progress is not None:
-                progress(documents, tokens)
-        if documents == 0:
+        for document in documents:
+            split = heldout if held_out(count, holdout, seed=seed, name=name) else train
+            split.add(document)
+            count += 1
+            tokens += len(document)
+        if count == 0:
             raise DataError(
-                f"the data set `{name}` has no documents", "give it at least one that is not empty"
+                f"the data set `{name}` has no {what}", "give it at least one that is not empty"
             )
-        summary = {
+        content = {
             "name": name,
             "seed": seed,
             "holdout": str(holdout),
             "dtype": dtype.name,
-            "vocab": vocab,
-            "bos": ids.bos,
-            "eos": ids.eos,
-            "documents": documents,
+            **(extra or {}),
+            "documents": count,
             "tokens": tokens,
             "splits": {split.name: split.finish() for split in (train, heldout)},
         }
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    return summary
+    (folder / summary).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return content
+
+
+def _tokenized(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    ids: Special,
+    dtype: np.dtype,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[np.ndarray]:
+    head = [] if ids.bos is None else [ids.bos]
+    documents = tokens = 0
+    for batch in _batches(texts):
+        for encoded in _encode(tokenizer, batch):
+            document = np.array([*head, *encoded, ids.eos], dtype)
+            documents += 1
+            tokens += len(document)
+            yield document
+        if progress is not None:
+            progress(documents, tokens)
 
 
 def held_out(ordinal: int, share: Fraction, *, seed: int, name: str) -> bool:
@@ -205,37 +255,39 @@ class Shards:
     Args:
         folder: what `write_shards` wrote.
         split: `train` or `heldout`; it may have no documents.
+        summary: name of the file that says what there is.
 
     Attributes:
         documents: how many.
         tokens: how many in all documents.
+        summary: what that file says.
 
     Raises:
         DataError: files are missing, truncated or do not fit each other.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, summary: str = SUMMARY) -> None:
         self.folder = folder
         self.split = split
         try:
-            summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-            part = summary["splits"][split]
+            self.summary = json.loads((folder / summary).read_text(encoding="utf-8"))
+            part = self.summary["splits"][split]
             self.documents: int = part["documents"]
             self.tokens: int = part["tokens"]
-            dtype = np.dtype(summary["dtype"]).newbyteorder("<")
+            dtype = np.dtype(self.summary["dtype"]).newbyteorder("<")
             self._files = [(folder / file["file"], int(file["tokens"])) for file in part["files"]]
             self._offsets: np.ndarray = np.load(folder / part["index"], mmap_mode="r")
         except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise self._damaged(str(error) or type(error).__name__) from error
+            raise self.damaged(str(error) or type(error).__name__) from error
         except OSError as error:
             raise unreadable(str(folder), error) from error
         self._dtype = dtype
         if self._offsets.shape != (self.documents + 1,) or self._offsets.dtype != np.int64:
-            raise self._damaged(f"the index {part['index']} does not have {self.documents} entries")
+            raise self.damaged(f"the index {part['index']} does not have {self.documents} entries")
         if self._offsets[0] != 0 or self._offsets[-1] != self.tokens:
-            raise self._damaged(f"the index {part['index']} does not end at {self.tokens} tokens")
+            raise self.damaged(f"the index {part['index']} does not end at {self.tokens} tokens")
         if sum(size for _, size in self._files) != self.tokens:
-            raise self._damaged(f"the files do not hold {self.tokens} tokens")
+            raise self.damaged(f"the files do not hold {self.tokens} tokens")
         for path, size in self._files:
             self._check_size(path, size * dtype.itemsize)
         # The place in the split at which each file begins.
@@ -247,7 +299,7 @@ class Shards:
         """Tokens of each document: int64, shape (documents,)."""
         lengths = np.diff(self._offsets)
         if len(lengths) and lengths.min() <= 0:
-            raise self._damaged("the index does not ascend")
+            raise self.damaged("the index does not ascend")
         return lengths
 
     def document(self, i: int) -> np.ndarray:
@@ -267,9 +319,9 @@ class Shards:
         try:
             found = path.stat().st_size
         except OSError as error:
-            raise self._damaged(f"{path.name}: {error.strerror or error}") from error
+            raise self.damaged(f"{path.name}: {error.strerror or error}") from error
         if found != size:
-            raise self._damaged(f"{path.name} has {found} bytes instead of {size}")
+            raise self.damaged(f"{path.name} has {found} bytes instead of {size}")
 
     def _open_map(self, file: int) -> np.ndarray:
         path, size = self._files[file]
@@ -279,7 +331,8 @@ class Shards:
         except (OSError, ValueError) as error:
             raise unreadable(str(path), error) from error
 
-    def _damaged(self, reason: str) -> DataError:
+    def damaged(self, reason: str) -> DataError:
+        """What to raise where the files are not as they were written."""
         return DataError(
             f"the token shards in {self.folder} are damaged: {reason}",
             "remove that folder; the next run makes it again from the documents",

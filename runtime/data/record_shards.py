@@ -1,0 +1,187 @@
+"""Tokenized dialogs and preferences in memory-mapped files.
+
+A folder of record shards is one of token shards (see `shards`) in which a code stands for every
+token: four times its id, plus what part of a dialog it is. `records.json` says what there is.
+Preferences have, beside it, for each split the lengths of their branches: `train-branches.npy`,
+int32, (records, branches), 0 where a record has fewer branches than others.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .formats import unreadable
+from .shards import SPLITS, Shards, held_out, write_splits
+
+OTHER, CONTENT, TERMINATION, FORMATTING = 0, 1, 2, 3
+"""What a token is: a part of the assistant's messages, or anything else."""
+
+SUMMARY = "records.json"
+FORMS = ("dialogs", "preferences")
+_PARTS = 4
+
+
+@dataclass(frozen=True)
+class Record:
+    """A dialog, or a prompt with its responses, the best first.
+
+    Attributes:
+        tokens: int64, shape (n,).
+        parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION or FORMATTING.
+        branches: () for a dialog; the lengths of the prompt and of each response, which add up
+            to n, for a preference.
+    """
+
+    tokens: np.ndarray
+    parts: np.ndarray
+    branches: tuple[int, ...] = ()
+
+
+def write_records(
+    records: Iterable[Record],
+    folder: Path,
+    *,
+    form: str,
+    vocab: int,
+    holdout: Fraction,
+    seed: int,
+    name: str,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes records in two splits, by the rule of `shards.held_out`.
+
+    Args:
+        records: read once, never all in memory.
+        folder: is made where it is missing; the caller renames it into place.
+        form: "dialogs" or "preferences".
+        vocab: every token is smaller.
+        extra: further entries of the summary.
+
+    Returns:
+        What `records.json` says too: the summary of `shards.write_splits`, with `form`, `vocab`
+        and the entries of `extra`.
+
+    Raises:
+        DataError: there are no records.
+        ValueError: a record is empty, or its tokens, parts and branches do not fit each other.
+        OSError: writing failed.
+    """
+    if form not in FORMS:
+        raise ValueError(f"there is no form `{form}`")
+    dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
+    branches: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
+
+    def codes() -> Iterator[np.ndarray]:
+        for ordinal, record in enumerate(records):
+            _check(record, form, vocab)
+            split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
+            if form == "preferences":
+                branches[split].append(record.branches)
+            yield (record.tokens * _PARTS + record.parts).astype(dtype)
+
+    summary = write_splits(
+        codes(),
+        folder,
+        SUMMARY,
+        dtype=dtype,
+        holdout=holdout,
+        seed=seed,
+        name=name,
+        extra={"form": form, "vocab": vocab, **(extra or {})},
+        what="records",
+    )
+    for split, lengths in branches.items():
+        if form == "preferences":
+            width = max(map(len, lengths), default=0)
+            table = np.zeros((len(lengths), width), np.int32)
+            for row, each in zip(table, lengths, strict=True):
+                row[: len(each)] = each
+            np.save(folder / f"{split}-branches.npy", table)
+    return summary
+
+
+def _check(record: Record, form: str, vocab: int) -> None:
+    count = len(record.tokens)
+    if count == 0 or record.parts.shape != (count,) or record.tokens.shape != (count,):
+        raise ValueError("a record has a part for each of its tokens, and at least one token")
+    if record.tokens.min() < 0 or record.tokens.max() >= vocab or record.parts.max() >= _PARTS:
+        raise ValueError("a record has a token or part that does not exist")
+    if form == "dialogs" and record.branches:
+        raise ValueError("a dialog has no branches")
+    if form == "preferences" and (
+        len(record.branches) < 3 or min(record.branches) <= 0 or sum(record.branches) != count
+    ):
+        raise ValueError("a preference has a prompt and two or more responses, none empty")
+
+
+class Records:
+    """The records of one split, memory-mapped.
+
+    Args:
+        folder: what `write_records` wrote.
+        split: `train` or `heldout`; it may have no records.
+
+    Attributes:
+        form: "dialogs" or "preferences".
+        count: how many records.
+        vocab: every token is smaller.
+
+    Raises:
+        DataError: files are missing, truncated or do not fit each other.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.split = split
+        self._shards = Shards(folder, split, SUMMARY)
+        self.count = self._shards.documents
+        self._branches: np.ndarray | None = None
+        try:
+            self.form: str = self._shards.summary["form"]
+            self.vocab: int = self._shards.summary["vocab"]
+            self.name: str = self._shards.summary["name"]
+            if self.form == "preferences":
+                path = folder / f"{split}-branches.npy"
+                self._branches = np.asarray(np.load(path, mmap_mode="r"))
+        except (FileNotFoundError, ValueError, KeyError, EOFError) as error:
+            raise self._shards.damaged(str(error) or type(error).__name__) from error
+        except OSError as error:
+            raise unreadable(str(folder), error) from error
+        if self._branches is not None and (
+            self._branches.ndim != 2
+            or len(self._branches) != self.count
+            or self._branches.dtype != np.int32
+        ):
+            raise self._shards.damaged(f"{split}-branches.npy does not have {self.count} records")
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each record: int64, shape (count,)."""
+        return self._shards.lengths
+
+    @property
+    def branches(self) -> np.ndarray:
+        """Lengths of each preference's prompt and responses: int32, (count, branches), 0 where a
+        record has fewer."""
+        if self._branches is None:
+            raise ValueError("dialogs have no branches")
+        return self._branches
+
+    def record(self, i: int) -> Record:
+        """Record `i`.
+
+        Raises:
+            IndexError: there is no such record.
+            DataError: its branches do not add up to it.
+        """
+        codes = self._shards.document(i).astype(np.int64)
+        tokens, parts = np.divmod(codes, _PARTS)
+        branches: tuple[int, ...] = ()
+        if self._branches is not None:
+            branches = tuple(int(length) for length in self._branches[i] if length)
+            if len(branches) < 3 or sum(branches) != len(codes):
+                raise self._shards.damaged(f"the branches of record {i} do not add up to it")
+        return Record(tokens, parts.astype(np.uint8), branches)
