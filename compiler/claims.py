@@ -1,8 +1,7 @@
 """Published figures against the plan: the `expect` block."""
 
-from dataclasses import replace
-
 from ..spec.diagnostics import Report, did_you_mean
+from ..spec.record import replace
 from .architectures import flops_per_token, parameters
 from .program import Program, TrainStage
 from .values import Claim

@@ -5,14 +5,14 @@ boundary (a tie goes to the later one); each is rounded from its own position, s
 accumulates; every segment has at least one step.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import lcm
 from typing import Any
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import Quantity, plain, short
+from ..spec.record import Record, replace
 from ..spec.schedule import Segment
 from ..spec.source import Span
 from . import curves
@@ -27,16 +27,14 @@ def nearest(value: Fraction) -> int:
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(Record, kw_only=False):
     """Where a boundary is wished for: in tokens or steps from where the stage begins."""
 
     unit: str
     value: Fraction
 
 
-@dataclass(frozen=True)
-class Border:
+class Border(Record, kw_only=False):
     """Where a boundary is: its step and tokens, and the wish in either unit."""
 
     step: int
@@ -51,8 +49,7 @@ class Border:
 START = Border(0, 0, Fraction(0), Fraction(0))
 
 
-@dataclass(frozen=True)
-class Length:
+class Length(Record, kw_only=False):
     """The length of a stage as the spec gives it."""
 
     unit: str
@@ -74,7 +71,6 @@ class Length:
         return position
 
 
-@dataclass
 class _Knob:
     """One of the two schedules that set the pace, walked segment by segment, level by level.
 
@@ -83,18 +79,22 @@ class _Knob:
         end: where the segment in force ends; None: with the stage.
     """
 
-    what: str
-    segments: Iterator[Segment]
-    length: Length
-    granule: int = 1
-    lengths: tuple[int, ...] = ()
-    segment: Segment | None = None
-    begin: Border = START
-    levels: Iterator[tuple[Any, Position | None]] = field(default_factory=lambda: iter(()))
-    value: Any = None
-    change: Position | None = None
-    end: Position | None = None
-    changes: list[tuple[int, Any]] = field(default_factory=list)
+    def __init__(
+        self, what: str, segments: Iterable[Segment], length: Length, granule: int = 1,
+        lengths: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        self.what = what
+        self.segments = iter(segments)
+        self.length = length
+        self.granule = granule
+        self.lengths = lengths
+        self.segment: Segment | None = None
+        self.begin = START
+        self.levels: Iterator[tuple[Any, Position | None]] = iter(())
+        self.value: Any = None
+        self.change: Position | None = None
+        self.end: Position | None = None
+        self.changes: list[tuple[int, Any]] = []
 
     def next_segment(self, border: Border, seq_len: int) -> bool:
         """On to the segment that begins at `border`; False where there is none."""
@@ -116,8 +116,7 @@ class _Knob:
         self.changes.append((border.step, self.value))
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(Record):
     """Batch and sequence length by step, and the conversion of positions into steps."""
 
     steps: int
@@ -172,8 +171,8 @@ def run_clock(
         granule: sequences by which a ramp of the batch moves.
     """
     sizes = tuple(segment.end for segment in seq_len)
-    lengths = _Knob("seq_len", iter(seq_len), length)
-    batches = _Knob("batch", iter(batch), length, granule, sizes)
+    lengths = _Knob("seq_len", seq_len, length)
+    batches = _Knob("batch", batch, length, granule, sizes)
     knobs = [lengths, batches]
     lengths.next_segment(START, 0)
     batches.next_segment(START, lengths.value)

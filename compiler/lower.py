@@ -1,7 +1,6 @@
 """The program to jobs: what runs, with complete torchtitan configurations and content keys."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
+from ..spec.record import replace
 from . import curves
 from .architectures import attention_flops_per_token, flops_per_token, parameters
 from .clock import nearest
@@ -33,7 +33,7 @@ from .plan import (
     content_key,
 )
 from .program import AverageStage, EvaluateStage, Program, Segment, TrainStage
-from .values import Architecture, BatchPiece, LrPiece
+from .values import Architecture, BatchPiece, LrPiece, Value
 
 CHECKPOINTS_PER_JOB = 10
 """A job saves its state so many times, where the spec does not say how often."""
@@ -462,8 +462,8 @@ def _batch_at(batches: list[BatchPiece], step: int) -> int:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+    if isinstance(value, Value):
+        return dict(vars(value))
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

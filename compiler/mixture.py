@@ -12,10 +12,11 @@ the sequences drawn from a source differ from its ideal share by less than one.
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from math import gcd, inf, lcm
+
+from ..spec.record import Record
 
 RESOLUTION = 100_000
 """Shares whose common denominator is larger are rounded to 1/RESOLUTION."""
@@ -40,8 +41,7 @@ def integer_weights(shares: Mapping[str, Fraction], resolution: int = RESOLUTION
     return {name: weight // divisor for name, weight in weights.items()}
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Record, kw_only=False):
     """Sequences from `start` on: `order` (indices of sources) over and over, `repeats` times."""
 
     start: int

@@ -1,24 +1,22 @@
 """The program: the graph of stages while the passes make it absolute, one field after the other."""
 
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from ..spec import recipe as r
 from ..spec.quantity import Quantity
+from ..spec.record import Record, field
 from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
 
 
-@dataclass(frozen=True)
-class Hardware:
+class Hardware(Record, kw_only=False):
     """Where a stage runs: the number of ranks and the kind of device ("cpu" or a GPU's name)."""
 
     world_size: int
     device: str
 
 
-@dataclass(frozen=True)
-class MixturePart:
+class MixturePart(Record, kw_only=False):
     """Integer weights from one step to another (steps of the stage, half open)."""
 
     from_step: int
@@ -26,8 +24,7 @@ class MixturePart:
     weights: dict[str, int]
 
 
-@dataclass(frozen=True)
-class State:
+class State(Record):
     """What is in force where a stage ends: what `last` means to the stages that follow."""
 
     lr: Fraction | float
@@ -38,8 +35,7 @@ class State:
     parallel: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Record):
     """A stretch with constant shapes: one train job."""
 
     from_step: int
@@ -50,8 +46,7 @@ class Segment:
     micro_batch: int
 
 
-@dataclass(frozen=True)
-class TrainStage:
+class TrainStage(Record):
     """A train stage; fields are filled by the passes in this order."""
 
     name: str
@@ -95,8 +90,7 @@ class TrainStage:
         return total
 
 
-@dataclass(frozen=True)
-class AverageStage:
+class AverageStage(Record):
     """An average stage."""
 
     name: str
@@ -106,8 +100,7 @@ class AverageStage:
     model: Architecture
 
 
-@dataclass(frozen=True)
-class EvaluateStage:
+class EvaluateStage(Record):
     """An evaluate stage."""
 
     name: str
@@ -119,8 +112,7 @@ class EvaluateStage:
 AnyStage = TrainStage | AverageStage | EvaluateStage
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Record, kw_only=False):
     """The recipe with names resolved, in an order in which its stages can run."""
 
     recipe: r.Recipe

@@ -1,11 +1,11 @@
 """Names to what they stand for: the graph of stages, their models, hardware and settings."""
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
+from ..spec.record import replace
 from ..spec.schedule import Last
 from ..spec.source import Span
 from .architectures import PUBLISHED
@@ -394,7 +394,10 @@ class _Resolver:
             )
             return None
         total = sum(weights)
-        return AverageStage(spec.name, spec, spec.of, [w / total for w in weights], models[0])
+        return AverageStage(
+            name=spec.name, spec=spec, of=spec.of, weights=[w / total for w in weights],
+            model=models[0],
+        )  # fmt: skip
 
     def _evaluate(self, spec: r.Evaluate) -> EvaluateStage | None:
         source = next(iter(self._sources(spec)), None)
@@ -416,7 +419,8 @@ class _Resolver:
             )  # fmt: skip
         for name in spec.loss or []:
             self._known(name, "dataset", self.recipe.datasets, spec.at("loss"))
-        return EvaluateStage(spec.name, spec, source, self._trained(before).model)
+        model = self._trained(before).model
+        return EvaluateStage(name=spec.name, spec=spec, of=source, model=model)
 
     def _dataset(self, dataset: r.Dataset) -> None:
         given = [n for n in ("files", "hub", "sample") if getattr(dataset, n) is not None]

@@ -1,7 +1,6 @@
 """Schedules made absolute: every knob of every train stage, by step."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -10,6 +9,7 @@ from typing import Any
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
 from ..spec.quantity import plain
+from ..spec.record import replace
 from ..spec.source import Span
 from . import curves
 from .clock import START, Border, Clock, Length, run_clock
@@ -324,7 +324,10 @@ class _Scheduler:
             ]
             micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches)
             self._divisible(batches, resources, micro, seq_len)
-            segment = Segment(start, stop, seq_len, float(theta), resources, micro)
+            segment = Segment(
+                from_step=start, to_step=stop, seq_len=seq_len, rope_theta=float(theta),
+                resources=resources, micro_batch=micro,
+            )  # fmt: skip
             previous = segments[-1] if segments else None
             if previous and replace(previous, from_step=start, to_step=stop) == segment:
                 segments[-1] = replace(previous, to_step=stop)

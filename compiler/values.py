@@ -1,16 +1,38 @@
 """Values that the passes make and that the plan holds as they are.
 
-Plain data classes, because checking a spec builds no plan and has no time for its models.
+Records that pydantic adopts, because checking a spec builds no plan and has no time for pydantic.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
+from ..spec.record import Record, fields
 from .curves import Shape
 
 
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Value(Record):
+    """A record that the plan's models can hold: read from JSON, written as JSON, in the schema."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema as core
+
+        types = get_type_hints(cls)
+        arguments = [
+            core.dataclass_field(name, handler.generate_schema(types[name])) for name in fields(cls)
+        ]
+        return core.dataclass_schema(
+            cls,
+            core.dataclass_args_schema(cls.__name__, arguments),
+            list(fields(cls)),
+            ref=f"{cls.__module__}.{cls.__qualname__}",
+            config=core.CoreConfig(title=cls.__name__, extra_fields_behavior="forbid"),
+            serialization=core.plain_serializer_function_ser_schema(vars),
+        )
+
+
+class Architecture(Value):
     """A decoder's shape, complete: nothing is left for the engine to choose."""
 
     family: str
@@ -28,11 +50,8 @@ class Architecture:
     tied: bool
     norm_eps: float
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class LrPiece:
+class LrPiece(Value):
     """The learning rate from `from_step` to `to_step`.
 
     At step s it is `curves.value(shape, start, end, (c(s) − origin) / length)`, where c counts the
@@ -48,22 +67,16 @@ class LrPiece:
     origin: int
     length: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class BatchPiece:
+class BatchPiece(Value):
     """Sequences in the global batch, from step to step."""
 
     from_step: int
     to_step: int
     sequences: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
+class Resources(Value):
     """Ranks, their device and their mesh."""
 
     world_size: int
@@ -74,11 +87,8 @@ class Resources:
     context: int
     pipeline: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rounding:
+class Rounding(Value):
     """A boundary that fell between two steps: what was asked for, and what it became."""
 
     what: str
@@ -86,11 +96,8 @@ class Rounding:
     step: int
     tokens: int
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(Value):
     """A published figure that the plan must meet."""
 
     what: str
@@ -99,5 +106,3 @@ class Claim:
     tolerance: float
     cite: str | None
     holds: bool
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}

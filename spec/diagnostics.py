@@ -1,16 +1,15 @@
 """What is wrong with a spec: collected, ordered, and shown with its place."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .record import Record
 from .source import Source, Span
 
 Severity = Literal["error", "warning", "note"]
 
 
-@dataclass(frozen=True)
-class Diagnostic:
+class Diagnostic(Record, kw_only=False):
     """One finding.
 
     Attributes:
@@ -67,11 +66,11 @@ class SpecError(Exception):
         self.diagnostics = diagnostics
 
 
-@dataclass
 class Report:
     """Collects diagnostics, each at most once."""
 
-    diagnostics: list[Diagnostic] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
 
     def add(
         self,

@@ -1,7 +1,8 @@
 """Exact quantities: a fraction and a unit. Units of different dimension never mix silently."""
 
-from dataclasses import dataclass
 from fractions import Fraction
+
+from .record import Record
 
 UNITS = {
     "token": "tokens",
@@ -27,8 +28,7 @@ UNITS = {
 """Every unit as it may be written → the unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Record, kw_only=False):
     """A count or a share; the unit is a value of `UNITS`, `%` (value 1/2 for 50 %), `x` or ""."""
 
     value: Fraction

@@ -3,18 +3,18 @@
 Each attribute is declared once, with the function that reads it from the syntax tree; what a block
 may hold, what is required and what it defaults to can be read off its model.
 
-The models are data classes that pydantic adopts where JSON or its schema is wanted. They do not
-derive from its BaseModel, because importing that alone takes longer than checking a spec may.
+The models are records and do not derive from pydantic's BaseModel, because importing that alone
+takes longer than checking a spec may.
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from . import convert as c
 from .quantity import Quantity
+from .record import MISSING, Record, field, fields
 from .schedule import Schedule
 from .source import Span
 
@@ -27,7 +27,7 @@ def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: s
         default: MISSING where the attribute is required.
         name: as written in a spec, where that is no Python name.
     """
-    return field(default=default, metadata={"read": read, "name": name})
+    return field(default=default, metadata=(read, name))
 
 
 def _whole(unit: str = "", least: int = 1, most: int | None = None) -> Callable[[Any], int]:
@@ -38,20 +38,18 @@ MOST = 10**9
 """No dimension of a model or an evaluation is larger."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Declaration:
+class Declaration(Record):
     """A named block. `places` maps attributes to where they were written, "" to the head."""
 
     name: str = ""
-    places: dict[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    places: dict[str, Span] = field(default_factory=dict, compare=False)
 
     def at(self, attribute: str = "") -> Span | None:
         """Where an attribute was written, or else the block's head."""
         return self.places.get(attribute) or self.places.get("")
 
 
-@dataclass(frozen=True)
-class Attribute:
+class Attribute(NamedTuple):
     """What a model says of one of its attributes."""
 
     field: str
@@ -62,14 +60,14 @@ class Attribute:
 @cache
 def attributes(model: type[Declaration]) -> dict[str, Attribute]:
     """The attributes that a block of a kind may have, by the names that specs use."""
-    return {
-        f.metadata["name"] or f.name: Attribute(f.name, f.metadata["read"], f.default is MISSING)
-        for f in fields(model)
-        if "read" in f.metadata
-    }
+    found = {}
+    for name, of in fields(model).items():
+        if of.metadata:
+            read, written = of.metadata
+            found[written or name] = Attribute(name, read, of.default is MISSING)
+    return found
 
 
-@dataclass(frozen=True, kw_only=True)
 class Header(Declaration):
     """The `recipe` block."""
 
@@ -80,7 +78,6 @@ class Header(Declaration):
     tracking: str | None = attribute(c.one_of("wandb"), None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Model(Declaration):
     """An architecture: a published size, or a shape of one's own."""
 
@@ -98,7 +95,6 @@ class Model(Declaration):
     norm_eps: float | None = attribute(c.real(above=0), None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TokenizerTraining(Declaration):
     """A tokenizer to be trained."""
 
@@ -106,7 +102,6 @@ class TokenizerTraining(Declaration):
     vocab: int = attribute(_whole(most=MOST))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Tokenizer(Declaration):
     """Where a tokenizer comes from."""
 
@@ -116,7 +111,6 @@ class Tokenizer(Declaration):
     train: TokenizerTraining | None = attribute(None, None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Fields(Declaration):
     """Which field of a record holds what."""
 
@@ -126,7 +120,6 @@ class Fields(Declaration):
 SAMPLES = ("python_docs", "python_code", "arithmetic", "needles")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Dataset(Declaration):
     """Where documents come from."""
 
@@ -142,7 +135,6 @@ class Dataset(Declaration):
     bad_lines: int = attribute(_whole(least=0), 0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Cluster(Declaration):
     """Nodes and their devices."""
 
@@ -151,7 +143,6 @@ class Cluster(Declaration):
     cpus: int | None = attribute(_whole(most=c.MOST_DEVICES), None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Optimizer(Declaration):
     """The optimizer's settings."""
 
@@ -161,7 +152,6 @@ class Optimizer(Declaration):
     eps: float = attribute(c.real(above=0), 1e-8)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
@@ -169,7 +159,6 @@ class Polyak(Declaration):
     over: Quantity | None = attribute(c.length("tokens", "steps", "%"), None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
@@ -178,7 +167,6 @@ class Needle(Declaration):
     samples: int = attribute(_whole(most=MOST), 4)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Requirement(Declaration):
     """A condition of a gate."""
 
@@ -189,7 +177,6 @@ class Requirement(Declaration):
     of_start: bool
 
 
-@dataclass(frozen=True, kw_only=True)
 class Gate(Declaration):
     """What has to hold before a sequence length may be increased."""
 
@@ -205,7 +192,6 @@ class Stage(Declaration):
     kind: ClassVar[str]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Train(Stage):
     """Next-token training on documents."""
 
@@ -232,7 +218,6 @@ class Train(Stage):
     gate: Gate | None = attribute(None, None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Average(Stage):
     """The mean of the weights of other stages."""
 
@@ -241,7 +226,6 @@ class Average(Stage):
     weights: tuple[float, ...] | None = attribute(c.reals, None)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Evaluate(Stage):
     """Measures of a stage's result."""
 
@@ -255,7 +239,6 @@ class Evaluate(Stage):
 STAGES: dict[str, type[Stage]] = {kind.kind: kind for kind in (Train, Average, Evaluate)}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Expectation(Declaration):
     """`what = value within tolerance cite "source"`."""
 
@@ -264,7 +247,6 @@ class Expectation(Declaration):
     cite: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Recipe(Declaration):
     """Everything that a spec declares."""
 

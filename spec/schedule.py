@@ -1,15 +1,14 @@
 """Schedules as the recipe has them: relative, with `last`, not yet cut into steps."""
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
 from .quantity import Quantity
+from .record import Record
 from .source import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(Record, kw_only=False):
     """The value with which the `from` stage ended; mixtures may scale it and renormalise."""
 
     factors: tuple[tuple[str, Fraction], ...] = ()
@@ -18,8 +17,7 @@ class Last:
 LAST = Last()
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Record, kw_only=False):
     """`for` (relative: from where the segment begins) or `until` (from where the stage begins)."""
 
     relative: bool
@@ -27,8 +25,7 @@ class Bound:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Record, kw_only=False):
     """A constant (`shape` hold, `start` is None) or a ramp.
 
     Attributes:
@@ -45,8 +42,7 @@ class Segment:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Record, kw_only=False):
     """Segments, one after the other."""
 
     segments: tuple[Segment, ...]

@@ -1,12 +1,13 @@
 """Source texts and places in them."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
+
+from .record import Record
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Record, kw_only=False):
     """A file's text, as the user knows it.
 
     Attributes:
@@ -37,8 +38,7 @@ class Source:
         return self.text[starts[number - 1] : end].rstrip("\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A half-open range of characters of a source."""
 
     source: Source

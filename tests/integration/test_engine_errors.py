@@ -4,7 +4,6 @@ import math
 import os
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.distributed.checkpoint.filesystem import FileSystem
 
 from etude.compiler.plan import Averaging
 from etude.runtime.errors import DataError, RunError, Stopped
+from etude.spec.record import replace
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import re
 import runpy
 from collections.abc import Iterator
-from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from etude.spec.diagnostics import Report
 from etude.spec.load import loads
 from etude.spec.parse import SUFFIXES, parse
 from etude.spec.quantity import UNITS, plain
+from etude.spec.record import fields
 from etude.spec.render import render_all
 from etude.spec.source import Source
 
@@ -94,7 +94,7 @@ def test_every_attribute_is_in_the_reference_and_no_other(heading: str) -> None:
 @pytest.mark.parametrize("heading", ATTRIBUTES)
 def test_the_defaults_are_those_of_the_code(heading: str) -> None:
     model = ATTRIBUTES[heading]
-    defaults = {field.name: field.default for field in fields(model)}
+    defaults = {name: field.default for name, field in fields(model).items()}
     for name, _, default, *_ in rows(sections(language())[heading]):
         attribute = r.attributes(model)[name.strip("`")]
         assert (default == "required") == attribute.required, name
