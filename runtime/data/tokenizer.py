@@ -1,11 +1,11 @@
 """Tokenizers: trained, byte-level, from a file or from the Hugging Face Hub."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ..errors import DataError
 
@@ -26,27 +26,32 @@ class Special:
     eos: int
 
 
-def train(texts: Iterable[str], *, vocab: int) -> Tokenizer:
+def train(texts: Iterable[str], *, vocab: int, special: Sequence[str] = ()) -> Tokenizer:
     """Trains a byte-level byte-pair encoding; equal texts give an equal tokenizer.
 
     Args:
         texts: what to learn the merges from.
-        vocab: tokens in all, the 256 bytes and the two special ones included. The result has
+        vocab: tokens in all, the 256 bytes and the special ones included. The result has
             fewer where the texts hold no more pairs to merge.
+        special: further special tokens; their ids follow on those of BOS and EOS, 0 and 1.
 
     Raises:
-        DataError: `vocab` is smaller than SMALLEST_VOCAB.
+        DataError: `vocab` is smaller than the bytes and special tokens alone, or a special token
+            is empty.
     """
-    if vocab < SMALLEST_VOCAB:
+    names = _special_names(special)
+    smallest = 256 + len(names)
+    if vocab < smallest:
+        number = "two" if len(names) == 2 else str(len(names))
         raise DataError(
             f"a tokenizer cannot have a vocabulary of {vocab}: "
-            f"the 256 bytes and two special tokens alone are {SMALLEST_VOCAB}",
-            f"write `vocab = {SMALLEST_VOCAB}` or more in the tokenizer",
+            f"the 256 bytes and {number} special tokens alone are {smallest}",
+            f"write `vocab = {smallest}` or more in the tokenizer",
         )
     tokenizer = _byte_pairs(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
-        special_tokens=[BOS, EOS],
+        special_tokens=names,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -54,12 +59,42 @@ def train(texts: Iterable[str], *, vocab: int) -> Tokenizer:
     return tokenizer
 
 
-def byte_level() -> Tokenizer:
-    """The tokenizer without merges: a byte's id is its value; the special ones are 256 and 257."""
+def byte_level(special: Sequence[str] = ()) -> Tokenizer:
+    """The tokenizer without merges: a byte's id is its value; BOS and EOS are 256 and 257.
+
+    Args:
+        special: further special tokens, from 258 on.
+    """
     vocab = {character: byte for byte, character in enumerate(_byte_characters())}
     tokenizer = _byte_pairs(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.add_special_tokens([BOS, EOS])
+    tokenizer.add_special_tokens(list[str | AddedToken](_special_names(special)))
     return tokenizer
+
+
+def _special_names(further: Sequence[str]) -> list[str]:
+    """All special tokens in the order of their ids, each once."""
+    if not all(name.strip() for name in further):
+        raise DataError("a special token is empty", "write texts such as `<|end|>`")
+    return list(dict.fromkeys([BOS, EOS, *further]))
+
+
+def require(tokenizer: Tokenizer, names: Sequence[str], what: str) -> None:
+    """Checks that a tokenizer has special tokens.
+
+    Args:
+        what: what needs them, for the message.
+
+    Raises:
+        DataError: it lacks some, or does not declare them special.
+    """
+    added = tokenizer.get_added_tokens_decoder().values()
+    there = {token.content for token in added if token.special}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise DataError(
+            f"the tokenizer lacks special tokens of {what}: {', '.join(missing)}",
+            "use the tokenizer that the protocol was made for, or train one with these tokens",
+        )
 
 
 def load(path: Path) -> Tokenizer:

@@ -1,0 +1,129 @@
+"""Text with parts → tokens with parts; special tokens only where the protocol put them."""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from tokenizers import Tokenizer
+
+OTHER, CONTENT, TERMINATION, FORMATTING = 0, 1, 2, 3
+"""What a token is of an assistant's message; a token of anything else is OTHER.
+
+CONTENT: the text, tool calls and the mark of their destination included. TERMINATION: what ends
+the message and is the model's to write. FORMATTING: header and separators, written by others.
+"""
+
+
+@dataclass
+class Rendered:
+    """A rendered dialog: four lists with one entry a token.
+
+    Attributes:
+        ids: token ids.
+        parts: OTHER, CONTENT, TERMINATION or FORMATTING.
+        roles: the role of the token's message, "" outside of messages.
+        messages: the number of the token's message in the dialog, from 0; -1 outside of messages.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+    messages: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def cut(self, start: int, stop: int | None = None) -> "Rendered":
+        """The tokens from `start` to `stop`."""
+        where = slice(start, stop)
+        return Rendered(self.ids[where], self.parts[where], self.roles[where], self.messages[where])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the text.
+
+    Attributes:
+        free: whether it was taken from the dialog: no special token is recognised in it.
+    """
+
+    text: str
+    part: int = OTHER
+    role: str = ""
+    message: int = -1
+    free: bool = False
+
+
+class Encoder:
+    """Tokenizes pieces as one text, without the tokenizer's own additions."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        settings = json.loads(tokenizer.to_str())
+        # Post-processors add tokens, and that of byte-level tokenizers trims the offsets.
+        settings |= {"post_processor": None, "truncation": None, "padding": None}
+        text = json.dumps(settings)
+        self._whole = Tokenizer.from_str(text)
+        self._plain = Tokenizer.from_str(text)
+        self._plain.encode_special_tokens = True
+        added = tokenizer.get_added_tokens_decoder().items()
+        self.special = {token.content: number for number, token in added if token.special}
+        names = sorted(self.special, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, names)) if names else "(?!)")
+
+    def find(self, text: str, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
+        """Where special tokens stand in a part of a text."""
+        stop = len(text) if stop is None else stop
+        return [match.span() for match in self._pattern.finditer(text, start, stop)]
+
+    def encode(self, pieces: Sequence[Piece]) -> Rendered:
+        """The tokens of the joined pieces.
+
+        A token that reaches over a border of pieces belongs to the piece in which it ends.
+        """
+        pieces = [piece for piece in pieces if piece.text]
+        text = "".join(piece.text for piece in pieces)
+        ends = list(accumulate(len(piece.text) for piece in pieces))
+        placed = [span for start, stop in _fixed(pieces) for span in self.find(text, start, stop)]
+        result = Rendered()
+        for number, last in self._tokens(text, placed):
+            piece = pieces[bisect_right(ends, last)]
+            result.ids.append(number)
+            result.parts.append(piece.part)
+            result.roles.append(piece.role)
+            result.messages.append(piece.message)
+        return result
+
+    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Token ids, each with the place of its last character."""
+        if self.find(text) == placed:
+            yield from _with_ends(self._whole, text, 0)
+            return
+        begin = 0
+        for start, stop in placed:
+            yield from _with_ends(self._plain, text[begin:start], begin)
+            yield self.special[text[start:stop]], stop - 1
+            begin = stop
+        yield from _with_ends(self._plain, text[begin:], begin)
+
+
+def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> Iterator[tuple[int, int]]:
+    if text:
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            yield number, shift + max(start, stop - 1)
+
+
+def _fixed(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
+    """The stretches of text between free pieces."""
+    begin = place = 0
+    for piece in pieces:
+        if piece.free:
+            if begin < place:
+                yield begin, place
+            begin = place + len(piece.text)
+        place += len(piece.text)
+    if begin < place:
+        yield begin, place
