@@ -161,7 +161,7 @@ def continuation(
     pieces = renderer.text([*prompt, *answer], tools=tools)
     if not "".join(p.text for p in pieces).startswith(start):
         raise DataError("the dialog's protocol writes the prompt differently before this response")
-    return head, renderer.encoder.encode(_after(pieces, len(start)))
+    return head, renderer.encoder.encode(list(_after(pieces, len(start))))
 
 
 def _after(pieces: Sequence[Piece], start: int) -> Iterator[Piece]:
@@ -271,6 +271,8 @@ class FormatRenderer:
     """Renders by a `Format`."""
 
     def __init__(self, form: Format, system: str | None, tokenizer: Tokenizer) -> None:
+        from .dialog_template import template_of
+
         self.form = form
         self.system = system
         self.encoder = Encoder(tokenizer)
@@ -282,12 +284,7 @@ class FormatRenderer:
         require(tokenizer, self.special, "the dialog's protocol")
         ends = [match[0] for match in map(_SPECIAL.search, [form.end, form.more]) if match]
         self.stop = list(dict.fromkeys([*(self.encoder.special[end] for end in ends), ids.eos]))
-
-    @property
-    def chat_template(self) -> str:
-        from .dialog_template import template_of
-
-        return template_of(self.form, self.begin or "", self.system)
+        self.chat_template = template_of(form, self.begin or "", system)
 
     def render(
         self,

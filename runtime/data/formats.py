@@ -8,7 +8,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -52,26 +52,80 @@ def suffix(name: str) -> str | None:
     return next((known for known in SUFFIXES if name.lower().endswith(known)), None)
 
 
-def documents(file: File, field: str, bad: BadLines) -> Iterator[str]:
-    """Yields the texts of a file in order.
+@dataclass(frozen=True)
+class Row:
+    """What a file holds at one place: a JSON object or the columns of a table's row.
+
+    Attributes:
+        place: as messages show it ("corpus/a.jsonl:17").
+    """
+
+    place: str
+    fields: dict[str, Any]
+
+
+def rows(
+    file: File, bad: BadLines, *, columns: Sequence[str] | None = None, example: str = "text"
+) -> Iterator[Row]:
+    """Yields the records of a file of JSON lines or a Parquet file in order.
 
     Args:
         file: its name must end with one of SUFFIXES.
-        field: the field or column with the text (plain text has none).
         bad: counts what cannot be used. Of a damaged compressed stream everything up to the
             damage is used, and the rest of it is one bad line. White lines between JSON lines
-            are no documents and no errors.
+            are no records and no errors.
+        columns: what is needed of a Parquet file; None for all columns.
+        example: a field's name, for messages.
 
     Raises:
         DataError: too many bad lines, no such column, or the file cannot be read.
     """
     kind = suffix(file.name) or ""
+    if kind.startswith(".txt"):
+        raise DataError(
+            f"{file.name} is a text; what has fields is read from JSON lines or Parquet",
+            "narrow the pattern in `files`, or convert the file",
+        )
     if kind == ".parquet":
-        yield from _parquet(file, field, bad)
-    elif kind.startswith(".txt"):
-        yield from _text(file, bad)
+        yield from _parquet(file, columns, bad)
     else:
-        yield from _json_lines(file, field, bad)
+        yield from _json_lines(file, example, bad)
+
+
+def documents(
+    file: File,
+    field: str,
+    bad: BadLines,
+    *,
+    further: Sequence[str] = (),
+    keeps: Callable[[Row], bool] | None = None,
+) -> Iterator[str]:
+    """Yields the texts of a file in order.
+
+    Args:
+        field: the field or column with the text (plain text has none).
+        further: other fields that `keeps` looks at.
+        keeps: leaves out the rows for which it is false.
+
+    Raises: as `rows`.
+    """
+    if (suffix(file.name) or "").startswith(".txt") and keeps is None:
+        yield from _text(file, bad)
+        return
+    columns = list(dict.fromkeys([field, *further]))
+    for row in rows(file, bad, columns=columns, example=field):
+        if field not in row.fields:
+            missing(row, field, bad)
+        elif keeps is None or keeps(row):
+            text = bad.checked(row.fields[field], field, row.place)
+            if text is not None:
+                yield text
+
+
+def missing(row: Row, field: str, bad: BadLines) -> None:
+    """Counts a row without a field that it must have."""
+    there = ", ".join(map(str, list(row.fields)[:8])) or "nothing"
+    bad.report(row.place, f"no field `{field}`; there is {there}")
 
 
 def unreadable(name: str, error: Exception) -> DataError:
@@ -82,7 +136,7 @@ def unreadable(name: str, error: Exception) -> DataError:
     )
 
 
-def _json_lines(file: File, field: str, bad: BadLines) -> Iterator[str]:
+def _json_lines(file: File, example: str, bad: BadLines) -> Iterator[Row]:
     number = 0
     try:
         for number, line in enumerate(_lines(_chunks(file)), 1):
@@ -90,14 +144,14 @@ def _json_lines(file: File, field: str, bad: BadLines) -> Iterator[str]:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
-            text = _json_text(line, field, bad, f"{file.name}:{number}")
-            if text is not None:
-                yield text
+            row = _json_row(line, example, bad, f"{file.name}:{number}")
+            if row is not None:
+                yield row
     except _Damaged as error:
         bad.report(f"{file.name}:{number + 1}", str(error))
 
 
-def _json_text(line: bytes, field: str, bad: BadLines, place: str) -> str | None:
+def _json_row(line: bytes, example: str, bad: BadLines, place: str) -> Row | None:
     try:
         record: Any = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -107,11 +161,8 @@ def _json_text(line: bytes, field: str, bad: BadLines, place: str) -> str | None
     except (ValueError, RecursionError) as error:
         return bad.report(place, f"not usable JSON: {error}")
     if not isinstance(record, dict):
-        return bad.report(place, f'not a JSON object such as {{"{field}": "…"}}')
-    if field not in record:
-        there = ", ".join(map(str, list(record)[:8])) or "nothing"
-        return bad.report(place, f"no field `{field}`; there is {there}")
-    return bad.checked(record[field], field, place)
+        return bad.report(place, f'not a JSON object such as {{"{example}": "…"}}')
+    return Row(place, record)
 
 
 def _text(file: File, bad: BadLines) -> Iterator[str]:
@@ -133,28 +184,27 @@ def _text(file: File, bad: BadLines) -> Iterator[str]:
             bad.report(f"{file.name}:1", "the file is empty")
 
 
-def _parquet(file: File, field: str, bad: BadLines) -> Iterator[str]:
-    row = 0
+def _parquet(file: File, columns: Sequence[str] | None, bad: BadLines) -> Iterator[Row]:
+    number = 0
     try:
-        for row, value in enumerate(_column(file, field), 1):
-            text = bad.checked(value, field, f"{file.name}:{row}")
-            if text is not None:
-                yield text
+        for number, fields in enumerate(_table(file, columns), 1):
+            yield Row(f"{file.name}:{number}", fields)
     except _Damaged as error:
-        bad.report(f"{file.name}:{row + 1}", str(error))
+        bad.report(f"{file.name}:{number + 1}", str(error))
 
 
-def _column(file: File, field: str) -> Iterator[object]:
-    """The values of one column of a Parquet file, row by row."""
+def _table(file: File, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with file.open() as stream:
             parquet = pq.ParquetFile(stream)
-            _require_text_column(parquet.schema_arrow, field, file.name)
-            for batch in parquet.iter_batches(_PARQUET_ROWS, columns=[field]):
-                yield from batch.column(0).to_pylist()
+            for column in columns or ():
+                require_column(parquet.schema_arrow.names, column, file.name)
+            for batch in parquet.iter_batches(_PARQUET_ROWS, columns=columns):
+                yield from batch.to_pylist()
     except DataError:
         raise
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -166,11 +216,12 @@ def _column(file: File, field: str) -> Iterator[object]:
         raise unreadable(file.name, error) from error
 
 
-def _require_text_column(schema: Any, field: str, name: str) -> None:
-    if field not in schema.names:
+def require_column(there: Sequence[str], column: str, name: str) -> None:
+    """Raises: DataError: a table lacks a column."""
+    if column not in there:
         raise DataError(
-            f"{name} has no column `{field}`; there is {', '.join(schema.names) or 'none'}",
-            'name the column with the text in the dataset, as in `fields = { text = "content" }`',
+            f"{name} has no column `{column}`; there is {', '.join(there) or 'none'}",
+            'name the column in the dataset, as in `fields = { text = "content" }`',
         )
 
 

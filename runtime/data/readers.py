@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,17 @@ from typing import Any
 from ..errors import DataError
 from . import samples
 from .bad_lines import BadLines
-from .formats import SUFFIXES, File, documents, suffix, unreadable
+from .formats import (
+    SUFFIXES,
+    File,
+    Row,
+    documents,
+    require_column,
+    rows,
+    suffix,
+    unreadable,
+)
+from .sites import Sites
 
 
 def read(
@@ -19,6 +29,7 @@ def read(
     root: Path,
     bad_lines: int = 0,
     on_bad: Callable[[str], None] | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
 ) -> Iterator[str]:
     """Yields the texts of a data set's documents.
 
@@ -31,22 +42,31 @@ def read(
             "text": "text"}`: a Hugging Face data set, or a folder below `root` that holds one;
             `{"kind": "sample", "sample": name, "documents": count or null, "seed": seed}`:
             see `samples`.
+            Files and Hub data sets may have `"sites": [rules]`, see `sites`.
         root: the folder that relative patterns and paths start from.
         bad_lines: how many lines that are no document (not JSON, not UTF-8, no text, an empty
             text, a damaged file's rest) are skipped.
         on_bad: called with the message of each skipped line.
+        on_sites: called in the end where there are lists of sites; it holds their counts.
 
     Raises:
         DataError: nothing found, not readable, or more bad lines than allowed.
     """
     bad = BadLines(bad_lines, on_bad)
-    field = source.get("text") or "text"
+    field = (source.get("fields") or {}).get("text") or source.get("text") or "text"
+    sites = Sites(source.get("sites") or (), root)
+    keeps = partial(sites.keeps, bad=bad) if sites.fields else None
     match source["kind"]:
         case "files":
             for file in find(source["files"], root):
-                yield from documents(file, field, bad)
+                yield from documents(file, field, bad, further=sites.fields, keeps=keeps)
         case "hub":
-            yield from _hub(source, field, root, bad)
+            columns = list(dict.fromkeys([field, *sites.fields]))
+            for row in _hub(source, columns, root):
+                if keeps is None or keeps(row):
+                    text = bad.checked(row.fields[field], field, row.place)
+                    if text is not None:
+                        yield text
         case "sample":
             yield from samples.documents(
                 source["sample"], count=source.get("documents"), seed=source.get("seed") or 0
@@ -56,6 +76,64 @@ def read(
                 f"a data set of the kind `{kind}` cannot be read",
                 "write `files`, `hub` or `sample` in the dataset",
             )
+    if sites.fields and on_sites is not None:
+        on_sites(sites)
+
+
+def read_rows(
+    source: Mapping[str, Any],
+    form: str,
+    bad: BadLines,
+    *,
+    root: Path,
+    results: Sequence[Path] = (),
+) -> Iterator[Row]:
+    """Yields the records of a data set of dialogs, preferences or prompts.
+
+    Args:
+        source: as for `read`; or `{"kind": "job", "file": name}`, that file of each of `results`.
+        form: what a sample is to yield.
+        results: folders of the jobs that the records come from.
+
+    Raises:
+        DataError: as `read`.
+    """
+    match source["kind"]:
+        case "files":
+            for file in find(source["files"], root):
+                yield from rows(file, bad, example="messages")
+        case "hub":
+            yield from _hub(source, None, root)
+        case "sample":
+            records = samples.records(
+                source["sample"],
+                form,
+                count=source.get("documents"),
+                seed=source.get("seed") or 0,
+            )
+            for number, fields in enumerate(records, 1):
+                yield Row(f"{source['sample']}:{number}", fields)
+        case "job":
+            for folder in results:
+                path = folder / source["file"]
+                yield from rows(File(str(path), partial(path.open, "rb")), bad)
+        case kind:
+            raise DataError(
+                f"a data set of the kind `{kind}` cannot be read",
+                "write `files`, `hub` or `sample` in the dataset",
+            )
+
+
+class NoFile(DataError):
+    """A pattern names no file.
+
+    Attributes:
+        pattern: the pattern.
+    """
+
+    def __init__(self, pattern: str, where: str = "") -> None:
+        super().__init__(f"no file matches `{pattern}`{where}", _PATTERN_HELP)
+        self.pattern = pattern
 
 
 def find(patterns: list[str], root: Path) -> list[File]:
@@ -81,7 +159,7 @@ def _find_local(pattern: str, root: Path) -> dict[str, File]:
     if not literal:
         paths = [path for path in paths if not path.is_dir()]
     if not paths:
-        raise DataError(f"no file matches `{pattern}` in {root}", _PATTERN_HELP)
+        raise NoFile(pattern, f" in {root}")
     found = {}
     for path in paths:
         full = os.path.normpath(os.path.abspath(path))
@@ -103,7 +181,7 @@ def _find_remote(pattern: str) -> dict[str, File]:
     except Exception as error:
         raise unreadable(pattern, error) from error
     if not names:
-        raise DataError(f"no file matches `{pattern}`", _PATTERN_HELP)
+        raise NoFile(pattern)
     found = {}
     for name in names:
         url = str(system.unstrip_protocol(name))
@@ -147,22 +225,17 @@ def _require_suffix(name: str, pattern: str) -> None:
         )
 
 
-def _hub(source: Mapping[str, Any], field: str, root: Path, bad: BadLines) -> Iterator[str]:
+def _hub(source: Mapping[str, Any], columns: Sequence[str] | None, root: Path) -> Iterator[Row]:
     repo, split = source["repo"], source.get("split") or "train"
     dataset = _load(repo, source.get("config"), split, root)
-    columns = list(dataset.column_names)
-    if field not in columns:
-        raise DataError(
-            f"{repo} has no column `{field}`; there is {', '.join(columns) or 'none'}",
-            'name the column with the text in the dataset, as in `fields = { text = "content" }`',
-        )
-    row = 0
-    for batch in dataset.select_columns([field]).iter(1000):
-        for value in batch[field]:
-            row += 1
-            text = bad.checked(value, field, f"{repo}[{split}]:{row}")
-            if text is not None:
-                yield text
+    there = list(dataset.column_names)
+    for column in columns or ():
+        require_column(there, column, repo)
+    number = 0
+    for batch in dataset.select_columns(list(columns or there)).iter(1000):
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            yield Row(f"{repo}[{split}]:{number}", dict(zip(batch, values, strict=True)))
 
 
 def _load(repo: str, config: str | None, split: str, root: Path) -> Any:

@@ -1,0 +1,103 @@
+"""Lists of sites: documents are kept or dropped by the host that they come from."""
+
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import DataError
+from .bad_lines import BadLines
+from .formats import Row, missing
+
+
+class Sites:
+    """Rules that say by a field of a document whether it is kept.
+
+    Args:
+        rules: `{"field": "url", "file": "sites.txt", "keep": false}` each. The field holds a URL
+            or a host. With `keep` only documents of listed sites are kept, without it they are
+            dropped. A host is of a site if it is the site or a subdomain of it.
+        root: the folder that the files' paths start from.
+
+    Attributes:
+        fields: those that a document must have.
+        kept, dropped: documents so far.
+
+    Raises:
+        DataError: a list cannot be read, is empty, or holds a line that is no site.
+    """
+
+    def __init__(self, rules: Sequence[Mapping[str, Any]], root: Path) -> None:
+        self._rules = [
+            (rule["field"], load(root / rule["file"]), bool(rule.get("keep"))) for rule in rules
+        ]
+        self.fields = [field for field, _, _ in self._rules]
+        self.kept = self.dropped = 0
+
+    def keeps(self, row: Row, bad: BadLines) -> bool:
+        """Whether all rules keep a document; one whose field names no host is a bad line."""
+        kept = True
+        for field, listed, keep in self._rules:
+            if field not in row.fields:
+                missing(row, field, bad)
+                return False
+            value = row.fields[field]
+            found = host(value) if isinstance(value, str) else None
+            if found is None:
+                bad.report(row.place, f"the field `{field}` holds no URL or host")
+                return False
+            kept = kept and any(site in listed for site in _above(found)) == keep
+        self.kept += kept
+        self.dropped += not kept
+        return kept
+
+
+def load(path: Path) -> frozenset[str]:
+    """The sites of a list: one a line, `#` begins a comment.
+
+    Raises: DataError
+    """
+    try:
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise DataError(
+            f"the list of sites {path} cannot be read: {reason}",
+            "name a text file with one site a line",
+        ) from None
+    found = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        site = line.partition("#")[0].strip().removeprefix("*.")
+        if not site:
+            continue
+        name = host(site)
+        if name is None:
+            raise DataError(
+                f"{path}:{number}: `{site}` is no site",
+                "write one host a line, as in `example.org`; it stands for its subdomains too",
+            )
+        found.add(name)
+    if not found:
+        raise DataError(f"the list {path} holds no site", "write one host a line")
+    return frozenset(found)
+
+
+def host(value: str) -> str | None:
+    """The host of a URL, or a host itself, in lower case and ASCII; None where there is none."""
+    value = value.strip()
+    try:
+        name = urlsplit(value if "://" in value else f"//{value}").hostname
+        if not name or any(character.isspace() for character in name):
+            return None
+        name = name.strip(".").lower()
+        return name if name.isascii() else name.encode("idna").decode()
+    except (ValueError, UnicodeError):
+        return None
+
+
+def _above(name: str) -> Iterator[str]:
+    """The host and the domains above it."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
