@@ -11,6 +11,7 @@ from platformdirs import user_cache_path
 
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
+from .lexer import OneRegexLexer
 from .quantity import UNITS
 from .source import Source, Span
 
@@ -73,7 +74,10 @@ def _parser() -> Lark:
         cache = str(folder / "grammar.pickle")
     except OSError:
         pass  # without a cache folder the tables are computed anew, 0.1 s
-    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache)
+    return Lark(
+        grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache,
+        _plugins={"ContextualLexer": OneRegexLexer},
+    )  # fmt: skip
 
 
 def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
