@@ -98,7 +98,7 @@ class Stream:
         """The documents' order and the offsets at which they begin: int64, (2, documents)."""
         if self._cache is None:
             return self._make_epoch(epoch)
-        name = _digest(*self._identity, epoch, self._lengths_digest).hex()[:32]
+        name = digest(*self._identity, epoch, self._lengths_digest).hex()[:32]
         path = self._cache / f"order-{name}.npy"
         # A file that is missing, or that a crash of the machine has cut off, is made anew.
         with suppress(OSError, ValueError, EOFError, IndexError):
@@ -106,19 +106,24 @@ class Stream:
             last = self.epoch_tokens - self._shards.lengths[made[0, -1]]
             if made.shape == (2, self._shards.documents) and made[1, -1] == last:
                 return made
-        _write(path, lambda file: np.save(file, self._make_epoch(epoch)))
+        write_whole(path, lambda file: np.save(file, self._make_epoch(epoch)))
         return np.load(path, mmap_mode="r")
 
     def _make_epoch(self, epoch: int) -> np.ndarray:
-        seed = int.from_bytes(_digest(*self._identity, epoch), "big")
-        # Sorted raw numbers, since NumPy promises only these, and not `permutation`, to stay the
-        # same from version to version: a run can be resumed after an update.
-        numbers = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(self._shards.documents)
         made = np.empty((2, self._shards.documents), np.int64)
-        made[0] = np.argsort(numbers, kind="stable")
+        made[0] = shuffled(self._shards.documents, *self._identity, epoch)
         made[1, 0] = 0
         np.cumsum(self._shards.lengths[made[0, :-1]], out=made[1, 1:])
         return made
+
+
+def shuffled(count: int, seed: int, name: str, epoch: int) -> np.ndarray:
+    """The numbers below `count` in the order of an epoch: int64, shape (count,)."""
+    number = int.from_bytes(digest(seed, name, epoch), "big")
+    # Sorted raw numbers, since NumPy promises only these, and not `permutation`, to stay the
+    # same from version to version: a run can be resumed after an update.
+    numbers = np.random.PCG64(np.random.SeedSequence(number)).random_raw(count)
+    return np.argsort(numbers, kind="stable").astype(np.int64)
 
 
 def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -140,11 +145,12 @@ def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return inputs, labels, positions
 
 
-def _digest(*parts: object) -> bytes:
+def digest(*parts: object) -> bytes:
+    """A hash of JSON values."""
     return sha256(json.dumps(parts).encode()).digest()
 
 
-def _write(path: Path, save: Callable[..., None]) -> None:
+def write_whole(path: Path, save: Callable[..., None]) -> None:
     """Writes a file whole or not at all; several processes may write the same one at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import BlockMask
+from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
 
@@ -26,8 +28,38 @@ def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
     return same_BLL.tril()[:, None]
 
 
+def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
+    """Which tokens see which: those of their own segment, and those of segment 0, that do not
+    come later.
+
+    Args:
+        segments_BL: the number of each token's segment.
+
+    Returns:
+        bool, shape (B, 1, L, L): whether the token (third axis) sees the token (last axis).
+    """
+    seen_BLL = segments_BL[:, None, :] == 0
+    same_BLL = segments_BL[:, :, None] == segments_BL[:, None, :]
+    return (seen_BLL | same_BLL).tril()[:, None]
+
+
+def segment_blocks(segments_BL: torch.Tensor, block_size: int | tuple[int, int]) -> BlockMask:
+    """The mask of `segment_mask`, as FlexAttention takes it."""
+    B, L = segments_BL.shape
+
+    def sees(
+        b: torch.Tensor, _: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
+    ) -> torch.Tensor:
+        theirs = segments_BL[b, kv_idx]
+        return (q_idx >= kv_idx) & ((theirs == 0) | (theirs == segments_BL[b, q_idx]))
+
+    return create_attention_mask(
+        sees, B, None, L, L, device=segments_BL.device, BLOCK_SIZE=block_size
+    )
+
+
 class DocumentAttention(Module):
-    """Scaled dot-product attention under a mask from `document_mask`.
+    """Scaled dot-product attention under a mask from `document_mask` or `segment_mask`.
 
     It stands in for torchtitan's FlexAttention, which has no backward pass on the CPU.
     """

@@ -8,7 +8,8 @@ import torch
 from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
 from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
 
-from .storage import AVERAGE, reading, writing
+from ..errors import RunError
+from .storage import AVERAGE, HEAD, model_tensors, reading, writing
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Start:
     path: Path
     optimizer: bool
     average: bool
+    headless: bool = False
+    """Whether a head of another shape is left out: a reward model begins as a language model."""
 
 
 class Checkpoints(CheckpointManager):
@@ -51,13 +54,29 @@ class Checkpoints(CheckpointManager):
             states = {name: self.states[name] for name, take in wanted.items() if take}
             help = f"remove {path.parent}; the next run makes it again"
         with reading(path, help):
+            wanted_states = self._flattened_model_states_sd(states)
+            if own < 0 and self._start is not None:
+                self._check_head(wanted_states, path, self._start.headless)
             self.dcp_load(
-                self._flattened_model_states_sd(states),
+                wanted_states,
                 checkpoint_id=str(path),
                 from_hf=False,
                 from_quantized=False,
             )
         return True
+
+    def _check_head(self, states: dict[str, Any], path: Path, headless: bool) -> None:
+        """Leaves a head of another shape out of what is loaded, where that is wanted."""
+        theirs = model_tensors(path).get(HEAD)
+        if HEAD not in states or theirs is None or theirs.size == states[HEAD].shape:
+            return
+        if headless:
+            del states[HEAD]
+        elif theirs.size[0] == 1:
+            raise RunError(
+                f"the checkpoint {path} is that of a reward model",
+                "begin the stage with a language model",
+            )
 
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
         with writing(Path(self._create_checkpoint_id(curr_step)), self._help()):

@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.components.tokenizer import BaseTokenizer
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 
-from ...compiler.plan import TrainJob
+from ...compiler.plan import Dpo, Reward, TrainJob
 from ...compiler.timeline import Timeline
-from ..data.stream import Stream
 from ..errors import RunError
 from .checkpoint import Checkpoints, Start
 from .loader import Loader
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
-from .models import model_spec
+from .models import Head, model_spec
+from .objectives import BradleyTerryLoss, DpoLoss
 from .optimizer import Optimizers
 from .trainer import Trainer
 
@@ -29,8 +29,7 @@ def trainer_config(
     job: TrainJob,
     folder: Path,
     *,
-    streams: Mapping[str, Stream],
-    first_tokens: Mapping[str, int],
+    dataloader: Loader.Config,
     start: Start | None,
     on_event: OnEvent,
 ) -> Trainer.Config:
@@ -38,25 +37,22 @@ def trainer_config(
 
     Args:
         folder: of the job; checkpoints go into its `checkpoints`.
-        first_tokens: source → the token of its stream at which the job begins.
         start: the checkpoint that the job begins with; without one, with random weights.
 
     Raises:
         RunError: the plan names a section or field that torchtitan does not have, or gives one a
-            value that it does not take.
+            value that it does not take, or a placement that the objective does not have.
     """
     timeline = Timeline.of(job)
     device = job.resources.device
-    loss = CrossEntropyLoss.Config(global_vocab_size=job.model.vocab)
+    head, loss = _objective(job)
     config = Trainer.Config(
         job=job,
-        model_spec=model_spec(job.model, device, job.seq_len),
+        model_spec=model_spec(job.model, device, job.seq_len, head),
         hf_assets_path="",
         dump_folder=str(folder),
         tokenizer=NoTokenizer(),
-        dataloader=Loader.Config(
-            timeline=timeline, streams=streams, first_tokens=first_tokens, vocab=job.model.vocab
-        ),
+        dataloader=dataloader,
         optimizer=Optimizers.Config(),
         lr_scheduler=Schedulers.Config(timeline=timeline),
         metrics=Metrics.Config(job=job, on_event=on_event, disable_color_printing=True),
@@ -67,8 +63,7 @@ def trainer_config(
             keep_latest_k=2,
             start=start,
         ),
-        # On a GPU the logits of a whole batch would be the largest tensor by far.
-        loss=loss if device == "cpu" else ChunkedLossWrapper.Config(loss_fn=loss),
+        loss=loss,
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
     try:
@@ -77,6 +72,10 @@ def trainer_config(
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
                 _apply(config, name, {**own.get(name, {}), **job.torchtitan.get(name, {})})
+        if head != "logits":
+            # The rows of every micro-batch have another length.
+            config.training = dataclasses.replace(config.training, disable_cuda_graphs=True)
+            _check_placement(job, config)
         config.__post_init__()
     except (ValueError, TypeError) as error:
         raise RunError(
@@ -84,6 +83,37 @@ def trainer_config(
             "plan again with this version of etude",
         ) from error
     return config
+
+
+def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
+    """What the model says for the job's objective, and the loss that it is trained with."""
+    if isinstance(job.objective, Reward):
+        return "score", BradleyTerryLoss.Config()
+    if isinstance(job.objective, Dpo):
+        return "tokens", DpoLoss.Config(objective=job.objective)
+    loss = CrossEntropyLoss.Config(global_vocab_size=job.model.vocab)
+    # On a GPU the logits of a whole batch would be the largest tensor by far.
+    on_cpu = job.resources.device == "cpu"
+    return "logits", loss if on_cpu else ChunkedLossWrapper.Config(loss_fn=loss)
+
+
+def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
+    parallelism = config.parallelism
+    for name, degree in (
+        ("pipeline", parallelism.pipeline_parallel_degree),
+        ("context", parallelism.context_parallel_degree),
+    ):
+        if degree > 1:
+            raise RunError(
+                f"the job {job.id} learns from preferences, and cannot have {name} parallelism",
+                f"leave `{name}` out of the stage's placement",
+            )
+    if parallelism.tensor_parallel_degree > 1 and parallelism.spmd_backend != "spmd_types":
+        raise RunError(
+            f"the job {job.id} learns from preferences, and has no tensor parallelism with the "
+            f"backend `{parallelism.spmd_backend}`",
+            "use torchtitan's default, spmd_types",
+        )
 
 
 class NoTokenizer(BaseTokenizer.Config):

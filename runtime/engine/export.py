@@ -10,20 +10,32 @@ import torch
 from safetensors.torch import save_file
 
 from ...compiler.plan import ExportJob
+from ..data.dialog import renderer
 from ..data.tokenizer import load, special
+from ..errors import RunError
 from .device import prepare_any
-from .storage import model_tensors, read_tensor, reading, weights_of, writing
+from .storage import HEAD, model_tensors, read_tensor, reading, weights_of, writing
 
 SHARD_BYTES = 5 * 10**9
 """A file that has as many bytes gets no further tensor."""
 
 
-def export(job: ExportJob, inputs: Mapping[str, Path], folder: Path) -> None:
+def export(
+    job: ExportJob, inputs: Mapping[str, Path], folder: Path, *, root: Path | None = None
+) -> None:
     """Writes the model of `inputs["model"]` and the tokenizer of `inputs["tokenizer"]` into
     `folder/result`, as a Hugging Face model folder.
 
+    A reward model (head "score") becomes a sequence classifier with one label, which transformers
+    reads off the last token that is not padding.
+
+    Args:
+        root: the spec's folder, where a dialog's template is.
+
     Raises:
-        RunError: the model is missing, damaged or of a family that the engine does not have.
+        DataError: the dialog does not fit the tokenizer.
+        RunError: the model is missing, damaged, of another head or of a family that the engine
+            does not have.
         Stopped: the disk does not take the result.
     """
     result = folder / "result"
@@ -32,7 +44,8 @@ def export(job: ExportJob, inputs: Mapping[str, Path], folder: Path) -> None:
     prepare_any()
     from .models import hf_config
 
-    config = hf_config(job.model)
+    score = job.head == "score"
+    config = hf_config(job.model, score=score)
     path = weights_of(inputs["model"])
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,8 +53,13 @@ def export(job: ExportJob, inputs: Mapping[str, Path], folder: Path) -> None:
         partial.mkdir(parents=True)
         dtype = _write_weights(_tensors(job, path), partial)
         tokens = _copy_tokenizer(inputs["tokenizer"], partial)
+        if score:
+            tokens |= _padding(partial)
+        if job.dialog is not None:
+            tokens |= _set_dialog(job.dialog, partial, root or Path())
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
-        _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
+        if not score:
+            _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
         partial.rename(result)
 
 
@@ -49,16 +67,23 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights under Hugging Face's names, one in memory at a time."""
     from .models import model_spec
 
-    spec = model_spec(job.model, "cpu", job.model.context)
+    score = job.head == "score"
+    spec = model_spec(job.model, "cpu", job.model.context, "score" if score else "logits")
     assert spec.state_dict_adapter is not None
     adapter = spec.state_dict_adapter(spec.model, None)
     help = f"remove {path.parent}; the next run makes it again"
     with reading(path, help):
         tensors = model_tensors(path)
+        if HEAD in tensors and (tensors[HEAD].size[0] == 1) != score:
+            raise RunError(
+                f"the checkpoint {path} is {'not ' * score}that of a reward model",
+                "plan again with this version of etude",
+            )
     for name, entry in tensors.items():
         with reading(path, help):
             tensor = read_tensor(path, name, entry)
-        yield from adapter.to_hf({name: tensor}).items()
+        for theirs, each in adapter.to_hf({name: tensor}).items():
+            yield ("score.weight" if score and name == HEAD else theirs), each
 
 
 def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> str:
@@ -103,6 +128,37 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> dict[str, int]:
     ids = special(load(folder / "tokenizer.json"))
     begin = {} if ids.bos is None else {"bos_token_id": ids.bos}
     return {**begin, "eos_token_id": ids.eos}
+
+
+def _padding(folder: Path) -> dict[str, int]:
+    """Chooses a padding token that no response ends with, and returns its id."""
+    tokenizer = load(folder / "tokenizer.json")
+    ids = {
+        token.content: number
+        for number, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special
+    }
+    known = special(tokenizer)
+    names = [name for name in ids if "pad" in name.lower()]
+    # A text may end with the end-of-text token, and never with the one that begins it.
+    pad = ids[names[0]] if names else known.eos if known.bos is None else known.bos
+    _change_tokenizer(folder, pad_token=tokenizer.id_to_token(pad))
+    return {"pad_token_id": pad}
+
+
+def _set_dialog(settings: dict[str, Any], folder: Path, root: Path) -> dict[str, Any]:
+    """Gives the tokenizer the chat template; returns what ends the generation of a message."""
+    made = renderer(settings, load(folder / "tokenizer.json"), root)
+    _change_tokenizer(folder, chat_template=made.chat_template)
+    # A file of its own would go before the template in the configuration.
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    return {"eos_token_id": made.stop} if made.stop else {}
+
+
+def _change_tokenizer(folder: Path, **values: str) -> None:
+    path = folder / "tokenizer_config.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    _write_json(path, {**before, **values})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The batches of a job, as its timeline lays them out: the same for every number of ranks."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Loader(BaseDataLoader):
     @dataclass(kw_only=True, slots=True)
     class Config(BaseDataLoader.Config):
         timeline: Timeline
-        streams: Mapping[str, Stream]
+        streams: Mapping[str, Stream] = field(default_factory=dict)
         first_tokens: Mapping[str, int]
         """source → the token of its stream at which the job begins."""
         vocab: int
@@ -67,12 +67,16 @@ class Loader(BaseDataLoader):
         while True:
             step = self.timeline.first_step + self.steps
             size = self.timeline.batch(step)
-            for start in range(0, size, self._micro_batch):
-                first = start + self._rank * self._local_batch
-                batch = self._read(step, first)
-                if start + self._micro_batch == size:
+            last = size // self._micro_batch
+            for number, batch in enumerate(self._micro_batches(step, size), start=1):
+                if number == last:
                     self.steps += 1
                 yield batch
+
+    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
+        """This rank's micro-batches of a step with so many sequences."""
+        for start in range(0, size, self._micro_batch):
+            yield self._read(step, start + self._rank * self._local_batch)
 
     def _read(self, step: int, first: int) -> Batch:
         inputs, labels, positions = zip(
@@ -85,17 +89,15 @@ class Loader(BaseDataLoader):
         return batch, torch.from_numpy(np.stack(labels))
 
     def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        source, ordinal = self.timeline.sequence(step, index)
-        length = self.timeline.seq_len
-        position = self._first_tokens[source] + ordinal * length
-        tokens, starts = self._streams[source].read(position, length + 1)
-        if (largest := int(tokens.max())) >= self._vocab:
-            raise DataError(
-                f"the data set `{source}` has the token {largest}, and the model's vocabulary "
-                f"ends at {self._vocab - 1}",
-                "give the model a vocabulary as large as the tokenizer's",
-            )
+        source, position = self._locate(step, index)
+        tokens, starts = self._streams[source].read(position, self.timeline.seq_len + 1)
+        check_vocab(tokens, source, self._vocab)
         return pack(tokens, starts)
+
+    def _locate(self, step: int, index: int) -> tuple[str, int]:
+        """The source of the step's sequence, and the token of its stream where it begins."""
+        source, ordinal = self.timeline.sequence(step, index)
+        return source, self._first_tokens[source] + ordinal * self.timeline.seq_len
 
     def positions(self) -> dict[str, int]:
         """source → the token of its stream that follows what the job has handed out."""
@@ -110,3 +112,16 @@ class Loader(BaseDataLoader):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.steps = state_dict["steps"]
+
+
+def check_vocab(tokens: np.ndarray, source: str, vocab: int) -> None:
+    """
+    Raises:
+        DataError: a token id lies outside the model's vocabulary.
+    """
+    if (largest := int(tokens.max())) >= vocab:
+        raise DataError(
+            f"the data set `{source}` has the token {largest}, and the model's vocabulary "
+            f"ends at {vocab - 1}",
+            "give the model a vocabulary as large as the tokenizer's",
+        )

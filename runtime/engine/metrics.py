@@ -32,9 +32,10 @@ class Metrics(MetricsProcessor):
     """Gives one event a step to `on_event`, on rank 0.
 
     The event: `event` ("step"), `job`, `stage`, `step` (the stage's, from 0), `loss` (nats a
-    token), `lr`, `sequences`, `seq_len`, `tokens` (the stage's after the step), `mixture` (weights
-    in force), `sources` (tokens of each that the job has drawn), `grad_norm` (before clipping) and
-    `tokens_per_second` (of all ranks).
+    token; of preferences, what `objectives` says, with the figures named there), `lr`,
+    `sequences`, `seq_len`, `tokens` (the stage's after the step), `mixture` (weights in force),
+    `sources` (tokens of each that the job has drawn), `grad_norm` (before clipping) and
+    `tokens_per_second` (of all ranks; of preferences, without padding).
 
     Raises:
         Stopped: the gradient is not finite.
@@ -54,6 +55,8 @@ class Metrics(MetricsProcessor):
         self._job = config.job
         self._on_event = config.on_event
         self._timeline = Timeline.of(config.job)
+        self.details: Callable[[], tuple[dict[str, float], int]] | None = None
+        """Further figures of the step, and its tokens; called on all ranks."""
 
     def log(
         self,
@@ -69,6 +72,7 @@ class Metrics(MetricsProcessor):
             raise not_finite("gradient", done - 1, self._job.stage)
         loss = self._known_to_all(global_avg_loss)
         sequences = timeline.batch(done - 1)
+        details, tokens = self.details() if self.details else ({}, sequences * timeline.seq_len)
         seconds = time.perf_counter() - self.time_last_log
         rates = {value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")}
         (lr,) = rates
@@ -90,7 +94,8 @@ class Metrics(MetricsProcessor):
                         for source, drawn in timeline.drawn_before(done).items()
                     },
                     "grad_norm": grad_norm,
-                    "tokens_per_second": sequences * timeline.seq_len / seconds,
+                    "tokens_per_second": tokens / seconds,
+                    **details,
                 }
             )
         self.ntokens_since_last_log = 0

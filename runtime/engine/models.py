@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -25,30 +25,41 @@ from torchtitan.protocols.module import Module
 from ...compiler.plan import Architecture
 from ..errors import RunError
 from .attention import DocumentAttention
+from .heads import RecordModel, TokenHead
 
 Init = Callable[[torch.Tensor], object]
 
 
-def model_spec(architecture: Architecture, device: str, seq_len: int) -> ModelSpec:
+Head = Literal["logits", "tokens", "score"]
+"""What a model says: logits of all places; of some places, the cross-entropy of a token or a
+score."""
+
+
+def model_spec(
+    architecture: Architecture, device: str, seq_len: int, head: Head = "logits"
+) -> ModelSpec:
     """The architecture as torchtitan's `ModelSpec`.
 
     Args:
         device: "cpu", or the name of a GPU.
         seq_len: the longest sequence, in tokens.
+        head: with "score", there is one output in place of the vocabulary's, and weights are not
+            tied.
 
     Raises:
         RunError: no such family.
     """
-    return _family(architecture)[0](architecture, device, seq_len)
+    return _family(architecture)[0](architecture, device, seq_len, head)
 
 
-def hf_config(architecture: Architecture) -> dict[str, Any]:
-    """The architecture as the `config.json` of a Hugging Face model.
+def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, Any]:
+    """The architecture as the `config.json` of a Hugging Face model, or of a classifier with one
+    label where it has a head of one output.
 
     Raises:
         RunError: no such family.
     """
-    return _family(architecture)[1](architecture)
+    return _family(architecture)[1](architecture, score)
 
 
 def _family(architecture: Architecture) -> tuple[Callable, Callable]:
@@ -60,7 +71,7 @@ def _family(architecture: Architecture) -> tuple[Callable, Callable]:
     return FAMILIES[architecture.family]
 
 
-def _llama3(architecture: Architecture, device: str, seq_len: int) -> ModelSpec:
+def _llama3(architecture: Architecture, device: str, seq_len: int, head: Head) -> ModelSpec:
     dim = architecture.dim
     weight = _init(device, partial(nn.init.trunc_normal_, std=0.02))
     head_std = dim**-0.5
@@ -96,19 +107,23 @@ def _llama3(architecture: Architecture, device: str, seq_len: int) -> ModelSpec:
                 attention_norm=norm(), ffn_norm=norm(), attention=attention, feed_forward=ffn
             )
         )
+    tied = architecture.tied and head != "score"
     # Tied weights are drawn once, as the output's.
-    embedding = {"weight": skip_param_init} if architecture.tied else _init(device, nn.init.normal_)
+    embedding = {"weight": skip_param_init} if tied else _init(device, nn.init.normal_)
     output = partial(nn.init.trunc_normal_, std=head_std, a=-3 * head_std, b=3 * head_std)
-    model = Llama3Model.Config(
+    linear = TokenHead if head == "tokens" else Linear
+    model = (Llama3Model if head == "logits" else RecordModel).Config(
         dim=dim,
         vocab_size=architecture.vocab,
-        enable_weight_tying=architecture.tied,
+        enable_weight_tying=tied,
         tok_embeddings=Embedding.Config(
             num_embeddings=architecture.vocab, embedding_dim=dim, param_init=embedding
         ),
         norm=norm(),
-        lm_head=Linear.Config(
-            in_features=dim, out_features=architecture.vocab, param_init=_init(device, output)
+        lm_head=linear.Config(
+            in_features=dim,
+            out_features=1 if head == "score" else architecture.vocab,
+            param_init=_init(device, output),
         ),
         layers=layers,
     )
@@ -123,7 +138,7 @@ def _llama3(architecture: Architecture, device: str, seq_len: int) -> ModelSpec:
     )
 
 
-def _llama3_hf(architecture: Architecture) -> dict[str, Any]:
+def _llama3_hf(architecture: Architecture, score: bool) -> dict[str, Any]:
     scaling = {
         "none": {"rope_type": "default"},
         # The factors that torchtitan's rope has for "llama", those of Llama 3.1.
@@ -135,8 +150,9 @@ def _llama3_hf(architecture: Architecture) -> dict[str, Any]:
             "original_max_position_embeddings": 8192,
         },
     }[architecture.rope_scaling]
+    classes = "LlamaForSequenceClassification" if score else "LlamaForCausalLM"
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [classes],
         "model_type": "llama",
         "hidden_size": architecture.dim,
         "intermediate_size": architecture.ffn,
@@ -149,10 +165,11 @@ def _llama3_hf(architecture: Architecture) -> dict[str, Any]:
         "rms_norm_eps": architecture.norm_eps,
         "rope_theta": architecture.rope_theta,
         "rope_parameters": {"rope_theta": architecture.rope_theta, **scaling},
-        "tie_word_embeddings": architecture.tied,
+        "tie_word_embeddings": architecture.tied and not score,
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
+        **({"num_labels": 1} if score else {}),
     }
 
 

@@ -21,6 +21,9 @@ AVERAGE = "average"
 TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
 """What a checkpoint holds beside the model, whose weights are at its top level."""
 
+HEAD = "lm_head.weight"
+"""The weights that turn hidden states into logits, or into a score."""
+
 METADATA = ".metadata"
 """The file that DCP writes last: a checkpoint without it was never finished."""
 

@@ -5,17 +5,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from traceback import extract_tb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ...compiler.plan import TrainJob
+from ...compiler.plan import Dpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.timeline import Timeline
+from ..data.packing import Packing, Shuffled
+from ..data.record_shards import Records
 from ..data.shards import Shards
 from ..data.stream import Stream
-from ..errors import RunError, Stopped
+from ..errors import DataError, RunError, Stopped
 from .device import prepare
 from .process import join, logging_to, own_garbage
 
 if TYPE_CHECKING:
     from .checkpoint import Start
+    from .loader import Loader
     from .metrics import OnEvent
     from .trainer import Trainer
 
@@ -37,8 +41,10 @@ def train(
     Many jobs may run in one process, one after the other; the process group stays.
 
     Args:
-        inputs: role → folder: "data:<source>" (shards) for every source, and "model" (the result
-            of a train or average job) where the job does not begin with random weights.
+        inputs: role → folder: "data:<source>" (shards; of records, where the objective is one of
+            post-training) for every source, "reference:<source>" (the result of a reference job)
+            where it is DPO, and "model" (the result of a train or average job) where the job does
+            not begin with random weights.
         folder: of the job. Checkpoints and log are kept in it while the job runs, and after it
             `result`, with `state` (all that training needs to go on), `weights` (where the job
             averages: the mean) and `positions.json` (source → the token of its stream that comes
@@ -84,35 +90,101 @@ def make_trainer(
     # torchtitan takes its device when it is imported, so `prepare` has to come first.
     from .config import trainer_config
 
-    streams = {
-        source: Stream(
-            Shards(_input(inputs, f"data:{source}"), "train"),
-            seed=job.seed,
-            name=source,
-            cache=root / "cache",
-        )
-        for source in job.data
-    }
     planned = {source: window.first_token for source, window in job.data.items()}
     config = trainer_config(
         job,
         folder,
-        streams=streams,
-        first_tokens={**planned, **positions},
+        dataloader=_dataloader(job, inputs, root, {**planned, **positions}),
         start=_start(job, inputs),
         on_event=on_event,
     )
+    with build(config) as trainer:
+        yield trainer
+
+
+@contextmanager
+def build(config: "Trainer.Config") -> Iterator["Trainer"]:
+    """The trainer that a configuration describes.
+
+    Raises:
+        RunError: torchtitan refuses it.
+    """
     try:
         trainer = config.build()
     except (ValueError, AssertionError, NotImplementedError) as error:
         # An assertion without words is its own explanation.
         reason = str(error) or extract_tb(error.__traceback__)[-1].line
         raise RunError(
-            f"torchtitan refuses the job {job.id}: {reason}",
+            f"torchtitan refuses the job {config.job.id}: {reason}",
             "choose another placement or sequence length in the spec",
         ) from error
     with closing(trainer):
         yield trainer
+
+
+def _dataloader(
+    job: TrainJob, inputs: Mapping[str, Path], root: Path, first_tokens: Mapping[str, int]
+) -> "Loader.Config":
+    from .loader import Loader
+    from .rows import DialogLoader, PreferenceLoader, row_multiple
+
+    folders = {source: input_of(inputs, f"data:{source}") for source in job.data}
+    common: Any = {
+        "timeline": Timeline.of(job),
+        "first_tokens": first_tokens,
+        "vocab": job.model.vocab,
+    }
+    identity: Any = {"seed": job.seed}
+    cache = root / "cache"
+    if isinstance(job.objective, NextToken):
+        streams = {
+            source: Stream(Shards(path, "train"), name=source, cache=cache, **identity)
+            for source, path in folders.items()
+        }
+        return Loader.Config(streams=streams, **common)
+    if isinstance(job.objective, Sft):
+        packings = {
+            source: Packing(
+                read_records(path, "dialogs", source),
+                name=source,
+                seq_len=job.seq_len,
+                cache=cache,
+                **identity,
+            )
+            for source, path in folders.items()
+        }
+        every = job.objective.loss_on == "all"
+        return DialogLoader.Config(packings=packings, every_token=every, **common)
+    orders = {
+        source: Shuffled(read_records(path, "preferences", source), name=source, **identity)
+        for source, path in folders.items()
+    }
+    references = {
+        source: input_of(inputs, f"reference:{source}") / "reference.npy"
+        for source in (folders if isinstance(job.objective, Dpo) else ())
+    }
+    return PreferenceLoader.Config(
+        objective=job.objective,
+        orders=orders,
+        references=references,
+        multiple=row_multiple(job.resources),
+        **common,
+    )
+
+
+def read_records(folder: Path, form: str, source: str) -> Records:
+    """The records of the train split.
+
+    Raises:
+        DataError: they are damaged, or of another form.
+    """
+    records = Records(folder, "train")
+    if records.form != form:
+        raise DataError(
+            f"the data set `{source}` has {records.form}, and the stage learns from {form}",
+            f"name a data set of {form} in the stage",
+        )
+    return records
 
 
 def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
@@ -125,10 +197,16 @@ def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
     carry = job.optimizer_state == "carry"
     averaged = job.average is not None and job.average.from_step < job.first_step
     path = model / "state" if carry or averaged else weights_of(model)
-    return Start(path, optimizer=carry, average=averaged)
+    return Start(
+        path, optimizer=carry, average=averaged, headless=isinstance(job.objective, Reward)
+    )
 
 
-def _input(inputs: Mapping[str, Path], role: str) -> Path:
+def input_of(inputs: Mapping[str, Path], role: str) -> Path:
+    """
+    Raises:
+        RunError: the plan gives the job no such input.
+    """
     if role not in inputs:
         raise RunError(f"the job has no input `{role}`", "plan again with this version of etude")
     return inputs[role]

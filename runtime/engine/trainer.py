@@ -6,22 +6,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 from torchtitan.components.checkpointer.base import MODEL
 from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan import TrainJob
-from .attention import DocumentAttention, document_mask
+from .attention import DocumentAttention, document_mask, segment_blocks, segment_mask
 from .averaging import Mean
 from .checkpoint import Checkpoints
 from .loader import Batch, Loader
-from .metrics import not_finite
+from .metrics import Metrics, not_finite
+from .objectives import RecordLoss
 from .storage import AVERAGE, writing
 
 
@@ -43,6 +46,9 @@ class Trainer(TitanTrainer):
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
+        if isinstance(self.loss_fn, RecordLoss):
+            metrics = cast(Metrics, self.metrics_processor)
+            metrics.details = partial(self.loss_fn.collect, self.batch_mesh)
         self.mean: Mean | None = None
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self.checkpoints.states[MODEL].state_dict)
@@ -86,14 +92,70 @@ class Trainer(TitanTrainer):
                 raise not_finite("loss", step, self.job.stage) from error
             raise
 
+    @property
+    def batch_mesh(self) -> DeviceMesh | None:
+        """The mesh of the ranks that have different data, where there are several."""
+        return self.parallel_dims.get_mesh("batch") if self.parallel_dims.dp_enabled else None
+
     def post_dataloading_process(
         self, input_dict: dict[str, torch.Tensor], labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """torchtitan's, with the mask that DocumentAttention takes: one for all layers."""
+        """torchtitan's, with the mask that DocumentAttention takes: one for all layers.
+
+        Of rows of records (see `rows`), what the model is asked comes as the entry `record`.
+        """
+        if "segments" in input_dict:
+            return self._record_rows(dict(input_dict), labels)
         inputs, labels, kwargs = super().post_dataloading_process(input_dict, labels)
         if self._masked:
             kwargs["attention_masks"] = document_mask(input_dict["positions"])
         return inputs, labels, kwargs
+
+    def _record_rows(
+        self, record: dict[str, torch.Tensor], labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        tokens, positions, segments = map(record.pop, ("input", "positions", "segments"))
+        inputs, labels, kwargs = super().post_dataloading_process({"input": tokens}, labels)
+        if self._masked:
+            masks: Any = segment_mask(segments)
+        else:
+            attention = self.model_config.first_attention.inner_attention
+            masks = segment_blocks(segments, attention.block_size)
+        kwargs |= {"positions": positions, "attention_masks": masks, "record": record}
+        return inputs, labels, kwargs
+
+    def _forward_backward_body(
+        self,
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor,
+        extra_kwargs: dict[str, Any],
+    ) -> torch.Tensor:
+        if "record" not in extra_kwargs:
+            return super()._forward_backward_body(inputs, labels, global_valid_tokens, extra_kwargs)
+        with self.train_context():
+            said = self._ask(inputs, extra_kwargs)
+            loss, _ = self.loss_fn(said, labels, global_valid_tokens, **extra_kwargs["record"])
+            loss.backward()
+        return loss
+
+    @torch.no_grad()
+    def say(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What the model says of rows of records, without training: float32, shape (N,)."""
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        inputs, _, kwargs = self.post_dataloading_process(batch, torch.zeros_like(batch["input"]))
+        with self.train_context():
+            return self._ask(inputs, kwargs)
+
+    def _ask(self, inputs: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+        asked = kwargs["record"]
+        return self.model_parts[0](
+            inputs,
+            positions=kwargs["positions"],
+            attention_masks=kwargs["attention_masks"],
+            places=asked["places"],
+            targets=asked.get("targets"),
+        )
 
     def save_result(self, folder: Path) -> None:
         """Writes `state`, `weights` where there is a mean, and `positions.json` into `folder`,

@@ -1,7 +1,8 @@
-"""A process (or a rank under torchrun) that runs train jobs one after the other.
+"""A process (or a rank under torchrun) that runs jobs of the engine one after the other.
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
-"kill_at"}]}. At the event of step `kill_at` the process kills itself.
+"kill_at"}]}. At the event of step `kill_at`, or of so many finished items, the process kills
+itself.
 """
 
 import json
@@ -11,11 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from etude.compiler.plan import TrainJob
+from etude.compiler.plan import ReferenceJob, ScoreJob, TrainJob
+from etude.runtime.engine import forward
+from etude.runtime.engine.forward import reference, score
 from etude.runtime.engine.train import train
+
+JOBS: dict[str, tuple[Any, Any]] = {
+    "train": (TrainJob, train),
+    "reference": (ReferenceJob, reference),
+    "score": (ScoreJob, score),
+}
 
 
 def main() -> None:
+    # Several chunks even of little data.
+    forward.CHUNK = 16
     work = json.loads(Path(sys.argv[1]).read_text())
     for item in work["runs"]:
         inputs = {role: Path(path) for role, path in item["inputs"].items()}
@@ -25,11 +36,12 @@ def main() -> None:
             event: dict[str, Any], events: list[dict[str, Any]] = events, at: Any = item["kill_at"]
         ) -> None:
             events.append(event)
-            if event["step"] == at:
+            if at in (event.get("step"), event.get("done")) and at is not None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        job = TrainJob.model_validate(item["job"])
-        train(job, inputs, Path(item["folder"]), root=Path(work["root"]), on_event=on_event)
+        kind, run = JOBS[item["job"]["kind"]]
+        job = kind.model_validate(item["job"])
+        run(job, inputs, Path(item["folder"]), root=Path(work["root"]), on_event=on_event)
         if os.environ["RANK"] == "0":
             Path(item["events"]).write_text(json.dumps(events))
 

@@ -120,7 +120,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        stream_module._write(tmp_path / "order.npy", full)
+        stream_module.write_whole(tmp_path / "order.npy", full)
     assert list(tmp_path.iterdir()) == []
 
 

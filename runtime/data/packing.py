@@ -1,0 +1,188 @@
+"""Which records an epoch holds in which order, and which of them share a row of tokens."""
+
+from bisect import bisect_right, insort
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .record_shards import CONTENT, TERMINATION, Record, Records
+from .stream import IGNORE, digest, shuffled, write_whole
+
+# A batch that straddles two epochs needs both of them; more are never in use at once.
+_EPOCHS_KEPT = 2
+# So many records of the shuffled order are packed with each other: enough that rows are nearly
+# full, few enough that a row's records come from about the same place of the order.
+_WINDOW = 4096
+
+
+class Shuffled:
+    """Records, epoch after epoch, each epoch in an order of its own.
+
+    The order depends on (seed, name, epoch) and the number of records alone.
+
+    Raises:
+        DataError: the split has no records.
+    """
+
+    def __init__(self, records: Records, *, seed: int, name: str) -> None:
+        if records.count == 0:
+            raise DataError(
+                f"the split `{records.split}` of the data set `{name}` has no records",
+                "give the data set more records, or change the share that it holds out",
+            )
+        self.records = records
+        self._order = lru_cache(maxsize=_EPOCHS_KEPT)(
+            lambda epoch: shuffled(records.count, seed, name, epoch)
+        )
+
+    def index(self, ordinal: int) -> int:
+        """The number of the record that comes at this place, counted from epoch 0 on."""
+        epoch, place = divmod(ordinal, self.records.count)
+        return int(self._order(epoch)[place])
+
+
+class Packing:
+    """Rows of `seq_len` tokens, each of whole records of one epoch.
+
+    Records of the shuffled order are packed best fit first, the longest first, `_WINDOW` of them
+    at a time; the rows of a window come in the order of the first record of each. Rows depend on
+    (seed, name, epoch), the records' lengths and `seq_len` alone.
+
+    Args:
+        cache: a folder for the epochs' rows, shared by all ranks; without it each process makes
+            its own.
+
+    Raises:
+        DataError: the split has no records, or one of more than `seq_len` tokens.
+        OSError: the cache folder cannot be written.
+    """
+
+    def __init__(
+        self, records: Records, *, seed: int, name: str, seq_len: int, cache: Path | None = None
+    ) -> None:
+        self._records = records
+        self._lengths = records.lengths
+        self._identity = (seed, name)
+        self._seq_len = seq_len
+        self._cache = cache
+        if records.count == 0:
+            raise DataError(
+                f"the split `{records.split}` of the data set `{name}` has no dialogs",
+                "give the data set more dialogs, or change the share that it holds out",
+            )
+        if (longest := int(self._lengths.max())) > seq_len:
+            raise DataError(
+                f"dialog {int(self._lengths.argmax())} of the data set `{name}` has {longest} "
+                f"tokens, and a row has {seq_len}",
+                "raise `seq_len` of the stage, or leave long dialogs out of the data set",
+            )
+        self._digest = sha256(self._lengths.data).hexdigest() if cache else ""
+        self._epoch = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_epoch)
+        # Rows before each epoch; an epoch's number of rows is known once it has been packed.
+        self._rows_before = [0]
+
+    def rows(self, epoch: int) -> int:
+        """How many rows the epoch has."""
+        return int(self._epoch(epoch)[0])
+
+    def row(self, ordinal: int) -> list[int]:
+        """The numbers of the records in this row, counted from the first row of epoch 0."""
+        while self._rows_before[-1] <= ordinal:
+            epoch = len(self._rows_before) - 1
+            self._rows_before.append(self._rows_before[-1] + self.rows(epoch))
+        epoch = bisect_right(self._rows_before, ordinal) - 1
+        packed = self._epoch(epoch)
+        begins, order = packed[1 : packed[0] + 2], packed[packed[0] + 2 :]
+        place = ordinal - self._rows_before[epoch]
+        return order[begins[place] : begins[place + 1]].tolist()
+
+    def read(self, ordinal: int) -> list[Record]:
+        """The records of a row."""
+        return [self._records.record(i) for i in self.row(ordinal)]
+
+    def _load_epoch(self, epoch: int) -> np.ndarray:
+        """Of an epoch, joined: the number of its rows, where in the order each begins and the
+        last one ends, and the order."""
+        if self._cache is None:
+            return self._make_epoch(epoch)
+        name = digest(*self._identity, epoch, self._seq_len, self._digest).hex()[:32]
+        path = self._cache / f"rows-{name}.npy"
+        # A file that is missing, or that a crash of the machine has cut off, is made anew.
+        with suppress(OSError, ValueError, EOFError, IndexError):
+            made = np.load(path, mmap_mode="r")
+            if len(made) == made[0] + 2 + self._records.count:
+                return made
+        write_whole(path, lambda file: np.save(file, self._make_epoch(epoch)))
+        return np.load(path, mmap_mode="r")
+
+    def _make_epoch(self, epoch: int) -> np.ndarray:
+        order = shuffled(self._records.count, *self._identity, epoch)
+        rows: list[list[int]] = []
+        for begin in range(0, len(order), _WINDOW):
+            window = order[begin : begin + _WINDOW]
+            rows += _best_fit(self._lengths[window].tolist(), self._seq_len, begin)
+        begins = list(accumulate(map(len, rows), initial=0))
+        places = np.fromiter((place for row in rows for place in row), np.int64, len(order))
+        return np.concatenate([np.array([len(rows), *begins], np.int64), order[places]])
+
+
+def _best_fit(lengths: list[int], capacity: int, first: int) -> list[list[int]]:
+    """Packs items into rows: each, the longest first, into the fullest row that has room for it.
+
+    Args:
+        first: what to count the items from.
+
+    Returns:
+        The items of each row, ascending; the rows by their first items.
+    """
+    rows: list[list[int]] = []
+    free: list[tuple[int, int]] = []  # (tokens left, row), ascending
+    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        length = lengths[item]
+        place = bisect_right(free, (length, -1))
+        if place == len(free):
+            left, row = capacity, len(rows)
+            rows.append([])
+        else:
+            left, row = free.pop(place)
+        rows[row].append(first + item)
+        if left > length:
+            insort(free, (left - length, row))
+    return sorted(map(sorted, rows))
+
+
+def pack_dialogs(
+    records: list[Record], seq_len: int, *, every_token: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Makes one training sequence of dialogs.
+
+    What follows the last dialog counts as one more document, whose labels are all ignored.
+
+    Args:
+        records: dialogs of no more than `seq_len` tokens in all.
+        every_token: whether to learn every token of a dialog, and not only the assistant's
+            content and terminators.
+
+    Returns:
+        inputs: int64, shape (seq_len,).
+        labels: int64, shape (seq_len,): the next token where it is to be learned, else IGNORE.
+        positions: int64, shape (seq_len,): from 0 in every dialog.
+    """
+    inputs = np.zeros(seq_len, np.int64)
+    labels = np.full(seq_len, IGNORE, np.int64)
+    positions = np.empty(seq_len, np.int64)
+    begin = 0
+    for record in records:
+        end = begin + len(record.tokens)
+        inputs[begin:end] = record.tokens
+        positions[begin:end] = np.arange(end - begin)
+        learned = every_token | np.isin(record.parts[1:], (CONTENT, TERMINATION))
+        labels[begin : end - 1] = np.where(learned, record.tokens[1:], IGNORE)
+        begin = end
+    positions[begin:] = np.arange(seq_len - begin)
+    return inputs, labels, positions

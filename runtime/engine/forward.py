@@ -1,0 +1,335 @@
+"""What a model says of data, without training: references for DPO, scores of documents.
+
+The rows of a split are worked on in chunks that depend on the data alone. Each chunk's figures are
+kept in a file, so that a job that was killed goes on with the chunk that it had begun.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial as bound
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ...compiler.plan import (
+    BatchPiece,
+    Cost,
+    Dpo,
+    LrPiece,
+    MixturePiece,
+    ReferenceJob,
+    Schedule,
+    ScoreJob,
+    TrainJob,
+)
+from ...compiler.timeline import Timeline
+from ..data.shards import SPLITS, Shards
+from ..data.stream import write_whole
+from ..errors import Stopped
+from .device import prepare
+from .process import join, logging_to, own_garbage
+from .storage import weights_of
+from .train import RESULT, build, input_of, read_records
+
+if TYPE_CHECKING:
+    from .metrics import OnEvent
+    from .rows import Row
+    from .trainer import Trainer
+
+CHUNKS = "chunks"
+CHUNK = 1024
+"""So many records or documents are finished together."""
+RESPONSES = 3
+"""The columns of a reference: as many responses as a preference may have."""
+
+Make = Callable[[int], Sequence["Row"]]
+
+
+def reference(
+    job: ReferenceJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    on_event: "OnEvent",
+) -> None:
+    """Writes `result/reference.npy`; all ranks call this together.
+
+    Row i has, for each response of record i of the train split, the best first, the sum of the
+    log-probabilities (nats) of its tokens that count under the job's mask; float32, shape
+    (records, 3), nan where there is no such response.
+
+    Args:
+        inputs: role → folder: "data:<source>" (records) and "model".
+        folder: of the job.
+        root: of the run.
+        on_event: gets, on rank 0, one dict a chunk: `event` ("progress"), `job`, `stage`, `done`
+            and `of` (records).
+
+    Raises:
+        Stopped: the disk does not take the result.
+        RunError: the job cannot run here, or an input is missing or damaged.
+    """
+
+    def work(trainer: "Trainer", partial: Path) -> None:
+        from .rows import check_counts, check_length, check_vocab, counted, lay_out
+
+        records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
+
+        def rows(number: int) -> Sequence["Row"]:
+            record = records.record(number)
+            check_length(len(record.tokens), job.seq_len, job.source, number)
+            check_vocab(record.tokens, job.source, job.model.vocab)
+            row = lay_out(record, range(len(record.branches) - 1), job.layout)
+            counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
+            check_counts(counts, [(job.source, number)])
+            return [row]
+
+        walk = _Walk(trainer, job, folder, on_event, job.mask)
+        found = walk.over("train", records.count, rows, RESPONSES)
+        # A response has at least one token that counts.
+        values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
+        _save(partial / "reference.npy", values.astype(np.float32))
+
+    _run(job, inputs, folder, on_event, work)
+
+
+def score(
+    job: ScoreJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    on_event: "OnEvent",
+) -> None:
+    """Writes `result/train.npy` and `result/heldout.npy`; all ranks call this together.
+
+    Entry i is the mean cross-entropy (nats a token) of document i, float32. A document's first
+    token is not predicted. One of more than `seq_len` tokens is cut into windows, whose first
+    tokens are predicted from the window before; nan where nothing is predicted.
+
+    Arguments and errors as those of `reference`; `done` and `of` count documents of a split.
+    """
+
+    def work(trainer: "Trainer", partial: Path) -> None:
+        from .rows import check_vocab, window
+
+        walk = _Walk(trainer, job, folder, on_event, "none")
+        for split in SPLITS:
+            shards = Shards(input_of(inputs, f"data:{job.source}"), split)
+
+            def rows(number: int, shards: Shards = shards) -> Sequence["Row"]:
+                tokens = shards.document(number).astype(np.int64)
+                check_vocab(tokens, job.source, job.model.vocab)
+                ends = range(0, len(tokens) - 1, job.seq_len)
+                return [window(tokens[begin : begin + job.seq_len + 1]) for begin in ends]
+
+            found = walk.over(split, shards.documents, rows, 1)[:, :, 0]
+            values = np.full(shards.documents, np.nan)
+            np.divide(found[:, 0], found[:, 1], out=values, where=found[:, 1] > 0)
+            _save(partial / f"{split}.npy", values.astype(np.float32))
+
+    _run(job, inputs, folder, on_event, work)
+
+
+class _Walk:
+    """Adds up the cross-entropies of the responses in the rows of a split, chunk by chunk."""
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        job: ReferenceJob | ScoreJob,
+        folder: Path,
+        on_event: "OnEvent",
+        mask: Literal["none", "formatting"],
+    ) -> None:
+        self._trainer = trainer
+        self._job = job
+        self._folder = folder / CHUNKS
+        self._on_event = on_event
+        self._mask: Literal["none", "formatting"] = mask
+
+    def over(self, split: str, count: int, make: Make, responses: int) -> np.ndarray:
+        """
+        Args:
+            split: name of the chunks' files.
+            count: how many items there are.
+            make: gives the rows of an item, each of at most so many responses.
+
+        Returns:
+            Of each item and response, the sum of cross-entropies (nats) and the number of tokens:
+            float64, shape (count, 2, responses); on rank 0, elsewhere zeros.
+        """
+        found = np.zeros((count, 2, responses))
+        rank = dist.get_rank()
+        begins = range(0, count, CHUNK)
+        paths = [self._folder / f"{split}-{begin:012}.npy" for begin in begins]
+        # Rank 0 alone sees to the files, so that all ranks go on from the same chunk.
+        done = [[_chunk(path, found[b : b + CHUNK]) for b, path in zip(begins, paths, strict=True)]]
+        dist.broadcast_object_list(done)
+        for begin, path, known in zip(begins, paths, done[0], strict=True):
+            part = found[begin : begin + CHUNK]
+            if not known:
+                rows = [(item, row) for item in range(len(part)) for row in make(begin + item)]
+                sums = self._sums(rows, part.shape)
+                if rank == 0:
+                    part[:] = sums
+                    write_whole(path, bound(np.save, arr=part))
+            if rank == 0:
+                self._on_event(
+                    {
+                        "event": "progress",
+                        "job": self._job.id,
+                        "stage": self._job.stage,
+                        "done": begin + len(part),
+                        "of": count,
+                    }
+                )
+        return found
+
+    def _sums(self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...]) -> np.ndarray:
+        """What `over` returns, of one chunk; on all ranks."""
+        from .objectives import sums_of
+        from .rows import ask_tokens, collate, row_multiple
+
+        trainer, multiple = self._trainer, row_multiple(self._job.resources)
+        mesh = trainer.batch_mesh
+        rank, ranks = (mesh.get_local_rank(), mesh.size()) if mesh is not None else (0, 1)
+        room = trainer.config.training.local_batch_size * self._job.seq_len
+        found = torch.zeros(shape, dtype=torch.float64)
+        rows = sorted(rows, key=lambda each: -len(each[1].tokens))
+        first = 0
+        while first < len(rows):
+            length = len(rows[first][1].tokens)
+            here = max(room // (-(-length // multiple) * multiple), 1)
+            own = rows[first + rank * here : first + (rank + 1) * here]
+            # A rank without rows takes part all the same: the ranks compute together.
+            given = [row for _, row in own or rows[first : first + 1]]
+            batch = collate(given, multiple, length)
+            batch |= ask_tokens(given, batch["input"].shape[1], self._mask)
+            sums = sums_of(trainer.say(batch).cpu(), batch["counts"]).tolist()
+            counts = batch["counts"].tolist()
+            for item, row in own:
+                for response in range(len(row.parts)):
+                    found[item, 0, response] += sums.pop(0)
+                    found[item, 1, response] += counts.pop(0)
+            first += here * ranks
+        if mesh is not None:
+            found = found.to(trainer.device)
+            dist.all_reduce(found, group=mesh.get_group())
+        return found.cpu().numpy()
+
+
+def _chunk(path: Path, part: np.ndarray) -> bool:
+    """Reads a chunk's file into `part`, on rank 0; whether there is one that is whole."""
+    if dist.get_rank() != 0:
+        return False
+    # A file that is missing, or that a crash of the machine has cut off, is made anew.
+    with suppress(OSError, ValueError, EOFError):
+        values = np.load(path)
+        if values.shape == part.shape:
+            part[:] = values
+            return True
+    return False
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    if dist.get_rank() == 0:
+        np.save(path, values)
+
+
+def _run(
+    job: ReferenceJob | ScoreJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    on_event: "OnEvent",
+    work: Callable[["Trainer", Path], None],
+) -> None:
+    """Loads the job's model, and has `work` write the result into a folder."""
+    prepare(job.resources.device)
+    rank = join(job.resources.world_size, job.resources.device)
+    result, partial = folder / RESULT, folder / f"{RESULT}.partial"
+    if result.is_dir():
+        return
+    from .checkpoint import Start
+    from .config import trainer_config
+    from .loader import Loader
+
+    train_job = _as_train_job(job)
+    start = Start(weights_of(input_of(inputs, "model")), optimizer=False, average=False)
+    loader = Loader.Config(timeline=Timeline.of(train_job), first_tokens={}, vocab=job.model.vocab)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with logging_to(folder / f"rank{rank}.log"), own_garbage():
+            config = trainer_config(
+                train_job, folder, dataloader=loader, start=start, on_event=on_event
+            )
+            with build(config) as trainer:
+                trainer.checkpoints.load()
+                if rank == 0:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    partial.mkdir()
+                work(trainer, partial)
+                if rank == 0:
+                    partial.rename(result)
+                    shutil.rmtree(folder / CHUNKS, ignore_errors=True)
+                dist.barrier()
+    except OSError as error:
+        raise Stopped(
+            f"the job {job.id} cannot go on: {error.filename or folder}: {error.strerror or error}",
+            "see to it and run again: the job goes on from its last chunk",
+        ) from error
+
+
+def _as_train_job(job: ReferenceJob | ScoreJob) -> TrainJob:
+    """A job of one step that builds the model as training would; the step is never taken."""
+    resources = job.resources
+    local = job.torchtitan.get("training", {}).get("local_batch_size", 1)
+    sections = {**job.torchtitan}
+    sections["training"] = {**sections.get("training", {}), "local_batch_size": local}
+    batch = local * resources.replicate * resources.shard
+    mask: Literal["none", "formatting"] = job.mask if isinstance(job, ReferenceJob) else "none"
+    return TrainJob(
+        key=job.key,
+        id=job.id,
+        stage=job.stage,
+        inputs=job.inputs,
+        steps=1,
+        objective=Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask=mask),
+        model=job.model,
+        seed=0,
+        seq_len=job.seq_len,
+        first_step=0,
+        first_token=0,
+        segment=0,
+        segments=1,
+        sequences=batch,
+        schedule=Schedule(
+            lr=[
+                LrPiece(
+                    from_step=0,
+                    to_step=1,
+                    shape="hold",
+                    start=0,
+                    end=0,
+                    clock="steps",
+                    origin=0,
+                    length=1,
+                )
+            ],
+            batch=[BatchPiece(from_step=0, to_step=1, sequences=batch)],
+            mixture=[MixturePiece(from_step=0, to_step=1, weights={job.source: 1})],
+        ),
+        data={},
+        optimizer_state="fresh",
+        average=None,
+        checkpoint_every=1,
+        roundings=[],
+        resources=resources,
+        cost=Cost(parameters=0, flops_per_token=0, attention_flops_per_token=0, flops=0),
+        torchtitan=sections,
+    )

@@ -1,0 +1,116 @@
+"""Decoders whose head is applied at a few places only, to say more than logits.
+
+Names carry shapes: B sequences, L tokens, D dimensions, N places, V tokens of the vocabulary.
+"""
+# ruff: noqa: N803, N806 (the names are also torchtitan's)
+
+from dataclasses import dataclass
+from typing import Any
+
+import spmd_types as spmd
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+from torchtitan.components.loss import _LossParallelCrossEntropy
+from torchtitan.distributed.spmd_types import current_spmd_mesh, spmd_mesh_size
+from torchtitan.models.common import Linear
+from torchtitan.models.common.decoder_sharding import (
+    dense_activation_placement,
+    dense_param_placement,
+)
+from torchtitan.models.llama3 import Llama3Model
+from torchtitan.protocols.sharding import ShardingConfig
+
+PIECE = 2048
+"""The logits of so many places are in memory at once."""
+
+
+class TokenHead(Linear):
+    """The output layer, which gives the cross-entropy of one token at each place.
+
+    Logits are made piece by piece, and made again for the gradient, so that those of all places
+    never exist together. The vocabulary may be sharded (tensor parallelism).
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Linear.Config):
+        pass
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._vocab = config.out_features
+
+    def forward(self, input: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: shape (1, N, D).
+            targets: int64, shape (N,): the token after each place.
+
+        Returns:
+            −log p(token), in nats: float32, shape (N,).
+        """
+        hidden_ND = input[0]
+        if len(hidden_ND) <= PIECE:
+            return self._cross_entropy(hidden_ND, targets)
+        pieces = zip(hidden_ND.split(PIECE), targets.split(PIECE), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([self._cross_entropy(*piece) for piece in pieces])
+        return torch.cat(
+            [checkpoint(self._cross_entropy, *piece, use_reentrant=False) for piece in pieces]
+        )
+
+    def _cross_entropy(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        logits_NV = F.linear(hidden_ND, self.weight).float()
+        if spmd_mesh_size("tp") > 1:
+            mesh = current_spmd_mesh()
+            assert mesh is not None
+            return _LossParallelCrossEntropy.apply(
+                logits_NV, targets_N, mesh.get_group("tp"), self._vocab, "none"
+            )
+        return F.cross_entropy(logits_NV, targets_N, reduction="none")
+
+
+class RecordModel(Llama3Model):
+    """A Llama whose forward pass says something of given places of the rows.
+
+    With a `TokenHead`: the cross-entropy of `targets`; with a linear head of one output: scores.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Llama3Model.Config):
+        def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
+            Llama3Model.Config.update_from_config(self, config=config, **kwargs)
+            if self.lm_head.out_features == 1:
+                # One output cannot be sharded: each tensor rank computes it from whole states.
+                whole = dense_activation_placement(tp=spmd.I)
+                assert self.norm.sharding_config is not None
+                self.norm.sharding_config.out_dst_shardings = whole
+                self.lm_head.sharding_config = ShardingConfig(
+                    state_shardings={"weight": dense_param_placement(tp=spmd.I)}
+                )
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        attention_masks: Any = None,
+        places: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Args:
+            tokens: int64, shape (B, L).
+            places: int64, shape (N,): places b · L + l.
+            targets: int64, shape (N,), for a `TokenHead`.
+
+        Returns:
+            float32, shape (N,).
+        """
+        assert places is not None
+        hidden_BLD = self.tok_embeddings(tokens)
+        for layer in self.layers.values():
+            hidden_BLD = layer(hidden_BLD, attention_masks, positions)
+        hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
+        if targets is not None:
+            return self.lm_head(hidden_1ND, targets)
+        return self.lm_head(hidden_1ND).flatten().float()

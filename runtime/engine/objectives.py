@@ -1,0 +1,161 @@
+"""Losses of preferences: what a response model is told of the responses of a batch.
+
+Names carry shapes: N places at which the model says something, P ordered pairs, R records.
+"""
+# ruff: noqa: N803, N806 (the names of the shapes)
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.distributed.device_mesh import DeviceMesh
+from torchtitan.components.loss import BaseLoss
+
+from ...compiler.plan import Dpo
+
+
+class RecordLoss(BaseLoss):
+    """A loss over records, which also adds up what is reported of a step.
+
+    `__call__` returns the local sum over the number of items of the global batch, as torchtitan's
+    losses do: summed over micro-batches and ranks it is the mean over the batch.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(BaseLoss.Config):
+        pass
+
+    names: tuple[str, ...]
+    """What is reported, each a mean over the items of the batch."""
+
+    def __init__(self, config: Config, **_: Any) -> None:
+        self._sums: torch.Tensor | None = None
+
+    def _count(self, *values: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Adds values of each item, in the order of `names`."""
+        items = torch.full_like(values[0], 1)
+        columns = torch.stack([each.detach().double() for each in (*values, items)])
+        sums = torch.cat([columns.sum(1), tokens.double().reshape(1)])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], int]:
+        """The means over the global batch since the last call, and its tokens without padding.
+
+        Args:
+            mesh: of the ranks that have different data; all of them call this together.
+        """
+        assert self._sums is not None
+        sums, self._sums = self._sums, None
+        if mesh is not None:
+            dist.all_reduce(sums, group=mesh.get_group())
+        *values, items, tokens = sums.tolist()
+        means = [value / items for value in values]
+        return dict(zip(self.names, means, strict=True)), round(tokens)
+
+
+class BradleyTerryLoss(RecordLoss):
+    """−log σ(better − worse) over ordered pairs of scores.
+
+    Bradley, Terry: Rank analysis of incomplete block designs (1952), as Ouyang et al.
+    (arXiv:2203.02155, §3.5) train reward models. Reported: `accuracy`, the share of pairs with
+    the better response's score above the other's, and `margin`, the mean difference.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(RecordLoss.Config):
+        pass
+
+    names = ("accuracy", "margin")
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None = None,
+        **rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            pred: scores, shape (N,).
+            labels: unused; as many of them as there are pairs are not ignored.
+            rows: `better` and `worse`, int64, shape (P,): which scores make a pair.
+        """
+        margin_P = pred[rows["better"]] - pred[rows["worse"]]
+        self._count(margin_P > 0, margin_P, tokens=rows["tokens"])
+        return _share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
+
+
+class DpoLoss(RecordLoss):
+    """Direct preference optimization, with a term for the likelihood of the chosen response.
+
+    With π and ρ for a response's log-probability under the policy and the reference (the sum
+    over the tokens that count; the mean, where `normalize`), and
+    Δ = (π − ρ)(chosen) − (π − ρ)(rejected), a record's loss is
+
+        −(1 − ε) log σ(βΔ) − ε log σ(−βΔ) + nll · NLL(chosen)
+
+    (Rafailov et al., arXiv:2305.18290, eq. 7; ε is the label smoothing of conservative DPO,
+    Mitchell: A note on DPO with noisy preferences, 2023). NLL(chosen) is the mean cross-entropy
+    of the chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
+    arXiv:2407.21783, §4.1.4, with the coefficient 0.2).
+
+    Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with Δ > 0),
+    `chosen_reward` and `rejected_reward`, which are β (π − ρ), and `margin`, their difference.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(RecordLoss.Config):
+        objective: Dpo
+
+    names = ("preference_loss", "nll", "accuracy", "margin", "chosen_reward", "rejected_reward")
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._objective = config.objective
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None = None,
+        **rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            pred: cross-entropies of response tokens, shape (N,).
+            labels: unused; one of them a record is not ignored.
+            rows: `counts`, int64, shape (2 R,): how many of them belong to each record's chosen
+                and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
+                the two, summed over the same tokens.
+        """
+        objective, reference = self._objective, rows["reference"]
+        counts = rows["counts"].view_as(reference)
+        sums = sums_of(pred, rows["counts"]).view_as(reference)
+        ratio = -sums - reference
+        if objective.normalize:
+            ratio = ratio / counts
+        rewards = objective.beta * ratio
+        margin = rewards[:, 0] - rewards[:, 1]
+        smoothing = objective.label_smoothing
+        preference = -F.logsigmoid(margin)
+        if smoothing:
+            preference = (1 - smoothing) * preference - smoothing * F.logsigmoid(-margin)
+        nll = sums[:, 0] / counts[:, 0]
+        self._count(
+            preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
+        )
+        return _share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
+
+
+def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The sums of stretches of so many values each: shape of `counts`.
+
+    On a GPU, `index_add` would add in another order every time.
+    """
+    return torch.segment_reduce(values_N, "sum", lengths=counts, initial=0)
+
+
+def _share(loss: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+    return loss if items is None else loss / items

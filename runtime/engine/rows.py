@@ -1,0 +1,330 @@
+"""Rows of dialogs and preferences: what the model reads, and what it is asked about it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ...compiler.plan import Dpo, Resources, Reward
+from ..data.packing import Packing, Shuffled, pack_dialogs
+from ..data.record_shards import CONTENT, Record
+from ..data.stream import IGNORE
+from ..errors import DataError
+from .loader import Batch, Loader, check_vocab
+
+Layout = Literal["joint", "pairs"]
+Mask = Literal["none", "formatting"]
+
+
+class DialogLoader(Loader):
+    """Yields packed rows of dialogs; see `packing`."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Loader.Config):
+        packings: Mapping[str, Packing]
+        every_token: bool
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._packings = config.packings
+        self._every_token = config.every_token
+
+    def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        source, position = self._locate(step, index)
+        length = self.timeline.seq_len
+        row = pack_dialogs(
+            self._packings[source].read(position // length), length, every_token=self._every_token
+        )
+        check_vocab(row[0], source, self._vocab)
+        return row
+
+
+@dataclass(frozen=True)
+class Row:
+    """A preference as the model reads it.
+
+    Attributes:
+        tokens: int64, shape (n,).
+        positions: int64, shape (n,).
+        segments: int64, shape (n,): a token sees its own segment and segment 0, see `attention`.
+        places: of each response, where the model predicts its tokens: int64, shape (its length,).
+        targets: of each response, its tokens: int64, shape (its length,).
+        parts: of each response, what its tokens are: uint8, shape (its length,).
+        ends: of each response, the place of its last token.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    places: list[np.ndarray]
+    targets: list[np.ndarray]
+    parts: list[np.ndarray]
+    ends: list[int]
+
+
+def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
+    """Makes a row of a preference's prompt and some of its responses.
+
+    In the layout `joint` the prompt comes once, and each response's positions go on from its end;
+    in `pairs` it comes before every response.
+    """
+    ends = np.cumsum(record.branches)
+    prompt = record.branches[0]
+    shared = layout == "joint"
+    tokens = [record.tokens[:prompt]] if shared else []
+    positions = [np.arange(prompt)] if shared else []
+    segments = [np.zeros(prompt, np.int64)] if shared else []
+    places, targets, parts, last = [], [], [], []
+    begin = prompt if shared else 0
+    for number, response in enumerate(responses):
+        stretch = slice(int(ends[response]), int(ends[response + 1]))
+        length = stretch.stop - stretch.start
+        if not shared:
+            tokens.append(record.tokens[:prompt])
+            begin += prompt
+        tokens.append(record.tokens[stretch])
+        positions.append(np.arange(prompt if shared else 0, prompt + length))
+        segments.append(np.full(len(positions[-1]), number + 1, np.int64))
+        places.append(np.arange(begin - 1, begin + length - 1))
+        places[-1][0] = prompt - 1 if shared else begin - 1
+        targets.append(record.tokens[stretch])
+        parts.append(record.parts[stretch])
+        begin += length
+        last.append(begin - 1)
+    return Row(
+        np.concatenate(tokens),
+        np.concatenate(positions),
+        np.concatenate(segments),
+        places,
+        targets,
+        parts,
+        last,
+    )
+
+
+def window(tokens: np.ndarray) -> Row:
+    """A row in which every token but the first is predicted.
+
+    Args:
+        tokens: int64, shape (n + 1,).
+    """
+    count = len(tokens) - 1
+    places = np.arange(count)
+    return Row(
+        tokens[:-1],
+        places,
+        np.ones(count, np.int64),
+        [places],
+        [tokens[1:]],
+        [np.full(count, CONTENT, np.uint8)],
+        [count - 1],
+    )
+
+
+def row_multiple(resources: Resources) -> int:
+    """Rows are padded to a multiple of so many tokens: few lengths, that all ranks can share."""
+    return (8 if resources.device == "cpu" else 128) * resources.tensor
+
+
+def row_length(branches: Sequence[int], responses: Sequence[int], layout: Layout) -> int:
+    """Tokens of the row that `lay_out` makes."""
+    prompts = 1 if layout == "joint" else len(responses)
+    return int(prompts * branches[0] + sum(branches[1 + response] for response in responses))
+
+
+def counted(parts: np.ndarray, mask: Mask) -> np.ndarray:
+    """Which tokens of a response count: bool, shape of `parts`.
+
+    All of them, or, where formatting is masked, content alone: neither headers nor terminators
+    (Llama 3, arXiv:2407.21783, §4.1.4).
+    """
+    return parts == CONTENT if mask == "formatting" else np.ones(len(parts), bool)
+
+
+def collate(rows: Sequence[Row], multiple: int, length: int) -> dict[str, torch.Tensor]:
+    """What the model reads of some rows: `input`, `positions` and `segments`, int64, each of
+    shape (rows, length rounded up to a multiple)."""
+    width = -(-length // multiple) * multiple
+    batch = {name: np.zeros((len(rows), width), np.int64) for name in ("input", "positions")}
+    # What fills a row is a segment of its own, so that every token sees at least itself.
+    batch["segments"] = np.full((len(rows), width), -1, np.int64)
+    for i, row in enumerate(rows):
+        count = len(row.tokens)
+        batch["input"][i, :count] = row.tokens
+        batch["positions"][i, :count] = row.positions
+        batch["segments"][i, :count] = row.segments
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def ask_tokens(rows: Sequence[Row], width: int, mask: Mask) -> dict[str, torch.Tensor]:
+    """Which tokens' cross-entropies are wanted: `places` and `targets`, int64, shape (N,), those
+    of one response after those of the other; and `counts`, int64, how many each response has."""
+    places, targets, counts = [], [], []
+    for i, row in enumerate(rows):
+        for j, parts in enumerate(row.parts):
+            chosen = counted(parts, mask)
+            places.append(i * width + row.places[j][chosen])
+            targets.append(row.targets[j][chosen])
+            counts.append(int(chosen.sum()))
+    return {
+        "places": torch.from_numpy(np.concatenate(places)),
+        "targets": torch.from_numpy(np.concatenate(targets)),
+        "counts": torch.tensor(counts),
+    }
+
+
+class PreferenceLoader(Loader):
+    """Yields preferences, a row a record, for the losses in `objectives`.
+
+    The records of a step, the longest first, are cut into micro-batches of dp_world_size ×
+    local_batch_size; rank r has the r-th slice of each, padded to the longest row of all ranks.
+
+    Raises:
+        DataError: a record is longer than the sequence length, or none of a response's tokens
+            count.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Loader.Config):
+        objective: Reward | Dpo
+        orders: Mapping[str, Shuffled]
+        references: Mapping[str, Path]
+        """source → reference.npy, for DPO."""
+        multiple: int
+        """Rows are padded to a multiple of so many tokens."""
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._objective = config.objective
+        self._orders = config.orders
+        self._multiple = config.multiple
+        self._references = {
+            source: read_reference(path, config.orders[source].records.count, source)
+            for source, path in config.references.items()
+        }
+
+    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
+        found = []
+        for index in range(size):
+            source, position = self._locate(step, index)
+            number = self._orders[source].index(position // self.timeline.seq_len)
+            branches = self._branches(source, number)
+            length = row_length(branches, self._responses(branches), self._objective.layout)
+            found.append((length, source, number))
+        found.sort(key=lambda item: (-item[0], item[1], item[2]))
+        for start in range(0, size, self._micro_batch):
+            first = start + self._rank * self._local_batch
+            own = [item[1:] for item in found[first : first + self._local_batch]]
+            yield self._batch(own, found[start][0])
+
+    def _batch(self, items: Sequence[tuple[str, int]], length: int) -> Batch:
+        rows = [self._row(source, number) for source, number in items]
+        batch = collate(rows, self._multiple, length)
+        width = batch["input"].shape[1]
+        if isinstance(self._objective, Reward):
+            batch |= _ask_scores(rows, width)
+            count = len(batch["better"])
+        else:
+            batch |= ask_tokens(rows, width, self._objective.mask)
+            check_counts(batch["counts"].view(-1, 2), items)
+            references = [self._reference(*item) for item in items]
+            batch["reference"] = torch.from_numpy(np.stack(references))
+            count = len(rows)
+        batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
+        # torchtitan divides the loss by the number of labels that it finds.
+        labels = torch.full_like(batch["input"], IGNORE)
+        labels.view(-1)[:count] = 0
+        return batch, labels
+
+    def _row(self, source: str, number: int) -> Row:
+        record = self._orders[source].records.record(number)
+        check_vocab(record.tokens, source, self._vocab)
+        return lay_out(record, self._responses(record.branches), self._objective.layout)
+
+    def _branches(self, source: str, number: int) -> list[int]:
+        branches = [int(n) for n in self._orders[source].records.branches[number] if n]
+        check_length(sum(branches), self.timeline.seq_len, source, number)
+        return branches
+
+    def _responses(self, branches: Sequence[int]) -> Sequence[int]:
+        """Which responses the loss needs, the best first."""
+        responses = range(len(branches) - 1)
+        return responses if isinstance(self._objective, Reward) else (0, responses[-1])
+
+    def _reference(self, source: str, number: int) -> np.ndarray:
+        row = self._references[source][number]
+        known = row[~np.isnan(row)]
+        if len(known) != len(self._branches(source, number)) - 1:
+            raise DataError(
+                f"the reference log-probabilities of record {number} of `{source}` are not those "
+                "of its responses",
+                "remove the artifact of the reference; the next run makes it again",
+            )
+        return known[[0, -1]].astype(np.float32)
+
+
+def _ask_scores(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
+    """Where each response ends, and every ordered pair of a row's responses."""
+    places, better, worse = [], [], []
+    for i, row in enumerate(rows):
+        first = len(places)
+        places += [i * width + end for end in row.ends]
+        for one, other in combinations(range(first, len(places)), 2):
+            better.append(one)
+            worse.append(other)
+    named = {"places": places, "better": better, "worse": worse}
+    return {name: torch.tensor(numbers) for name, numbers in named.items()}
+
+
+def read_reference(path: Path, count: int, source: str) -> np.ndarray:
+    """Reference log-probabilities: float32, shape (count, responses), nan where there is none.
+
+    Raises:
+        DataError: the file is missing, damaged or of other data.
+    """
+    help = "remove the artifact that it is part of; the next run makes it again"
+    try:
+        values = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"the reference {path} cannot be read: {error}", help) from error
+    if values.ndim != 2 or len(values) != count or values.dtype != np.float32:
+        raise DataError(
+            f"the reference {path} is not one of the {count} records of `{source}`", help
+        )
+    return np.asarray(values)
+
+
+def check_length(length: int, seq_len: int, source: str, number: int) -> None:
+    """
+    Raises:
+        DataError: a record has more tokens than the stage's sequences.
+    """
+    if length > seq_len:
+        raise DataError(
+            f"record {number} of the data set `{source}` has {length} tokens, and the stage's "
+            f"sequences have {seq_len}",
+            "raise `seq_len` of the stage, or leave long records out of the data set",
+        )
+
+
+def check_counts(counts: torch.Tensor, items: Sequence[tuple[str, int]]) -> None:
+    """
+    Args:
+        counts: tokens that count, of each response of each record: shape (records, responses).
+        items: source and number of each record.
+
+    Raises:
+        DataError: none of a response's tokens count.
+    """
+    empty = (counts == 0).any(1)
+    if empty.any():
+        source, number = items[int(empty.int().argmax())]
+        raise DataError(
+            f"a response in record {number} of the data set `{source}` has no content of the "
+            "assistant, and `mask = formatting` leaves nothing else of it",
+            "leave the record out, or mask nothing",
+        )

@@ -1,0 +1,110 @@
+"""Small jobs of post-training: dialogs and preferences of random tokens, and their references."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from engine_jobs import architecture, tensors, train_job
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+from etude.compiler.plan import Architecture, Objective, ReferenceJob, ScoreJob, TrainJob
+from etude.runtime.data.record_shards import (
+    CONTENT,
+    FORMATTING,
+    OTHER,
+    TERMINATION,
+    Record,
+    write_records,
+)
+from etude.runtime.engine.models import hf_config, model_spec
+
+SEQ_LEN = 64
+
+
+def dialog(rng: np.random.Generator) -> Record:
+    """Turns of tokens: a question, a header, an answer and what ends it."""
+    parts: list[int] = []
+    for _ in range(int(rng.integers(1, 3))):
+        parts += [OTHER] * int(rng.integers(1, 8)) + [FORMATTING] * 2
+        parts += [CONTENT] * int(rng.integers(1, 12)) + [TERMINATION]
+    return Record(rng.integers(0, 512, len(parts)), np.array(parts, np.uint8))
+
+
+def preference(rng: np.random.Generator, responses: int) -> Record:
+    """A prompt with its responses, each a header, content and a terminator."""
+    prompt = int(rng.integers(2, 12))
+    lengths = [int(rng.integers(4, 14)) for _ in range(responses)]
+    parts = [OTHER] * prompt
+    for length in lengths:
+        parts += [FORMATTING] + [CONTENT] * (length - 2) + [TERMINATION]
+    return Record(rng.integers(0, 512, len(parts)), np.array(parts, np.uint8), (prompt, *lengths))
+
+
+def make_records(folder: Path) -> dict[str, Path]:
+    """The inputs `data:chat` and `data:prefer`."""
+    rng = np.random.default_rng(3)
+    made = {
+        "chat": ("dialogs", [dialog(rng) for _ in range(60)]),
+        "prefer": ("preferences", [preference(rng, 2 + i % 2) for i in range(60)]),
+    }
+    for source, (form, records) in made.items():
+        write_records(
+            records, folder / source, form=form, vocab=512, holdout=Fraction(0), seed=1,
+            name=source,
+        )  # fmt: skip
+    return {f"data:{source}": folder / source for source in made}
+
+
+def record_job(objective: Objective, **keywords: Any) -> TrainJob:
+    source = "chat" if objective.name == "sft" else "prefer"
+    values: dict[str, Any] = {"steps": 6, "seq_len": SEQ_LEN, "mixture": [(0, {source: 1})]}
+    return train_job(**{**values, **keywords}).model_copy(update={"objective": objective})
+
+
+def forward_job(kind: type[ReferenceJob] | type[ScoreJob], source: str, **changes: Any) -> Any:
+    job = record_job_defaults(changes.pop("world_size", 1))
+    values = {"key": "x", "id": "x", "stage": "toy", "inputs": {}, "model": architecture(),
+              "source": source, "seq_len": SEQ_LEN, **job}  # fmt: skip
+    if kind is ReferenceJob:
+        values["mask"] = "none"
+    return kind(**{**values, **changes})
+
+
+def record_job_defaults(world_size: int) -> dict[str, Any]:
+    job = train_job(steps=1, world_size=world_size)
+    sections = {**job.torchtitan, "training": {**(job.torchtitan["training"])}}
+    for name in ("steps", "seq_len"):
+        sections["training"].pop(name)
+    return {"resources": job.resources, "torchtitan": sections}
+
+
+def transformers_model(checkpoint: Path, shape: Architecture, *, score: bool = False) -> Any:
+    """The checkpoint in transformers, which computes the expected losses."""
+    config = LlamaConfig(**{**hf_config(shape, score=score), "attn_implementation": "eager"})
+    model = (LlamaForSequenceClassification if score else LlamaForCausalLM)(config)
+    names = hf_names(shape, score)
+    state = tensors(checkpoint)
+    found = to_hf({name: state[name] for name in names if name in state}, shape, score)
+    missing, unexpected = model.load_state_dict(found, strict=False)
+    assert not unexpected
+    assert all("rotary" in name or shape.tied for name in missing), missing
+    return model.eval()
+
+
+def hf_names(shape: Architecture, score: bool) -> list[str]:
+    spec = model_spec(shape, "cpu", shape.context, "score" if score else "logits")
+    return list(spec.model.build().state_dict())
+
+
+def to_hf(
+    state: dict[str, torch.Tensor], shape: Architecture, score: bool
+) -> dict[str, torch.Tensor]:
+    """Tensors (weights or their gradients) under the names of transformers."""
+    spec = model_spec(shape, "cpu", shape.context, "score" if score else "logits")
+    assert spec.state_dict_adapter is not None
+    found = spec.state_dict_adapter(spec.model, None).to_hf(state)
+    if score:
+        found["score.weight"] = found.pop("lm_head.weight")
+    return found
