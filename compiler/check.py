@@ -8,9 +8,10 @@ from .claims import claims
 from .program import Program
 from .resolve import resolve
 from .schedule import schedule
+from .unroll import unroll
 
 Pass = Callable[[Program, Report], Program]
-CHECKS: tuple[Pass, ...] = (resolve, schedule, claims)
+CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims)
 
 
 def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Program | None:

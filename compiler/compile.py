@@ -1,5 +1,6 @@
 """The compiler: a recipe goes through the passes from left to right and comes out as a plan."""
 
+from fractions import Fraction
 from typing import Any
 
 from ..spec.diagnostics import Report
@@ -39,12 +40,9 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
 
 def _summary(stage: Any) -> StageSummary:
     if not isinstance(stage, TrainStage):
-        of = getattr(stage, "of", None)
         return StageSummary(
-            kind=stage.spec.kind, goes_on_from=of if isinstance(of, str) else None,
-            tokens=0, steps=0,
-            values={"of": Provenance(value=", ".join(of), origin="spec")}
-            if isinstance(of, list) else {},
+            kind=stage.spec.kind, goes_on_from=stage.of if isinstance(stage.of, str) else None,
+            tokens=0, steps=0, values=_settings(stage),
         )  # fmt: skip
     end = stage.end
     assert end
@@ -64,7 +62,58 @@ def _summary(stage: Any) -> StageSummary:
         f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
         + ("carried over" if stage.carries else "fresh"),
     }
+    origins = dict(stage.origins)
+    if "dialog" in origins:
+        shown["dialog"] = _dialog(stage.dialog)
+    for name in OBJECTIVE:
+        value = getattr(stage.spec, name, None)
+        if value is not None:
+            shown[name] = _shown(value)
+            origins[name] = "spec" if name in stage.spec.places or name == "similar" else "etude"
+    if stage.spec.kind == "dpo" and "reference" not in shown:
+        shown["reference"], origins["reference"] = stage.parent or "", "etude"
     return StageSummary(
-        kind="train", goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
-        values={n: Provenance(value=v, origin=stage.origins[n]) for n, v in shown.items()},
+        kind=stage.spec.kind, goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
+        values={n: Provenance(value=v, origin=origins[n]) for n, v in shown.items()},
     )  # fmt: skip
+
+
+OBJECTIVE = ("loss", "layout", "similar", "reference", "beta", "nll", "label_smoothing",
+             "normalize", "mask")  # fmt: skip
+"""Attributes that say what a stage after pre-training optimizes."""
+OTHERS = ("of", "weights", "prompts", "judge", "draws", "temperature", "top_p", "max_tokens",
+          "keep", "data", "loss", "accuracy", "suites")  # fmt: skip
+"""Attributes that are shown of stages that do not train."""
+
+
+def _settings(stage: Any) -> dict[str, Provenance]:
+    """The attributes of a stage that does not train, with where they came from."""
+    values = {}
+    for name in OTHERS:
+        of = stage if name == "keep" and hasattr(stage, "keep") else stage.spec
+        value = getattr(of, name, None)
+        if value is not None and not (name == "of" and isinstance(value, str)):
+            origin = "spec" if name in stage.spec.places else "etude"
+            values[name] = Provenance(value=_shown(value), origin=origin)
+    if getattr(stage, "dialog", None):
+        origin = "spec" if "dialog" in stage.spec.places else "etude"
+        values["dialog"] = Provenance(value=_dialog(stage.dialog), origin=origin)
+    return values
+
+
+def _dialog(settings: dict[str, Any]) -> str:
+    return str(settings.get("protocol") or settings.get("template") or settings["header"])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Fraction):
+        return f"{short(value * 100)}%"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value)
+    return str(value)

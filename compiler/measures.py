@@ -1,8 +1,15 @@
 """What gates and evaluations measure."""
 
 from ..spec import recipe as r
-from .plan import LossMeasure, Measure, NeedleMeasure
-from .program import EvaluateStage, Segment, TrainStage
+from .plan import (
+    AccuracyMeasure,
+    LossMeasure,
+    Measure,
+    NeedleMeasure,
+    RewardMeasure,
+    SuiteMeasure,
+)
+from .program import BestStage, EvaluateStage, Segment, TrainStage
 
 LOSS_TOKENS = 65_536
 """Held-out tokens of each source that a loss is measured on, at most."""
@@ -46,8 +53,14 @@ def gate_measures(
     return list(measures.values())
 
 
-def stage_measures(stage: EvaluateStage, trained: TrainStage) -> list[Measure]:
-    """The measures of an evaluate stage."""
+REWARD_PROMPTS = 256
+"""Prompts that a judged evaluation samples answers for, at most, where the spec does not say."""
+
+
+def stage_measures(
+    stage: EvaluateStage | BestStage, trained: TrainStage, seed: int
+) -> list[Measure]:
+    """The measures of an evaluate or best stage."""
     longest = trained.segments[-1].seq_len
     measures: list[Measure] = [
         LossMeasure(
@@ -65,6 +78,30 @@ def stage_measures(stage: EvaluateStage, trained: TrainStage) -> list[Measure]:
                 depths=needle.depths,
                 samples=needle.samples,
                 seed=1,
+            )
+        )
+    spec = stage.spec
+    if spec.accuracy:
+        measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy))
+    if spec.judge:
+        assert spec.prompts
+        assert spec.max_tokens
+        assert stage.dialog
+        measures.append(
+            RewardMeasure(
+                name=f"reward({spec.judge})",
+                prompts=spec.prompts,
+                limit=spec.limit or REWARD_PROMPTS,
+                dialog=stage.dialog,
+                max_tokens=spec.max_tokens,
+                temperature=spec.temperature,
+                seed=seed,
+            )
+        )
+    for capability, tasks in (spec.suites or {}).items():
+        measures.append(
+            SuiteMeasure(
+                name=capability, tasks=tasks, folder=spec.tasks, limit=spec.limit, seed=seed
             )
         )
     return measures

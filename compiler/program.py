@@ -50,7 +50,7 @@ class TrainStage(Record):
     """A train stage; fields are filled by the passes in this order."""
 
     name: str
-    spec: r.Train
+    spec: r.Training
     parent: str | None
     model: Architecture
     tokenizer: str | None
@@ -61,6 +61,7 @@ class TrainStage(Record):
     precision: str
     recompute: str
     origins: dict[str, str]
+    dialog: dict[str, Any] | None = None
     meshes: dict[tuple[tuple[str, int], ...], Resources] = field(default_factory=dict)
     steps: int = 0
     tokens: int = 0
@@ -100,16 +101,47 @@ class AverageStage(Record):
     model: Architecture
 
 
+class BestStage(Record):
+    """A best stage."""
+
+    name: str
+    spec: r.Best
+    of: list[str]
+    dialog: dict[str, Any] | None
+    model: Architecture
+
+
 class EvaluateStage(Record):
     """An evaluate stage."""
 
     name: str
     spec: r.Evaluate
     of: str
+    dialog: dict[str, Any] | None
     model: Architecture
 
 
-AnyStage = TrainStage | AverageStage | EvaluateStage
+class SampleStage(Record):
+    """A sample stage; `keep` is the number of draws of a prompt, 0 all."""
+
+    name: str
+    spec: r.Sample
+    of: str
+    dialog: dict[str, Any]
+    keep: int
+    model: Architecture
+
+
+class ScoreStage(Record):
+    """A score stage."""
+
+    name: str
+    spec: r.Score
+    of: str
+    model: Architecture
+
+
+AnyStage = TrainStage | AverageStage | BestStage | EvaluateStage | SampleStage | ScoreStage
 
 
 class Program(Record, kw_only=False):
@@ -123,8 +155,8 @@ class Program(Record, kw_only=False):
     claims: list[Claim] = field(default_factory=list)
 
     def trained(self, name: str) -> TrainStage:
-        """The train stage behind a stage: itself, or the first that an average is of."""
+        """The stage that trained the weights: itself, or the first that it is made of."""
         stage = self.stages[name]
         while not isinstance(stage, TrainStage):
-            stage = self.stages[stage.of[0] if isinstance(stage, AverageStage) else stage.of]
+            stage = self.stages[stage.of if isinstance(stage.of, str) else stage.of[0]]
         return stage

@@ -104,17 +104,23 @@ class _Scheduler:
             return Length("steps", Fraction(self.spec.steps))
         if self.spec.epochs is None:
             return None
+        preferences = self.spec.data_kind == "preferences"
         total = Fraction(0)
         mixes = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
         for name in dict.fromkeys(name for mix in mixes for name in mix):
-            declared = self.program.recipe.datasets[name].tokens
+            dataset = self.program.recipe.datasets[name]
+            what = "pairs" if preferences else "tokens"
+            declared = dataset.pairs if preferences else dataset.tokens
             if declared is None:
                 self.report.add(
-                    "E443", f"a length in epochs needs to know how many tokens `{name}` has",
-                    self.spec.at("epochs"), help=f"declare `tokens = …` in the dataset `{name}`",
+                    "E443", f"a length in epochs needs to know how many {what} `{name}` has",
+                    self.spec.at("epochs"), help=f"declare `{what} = …` in the dataset `{name}`",
                 )  # fmt: skip
                 return None
             total += declared
+        if preferences:
+            batch = self._absolute("batch")[0].end.value
+            return Length("steps", total * self.spec.epochs.value / batch)
         return Length("tokens", total * self.spec.epochs.value)
 
     def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:

@@ -11,7 +11,11 @@ from . import syntax as s
 from .diagnostics import Report, did_you_mean
 from .source import Span
 
-_FORMS = {"gate": "write `gate seq_len { … }`", "bytes": "write `bytes` without a value"}
+_FORMS = {
+    "gate": "write `gate seq_len { … }`",
+    "bytes": "write `bytes` without a value",
+    "awaited": "write `awaited` without a value",
+}
 MAX_LETS = 64
 """A `let` may stand on so many others, one on top of the other."""
 
@@ -21,18 +25,24 @@ BLOCKS = {
     "tokenizer": "tokenizer NAME { … }",
     "dataset": "dataset NAME { … }",
     "cluster": "cluster NAME { … }",
+    "dialog": "dialog NAME { … }",
     "stage": "stage NAME: KIND { … }",
+    "rounds": "rounds NAME 6 { … }",
     "expect": "expect { … }",
 }
 _PLURAL = {"model": "models", "tokenizer": "tokenizers", "dataset": "datasets",
-           "cluster": "clusters", "stage": "stages"}  # fmt: skip
+           "cluster": "clusters", "dialog": "dialogs", "stage": "stages",
+           "rounds": "stages"}  # fmt: skip
 _MODELS: dict[str, type[r.Declaration]] = {
     "recipe": r.Header,
     "model": r.Model,
     "tokenizer": r.Tokenizer,
     "dataset": r.Dataset,
     "cluster": r.Cluster,
+    "dialog": r.Dialog,
 }
+MOST_ROUNDS = 1000
+_OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
 def bind(
@@ -85,17 +95,20 @@ class _Binder:
             if keyword == "recipe":
                 headers.append((item, self._declaration(item, r.Header, name)))
                 continue
-            if (keyword, name) in heads:
+            group = _PLURAL[keyword]
+            if (group, name) in heads:
                 self._error(
                     "E303", f"the {keyword} `{name}` is declared twice", item.labels[0].span,
                     help="rename one of them",
-                    notes=[(heads[keyword, name], "first declared here")],
+                    notes=[(heads[group, name], "first declared here")],
                 )  # fmt: skip
                 continue
-            heads[keyword, name] = item.labels[0].span
+            heads[group, name] = item.labels[0].span
+            if keyword == "rounds":
+                found[group][name] = self._rounds(item, name)
+                continue
             model = self._kind(item) if keyword == "stage" else _MODELS[keyword]
-            declared = self._declaration(item, model, name) if model else None
-            found[_PLURAL[keyword]][name] = declared
+            found[group][name] = self._declaration(item, model, name) if model else None
         header = self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())
         if self.report.errors or broken or header is None:
@@ -138,7 +151,7 @@ class _Binder:
                         help=f"write `{form}`")  # fmt: skip
             return None
         kindless = block.keyword.name == "stage" and not block.kind
-        if len(block.labels) > 1 and not kindless:
+        if len(block.labels) > 1 and not kindless and block.keyword.name != "rounds":
             self._error(
                 "E305", "a block has one name", block.labels[1].span, help=f"write `{form}`"
             )
@@ -166,6 +179,43 @@ class _Binder:
             return None
         return r.STAGES[block.kind.name]
 
+    def _rounds(self, block: s.Block, name: str) -> r.Rounds | None:
+        """The stages of a `rounds` block."""
+        stages: dict[str, Any] = {}
+        number = block.labels[1] if len(block.labels) > 1 else None
+        if not isinstance(number, s.Number) or len(block.labels) > 2:
+            self._error("E319", "rounds have a name and a number", block.head,
+                        help=f"write `rounds {name} 6 {{ … }}`")  # fmt: skip
+            return None
+        try:
+            count = c.count("", most=MOST_ROUNDS)(number)
+        except c.Invalid as problem:
+            self._invalid(problem)
+            return None
+        for item in block.items:
+            if not isinstance(item, s.Block) or item.keyword.name != "stage":
+                self._error("E320", "rounds hold stages only", item.span,
+                            help="declare everything else outside")  # fmt: skip
+                continue
+            stage, model = self._name(item), self._kind(item)
+            if stage is None or model is None:
+                continue
+            if stage in ("round", "previous"):
+                self._error("E306", f"`{stage}` has a meaning of its own in rounds",
+                            item.labels[0].span)  # fmt: skip
+            if stage in stages:
+                self._error(
+                    "E303", f"the stage `{stage}` is declared twice", item.labels[0].span,
+                    help="rename one of them",
+                )  # fmt: skip
+                continue
+            stages[stage] = self._declaration(item, model, stage)
+        if not block.items:
+            self._missing("E320", "these rounds have no stages", block.head)
+        if any(stage is None for stage in stages.values()):
+            return None
+        return r.Rounds(name=name, count=count, stages=stages, places={"": block.head})
+
     def _declaration(self, block: s.Block, model: type[r.Declaration], name: str) -> Any:
         return self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
 
@@ -175,11 +225,15 @@ class _Binder:
     ) -> Any:  # fmt: skip
         """The model with the attributes that `items` give, or None after reporting."""
         values: dict[str, Any] = {}
+        filters: list[r.Filter] = []
         places: dict[str, Span] = {"": head}
         known = r.attributes(model)
         before = len(self.report.errors)
         for item in items:
             try:
+                if isinstance(item, s.Filter | s.Alike):
+                    self._filter(item, model, what, filters, given)
+                    continue
                 attribute = self._attribute(item, model)
             except c.Invalid as problem:
                 self._invalid(problem)
@@ -201,7 +255,62 @@ class _Binder:
         found = self._read(values, model, head, what)
         if len(self.report.errors) > before:
             return None
+        if filters:
+            found["filters"] = filters
         return model(**given, **found, places=places)
+
+    def _filter(
+        self, item: s.Filter | s.Alike, model: type[r.Declaration], what: str,
+        filters: list[r.Filter], given: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Takes `keep … where …` of a dataset, and `drop similar > 90%` of preferences."""
+        if isinstance(item, s.Alike):
+            if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
+                self._error("E311", "this is not a filter", item.span,
+                            help="write `drop similar > 90%`")  # fmt: skip
+            elif "similar" not in r.fields(model):
+                self._error("E311", f"{what} has no responses to compare", item.span,
+                            help="`drop similar` belongs in a reward or dpo stage")  # fmt: skip
+            elif "similar" in given:
+                self._error("E309", "`drop similar` is given twice", item.span)
+            else:
+                given["similar"] = c.share(item.value)
+            return
+        if model is not r.Dataset:
+            self._error("E311", f"{what} has no documents to filter", item.span,
+                        help="`keep` and `drop` belong in a dataset")  # fmt: skip
+            return
+        if item.word.name not in ("keep", "drop"):
+            self._error("E311", f"`{item.word.name}` is not a filter", item.word.span,
+                        help="write `keep 10% where …` or `drop where …`")  # fmt: skip
+            return
+        dropping = item.word.name == "drop"
+        only = not dropping and item.share is None
+        if item.share and (dropping or isinstance(item.value, s.Text)):
+            self._error("E311", "no share belongs here", item.share.span,
+                        help="write `drop where …`, or `keep 10% where quality.loss > 4.0`"
+                        )  # fmt: skip
+            return
+        keep = c.share(item.share) if item.share else Fraction(0)
+        places = {"": item.span, "what": item.what.span}
+        if isinstance(item.value, s.Text):
+            filters.append(
+                r.Filter(keep=Fraction(only), what=item.what.name, op="in", file=item.value.value,
+                         places=places)
+            )  # fmt: skip
+            return
+        if len(item.what.words) != 2 or item.what.words[1].name != "loss":
+            self._error("E321", f"`{item.what.name}` is not a score of documents", item.what.span,
+                        help="write the loss under a score stage: `quality.loss > 4.0`"
+                        )  # fmt: skip
+            return
+        filters.append(
+            r.Filter(
+                keep=keep, what=item.what.words[0].name, places=places,
+                op=_OPPOSITE[item.op] if only else item.op,
+                value=c.quantity(item.value, [""], "").value,
+            )
+        )  # fmt: skip
 
     def _read(
         self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str
@@ -244,7 +353,9 @@ class _Binder:
             return item.word.name, self._substitute(item.value), item.word.span
         if isinstance(item, s.Flag) and model is r.Tokenizer and item.word.name == "bytes":
             return "bytes", True, item.span
-        if isinstance(item, s.Every) and model is r.Train:
+        if isinstance(item, s.Flag) and model is r.Dataset and item.word.name == "awaited":
+            return "awaited", True, item.span
+        if isinstance(item, s.Every) and issubclass(model, r.Training):
             return item.word.name, item.every, item.word.span
         if isinstance(item, s.Block) and model is r.Train and item.keyword.name == "gate":
             return "gate", self._gate(item), item.head
@@ -262,6 +373,7 @@ class _Binder:
             (r.Tokenizer, "train"): r.TokenizerTraining,
             (r.Dataset, "fields"): r.Fields,
             (r.Evaluate, "needle"): r.Needle,
+            (r.Best, "needle"): r.Needle,
         }
         group = groups.get((model, name))
         if group:
@@ -270,9 +382,9 @@ class _Binder:
                             help=f"write `{name} = {{ … }}`")  # fmt: skip
                 return None
             return self._build(value.items, group, value.span, f"`{name}`", name=name)
-        if (model, name) == (r.Train, "optimizer"):
+        if issubclass(model, r.Training) and name == "optimizer":
             return self._optimizer(value)
-        if (model, name) == (r.Train, "average"):
+        if issubclass(model, r.Training) and name == "average":
             return self._polyak(value)
         return value
 

@@ -32,6 +32,9 @@ def _kind(value: s.Value) -> str:
         s.Number: "a number",
         s.Text: "a text",
         s.Path: "a name",
+        s.Indexed: "a name with an index",
+        s.Either: "a choice of two",
+        s.Range: "a range",
         s.List: "a list",
         s.Braces: "a group in braces",
         s.Tagged: "a named group",
@@ -77,6 +80,44 @@ def names(value: s.Value) -> list[str]:
     if not isinstance(value, s.List):
         raise _wrong(value, "a list of names", "[first, second]")
     return [name(item) for item in _items(value)]
+
+
+def reference(value: s.Value) -> str:
+    """What a stage refers to, as text: `anneal`, `prompts[round]`, `previous.chat or anneal`."""
+    if not isinstance(value, s.Path | s.Indexed | s.Either):
+        raise _wrong(value, "a name", "the name of a declaration, without quotes")
+    return value.name
+
+
+def references(value: s.Value) -> list[str]:
+    """One reference or a list of them."""
+    if isinstance(value, s.List):
+        return [reference(item) for item in _items(value)]
+    return [reference(value)]
+
+
+def kept(value: s.Value) -> int:
+    """How many draws of a prompt are kept: `best` is one, `all` are 0."""
+    if isinstance(value, s.Number):
+        return count("")(value)
+    return {"best": 1, "all": 0}[one_of("best", "all")(value)]
+
+
+def suites(value: s.Value) -> dict[str, list[str]]:
+    """Names of tasks by capability."""
+    if not isinstance(value, s.Braces):
+        raise _wrong(value, "a group of tasks", '{ math ["gsm8k"], code ["humaneval"] }')
+    found: dict[str, list[str]] = {}
+    for item in value.items:
+        if not isinstance(item, s.Entry) or not isinstance(item.value, s.List | s.Text):
+            raise Invalid("E212", "this is not a capability and its tasks", item.span,
+                          help='write `math ["gsm8k"]`')  # fmt: skip
+        if item.word.name in found:
+            raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
+        found[item.word.name] = texts(item.value)
+    if not found:
+        raise Invalid("E208", "there are no tasks here", value.span)
+    return found
 
 
 def one_of(*choices: str) -> Callable[[s.Value], str]:
@@ -174,7 +215,10 @@ def count(*units: str, least: int = 1, most: int | None = None) -> Callable[[s.V
 
 
 def real(
-    least: float | None = None, below: float | None = None, above: float | None = None
+    least: float | None = None,
+    below: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
 ) -> Callable[[s.Value], float]:
     """A plain number within bounds."""
 
@@ -187,6 +231,8 @@ def real(
             raise Invalid("E208", f"this must be above {above:g}", value.span)
         if below is not None and result >= below:
             raise Invalid("E208", f"this must be below {below:g}", value.span)
+        if most is not None and result > most:
+            raise Invalid("E208", f"this must be at most {most:g}", value.span)
         return result
 
     return convert
@@ -287,6 +333,12 @@ def batch_operand(value: s.Operand) -> Quantity | Last:
     return result
 
 
+def pairs_operand(value: s.Operand) -> Quantity | Last:
+    """A batch of preferences, each a sequence of its own."""
+    number = _number(value, "a number of pairs: 64 pairs")
+    return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
+
+
 def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
     """Shares that add up to 1, of sources in the order written."""
     if _is_last(value):
@@ -299,7 +351,7 @@ def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
             )  # fmt: skip
         factors = _entries(value.factors, ["x"], "a factor: 1.5x")
         return Last(tuple((name, number.value) for name, number in factors.items()))
-    if isinstance(value, s.Path):
+    if isinstance(value, s.Path | s.Indexed):
         return {value.name: Fraction(1)}
     if not isinstance(value, s.Braces):
         raise _wrong(value, "a mixture", "{ web 90%, math 10% }")

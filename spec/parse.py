@@ -342,6 +342,18 @@ class _Builder(Transformer):
             return s.Block(word, (), None, value.items, span)
         return s.Entry(word, value, span)
 
+    def entry_list(self, span, word, index, value=None):
+        if value is None:
+            return s.Entry(word, index, span)
+        path = s.Path((word,), word.span)
+        return s.Entry(self.indexed(_joined(path, index), path, index), value, span)
+
+    def entry_dotted(self, span, path, *rest):
+        *index, value = rest
+        if index:
+            return s.Entry(self.indexed(_joined(path, index[0]), path, index[0]), value, span)
+        return s.Entry(path, value, span)
+
     def every(self, span, word, every):
         return s.Every(word, every, span)
 
@@ -357,6 +369,15 @@ class _Builder(Transformer):
 
     def otherwise(self, span, length, times):
         return s.Otherwise(length, times, span)
+
+    def filter(self, span, word, *rest):
+        rest = list(rest)
+        share = rest.pop(0) if isinstance(rest[0], s.Number) else None
+        what, *op, value = rest
+        return s.Filter(word, share, what, str(op[0]) if op else "in", value, span)
+
+    def alike(self, span, word, what, op, value):
+        return s.Alike(word, what, str(op), value, span)
 
     def schedule(self, span, *parts):
         segments = tuple(part for part in parts if not isinstance(part, Token))
@@ -466,6 +487,18 @@ class _Builder(Transformer):
     def path(self, span, *words):
         return s.Path(words, span)
 
+    def dotted(self, span, *words):
+        return s.Path(words, span)
+
+    def indexed(self, span, path, index):
+        return s.Indexed(path, index, span)
+
+    def either(self, span, first, second):
+        return s.Either(first, second, span)
+
+    def range(self, span, first, last):
+        return s.Range(first, last, span)
+
     def word(self, span, token):
         return s.Word(str(token), self._token(token))
 
@@ -480,6 +513,10 @@ class _Builder(Transformer):
 
     def scaled(self, span, base, factors):
         return s.Scaled(base, factors, span)
+
+
+def _joined(first: s.Path, last: s.List) -> Span:
+    return Span(first.span.source, first.span.start, last.span.end)
 
 
 class _Label:

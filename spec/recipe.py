@@ -115,13 +115,55 @@ class Fields(Declaration):
     """Which field of a record holds what."""
 
     text: str = attribute(c.text, "text")
+    messages: str = attribute(c.text, "messages")
+    prompt: str = attribute(c.text, "prompt")
+    completion: str = attribute(c.text, "completion")
+    chosen: str = attribute(c.text, "chosen")
+    rejected: str = attribute(c.text, "rejected")
+    edited: str = attribute(c.text, "edited")
+    tools: str = attribute(c.text, "tools")
 
 
-SAMPLES = ("python_docs", "python_code", "arithmetic", "needles")
+FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)
+
+
+class Filter(Declaration):
+    """`keep 10% where quality.loss > 4.0`, or `drop where url in "sites.txt"`.
+
+    Of the documents that meet the condition the share `keep` is kept, and all others. With a list
+    of sites (`file`) the documents on it are dropped (0), or all that are not on it (1).
+    """
+
+    keep: Fraction
+    what: str
+    op: str
+    value: Fraction = Fraction(0)
+    file: str | None = None
+
+
+class Dialog(Declaration):
+    """A chat protocol: a built-in one, a Jinja template, or one's own."""
+
+    protocol: str | None = attribute(c.one_of("llama3", "chatml"), None)
+    template: str | None = attribute(c.text, None)
+    header: str | None = attribute(c.text, None)
+    end_of_turn: str | None = attribute(c.text, None)
+    end_of_message: str | None = attribute(c.text, None)
+    roles: list[str] | None = attribute(c.names, None)
+    system: str | None = attribute(c.text, None)
+
+
+SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
+KINDS = ("documents", "dialogs", "preferences", "prompts")
 
 
 class Dataset(Declaration):
-    """Where documents come from."""
+    """Where documents, dialogs, preferences or prompts come from.
+
+    Attributes:
+        deal: (hands, first, last): of records dealt out to so many hands, those of some.
+        stages: whose `output` this is, in place of files.
+    """
 
     files: list[str] | None = attribute(c.texts, None)
     hub: str | None = attribute(c.text, None)
@@ -133,6 +175,14 @@ class Dataset(Declaration):
     tokens: int | None = attribute(_whole("tokens"), None)
     holdout: Fraction = attribute(c.share, Fraction(1, 200))
     bad_lines: int = attribute(_whole(least=0), 0)
+    kind: str = attribute(c.one_of(*KINDS), "documents")
+    pairs: int | None = attribute(_whole("pairs"), None)
+    awaited: bool = attribute(None, False)
+    candidates: str | None = attribute(c.reference, None)
+    filters: list[Filter] = field(default_factory=list)
+    deal: tuple[int, int, int] | None = None
+    stages: list[str] = field(default_factory=list)
+    output: str = ""
 
 
 class Cluster(Declaration):
@@ -192,12 +242,16 @@ class Stage(Declaration):
     kind: ClassVar[str]
 
 
-class Train(Stage):
-    """Next-token training on documents."""
+class Training(Stage):
+    """What all kinds of training have; `data_kind` is what they train on."""
 
-    kind: ClassVar[str] = "train"
-    model: str | None = attribute(c.name, None)
-    from_: str | None = attribute(c.name, None, "from")
+    data_kind: ClassVar[str] = "documents"
+
+    model: str | None = None
+    rope_theta: Schedule | None = None
+    tokenizer: str | None = None
+    gate: Gate | None = None
+    from_: str | None = attribute(c.reference, None, "from")
     tokens: int | None = attribute(_whole("tokens"), None)
     steps: int | None = attribute(_whole("steps"), None)
     epochs: Quantity | None = attribute(c.epochs, None)
@@ -205,38 +259,137 @@ class Train(Stage):
     batch: Schedule | None = attribute(c.schedule(c.batch_operand), None)
     lr: Schedule | None = attribute(c.schedule(c.rate_operand), None)
     data: Schedule | None = attribute(c.schedule(c.mixture_operand), None)
-    rope_theta: Schedule | None = attribute(c.schedule(c.theta_operand), None)
     parallel: Schedule | None = attribute(c.schedule(c.placement_operand), None)
     optimizer: Optimizer | str | None = attribute(None, None)
     clip: float | None = attribute(c.real(above=0), None)
     precision: str | None = attribute(c.one_of("bf16", "fp32"), None)
     recompute: str | None = attribute(c.one_of("none", "selective", "full"), None)
     cluster: str | None = attribute(c.name, None)
-    tokenizer: str | None = attribute(c.name, None)
     average: Polyak | None = attribute(None, None)
     checkpoint: int | None = attribute(_whole("steps"), None)
+
+
+class Train(Training):
+    """Next-token training on documents."""
+
+    kind: ClassVar[str] = "train"
+    data_kind: ClassVar[str] = "documents"
+    model: str | None = attribute(c.name, None)
+    rope_theta: Schedule | None = attribute(c.schedule(c.theta_operand), None)
+    tokenizer: str | None = attribute(c.name, None)
     gate: Gate | None = attribute(None, None)
+
+
+class Sft(Training):
+    """Supervised fine-tuning on dialogs."""
+
+    kind: ClassVar[str] = "sft"
+    data_kind: ClassVar[str] = "dialogs"
+    dialog: str | None = attribute(c.name, None)
+    loss: str = attribute(c.one_of("assistant", "all"), "assistant")
+
+
+class Reward(Training):
+    """A reward model from preferences; responses more alike than `similar` are left out."""
+
+    kind: ClassVar[str] = "reward"
+    data_kind: ClassVar[str] = "preferences"
+    batch: Schedule | None = attribute(c.schedule(c.pairs_operand), None)
+    dialog: str | None = attribute(c.name, None)
+    layout: str = attribute(c.one_of("joint", "pairs"), "joint")
+    similar: Fraction | None = None
+
+
+class Dpo(Training):
+    """Direct preference optimization."""
+
+    kind: ClassVar[str] = "dpo"
+    data_kind: ClassVar[str] = "preferences"
+    batch: Schedule | None = attribute(c.schedule(c.pairs_operand), None)
+    dialog: str | None = attribute(c.name, None)
+    layout: str = attribute(c.one_of("joint", "pairs"), "joint")
+    similar: Fraction | None = None
+    reference: str | None = attribute(c.reference, None)
+    beta: float = attribute(c.real(above=0), 0.1)
+    nll: float = attribute(c.real(least=0), 0.0)
+    label_smoothing: float = attribute(c.real(least=0, below=0.5), 0.0)
+    normalize: bool = attribute(c.flag, False)
+    mask: str = attribute(c.one_of("none", "formatting"), "none")
+
+
+class Score(Stage):
+    """Cross-entropy of every document of some datasets, for filters."""
+
+    kind: ClassVar[str] = "score"
+    from_: str | None = attribute(c.reference, None, "from")
+    data: list[str] = attribute(c.references)
+    seq_len: int | None = attribute(_whole("tokens", least=2), None)
+
+
+class Sample(Stage):
+    """Rejection sampling: draws for every prompt, the best by a judge kept."""
+
+    kind: ClassVar[str] = "sample"
+    from_: str | None = attribute(c.reference, None, "from")
+    prompts: str = attribute(c.reference)
+    draws: int = attribute(_whole(most=MOST), 1)
+    temperature: float = attribute(c.real(least=0), 1.0)
+    top_p: float = attribute(c.real(above=0, most=1), 1.0)
+    max_tokens: int = attribute(_whole("tokens"))
+    judge: str | None = attribute(c.reference, None)
+    keep: int | None = attribute(c.kept, None)
+    dialog: str | None = attribute(c.name, None)
 
 
 class Average(Stage):
     """The mean of the weights of other stages."""
 
     kind: ClassVar[str] = "average"
-    of: list[str] = attribute(c.names)
+    of: list[str] = attribute(c.references)
     weights: tuple[float, ...] | None = attribute(c.reals, None)
 
 
-class Evaluate(Stage):
+class Measuring(Stage):
+    """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
+
+    loss: list[str] | None = attribute(c.references, None)
+    seq_len: int | None = attribute(_whole("tokens"), None)
+    needle: Needle | None = attribute(None, None)
+    accuracy: list[str] | None = attribute(c.references, None)
+    judge: str | None = attribute(c.reference, None)
+    prompts: str | None = attribute(c.reference, None)
+    limit: int | None = attribute(_whole(most=MOST), None)
+    max_tokens: int | None = attribute(_whole("tokens"), None)
+    temperature: float = attribute(c.real(least=0), 1.0)
+    dialog: str | None = attribute(c.name, None)
+    suites: dict[str, list[str]] | None = attribute(c.suites, None)
+    tasks: str | None = attribute(c.text, None)
+
+
+class Evaluate(Measuring):
     """Measures of a stage's result."""
 
     kind: ClassVar[str] = "evaluate"
-    from_: str | None = attribute(c.name, None, "from")
-    loss: list[str] | None = attribute(c.names, None)
-    seq_len: int | None = attribute(_whole("tokens"), None)
-    needle: Needle | None = attribute(None, None)
+    from_: str | None = attribute(c.reference, None, "from")
 
 
-STAGES: dict[str, type[Stage]] = {kind.kind: kind for kind in (Train, Average, Evaluate)}
+class Best(Measuring):
+    """The best of several stages by one measure."""
+
+    kind: ClassVar[str] = "best"
+    of: list[str] = attribute(c.references)
+
+
+STAGES: dict[str, type[Stage]] = {
+    kind.kind: kind for kind in (Train, Sft, Reward, Dpo, Score, Sample, Average, Best, Evaluate)
+}
+
+
+class Rounds(Declaration):
+    """Stages repeated `count` times."""
+
+    count: int
+    stages: dict[str, Stage]
 
 
 class Expectation(Declaration):
@@ -255,5 +408,6 @@ class Recipe(Declaration):
     tokenizers: dict[str, Tokenizer]
     datasets: dict[str, Dataset]
     clusters: dict[str, Cluster]
-    stages: dict[str, Stage]
+    dialogs: dict[str, Dialog] = field(default_factory=dict)
+    stages: dict[str, Stage | Rounds]
     expectations: list[Expectation]

@@ -50,9 +50,52 @@ class Path(NamedTuple):
         return ".".join(word.name for word in self.words)
 
 
-class List(NamedTuple):
-    items: "tuple[Operand, ...]"
+class Range(NamedTuple):
+    """`1..round`."""
+
+    first: Number
+    last: "Number | Path"
     span: Span
+
+    @property
+    def name(self) -> str:
+        return f"{_index(self.first)}..{_index(self.last)}"
+
+
+class List(NamedTuple):
+    items: "tuple[Operand | Range, ...]"
+    span: Span
+
+
+class Indexed(NamedTuple):
+    """`preferences[1..round]`."""
+
+    path: Path
+    index: List
+    span: Span
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.name}[{', '.join(_index(item) for item in self.index.items)}]"
+
+
+class Either(NamedTuple):
+    """`previous.chat or anneal`."""
+
+    first: Path | Indexed
+    second: Path | Indexed
+    span: Span
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.name} or {self.second.name}"
+
+
+def _index(item: object) -> str:
+    """An index as text: what is no index stays recognisable as none."""
+    if isinstance(item, Number):
+        return item.text
+    return item.name if isinstance(item, Path | Range) else "…"
 
 
 class Braces(NamedTuple):
@@ -125,7 +168,7 @@ class Schedule(NamedTuple):
     span: Span
 
 
-Operand: TypeAlias = Number | Text | Path | List | Braces | Tagged | Scaled
+Operand: TypeAlias = Number | Text | Path | Indexed | Either | List | Braces | Tagged | Scaled
 Value: TypeAlias = Operand | Schedule | Periodic | Counted
 
 
@@ -146,7 +189,7 @@ class Assign(NamedTuple):
 class Entry(NamedTuple):
     """`name value`, without an equals sign: a share of a mixture, a degree of a placement."""
 
-    word: Word
+    word: Word | Path | Indexed
     value: Operand
     span: Span
 
@@ -181,6 +224,27 @@ class Otherwise(NamedTuple):
     span: Span
 
 
+class Filter(NamedTuple):
+    """`keep 10% where quality.loss > 4.0`, `drop where url in "sites.txt"`."""
+
+    word: Word
+    share: Number | None
+    what: Path
+    op: str
+    value: Number | Text
+    span: Span
+
+
+class Alike(NamedTuple):
+    """`drop similar > 90%`."""
+
+    word: Word
+    what: Word
+    op: str
+    value: Number
+    span: Span
+
+
 class Use(NamedTuple):
     file: Text
     span: Span
@@ -206,4 +270,6 @@ class Block(NamedTuple):
         return Span(self.span.source, self.keyword.span.start, last.span.end)
 
 
-Item: TypeAlias = Use | Let | Block | Assign | Entry | Every | Flag | Require | Otherwise
+Item: TypeAlias = (
+    Use | Let | Block | Assign | Entry | Every | Flag | Require | Otherwise | Filter | Alike
+)

@@ -1,0 +1,122 @@
+"""What can be said of datasets, tokenizers and dialogs by themselves."""
+
+from ..spec import recipe as r
+from .scope import Scope
+
+
+def check_declared(scope: Scope) -> None:
+    """Reports what is wrong with declarations other than stages."""
+    for dataset in scope.recipe.datasets.values():
+        if not dataset.stages:
+            _dataset(scope, dataset)
+            _filters(scope, dataset)
+            _awaited(scope, dataset)
+    for tokenizer in scope.recipe.tokenizers.values():
+        _tokenizer(scope, tokenizer)
+    for dialog in scope.recipe.dialogs.values():
+        _dialog(scope, dialog)
+
+
+def _dataset(scope: Scope, dataset: r.Dataset) -> None:
+    given = [n for n in ("files", "hub", "sample") if getattr(dataset, n) is not None]
+    if len(given) != 1:
+        scope.report.add(
+            "E423",
+            f"the dataset `{dataset.name}` needs exactly one of `files`, `hub` and `sample`",
+            dataset.at(given[-1]) if given else dataset.at(),
+            help='write `files = "corpus/**/*.jsonl.zst"` or `sample = python_docs`',
+        )
+
+
+def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
+    given = [n for n in ("file", "hub", "train") if getattr(tokenizer, n) is not None]
+    if len(given) + tokenizer.bytes != 1:
+        scope.report.add(
+            "E424",
+            f"the tokenizer `{tokenizer.name}` needs exactly one of "
+            "`file`, `hub`, `bytes`, `train`",
+            tokenizer.at(), help="write `train = { on [DATASET], vocab 4096 }` or `bytes`",
+        )  # fmt: skip
+    if tokenizer.train:
+        for name in tokenizer.train.on:
+            scope.known(name, "dataset", scope.recipe.datasets, tokenizer.train.at("on"))
+        if tokenizer.train.vocab < 258:
+            scope.report.add(
+                "E425", "a trained vocabulary has at least 258 tokens",
+                tokenizer.train.at("vocab"),
+                help="256 bytes, the beginning and the end of a text",
+            )  # fmt: skip
+
+
+def _filters(scope: Scope, dataset: r.Dataset) -> None:
+    for each in dataset.filters:
+        if dataset.kind != "documents":
+            scope.error(
+                "E514", "only documents are filtered", each.at(),
+                f"`{dataset.name}` holds {dataset.kind}",
+            )  # fmt: skip
+        elif not each.file and scope.known(
+            each.what, "stage", scope.recipe.stages, each.at("what")
+        ):
+            stage = scope.recipe.stages[each.what]
+            if not isinstance(stage, r.Score):
+                scope.error(
+                    "E515", f"`{each.what}` scores no documents", each.at("what"),
+                    "the loss of documents is found by a stage of the kind `score`",
+                )  # fmt: skip
+            elif dataset.name not in stage.data:
+                scope.error(
+                    "E515", f"`{each.what}` does not score `{dataset.name}`", each.at("what"),
+                    f"add `{dataset.name}` to the `data` of `{each.what}`",
+                )  # fmt: skip
+
+
+def _awaited(scope: Scope, dataset: r.Dataset) -> None:
+    if dataset.awaited and dataset.files is None:
+        scope.error(
+            "E516", f"`{dataset.name}` is awaited, but not in a file", dataset.at("awaited"),
+            'write `files = "labels.jsonl"`: where the file will be',
+        )  # fmt: skip
+    if dataset.candidates is None:
+        return
+    if not dataset.awaited:
+        scope.error(
+            "E516", "only an awaited dataset has candidates to be labelled",
+            dataset.at("candidates"), "write `awaited`",
+        )  # fmt: skip
+    stages = scope.recipe.stages
+    indexed = any(name.startswith(f"{dataset.name}[") for name in scope.recipe.datasets)
+    if (
+        not indexed
+        and scope.known(dataset.candidates, "stage", stages, dataset.at("candidates"))
+        and not isinstance(stages[dataset.candidates], r.Sample)
+    ):
+        scope.error(
+            "E516", f"`{dataset.candidates}` draws nothing that could be labelled",
+            dataset.at("candidates"), "candidates come from a stage of the kind `sample`",
+        )  # fmt: skip
+
+
+def _dialog(scope: Scope, dialog: r.Dialog) -> None:
+    ways = ("protocol", "template", "header")
+    given = [name for name in ways if getattr(dialog, name) is not None]
+    if len(given) != 1:
+        scope.error(
+            "E517",
+            f"the dialog `{dialog.name}` needs exactly one of `protocol`, `template`, `header`",
+            dialog.at(given[-1]) if given else dialog.at(),
+            'write `protocol = llama3`, `template = "chat.jinja"`, or '
+            '`header = "<|{role}|>"` with `end_of_turn` and `roles`',
+        )  # fmt: skip
+    elif dialog.header is not None:
+        missing = [n for n in ("end_of_turn", "roles") if getattr(dialog, n) is None]
+        if missing:
+            scope.error("E517", f"the dialog `{dialog.name}` needs {' and '.join(missing)}",
+                        dialog.at())  # fmt: skip
+        if "{role}" not in dialog.header:
+            scope.error("E517", "a header says whose message it is", dialog.at("header"),
+                        'write `header = "<|{role}|>"`')  # fmt: skip
+    for name in ("end_of_turn", "end_of_message", "roles"):
+        if dialog.header is None and getattr(dialog, name) is not None:
+            scope.error("E517", f"`{name}` belongs to a protocol with a `header` of its own",
+                        dialog.at(name))  # fmt: skip

@@ -1,0 +1,94 @@
+"""The graph of stages: which stage needs which, and an order in which they can run."""
+
+from collections.abc import Iterator
+
+from ..spec import recipe as r
+from .scope import Scope
+
+_NO_WEIGHTS = (r.Evaluate, r.Sample, r.Score)
+
+
+def order(scope: Scope) -> list[str]:
+    """The stages, each after those that it needs, else as written. Circles are reported."""
+    stages = scope.recipe.stages
+    done: dict[str, None] = {}
+    for first in stages:
+        path = {} if first in done else {first: iter(_needed(first, scope))}
+        while path:
+            name, needed = next(reversed(path.items()))
+            source = next(needed, None)
+            if source is None:
+                del path[name]
+                done[name] = None
+            elif source in path:
+                names = list(path)
+                circle = " → ".join([*names[names.index(source) :], source])
+                place = stages[source].at("from") or stages[source].at()
+                scope.error("E403", f"these stages need each other: {circle}", place)
+            elif source not in done:
+                path[source] = iter(_needed(source, scope))
+    return list(done)
+
+
+def parents(stage: r.Stage, scope: Scope) -> list[str]:
+    """The stages whose weights a stage goes on from, samples or measures."""
+    if isinstance(stage, r.Average | r.Best):
+        return stage.of
+    written = getattr(stage, "from_", None)
+    if written:
+        return [written]
+    if isinstance(stage, r.Train) and stage.model:
+        return []
+    above = _above(stage.name, scope)
+    return [above] if above else []
+
+
+def _above(name: str, scope: Scope) -> str | None:
+    """The stage above that provides weights: what `from` defaults to."""
+    above = None
+    for other, stage in scope.recipe.stages.items():
+        if other == name:
+            return above
+        if isinstance(stage, _NO_WEIGHTS):
+            continue
+        # A reward model writes no text: only another one goes on from it unasked.
+        if isinstance(stage, r.Reward) <= isinstance(scope.recipe.stages[name], r.Reward):
+            above = other
+    return above
+
+
+def _needed(name: str, scope: Scope) -> list[str]:
+    """The declared stages that a stage needs; others are reported."""
+    stage = scope.recipe.stages[name]
+    place = stage.at("of" if isinstance(stage, r.Average | r.Best) else "from")
+    named = [(source, place) for source in parents(stage, scope)]
+    for attribute in ("judge", "reference"):
+        written = getattr(stage, attribute, None)
+        if written:
+            named.append((written, stage.at(attribute)))
+    found = [n for n, at in named if scope.known(n, "stage", scope.recipe.stages, at)]
+    for data in _data(stage):
+        dataset = scope.recipe.datasets.get(data)
+        if dataset:
+            found += [n for n in dataset.stages if n in scope.recipe.stages]
+            if dataset.candidates in scope.recipe.stages:
+                found.append(dataset.candidates)
+            if not isinstance(stage, r.Score):
+                scores = [f.what for f in dataset.filters if not f.file]
+                found += [n for n in scores if n in scope.recipe.stages]
+    return found
+
+
+def _data(stage: r.Stage) -> Iterator[str]:
+    """The datasets that a stage reads."""
+    for attribute in ("loss", "accuracy", "data"):
+        written = getattr(stage, attribute, None)
+        if isinstance(written, list):
+            yield from written
+    if isinstance(stage, r.Training) and stage.data:
+        for segment in stage.data.segments:
+            for mix in (segment.start, segment.end):
+                yield from mix if isinstance(mix, dict) else ()
+    prompts = getattr(stage, "prompts", None)
+    if prompts:
+        yield prompts

@@ -1,0 +1,166 @@
+"""The jobs of a plan while they are collected, and those that prepare data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..spec import recipe as r
+from .plan import DatasetJob, FilterJob, FilterRule, TokenizerJob, content_key
+from .program import Program, SampleStage, TrainStage
+from .values import Value
+
+
+class Jobs:
+    """Jobs in an order in which they can run, each once.
+
+    Attributes:
+        result: stage → key of the job that makes its result, for stages lowered so far.
+        scores: (score stage, dataset) → key of the job that scores it.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.recipe = program.recipe
+        self.seed = program.recipe.header.seed
+        self.jobs: list[Any] = []
+        self.keys: set[str] = set()
+        self.result: dict[str, str] = {}
+        self.scores: dict[tuple[str, str], str] = {}
+        self.dialogs = _dialogs(program)
+
+    def add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
+        """Adds a job unless an equal one is there; returns its key."""
+        dumped = {name: _plain(value) for name, value in content.items()}
+        key = content_key(kind.model_fields["kind"].default, dumped, inputs)
+        if key not in self.keys:
+            self.keys.add(key)
+            self.jobs.append(kind(key=key, inputs=inputs, **content, **rest))
+        return key
+
+    def tokenizer(self, name: str) -> str:
+        """The key of a tokenizer's job."""
+        spec = self.recipe.tokenizers[name]
+        datasets: dict[str, Any] = {}
+        if spec.train:
+            settings: dict[str, Any] = {"kind": "train", "vocab": spec.train.vocab}
+            datasets = {
+                n: {"source": self._source(self.recipe.datasets[n]),
+                    "bad_lines": self.recipe.datasets[n].bad_lines}
+                for n in spec.train.on
+            }  # fmt: skip
+        elif spec.file:
+            settings = {"kind": "file", "file": spec.file}
+        elif spec.hub:
+            settings = {"kind": "hub", "repo": spec.hub}
+        else:
+            settings = {"kind": "bytes"}
+        if self.dialogs:
+            settings["dialogs"] = self.dialogs
+        return self.add(
+            TokenizerJob, {"tokenizer": settings, "datasets": datasets}, {},
+            id=f"tokenizer.{name}", stage=None,
+        )  # fmt: skip
+
+    def documents(self, name: str, tokenizer: str | None, *, filtered: bool = True) -> str:
+        """The key of the job that makes a dataset's documents, filtered unless told otherwise."""
+        spec = self.recipe.datasets[name]
+        key = self._dataset(name, tokenizer, {})
+        rules = [each for each in spec.filters if not each.file]
+        if not rules or not filtered:
+            return key
+        inputs = {"data": key}
+        for each in rules:
+            inputs[f"scores:{each.what}"] = self.scores[each.what, name]
+        content = {
+            "name": name,
+            "rules": [
+                FilterRule(
+                    scores=f"scores:{each.what}", op=each.op, value=float(each.value),
+                    keep=str(each.keep),
+                )
+                for each in rules
+            ],
+            "seed": self.seed,
+        }  # fmt: skip
+        return self.add(FilterJob, content, inputs, id=f"filter.{name}", stage=None)
+
+    def records(
+        self, name: str, tokenizer: str | None, dialog: dict[str, Any] | None,
+        longest: int | None, similar: float | None = None,
+    ) -> str:  # fmt: skip
+        """The key of the job that makes a dataset's dialogs, preferences or prompts.
+
+        Args:
+            longest: tokens of the longest record that its reader takes.
+            similar: responses more alike are dropped.
+        """
+        form = self.recipe.datasets[name].kind
+        more = {"form": form, "dialog": dialog, "longest": longest, "drop_similar": similar}
+        return self._dataset(name, tokenizer, more)
+
+    def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
+        spec = self.recipe.datasets[name]
+        content = {
+            "name": name, "source": self._source(spec), "holdout": str(spec.holdout),
+            "bad_lines": spec.bad_lines, "seed": self.seed, "awaited": spec.awaited, **more,
+        }  # fmt: skip
+        inputs = {"tokenizer": self.tokenizer(tokenizer)} if tokenizer else {}
+        for number, stage in enumerate(spec.stages):
+            inputs[f"from.{number}"] = self.result[stage]
+        if spec.awaited and spec.candidates:
+            inputs["candidates"] = self.result[spec.candidates]
+        id = f"dataset.{name}" + (f".{tokenizer}" if len(self.recipe.tokenizers) > 1 else "")
+        same = sum(job.id == id or job.id.startswith(f"{id}#") for job in self.jobs)
+        known = content_key("dataset", {n: _plain(v) for n, v in content.items()}, inputs)
+        if same and known not in self.keys:
+            id += f"#{same + 1}"
+        return self.add(DatasetJob, content, inputs, id=id, stage=None)
+
+    def _source(self, dataset: r.Dataset) -> dict[str, Any]:
+        source: dict[str, Any]
+        if dataset.stages:
+            return {"kind": "job", "file": dataset.output}
+        if dataset.files is not None:
+            source = {"kind": "files", "files": dataset.files}
+        elif dataset.hub is not None:
+            source = {"kind": "hub", "repo": dataset.hub, "config": dataset.config,
+                      "split": dataset.split}  # fmt: skip
+        else:
+            source = {"kind": "sample", "sample": dataset.sample, "documents": dataset.documents,
+                      "seed": self.seed}  # fmt: skip
+        if dataset.kind != "documents":
+            source["fields"] = {name: getattr(dataset.fields, name) for name in r.FIELDS}
+        elif dataset.sample is None:
+            source["text"] = dataset.fields.text
+        sites = [
+            {"field": each.what, "file": each.file, "keep": bool(each.keep)}
+            for each in dataset.filters if each.file
+        ]  # fmt: skip
+        if sites:
+            source["sites"] = sites
+        if dataset.deal:
+            source["deal"] = list(dataset.deal)
+        return source
+
+
+def _dialogs(program: Program) -> list[dict[str, Any]]:
+    """The protocols that stages use: a tokenizer made here has their special tokens."""
+    found: list[dict[str, Any]] = []
+    for stage in program.stages.values():
+        dialog = stage.dialog if isinstance(stage, TrainStage | SampleStage) else None
+        if dialog and dialog not in found:
+            found.append(dialog)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Value):
+        return dict(vars(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,165 @@
+"""What becomes of trained models: exports, means, choices, evaluations, samples and scores."""
+
+from typing import Any
+
+from ..spec.record import replace
+from .jobs import Jobs
+from .measures import stage_measures
+from .plan import (
+    AccuracyMeasure,
+    Attempt,
+    AverageJob,
+    BestJob,
+    EvaluateJob,
+    ExportJob,
+    LossMeasure,
+    RewardMeasure,
+    SampleJob,
+    ScoreJob,
+    TrainJob,
+)
+from .program import (
+    AverageStage,
+    BestStage,
+    EvaluateStage,
+    Program,
+    SampleStage,
+    ScoreStage,
+    TrainStage,
+)
+from .torchtitan import torchtitan
+from .values import Architecture
+
+
+class Models:
+    """Adds the jobs that take models, and keeps their exports."""
+
+    def __init__(self, program: Program, jobs: Jobs) -> None:
+        self.program = program
+        self.jobs = jobs
+        self.exports: dict[str, str] = {}
+
+    def shape(self, stage: TrainStage) -> Architecture:
+        """The architecture of a stage's result, with its last length and RoPE base."""
+        segment = stage.segments[-1]
+        return replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
+
+    def export(
+        self, name: str, stage: str, model: str | None = None, extends: Attempt | None = None
+    ) -> str:
+        """The key of the export of a model, by default of a stage's result."""
+        model = model or self.jobs.result[stage]
+        if model not in self.exports:
+            trained = self.program.trained(stage)
+            job = next((j for j in self.jobs.jobs if j.key == model), None)
+            inputs = {"model": model}
+            if trained.tokenizer:
+                inputs["tokenizer"] = self.jobs.tokenizer(trained.tokenizer)
+            content = {
+                "model": job.model if isinstance(job, TrainJob) else self.shape(trained),
+                "head": "score" if trained.spec.kind == "reward" else "tokens",
+                "dialog": trained.dialog,
+            }
+            self.exports[model] = self.jobs.add(
+                ExportJob, content, inputs, id=f"export.{name}", stage=stage, extends=extends
+            )
+        return self.exports[model]
+
+    def average(self, stage: AverageStage) -> None:
+        """Adds the job of an average stage."""
+        content = {
+            "model": self.shape(self.program.trained(stage.name)),
+            "weights": [str(w) for w in stage.weights],
+        }
+        inputs = {f"of.{i}": self.jobs.result[name] for i, name in enumerate(stage.of)}
+        key = self.jobs.add(AverageJob, content, inputs, id=stage.name, stage=stage.name)
+        self.jobs.result[stage.name] = key
+
+    def best(self, stage: BestStage) -> None:
+        """Adds the job of a best stage."""
+        trained = self.program.trained(stage.name)
+        (measure,) = stage_measures(stage, trained, self.jobs.seed)
+        inputs = self._measured(stage.spec.judge, [measure], trained)
+        for number, name in enumerate(stage.of):
+            inputs[f"of.{number}"] = self.jobs.result[name]
+            inputs[f"export.{number}"] = self.export(name, name)
+        content = {"of": stage.of, "measure": measure, "higher": measure.metric != "loss"}
+        key = self.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
+        self.jobs.result[stage.name] = key
+
+    def evaluate(self, stage: EvaluateStage) -> str:
+        """Adds the job of an evaluate stage; returns its key."""
+        trained = self.program.trained(stage.name)
+        export = self.export(stage.of, stage.of)
+        measures = stage_measures(stage, trained, self.jobs.seed)
+        return self.evaluation(stage.name, trained, measures, export, stage.name, stage.spec.judge)
+
+    def evaluation(
+        self, id: str, stage: TrainStage, measures: list[Any], export: str, name: str,
+        judge: str | None = None,
+    ) -> str:  # fmt: skip
+        """Adds an evaluate job for stage `name`; returns its key."""
+        inputs = self.evaluation_inputs(measures, stage, export, judge)
+        return self.jobs.add(EvaluateJob, {"measures": measures}, inputs, id=id, stage=name)
+
+    def evaluation_inputs(
+        self, measures: list[Any], stage: TrainStage, export: str, judge: str | None = None
+    ) -> dict[str, str]:
+        """The model, and what the measures take."""
+        return {"model": export} | self._measured(judge, measures, stage)
+
+    def _measured(
+        self, judge: str | None, measures: list[Any], stage: TrainStage
+    ) -> dict[str, str]:
+        inputs = {}
+        for measure in measures:
+            if isinstance(measure, LossMeasure):
+                for name in measure.data:
+                    inputs[f"data:{name}"] = self.jobs.documents(name, stage.tokenizer)
+            elif isinstance(measure, AccuracyMeasure):
+                for name in measure.data:
+                    inputs[f"data:{name}"] = self.jobs.records(
+                        name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len
+                    )
+            elif isinstance(measure, RewardMeasure):
+                inputs[f"prompts:{measure.prompts}"] = self.jobs.records(
+                    measure.prompts, stage.tokenizer, measure.dialog, None
+                )
+        if judge:
+            inputs["judge"] = self.export(judge, judge)
+        return inputs
+
+    def sample(self, stage: SampleStage) -> str:
+        """Adds the job of a sample stage; returns its key."""
+        spec, trained = stage.spec, self.program.trained(stage.of)
+        inputs = {
+            "model": self.export(stage.of, stage.of),
+            "prompts": self.jobs.records(spec.prompts, trained.tokenizer, stage.dialog, None),
+        }
+        if spec.judge:
+            inputs["judge"] = self.export(spec.judge, spec.judge)
+        content = {
+            "dialog": stage.dialog, "prompts": spec.prompts, "draws": spec.draws,
+            "temperature": spec.temperature, "top_p": spec.top_p, "max_tokens": spec.max_tokens,
+            "keep": stage.keep, "seed": self.jobs.seed,
+        }  # fmt: skip
+        key = self.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
+        self.jobs.result[stage.name] = key
+        return key
+
+    def score(self, stage: ScoreStage) -> None:
+        """Adds the jobs of a score stage, one a dataset."""
+        trained = self.program.trained(stage.of)
+        segment = trained.segments[-1]
+        for name in stage.spec.data:
+            data = self.jobs.documents(name, trained.tokenizer, filtered=False)
+            content = {
+                "model": self.shape(trained), "source": name,
+                "seq_len": stage.spec.seq_len or segment.seq_len, "resources": segment.resources,
+                "torchtitan": torchtitan(trained, segment, 1, self.jobs.seed, trained.lr),
+            }  # fmt: skip
+            inputs = {"model": self.jobs.result[stage.of], f"data:{name}": data}
+            key = self.jobs.add(
+                ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name
+            )
+            self.jobs.scores[stage.name, name] = key

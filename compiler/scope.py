@@ -1,0 +1,134 @@
+"""What the resolution of names looks things up in, and reports to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..spec import recipe as r
+from ..spec.diagnostics import Report, did_you_mean
+from ..spec.source import Span
+from .program import (
+    AnyStage,
+    AverageStage,
+    BestStage,
+    EvaluateStage,
+    Program,
+    SampleStage,
+    ScoreStage,
+    TrainStage,
+)
+
+BUILT_IN_DIALOGS = ("llama3", "chatml")
+_WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
+
+
+class Scope:
+    """The recipe, and the stages that are resolved so far."""
+
+    def __init__(self, program: Program, report: Report) -> None:
+        self.recipe = program.recipe
+        self.ranks = program.ranks
+        self.report = report
+        self.stages: dict[str, AnyStage] = {}
+
+    def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
+        self.report.add(code, message, span, help=help)
+
+    def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
+        """Whether there is something of this name; what there is not is reported."""
+        if name in group:
+            return True
+        help = did_you_mean(name, group)
+        for other, names in (
+            ("dataset", self.recipe.datasets), ("stage", self.recipe.stages),
+            ("model", self.recipe.models), ("tokenizer", self.recipe.tokenizers),
+        ):  # fmt: skip
+            if other != what and name in names:
+                help = f"`{name}` is a {other}; a {what} is meant here"
+        self.error(
+            "E402", f"there is no {what} `{name}`", span,
+            help or f"declare it: {what} {name} {{ … }}",
+        )  # fmt: skip
+        return False
+
+    def data(self, name: str, kind: str, span: Span | None) -> bool:
+        """Whether there is a dataset of this name and kind; else that is reported."""
+        if not self.known(name, "dataset", self.recipe.datasets, span):
+            return False
+        found = self.recipe.datasets[name].kind
+        if found == kind:
+            return True
+        self.error(
+            "E511", f"{kind} are needed here, and `{name}` holds {found}", span,
+            f"write `kind = {kind}` in the dataset, if that is what it holds"
+            if not self.recipe.datasets[name].stages
+            else "`drafts` are dialogs, `drafts.pairs` preferences",
+        )  # fmt: skip
+        return False
+
+    def with_weights(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result is a model; else that is reported."""
+        stage = self.stages.get(name)
+        what = _WEIGHTLESS.get(type(stage)) if stage else None
+        if what and not isinstance(stage, TrainStage | AverageStage | BestStage):
+            assert stage
+            self.error(
+                "E406", f"`{name}` {what}: it has no weights to go on from", span,
+                f"write `{stage.of}`",
+            )  # fmt: skip
+            return None
+        return stage
+
+    def trained(self, stage: AnyStage) -> TrainStage:
+        """The stage that trained the weights: itself, or the first that it is made of."""
+        while not isinstance(stage, TrainStage):
+            of = stage.of if isinstance(stage.of, str) else stage.of[0]
+            stage = self.stages[of]
+        return stage
+
+    def language_model(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result generates text."""
+        stage = self.with_weights(name, span)
+        if stage and self.trained(stage).spec.kind == "reward":
+            self.error("E512", f"`{name}` is a reward model: it scores texts and writes none", span)
+            return None
+        return stage
+
+    def reward_model(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result scores texts."""
+        stage = self.with_weights(name, span)
+        if stage and self.trained(stage).spec.kind != "reward":
+            self.error(
+                "E513", f"`{name}` is no reward model", span,
+                "a judge is the result of a stage of the kind `reward`",
+            )  # fmt: skip
+            return None
+        return stage
+
+    def dialog(self, name: str | None, inherited: dict[str, Any] | None,
+               span: Span | None) -> dict[str, Any] | None:  # fmt: skip
+        """The settings of a chat protocol; without a name the one in force, declared or llama3."""
+        declared = self.recipe.dialogs
+        if name is None and inherited:
+            return inherited
+        if name is None and len(declared) > 1:
+            self.error("E412", f"there are {len(declared)} dialogs to choose from", span,
+                       f"write `dialog = {next(iter(declared))}`")  # fmt: skip
+            return None
+        name = name or next(iter(declared), "llama3")
+        if name not in declared:
+            if name in BUILT_IN_DIALOGS:
+                return {"protocol": name}
+            self.error(
+                "E402", f"there is no dialog `{name}`", span,
+                did_you_mean(name, [*declared, *BUILT_IN_DIALOGS])
+                or f"declare it: dialog {name} {{ … }}",
+            )  # fmt: skip
+            return None
+        return dialog_settings(declared[name])
+
+
+def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:
+    """A declared protocol as the plan holds it."""
+    names = ("protocol", "template", "header", "end_of_turn", "end_of_message", "roles", "system")
+    settings = {name: getattr(dialog, name) for name in names}
+    return {name: value for name, value in settings.items() if value is not None}

@@ -1,0 +1,54 @@
+"""The configuration of jobs under torchtitan's own names."""
+
+from typing import Any
+
+from .program import Segment, TrainStage
+from .values import LrPiece
+
+
+def torchtitan(
+    stage: TrainStage, segment: Segment, steps: int, seed: int, lr: list[LrPiece]
+) -> dict[str, Any]:
+    """The torchtitan configuration of a segment: sections and fields as torchtitan names them."""
+    on_cpu = segment.resources.device == "cpu"
+    resources = segment.resources
+    peak = max(max(piece.start, piece.end) for piece in lr)
+    optimizer = stage.optimizer
+    recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
+    return {
+        "training": {
+            "local_batch_size": segment.micro_batch,
+            "seq_len": segment.seq_len,
+            "max_norm": stage.clip,
+            "steps": steps,
+            "dtype": "float32",
+            "mixed_precision_param": "bfloat16" if stage.precision == "bf16" else "float32",
+            "disable_cuda_graphs": True,
+        },
+        "parallelism": {
+            "data_parallel_replicate_degree": resources.replicate,
+            "data_parallel_shard_degree": resources.shard,
+            "tensor_parallel_degree": resources.tensor,
+            "context_parallel_degree": resources.context,
+            "pipeline_parallel_degree": resources.pipeline,
+        },
+        "optimizer": {
+            "implementation": "foreach" if on_cpu else "fused",
+            "param_groups": [
+                {
+                    "pattern": ".*",
+                    "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
+                    "optimizer_kwargs": {
+                        "lr": peak,
+                        "betas": list(optimizer.betas),
+                        "eps": optimizer.eps,
+                        "weight_decay": optimizer.weight_decay,
+                    },
+                }
+            ],
+        },
+        "activation_checkpoint": recompute[stage.recompute],
+        "compile": {"enable": not on_cpu},
+        "debug": {"seed": seed, "deterministic": True},
+        "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
+    }

@@ -1,0 +1,266 @@
+"""Stages that train: what they start from, their settings and hardware."""
+
+from typing import Any
+
+from ..spec import recipe as r
+from ..spec.schedule import Last
+from .graph import parents
+from .program import AnyStage, Hardware, TrainStage
+from .scope import Scope
+from .shape import architecture
+
+DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
+_POST = (r.Sft, r.Reward, r.Dpo)
+_PREFERENCES = (r.Reward, r.Dpo)
+
+
+def training(spec: r.Training, scope: Scope) -> TrainStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    if spec.model and spec.from_:
+        scope.error(
+            "E404", "a stage has either a `model` (new weights) or a `from`", spec.at("from"),
+            "leave one of them out",
+        )  # fmt: skip
+        return None
+    source = next(iter(parents(spec, scope)), None)
+    if source is None and not spec.model:
+        train = isinstance(spec, r.Train)
+        scope.error(
+            "E405", f"the stage `{spec.name}` has "
+            + ("neither a `model` nor a" if train else "no") + " stage to go on from",
+            spec.at(), "write `model = …`" if train else "write `from = …`",
+        )  # fmt: skip
+        return None
+    before = None
+    if source is not None:
+        if isinstance(spec, r.Reward):
+            before = scope.with_weights(source, spec.at("from"))
+        else:
+            before = scope.language_model(source, spec.at("from"))
+        if before is None:
+            return None
+    parent = scope.trained(before) if before else None
+    origins: dict[str, str] = {}
+
+    def setting(name: str, inherited: Any, default: Any) -> Any:
+        given = getattr(spec, name)
+        if given is not None:
+            origins[name] = "spec"
+            return given
+        origins[name] = f"from {source}" if parent else "etude"
+        return inherited if parent else default
+
+    _length(scope, spec)
+    _needs(scope, spec, parent)
+    tokenizer = _stage_tokenizer(scope, spec, parent)
+    if parent:
+        model = parent.model
+    else:
+        assert isinstance(spec, r.Train)
+        model = architecture(spec, tokenizer, scope)
+    hardware = _hardware(scope, spec, parent)
+    if model is None or hardware is None:
+        return None
+    dialog = parent.dialog if parent else None
+    if isinstance(spec, _POST):
+        origins["dialog"] = "spec" if spec.dialog else f"from {source}" if dialog else "etude"
+        dialog = scope.dialog(spec.dialog, dialog, spec.at("dialog"))
+        _post(scope, spec)
+        if isinstance(spec, r.Dpo) and spec.reference and parent:
+            _reference(scope, spec, parent)
+    optimizer, carries = _stage_optimizer(scope, spec, before, parent)
+    on_cpu = hardware.device == "cpu"
+    return TrainStage(
+        name=spec.name,
+        spec=spec,
+        parent=source,
+        model=model,
+        tokenizer=tokenizer,
+        hardware=hardware,
+        optimizer=optimizer,
+        carries=carries,
+        clip=setting("clip", parent and parent.clip, DEFAULTS["clip"]),
+        precision=setting(
+            "precision", parent and parent.precision, "fp32" if on_cpu else "bf16"
+        ),
+        recompute=setting(
+            "recompute", parent and parent.recompute, DEFAULTS["recompute"]
+        ),
+        dialog=dialog,
+        origins=origins | {
+            "model": f"from {source}" if source else "spec",
+            "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer)
+            else f"from {source}" if parent else "etude",
+        },
+    )  # fmt: skip
+
+
+def _length(scope: Scope, spec: r.Training) -> None:
+    ways = ("steps", "epochs") if isinstance(spec, _PREFERENCES) else ("tokens", "steps", "epochs")
+    given = [n for n in ("tokens", "steps", "epochs") if getattr(spec, n) is not None]
+    if len(given) != 1 or given[0] not in ways:
+        scope.error(
+            "E407",
+            f"the stage `{spec.name}` needs exactly one length"
+            + (f", not {' and '.join(given)}" if len(given) > 1 else "")
+            + (", in steps or epochs" if given and given[0] not in ways else ""),
+            spec.at(given[-1]) if given else spec.at(),
+            "write " + " or ".join(f"`{way} = …`" for way in ways),
+        )
+
+
+def _post(scope: Scope, spec: r.Training) -> None:
+    """What dialogs and preferences do not admit."""
+    for segment in spec.seq_len.segments[1:] if spec.seq_len else ():
+        scope.error(
+            "E518", f"a stage of the kind {spec.kind} has one sequence length", segment.span,
+            "write two stages, one after the other",
+        )  # fmt: skip
+    if not isinstance(spec, _PREFERENCES) or not spec.parallel:
+        return
+    for segment in spec.parallel.segments:
+        degrees = segment.end if isinstance(segment.end, dict) else {}
+        for name in ("pipeline", "context"):
+            if degrees.get(name, 1) > 1:
+                scope.error(
+                    "E519", f"a stage of the kind {spec.kind} has no {name} parallelism",
+                    segment.span, "responses are compared with each other: a row stays in one "
+                    "place; use `tensor` and `shard`",
+                )  # fmt: skip
+
+
+def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
+    assert spec.reference
+    stage = scope.language_model(spec.reference, spec.at("reference"))
+    if stage and scope.trained(stage).model != parent.model:
+        scope.error(
+            "E420", f"`{spec.reference}` is a model of another shape", spec.at("reference"),
+            "the reference of dpo is a model like the one that is trained",
+        )  # fmt: skip
+
+
+def _needs(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
+    if parent is None:
+        for name in ("seq_len", "batch", "lr", "data"):
+            if getattr(spec, name) is None:
+                scope.report.add(
+                    "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
+                    help=f"a stage that starts from new weights has no {name} to go on with",
+                )  # fmt: skip
+    elif isinstance(spec, _POST):
+        wanted = ("lr", "data") if isinstance(spec, r.Sft) else ("lr", "data", "batch")
+        for name in wanted:
+            if getattr(spec, name) is None:
+                scope.error(
+                    "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
+                    f"what was in force before says nothing about a stage of the kind {spec.kind}",
+                )  # fmt: skip
+    if spec.data:
+        for segment in spec.data.segments:
+            for mix in (segment.start, segment.end):
+                names = list(mix) if isinstance(mix, dict) else []
+                if isinstance(mix, Last):
+                    names = [name for name, _ in mix.factors]
+                for name in names:
+                    scope.data(name, spec.data_kind, segment.span)
+    for requirement in spec.gate.requirements if spec.gate else ():
+        if requirement.argument not in (None, "short"):
+            scope.data(requirement.argument, "documents", requirement.at())
+    if parent is None:
+        for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
+            schedule = getattr(spec, name)
+            for segment in schedule.segments if schedule else ():
+                if isinstance(segment.start, Last) or isinstance(segment.end, Last):
+                    scope.report.add(
+                        "E409", "there is no stage before this one: `last` has no value",
+                        segment.span, help="write the value",
+                    )  # fmt: skip
+        for requirement in spec.gate.requirements if spec.gate else ():
+            if requirement.of_start:
+                scope.report.add(
+                    "E409", "there is no stage before this one: `of start` has no value",
+                    requirement.at(), help="write the value: `loss(short) <= 3.5`",
+                )  # fmt: skip
+        if spec.optimizer == "last":
+            scope.report.add(
+                "E409", "there is no stage before this one: `last` has no value",
+                spec.at("optimizer"), help="write `adamw { … }`",
+            )  # fmt: skip
+
+
+def _stage_optimizer(
+    scope: Scope, spec: r.Training, before: AnyStage | None, parent: TrainStage | None
+) -> tuple[r.Optimizer, bool]:
+    """The optimizer's settings, and whether its state is carried over from the stage before.
+
+    Moments belong to the weights that they were gathered on: they are carried over where a
+    stage goes on from a train stage's own last weights, and not from any average.
+    """
+    if isinstance(spec.optimizer, r.Optimizer):
+        return spec.optimizer, False
+    if parent and isinstance(spec, _POST):
+        if spec.optimizer == "last":
+            scope.error(
+                "E410", "moments gathered on another loss mean nothing here", spec.at("optimizer"),
+                "leave `optimizer` out to start it afresh",
+            )  # fmt: skip
+        return parent.optimizer, False
+    if parent is None:
+        return r.Optimizer(name="adamw"), False
+    averaged = not isinstance(before, TrainStage) or parent.spec.average is not None
+    averaged = averaged or isinstance(parent.spec, _POST)
+    if spec.optimizer == "last" and averaged:
+        scope.report.add(
+            "E410", "these weights have no optimizer state to go on with",
+            spec.at("optimizer"), help="leave `optimizer` out to start it afresh",
+        )  # fmt: skip
+    return parent.optimizer, not averaged
+
+
+def _stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -> str | None:
+    if spec.tokenizer:
+        scope.known(spec.tokenizer, "tokenizer", scope.recipe.tokenizers, spec.at("tokenizer"))
+        if parent and parent.tokenizer != spec.tokenizer:
+            scope.report.add(
+                "E411", "a stage keeps the tokenizer of the stage that it goes on from",
+                spec.at("tokenizer"), help="leave `tokenizer` out",
+            )  # fmt: skip
+        return spec.tokenizer
+    if parent:
+        return parent.tokenizer
+    names = list(scope.recipe.tokenizers)
+    if len(names) > 1:
+        scope.report.add(
+            "E412", f"the stage `{spec.name}` has {len(names)} tokenizers to choose from",
+            spec.at(), help=f"write `tokenizer = {names[0]}`",
+        )  # fmt: skip
+    return names[0] if names else None
+
+
+def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
+    clusters = scope.recipe.clusters
+    name = spec.cluster
+    if name and not scope.known(name, "cluster", clusters, spec.at("cluster")):
+        return None
+    if scope.ranks is not None:
+        return Hardware(scope.ranks, "cpu")
+    if name is None and parent:
+        return parent.hardware
+    if name is None and len(clusters) > 1:
+        scope.report.add(
+            "E412", f"the stage `{spec.name}` has {len(clusters)} clusters to choose from",
+            spec.at(), help=f"write `cluster = {next(iter(clusters))}`",
+        )  # fmt: skip
+        return None
+    if name is None and not clusters:
+        return Hardware(1, "cpu")
+    cluster = clusters[name or next(iter(clusters))]
+    if (cluster.gpus is None) == (cluster.cpus is None):
+        scope.report.add(
+            "E413", f"the cluster `{cluster.name}` needs either `gpus` or `cpus`", cluster.at(),
+            help='write `gpus = 8 of "H100 80GB"`, or `cpus = 2` for two processes',
+        )  # fmt: skip
+        return None
+    if cluster.gpus:
+        return Hardware(cluster.nodes * cluster.gpus[0], cluster.gpus[1])
+    return Hardware(cluster.nodes * (cluster.cpus or 1), "cpu")

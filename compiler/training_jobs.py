@@ -1,0 +1,241 @@
+"""Stages that train to jobs, one a segment."""
+
+import hashlib
+from fractions import Fraction
+
+from ..spec import recipe as r
+from ..spec.record import replace
+from .architectures import attention_flops_per_token, flops_per_token, parameters
+from .clock import nearest
+from .gates import Gates
+from .jobs import Jobs
+from .mixture import Mixture
+from .models import Models
+from .plan import (
+    Attempt,
+    Averaging,
+    Cost,
+    Dpo,
+    MixturePiece,
+    NextToken,
+    ReferenceJob,
+    Reward,
+    Schedule,
+    Sft,
+    TrainJob,
+    Window,
+)
+from .program import Program, Segment, TrainStage
+from .torchtitan import torchtitan
+from .values import BatchPiece
+
+CHECKPOINTS_PER_JOB = 10
+"""A job saves its state so many times, where the spec does not say how often."""
+
+
+class Training:
+    """Adds train jobs, and keeps how far each source has been read."""
+
+    def __init__(self, program: Program, jobs: Jobs, models: Models) -> None:
+        self.program = program
+        self.jobs = jobs
+        self.models = models
+        self.gates = Gates(self)
+        self.positions: dict[str, dict[str, int]] = {}
+
+    def goes_on(self, name: str, source: str) -> None:
+        """Notes that what follows stage `name` reads its data where `source` ended."""
+        self.positions[name] = dict(self.positions.get(source, {}))
+
+    def stage(self, stage: TrainStage) -> None:
+        """Adds the jobs of a stage that trains, and of its gates."""
+        model = self.jobs.result[stage.parent] if stage.parent else None
+        before = dict(self.positions.get(stage.parent or "", {}))
+        positions = dict(before) if stage.spec.data_kind == "documents" else {}
+        gate = stage.spec.gate
+        begin = self.gates.start(stage, model) if gate else None
+        for number, segment in enumerate(stage.segments):
+            model, positions = self._segment(stage, number, segment, model, positions)
+            last = number == len(stage.segments) - 1
+            if gate and (last or stage.segments[number + 1].seq_len != segment.seq_len):
+                self.gates.after(stage, number, segment, model, positions, begin)
+        assert model
+        self.jobs.result[stage.name] = model
+        self.positions[stage.name] = before | positions
+
+    def _segment(
+        self, stage: TrainStage, number: int, segment: Segment, model: str | None,
+        positions: dict[str, int],
+    ) -> tuple[str, dict[str, int]]:  # fmt: skip
+        """Adds the train job of a segment; returns its key and the sources' positions after it."""
+        start, stop = segment.from_step, segment.to_step
+        batch = [
+            BatchPiece(from_step=max(b.from_step, start), to_step=min(b.to_step, stop),
+                       sequences=b.sequences)
+            for b in stage.batches if b.from_step < stop and b.to_step > start
+        ]  # fmt: skip
+        lr = [
+            replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
+            for p in stage.lr if p.from_step < stop and p.to_step > start
+        ]  # fmt: skip
+        mixture = [
+            MixturePiece(from_step=max(m.from_step, start), to_step=min(m.to_step, stop),
+                         weights=m.weights)
+            for m in stage.mixture if m.from_step < stop and m.to_step > start
+        ]  # fmt: skip
+        return self.job(
+            stage, segment, Schedule(lr=lr, batch=batch, mixture=mixture), model, positions,
+            carry=stage.carries if number == 0 else True, id=f"{stage.name}.{number + 1}",
+            number=number, extends=None,
+        )  # fmt: skip
+
+    def job(
+        self, stage: TrainStage, segment: Segment, schedule: Schedule, model: str | None,
+        positions: dict[str, int], *, carry: bool, id: str, number: int, extends: Attempt | None,
+    ) -> tuple[str, dict[str, int]]:  # fmt: skip
+        first_step, steps = segment.from_step, segment.to_step - segment.from_step
+        counts = [(p.to_step - p.from_step) * p.sequences for p in schedule.batch]
+        sequences = sum(counts)
+        first_token = stage.tokens_before(first_step)
+        drawn = Mixture(
+            [(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture]
+        ).counts(sequences)
+        data: dict[str, Window] = {}
+        after = dict(positions)
+        for name, count in drawn.items():
+            begin = positions.get(name, 0)
+            after[name] = begin + count * segment.seq_len
+            data[name] = Window(
+                first_token=begin, last_token=after[name], sequences=count,
+                epochs=self._epochs(stage, name, count, after[name] - begin),
+            )  # fmt: skip
+        architecture = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
+        tokens = sequences * segment.seq_len
+        per_token = flops_per_token(stage.model)
+        average = self._averaging(stage)
+        seed = self._seed(stage)
+        content = {
+            "objective": _objective(stage.spec),
+            "model": architecture,
+            "seed": seed,
+            "seq_len": segment.seq_len,
+            "first_step": first_step,
+            "first_token": first_token,
+            "sequences": sequences,
+            "steps": steps,
+            "tokens": tokens,
+            "schedule": schedule,
+            "data": data,
+            "optimizer_state": "carry" if carry and model else "fresh",
+            "average": average,
+            "resources": segment.resources,
+            "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr),
+        }
+        every = stage.spec.checkpoint
+        extra = {
+            "id": id,
+            "stage": stage.name,
+            "segment": number,
+            "segments": len(stage.segments),
+            "checkpoint_every": every if every
+            else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
+            "roundings": stage.roundings if number == 0 and not extends else [],
+            "cost": Cost(
+                parameters=parameters(stage.model),
+                flops_per_token=per_token,
+                attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
+                flops=per_token * tokens,
+            ),
+            "extends": extends,
+        }  # fmt: skip
+        key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
+        return key, after
+
+    def _averaging(self, stage: TrainStage) -> Averaging | None:
+        polyak = stage.spec.average
+        if polyak is None:
+            return None
+        steps = Fraction(stage.steps)
+        if polyak.over and polyak.over.unit == "steps":
+            steps = polyak.over.value
+        elif polyak.over and polyak.over.unit == "%":
+            steps = stage.steps * polyak.over.value
+        elif polyak.over:
+            steps = polyak.over.value / Fraction(stage.tokens, stage.steps)
+        return Averaging(every=polyak.every, from_step=max(stage.steps - nearest(steps), 0))
+
+    def _inputs(self, stage: TrainStage, sources: list[str], model: str | None) -> dict[str, str]:
+        inputs = {f"data:{name}": self._data(stage, name) for name in sources}
+        if stage.tokenizer:
+            inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
+        if model:
+            inputs["model"] = model
+        if isinstance(stage.spec, r.Dpo):
+            for name in sources:
+                inputs[f"reference:{name}"] = self._reference(stage, stage.spec, name)
+        return inputs
+
+    def _data(self, stage: TrainStage, name: str) -> str:
+        if stage.spec.data_kind == "documents":
+            return self.jobs.documents(name, stage.tokenizer)
+        similar = getattr(stage.spec, "similar", None)
+        return self.jobs.records(
+            name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len,
+            None if similar is None else float(similar),
+        )  # fmt: skip
+
+    def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:
+        """The job that finds the reference's log-probabilities of a source's responses."""
+        name = spec.reference or stage.parent
+        assert name
+        segment = stage.segments[0]
+        content = {
+            "model": self.models.shape(stage), "source": source, "seq_len": segment.seq_len,
+            "mask": spec.mask, "layout": spec.layout, "resources": segment.resources,
+            "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
+        }  # fmt: skip
+        inputs = {"model": self.jobs.result[name], f"data:{source}": self._data(stage, source)}
+        return self.jobs.add(
+            ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name
+        )
+
+    def _epochs(self, stage: TrainStage, name: str, rows: int, tokens: int) -> float | None:
+        dataset = self.jobs.recipe.datasets[name]
+        if stage.spec.data_kind == "preferences":
+            return rows / dataset.pairs if dataset.pairs else None
+        return tokens / dataset.tokens if dataset.tokens else None
+
+    def _seed(self, stage: TrainStage) -> int:
+        """The recipe's; after pre-training one for each stage, which reads its data anew."""
+        seed = self.jobs.seed
+        if stage.spec.data_kind == "documents":
+            return seed
+        return int.from_bytes(hashlib.sha256(f"{seed} {stage.name}".encode()).digest()[:4], "big")
+
+
+def _objective(spec: r.Training) -> NextToken | Sft | Reward | Dpo:
+    if isinstance(spec, r.Sft):
+        return Sft.model_validate({"loss_on": spec.loss})
+    if isinstance(spec, r.Reward):
+        return Reward.model_validate({"layout": spec.layout})
+    if isinstance(spec, r.Dpo):
+        return Dpo.model_validate(
+            {
+                "beta": spec.beta,
+                "nll": spec.nll,
+                "label_smoothing": spec.label_smoothing,
+                "normalize": spec.normalize,
+                "mask": spec.mask,
+                "layout": spec.layout,
+            }
+        )
+    return NextToken()
+
+
+def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:
+    """Sequences that a piece of a mixture covers."""
+    return sum(
+        (min(b.to_step, piece.to_step) - max(b.from_step, piece.from_step)) * b.sequences
+        for b in batch
+        if b.from_step < piece.to_step and b.to_step > piece.from_step
+    )
