@@ -14,10 +14,11 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 
-SAMPLES = ("python_docs", "python_code", "arithmetic", "needles")
+SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 GENERATED_DOCUMENTS = 2000
 
 # Tests and demos, tables that are data in the form of code, and the topics of `pydoc`, which
@@ -33,9 +34,9 @@ def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
 
     Args:
         sample: one of SAMPLES.
-        count: how many documents at most; None for all that there are of `python_docs` and
-            `python_code`, and for GENERATED_DOCUMENTS of the generated ones.
-        seed: for the generated ones.
+        count: how many documents at most; None for all that there are of those from Python's
+            sources, and for GENERATED_DOCUMENTS of the generated ones.
+        seed: for the generated ones and `python_functions`.
 
     Raises:
         DataError: no such sample, or this Python comes without its sources.
@@ -45,6 +46,10 @@ def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
             return itertools.islice(_docs(), count)
         case "python_code":
             return itertools.islice(_code(), count)
+        case "python_functions":
+            from . import functions
+
+            return functions.documents(count=count, seed=seed)
         case "arithmetic":
             return _arithmetic(seed, GENERATED_DOCUMENTS if count is None else count)
         case "needles":
@@ -56,7 +61,27 @@ def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
     )
 
 
-def _sources() -> Iterator[tuple[Path, str]]:
+def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Yields the records of a sample of dialogs, preferences or prompts.
+
+    Args:
+        form: "dialogs", "preferences" or "prompts".
+        count, seed: as for `documents`.
+
+    Raises:
+        DataError: the sample has nothing but documents.
+    """
+    if sample == "python_functions":
+        from . import functions
+
+        return functions.records(form, count=count, seed=seed)
+    raise DataError(
+        f"the sample corpus `{sample}` has no {form}",
+        "write `python_functions` as `sample`, or name `files`",
+    )
+
+
+def sources() -> Iterator[tuple[Path, str]]:
     """The standard library's modules: path relative to the library, and source text."""
     library = Path(sysconfig.get_path("stdlib"))
     found = False
@@ -87,7 +112,7 @@ def _source_files(library: Path) -> Iterator[Path]:
         yield from sorted((library / name).rglob("*.py"))
 
 
-def _parse(text: str) -> ast.Module:
+def parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
@@ -99,13 +124,13 @@ def _docs() -> Iterator[str]:
 
     for _, topic in sorted(topics.items()):
         yield topic.strip() + "\n"
-    for module, text in _sources():
+    for module, text in sources():
         parts = module.with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         if any(part.startswith("_") for part in parts):
             continue
         name = ".".join(parts)
-        tree = _parse(text)
+        tree = parse(text)
         if doc := ast.get_docstring(tree):
             yield f"module {name}\n\n{doc}\n"
         for node in tree.body:
@@ -135,7 +160,7 @@ def _help(node: _Definition, prefix: str, indent: str) -> str:
 
 def _code(longest: int = _LONGEST_CODE) -> Iterator[str]:
     """The source files, long ones in parts that begin at a top-level definition."""
-    for _, text in _sources():
+    for _, text in sources():
         yield from split_source(text, longest)
 
 
@@ -149,7 +174,7 @@ def split_source(text: str, longest: int) -> list[str]:
         return [text]
     lines = list(io.StringIO(text, newline="\n"))
     cuts = [0]
-    for node in _parse(text).body:
+    for node in parse(text).body:
         if isinstance(node, _Definition):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)]) - 1
             while first > cuts[-1] and lines[first - 1].startswith("#"):

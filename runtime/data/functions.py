@@ -1,0 +1,199 @@
+"""The sample `python_functions`: requests for functions of the standard library, and answers.
+
+A preference's rejected answer is the function with faults that anyone who reads it can see.
+"""
+
+import ast
+import itertools
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from . import samples
+
+LONGEST = 400
+"""Characters of the longest function, without its docstring."""
+
+EDITED = 3
+"""One preference in so many has a third, edited response."""
+
+_OPERATORS = {
+    "==": "!=", "!=": "==", "<=": ">", ">=": "<", "<": ">=", ">": "<=", "+": "-", "-": "+",
+    " and ": " or ", " or ": " and ", " is not ": " is ", " not in ": " in ", " is ": " is not ",
+}  # fmt: skip
+_OPERATOR = re.compile("|".join(re.escape(each) for each in sorted(_OPERATORS, key=len)[::-1]))
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function, asked for and written.
+
+    Attributes:
+        question: asks for it by signature and the first line of its docstring.
+        answer: its source, without the docstring.
+    """
+
+    question: str
+    answer: str
+
+
+def documents(*, count: int | None, seed: int) -> Iterator[str]:
+    """Question and answer of each function as a text."""
+    for function in itertools.islice(functions(seed), count):
+        yield f"{function.question}\n\n{function.answer}\n"
+
+
+def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Records with the default names of their fields.
+
+    Args:
+        form: "dialogs", "preferences" or "prompts".
+        count: how many at most; None for all.
+        seed: decides the order and the faults.
+    """
+    for number, function in enumerate(itertools.islice(functions(seed), count)):
+        prompt = [{"role": "user", "content": function.question}]
+        answer = {"role": "assistant", "content": function.answer}
+        if form == "prompts":
+            yield {"prompt": prompt}
+        elif form == "dialogs":
+            yield {"messages": [*prompt, answer]}
+        else:
+            rng = random.Random(f"python_functions {seed} {number}")
+            yield {"prompt": prompt, **_ranked(function.answer, rng)}
+
+
+def _ranked(answer: str, rng: random.Random) -> dict[str, Any]:
+    bad = spoiled(answer, rng, faults=3)
+    light = spoiled(answer, rng, faults=1)
+    texts = {"chosen": answer, "rejected": bad}
+    if rng.randrange(EDITED) == 0 and light != bad:
+        texts = {"chosen": light, "rejected": bad, "edited": answer}
+    return {key: [{"role": "assistant", "content": text}] for key, text in texts.items()}
+
+
+def functions(seed: int) -> list[Function]:
+    """Short functions and methods that have a docstring, each answer once, in an order by seed."""
+    order = list(_all())
+    random.Random(f"python_functions {seed}").shuffle(order)
+    return order
+
+
+@lru_cache(maxsize=1)
+def _all() -> tuple[Function, ...]:
+    found: dict[str, Function] = {}
+    for module, text in samples.sources():
+        if not any(re.match(r"_[^_]", part) for part in module.parts):
+            found |= {function.answer: function for function in _in_module(text)}
+    return tuple(found.values())
+
+
+def _in_module(text: str) -> Iterator[Function]:
+    tree = samples.parse(text)
+    lines = text.splitlines()
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in itertools.chain(tree.body, *(each.body for each in classes)):
+        if isinstance(node, ast.FunctionDef) and (function := _function(node, lines)):
+            yield function
+
+
+def _function(node: ast.FunctionDef, lines: list[str]) -> Function | None:
+    doc = ast.get_docstring(node)
+    if not doc or not doc.strip() or len(node.body) < 2:
+        return None
+    first, after = node.body[0], node.body[1]
+    begin, end = first.lineno, first.end_lineno or first.lineno
+    # The docstring must have its lines for itself.
+    if begin == node.lineno or after.lineno == end:
+        return None
+    source = [*lines[node.lineno - 1 : begin - 1], *lines[end : node.end_lineno]]
+    if any(line[: node.col_offset].strip() for line in source):
+        return None
+    kept = [line[node.col_offset :].rstrip() for line in source]
+    answer = "\n".join(line for line in kept if line)
+    if len(answer) > LONGEST or "\t" in answer or not _is_python(answer):
+        return None
+    signature = f"{node.name}({ast.unparse(node.args)})"
+    asked = doc.strip().splitlines()[0].strip()
+    if asked.startswith(">>>"):
+        return None
+    return Function(f"Write the Python function {signature}.\n{asked}", answer)
+
+
+def _is_python(source: str) -> bool:
+    try:
+        samples.parse(source)
+    except SyntaxError:
+        return False
+    return True
+
+
+def spoiled(source: str, rng: random.Random, *, faults: int) -> str:
+    """A function with faults, never the function itself.
+
+    Args:
+        faults: 1 for one that is easily overlooked, more for gross ones.
+    """
+    ways: list[Callable[[str, random.Random], str]]
+    ways = [_renamed, _inverted] if faults == 1 else [_swapped, _dedented, _cut, _repeated]
+    text = source
+    for way in rng.sample(ways, min(faults, len(ways))):
+        text = way(text, rng)
+    return text if text != source else source + "\n    return source"
+
+
+def _renamed(source: str, rng: random.Random) -> str:
+    """One use of a variable reads another one, or one that there is not."""
+    names = [node for node in ast.walk(samples.parse(source)) if isinstance(node, ast.Name)]
+    if not names:
+        return _inverted(source, rng)
+    node = rng.choice(names)
+    others = sorted({each.id for each in names} - {node.id}) or [node.id + "_"]
+    lines = source.split("\n")
+    # The places count bytes.
+    line = lines[node.lineno - 1].encode()
+    end = node.col_offset + len(node.id.encode())
+    new = line[: node.col_offset] + rng.choice(others).encode() + line[end:]
+    lines[node.lineno - 1] = new.decode()
+    return "\n".join(lines)
+
+
+def _inverted(source: str, rng: random.Random) -> str:
+    """One operator is its opposite, or the result is lost."""
+    found = list(_OPERATOR.finditer(source))
+    if not found:
+        return source.replace("return ", "", 1)
+    match = rng.choice(found)
+    return source[: match.start()] + _OPERATORS[match[0]] + source[match.end() :]
+
+
+def _swapped(source: str, rng: random.Random) -> str:
+    """Two lines have changed places."""
+    lines = source.split("\n")
+    if len(lines) > 2:
+        i, j = rng.sample(range(1, len(lines)), 2)
+        lines[i], lines[j] = lines[j], lines[i]
+    return "\n".join(lines)
+
+
+def _dedented(source: str, rng: random.Random) -> str:
+    """A line of the body stands where none may."""
+    lines = source.split("\n")
+    row = rng.randrange(1, len(lines)) if len(lines) > 1 else 0
+    lines[row] = lines[row].lstrip() if lines[row].startswith(" ") else "  " + lines[row]
+    return "\n".join(lines)
+
+
+def _cut(source: str, rng: random.Random) -> str:
+    """The end is missing."""
+    return source[: max(1, int(len(source) * rng.uniform(0.3, 0.7)))].rstrip()
+
+
+def _repeated(source: str, rng: random.Random) -> str:
+    """A line stands there several times."""
+    lines = source.split("\n")
+    row = rng.randrange(len(lines))
+    return "\n".join(lines[: row + 1] + [lines[row]] * rng.randint(2, 4) + lines[row + 1 :])
