@@ -46,6 +46,12 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"{job}: " + ", ".join(
             f"{name} {score['score']:.4g}" for name, score in event["scores"].items()
         )
+    if kind == "picked":
+        return f"{job}: {event['winner']}, {event['score']:.4g}"
+    if kind == "sampled" and event["prompts"] == event["of"]:
+        reward = event.get("reward")
+        judged = "" if reward is None else f", mean reward {reward:.4g}"
+        return f"{job}: {event['draws']:,} draws for {event['of']:,} prompts{judged}"
     if kind == "gate":
         shown = ", ".join(
             f"{r['measure']} {r['score']:.4g} ({r['op']} {r['wanted']:.4g})"
@@ -59,8 +65,9 @@ def _message(event: dict[str, Any]) -> str | None:
 
 
 def _rate(event: dict[str, Any]) -> str:
+    details = "".join(f"  {n} {event[n]:.3f}" for n in ("accuracy", "margin") if n in event)
     return (
-        f"loss {event['loss']:.3f}  lr {event['lr']:.3g}  {short(event['tokens'])} tokens  "
+        f"loss {event['loss']:.3f}{details}  lr {event['lr']:.3g}  {short(event['tokens'])} tokens  "
         f"{event['tokens_per_second']:,.0f} tokens/s"
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import Plan, TrainJob
+from ..compiler.plan import ForwardJob, Plan, TrainJob
 from ..compiler.schema import read_plan
 from .errors import RunError, Stopped
 from .recorder import OnEvent
@@ -57,7 +57,7 @@ def _walk(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
 def _affordable(plan: Plan) -> None:
     """Raises: RunError: a job needs devices that this machine does not have."""
     for job in plan.jobs:
-        if not isinstance(job, TrainJob):
+        if not isinstance(job, TrainJob | ForwardJob):
             continue
         ranks, device = job.resources.world_size, job.resources.device
         cpus = os.cpu_count() or 1

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 from .errors import RunError
 from .store import disk
 
+DETAILS = ("accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
+"""What some kinds of training report of a step besides the loss."""
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -42,6 +44,7 @@ class Recorder:
                 {name: event[name] for name in ("loss", "lr", "grad_norm", "sequences", "seq_len")}
                 | {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
                 | {"tokens_per_second": event["tokens_per_second"]}
+                | {name: event[name] for name in DETAILS if name in event}
                 | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
                 | {f"share/{name}": w / shares for name, w in event["mixture"].items()}
             )

@@ -9,11 +9,16 @@ from typing import Any
 
 from ..compiler.plan import (
     AverageJob,
+    BestJob,
     DatasetJob,
     EvaluateJob,
     ExportJob,
+    FilterJob,
+    ForwardJob,
     GateJob,
     Plan,
+    ReferenceJob,
+    SampleJob,
     TokenizerJob,
     TrainJob,
 )
@@ -24,6 +29,8 @@ from .store import Store, disk
 
 VERDICT = "verdict.json"
 SCORES = "scores.json"
+TO_LABEL = "to_label"
+"""The folder of a run in which candidates for people to label are written."""
 
 
 def _nothing() -> None:
@@ -89,7 +96,7 @@ class Scheduler:
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
         self.actual[job.key] = key = self._key(job, inputs)
         if self.store.artifact(key) is None:
-            ranks = job.resources.world_size if isinstance(job, TrainJob) else None
+            ranks = job.resources.world_size if isinstance(job, TrainJob | ForwardJob) else None
             if ranks not in (None, self.world_size):
                 return ranks
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
@@ -111,8 +118,27 @@ class Scheduler:
         """
         parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items()))]
         if isinstance(job, TokenizerJob | DatasetJob):
-            parts.append(prepare.job_fingerprint(job, self.root))
+            folders = {role: self._folder(key) for role, key in inputs.items()}
+            parts.append(
+                prepare.job_fingerprint(
+                    job, self.root, inputs=folders, labels=self.store.folder / TO_LABEL
+                )
+            )
+        parts += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _read_beside(self, job: Any) -> list[Path]:
+        """Files of the spec's folder that a job reads and that are no data: templates, tasks."""
+        dialogs = [getattr(job, "dialog", None)]
+        folders = []
+        for measure in getattr(job, "measures", None) or [getattr(job, "measure", None)]:
+            dialogs.append(getattr(measure, "dialog", None))
+            folders.append(getattr(measure, "folder", None))
+        found = [self.root / d["template"] for d in dialogs if d and "template" in d]
+        for folder in folders:
+            if folder:
+                found += sorted(p for p in (self.root / folder).rglob("*") if p.is_file())
+        return found
 
     def _extends(self, job: Any) -> bool:
         """Whether a conditional job runs: its gate has failed so far."""
@@ -129,6 +155,11 @@ class Scheduler:
         self.barrier()
         if isinstance(job, TrainJob):
             self._train(job, inputs, work)
+        elif isinstance(job, ForwardJob):
+            from .engine.forward import reference, score
+
+            walk: Any = reference if isinstance(job, ReferenceJob) else score
+            walk(job, inputs, work, root=self.store.folder, on_event=self.emit)
         elif self.rank == 0:
             self._alone(job, inputs, work)
         self.barrier()
@@ -144,6 +175,8 @@ class Scheduler:
         positions = None
         if "model" in inputs and (inputs["model"] / "positions.json").exists():
             positions = json.loads((inputs["model"] / "positions.json").read_text())
+            if job.objective.name != "next_token":  # each stage reads its records anew
+                positions = {n: place for n, place in positions.items() if n not in job.data}
 
         def on_event(event: dict[str, Any]) -> None:
             assert self.recorder
@@ -156,11 +189,21 @@ class Scheduler:
         if isinstance(job, TokenizerJob):
             prepare.make_tokenizer(job, work, self.root, self.emit)
         elif isinstance(job, DatasetJob):
-            prepare.make_dataset(job, inputs, work, self.root, self.emit)
+            prepare.make_dataset(
+                job, inputs, work, self.root, self.emit, labels=self.store.folder / TO_LABEL
+            )
+        elif isinstance(job, FilterJob):
+            prepare.make_filter(job, inputs, work)
         elif isinstance(job, ExportJob):
             from .engine.export import export
 
-            export(job, inputs, work)
+            export(job, inputs, work, root=self.root)
+        elif isinstance(job, SampleJob):
+            from .sampling import sample
+
+            sample(job, inputs, work, root=self.root, on_event=self.emit)
+        elif isinstance(job, BestJob):
+            self._best(job, inputs, work)
         elif isinstance(job, AverageJob):
             from .engine.average import average
 
@@ -173,8 +216,7 @@ class Scheduler:
     def _evaluate(self, job: EvaluateJob | GateJob, inputs: dict[str, Path], work: Path) -> None:
         from .evaluate import measure, verdict
 
-        data = {r.removeprefix("data:"): p for r, p in inputs.items() if r.startswith("data:")}
-        scores = measure(job.measures, inputs["model"], data)
+        scores = measure(job.measures, inputs["model"], **self._measured(inputs))
         assert self.recorder
         self.recorder.scores(job.id, scores)
         if isinstance(job, EvaluateJob):
@@ -185,6 +227,27 @@ class Scheduler:
         if "start" in inputs:
             start = json.loads((inputs["start"] / SCORES).read_text())
         prepare.write_json(work, VERDICT, verdict(job, scores, start) | {"scores": scores})
+
+    def _measured(self, inputs: dict[str, Path]) -> dict[str, Any]:
+        """What measures read besides the model."""
+
+        def of(what: str) -> dict[str, Path]:
+            return {r.removeprefix(what): p for r, p in inputs.items() if r.startswith(what)}
+
+        return {
+            "data": of("data:"),
+            "prompts": of("prompts:"),
+            "judge": inputs.get("judge"),
+            "root": self.root,
+        }
+
+    def _best(self, job: BestJob, inputs: dict[str, Path], work: Path) -> None:
+        from .best import pick
+
+        found = pick(job, inputs, work, **self._measured(inputs))
+        assert self.recorder
+        self.recorder.scores(job.id, {job.measure.name: {"score": found["score"]}})
+        self.emit({"event": "picked", "job": job.id, **found})
 
     def _decide(self, job: GateJob) -> None:
         """Goes on after a gate: its segment's successors start from the attempt that passed.

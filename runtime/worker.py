@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import Plan
+from ..compiler.plan import ForwardJob, Plan, TrainJob
 from .errors import RunError
 from .gang import MARK
 from .scheduler import Scheduler
@@ -23,7 +23,7 @@ def main(folder: Path, root: Path) -> int:
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    devices = [j.resources.device for j in plan.jobs if j.kind == "train"
+    devices = [j.resources.device for j in plan.jobs if isinstance(j, TrainJob | ForwardJob)
                and j.resources.world_size == world_size]  # fmt: skip
     try:
         prepare(devices[0])
