@@ -1,0 +1,5 @@
+"""Rejection sampling: answers to prompts, scored by a judge."""
+
+from .job import sample
+
+__all__ = ["sample"]

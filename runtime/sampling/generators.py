@@ -1,0 +1,165 @@
+"""Generators of answers, behind one small interface: transformers on one device, or vLLM."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.utils import logging
+
+from ..errors import RunError
+from .noise import Gumbel
+
+BATCH_TOKENS = 16_384
+"""Tokens, those to come included, that a CPU holds in its cache of keys and values at a time."""
+
+SHARE = 0.5
+"""Of a GPU's memory, for the cache of keys and values."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to draw.
+
+    Attributes:
+        tokens: of the prompt, int32, shape (n,).
+        seed: of the draw.
+        most: tokens of the answer, its end included.
+    """
+
+    tokens: np.ndarray
+    seed: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How tokens are drawn: temperature 0 takes the most probable one."""
+
+    temperature: float
+    top_p: float
+    stop: frozenset[int]
+
+
+class Generator(Protocol):
+    """Draws answers.
+
+    Attributes:
+        context: tokens that the model can read.
+    """
+
+    context: int
+
+    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
+        """The tokens of each answer, up to and with the one that ends it, or the request's most."""
+        ...
+
+
+def generator(model: Path, *, judged: bool) -> Generator:
+    """vLLM where it is installed and a GPU is there, transformers otherwise.
+
+    Args:
+        judged: whether a judge needs room on the same device.
+
+    Raises: RunError: the model cannot be loaded.
+    """
+    if find_spec("vllm") and torch.cuda.is_available():
+        from .vllm_engine import Vllm
+
+        return Vllm(model, share=0.5 if judged else 0.9)
+    return Transformers(model)
+
+
+class Transformers:
+    """Batches of like length, padded on the left, with a cache of keys and values.
+
+    Args:
+        model: folder of the exported model.
+        batch_tokens: tokens in the cache at a time; chosen by the device where it is not given.
+    """
+
+    def __init__(self, model: Path, *, batch_tokens: int | None = None) -> None:
+        logging.disable_progress_bar()
+        on_gpu = torch.cuda.is_available()
+        try:
+            network: Any = AutoModelForCausalLM.from_pretrained(
+                model, dtype=torch.bfloat16 if on_gpu else torch.float32
+            )
+        except (OSError, ValueError, KeyError) as problem:
+            reason = " ".join(str(problem).split())[:300]
+            raise RunError(
+                f"the model {model} cannot be loaded: {reason}",
+                f"remove {model}; the next run makes it again",
+            ) from None
+        self._network = network.to("cuda" if on_gpu else "cpu").eval()
+        self.context: int = network.config.max_position_embeddings
+        self._batch_tokens = batch_tokens or _cache_tokens(network)
+
+    @torch.inference_mode()
+    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
+        """See `Generator.generate`."""
+        answers: list[list[int]] = [[] for _ in requests]
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
+        while order:
+            longest = max(len(requests[i].tokens) + requests[i].most for i in order)
+            rows = max(self._batch_tokens // longest, 1)
+            batch, order = order[-rows:], order[:-rows]
+            drawn = self._batch([requests[i] for i in batch], settings)
+            for i, answer in zip(batch, drawn, strict=True):
+                answers[i] = answer
+        return answers
+
+    def _batch(self, requests: list[Request], settings: Settings) -> list[list[int]]:
+        lengths = torch.tensor([len(each.tokens) for each in requests])
+        width = int(lengths.max())
+        tokens = torch.zeros(len(requests), width, dtype=torch.long)
+        for row, each in zip(tokens, requests, strict=True):
+            row[width - len(each.tokens) :] = torch.from_numpy(each.tokens.astype(np.int64))
+        mask = torch.arange(width) >= (width - lengths)[:, None]
+        device = self._network.device
+        processors = []
+        if settings.temperature > 0:
+            seeds = [each.seed for each in requests]
+            processors = [
+                Gumbel(seeds, temperature=settings.temperature, top_p=settings.top_p, device=device)
+            ]
+        output = self._network.generate(
+            input_ids=tokens.to(device),
+            attention_mask=mask.to(device=device, dtype=torch.long),
+            logits_processor=processors,
+            generation_config=GenerationConfig(
+                max_new_tokens=max(each.most for each in requests),
+                do_sample=False,
+                eos_token_id=sorted(settings.stop),
+                pad_token_id=min(settings.stop),
+            ),
+        )
+        drawn = output[:, width:].tolist()
+        return [
+            _cut(row[: each.most], settings.stop) for row, each in zip(drawn, requests, strict=True)
+        ]
+
+
+def _cut(tokens: list[int], stop: frozenset[int]) -> list[int]:
+    """The tokens up to and with the first that ends the answer."""
+    for place, token in enumerate(tokens):
+        if token in stop:
+            return tokens[: place + 1]
+    return tokens
+
+
+def _cache_tokens(network: Any) -> int:
+    """Tokens that the cache may hold.
+
+    On a GPU by its size, not by what is free at the moment: the same job makes the same batches.
+    """
+    if network.device.type == "cpu":
+        return BATCH_TOKENS
+    config = network.config
+    width = config.num_key_value_heads * config.head_dim
+    per_token = 2 * config.num_hidden_layers * width * network.dtype.itemsize
+    memory = torch.cuda.get_device_properties(network.device).total_memory
+    return max(int(memory * SHARE) // per_token, 1)

@@ -1,0 +1,58 @@
+"""Drawing tokens so that a draw depends on its seed and its logits alone.
+
+The largest of log p + g, with g drawn independently for every token from the standard Gumbel
+distribution, is distributed as p (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030, §2). Where
+another batch changes the logits by rounding, a token changes only where two of these sums are equal
+up to rounding; a draw along the cumulative distribution would move with every token before it.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+SEEDS = 2**53
+"""Seeds are smaller, so that every reader of JSON reads them exactly."""
+
+
+def draw_seed(seed: int, prompt: int, draw: int) -> int:
+    """The seed of draw `draw` of prompt `prompt`."""
+    digest = sha256(f"{seed} {prompt} {draw}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % SEEDS
+
+
+class Gumbel(LogitsProcessor):
+    """Turns greedy decoding into drawing: temperature, nucleus (Holtzman et al. 2020,
+    arXiv:1904.09751, §3.1), then Gumbel noise from a generator of each row's own.
+
+    Args:
+        seeds: of the rows of the batch.
+        temperature: above 0.
+        top_p: the fewest tokens whose probabilities add up to so much are drawn from.
+    """
+
+    def __init__(
+        self, seeds: list[int], *, temperature: float, top_p: float, device: torch.device
+    ) -> None:
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+        self._top_p = top_p
+
+    def __call__(self, input_ids: Any, scores: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, (rows, vocabulary) → scores whose largest is drawn, float32."""
+        scores = scores.float() / self._temperature
+        if self._top_p < 1:
+            scores = _nucleus(scores, self._top_p)
+        noise = torch.empty_like(scores)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores - noise.log()
+
+
+def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Scores with those outside the nucleus at −∞; the most probable token always stays."""
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(-1)
+    outside = probabilities.cumsum(-1) - probabilities >= top_p
+    return scores.masked_fill(outside.scatter(-1, order, outside), -torch.inf)

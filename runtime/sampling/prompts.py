@@ -1,0 +1,189 @@
+"""Prompts as tokens, and answers as the messages that training renders."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ..data.dialog import continuation, renderer
+from ..data.encode import TERMINATION, Encoder, Piece
+from ..data.tokenizer import special
+from ..errors import DataError
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is to go on from.
+
+    Attributes:
+        place: where it stands, for people ("prompts.jsonl:3").
+        messages: of a dialog, or None for plain text.
+        tools: that the dialog offers.
+        text: the plain text, or "".
+        tokens: int32, shape (n,), those of the assistant's header included.
+    """
+
+    place: str
+    messages: list[Message] | None
+    tools: list[dict[str, Any]] | None
+    text: str
+    tokens: np.ndarray
+
+
+class Protocol:
+    """How one model reads prompts and says that its answer ends.
+
+    Args:
+        dialog: settings of the dialog protocol.
+        tokenizer: the model's.
+        root: the folder of the spec, where a template's path starts.
+
+    Attributes:
+        stop: ids of which each ends an answer.
+
+    Raises: DataError: the protocol and the tokenizer do not go together.
+    """
+
+    def __init__(self, dialog: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> None:
+        self._tokenizer = tokenizer
+        self._renderer = renderer(dialog, tokenizer, root)
+        self._plain = Encoder(tokenizer)
+        ids = special(tokenizer)
+        self._begin = [] if ids.bos is None else [ids.bos]
+        self._eos = ids.eos
+        self.stop = frozenset([*self._renderer.stop, ids.eos])
+        form = getattr(self._renderer, "form", None)
+        more = form.more if form else ""
+        self._goes_on = {i for i in self.stop if more and (tokenizer.id_to_token(i) or "") in more}
+        self._code = tokenizer.token_to_id(form.code) if form and form.code else None
+
+    def prompt(self, record: Mapping[str, Any], place: str) -> Prompt:
+        """A record of prompts.jsonl as tokens.
+
+        Raises: DataError: the prompt is empty or no dialog.
+        """
+        messages, tools = record.get("messages"), record.get("tools") or None
+        if messages is None:
+            text = record.get("prompt")
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"{place}: the prompt is empty", "write one there, or drop it")
+            return Prompt(place, None, None, text, _array([*self._begin, *self._encode(text)]))
+        try:
+            tokens = self._renderer.render(messages, tools=tools, prompt=True).ids
+        except DataError as problem:
+            raise _placed(problem, place) from None
+        return Prompt(place, messages, tools, "", _array(tokens))
+
+    def answer(self, tokens: list[int]) -> tuple[str, Message, bool]:
+        """What was generated: its text, the assistant's message, and whether the model ended it.
+
+        A message that the model sends to a tool ends so that the turn goes on: it is a tool call,
+        or code where it begins with the mark of code.
+        """
+        finished = bool(tokens) and tokens[-1] in self.stop
+        content = tokens[:-1] if finished else tokens
+        text = self._tokenizer.decode(content, skip_special_tokens=True)
+        message: Message = {"role": "assistant", "content": text}
+        if finished and tokens[-1] in self._goes_on:
+            called = None if self._code in content else _call(text)
+            message |= {"content": "", "tool_calls": [called]} if called else {"to": "ipython"}
+        return text, message, finished
+
+    def whole(self, prompt: Prompt, message: Message) -> np.ndarray:
+        """Prompt and answer as training renders them, up to the answer's terminator: int32, (n,).
+
+        An answer without any text, which no dialog can hold, is the prompt and the terminator.
+
+        Raises: DataError: the protocol cannot write the answer.
+        """
+        if prompt.messages is None:
+            content = self._encode(message["content"])
+            return _array([*self._begin, *self._encode(prompt.text), *content, self._eos])
+        if not said(message):
+            return _array([*prompt.tokens, self._renderer.stop[0]])
+        try:
+            head, tail = continuation(self._renderer, prompt.messages, [message], prompt.tools)
+        except DataError as problem:
+            raise _placed(problem, prompt.place) from None
+        # Some protocols write a line break behind the terminator, which no model generates.
+        ends = np.flatnonzero(np.asarray(tail.parts) == TERMINATION)
+        return _array([*head.ids, *tail.ids[: int(ends[-1]) + 1 if len(ends) else None]])
+
+    def _encode(self, text: str) -> list[int]:
+        """Token ids of a text, with special tokens neither added nor recognised."""
+        return self._plain.encode([Piece(text, free=True)]).ids
+
+
+def said(message: Message) -> bool:
+    """Whether a message holds anything."""
+    return bool(message["content"].strip() or message.get("tool_calls"))
+
+
+def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = None) -> list[Prompt]:
+    """The prompts of a file of JSON lines, in order.
+
+    Args:
+        context: tokens that the model and its judge can read.
+        limit: at most so many.
+
+    Raises: DataError: there are none; one is damaged, empty, or leaves no room for an answer.
+    """
+    prompts = []
+    for number, record in enumerate(_records(path)):
+        if limit is not None and number >= limit:
+            break
+        place = str(record.get("place") or f"{path.name}:{number + 1}")
+        prompt = protocol.prompt(record, place)
+        if len(prompt.tokens) >= context:
+            raise DataError(
+                f"{place}: the prompt has {len(prompt.tokens)} tokens, and the context of "
+                f"{context} of model and judge leaves no room for an answer",
+                "shorten or drop it, or take a model and a judge with a longer context",
+            )
+        prompts.append(prompt)
+    if not prompts:
+        raise DataError("there are no prompts to sample answers to", "add some to the dataset")
+    return prompts
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("a line is no JSON object")
+                yield record
+    except (OSError, ValueError) as problem:
+        raise DataError(
+            f"the prompts {path} cannot be read: {problem}",
+            f"remove {path.parent}; the next run makes it again",
+        ) from None
+
+
+def _call(text: str) -> dict[str, Any] | None:
+    """The tool call that a text is, in the form in which data sets have it."""
+    try:
+        call = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return None
+    if not isinstance(call.get("parameters"), dict):
+        return None
+    function = {"name": call["name"], "arguments": call["parameters"]}
+    return {"type": "function", "function": function}
+
+
+def _array(tokens: list[int]) -> np.ndarray:
+    return np.asarray(tokens, np.int32)
+
+
+def _placed(problem: DataError, place: str) -> DataError:
+    return DataError(f"{place}: {problem.message}", problem.help or "mend the line, or drop it")

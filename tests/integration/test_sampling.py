@@ -1,0 +1,408 @@
+"""Rejection sampling: what is drawn, kept and written, and what it depends on."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_jobs import architecture, run, train_job, weights
+from sampling_models import (
+    CONTEXT,
+    DIALOG,
+    config,
+    judge,
+    policy,
+    prompts,
+    read_lines,
+    sample_job,
+    save_tokenizer,
+)
+from test_engine_model import build, logits
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
+
+from etude.compiler.plan import ExportJob
+from etude.runtime.data import tokenizer
+from etude.runtime.engine.export import export
+from etude.runtime.errors import DataError, RunError
+from etude.runtime.sampling import generators, job, sample
+from etude.runtime.sampling.generators import Request, Settings, Transformers
+from etude.runtime.sampling.judge import Judge
+from etude.runtime.sampling.noise import Gumbel, draw_seed
+from etude.runtime.sampling.prompts import Protocol
+
+QUESTIONS = ["What is it?", "Say a word that rhymes with tree, then one that does not.", "Why?"]
+FILES = ("draws.jsonl", "drafts.jsonl", "pairs.jsonl", "summary.json")
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "model": policy(folder / "model"),
+        "judge": judge(folder / "judge"),
+        "prompts": prompts(folder / "prompts", QUESTIONS),
+    }
+
+
+def draw(roles: dict[str, Path], folder: Path, generator: Any = None, **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    sample(
+        sample_job(**changes), roles, folder, root=folder, on_event=lambda event: None,
+        draw=generator,
+    )  # fmt: skip
+    return folder / "result"
+
+
+def contents(result: Path) -> list[bytes]:
+    return [(result / name).read_bytes() for name in FILES]
+
+
+@pytest.fixture(scope="module")
+def drawn(roles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(roles, tmp_path_factory.mktemp("drawn"), draws=6, keep=2)
+
+
+def test_every_draw_is_written_with_seed_and_score(drawn: Path) -> None:
+    draws = read_lines(drawn / "draws.jsonl")
+    assert [(d["prompt"], d["draw"]) for d in draws] == [(p, d) for p in range(3) for d in range(6)]
+    assert [d["seed"] for d in draws] == [draw_seed(11, d["prompt"], d["draw"]) for d in draws]
+    assert len({d["text"] for d in draws}) == len({d["score"] for d in draws}) == 18
+    for each in draws:
+        assert each["messages"][0]["content"] == QUESTIONS[each["prompt"]]
+    assert {d["finished"] for d in draws} == {True, False}
+
+
+def test_the_best_draws_are_kept_and_paired_with_the_worst(drawn: Path) -> None:
+    draws = read_lines(drawn / "draws.jsonl")
+    drafts, pairs = read_lines(drawn / "drafts.jsonl"), read_lines(drawn / "pairs.jsonl")
+    kept, wanted = [], []
+    for number in range(3):
+        fit = [d for d in draws if d["prompt"] == number and d["finished"] and d["text"].strip()]
+        ranked = sorted(fit, key=lambda d: -d["score"])
+        kept += ranked[:2]
+        if len(ranked) > 1:
+            chosen, rejected = ranked[0]["messages"], ranked[-1]["messages"]
+            wanted.append({"prompt": chosen[:-1], "chosen": chosen[-1:],
+                           "rejected": rejected[-1:]})  # fmt: skip
+    assert len(kept) >= 4
+    assert drafts == [{"messages": d["messages"]} for d in kept]
+    assert wanted
+    assert pairs == wanted
+    summary = read_summary(drawn)
+    assert summary["draws"] == 18
+    assert summary["kept"] == len(kept)
+    assert summary["pairs"] == len(wanted)
+    assert summary["reward"] == pytest.approx(np.mean([d["score"] for d in draws]))
+    assert summary["kept_reward"] == pytest.approx(np.mean([d["score"] for d in kept]))
+    assert summary["finished"] == pytest.approx(np.mean([d["finished"] for d in draws]))
+
+
+def read_summary(result: Path) -> dict[str, Any]:
+    import json
+
+    return json.loads((result / "summary.json").read_text())
+
+
+def test_a_draw_does_not_depend_on_the_batch(
+    roles: dict[str, Path], drawn: Path, tmp_path: Path
+) -> None:
+    one_by_one = Transformers(roles["model"], batch_tokens=1)
+    again = draw(roles, tmp_path, one_by_one, draws=6, keep=2)
+    before, after = (read_lines(r / "draws.jsonl") for r in (drawn, again))
+    assert [d["text"] for d in after] == [d["text"] for d in before]
+    assert [d["score"] for d in after] == pytest.approx([d["score"] for d in before], abs=1e-4)
+
+
+def test_fewer_draws_and_prompts_are_the_same_draws(
+    roles: dict[str, Path], drawn: Path, tmp_path: Path
+) -> None:
+    fewer = {**roles, "prompts": prompts(tmp_path / "prompts", QUESTIONS[:2])}
+    after = read_lines(draw(fewer, tmp_path, draws=3) / "draws.jsonl")
+    before = {(d["prompt"], d["draw"]): d["text"] for d in read_lines(drawn / "draws.jsonl")}
+    assert len(after) == 6
+    assert all(before[d["prompt"], d["draw"]] == d["text"] for d in after)
+
+
+def test_another_seed_draws_something_else(
+    roles: dict[str, Path], drawn: Path, tmp_path: Path
+) -> None:
+    other = draw(roles, tmp_path, draws=6, keep=2, seed=12)
+    texts = [{d["text"] for d in read_lines(r / "draws.jsonl")} for r in (drawn, other)]
+    assert not texts[0] & texts[1]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["between chunks", "in a line"])
+def test_killed_and_resumed_the_files_are_the_same(
+    torn: bool, roles: dict[str, Path], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "PROMPTS", 1)
+    whole = draw(roles, tmp_path / "whole", draws=6, keep=2)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+
+    def kill(event: dict[str, Any]) -> None:
+        if event["prompts"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        sample(sample_job(draws=6, keep=2), roles, folder, root=folder, on_event=kill)
+    partial = folder / "draws.partial.jsonl"
+    assert len(read_lines(partial)) == 12
+    if torn:
+        partial.write_bytes(partial.read_bytes()[:-20])
+    events: list[dict[str, Any]] = []
+    sample(sample_job(draws=6, keep=2), roles, folder, root=folder, on_event=events.append)
+    assert [e["prompts"] for e in events] == ([2, 3] if torn else [3])
+    assert events[-1]["reward"] == pytest.approx(read_summary(whole)["reward"])
+    assert contents(folder / "result") == contents(whole)
+    texts = [d["text"] for d in read_lines(drawn / "draws.jsonl")]
+    assert texts == [d["text"] for d in read_lines(whole / "draws.jsonl")]
+
+
+def test_greedy_sampling_is_what_the_torchtitan_model_says(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Temperature 0 on the export against argmax on the checkpoint, token for token."""
+    shape = architecture()
+    run(train_job(steps=4, model=shape), inputs, tmp_path / "job")
+    result = tmp_path / "job" / "result"
+    vocab = save_tokenizer(tmp_path / "tokenizer")
+    exported = ExportJob(key="x", id="x", stage="toy", inputs={}, model=shape)
+    export(exported, {"model": result, "tokenizer": tmp_path / "tokenizer"}, tmp_path / "export")
+    ours = build(shape, weights(result / "state"))
+
+    made = tokenizer.load(tmp_path / "tokenizer" / "tokenizer.json")
+    protocol = Protocol(DIALOG, made, tmp_path)
+    asked = [protocol.prompt({"messages": [{"role": "user", "content": q}]}, "")
+             for q in QUESTIONS]  # fmt: skip
+    requests = [Request(prompt.tokens, 0, 24) for prompt in asked]
+    drawn = Transformers(tmp_path / "export" / "result").generate(
+        requests, Settings(0.0, 1.0, protocol.stop)
+    )
+    for prompt, answer in zip(asked, drawn, strict=True):
+        tokens = prompt.tokens.tolist()
+        assert len(answer) == 24 or answer[-1] in protocol.stop
+        for token in answer:
+            row = torch.tensor([tokens])
+            best = logits(ours, row, torch.arange(len(tokens))[None])[0, -1]
+            assert token == int(best.argmax())
+            tokens.append(token)
+    assert vocab <= shape.vocab
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.6)])
+def test_draws_are_distributed_as_temperature_and_nucleus_say(
+    temperature: float, top_p: float
+) -> None:
+    """χ² of 20,000 first tokens over 12 outcomes. With 11 degrees of freedom it is above 40 once
+    in 30,000 samplers that are right."""
+    rows = 20_000
+    scores = torch.randn(12, generator=torch.Generator().manual_seed(3)) * 1.5
+    gumbel = Gumbel(
+        [draw_seed(5, 0, i) for i in range(rows)],
+        temperature=temperature, top_p=top_p, device=torch.device("cpu"),
+    )  # fmt: skip
+    drawn = gumbel(None, scores.expand(rows, -1)).argmax(-1)
+    wanted = (scores.double() / temperature).softmax(-1)
+    if top_p < 1:
+        kept, total = [], 0.0
+        for token in wanted.argsort(descending=True).tolist():
+            if total >= top_p:
+                break
+            kept.append(token)
+            total += float(wanted[token])
+        assert 1 < len(kept) < 12
+        outside = torch.ones(12, dtype=torch.bool)
+        outside[kept] = False
+        wanted = wanted.masked_fill(outside, 0) / total
+    counts = torch.bincount(drawn, minlength=12).double()
+    assert counts[wanted == 0].sum() == 0
+    there = wanted > 0
+    expected = wanted[there] * rows
+    chi_square = float(((counts[there] - expected) ** 2 / expected).sum())
+    assert chi_square < 40
+
+
+def test_a_judge_reads_the_reward_at_the_last_token(roles: dict[str, Path]) -> None:
+    network: Any = AutoModelForSequenceClassification.from_pretrained(roles["judge"]).eval()
+    rows = [np.arange(5, 5 + n, dtype=np.int32) for n in (9, 3, 30)]
+    with torch.no_grad():
+        wanted = [network(torch.from_numpy(row.astype(np.int64))[None]).logits.item()
+                  for row in rows]  # fmt: skip
+    assert Judge(roles["judge"]).score(rows) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_judge_reads_what_training_renders(roles: dict[str, Path], tmp_path: Path) -> None:
+    made = tokenizer.load(roles["model"] / "tokenizer.json")
+    protocol = Protocol(DIALOG, made, tmp_path)
+    prompt = protocol.prompt({"messages": [{"role": "user", "content": "Hi"}]}, "")
+    whole = protocol.whole(prompt, {"role": "assistant", "content": " Yes. "})
+    shown = made.decode(whole.tolist(), skip_special_tokens=False)
+    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
+    assert shown == (
+        f"<|begin_of_text|>{header.format('user')}Hi<|eot_id|>"
+        f"{header.format('assistant')}Yes.<|eot_id|>"
+    )
+    plain = protocol.prompt({"prompt": "1 + 1 ="}, "")
+    whole = protocol.whole(plain, {"role": "assistant", "content": " 2"})
+    shown = made.decode(whole.tolist(), skip_special_tokens=False)
+    assert shown == "<|begin_of_text|>1 + 1 = 2<|end_of_text|>"
+
+
+def test_a_message_to_a_tool_is_a_call_or_code(roles: dict[str, Path], tmp_path: Path) -> None:
+    made = tokenizer.load(roles["model"] / "tokenizer.json")
+    protocol = Protocol(DIALOG, made, tmp_path)
+
+    def answer(text: str) -> dict[str, Any]:
+        return protocol.answer(made.encode(text, add_special_tokens=False).ids)[1]
+
+    assert answer("Hello<|eot_id|>") == {"role": "assistant", "content": "Hello"}
+    assert answer("<|python_tag|>1 + 1<|eom_id|>") == {
+        "role": "assistant", "content": "1 + 1", "to": "ipython"}  # fmt: skip
+    call = answer('{"name": "add", "parameters": {"a": 1}}<|eom_id|>')
+    assert call["content"] == ""
+    assert call["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
+
+
+def test_plain_prompts_become_completions(roles: dict[str, Path], tmp_path: Path) -> None:
+    plain = {**roles, "prompts": prompts(tmp_path / "p", [{"prompt": "1 + 1 ="}])}
+    result = draw(plain, tmp_path, draws=12)
+    draws, drafts = (read_lines(result / f"{n}.jsonl") for n in ("draws", "drafts"))
+    assert {d["messages"] for d in draws} == {None}
+    fit = [d for d in draws if d["finished"] and d["text"].strip()]
+    best = max(fit, key=lambda d: d["score"])
+    assert drafts == [{"prompt": "1 + 1 =", "completion": best["text"]}]
+    (pair,) = read_lines(result / "pairs.jsonl")
+    assert pair == {"prompt": "1 + 1 =", "chosen": best["text"],
+                    "rejected": min(fit, key=lambda d: d["score"])["text"]}  # fmt: skip
+
+
+def test_equal_draws_make_no_pair(roles: dict[str, Path], tmp_path: Path) -> None:
+    class Parrot:
+        context = CONTEXT
+
+        def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
+            return [[72, 105, max(settings.stop)] for _ in requests]
+
+    result = draw(roles, tmp_path, Parrot())
+    assert len(read_lines(result / "drafts.jsonl")) == 3
+    assert (result / "pairs.jsonl").read_text() == ""
+
+
+def test_without_a_judge_draws_are_kept_in_order(roles: dict[str, Path], tmp_path: Path) -> None:
+    alone = {role: path for role, path in roles.items() if role != "judge"}
+    result = draw(alone, tmp_path, draws=6, keep=0)
+    draws = read_lines(result / "draws.jsonl")
+    assert {d["score"] for d in draws} == {None}
+    kept = [{"messages": d["messages"]} for d in draws if d["finished"] and d["text"].strip()]
+    assert read_lines(result / "drafts.jsonl") == kept
+    assert (result / "pairs.jsonl").read_text() == ""
+    assert read_summary(result)["reward"] is None
+
+
+def test_what_cannot_be_sampled_is_said_with_its_place(
+    roles: dict[str, Path], tmp_path: Path
+) -> None:
+    user = {"role": "user", "content": "Hi"}
+    cases: list[tuple[Any, str]] = [
+        (" ", r"questions.jsonl:2: message 1 \(user\) is empty"),
+        ({"messages": []}, "questions.jsonl:2: the prompt is empty"),
+        ({"prompt": ""}, "questions.jsonl:2: the prompt is empty"),
+        ({"messages": [user, {"role": "assistant", "content": "Yes"}]}, "ends with a message"),
+        ({"messages": [{"role": "wizard", "content": "Hi"}]}, "unknown role `wizard`"),
+        ("word " * 80, r"questions.jsonl:2: the prompt has \d+ tokens, and the context"),
+    ]
+    for number, (question, message) in enumerate(cases):
+        folder = tmp_path / str(number)
+        asked = {**roles, "prompts": prompts(folder / "p", ["Hi", question])}
+        with pytest.raises(DataError, match=message) as problem:
+            draw(asked, folder)
+        assert problem.value.help
+    empty = {**roles, "prompts": prompts(tmp_path / "none", [])}
+    with pytest.raises(DataError, match="there are no prompts"):
+        draw(empty, tmp_path)
+
+
+def test_a_judge_that_is_no_reward_model_is_refused(roles: dict[str, Path], tmp_path: Path) -> None:
+    for wrong, message in [
+        (roles["model"], "is no reward model, but LlamaForCausalLM"),
+        (judge(tmp_path / "two", labels=2), "it has 2 labels, not one"),
+        (tmp_path / "nothing", "is no exported model"),
+    ]:
+        with pytest.raises(RunError, match=message) as problem:
+            draw({**roles, "judge": wrong}, tmp_path)
+        assert "kind `reward`" in problem.value.help
+
+
+def test_an_answer_too_long_for_the_judge_is_never_kept(
+    roles: dict[str, Path], tmp_path: Path
+) -> None:
+    vocab = save_tokenizer(tmp_path / "judge")
+    short = LlamaForSequenceClassification(config(vocab, num_labels=1, max_position_embeddings=60))
+    short.save_pretrained(tmp_path / "judge")
+    asked = {"judge": tmp_path / "judge", "prompts": prompts(tmp_path / "p", ["Why?"])}
+    result = draw({**roles, **asked}, tmp_path, draws=24, keep=0)
+    draws = read_lines(result / "draws.jsonl")
+    kept = [d for d in draws if d["finished"] and d["text"].strip() and d["score"] is not None]
+    unjudged = sum(d["score"] is None for d in draws)
+    assert 0 < len(kept) < 24 - unjudged < 24
+    assert len(read_lines(result / "drafts.jsonl")) == len(kept)
+    assert read_summary(result)["unjudged"] == unjudged
+
+
+def test_a_model_that_never_ends_is_said(roles: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"none of the 12 draws of drafts\.1") as problem:
+        draw(roles, tmp_path, max_tokens=1)
+    assert "max_tokens" in problem.value.help
+
+
+def test_vllm_gets_the_same_requests(
+    roles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a stand-in for the module: which calls are made, not what vLLM does."""
+    asked: list[Any] = []
+
+    class Engine:
+        def __init__(self, **settings: Any) -> None:
+            asked.append(settings)
+            shape = SimpleNamespace(max_model_len=CONTEXT)
+            self.llm_engine = SimpleNamespace(model_config=shape)
+
+        def generate(self, prompts: Any, sampling: Any, use_tqdm: bool) -> list[Any]:
+            asked.append((prompts, sampling))
+            stops = [each["stop_token_ids"][-1] for each in sampling]
+            with_stop = SimpleNamespace(
+                token_ids=(72, stops[0]), finish_reason="stop", stop_reason=stops[0]
+            )
+            without = SimpleNamespace(token_ids=[72], finish_reason="stop", stop_reason=stops[0])
+            cut = SimpleNamespace(token_ids=[72, 72], finish_reason="length", stop_reason=None)
+            made = [with_stop, without, cut]
+            return [SimpleNamespace(outputs=[made[i % 3]]) for i in range(len(prompts))]
+
+    module: Any = ModuleType("vllm")
+    module.LLM, module.SamplingParams = Engine, dict
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(generators, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    chosen = generators.generator(roles["model"], judged=True)
+    monkeypatch.undo()
+    result = draw(roles, tmp_path, chosen, draws=3, top_p=0.9, temperature=0.7)
+    settings, (sent, sampling) = asked
+    assert settings["model"] == str(roles["model"])
+    assert settings["tensor_parallel_size"] == 2
+    assert len(sent) == len(sampling) == 9
+    assert sampling[4]["seed"] == draw_seed(11, 1, 1)
+    assert (sampling[4]["temperature"], sampling[4]["top_p"]) == (0.7, 0.9)
+    assert sampling[4]["max_tokens"] == 64
+    assert sampling[4]["ignore_eos"]
+    draws = read_lines(result / "draws.jsonl")
+    assert [d["finished"] for d in draws[:3]] == [True, True, False]
+    assert [d["text"] for d in draws[:3]] == ["H", "H", "HH"]
