@@ -1,6 +1,5 @@
 """What several commands share: loading specs, showing findings, deciding about colours."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -45,6 +44,8 @@ def show(report: Report) -> None:
 
 def findings(reports: list[Report]) -> str:
     """Findings as one JSON text."""
+    import json  # only where it is asked for: checking a spec has 0.1 s
+
     found = [d.to_dict() for report in reports for d in report.ordered()]
     return json.dumps({"diagnostics": found}, indent=2, ensure_ascii=False)
 
