@@ -13,6 +13,9 @@ from lark import Token
 from lark.common import LexerConf
 from lark.lexer import ContextualLexer, Lexer, LexerState
 
+BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
+"""Every brace, and texts and comments, in which braces have no meaning."""
+
 
 class OneRegexLexer(Lexer):
     """Gives the tokens and raises the errors that lark's `ContextualLexer` does.

@@ -1,18 +1,16 @@
-"""Text to syntax tree, with recovery: one run reports every statement that cannot be read."""
+"""Text to syntax tree. One run reports every statement that cannot be read: see `recovery`."""
 
 import re
-from collections.abc import Collection
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path as FilePath
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark import Lark, Token, Transformer, UnexpectedInput
 from platformdirs import user_cache_path
 
 from . import syntax as s
-from .diagnostics import Report, did_you_mean
-from .lexer import OneRegexLexer
-from .quantity import UNITS
+from .diagnostics import Report
+from .lexer import BRACES, OneRegexLexer
 from .source import Source, Span
 
 SUFFIXES = {
@@ -27,41 +25,11 @@ SUFFIXES = {
     "%": Fraction(1, 100),
     "x": Fraction(1),
 }
-RESERVED = {"then", "over", "until", "for", "within"}
-_KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "sqrt", "exponential",
-             "otherwise", "require", "extend", "most", "times", "cite"]  # fmt: skip
 MAX_NESTING = 64
 MAX_SYNTAX_ERRORS = 20
 MAX_CHARACTERS_READ_AGAIN = 500_000
 """After an error a text is read again from its beginning, a long one not as often."""
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
-_CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b)")
-_BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
-_NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
-_COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
-_NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
-_MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
-               "cosine", "sqrt", "exponential", "cite", "at", "most"}  # fmt: skip
-_TERMINALS = {
-    "NAME": "a name",
-    "NUMBER": "a number",
-    "STRING": 'a text in "…"',
-    "_NL": "the end of the line",
-    "COMMA": "`,`",
-    "LBRACE": "`{`",
-    "RBRACE": "`}`",
-    "LSQB": "`[`",
-    "RSQB": "`]`",
-    "LPAR": "`(`",
-    "RPAR": "`)`",
-    "EQUAL": "`=`",
-    "COLON": "`:`",
-    "DOT": "`.`",
-    "COMPARE": "`>=`, `<=`, `>` or `<`",
-    "SHAPE": "the shape of a ramp (`linear`, `cosine`, `sqrt`, `exponential`)",
-    "__ANON_0": "`->`",
-    "$END": "the end of the file",
-}
 
 
 @lru_cache(maxsize=1)
@@ -94,22 +62,9 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
         try:
             tree = _parser().parse(text)
         except UnexpectedInput as problem:
-            offset = _offset(problem, text)
-            empty = _without_value(problem, text, offset)
-            if empty is not None:
-                _report_missing_value(empty, source, report)
-                shorter = _without_statement(text, empty, False)
-                if shorter == text:
-                    return ()
-                text = shorter
-                continue
-            _report(problem, offset, source, text, report)
-            if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
-                shorter = _without_open_block(text)
-            else:
-                shorter = _without_statement(
-                    text, offset, isinstance(problem, UnexpectedCharacters)
-                )
+            from .recovery import recover  # only where something is wrong
+
+            shorter = recover(problem, text, source, report)
             if shorter == text:
                 return ()
             text = shorter
@@ -121,7 +76,7 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
 def _too_deep(text: str) -> int | None:
     """Where more than `MAX_NESTING` braces are open for the first time."""
     depth = 0
-    for match in _BRACES.finditer(text):
+    for match in BRACES.finditer(text):
         if match[0] in "{[(":
             depth += 1
             if depth > MAX_NESTING:
@@ -129,169 +84,6 @@ def _too_deep(text: str) -> int | None:
         elif match[0] in "}])":
             depth -= 1
     return None
-
-
-def _offset(problem: UnexpectedInput, text: str) -> int:
-    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
-        return len(text.rstrip())
-    return problem.pos_in_stream or 0
-
-
-def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | None:
-    """The last character of a `=` or `->` that no value follows, where that is the problem.
-
-    A value may stand on the next line: `lr =` above `batch = 4` is read as `lr = batch`, and only
-    the second `=` is unexpected.
-    """
-    if not isinstance(problem, UnexpectedToken) or problem.token.type == "$END":
-        return None
-    if problem.token.type == "EQUAL":
-        match = _NEXT_STATEMENT.search(text, text.rfind("\n", 0, max(offset - 1, 0)), offset)
-        before = text[: match.start()].rstrip() if match else ""
-        before = _COMMENTS.sub("", before).rstrip()
-        return len(before) - 1 if before.endswith(("=", "->")) else None
-    before = text[:offset].rstrip()
-    follows = problem.token.type not in _NO_VALUES and before.endswith(("=", "->"))
-    return len(before) - 1 if follows else None
-
-
-def _report_missing_value(offset: int, source: Source, report: Report) -> None:
-    report.add(
-        "E101", "a value is missing here", Span(source, offset, offset + 1),
-        help="write a value after it, or leave the attribute out",
-    )  # fmt: skip
-
-
-def _report(
-    problem: UnexpectedInput, offset: int, source: Source, text: str, report: Report
-) -> None:
-    end = offset + 1
-    if isinstance(problem, UnexpectedToken):
-        expected = problem.accepts or problem.expected
-        token = problem.token
-        if token.type == "$END":
-            span = Span(source, max(offset - 1, 0), max(offset, 1))
-            open_brace = _last_open(text)
-            notes = (
-                [(Span(source, open_brace, open_brace + 1), "opened here")]
-                if open_brace >= 0
-                else []
-            )
-            report.add(
-                "E101", "the file ends inside a block", span, help="close it with `}`", notes=notes
-            )
-            return
-        end = offset + len(token.rstrip() or " ")
-        what = "the end of the line" if token.type == "_NL" else f"`{token.strip()}`"
-        message = f"{what} is not expected here"
-    else:
-        expected: set[str] = set(getattr(problem, "allowed", None) or ())
-        character = text[offset]
-        message = f"`{character}` is not expected here"
-        if character == '"':
-            report.add(
-                "E102",
-                "this text has no closing quote",
-                Span(source, offset, text.index("\n", offset)),
-                help='close it with `"` on the same line',
-            )
-            return
-    words = sorted({_TERMINALS.get(name, f"`{name.lower()}`") for name in expected})
-    label = "expected " + " or ".join(words) if 0 < len(words) <= 4 else ""
-    report.add(
-        "E101", message, Span(source, offset, end), label=label, help=_hint(text, offset, expected)
-    )
-
-
-def _hint(text: str, offset: int, expected: Collection[str]) -> str:
-    character = text[offset] if offset < len(text) else ""
-    word = re.match(r"[A-Za-z_]\w*", text[offset:])
-    previous = re.search(r"([A-Za-z_]+)[ \t]*$", text[:offset])
-    if character == "'":
-        return 'texts are written in double quotes: "…"'
-    if character in ":=" and "EQUAL" in expected:
-        return "an attribute is written `name = value`"
-    if character in "$@!?&|;^`~":
-        return f"`{character}` has no meaning in a spec"
-    if word and word[0] in RESERVED:
-        return f"`{word[0]}` is reserved for schedules and claims: choose another name"
-    if character == "=" and text[:offset].rstrip().endswith("="):
-        return "one `=` is enough"
-    if word and word[0] in _MEANINGFUL and re.search(r"^[ \t]*[a-z]+[ \t]+$", text[:offset], re.M):
-        return f"`{word[0]}` has a meaning of its own: choose another name"
-    if previous and previous[1] in _MEANINGFUL:
-        return f"`{previous[1]}` has a meaning of its own: choose another name"
-    for near in (word and word[0], previous and previous[1]):
-        suggestion = (
-            did_you_mean(near, _KEYWORDS) if near and near not in (*UNITS, *_KEYWORDS) else ""
-        )
-        if suggestion.startswith("did"):
-            return suggestion
-    if character == "{" and "EQUAL" in expected:
-        return "a block begins with its keyword and its name: `stage pretrain: train {`"
-    return "items are separated by a new line or a comma"
-
-
-def _last_open(text: str) -> int:
-    stack: list[int] = []
-    for match in _BRACES.finditer(text):
-        if match[0] in "{[(":
-            stack.append(match.start())
-        elif match[0] in "}])" and stack:
-            stack.pop()
-    return stack[-1] if stack else -1
-
-
-def _without_open_block(text: str) -> str:
-    """The text without the block that the file ends in: what follows its head may be meant to be
-    inside or outside, so nothing of it can be judged."""
-    start = text.rfind("\n", 0, max(_last_open(text), 0)) + 1
-    return text[:start] + re.sub(r"[^\r\n]", " ", text[start:])
-
-
-def _without_statement(text: str, offset: int, character: bool) -> str:
-    """The text with the statement at `offset` turned into spaces, so that places stay."""
-    if text[offset : offset + 1] == "}" and not character:
-        before = text[:offset].rstrip()
-        if not before.endswith(("=", "->", ",", "then", "for", "until", "over", "within", "[")):
-            return text[:offset] + " " + text[offset + 1 :]
-        offset = len(before) - 1
-    opening = _last_open(text[:offset])
-    while opening >= 0 and text[opening] == "[":  # a list over several lines goes as a whole
-        offset = opening
-        opening = _last_open(text[:offset])
-    lines = text.split("\n")
-    first = text.count("\n", 0, offset)
-    while first > 0 and _CONTINUES.match(lines[first]):
-        first -= 1
-    last = first
-    balance = _balance(lines[first])
-    while last + 1 < len(lines) and (balance > 0 or _CONTINUES.match(lines[last + 1])):
-        last += 1
-        balance += _balance(lines[last])
-    statement = "\n".join(lines[first : last + 1])
-    blank = list(re.sub(r"[^\r\n]", " ", statement))
-    for place in _closings_of_others(statement):
-        blank[place] = "}"
-    return "\n".join([*lines[:first], "".join(blank), *lines[last + 1 :]])
-
-
-def _balance(line: str) -> int:
-    braces = [match[0] for match in _BRACES.finditer(line)]
-    return sum(b in "{[" for b in braces) - sum(b in "}]" for b in braces)
-
-
-def _closings_of_others(statement: str) -> list[int]:
-    """Where a statement closes blocks that were opened before it."""
-    places, depth = [], 0
-    for match in _BRACES.finditer(statement):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}" and depth:
-            depth -= 1
-        elif match[0] == "}":
-            places.append(match.start())
-    return places
 
 
 class _Builder(Transformer):

@@ -13,7 +13,8 @@ from specs import HEAD, after, plan, stage
 
 from etude.compiler.plan import Plan
 from etude.compiler.schema import plan_schema
-from etude.spec.parse import _BRACES, SUFFIXES
+from etude.spec.lexer import BRACES
+from etude.spec.parse import SUFFIXES
 
 SPEC = (
     HEAD
@@ -96,4 +97,4 @@ def test_any_plan_follows_the_schema_and_survives_json(
 
 
 def test_the_spec_above_has_braces_in_all_places() -> None:
-    assert {m[0] for m in _BRACES.finditer(SPEC)} == {"{", "}", "[", "]"}
+    assert {m[0] for m in BRACES.finditer(SPEC)} == {"{", "}", "[", "]"}
