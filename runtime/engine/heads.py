@@ -113,4 +113,5 @@ class RecordModel(Llama3Model):
         hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
         if targets is not None:
             return self.lm_head(hidden_1ND, targets)
-        return self.lm_head(hidden_1ND).flatten().float()
+        # FSDP2 hooks onto what is returned, which should not be a view.
+        return self.lm_head(hidden_1ND).flatten().to(torch.float32, copy=True)

@@ -293,7 +293,7 @@ def read_reference(path: Path, count: int, source: str) -> np.ndarray:
         raise DataError(f"the reference {path} cannot be read: {error}", help) from error
     if values.ndim != 2 or len(values) != count or values.dtype != np.float32:
         raise DataError(
-            f"the reference {path} is not one of the {count} records of `{source}`", help
+            f"the reference {path} is not that of the {count} records of `{source}`", help
         )
     return np.asarray(values)
 

@@ -1,0 +1,121 @@
+"""SFT, reward models, DPO and what they need: on two ranks as on one, killed or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_jobs import run, same, tensors, train_job
+from record_jobs import forward_job, make_records, record_job
+from test_engine_ranks import Run, Workplace
+
+from etude.compiler.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
+from etude.runtime.engine.forward import reference, score
+
+DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
+OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+LAYOUTS = {"sharded": {}, "tensor": {"tensor_parallel_degree": 2}}
+
+
+def job(name: str, layout: str, world_size: int = 2, steps: int = 1) -> Any:
+    parallelism = {"torchtitan": {"parallelism": LAYOUTS[layout]}}
+    keywords: Any = {"steps": steps, "checkpoint_every": 2, "world_size": world_size, **parallelism}
+    made = record_job(OBJECTIVES[name], **keywords)
+    return _with_degree(made, layout)
+
+
+def _with_degree(made: Any, layout: str) -> Any:
+    """The plan's resources say what torchtitan's sections do."""
+    if layout == "tensor":
+        degrees = {**vars(made.resources), "shard": 1, "tensor": 2}
+        return made.model_copy(update={"resources": type(made.resources)(**degrees)})
+    return made
+
+
+def forward_on_two(kind: Any, source: str, layout: str, **changes: Any) -> Any:
+    made = forward_job(kind, source, world_size=2, **changes)
+    sections = {**made.torchtitan, "parallelism": LAYOUTS[layout]}
+    return _with_degree(made.model_copy(update={"torchtitan": sections}), layout)
+
+
+@pytest.fixture(scope="module")
+def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """One rank has made the model and its reference; two have run everything else."""
+    root = tmp_path_factory.mktemp("record_ranks")
+    roles = {**inputs, **make_records(root)}
+    # Not the same model, so that no margin is 0.
+    for name, seed in (("lm", 1), ("other", 2)):
+        first = train_job(steps=2, torchtitan={"debug": {"seed": seed}})
+        run(first, roles, root / name)
+        roles["model"] = root / name / "result"
+    begun = {**roles, "model": root / "lm" / "result"}
+    reference(
+        forward_job(ReferenceJob, "prefer", mask="formatting"), roles, root / "reference",
+        root=root, on_event=lambda _: None,
+    )  # fmt: skip
+    made = Workplace({**begun, "reference:prefer": root / "reference" / "result"}, root)
+    killed = Run(job("dpo", "sharded", steps=5), "killed", kill_at=3)
+    assert made.run(killed) != 0
+    runs = [killed, Run(job("dpo", "sharded", steps=5), "whole")]
+    for layout in LAYOUTS:
+        runs += [Run(job(name, layout), f"{name} {layout}") for name in OBJECTIVES]
+        runs += [
+            Run(
+                forward_on_two(ReferenceJob, "prefer", layout, mask="formatting"),
+                f"reference {layout}",
+            ),
+            Run(forward_on_two(ScoreJob, "web", layout), f"score {layout}"),
+        ]
+    killed.kill_at = None
+    assert made.run(*runs) == 0
+    return made
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_two_ranks_compute_the_loss_and_gradients_of_one(
+    place: Workplace, tmp_path: Path, name: str, layout: str
+) -> None:
+    """After one step, AdamW's first moments are a tenth of the clipped gradients."""
+    (one,) = run(job(name, "sharded", world_size=1), place.inputs, tmp_path / "job")
+    (two,) = place.events(f"{name} {layout}")
+    measured = {"loss", "grad_norm", "tokens_per_second", "accuracy", "margin", "nll",
+                "chosen_reward", "rejected_reward", "preference_loss"}  # fmt: skip
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        if key not in measured:
+            assert value == two[key]
+        elif key != "tokens_per_second":
+            assert value == pytest.approx(two[key], rel=1e-4, abs=1e-6), key
+    ours = tensors(tmp_path / "job" / "result" / "state")
+    theirs = tensors(place.result(f"{name} {layout}") / "state")
+    assert ours.keys() == theirs.keys()
+    for key, tensor in ours.items():
+        if key.endswith(".exp_avg"):
+            assert tensor.any(), key
+            torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-6)
+
+
+def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace) -> None:
+    assert [event["step"] for event in place.events("killed")] == [2, 3, 4]
+    assert same(place.result("whole") / "state", place.result("killed") / "state")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_two_ranks_say_is_what_one_says(place: Workplace, tmp_path: Path, layout: str) -> None:
+    reference(
+        forward_job(ReferenceJob, "prefer", mask="formatting"), place.inputs, tmp_path / "one",
+        root=tmp_path, on_event=lambda _: None,
+    )  # fmt: skip
+    one = np.load(tmp_path / "one" / "result" / "reference.npy")
+    two = np.load(place.result(f"reference {layout}") / "reference.npy")
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+    score(
+        forward_job(ScoreJob, "web"), place.inputs, tmp_path / "score", root=tmp_path,
+        on_event=lambda _: None,
+    )  # fmt: skip
+    for split in ("train", "heldout"):
+        ours = np.load(tmp_path / "score" / "result" / f"{split}.npy")
+        theirs = np.load(place.result(f"score {layout}") / f"{split}.npy")
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
