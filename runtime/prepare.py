@@ -1,19 +1,25 @@
-"""Tokenizer and dataset jobs: what every training needs before it, made without torch."""
+"""Tokenizer, dataset and filter jobs: what every training needs before it, made without torch."""
 
 import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import DatasetJob, TokenizerJob
-from .data import readers, tokenizer
+from tokenizers import Tokenizer
+
+from ..compiler.plan import DatasetJob, FilterJob, TokenizerJob
+from . import awaited
+from .data import dialog, readers, tokenizer
+from .data.filter import filter_shards
 from .data.shards import write_shards
+from .data.sites import Sites
 from .errors import DataError
+from .prepare_records import RecordMaker
 from .recorder import OnEvent
 from .store import disk
 
@@ -46,89 +52,169 @@ def fingerprint(source: Mapping[str, Any], root: Path) -> str:
             except OSError as problem:
                 reason = (problem.strerror or str(problem)).lower()
                 raise DataError(f"{file.name} cannot be read: {reason}") from None
+    for rule in source.get("sites") or ():
+        digest.update(fingerprint_file(root / rule["file"], "list of sites").encode())
     return digest.hexdigest()
 
 
-def job_fingerprint(job: TokenizerJob | DatasetJob, root: Path) -> str:
-    """The digest of everything outside the plan that the job's result depends on."""
+def job_fingerprint(
+    job: TokenizerJob | DatasetJob,
+    root: Path,
+    *,
+    inputs: Mapping[str, Path] | None = None,
+    labels: Path | None = None,
+) -> str:
+    """The digest of everything outside the plan that the job's result depends on.
+
+    Args:
+        inputs: results of the job's inputs, of which an awaited data set's candidates are made.
+        labels: the folder for what is to be labelled.
+
+    Raises:
+        DataError: something of it is missing.
+        Stopped: it is awaited, see `awaited.require`.
+    """
     if isinstance(job, DatasetJob):
-        return fingerprint(job.source, root)
+        awaited.require(job, root, inputs or {}, labels)
+        return fingerprint(job.source, root) + _templates([job.dialog or {}], root)
+    parts = [fingerprint(data["source"], root) for data in job.datasets.values()]
     if job.tokenizer["kind"] == "file":
-        return fingerprint_file(root / job.tokenizer["file"])
-    return "".join(fingerprint(d["source"], root) for d in job.datasets.values())
+        parts.append(fingerprint_file(root / job.tokenizer["file"]))
+    return "".join(parts) + _templates(job.tokenizer.get("dialogs") or [], root)
 
 
-def fingerprint_file(path: Path) -> str:
+def _templates(dialogs: Sequence[Mapping[str, Any]], root: Path) -> str:
+    """The digests of the dialogs' chat templates."""
+    found = [root / dialog["template"] for dialog in dialogs if "template" in dialog]
+    return "".join(fingerprint_file(path, "chat template") for path in found)
+
+
+def fingerprint_file(path: Path, what: str = "tokenizer") -> str:
+    """Raises: DataError: the file cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
-        raise DataError(f"the tokenizer {path} cannot be read: {reason}") from None
+        raise DataError(
+            f"the {what} {path} cannot be read: {reason}",
+            "make sure that the file is there and that you may read it, then run again",
+        ) from None
 
 
 def make_tokenizer(job: TokenizerJob, folder: Path, root: Path, on_event: OnEvent) -> None:
-    """Trains or loads a tokenizer and saves it in `folder/result`."""
+    """Trains or loads a tokenizer and saves it in `folder/result`.
+
+    One that is made here has the special tokens of `special` and of the protocols in `dialogs`;
+    one that is loaded must have those of `special`, and those of a protocol where it is used.
+    """
     settings = job.tokenizer
+    further = list(settings.get("special") or ())
+    for each in settings.get("dialogs") or ():
+        further += dialog.needed_tokens(each, root)
     if settings["kind"] == "train":
         texts = chain.from_iterable(
             _read(name, data["source"], data["bad_lines"], root, job.id, on_event)
             for name, data in job.datasets.items()
         )
-        made = tokenizer.train(texts, vocab=settings["vocab"])
+        made = tokenizer.train(texts, vocab=settings["vocab"], special=further)
     elif settings["kind"] == "file":
         made = tokenizer.load(root / settings["file"])
     elif settings["kind"] == "hub":
         made = tokenizer.from_hub(settings["repo"])
     else:
-        made = tokenizer.byte_level()
+        made = tokenizer.byte_level(further)
     tokenizer.special(made)
+    tokenizer.require(made, list(settings.get("special") or ()), "the recipe")
     result = _empty(folder)
     with disk(result):
         tokenizer.save(made, result)
 
 
 def make_dataset(
-    job: DatasetJob, inputs: Mapping[str, Path], folder: Path, root: Path, on_event: OnEvent
+    job: DatasetJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    root: Path,
+    on_event: OnEvent,
+    *,
+    labels: Path | None = None,
 ) -> None:
-    """Tokenizes a dataset into memory-mapped shards in `folder/result`."""
-    if "tokenizer" not in inputs:
+    """Makes a data set in `folder/result`.
+
+    Documents become token shards, dialogs and preferences record shards, prompts a file
+    `prompts.jsonl` with their messages or text, tools and place.
+
+    Args:
+        inputs: `tokenizer`; `from.0`, `from.1`, … where the source is jobs; `candidates` of an
+            awaited data set.
+        labels: the folder for what is to be labelled.
+
+    Raises:
+        DataError: there is no tokenizer, or the data cannot be read or rendered.
+        Stopped: files are awaited, or the disk is full.
+    """
+    awaited.require(job, root, inputs, labels)
+    made = None
+    if "tokenizer" in inputs:
+        made = tokenizer.load(inputs["tokenizer"] / "tokenizer.json")
+    elif job.form != "prompts":
         raise DataError(
             "the recipe declares no tokenizer, so its data cannot be tokenized",
             "add one: tokenizer words { train = { on [DATASET], vocab 32000 } }",
         )
-    made = tokenizer.load(inputs["tokenizer"] / "tokenizer.json")
     result = _empty(folder)
+    with disk(result):
+        if made is not None and job.form == "documents":
+            summary = _documents(job, made, result, root, on_event)
+        else:
+            summary = RecordMaker(job, inputs, made, root, on_event).write(result)
+    counts = {"documents": summary["documents"], "tokens": summary["tokens"]}
+    on_event({"event": "dataset", "job": job.id, **counts})
 
+
+def _documents(
+    job: DatasetJob, made: Tokenizer, result: Path, root: Path, on_event: OnEvent
+) -> dict[str, Any]:
     def progress(documents: int, tokens: int) -> None:
         on_event({"event": "tokenized", "job": job.id, "documents": documents, "tokens": tokens})
 
-    with disk(result):
-        summary = write_shards(
-            _read(job.name, job.source, job.bad_lines, root, job.id, on_event),
-            made,
-            result,
-            holdout=Fraction(job.holdout),
-            seed=job.seed,
-            name=job.name,
-            progress=progress,
-        )
-    on_event(
-        {
-            "event": "dataset",
-            "job": job.id,
-            "documents": summary["documents"],
-            "tokens": summary["tokens"],
-        }
+    return write_shards(
+        _read(job.name, job.source, job.bad_lines, root, job.id, on_event),
+        made,
+        result,
+        holdout=Fraction(job.holdout),
+        seed=job.seed,
+        name=job.name,
+        progress=progress,
     )
+
+
+def make_filter(job: FilterJob, inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes the documents that the rules keep as token shards in `folder/result`.
+
+    Args:
+        inputs: `data`, token shards, and the scores under the roles that the rules name.
+
+    Raises: DataError: scores do not fit the documents, or no document is left.
+    """
+    rules = [(inputs[rule.scores], rule.op, rule.value, Fraction(rule.keep)) for rule in job.rules]
+    result = _empty(folder)
+    with disk(result):
+        filter_shards(inputs["data"], result, rules, name=job.name, seed=job.seed)
 
 
 def _read(
     name: str, source: Mapping[str, Any], bad_lines: int, root: Path, job: str, on_event: OnEvent
 ) -> Iterator[str]:
-    def bad(message: str) -> None:
-        on_event({"event": "bad_line", "job": job, "dataset": name, "message": message})
+    about = {"job": job, "dataset": name}
 
-    return readers.read(source, root=root, bad_lines=bad_lines, on_bad=bad)
+    def bad(message: str) -> None:
+        on_event({"event": "bad_line", **about, "message": message})
+
+    def sites(counts: Sites) -> None:
+        on_event({"event": "sites", **about, "kept": counts.kept, "dropped": counts.dropped})
+
+    return readers.read(source, root=root, bad_lines=bad_lines, on_bad=bad, on_sites=sites)
 
 
 def _empty(folder: Path) -> Path:

@@ -121,6 +121,20 @@ def special_tokens(settings: Mapping[str, Any]) -> list[str]:
     return [] if "template" in settings else _format(settings).special()
 
 
+def needed_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
+    """The special tokens that a tokenizer made for a protocol gets.
+
+    Of a Jinja template, all of the form `<|…|>` that are written in it.
+
+    Raises:
+        DataError: an unknown protocol, or the template cannot be read.
+    """
+    if "template" not in settings:
+        return special_tokens(settings)
+    found = re.findall(r"<\|[^|<>\s{}'\"]+\|>", read_template(settings, root))
+    return list(dict.fromkeys(found))
+
+
 def read_template(settings: Mapping[str, Any], root: Path) -> str:
     """The text of a Jinja template.
 

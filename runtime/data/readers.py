@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DataError
 from . import samples
@@ -21,6 +21,8 @@ from .formats import (
     unreadable,
 )
 from .sites import Sites
+
+Item = TypeVar("Item")
 
 
 def read(
@@ -42,7 +44,9 @@ def read(
             "text": "text"}`: a Hugging Face data set, or a folder below `root` that holds one;
             `{"kind": "sample", "sample": name, "documents": count or null, "seed": seed}`:
             see `samples`.
-            Files and Hub data sets may have `"sites": [rules]`, see `sites`.
+            Files and Hub data sets may have `"sites": [rules]`, see `sites`, and any one
+            `"deal": [hands, first, last]`: dealt out in turn to so many hands, those of the hands
+            from first to last, counted from 1.
         root: the folder that relative patterns and paths start from.
         bad_lines: how many lines that are no document (not JSON, not UTF-8, no text, an empty
             text, a damaged file's rest) are skipped.
@@ -52,7 +56,12 @@ def read(
     Raises:
         DataError: nothing found, not readable, or more bad lines than allowed.
     """
-    bad = BadLines(bad_lines, on_bad)
+    yield from _dealt(_texts(source, root, BadLines(bad_lines, on_bad), on_sites), source)
+
+
+def _texts(
+    source: Mapping[str, Any], root: Path, bad: BadLines, on_sites: Callable[[Sites], None] | None
+) -> Iterator[str]:
     field = (source.get("fields") or {}).get("text") or source.get("text") or "text"
     sites = Sites(source.get("sites") or (), root)
     keeps = partial(sites.keeps, bad=bad) if sites.fields else None
@@ -98,6 +107,19 @@ def read_rows(
     Raises:
         DataError: as `read`.
     """
+    yield from _dealt(_rows(source, form, bad, root, results), source)
+
+
+def _dealt(items: Iterator[Item], source: Mapping[str, Any]) -> Iterator[Item]:
+    hands, first, last = source.get("deal") or (1, 1, 1)
+    for number, item in enumerate(items):
+        if first <= number % hands + 1 <= last:
+            yield item
+
+
+def _rows(
+    source: Mapping[str, Any], form: str, bad: BadLines, root: Path, results: Sequence[Path]
+) -> Iterator[Row]:
     match source["kind"]:
         case "files":
             for file in find(source["files"], root):

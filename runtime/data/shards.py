@@ -108,8 +108,8 @@ def write_splits(
     folder.mkdir(parents=True, exist_ok=True)
     count = tokens = 0
     with (
-        _Split(folder, "train", dtype, shard_tokens) as train,
-        _Split(folder, "heldout", dtype, shard_tokens) as heldout,
+        SplitWriter(folder, "train", dtype, shard_tokens) as train,
+        SplitWriter(folder, "heldout", dtype, shard_tokens) as heldout,
     ):
         for document in documents:
             split = heldout if held_out(count, holdout, seed=seed, name=name) else train
@@ -192,7 +192,7 @@ def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[list[int]]:
     return (encoding.ids for encoding in encodings)
 
 
-class _Split:
+class SplitWriter:
     """Writes one split: token files one after the other, lengths beside them."""
 
     def __init__(self, folder: Path, name: str, dtype: np.dtype, shard_tokens: int) -> None:
@@ -206,7 +206,7 @@ class _Split:
         self._lengths_path = folder / f"{name}-lengths.tmp"
         self._lengths = self._lengths_path.open("wb")
 
-    def __enter__(self) -> "_Split":
+    def __enter__(self) -> "SplitWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,122 @@
+"""Token shards with some of their documents, chosen by scores."""
+
+import json
+import operator
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .formats import unreadable
+from .shards import SPLITS, SUMMARY, Shards, SplitWriter
+
+_OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def filter_shards(
+    source: Path,
+    folder: Path,
+    rules: Sequence[tuple[Path, str, float, Fraction]],
+    *,
+    name: str,
+    seed: int,
+    shard_tokens: int = 2**28,
+) -> dict[str, Any]:
+    """Writes the documents that all rules keep, in their order, as `write_shards` does.
+
+    Args:
+        source: a folder of token shards.
+        rules: (scores, op, value, share): of the documents whose score compares so with the
+            value, about this share is kept. `scores` is a folder with `train.npy` and
+            `heldout.npy`, one score a document; one that is not a number compares with nothing,
+            so that its document is kept.
+        seed: with the name, the split, the rule and the document's number, draws which are kept.
+
+    Returns:
+        What `shards.json` says: that of the source, with the new counts, and under `filtered`
+        the documents read.
+
+    Raises:
+        DataError: scores are missing or do not fit the documents, or no document of a split
+            that had some is left.
+        OSError: writing failed.
+    """
+    splits = {split: Shards(source, split) for split in SPLITS}
+    keeps = {
+        split: _kept(shards.documents, split, rules, name, seed) for split, shards in splits.items()
+    }
+    for split, keep in keeps.items():
+        if len(keep) and not keep.any():
+            what = "" if split == "train" else " that are held out"
+            raise DataError(
+                f"the filter leaves none of the {len(keep)} documents of `{name}`{what}",
+                "relax its `keep` and `drop`",
+            )
+    summary = json.loads((source / SUMMARY).read_text(encoding="utf-8"))
+    dtype = np.dtype(summary["dtype"]).newbyteorder("<")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for split, shards in splits.items():
+        with SplitWriter(folder, split, dtype, shard_tokens) as writer:
+            for number in np.flatnonzero(keeps[split]):
+                writer.add(shards.document(int(number)))
+            found[split] = writer.finish()
+    summary |= {
+        "filtered": {"documents": summary["documents"], "tokens": summary["tokens"]},
+        "documents": sum(part["documents"] for part in found.values()),
+        "tokens": sum(part["tokens"] for part in found.values()),
+        "splits": found,
+    }
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _kept(
+    documents: int,
+    split: str,
+    rules: Sequence[tuple[Path, str, float, Fraction]],
+    name: str,
+    seed: int,
+) -> np.ndarray:
+    """Which documents all rules keep: bool, shape (documents,)."""
+    keep = np.ones(documents, bool)
+    for rule, (folder, op, value, share) in enumerate(rules):
+        scores = _scores(folder / f"{split}.npy", documents)
+        for number in np.flatnonzero(_OPERATORS[op](scores, value) & keep):
+            keep[number] = _drawn(share, [seed, name, split, rule, int(number)])
+    return keep
+
+
+def _drawn(share: Fraction, place: list[Any]) -> bool:
+    if share <= 0:
+        return False
+    digest = sha256(json.dumps(place).encode()).digest()
+    return int.from_bytes(digest[:8], "big") * share.denominator < share.numerator * 2**64
+
+
+def _scores(path: Path, documents: int) -> np.ndarray:
+    try:
+        scores = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"the scores {path} are damaged: {error}", _REMOVE) from None
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+    if scores.shape != (documents,):
+        raise DataError(
+            f"the scores {path} are of the shape {scores.shape}, but there are {documents} "
+            "documents",
+            _REMOVE,
+        )
+    return scores
+
+
+_REMOVE = "remove that folder; the next run scores the documents again"

@@ -1,0 +1,143 @@
+"""Dataset jobs of dialogs, preferences and prompts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ..compiler.plan import DatasetJob
+from .data import readers, records
+from .data.bad_lines import BadLines
+from .data.dialog import renderer
+from .data.formats import Row
+from .data.record_shards import Record, write_records
+from .data.similar import unlike
+from .errors import DataError
+from .recorder import OnEvent
+
+PROMPTS = "prompts.jsonl"
+
+
+class RecordMaker:
+    """Reads, checks and renders the records of one job.
+
+    What is wrong with a record is a bad line, counted against the job's `bad_lines`.
+
+    Args:
+        made: the tokenizer; None for prompts that nothing is to be checked of.
+
+    Raises: DataError: the dialog's protocol and the tokenizer do not go together.
+    """
+
+    def __init__(
+        self,
+        job: DatasetJob,
+        inputs: Mapping[str, Path],
+        made: Tokenizer | None,
+        root: Path,
+        on_event: OnEvent,
+    ) -> None:
+        self._job = job
+        self._root = root
+        self._emit = on_event
+        self._results = _in_order(inputs)
+        # Samples and jobs write the default names.
+        named = job.source["kind"] in ("files", "hub")
+        self._fields = records.Fields((job.source.get("fields") or {}) if named else {})
+        self._tokens = None
+        self._vocab = 0
+        if made is not None:
+            rendered = renderer(job.dialog, made, root) if job.dialog else None
+            self._tokens = records.Tokens(made, rendered, job.longest)
+            self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
+        self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
+
+    def write(self, result: Path) -> dict[str, Any]:
+        """Writes the data set, and returns a summary with `documents` and `tokens`."""
+        if self._job.form == "prompts":
+            return self._write_prompts(result)
+        dropping = self._job.drop_similar is not None
+        summary = write_records(
+            self._records(),
+            result,
+            form=self._job.form,
+            vocab=self._vocab,
+            holdout=Fraction(self._job.holdout),
+            seed=self._job.seed,
+            name=self._job.name,
+            # The counts are complete when the summary is written.
+            extra={"similar": self._similar} if dropping else None,
+        )
+        if dropping:
+            about = {"job": self._job.id, "dataset": self._job.name}
+            self._emit({"event": "similar", **about, **self._similar})
+        return summary
+
+    def _write_prompts(self, result: Path) -> dict[str, Any]:
+        count = 0
+        with (result / PROMPTS).open("w", encoding="utf-8") as file:
+            for row, made in self._parsed(self._prompt):
+                file.write(records.dump({**made.normalized(), "place": row.place}))
+                count += 1
+        if not count:
+            raise DataError(
+                f"the data set `{self._job.name}` has no prompts", "give it at least one"
+            )
+        return {"documents": count, "tokens": 0}
+
+    def _records(self) -> Iterator[Record]:
+        make = self._dialog if self._job.form == "dialogs" else self._preference
+        for _, record in self._parsed(make):
+            if record is not None:
+                yield record
+
+    def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
+        """What is made of each row that is no bad line."""
+        bad = BadLines(self._job.bad_lines, self._bad)
+        source = self._job.source
+        for row in readers.read_rows(
+            source, self._job.form, bad, root=self._root, results=self._results
+        ):
+            try:
+                made = make(row.fields)
+            except DataError as problem:
+                bad.report(row.place, problem.message)
+            else:
+                yield row, made
+
+    def _bad(self, message: str) -> None:
+        about = {"job": self._job.id, "dataset": self._job.name}
+        self._emit({"event": "bad_line", **about, "message": message})
+
+    def _dialog(self, fields: dict[str, Any]) -> Record:
+        assert self._tokens
+        return self._tokens.dialog(records.dialog(fields, self._fields))
+
+    def _preference(self, fields: dict[str, Any]) -> Record | None:
+        """None where its responses are too much alike."""
+        assert self._tokens
+        found = records.preference(fields, self._fields)
+        if self._job.drop_similar is not None:
+            kept = unlike(found.texts(), self._job.drop_similar)
+            self._similar["responses"] += len(found.responses) - len(kept)
+            if len(kept) < 2:
+                self._similar["records"] += 1
+                return None
+            responses = [found.responses[number] for number in kept]
+            found = records.Preference(found.prompt, responses, found.tools)
+        return self._tokens.preference(found)
+
+    def _prompt(self, fields: dict[str, Any]) -> records.Prompt:
+        found = records.prompt(fields, self._fields)
+        checked = self._tokens and (self._job.dialog or isinstance(found.text, str))
+        if self._tokens and checked:
+            self._tokens.prompt(found)
+        return found
+
+
+def _in_order(inputs: Mapping[str, Path]) -> Sequence[Path]:
+    """The results of the jobs that records come from, `from.0`, `from.1`, …."""
+    roles = [role for role in inputs if role.startswith("from.")]
+    return [inputs[role] for role in sorted(roles, key=lambda role: int(role[5:]))]
