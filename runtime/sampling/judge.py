@@ -36,8 +36,8 @@ class Judge:
 
     @torch.inference_mode()
     def score(self, sequences: list[np.ndarray]) -> list[float | None]:
-        """The reward of each sequence of tokens, read at its last token; None where the sequence
-        is longer than the judge's context.
+        """The reward of each sequence of tokens, int64 (n,), read at its last token; None where
+        it is longer than the judge's context.
 
         Raises: RunError: a reward is not finite.
         """
@@ -56,7 +56,7 @@ class Judge:
         lengths = torch.tensor([len(each) for each in sequences])
         tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.long)
         for row, each in zip(tokens, sequences, strict=True):
-            row[: len(each)] = torch.from_numpy(each.astype(np.int64))
+            row[: len(each)] = torch.from_numpy(each)
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]
         device = self._network.device
         hidden = self._network.base_model(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ..data.dialog import continuation, renderer
-from ..data.encode import TERMINATION, Encoder, Piece
+from ..data.dialog import renderer
+from ..data.encode import Piece
+from ..data.records import Preference, Tokens
 from ..data.tokenizer import special
 from ..errors import DataError
 
@@ -53,10 +54,9 @@ class Protocol:
     def __init__(self, dialog: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> None:
         self._tokenizer = tokenizer
         self._renderer = renderer(dialog, tokenizer, root)
-        self._plain = Encoder(tokenizer)
+        self._tokens = Tokens(tokenizer, self._renderer, None)
         ids = special(tokenizer)
         self._begin = [] if ids.bos is None else [ids.bos]
-        self._eos = ids.eos
         self.stop = frozenset([*self._renderer.stop, ids.eos])
         form = getattr(self._renderer, "form", None)
         more = form.more if form else ""
@@ -96,28 +96,24 @@ class Protocol:
         return text, message, finished
 
     def whole(self, prompt: Prompt, message: Message) -> np.ndarray:
-        """Prompt and answer as training renders them, up to the answer's terminator: int32, (n,).
+        """Prompt and answer as a reward model is trained on them: int64, shape (n,).
 
-        An answer without any text, which no dialog can hold, is the prompt and the terminator.
+        An answer without any text, which no dialog can hold, is the prompt and an end of turn.
 
         Raises: DataError: the protocol cannot write the answer.
         """
-        if prompt.messages is None:
-            content = self._encode(message["content"])
-            return _array([*self._begin, *self._encode(prompt.text), *content, self._eos])
-        if not said(message):
-            return _array([*prompt.tokens, self._renderer.stop[0]])
+        if prompt.messages is not None and not said(message):
+            return np.append(prompt.tokens, self._renderer.stop[0]).astype(np.int64)
+        text = prompt.text if prompt.messages is None else prompt.messages
+        answer = message["content"] if prompt.messages is None else [message]
         try:
-            head, tail = continuation(self._renderer, prompt.messages, [message], prompt.tools)
+            return self._tokens.preference(Preference(text, [answer], prompt.tools)).tokens
         except DataError as problem:
             raise _placed(problem, prompt.place) from None
-        # Some protocols write a line break behind the terminator, which no model generates.
-        ends = np.flatnonzero(np.asarray(tail.parts) == TERMINATION)
-        return _array([*head.ids, *tail.ids[: int(ends[-1]) + 1 if len(ends) else None]])
 
     def _encode(self, text: str) -> list[int]:
         """Token ids of a text, with special tokens neither added nor recognised."""
-        return self._plain.encode([Piece(text, free=True)]).ids
+        return self._renderer.encoder.encode([Piece(text, free=True)]).ids
 
 
 def said(message: Message) -> bool:

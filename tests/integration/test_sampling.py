@@ -232,9 +232,9 @@ def test_draws_are_distributed_as_temperature_and_nucleus_say(
 
 def test_a_judge_reads_the_reward_at_the_last_token(roles: dict[str, Path]) -> None:
     network: Any = AutoModelForSequenceClassification.from_pretrained(roles["judge"]).eval()
-    rows = [np.arange(5, 5 + n, dtype=np.int32) for n in (9, 3, 30)]
+    rows = [np.arange(5, 5 + n) for n in (9, 3, 30)]
     with torch.no_grad():
-        wanted = [network(torch.from_numpy(row.astype(np.int64))[None]).logits.item()
+        wanted = [network(torch.from_numpy(row)[None]).logits.item()
                   for row in rows]  # fmt: skip
     assert Judge(roles["judge"]).score(rows) == pytest.approx(wanted, abs=1e-5)
 

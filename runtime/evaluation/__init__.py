@@ -1,0 +1,1 @@
+"""What is measured of exported models, one module a measure."""

@@ -1,0 +1,164 @@
+"""Suites of tasks through lm-evaluation-harness, with task files of the recipe's own or its own."""
+
+import logging
+from contextlib import chdir, redirect_stderr
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tokenizers.processors import TemplateProcessing
+
+from ...compiler.plan import SuiteMeasure
+from ..errors import DataError, RunError
+
+BATCH = 16
+"""Sequences that go through the model at a time."""
+
+
+def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> dict[str, Any]:
+    """{"score", "tasks": task → {"metric", "score", "samples"}}.
+
+    The score is the mean of the tasks' first metrics; a group of tasks counts as its tasks do. A
+    model whose tokenizer has a chat template is asked through it; any other reads the beginning
+    of text and the prompt. Paths in task files start in the folder of the task files.
+
+    Args:
+        network: a transformers model, on its device.
+        tokenizer: its tokenizer, changed here to write the beginning of text.
+        root: the folder of the spec, where the measure's folder starts.
+
+    Raises:
+        RunError: lm-evaluation-harness is not installed, or a task is unknown.
+        DataError: a task file, or what it names, cannot be read.
+    """
+    try:
+        harness: Any = import_module("lm_eval")
+        models: Any = import_module("lm_eval.models.huggingface")
+    except ImportError:
+        raise RunError(
+            f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
+            "install it: pip install 'etude[eval]'",
+        ) from None
+    # Its advice, as below its bars, is for its own command line.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    tasks, manager = _load(measure, root)
+    begin = tokenizer.bos_token
+    if begin:
+        ids = [(begin, tokenizer.bos_token_id)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{begin} $A", special_tokens=ids
+        )
+    model = models.HFLM(
+        pretrained=network,
+        tokenizer=tokenizer,
+        batch_size=BATCH,
+        max_length=network.config.max_position_embeddings,
+        add_bos_token=bool(begin),
+    )
+    try:
+        with redirect_stderr(StringIO()):
+            found = harness.simple_evaluate(
+                model=model,
+                tasks=tasks,
+                task_manager=manager,
+                limit=measure.limit,
+                apply_chat_template=bool(tokenizer.chat_template),
+                log_samples=False,
+                bootstrap_iters=0,
+                random_seed=measure.seed,
+                numpy_random_seed=measure.seed,
+                torch_random_seed=measure.seed,
+                fewshot_random_seed=measure.seed,
+            )
+    # Tasks are code and data of others, which fail in their own ways.
+    except Exception as problem:
+        raise DataError(
+            f"the suite `{measure.name}` cannot be measured: {_reason(problem)}",
+            f"see its tasks: {', '.join(measure.tasks)}",
+        ) from problem
+    rows = {
+        name: _first(name, found["results"][name], measure)
+        | {"samples": found["n-samples"][name]["effective"]}
+        for name in sorted(found["n-samples"])
+    }
+    return {"score": sum(row["score"] for row in rows.values()) / len(rows), "tasks": rows}
+
+
+def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
+    """The tasks and groups of a measure, and the manager that has loaded them.
+
+    Raises: RunError, DataError.
+    """
+    task_manager: Any = import_module("lm_eval.tasks").TaskManager
+    folder = (root / measure.folder).resolve() if measure.folder else None
+    if folder and not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder} of task files for the suite `{measure.name}`",
+            "name a folder beside the spec as `tasks`",
+        )
+    if folder:
+        _check(folder)
+    manager = task_manager(include_path=folder, include_defaults=folder is None)
+    known = set(manager.all_tasks)
+    loaded: list[Any] = []
+    for name in measure.tasks:
+        if name not in manager.all_tasks:
+            where = f"in {folder}" if folder else "of lm-evaluation-harness"
+            there = ", ".join(sorted(known)[:12]) or "none"
+            raise RunError(
+                f"the suite `{measure.name}` names the unknown task `{name}`",
+                f"the tasks {where} are: {there}{', …' if len(known) > 12 else ''}",
+            )
+        place = getattr(manager.task_index[name], "yaml_path", None) or f"the task {name}"
+        try:
+            with chdir(folder or Path.cwd()), redirect_stderr(StringIO()):
+                tasks = manager.load(name)
+        # Task files name data sets, functions and metrics, and fail in as many ways.
+        except Exception as problem:
+            raise DataError(
+                f"{place}: the task `{name}` cannot be loaded: {_reason(problem)}",
+                "mend the task file; paths in it start in its folder of tasks",
+            ) from problem
+        loaded += list(tasks.get("groups", {}).values()) or list(tasks["tasks"].values())
+    return loaded, manager
+
+
+def _check(folder: Path) -> None:
+    """Reads every task file, since the harness passes over those that it cannot read.
+
+    Raises: DataError: one is no YAML.
+    """
+
+    class Loader(yaml.SafeLoader):
+        """Takes the harness's own tags, such as !function, as they are."""
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: node.value)
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+            mark = getattr(problem, "problem_mark", None)
+            place = f"{path}:{mark.line + 1}" if mark else str(path)
+            reason = getattr(problem, "problem", None) or problem
+            raise DataError(f"{place}: the task file cannot be read: {reason}", "mend it") from None
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{path}: the task file holds no task", "write `task: NAME`, or drop it"
+            )
+
+
+def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str, Any]:
+    """The first metric of a task's result, whose keys are "METRIC,FILTER"."""
+    for key, value in result.items():
+        metric, _, _ = key.partition(",")
+        if "," in key and not metric.endswith("_stderr") and isinstance(value, int | float):
+            return {"metric": metric, "score": float(value)}
+    raise DataError(
+        f"the task `{name}` of the suite `{measure.name}` has no metric", "give it a metric_list"
+    )
+
+
+def _reason(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:300] or type(problem).__name__

@@ -1,0 +1,36 @@
+"""What a gate decides."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from ...compiler.plan import GateJob
+from ..errors import RunError
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+def verdict(job: GateJob, scores: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a gate passes: each requirement with what was wanted and what was measured.
+
+    Args:
+        start: scores where the stage began, for requirements `of start`.
+    """
+    results = []
+    for requirement in job.requirements:
+        wanted = requirement.value
+        if requirement.of_start:
+            if requirement.measure not in start:
+                raise RunError(f"{requirement.measure} was not measured where the stage began")
+            wanted *= start[requirement.measure]["score"]
+        score = scores[requirement.measure]["score"]
+        results.append(
+            {
+                "measure": requirement.measure,
+                "op": requirement.op,
+                "wanted": wanted,
+                "score": score,
+                "passed": bool(_OPERATORS[requirement.op](score, wanted)),
+            }
+        )
+    return {"passed": all(r["passed"] for r in results), "requirements": results}

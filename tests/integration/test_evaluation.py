@@ -1,0 +1,293 @@
+"""The measures that need a judge or tasks, and the choice of the best model."""
+
+import json
+import sys
+from fractions import Fraction
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sampling_models import DIALOG, judge, policy, prompts, read_lines
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from etude.compiler.plan import (
+    AccuracyMeasure,
+    BestJob,
+    RewardMeasure,
+    SampleJob,
+    SuiteMeasure,
+)
+from etude.runtime.best import pick
+from etude.runtime.data.record_shards import CONTENT, OTHER, Record, write_records
+from etude.runtime.errors import DataError, RunError
+from etude.runtime.evaluate import measure
+from etude.runtime.sampling import sample
+
+TASKS = Path(__file__).parents[2] / "examples" / "tasks"
+QUESTIONS = ["What is it?", "Say a word.", "Why?"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "model": policy(folder / "model"),
+        "other": policy(folder / "other", seed=5),
+        "judge": judge(folder / "judge"),
+        "prompts": prompts(folder / "prompts", QUESTIONS),
+    }
+
+
+def preferences(folder: Path, *, count: int = 40, responses: int = 3) -> Path:
+    random = np.random.default_rng(1)
+
+    def record() -> Record:
+        lengths = [int(n) for n in random.integers(2, 12, responses + 1)]
+        tokens = random.integers(0, 256, sum(lengths))
+        parts = np.full(len(tokens), CONTENT, np.uint8)
+        parts[: lengths[0]] = OTHER
+        return Record(tokens, parts, tuple(lengths))
+
+    records = (record() for _ in range(count))
+    write_records(
+        records, folder, form="preferences", vocab=263, holdout=Fraction(1, 2), seed=1, name="p"
+    )
+    return folder
+
+
+def test_accuracy_is_the_share_of_pairs_that_are_ranked_right(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    from etude.runtime.data.record_shards import Records
+
+    data = {"three": preferences(tmp_path / "3"), "two": preferences(tmp_path / "2", responses=2)}
+    wanted = AccuracyMeasure(name="accuracy", data=["three", "two"])
+    found = measure([wanted], models["judge"], data)["accuracy"]
+    network: Any = AutoModelForSequenceClassification.from_pretrained(models["judge"]).eval()
+    margins: dict[str, list[float]] = {}
+    for name, folder in data.items():
+        records = Records(folder, "heldout")
+        margins[name] = []
+        for number in range(records.count):
+            record = records.record(number)
+            ends = np.cumsum(record.branches)
+            rewards = []
+            for begin, end in pairwise(ends):
+                text = np.concatenate([record.tokens[: ends[0]], record.tokens[begin:end]])
+                with torch.no_grad():
+                    rewards.append(network(torch.from_numpy(text)[None]).logits.item())
+            margins[name] += [a - b for a, b in combinations(rewards, 2)]
+    every = [m for each in margins.values() for m in each]
+    assert found["pairs"] == len(every) > 40
+    assert found["score"] == np.mean([m > 0 for m in every])
+    assert 0.2 < found["score"] < 0.8
+    assert found["margin"] == pytest.approx(np.mean(every), abs=1e-5)
+    assert found["sources"] == {n: np.mean([m > 0 for m in ms]) for n, ms in margins.items()}
+
+
+def test_accuracy_needs_a_reward_model_and_preferences_held_out(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    wanted = AccuracyMeasure(name="accuracy", data=["p"])
+    data = {"p": preferences(tmp_path / "p")}
+    with pytest.raises(RunError, match="is no reward model"):
+        measure([wanted], models["model"], data)
+    none = write_records(
+        [Record(np.arange(6), np.zeros(6, np.uint8), (2, 2, 2))], tmp_path / "none",
+        form="preferences", vocab=263, holdout=Fraction(0), seed=1, name="p",
+    )  # fmt: skip
+    assert none
+    with pytest.raises(DataError, match="holds no preferences out"):
+        measure([wanted], models["judge"], {"p": tmp_path / "none"})
+
+
+def reward_measure(**changes: Any) -> RewardMeasure:
+    values: dict[str, Any] = {
+        "name": "reward(rm)", "prompts": "questions", "limit": 2, "dialog": DIALOG,
+        "max_tokens": 24, "temperature": 0.8, "seed": 3,
+    }  # fmt: skip
+    return RewardMeasure(**{**values, **changes})
+
+
+def rewarded(models: dict[str, Path], model: Path, **changes: Any) -> dict[str, Any]:
+    wanted = reward_measure(**changes)
+    source = {"questions": models["prompts"]}
+    found = measure([wanted], model, {}, prompts=source, judge=models["judge"])
+    return found["reward(rm)"]
+
+
+def test_the_reward_is_the_mean_over_the_draws_of_a_sample_job(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    found = rewarded(models, models["model"], max_tokens=64)
+    assert found["prompts"] == 2
+    assert found == rewarded(models, models["model"], max_tokens=64)
+    job = SampleJob(
+        key="s", id="s", stage="s", inputs={}, dialog=DIALOG, prompts="questions", draws=6,
+        temperature=0.8, top_p=1.0, max_tokens=64, keep=1, seed=3,
+    )  # fmt: skip
+    sample(job, models, tmp_path, root=tmp_path, on_event=lambda event: None)
+    draws = read_lines(tmp_path / "result" / "draws.jsonl")
+    first = [d["score"] for d in draws if d["draw"] == 0 and d["prompt"] < 2]
+    assert found["score"] == pytest.approx(np.mean(first), abs=1e-4)
+    assert rewarded(models, models["model"], seed=4)["score"] != found["score"]
+
+
+def best_job(of: list[str], wanted: Any, *, higher: bool = True) -> BestJob:
+    return BestJob(
+        key="b", id="pick", stage="pick", inputs={}, of=of, measure=wanted, higher=higher
+    )
+
+
+def results(folder: Path, count: int) -> dict[str, Path]:
+    """Stand-ins for checkpoints: what matters is that they arrive as they are."""
+    roles = {}
+    for number in range(count):
+        state = folder / str(number) / "state"
+        state.mkdir(parents=True)
+        (state / ".metadata").write_text(f"metadata {number}")
+        (state / "__0_0.distcp").write_text(f"weights {number}")
+        (folder / str(number) / "positions.json").write_text("{}")
+        (folder / str(number) / "manifest.json").write_text("of another artifact")
+        roles[f"of.{number}"] = folder / str(number)
+    return roles
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_best_model_is_linked_into_the_result(
+    higher: bool, models: dict[str, Path], tmp_path: Path
+) -> None:
+    roles = results(tmp_path, 3)
+    named = ("model", "other", "model")
+    exports = {f"export.{number}": models[name] for number, name in enumerate(named)}
+    (tmp_path / "work").mkdir()
+    found = pick(
+        best_job(["a", "b", "c"], reward_measure(), higher=higher), roles | exports,
+        tmp_path / "work", data={}, prompts={"questions": models["prompts"]},
+        judge=models["judge"], root=tmp_path,
+    )  # fmt: skip
+    scores = [rewarded(models, models[name])["score"] for name in named]
+    assert [each["score"] for each in found["scores"]] == scores
+    index = scores.index(max(scores) if higher else min(scores))
+    assert found["index"] == index
+    assert found["winner"] == "abc"[index]
+    result = tmp_path / "work" / "result"
+    assert json.loads((result / "verdict.json").read_text()) == found
+    for name in ("state/.metadata", "state/__0_0.distcp", "positions.json"):
+        assert (result / name).samefile(roles[f"of.{index}"] / name)
+    assert not (result / "manifest.json").exists()
+
+
+def suite_measure(*tasks: str, **changes: Any) -> SuiteMeasure:
+    values: dict[str, Any] = {
+        "name": "math", "tasks": list(tasks), "folder": str(TASKS), "limit": 8, "seed": 1,
+    }  # fmt: skip
+    return SuiteMeasure(**{**values, **changes})
+
+
+def test_the_facts_of_the_example_tasks_are_true() -> None:
+    for row in read_lines(TASKS / "sums.jsonl"):
+        assert eval(row["question"].rstrip(" =")) == int(row["answer"])
+    for row in read_lines(TASKS / "python_values.jsonl"):
+        assert row["choices"][row["answer"]] == repr(eval(row["expression"]))
+        assert len(set(row["choices"])) == len(row["choices"]) >= 2
+
+
+def test_the_example_tasks_are_measured_offline(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The score of a task of choices against the log-likelihoods of transformers itself."""
+    pytest.importorskip("lm_eval")
+    monkeypatch.chdir(tmp_path)
+    wanted = suite_measure("sums", "python_values")
+    found = measure([wanted], models["model"], {})["math"]
+    tasks = found["tasks"]
+    assert {name: row["metric"] for name, row in tasks.items()} == {
+        "sums": "exact_match", "python_values": "acc"}  # fmt: skip
+    assert {row["samples"] for row in tasks.values()} == {8}
+    assert found["score"] == pytest.approx(np.mean([row["score"] for row in tasks.values()]))
+
+    network: Any = AutoModelForCausalLM.from_pretrained(models["model"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(models["model"])
+    right = []
+    for row in read_lines(TASKS / "python_values.jsonl")[:8]:
+        prompt = tokenizer.encode(f">>> {row['expression']}", add_special_tokens=False)
+        likelihoods = []
+        for choice in row["choices"]:
+            answer = tokenizer.encode(f"\n{choice}", add_special_tokens=False)
+            tokens = torch.tensor([[tokenizer.bos_token_id, *prompt, *answer]])
+            with torch.no_grad():
+                logits = network(tokens).logits[0].log_softmax(-1)
+            places = torch.arange(len(prompt), len(prompt) + len(answer))
+            likelihoods.append(float(logits[places, torch.tensor(answer)].sum()))
+        right.append(int(np.argmax(likelihoods)) == row["answer"])
+    assert 0 < np.mean(right) < 1
+    assert tasks["python_values"]["score"] == pytest.approx(np.mean(right))
+
+
+def test_a_model_with_a_chat_template_is_asked_through_it(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    seen: list[str] = []
+    network: Any = AutoModelForCausalLM.from_pretrained(models["model"]).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(models["model"])
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
+    )
+    forward = network.forward
+
+    def record(input_ids: torch.Tensor, **rest: Any) -> Any:
+        seen.extend(tokenizer.batch_decode(input_ids))
+        return forward(input_ids, **rest)
+
+    network.forward = record
+    from etude.runtime.evaluation.suites import suite
+
+    suite(suite_measure("python_values", limit=1), network, tokenizer, tmp_path)
+    assert seen
+    assert all(text.count("<|begin_of_text|><user>>>> ") == 1 for text in seen)
+    assert all(text.count("<|begin_of_text|>") == 1 for text in seen)
+    assert all("<answer>" in text for text in seen)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("task: t\noutput_type: [", r"broken\.yaml:\d: the task file cannot be read"),
+        ("- a\n- b", r"broken\.yaml: the task file holds no task"),
+        (
+            "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: no.jsonl}}\n"
+            "test_split: test\noutput_type: multiple_choice",
+            r"broken\.yaml: the task `t` cannot be loaded: .*no\.jsonl",
+        ),
+    ],
+    ids=["no YAML", "a list", "no data"],
+)
+def test_a_broken_task_file_is_named(
+    file: str, message: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "broken.yaml").write_text(file)
+    with pytest.raises(DataError, match=message) as problem:
+        measure([suite_measure("t", folder="tasks")], models["model"], {}, root=tmp_path)
+    assert problem.value.help
+
+
+def test_unknown_tasks_and_folders_and_a_missing_harness_are_said(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval")
+    with pytest.raises(RunError, match="names the unknown task `juggling`") as problem:
+        measure([suite_measure("juggling")], models["model"], {})
+    assert "python_values, sums" in problem.value.help
+    with pytest.raises(DataError, match=r"there is no folder .*/nowhere"):
+        measure([suite_measure("sums", folder="nowhere")], models["model"], {}, root=tmp_path)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(RunError, match="needs lm-evaluation-harness") as problem:
+        measure([suite_measure("sums")], models["model"], {})
+    assert "pip install 'etude[eval]'" in problem.value.help
