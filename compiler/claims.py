@@ -14,12 +14,16 @@ def claims(program: Program, report: Report) -> Program:
         if isinstance(stage, TrainStage):
             per_token = flops_per_token(stage.model)
             figures.setdefault("parameters", parameters(stage.model))
-            figures[f"{name}.parameters"] = parameters(stage.model)
-            figures[f"{name}.tokens"] = stage.tokens
-            figures[f"{name}.steps"] = stage.steps
-            figures[f"{name}.flops"] = per_token * stage.tokens
+            of = {"tokens": stage.tokens, "steps": stage.steps, "flops": per_token * stage.tokens}
+            for figure, value in of.items():
+                figures[figure] = figures.get(figure, 0) + value
+            # Of a stage that is repeated, the last round's figures are those that count.
+            block, _, inner = name.rpartition(".")
+            written = f"{block.partition('.')[0]}.{inner}" if block else name
+            figures |= {f"{written}.{figure}": value for figure, value in of.items()}
+            figures[f"{written}.parameters"] = parameters(stage.model)
     for total in ("tokens", "steps", "flops"):
-        figures[total] = sum(v for n, v in figures.items() if n.endswith(f".{total}"))
+        figures.setdefault(total, 0)
     found = []
     for expectation in program.recipe.expectations:
         if expectation.name not in figures:

@@ -101,7 +101,8 @@ def _settings(stage: Any) -> dict[str, Provenance]:
     return values
 
 
-def _dialog(settings: dict[str, Any]) -> str:
+def _dialog(settings: dict[str, Any] | None) -> str:
+    assert settings
     return str(settings.get("protocol") or settings.get("template") or settings["header"])
 
 

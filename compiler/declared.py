@@ -1,16 +1,20 @@
 """What can be said of datasets, tokenizers and dialogs by themselves."""
 
 from ..spec import recipe as r
+from .graph import data_of
 from .scope import Scope
 
 
 def check_declared(scope: Scope) -> None:
     """Reports what is wrong with declarations other than stages."""
-    for dataset in scope.recipe.datasets.values():
+    parts = {name.partition("[")[0] for name in scope.recipe.datasets if "[" in name}
+    used = {name for stage in scope.recipe.stages.values() for name in data_of(stage)}
+    for name, dataset in scope.recipe.datasets.items():
         if not dataset.stages:
             _dataset(scope, dataset)
-            _filters(scope, dataset)
-            _awaited(scope, dataset)
+            if name in used or name not in parts:
+                _filters(scope, dataset)
+            _awaited(scope, dataset, indexed=name in parts)
     for tokenizer in scope.recipe.tokenizers.values():
         _tokenizer(scope, tokenizer)
     for dialog in scope.recipe.dialogs.values():
@@ -27,6 +31,12 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
             help='write `files = "corpus/**/*.jsonl.zst"` or `sample = python_docs`',
         )
 
+    if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
+        scope.error(
+            "E523", f"the sample `{dataset.sample}` has no {dataset.kind}", dataset.at("kind"),
+            "write `sample = python_functions`, or name `files`",
+        )  # fmt: skip
+
 
 def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
     given = [n for n in ("file", "hub", "train") if getattr(tokenizer, n) is not None]
@@ -39,7 +49,7 @@ def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
         )  # fmt: skip
     if tokenizer.train:
         for name in tokenizer.train.on:
-            scope.known(name, "dataset", scope.recipe.datasets, tokenizer.train.at("on"))
+            scope.data(name, "documents", tokenizer.train.at("on"))
         if tokenizer.train.vocab < 258:
             scope.report.add(
                 "E425", "a trained vocabulary has at least 258 tokens",
@@ -53,7 +63,7 @@ def _filters(scope: Scope, dataset: r.Dataset) -> None:
         if dataset.kind != "documents":
             scope.error(
                 "E514", "only documents are filtered", each.at(),
-                f"`{dataset.name}` holds {dataset.kind}",
+                f"`{dataset.name}` holds {dataset.kind}: leave the filter out",
             )  # fmt: skip
         elif not each.file and scope.known(
             each.what, "stage", scope.recipe.stages, each.at("what")
@@ -71,7 +81,7 @@ def _filters(scope: Scope, dataset: r.Dataset) -> None:
                 )  # fmt: skip
 
 
-def _awaited(scope: Scope, dataset: r.Dataset) -> None:
+def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
     if dataset.awaited and dataset.files is None:
         scope.error(
             "E516", f"`{dataset.name}` is awaited, but not in a file", dataset.at("awaited"),
@@ -84,8 +94,12 @@ def _awaited(scope: Scope, dataset: r.Dataset) -> None:
             "E516", "only an awaited dataset has candidates to be labelled",
             dataset.at("candidates"), "write `awaited`",
         )  # fmt: skip
+    if dataset.kind != "preferences":
+        scope.error(
+            "E516", f"people rank candidates, and `{dataset.name}` holds {dataset.kind}",
+            dataset.at("candidates"), "write `kind = preferences`",
+        )  # fmt: skip
     stages = scope.recipe.stages
-    indexed = any(name.startswith(f"{dataset.name}[") for name in scope.recipe.datasets)
     if (
         not indexed
         and scope.known(dataset.candidates, "stage", stages, dataset.at("candidates"))
@@ -111,8 +125,18 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
     elif dialog.header is not None:
         missing = [n for n in ("end_of_turn", "roles") if getattr(dialog, n) is None]
         if missing:
-            scope.error("E517", f"the dialog `{dialog.name}` needs {' and '.join(missing)}",
-                        dialog.at())  # fmt: skip
+            scope.error(
+                "E517", f"the dialog `{dialog.name}` has no {' and no '.join(missing)}",
+                dialog.at(),
+                'write `end_of_turn = "<|end|>"` and `roles = [system, user, assistant]`',
+            )  # fmt: skip
+        if dialog.roles and "assistant" not in dialog.roles:
+            scope.error("E517", f"the roles of `{dialog.name}` lack the assistant",
+                        dialog.at("roles"), "add `assistant`, whose messages are learned"
+                        )  # fmt: skip
+        if dialog.end_of_turn == "":
+            scope.error("E517", "nothing ends a turn", dialog.at("end_of_turn"),
+                        'write a special token: `end_of_turn = "<|end|>"`')  # fmt: skip
         if "{role}" not in dialog.header:
             scope.error("E517", "a header says whose message it is", dialog.at("header"),
                         'write `header = "<|{role}|>"`')  # fmt: skip

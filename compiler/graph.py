@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from ..spec import recipe as r
 from .scope import Scope
 
-_NO_WEIGHTS = (r.Evaluate, r.Sample, r.Score)
-
 
 def order(scope: Scope) -> list[str]:
     """The stages, each after those that it needs, else as written. Circles are reported."""
@@ -30,7 +28,7 @@ def order(scope: Scope) -> list[str]:
     return list(done)
 
 
-def parents(stage: r.Stage, scope: Scope) -> list[str]:
+def parents(stage: r.Stage | r.Rounds, scope: Scope) -> list[str]:
     """The stages whose weights a stage goes on from, samples or measures."""
     if isinstance(stage, r.Average | r.Best):
         return stage.of
@@ -39,22 +37,8 @@ def parents(stage: r.Stage, scope: Scope) -> list[str]:
         return [written]
     if isinstance(stage, r.Train) and stage.model:
         return []
-    above = _above(stage.name, scope)
+    above = scope.above.get(stage.name)
     return [above] if above else []
-
-
-def _above(name: str, scope: Scope) -> str | None:
-    """The stage above that provides weights: what `from` defaults to."""
-    above = None
-    for other, stage in scope.recipe.stages.items():
-        if other == name:
-            return above
-        if isinstance(stage, _NO_WEIGHTS):
-            continue
-        # A reward model writes no text: only another one goes on from it unasked.
-        if isinstance(stage, r.Reward) <= isinstance(scope.recipe.stages[name], r.Reward):
-            above = other
-    return above
 
 
 def _needed(name: str, scope: Scope) -> list[str]:
@@ -67,7 +51,7 @@ def _needed(name: str, scope: Scope) -> list[str]:
         if written:
             named.append((written, stage.at(attribute)))
     found = [n for n, at in named if scope.known(n, "stage", scope.recipe.stages, at)]
-    for data in _data(stage):
+    for data in data_of(stage):
         dataset = scope.recipe.datasets.get(data)
         if dataset:
             found += [n for n in dataset.stages if n in scope.recipe.stages]
@@ -79,7 +63,7 @@ def _needed(name: str, scope: Scope) -> list[str]:
     return found
 
 
-def _data(stage: r.Stage) -> Iterator[str]:
+def data_of(stage: r.Stage | r.Rounds) -> Iterator[str]:
     """The datasets that a stage reads."""
     for attribute in ("loss", "accuracy", "data"):
         written = getattr(stage, attribute, None)

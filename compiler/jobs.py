@@ -1,5 +1,6 @@
 """The jobs of a plan while they are collected, and those that prepare data."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ class Jobs:
     """Jobs in an order in which they can run, each once.
 
     Attributes:
+        by_key: key → job.
+        named: how many data sets are called so.
         result: stage → key of the job that makes its result, for stages lowered so far.
         scores: (score stage, dataset) → key of the job that scores it.
     """
@@ -24,7 +27,8 @@ class Jobs:
         self.recipe = program.recipe
         self.seed = program.recipe.header.seed
         self.jobs: list[Any] = []
-        self.keys: set[str] = set()
+        self.by_key: dict[str, Any] = {}
+        self.named: Counter[str] = Counter()
         self.result: dict[str, str] = {}
         self.scores: dict[tuple[str, str], str] = {}
         self.dialogs = _dialogs(program)
@@ -33,9 +37,9 @@ class Jobs:
         """Adds a job unless an equal one is there; returns its key."""
         dumped = {name: _plain(value) for name, value in content.items()}
         key = content_key(kind.model_fields["kind"].default, dumped, inputs)
-        if key not in self.keys:
-            self.keys.add(key)
-            self.jobs.append(kind(key=key, inputs=inputs, **content, **rest))
+        if key not in self.by_key:
+            self.by_key[key] = kind(key=key, inputs=inputs, **content, **rest)
+            self.jobs.append(self.by_key[key])
         return key
 
     def tokenizer(self, name: str) -> str:
@@ -76,7 +80,7 @@ class Jobs:
             "name": name,
             "rules": [
                 FilterRule(
-                    scores=f"scores:{each.what}", op=each.op, value=float(each.value),
+                    scores=f"scores:{each.what}", op=each.op, value=float(each.value),  # type: ignore[arg-type]
                     keep=str(each.keep),
                 )
                 for each in rules
@@ -111,10 +115,10 @@ class Jobs:
         if spec.awaited and spec.candidates:
             inputs["candidates"] = self.result[spec.candidates]
         id = f"dataset.{name}" + (f".{tokenizer}" if len(self.recipe.tokenizers) > 1 else "")
-        same = sum(job.id == id or job.id.startswith(f"{id}#") for job in self.jobs)
         known = content_key("dataset", {n: _plain(v) for n, v in content.items()}, inputs)
-        if same and known not in self.keys:
-            id += f"#{same + 1}"
+        if known not in self.by_key:
+            self.named[id] += 1
+            id += f"#{self.named[id]}" if self.named[id] > 1 else ""
         return self.add(DatasetJob, content, inputs, id=id, stage=None)
 
     def _source(self, dataset: r.Dataset) -> dict[str, Any]:

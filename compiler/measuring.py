@@ -15,6 +15,10 @@ from .scope import Scope
 from .values import Architecture
 
 _MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
+_SETTINGS = {"prompts": ["judge"], "max_tokens": ["judge"], "temperature": ["judge"],
+             "dialog": ["judge"], "limit": ["judge", "suites"], "tasks": ["suites"],
+             "seq_len": ["loss"]}  # fmt: skip
+"""What belongs to some of the measures only."""
 
 
 def average(spec: r.Average, scope: Scope) -> AverageStage | None:
@@ -64,7 +68,8 @@ def evaluate(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
     if all(getattr(spec, name) is None for name in _MEASURES):
         scope.error(
             "E422", f"the stage `{spec.name}` evaluates nothing", spec.at(),
-            "write `loss = [DATASET]` or `needle = { lengths = [128], depths = 5 }`",
+            "write `loss = [DATASET]`, `needle = { … }`, `suites = { … }`, `judge = …`, or "
+            "`accuracy = [DATASET]` of a reward model",
         )  # fmt: skip
     trained = scope.trained(stage)
     dialog = _measures(spec, scope, trained.spec.kind == "reward", trained.dialog)
@@ -150,12 +155,16 @@ def _measures(spec: r.Measuring, scope: Scope, reward: bool, dialog: dict | None
             scope.error(
                 "E512", f"`{name}` " + ("needs a model that writes text" if reward else
                 "is how well a reward model ranks, and this is none"), spec.at(name),
+                "write `accuracy = [DATASET]`" if reward else "write `loss = [DATASET]`",
+            )  # fmt: skip
+    for name, measures in _SETTINGS.items():
+        if name in spec.places and all(getattr(spec, m) is None for m in measures):
+            scope.error(
+                "E522", f"`{name}` sets nothing here: it belongs to "
+                + " and ".join(f"`{m}`" for m in measures), spec.at(name),
+                f"write `{measures[0]} = …` too, or leave `{name}` out",
             )  # fmt: skip
     if spec.judge is None:
-        for name in ("prompts", "max_tokens"):
-            if getattr(spec, name) is not None:
-                scope.error("E522", f"`{name}` is for samples that a judge scores", spec.at(name),
-                            "write `judge = …`")  # fmt: skip
         return dialog
     for name in ("prompts", "max_tokens"):
         if getattr(spec, name) is None:
@@ -172,4 +181,5 @@ def _judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> No
         return
     tokenizer = scope.trained(scope.stages[source]).tokenizer
     if scope.trained(stage).tokenizer != tokenizer:
-        scope.error("E411", f"`{spec.judge}` has another tokenizer", spec.at("judge"))
+        scope.error("E411", f"`{spec.judge}` has another tokenizer than the model that it judges",
+                    spec.at("judge"), "train both from one model")  # fmt: skip

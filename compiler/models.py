@@ -51,7 +51,7 @@ class Models:
         model = model or self.jobs.result[stage]
         if model not in self.exports:
             trained = self.program.trained(stage)
-            job = next((j for j in self.jobs.jobs if j.key == model), None)
+            job = self.jobs.by_key[model]
             inputs = {"model": model}
             if trained.tokenizer:
                 inputs["tokenizer"] = self.jobs.tokenizer(trained.tokenizer)

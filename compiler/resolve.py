@@ -13,7 +13,7 @@ from .program import Program
 from .scope import Scope
 from .training import training
 
-STAGES: dict[type[r.Stage], Callable[[Any, Scope], Any]] = {
+STAGES: dict[type[r.Stage | r.Rounds], Callable[[Any, Scope], Any]] = {
     r.Train: training,
     r.Sft: training,
     r.Reward: training,

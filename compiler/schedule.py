@@ -58,6 +58,7 @@ class _Scheduler:
             return self.stage
         for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
             self._only_holds(what, segments)
+        self._together(parallel)
         data, rates = self._absolute("data"), self._absolute("lr")
         for what, segments in (("batch", batch), ("data", data)):
             for segment in segments:
@@ -183,6 +184,21 @@ class _Scheduler:
                     "E446", f"{knob} changes in steps, not in ramps", segment.span,
                     help="write the values one after the other: `4Ki for … then 8Ki`",
                 )  # fmt: skip
+
+    def _together(self, parallel: list[sc.Segment]) -> None:
+        """Reports placements that would part the responses which preferences compare."""
+        if self.spec.data_kind != "preferences":
+            return
+        for segment in parallel:
+            for name in ("pipeline", "context"):
+                if segment.end.get(name, 1) > 1:
+                    inherited = self.spec.parallel is None
+                    self.report.add(
+                        "E519", f"a stage of the kind {self.spec.kind} has no {name} parallelism"
+                        + (", which it would go on with" if inherited else ""), segment.span,
+                        help="responses are compared with each other, so that a row stays in one "
+                        "place: write `parallel = { tensor … }`, or `{ shard … }`",
+                    )  # fmt: skip
 
     def _borders(
         self, segments: list[sc.Segment], length: Length, clock: Clock, knob: str

@@ -1,5 +1,6 @@
 """What the resolution of names looks things up in, and reports to."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from .program import (
 )
 
 BUILT_IN_DIALOGS = ("llama3", "chatml")
+_ROUND = re.compile(r"([a-z0-9_]+)\.\d+\.(.+)")
 _WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
 
 
@@ -29,15 +31,20 @@ class Scope:
         self.ranks = program.ranks
         self.report = report
         self.stages: dict[str, AnyStage] = {}
+        self.above = _above(program.recipe.stages)
 
     def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
         self.report.add(code, message, span, help=help)
+
+    def shown(self, name: str) -> str:
+        """A stage of a round as specs write it: `align.chat`, or `chat` inside the rounds."""
+        return _ROUND.sub(r"\1.\2", name)
 
     def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
         """Whether there is something of this name; what there is not is reported."""
         if name in group:
             return True
-        help = did_you_mean(name, group)
+        help = did_you_mean(name, {self.shown(other) for other in group})
         for other, names in (
             ("dataset", self.recipe.datasets), ("stage", self.recipe.stages),
             ("model", self.recipe.models), ("tokenizer", self.recipe.tokenizers),
@@ -53,6 +60,10 @@ class Scope:
     def data(self, name: str, kind: str, span: Span | None) -> bool:
         """Whether there is a dataset of this name and kind; else that is reported."""
         if not self.known(name, "dataset", self.recipe.datasets, span):
+            return False
+        if any("{round}" in file for file in self.recipe.datasets[name].files or []):
+            self.error("E505", f"`{name}` is one dataset a round, and none in particular", span,
+                       "name files without {round}, in a dataset of their own")  # fmt: skip
             return False
         found = self.recipe.datasets[name].kind
         if found == kind:
@@ -73,7 +84,7 @@ class Scope:
             assert stage
             self.error(
                 "E406", f"`{name}` {what}: it has no weights to go on from", span,
-                f"write `{stage.of}`",
+                f"write `{self.shown(stage.of)}`",
             )  # fmt: skip
             return None
         return stage
@@ -95,8 +106,8 @@ class Scope:
 
     def reward_model(self, name: str, span: Span | None) -> AnyStage | None:
         """The stage of this name, if its result scores texts."""
-        stage = self.with_weights(name, span)
-        if stage and self.trained(stage).spec.kind != "reward":
+        stage = self.stages.get(name)
+        if stage and (type(stage) in _WEIGHTLESS or self.trained(stage).spec.kind != "reward"):
             self.error(
                 "E513", f"`{name}` is no reward model", span,
                 "a judge is the result of a stage of the kind `reward`",
@@ -125,6 +136,22 @@ class Scope:
             )  # fmt: skip
             return None
         return dialog_settings(declared[name])
+
+
+def _above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
+    """For each stage the one above that has weights: what `from` defaults to.
+
+    A reward model writes no text: only another one goes on from it unasked.
+    """
+    found: dict[str, str | None] = {}
+    any_model = language_model = None
+    for name, stage in stages.items():
+        found[name] = any_model if isinstance(stage, r.Reward) else language_model
+        if not isinstance(stage, r.Evaluate | r.Sample | r.Score):
+            any_model = name
+            if not isinstance(stage, r.Reward):
+                language_model = name
+    return found
 
 
 def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:

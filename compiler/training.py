@@ -116,17 +116,6 @@ def _post(scope: Scope, spec: r.Training) -> None:
             "E518", f"a stage of the kind {spec.kind} has one sequence length", segment.span,
             "write two stages, one after the other",
         )  # fmt: skip
-    if not isinstance(spec, _PREFERENCES) or not spec.parallel:
-        return
-    for segment in spec.parallel.segments:
-        degrees = segment.end if isinstance(segment.end, dict) else {}
-        for name in ("pipeline", "context"):
-            if degrees.get(name, 1) > 1:
-                scope.error(
-                    "E519", f"a stage of the kind {spec.kind} has no {name} parallelism",
-                    segment.span, "responses are compared with each other: a row stays in one "
-                    "place; use `tensor` and `shard`",
-                )  # fmt: skip
 
 
 def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:

@@ -117,7 +117,10 @@ class _Unroller:
     def _one_stage(self, written: str, place: Place, at: Span | None) -> str:
         names = self._stages(written, place, at)
         if len(names) > 1:
-            self.report.add("E503", f"`{written}` are {len(names)} stages; one is meant here", at)
+            self.report.add(
+                "E503", f"`{written}` are {len(names)} stages; one is meant here", at,
+                help=f"write `{written.partition('[')[0]}`, or one round of it",
+            )  # fmt: skip
         return names[0]
 
     def _stages(self, written: str, place: Place, at: Span | None) -> list[str]:
@@ -139,6 +142,11 @@ class _Unroller:
             outer, _, inner = name.partition(".")
             block = self.blocks.get(outer)
             if block is None or inner not in block.stages:
+                if index and name in self.recipe.stages:
+                    self.report.add(
+                        "E501", f"`{name}` is not repeated: it has no rounds to choose from", at,
+                        help=f"write `{name}`",
+                    )  # fmt: skip
                 return [name]
             default = Index(block.count, block.count)
         if index and index.last > block.count:
@@ -152,7 +160,10 @@ class _Unroller:
 
     def _previous(self, name: str, other: str, place: Place, at: Span | None) -> str:
         if place.rounds is None:
-            self.report.add("E502", "`previous` has a meaning in rounds only", at)
+            self.report.add(
+                "E502", "`previous` has a meaning in rounds only", at,
+                help=f"write `{other}`" if other else "write the name of a stage",
+            )  # fmt: skip
             return name
         if name not in place.rounds.stages:
             self.report.add(
@@ -229,16 +240,18 @@ class _Unroller:
             files = [f.replace("{round}", str(k)) for k in rounds for f in dataset.files or []]
             changes["files"] = list(dict.fromkeys(files))
         else:
-            hands = place.rounds.count if place.rounds else max(
-                (block.count for block in self.blocks.values()), default=index.last
-            )  # fmt: skip
+            block = place.rounds or max(
+                self.blocks.values(), key=lambda each: each.count, default=None
+            )
+            hands = block.count if block else 0
             if index.last > hands:
-                self.report.add("E504", f"there is no round {index.last}", at,
-                                help=f"there are {hands}")  # fmt: skip
+                self.report.add(
+                    "E504", f"there is no round {index.last} to deal `{name}` out to", at,
+                    help=f"`{block.name}` has {hands}" if block else f"write `{name}`",
+                )  # fmt: skip
             changes["deal"] = (hands, index.first, index.last)
         if dataset.candidates:
-            block = place.rounds
-            inner = Place(block, index.last) if block else Place()
+            inner = Place(place.rounds, index.last) if place.rounds else Place()
             changes["candidates"] = self._one_stage(
                 dataset.candidates, inner, dataset.at("candidates")
             )

@@ -57,7 +57,7 @@ def text(value: s.Value) -> str:
     return value.value
 
 
-def _items(value: s.List) -> "tuple[s.Operand, ...]":
+def _items(value: s.List) -> "tuple[s.Operand | s.Range, ...]":
     if not value.items:
         raise Invalid("E208", "this list is empty", value.span, help="leave it out or fill it")
     return value.items
@@ -167,6 +167,11 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
             help=f"write `{number.text}{'' if first in '%x' else ' '}{first}`",
         )
     if unit not in units:
+        if set(units) == {""}:
+            raise Invalid(
+                "E206", f"`{number.text}` is in {unit}, but this is a plain number", number.span,
+                help="leave the unit out",
+            )  # fmt: skip
         raise Invalid(
             "E206",
             f"`{number.text}` is in {unit or 'no unit'}, but this is measured in {allowed}",

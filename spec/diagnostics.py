@@ -1,5 +1,6 @@
 """What is wrong with a spec: collected, ordered, and shown with its place."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -66,11 +67,16 @@ class SpecError(Exception):
         self.diagnostics = diagnostics
 
 
+_ROUND = re.compile(r"\.\d+(?=\.)|\[\d+(?:\.\.\d+)?\]")
+"""The number of a round in the name of a stage or dataset."""
+
+
 class Report:
-    """Collects diagnostics, each at most once."""
+    """Collects diagnostics, each at most once; of what is wrong in every round, the first."""
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self._seen: set[tuple[Any, ...]] = set()
 
     def add(
         self,
@@ -83,7 +89,10 @@ class Report:
         notes: Iterable[tuple[Span, str]] = (),
     ) -> None:
         diagnostic = Diagnostic(code, message, span, label, help, tuple(notes))
-        if diagnostic not in self.diagnostics:
+        place = span and (span.source.name, span.start, span.end)
+        same = (code, place, label, *(_ROUND.sub("", text) for text in (message, help)))
+        if same not in self._seen:
+            self._seen.add(same)
             self.diagnostics.append(diagnostic)
 
     @property

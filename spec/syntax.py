@@ -71,12 +71,12 @@ class Indexed(NamedTuple):
     """`preferences[1..round]`."""
 
     path: Path
-    index: List
+    among: List
     span: Span
 
     @property
     def name(self) -> str:
-        return f"{self.path.name}[{', '.join(_index(item) for item in self.index.items)}]"
+        return f"{self.path.name}[{', '.join(_index(item) for item in self.among.items)}]"
 
 
 class Either(NamedTuple):
@@ -169,7 +169,7 @@ class Schedule(NamedTuple):
 
 
 Operand: TypeAlias = Number | Text | Path | Indexed | Either | List | Braces | Tagged | Scaled
-Value: TypeAlias = Operand | Schedule | Periodic | Counted
+Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
 
 
 class Claim(NamedTuple):

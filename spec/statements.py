@@ -1,0 +1,208 @@
+"""Statements that are no attributes: filters, gates and expectations."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+from . import convert as c
+from . import recipe as r
+from . import syntax as s
+from .diagnostics import Report, did_you_mean
+from .source import Span
+
+_OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
+
+
+class Statements(ABC):
+    """Reads statements into models, and reports what is wrong.
+
+    Args:
+        broken: statements were left out because they could not be parsed; then nothing is
+            reported as missing.
+    """
+
+    def __init__(self, report: Report, broken: bool) -> None:
+        self.report = report
+        self.broken = broken
+
+    @abstractmethod
+    def _build(
+        self, items: Iterable[s.Item], model: type[r.Declaration], head: Span, what: str,
+        **given: Any,
+    ) -> Any:  # fmt: skip
+        """The model with the attributes that `items` give, or None after reporting."""
+
+    def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        self.report.add(code, message, span, **rest)
+
+    def _missing(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        if not self.broken:
+            self._error(code, message, span, **rest)
+
+    def _invalid(self, problem: c.Invalid) -> None:
+        self._error(problem.code, problem.message, problem.span, label=problem.label,
+                    help=problem.help)  # fmt: skip
+
+    def _filter(
+        self, item: s.Filter | s.Alike, model: type[r.Declaration], what: str,
+        filters: list[r.Filter], given: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Takes `keep … where …` of a dataset, and `drop similar > 90%` of preferences."""
+        if isinstance(item, s.Alike):
+            if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
+                self._error("E311", "this is not a filter", item.span,
+                            help="write `drop similar > 90%`")  # fmt: skip
+            elif "similar" not in r.fields(model):
+                self._error("E311", f"{what} has no responses to compare", item.span,
+                            help="`drop similar` belongs in a reward or dpo stage")  # fmt: skip
+            elif "similar" in given:
+                self._error("E309", "`drop similar` is given twice", item.span)
+            else:
+                given["similar"] = c.share(item.value)
+            return
+        if model is not r.Dataset:
+            self._error("E311", f"{what} has no documents to filter", item.span,
+                        help="`keep` and `drop` belong in a dataset")  # fmt: skip
+            return
+        if item.word.name not in ("keep", "drop"):
+            self._error("E311", f"`{item.word.name}` is not a filter", item.word.span,
+                        help="write `keep 10% where …` or `drop where …`")  # fmt: skip
+            return
+        dropping = item.word.name == "drop"
+        only = not dropping and item.share is None
+        if item.share and (dropping or isinstance(item.value, s.Text)):
+            self._error("E311", "no share belongs here", item.share.span,
+                        help="write `drop where …`, or `keep 10% where quality.loss > 4.0`"
+                        )  # fmt: skip
+            return
+        keep = c.share(item.share) if item.share else Fraction(0)
+        places = {"": item.span, "what": item.what.span}
+        if isinstance(item.value, s.Text):
+            filters.append(
+                r.Filter(keep=Fraction(only), what=item.what.name, op="in", file=item.value.value,
+                         places=places)
+            )  # fmt: skip
+            return
+        if len(item.what.words) != 2 or item.what.words[1].name != "loss":
+            self._error("E321", f"`{item.what.name}` is not a score of documents", item.what.span,
+                        help="write the loss under a score stage: `quality.loss > 4.0`"
+                        )  # fmt: skip
+            return
+        filters.append(
+            r.Filter(
+                keep=keep, what=item.what.words[0].name, places=places,
+                op=_OPPOSITE[item.op] if only else item.op,
+                value=c.quantity(item.value, [""], "").value,
+            )
+        )  # fmt: skip
+
+    def _gate(self, block: s.Block) -> r.Gate | None:
+        if len(block.labels) != 1 or not (
+            isinstance(block.labels[0], s.Word) and block.labels[0].name == "seq_len"
+        ):
+            self._error("E312", "a gate guards the increases of `seq_len`", block.head,
+                        help="write `gate seq_len { … }`")  # fmt: skip
+            return None
+        requirements: list[r.Requirement] = []
+        values: dict[str, Any] = {}
+        before = len(self.report.errors)
+        for item in block.items:
+            if isinstance(item, s.Require):
+                self._requirement(item, requirements)
+            elif isinstance(item, s.Otherwise):
+                self._otherwise(item, values)
+            elif isinstance(item, s.Assign) and item.path.name == "needle":
+                if "needle" in values:
+                    self._error("E309", "`needle` is given twice", item.path.span)
+                braces = item.value
+                if isinstance(braces, s.Braces):
+                    values["needle"] = self._build(
+                        braces.items, r.Needle, braces.span, "`needle`", name="needle"
+                    )
+                    continue
+                self._error("E201", "`needle` is a group of attributes", braces.span,
+                            help="write `needle = { depths = 5, samples = 4 }`")  # fmt: skip
+            else:
+                self._error(
+                    "E311", "this does not belong in a gate", item.span,
+                    help="a gate has `require …`, `otherwise extend … at most … times` and "
+                    "`needle = { … }`",
+                )  # fmt: skip
+        if not requirements and len(self.report.errors) == before:
+            self._missing("E313", "this gate requires nothing", block.head,
+                          help="write `require needle >= 90%`")  # fmt: skip
+        if len(self.report.errors) != before:
+            return None
+        return r.Gate(name="seq_len", places={"": block.head}, requirements=requirements, **values)
+
+    def _requirement(self, item: s.Require, requirements: list[r.Requirement]) -> None:
+        measure = item.measure.name
+        if measure not in ("needle", "loss"):
+            self._error("E314", f"`{measure}` cannot be measured in a gate", item.measure.span,
+                        help=did_you_mean(measure, ["needle", "loss"]))  # fmt: skip
+            return
+        if (measure == "loss") != (item.argument is not None):
+            self._error("E314", f"`{measure}` is written "
+                        + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
+                        item.measure.span)  # fmt: skip
+            return
+        if item.of and measure == "needle":
+            self._error("E314", "`needle` is compared with a percentage, not with the start",
+                        item.of.span, help="write `require needle >= 90%`")  # fmt: skip
+            return
+        if item.of and item.of.name != "start":
+            self._error("E314", f"`of {item.of.name}` has no meaning", item.of.span,
+                        help="write `of start`: where the stage began")  # fmt: skip
+            return
+        percent = measure == "needle" or item.of is not None
+        try:
+            value = c.quantity(item.value, ["%"] if percent else [""], None if percent else "")
+        except c.Invalid as problem:
+            self._invalid(problem)
+            return
+        if measure == "needle" and not item.of and value.value > 1:
+            self._error(
+                "E315", "this gate can never pass: a score is at most 100 %", item.value.span
+            )
+        requirements.append(
+            r.Requirement(
+                name=measure, measure=measure, argument=item.argument and item.argument.name,
+                op=item.op, value=value.value, of_start=item.of is not None,  # type: ignore[arg-type]
+                places={"": item.span},
+            )
+        )  # fmt: skip
+
+    def _otherwise(self, item: s.Otherwise, values: dict[str, Any]) -> None:
+        if "extend" in values:
+            self._error("E309", "`otherwise` is given twice", item.span)
+            return
+        try:
+            values["extend"] = c.length("tokens", "steps")(item.length)
+            values["attempts"] = c.count("times")(item.times)
+        except c.Invalid as problem:
+            self._invalid(problem)
+
+    def _expectations(self, block: s.Block) -> list[r.Expectation]:
+        found = []
+        for item in block.items:
+            if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number):
+                self._error("E316", "this is not a claim", item.span,
+                            help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
+                continue
+            figure = item.path.words[-1].name
+            unit = figure if figure in ("tokens", "steps") else ""
+            try:
+                value = c.quantity(item.value, [unit], unit).value
+                tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
+            except c.Invalid as problem:
+                self._invalid(problem)
+                continue
+            cite = item.claim.cite.value if item.claim and item.claim.cite else None
+            found.append(
+                r.Expectation(
+                    name=item.path.name, value=value, tolerance=tolerance, cite=cite,
+                    places={"": item.path.span, "value": item.value.span},
+                )
+            )  # fmt: skip
+        return found
