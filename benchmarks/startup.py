@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from .results import write_section
+
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "examples" / "llama3_405b.etude"
 BIN = Path(sys.executable).parent
@@ -50,15 +52,13 @@ def main(runs: int) -> None:
     )
     versions = ", ".join(f"{name} {version(name)}" for name in ("etude", "lark", "pydantic"))
     text = (
-        "# Results\n\n## Start-up\n\n"
         f"`python -m benchmarks.startup {runs}` on {platform.machine()}, Python "
         f"{platform.python_version()}, {versions}; {runs} alternating runs, seconds of wall time."
         "\n\n"
         "| process | median | least | ratio of medians |\n| --- | --- | --- | --- |\n"
         f"{rows}\n"
     )
-    (ROOT / "benchmarks" / "RESULTS.md").write_text(text)
-    print(text)
+    write_section("Start-up", text)
 
 
 if __name__ == "__main__":

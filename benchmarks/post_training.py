@@ -1,0 +1,255 @@
+"""Post-training beside TRL: SFT, reward model and DPO of one tiny model on the same records.
+
+    python -m benchmarks.post_training [repeats]
+
+Both read the same JSON lines in TRL's conversational formats, start from the same checkpoint, and
+take as many records a step. TRL runs with its defaults, except that it does not compute activations
+twice, which a tiny model does not need, and finds the reference's log-probabilities beforehand, as
+here. In each repeat both run, one after the other, in processes of their own; a figure is the
+median over the steps of all repeats, without the first few of each stage. Writes the section
+"Post-training" of benchmarks/RESULTS.md.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .results import write_section
+
+WARM = 5
+"""Steps at the beginning of a stage that are not measured."""
+STEPS = 30
+ROWS = 8
+PAIRS = 16
+SEQ_LEN = 512
+UNITS = {"sft": "tokens/s", "reward": "pairs/s", "dpo": "pairs/s"}
+SPEC = f"""
+recipe bench {{ seed = 1 }}
+dialog chat {{ protocol = chatml }}
+tokenizer words {{ train = {{ on [corpus], vocab 512 }} }}
+model tiny {{ layers = 2, dim = 128, heads = 4, kv_heads = 4, ffn = 512 }}
+dataset corpus {{ sample = python_functions }}
+dataset chats {{ files = "dialogs.jsonl", kind = dialogs, holdout = 0% }}
+dataset likes {{ files = "preferences.jsonl", kind = preferences, holdout = 0% }}
+stage start: train {{
+  model = tiny, data = corpus, steps = 20, seq_len = {SEQ_LEN}, batch = 4 seqs, lr = 1e-3
+}}
+stage exported: evaluate {{ from = start, loss = [corpus] }}
+stage sft: sft {{
+  from = start, data = chats, steps = {STEPS}, batch = {ROWS} seqs, lr = 1e-4
+  checkpoint every 1000 steps
+}}
+stage reward: reward {{
+  from = start, data = likes, steps = {STEPS}, batch = {PAIRS} pairs, lr = 1e-4
+  checkpoint every 1000 steps
+}}
+stage dpo: dpo {{
+  from = start, data = likes, steps = {STEPS}, batch = {PAIRS} pairs, lr = 1e-5
+  checkpoint every 1000 steps
+}}
+"""
+
+Rates = dict[str, list[float]]
+
+
+def make_data(folder: Path) -> None:
+    """Dialogs and preferences in TRL's conversational formats, and the recipe."""
+    from etude.runtime.data import functions
+
+    for form in ("dialogs", "preferences"):
+        with (folder / f"{form}.jsonl").open("w") as file:
+            for record in functions.records(form, count=None, seed=1):
+                # Two responses each, as TRL takes them.
+                record = {name: said for name, said in record.items() if name != "edited"}
+                file.write(json.dumps(record) + "\n")
+    (folder / "bench.etude").write_text(SPEC)
+
+
+def run_etude(folder: Path) -> Rates:
+    """Runs the recipe; pairs, or tokens without padding, a second of every measured step."""
+    import etude
+
+    rates: Rates = {stage: [] for stage in UNITS}
+    last = 0.0
+
+    def on_event(event: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds, last = now - last, now
+        if event["event"] != "step" or event["stage"] not in rates or event["step"] < WARM:
+            return
+        pairs = event["sequences"] / seconds
+        rates[event["stage"]].append(
+            event["tokens_per_second"] if event["stage"] == "sft" else pairs
+        )
+
+    plan = etude.compile(etude.load(folder / "bench.etude"))
+    etude.run(plan, folder / "run", root=folder, on_event=on_event)
+    return rates
+
+
+def run_trl(folder: Path) -> Rates:
+    """Trains the same stages with TRL; what `run_etude` returns."""
+    import trl
+    from datasets import load_dataset
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        TrainerCallback,
+    )
+
+    model = folder / "start"
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    rates: Rates = {stage: [] for stage in UNITS}
+
+    def arguments(kind: Any, stage: str, **more: Any) -> Any:
+        return kind(
+            output_dir=str(folder / "trl" / stage), max_steps=STEPS, use_cpu=True, bf16=False,
+            gradient_checkpointing=False, report_to=[], save_strategy="no", logging_steps=1,
+            max_length=SEQ_LEN, disable_tqdm=True, learning_rate=1e-4, **more,
+        )  # fmt: skip
+
+    class Clock(TrainerCallback):
+        """Times each step from its beginning to its end."""
+
+        def __init__(self, stage: str) -> None:
+            self.stage = stage
+            self.tokens = 0
+            self.begin = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.begin = time.perf_counter()
+            self.tokens = 0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            seconds = time.perf_counter() - self.begin
+            if state.global_step > WARM:
+                work = self.tokens if self.stage == "sft" else PAIRS
+                rates[self.stage].append(work / seconds)
+
+    def train(trainer: Any, stage: str) -> None:
+        clock = Clock(stage)
+        trainer.add_callback(clock)
+        inner = trainer.compute_loss
+
+        def compute_loss(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+            if "attention_mask" in inputs:
+                clock.tokens += int(inputs["attention_mask"].sum())
+            return inner(model, inputs, *rest, **named)
+
+        trainer.compute_loss = compute_loss
+        trainer.train()
+
+    chats = load_dataset("json", data_files=str(folder / "dialogs.jsonl"), split="train")
+    likes = load_dataset("json", data_files=str(folder / "preferences.jsonl"), split="train")
+    rows_of_dialogs = median(_dialogs_a_row(folder))
+    batch = max(round(ROWS * rows_of_dialogs), 1)
+    train(
+        trl.SFTTrainer(
+            AutoModelForCausalLM.from_pretrained(model), processing_class=tokenizer,
+            args=arguments(trl.SFTConfig, "sft", per_device_train_batch_size=batch),
+            train_dataset=chats,
+        ),
+        "sft",
+    )  # fmt: skip
+    classifier = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    train(
+        trl.RewardTrainer(
+            classifier, processing_class=tokenizer, train_dataset=likes,
+            args=arguments(trl.RewardConfig, "reward", per_device_train_batch_size=PAIRS),
+        ),
+        "reward",
+    )  # fmt: skip
+    train(
+        trl.DPOTrainer(
+            AutoModelForCausalLM.from_pretrained(model), processing_class=tokenizer,
+            train_dataset=likes,
+            args=arguments(trl.DPOConfig, "dpo", per_device_train_batch_size=PAIRS,
+                           precompute_ref_log_probs=True),
+        ),
+        "dpo",
+    )  # fmt: skip
+    return rates
+
+
+def _dialogs_a_row(folder: Path) -> list[float]:
+    """How many dialogs fit into a packed row: TRL gets as many a step as etude does."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "start" / "tokenizer.json"))
+    lengths = []
+    for line in (folder / "dialogs.jsonl").read_text().splitlines():
+        text = "".join(message["content"] for message in json.loads(line)["messages"])
+        lengths.append(len(tokenizer.encode(text).ids) + 10)
+    return [SEQ_LEN / (sum(lengths) / len(lengths))]
+
+
+def _expose_start(folder: Path) -> None:
+    """Links the export of the stage `start`, from which both train."""
+    import etude
+    from etude.compiler.plan import ExportJob
+    from etude.runtime.store import Store
+
+    plan = etude.compile(etude.load(folder / "bench.etude"))
+    exported = next(j for j in plan.jobs if isinstance(j, ExportJob) and j.stage == "start")
+    store = Store(folder / "run")
+    keys = {event["job"]: event["key"] for event in store.events()}
+    artifact = store.artifact(keys[exported.id])
+    assert artifact
+    if not (folder / "start").exists():
+        (folder / "start").symlink_to(artifact.resolve())
+
+
+def main(repeats: int) -> None:
+    rates: dict[str, Rates] = {"etude": {s: [] for s in UNITS}, "trl": {s: [] for s in UNITS}}
+    with tempfile.TemporaryDirectory() as name:
+        for repeat in range(repeats):
+            folder = Path(name) / str(repeat)
+            folder.mkdir()
+            make_data(folder)
+            for who in ("etude", "trl"):
+                command = [sys.executable, "-m", "benchmarks.post_training", who, str(folder)]
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found = json.loads(output.stdout.splitlines()[-1])
+                for stage, values in found.items():
+                    rates[who][stage] += values
+    rows = []
+    for stage, unit in UNITS.items():
+        ours, theirs = median(rates["etude"][stage]), median(rates["trl"][stage])
+        rows.append(f"| {stage} | {unit} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |")
+    versions = ", ".join(
+        f"{n} {version(n)}" for n in ("torch", "torchtitan", "trl", "transformers")
+    )
+    write_section(
+        "Post-training",
+        f"`python -m benchmarks.post_training {repeats}` on {platform.machine()}, Python "
+        f"{platform.python_version()}, {versions}; 2 layers, 128 wide, vocabulary 512, "
+        f"{STEPS - WARM} steps × {repeats}, {PAIRS} pairs or {ROWS} rows of {SEQ_LEN} tokens a "
+        "step; medians.\n\n| stage | | etude | TRL | ratio |\n| --- | --- | --- | --- | --- |\n"
+        + "\n".join(rows),
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        place = Path(sys.argv[2])
+        measured = run_etude(place) if sys.argv[1] == "etude" else run_trl(place)
+        if sys.argv[1] == "etude":
+            _expose_start(place)
+        print(json.dumps(measured))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
