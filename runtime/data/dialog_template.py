@@ -120,8 +120,9 @@ class TemplateRenderer:
         """The special token that ends an answer, of a dialog made up to find it out."""
         messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
         text, marked = self._marked(messages, None)
-        after = max((m.stop for m in marked if m.message == 1), default=len(text))
-        for start, stop in self.encoder.find(text, after):
+        found = self.encoder.find(text, max((m.stop for m in marked), default=0))
+        if found:
+            start, stop = found[0 if marked else -1]
             return text[start:stop]
         raise DataError(
             "the chat template ends the assistant's message with no special token of the tokenizer",
@@ -165,6 +166,8 @@ class TemplateRenderer:
                 where = (part, message["role"], number)
                 pieces += _pieces(text, begin, end, marked, *where)
                 begin = end
+        if "".join(piece.text for piece in pieces) != text:
+            raise DataError("the chat template does not write the messages one after the other")
         return pieces
 
     def _assistant(
@@ -179,11 +182,16 @@ class TemplateRenderer:
     ) -> list[tuple[int, int]]:
         """Where the header, the content, the terminator and what follows it end, with the parts."""
         own = [m for m in marked if m.message == number]
-        head = self._prefix(text, messages[:number], tools, prompt=True)
-        if head is not None and start <= head <= stop:
+        shown = [m.start for m in own if m.start < m.stop]
+        head = self._header(text, messages[:number], tools, start)
+        # A template without a header for the answer still writes one, in front of its text.
+        bare = head == start and shown and messages[number]["content"].strip()
+        if head is not None and start <= head <= stop and not bare:
             begin = head
-        elif own:
-            begin = own[0].start
+        elif shown:
+            begin = shown[0]
+        elif (head := self._header(text, messages[:number], tools, start, cut=True)) is not None:
+            begin = head
         else:
             raise DataError(
                 f"message {number + 1}: the chat template does not show where the assistant's "
@@ -193,6 +201,9 @@ class TemplateRenderer:
         ends = self.encoder.find(text, after, stop)
         known = [end for end in ends if text[slice(*end)] in self._ends]
         ending = (known or ends or [(stop, stop)])[0]
+        # White space that the template puts before the special token is part of the ending.
+        if own and not text[after : ending[0]].strip():
+            ending = (after, ending[1])
         return [
             (begin, FORMATTING),
             (ending[0], CONTENT),
@@ -224,16 +235,44 @@ class TemplateRenderer:
             return stop + len(text[stop:]) - len(text[stop:].lstrip())
         return len(text)
 
+    def _header(
+        self,
+        text: str,
+        before: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        start: int,
+        *,
+        cut: bool = False,
+    ) -> int | None:
+        """Where the assistant's header ends that begins at `start`.
+
+        Args:
+            cut: whether the header's end may be missing, such as that of thoughts left out.
+        """
+        try:
+            asked, rest = (self._text(before, tools, prompt) for prompt in (True, False))
+        except DataError:
+            return None
+        if text.startswith(asked):
+            return len(asked)
+        # Where the messages before end otherwise, because the assistant goes on, the header is
+        # still the same.
+        header = asked.removeprefix(rest)
+        if cut:
+            pairs = enumerate(zip(header, text[start:], strict=False))
+            same = next((i for i, (one, other) in pairs if one != other), 0)
+            return start + same if same else None
+        return start + len(header) if text.startswith(header, start) else None
+
     def _prefix(
         self,
         text: str,
         messages: list[dict[str, Any]],
         tools: list[dict[str, Any]] | None,
-        prompt: bool = False,
     ) -> int | None:
         """The length of what the first messages make, where the text begins with it."""
         try:
-            made = self._text(messages, tools, prompt)
+            made = self._text(messages, tools, prompt=False)
         except DataError:
             return None
         return len(made) if text.startswith(made) else None
@@ -269,21 +308,25 @@ class TemplateRenderer:
         dumped = json.dumps([messages, tools], ensure_ascii=False)
         free = (chr(c) for c in _PRIVATE if chr(c) not in text and chr(c) not in dumped)
         left, right = next(free), next(free)
-        marks = [(left + chr(_NUMBER + n), right + chr(_NUMBER + n)) for n in range(len(messages))]
-        given = [_wrapped(message, *m) for message, m in zip(messages, marks, strict=True)]
+        marks = [
+            (left + chr(_NUMBER + n), right + chr(_NUMBER + n)) for n in range(len(messages) + 1)
+        ]
+        given = [_wrapped(message, *m) for message, m in zip(messages, marks, strict=False)]
         try:
-            shown = self._text(given, _wrapped(tools, *marks[0]), prompt)
+            shown = self._text(given, _wrapped(tools, *marks[-1]), prompt)
         except DataError:
             shown = ""
-        plain, marked = _found(shown, left, right)
+        plain, marked, lost = _found(shown, left, right)
         if plain == text:
-            return text, marked
-        if self.encoder.find(dumped):
+            dumped = json.dumps([[*messages, tools][n] for n in lost], ensure_ascii=False)
+        else:
+            marked = []
+        if (lost or plain != text) and self.encoder.find(dumped):
             raise DataError(
                 "the dialog's texts hold names of special tokens, and the chat template does not "
                 "show where"
             )
-        return text, []
+        return text, marked
 
 
 def _wrapped(value: Any, left: str, right: str) -> Any:
@@ -299,20 +342,27 @@ def _wrapped(value: Any, left: str, right: str) -> Any:
     return value
 
 
-def _found(shown: str, left: str, right: str) -> tuple[str, list[_Marked]]:
-    """A text without its marks, and what stood between two of them."""
+def _found(shown: str, left: str, right: str) -> tuple[str, list[_Marked], set[int]]:
+    """A text without its marks, what stood between two, and the messages of single marks."""
     text: list[str] = []
-    length, begins, marked = 0, {}, []
+    length, begins, marked, lost = 0, {}, [], set()
     for part in re.split(f"([{left}{right}].)", shown, flags=re.DOTALL):
-        if part[:1] == left:
-            begins[part[1]] = length
-        elif part[:1] == right:
-            if (begin := begins.pop(part[1], None)) is not None:
-                marked.append(_Marked(begin, length, ord(part[1]) - _NUMBER))
+        if part[:1] in (left, right):
+            message = ord(part[1]) - _NUMBER
+            begin = begins.pop(message, None)
+            if part[0] == left:
+                lost |= set() if begin is None else {message}
+                begins[message] = length
+            elif begin is None:
+                # It still shows where the text ends.
+                lost.add(message)
+                marked.append(_Marked(length, length, message))
+            else:
+                marked.append(_Marked(begin, length, message))
         else:
             text.append(part)
             length += len(part)
-    return "".join(text), marked
+    return "".join(text), marked, lost | set(begins)
 
 
 def _pieces(
