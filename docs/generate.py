@@ -16,6 +16,7 @@ SECTIONS = {
     "E21": "Mixtures, placements and schedules",
     "E30": "Blocks",
     "E31": "Attributes, gates and expectations",
+    "E32": "Stages in rounds, and filters",
     "E40": "Stages",
     "E41": "Optimizers, tokenizers, clusters and models",
     "E42": "Averages, evaluations, data sets and tokenizers",
@@ -23,6 +24,9 @@ SECTIONS = {
     "E44": "Schedules in steps",
     "E45": "Batches and sequences on ranks",
     "E46": "Expectations",
+    "E50": "Rounds",
+    "E51": "Dialogs, preferences and judges",
+    "E52": "Choices, draws and measures",
 }
 """The first characters of codes → the heading of their section."""
 

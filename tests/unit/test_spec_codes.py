@@ -45,6 +45,39 @@ def placed(parallel: str, **attributes: str) -> str:
     return HEAD + NODES + stage(**given)
 
 
+POST = """dataset talk { sample = python_functions, kind = dialogs }
+dataset ranked { sample = python_functions, kind = preferences }
+dataset asks { sample = python_functions, kind = prompts }
+dataset daily { files = "{round}.jsonl", kind = preferences }
+"""
+SFT = "stage chat: sft { from = first, data = talk, lr = 1e-4, steps = 5 }"
+REWARD = "stage rm: reward { from = first, data = ranked, lr = 1e-4, steps = 5, batch = 4 pairs }"
+DPO = "stage dpo: dpo { from = first, data = ranked, lr = 1e-4, steps = 5, batch = 4 pairs }"
+SAMPLE = "stage drafts: sample { from = first, prompts = asks, max_tokens = 8, draws = 4 }"
+EVALUATE = "stage exam: evaluate { from = first }"
+
+
+def post_stage(text: str, body: str = "", **attributes: str | None) -> str:
+    """One of the stages above with other attributes (None leaves one out), and more statements."""
+    head, given = text.rstrip(" }").split("{ ")
+    found: dict[str, str | None] = dict(part.split(" = ") for part in given.split(", "))
+    found |= {name.rstrip("_"): value for name, value in attributes.items()}
+    lines = [f"  {name} = {value}" for name, value in found.items() if value is not None]
+    return head + "{\n" + "\n".join([*lines, body]) + "\n}\n"
+
+
+def post(text: str = "", within: str = "", body: str = "", **attributes: str | None) -> str:
+    """A spec with a stage after pre-training, and more blocks."""
+    more = post_stage(text, within, **attributes) if text else ""
+    return HEAD + POST + stage() + more + body
+
+
+def rounds(more: str, count: int = 2, **attributes: str | None) -> str:
+    """A spec with rounds of one sft stage and more statements."""
+    inner = post_stage(SFT, **attributes)
+    return HEAD + POST + stage() + f"rounds align {count} {{\n{more}\n{inner}}}\n"
+
+
 EXAMPLES: list[tuple[str, str, str]] = [
     ("E101", train(lr="1e-3 ¦5"), "is not expected here"),
     ("E101", train(lr="¦)"), "`)` is not expected here"),
@@ -145,7 +178,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E405", HEAD + "¦stage first: train { steps = 1 }", "write `model = …`"),
     ("E405", HEAD + "¦stage first: evaluate { loss = [web] }", "write `from = …`"),
     ("E406", HEAD + stage() + "stage report: evaluate { loss = [web] }\n"
-     + after(from_="¦report"), "write `from = first`"),
+     + after(from_="¦report"), "write `first`"),
     ("E407", train(tokens="64k", steps="¦10"), "exactly one length, not tokens and steps"),
     ("E407", HEAD + "¦" + stage(steps=None), "exactly one length"),
     ("E408", HEAD + "¦" + stage(lr=None), "needs `lr`"),
@@ -197,6 +230,123 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E452", placed("{ context 4 }", seq_len="¦20"), "the nearest is 16"),
     ("E461", entry("expect { ¦first.token = 5 }"), "did you mean `first.tokens`?"),
     ("E462", entry("expect { first.tokens = ¦6.5k within 1% }"), "the claim allows 1.00%"),
+    ("E206", rounds("", 2).replace("align 2", "align ¦2 steps"), "leave the unit out"),
+    ("E207", rounds("", 2).replace("align 2", "align ¦1.5"), "the neighbours are 1 and 2"),
+    ("E208", rounds("", 2).replace("align 2", "align ¦0"), "at least 1"),
+    ("E208", rounds("", 2).replace("align 2", "align ¦1e9"), "at most 1 000"),
+    ("E208", post(DPO, label_smoothing="¦0.5"), "below 0.5"),
+    ("E208", post(SAMPLE, top_p="¦0"), "above 0"),
+    ("E208", post(EVALUATE, suites="{ math ¦[] }"), "this list is empty"),
+    ("E212", post(EVALUATE, suites="{ ¦math 5 }"), 'write `math ["gsm8k"]`'),
+    ("E213", post(EVALUATE, suites='{ math ["a"], ¦math ["b"] }'), "named twice"),
+    ("E303", rounds("") + "rounds ¦align 2 { }", "declared twice"),
+    ("E305", HEAD + stage() + "¦rounds 2 { }", "this `rounds` block has no name"),
+    ("E305", rounds("").replace("align 2", "align 2: ¦train"), "only stages have a kind"),
+    ("E306", rounds("").replace("stage chat", "stage ¦round"), "of its own in rounds"),
+    ("E311", post(SFT, "¦drop similar > 90%"), "in a reward or dpo stage"),
+    ("E311", post(DPO, "¦drop similar < 90%"), "write `drop similar > 90%`"),
+    ("E311", post(SFT, "¦keep 10% where quality.loss > 4"), "`keep` and `drop` belong in a dataset"),
+    ("E311", post(body="dataset x { sample = arithmetic, ¦retain 1% where a.loss > 4 }"),
+     "`keep 10% where …`"),
+    ("E311", post(body='dataset x { sample = arithmetic, keep ¦1% where url in "a.txt" }'),
+     "no share belongs here"),
+    ("E309", post(DPO, "drop similar > 90%\n¦drop similar > 80%"), "given twice"),
+    ("E318", post(SAMPLE.replace("stage", "¦stage"), max_tokens=None), "needs `max_tokens`"),
+    ("E319", rounds("").replace("rounds align 2", "¦rounds align"), "write `rounds align 6 { … }`"),
+    ("E320", HEAD + stage() + "¦rounds align 2 { }", "have no stages"),
+    ("E320", rounds("¦steps = 3"), "declare everything else outside"),
+    ("E320", rounds("¦dataset x { sample = arithmetic }"), "rounds hold stages only"),
+    ("E321", post(body="dataset x { sample = arithmetic, keep 1% where ¦q.accuracy > 4 }"),
+     "`quality.loss > 4.0`"),
+    ("E402", post(SFT, data="¦drafts.foo"), "no dataset `drafts.foo`"),
+    ("E402", post(SFT, dialog="¦chta"), "did you mean `chatml`?"),
+    ("E402", rounds("", from_="¦previous.chta or first"), "did you mean `chat`?"),
+    ("E402", rounds("", from_="¦previous.chat or frist"), "did you mean `first`?"),
+    ("E402", rounds("") + after(from_="¦align.chta"), "did you mean `align.chat`?"),
+    ("E403", rounds("¦stage x: average { of = [y] }\nstage y: average { of = [x] }"),
+     "align.1.x → align.1.y → align.1.x"),
+    ("E406", post(SAMPLE) + post_stage(SFT, from_="¦drafts"), "write `first`"),
+    ("E407", post(REWARD, steps=None, tokens="¦5k"), "`steps = …` or `epochs = …`"),
+    ("E408", post(REWARD.replace("stage", "¦stage"), batch=None), "needs `batch`"),
+    ("E410", post(SFT, "¦optimizer = last"), "gathered on another loss"),
+    ("E411", HEAD + POST + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
+     + stage(tokenizer="a") + stage("other", tokenizer="b") + post_stage(REWARD, from_="other")
+     + post_stage(SAMPLE, judge="¦rm"), "another tokenizer than the model that it judges"),
+    ("E412", post("¦" + SFT, body="dialog a { protocol = llama3 }\ndialog b { protocol = chatml }"),
+     "write `dialog = a`"),
+    ("E420", post(REWARD, body="stage mean: average { of = ¦[first, rm] }"), "different shapes"),
+    ("E420", HEAD + POST + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
+     + stage("big", model="other") + stage() + post_stage(DPO, reference="¦big"), "another shape"),
+    ("E443", post(REWARD, steps=None, epochs="¦2"), "declare `pairs = …` in the dataset `ranked`"),
+    ("E445", post(SFT, data="¦last with { talk 2x }"), "there is web"),
+    ("E501", post(SFT, data="¦talk[0]"), "`talk[2]` elsewhere"),
+    ("E501", post(SFT, data="¦talk[round]"), "in rounds"),
+    ("E501", rounds("", data="¦talk[2..1]"), "no index that means something here"),
+    ("E501", rounds("", data="¦talk[1, 2]"), "no index that means something here"),
+    ("E501", post(SFT, from_="¦first[2]"), "is not repeated"),
+    ("E502", post(SFT, from_="¦previous.sft or first"), "write `first`"),
+    ("E502", rounds("", from_="¦previous.chat"), "`previous.chat or anneal`"),
+    ("E502", rounds("", from_="¦first or first"), "`previous.first or first`"),
+    ("E503", rounds("") + after(from_="¦align.chat[1..2]"), "write `align.chat`"),
+    ("E504", rounds("", data="¦talk[7]"), "`align` has 2"),
+    ("E504", rounds("") + after(from_="¦align.chat[7]"), "it has 2"),
+    ("E504", post(SFT, data="¦talk[7]"), "write `talk`"),
+    ("E505", post(REWARD, data="¦daily"), "`daily[round]` or `daily[1..round]`"),
+    ("E505", post(body='dataset x { files = "{round}.txt" }\ntokenizer t { train = { on ¦[x], vocab 300 } }'),
+     "one dataset a round"),
+    ("E511", post(SFT, data="¦web"), "write `kind = dialogs` in the dataset"),
+    ("E511", rounds("", data="¦web"), "dialogs are needed here"),
+    ("E511", post(SAMPLE) + post_stage(SFT, data="¦drafts.pairs"), "`drafts` are dialogs"),
+    ("E511", post(SAMPLE, prompts="¦web"), "prompts are needed here"),
+    ("E511", post(body="stage q: score { data = ¦[talk] }"), "documents are needed here"),
+    ("E511", post(body="tokenizer t { train = { on ¦[talk], vocab 300 } }"), "documents are needed"),
+    ("E512", post(REWARD) + post_stage(SAMPLE, from_="¦rm"), "writes none"),
+    ("E512", post(REWARD) + post_stage(SFT, from_="¦rm"), "writes none"),
+    ("E512", post(REWARD) + post_stage(DPO, reference="¦rm"), "writes none"),
+    ("E512", post(EVALUATE, accuracy="¦[ranked]"), "write `loss = [DATASET]`"),
+    ("E512", post(REWARD) + post_stage(EVALUATE, from_="rm", loss="¦[web]"),
+     "write `accuracy = [DATASET]`"),
+    ("E513", post(SAMPLE, judge="¦first"), "of the kind `reward`"),
+    ("E513", post(EVALUATE, judge="¦first", prompts="asks", max_tokens="8"), "no reward model"),
+    ("E514", post(body='dataset x { files = "a", kind = dialogs\n¦drop where url in "b" }'),
+     "only documents are filtered"),
+    ("E515", post(body="dataset x { sample = arithmetic, keep 1% where ¦first.loss > 4 }"),
+     "of the kind `score`"),
+    ("E515", post(body="dataset x { sample = arithmetic, keep 1% where ¦q.loss > 4 }\n"
+     "stage q: score { data = [web] }"), "add `x` to the `data` of `q`"),
+    ("E516", post(body="dataset x { sample = arithmetic, ¦awaited }"), "where the file will be"),
+    ("E516", post(SAMPLE, body='dataset x { files = "x", kind = preferences, candidates = ¦drafts }'),
+     "write `awaited`"),
+    ("E516", post(body='dataset x { files = "x", kind = preferences, awaited, candidates = ¦first }'),
+     "of the kind `sample`"),
+    ("E516", post(SAMPLE, body='dataset x { files = "x", awaited, candidates = ¦drafts }'),
+     "write `kind = preferences`"),
+    ("E517", post(body="¦dialog a { }"), "exactly one of `protocol`, `template`, `header`"),
+    ("E517", post(body='dialog a { template = "a", header = ¦"{role}" }'), "exactly one of"),
+    ("E517", post(body='¦dialog a { header = "{role}" }'), "no end_of_turn and no roles"),
+    ("E517", post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
+     "whose message it is"),
+    ("E517", post(body='dialog a { header = "{role}", end_of_turn = "b", roles = ¦[user] }'),
+     "add `assistant`"),
+    ("E517", post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
+     "nothing ends a turn"),
+    ("E517", post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'), "of its own"),
+    ("E518", post(SFT, seq_len="16 for 2 steps then ¦32"), "one sequence length"),
+    ("E519", HEAD + POST + NODES + stage(batch="16 seqs")
+     + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"), "no context parallelism"),
+    ("E519", HEAD + POST + NODES + stage(parallel="{ pipeline 2 }", batch="16 seqs") + "¦"
+     + post_stage(REWARD, batch="16 pairs"), "which it would go on with"),
+    ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
+    ("E520", post(body="stage x: best { of = [first], loss = [web], ¦needle = { depths = 2 } }"),
+     "exactly one measure"),
+    ("E520", post(body="stage x: best { of = [first], loss = ¦[web, math] }"), "one measure"),
+    ("E521", post(SAMPLE, keep="¦best"), "without a judge"),
+    ("E521", post(REWARD) + post_stage(SAMPLE, judge="rm", keep="¦5"), "write `draws = 5` or more"),
+    ("E522", post(EVALUATE, loss="[web]", prompts="¦asks"), "write `judge = …` too"),
+    ("E522", post(EVALUATE, loss="[web]", tasks='¦"tasks"'), "write `suites = …` too"),
+    ("E522", post(REWARD) + post_stage(EVALUATE, judge="¦rm", max_tokens="8"), "write `prompts = …`"),
+    ("E523", post(body="dataset x { sample = arithmetic, kind = ¦dialogs }"),
+     "write `sample = python_functions`"),
 ]  # fmt: skip
 
 
