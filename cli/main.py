@@ -47,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("folder", metavar="FOLDER")
     status.add_argument("--json", action="store_true", help="as JSON")
 
+    report = command("report", "Show what a run has found out: losses, scores, gates, samples.")
+    report.add_argument("folder", metavar="FOLDER")
+    report.add_argument("--json", action="store_true", help="as JSON")
+
     explain = command("explain", "Explain an error code.")
     explain.add_argument("code", metavar="CODE")
 

@@ -101,10 +101,15 @@ class Scheduler:
                 return ranks
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
         elif self.rank == 0:
+            self._record(job, key, "kept")
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
             self._decide(job)
         return None
+
+    def _record(self, job: Any, key: str, event: str) -> None:
+        # With the plan's own key the journal tells which plan's job it was.
+        self.store.record(job.id, key, event, {"plan": job.key})
 
     def _folder(self, key: str) -> Path:
         folder = self.store.artifact(key)
@@ -147,7 +152,7 @@ class Scheduler:
     def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
         work = self.store.work(key)
         if self.rank == 0:
-            self.store.record(job.id, key, "started")
+            self._record(job, key, "started")
             self.emit({"event": "started", "job": job.id, "kind": job.kind, "stage": job.stage,
                        "steps": job.steps, "tokens": job.tokens})  # fmt: skip
             with disk(work):
@@ -165,7 +170,7 @@ class Scheduler:
         self.barrier()
         if self.rank == 0:
             self.store.publish(key, work / "result", job.id)
-            self.store.record(job.id, key, "finished")
+            self._record(job, key, "finished")
             self.emit({"event": "finished", "job": job.id, "kind": job.kind})
         self.barrier()
 
@@ -294,6 +299,29 @@ class Scheduler:
 
 
 def done(plan: Plan, store: Store) -> dict[str, str]:
-    """Job → its last event in the journal, for jobs of the plan."""
-    known = {job.id for job in plan.jobs}
-    return {e["job"]: e["event"] for e in store.events() if e["job"] in known}
+    """Job → "started" or "finished", for jobs of the plan that have begun."""
+    states = {job: event["event"] for job, event in _latest(plan, store).items()}
+    return {job: "finished" if event == "kept" else event for job, event in states.items()}
+
+
+def results(plan: Plan, store: Store) -> dict[str, Path]:
+    """Job → folder of its result, for jobs of the plan that are finished.
+
+    Raises: RunError: a result is damaged.
+    """
+    found = {}
+    for job, event in _latest(plan, store).items():
+        folder = store.artifact(event["key"]) if event["event"] != "started" else None
+        if folder:
+            found[job] = folder
+    return found
+
+
+def _latest(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
+    """Job → its last event in the journal, where it was this plan's job."""
+    keys = {job.id: job.key for job in plan.jobs}
+    return {
+        event["job"]: event
+        for event in store.events()
+        if event["job"] in keys and (event["detail"] or {}).get("plan") == keys[event["job"]]
+    }

@@ -82,6 +82,23 @@ def test_status_shows_how_far_a_run_is(finished: Path) -> None:
     assert "anneal.1" in etude("status", "runs/tiny", cwd=finished).stdout
 
 
+def test_report_shows_losses_and_scores(finished: Path) -> None:
+    shown = etude("report", "runs/tiny", "--json", cwd=finished)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    run = finished / "runs" / "tiny"
+    stages = {row["stage"]: row for row in found["stages"]}
+    assert list(stages) == ["pretrain", "anneal"]
+    losses = [e["loss"] for job in ("pretrain.1", "pretrain.2") for e in metrics(run, job)]
+    assert stages["pretrain"]["loss"] == pytest.approx(sum(losses[-10:]) / 10)
+    assert stages["pretrain"]["steps"] == 24
+    assert {row["state"] for row in stages.values()} == {"finished"}
+    (row,) = found["evaluations"]
+    assert (row["stage"], row["of"]) == ("report", "anneal")
+    assert row["scores"] == json.loads((run / "models" / "report" / "scores.json").read_text())
+    assert "loss(docs)" in etude("report", "runs/tiny", cwd=finished).stdout
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     ranks: int, finished: Path, finished_on_two: Path, tmp_path: Path

@@ -1,0 +1,188 @@
+"""`etude report`: what a run has found out, as tables over its stages."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import colors, problem
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
+
+STEPS = 10
+"""Figures of training are means over so many last steps."""
+
+FIGURES = ("loss", "accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
+SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pairs")
+
+
+def run(arguments: Namespace) -> int:
+    from ..compiler.schema import PlanError, read_plan
+    from ..runtime.errors import RunError
+    from ..runtime.scheduler import done, results
+    from ..runtime.store import Store
+
+    folder = Path(arguments.folder)
+    if not (folder / "journal.sqlite").exists():
+        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+        return 1
+    try:
+        plan = read_plan(folder / "plan.json")
+        store = Store(folder)
+        found = gather(plan, folder, done(plan, store), results(plan, store))
+    except (PlanError, RunError) as reason:
+        problem(reason.message, reason.help)
+        return 1
+    except (OSError, ValueError, KeyError) as reason:
+        problem(
+            f"the results in {folder} cannot be read: {reason}",
+            "run the recipe again: a result whose folder in artifacts/ is removed is made anew",
+        )
+        return 1
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _show(found)
+    return 0
+
+
+def gather(
+    plan: "Plan", folder: Path, states: dict[str, str], results: dict[str, Path]
+) -> dict[str, Any]:
+    """What is known of a run: lists of stages, evaluations, gates, samples and choices, each in
+    the plan's order.
+
+    Args:
+        states: job → "started" or "finished".
+        results: job → folder of its result.
+    """
+    exported = {job.key: job.stage for job in plan.jobs if job.kind == "export"}
+    found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
+    found |= {name: [] for name in ("stages", "evaluations", "gates", "samples", "best")}
+    # The plan's file has its stages by name, its jobs in the order in which they run.
+    for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
+        found["stages"].append(_trained(plan, folder, str(stage), states))
+    for job in plan.jobs:
+        result = results.get(job.id)
+        if result is None:
+            continue
+        about = {"job": job.id, "stage": job.stage}
+        if job.kind == "evaluate":
+            scores = json.loads((result / "scores.json").read_text())
+            of = exported.get(job.inputs.get("model", ""))
+            found["evaluations"].append(about | {"of": of, "scores": scores})
+        elif job.kind == "gate":
+            verdict = json.loads((result / "verdict.json").read_text())
+            found["gates"].append(
+                about
+                | {"what": job.what, "attempt": job.attempt, "passed": verdict["passed"]}
+                | {"requirements": verdict["requirements"]}
+            )
+        elif job.kind == "sample":
+            found["samples"].append(about | json.loads((result / "summary.json").read_text()))
+        elif job.kind == "best":
+            found["best"].append(about | json.loads((result / "verdict.json").read_text()))
+    return found
+
+
+def _trained(plan: "Plan", folder: Path, stage: str, states: dict[str, str]) -> dict[str, Any]:
+    """What training a stage came to."""
+    jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
+    begun = [job for job in jobs if job.id in states]
+    whole = all(states.get(job.id) == "finished" for job in jobs if job.extends is None)
+    state = "finished" if whole else "started" if begun else "waiting"
+    lines = [line for job in begun for line in _metrics(folder, job.id)]
+    row: dict[str, Any] = {
+        "stage": stage,
+        "kind": plan.stages[stage].kind,
+        "state": state,
+        "steps": len(lines),
+        "tokens": lines[-1]["tokens"] if lines else 0,
+    }
+    last = lines[-STEPS:]
+    for name in FIGURES:
+        values = [line[name] for line in last if line.get(name) is not None]
+        if values:
+            row[name] = sum(values) / len(values)
+    return row
+
+
+def _metrics(folder: Path, job: str) -> list[dict[str, Any]]:
+    try:
+        lines = (folder / "metrics" / f"{job}.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    steps = []
+    for line in lines:
+        try:
+            steps.append(json.loads(line))
+        except ValueError:
+            break  # the last line of a run in progress
+    return steps
+
+
+def _show(found: dict[str, Any]) -> None:
+    _table(
+        f"Training (means of the last {STEPS} steps)",
+        ["stage", "kind", "state", "steps", "tokens", *_present(found["stages"], FIGURES)],
+        found["stages"],
+    )
+    scored = [
+        {"stage": row["job"], "of": row["of"]}
+        | {name: score["score"] for name, score in row["scores"].items()}
+        for row in found["evaluations"]
+    ]
+    measures = dict.fromkeys(name for row in found["evaluations"] for name in row["scores"])
+    _table("Evaluations", ["stage", "of", *measures], scored)
+    gates = [
+        {"gate": row["job"], "of": row["what"], **requirement,
+         "wanted": f"{requirement['op']} {_cell(requirement['wanted'])}",
+         "passed": "yes" if requirement["passed"] else "no"}
+        for row in found["gates"] for requirement in row["requirements"]
+    ]  # fmt: skip
+    _table("Gates", ["gate", "of", "measure", "score", "wanted", "passed"], gates)
+    _table("Samples", ["stage", *_present(found["samples"], SAMPLED)], found["samples"])
+    chosen = [
+        {"stage": row["stage"], "measure": row["measure"], "of": each["stage"],
+         "score": each["score"], "best": "yes" if place == row["index"] else ""}
+        for row in found["best"] for place, each in enumerate(row["scores"])
+    ]  # fmt: skip
+    _table("Choices", ["stage", "measure", "of", "score", "best"], chosen)
+    if not any(found[name] for name in ("stages", "evaluations", "gates", "samples", "best")):
+        print("nothing to report yet")
+
+
+def _present(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if any(row.get(name) is not None for row in rows)]
+
+
+def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    # In a pipe a line is never broken, however long it is.
+    console = Console(
+        no_color=not colors(sys.stdout), highlight=False, width=None if terminal else 10_000
+    )
+    table = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
+    for column in columns:
+        numeric = any(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not terminal)
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    print(title)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,214 @@
+"""`etude report` on a run folder whose results are written by hand."""
+
+import gc
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etude.cli.main import main
+from etude.compiler.compile import compile_recipe
+from etude.compiler.plan import Plan
+from etude.runtime.store import Store
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+
+SPEC = """
+recipe post { title = "Post-training", seed = 7 }
+model tiny { family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
+tokenizer words { train = { on [docs], vocab 300 } }
+dialog chat { protocol = llama3 }
+dataset docs { sample = python_docs, documents = 60 docs, holdout = 5% }
+dataset likes { files = "likes.jsonl", kind = preferences, holdout = 10% }
+dataset asks { files = "asks.jsonl", kind = prompts }
+stage pretrain: train {
+  model = tiny, steps = 12, seq_len = 64, batch = 4 seqs, lr = 1e-3, data = docs
+}
+rounds align 2 {
+  stage rm: reward {
+    from = pretrain, dialog = chat, data = likes
+    steps = 2, batch = 2 pairs, lr = 1e-4, seq_len = 64
+  }
+  stage drafts: sample {
+    from = pretrain, dialog = chat, prompts = asks, draws = 2, max_tokens = 8, judge = rm
+  }
+  stage dpo: dpo {
+    from = pretrain, dialog = chat, data = likes
+    steps = 2, batch = 2 pairs, lr = 1e-4, seq_len = 64
+  }
+  stage after: evaluate { from = dpo, loss = [docs], judge = rm, prompts = asks, max_tokens = 8 }
+  stage ranks: evaluate { from = rm, accuracy = [likes] }
+}
+stage pick: best { of = [align.dpo, pretrain], loss = [docs] }
+"""
+
+
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    """The command line turns the garbage collector off; the tests go on."""
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> "Run":
+    return Run(tmp_path / "run")
+
+
+class Run:
+    """A run folder, and jobs that finish in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        recipe = loads(SPEC, Report())
+        assert recipe
+        plan = compile_recipe(recipe, Report())
+        assert plan
+        self.plan: Plan = plan
+        self.store = Store(folder)
+        self.store.create()
+        (folder / "plan.json").write_text(plan.to_json())
+
+    def finish(self, job: str, content: dict[str, Any], *, key: str = "", plan: str = "") -> None:
+        """Publishes a result of which `content` are files and their JSON."""
+        planned = next(each.key for each in self.plan.jobs if each.id == job)
+        key = key or f"{job}-key"
+        result = self.store.work(key) / "result"
+        result.mkdir(parents=True)
+        for name, value in content.items():
+            (result / name).write_text(json.dumps(value))
+        self.store.publish(key, result, job)
+        self.store.record(job, key, "finished", {"plan": plan or planned})
+
+    def train(self, job: str, steps: list[dict[str, Any]]) -> None:
+        lines = [
+            json.dumps({"job": job, "step": n, "tokens": 256 * (n + 1), **step})
+            for n, step in enumerate(steps)
+        ]
+        (self.folder / "metrics" / f"{job}.jsonl").write_text("".join(f"{x}\n" for x in lines))
+        self.finish(job, {})
+
+
+def report(run: Run, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["report", str(run.folder), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def fill(run: Run) -> None:
+    run.train("pretrain.1", [{"loss": float(n)} for n in range(12)])
+    for number in (1, 2):
+        ranked = [
+            {"loss": 0.5, "accuracy": 0.5, "margin": 0.1},
+            {"loss": 0.3, "accuracy": 1.0, "margin": 0.3},
+        ]
+        run.train(f"align.{number}.rm.1", ranked)
+        summary = {
+            "prompts": 3,
+            "draws": 6,
+            "reward": number / 4,
+            "unjudged": 0,
+            "kept": 3,
+            "kept_reward": 0.75,
+            "pairs": 2,
+            "finished": 0.5,
+            "prompts_without_finished": 0,
+        }
+        run.finish(f"align.{number}.drafts", {"summary.json": summary})
+        scores = {
+            "loss(docs)": {"score": 2.5 - number},
+            f"reward(align.{number}.rm)": {"score": 0.125},
+        }
+        run.finish(f"align.{number}.after", {"scores.json": scores})
+    run.finish("align.2.ranks", {"scores.json": {"accuracy": {"score": 0.75, "pairs": 8}}})
+    run.finish("pick", {"verdict.json": {
+        "measure": "loss(docs)", "winner": "pretrain", "index": 1, "score": 2.25,
+        "scores": [{"stage": "align.2.dpo", "score": 2.75},
+                   {"stage": "pretrain", "score": 2.25}]}})  # fmt: skip
+
+
+def test_what_is_finished_is_reported_in_the_plans_order(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(run)
+    found = report(run, capsys)
+    stages = {row["stage"]: row for row in found["stages"]}
+    assert list(stages) == ["pretrain", "align.1.rm", "align.1.dpo", "align.2.rm", "align.2.dpo"]
+    assert stages["pretrain"]["loss"] == sum(range(2, 12)) / 10
+    assert stages["pretrain"]["tokens"] == 12 * 256
+    assert stages["align.1.rm"]["accuracy"] == 0.75
+    assert stages["align.1.rm"]["margin"] == pytest.approx(0.2)
+    waiting = {"kind": "dpo", "state": "waiting", "steps": 0, "tokens": 0}
+    assert stages["align.1.dpo"] == {"stage": "align.1.dpo", **waiting}
+    evaluated = [(row["stage"], row["of"]) for row in found["evaluations"]]
+    assert evaluated == [("align.1.after", "align.1.dpo"), ("align.2.after", "align.2.dpo"),
+                         ("align.2.ranks", "align.2.rm")]  # fmt: skip
+    assert [row["reward"] for row in found["samples"]] == [0.25, 0.5]
+    assert found["best"][0]["winner"] == "pretrain"
+
+
+def test_the_tables_have_a_row_a_stage_and_a_column_a_measure(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(run)
+    assert main(["report", str(run.folder)]) == 0
+    text = capsys.readouterr().out
+    assert "\033" not in text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in text.splitlines() if line.startswith("|")]  # fmt: skip
+    assert ["stage", "of", "loss(docs)", "reward(align.1.rm)", "reward(align.2.rm)",
+            "accuracy"] in rows  # fmt: skip
+    assert ["align.1.after", "align.1.dpo", "1.5", "0.125", "", ""] in rows
+    assert ["align.2.after", "align.2.dpo", "0.5", "", "0.125", ""] in rows
+    assert ["align.2.ranks", "align.2.rm", "", "", "", "0.75"] in rows
+    assert ["align.2.drafts", "3", "6", "0.5", "0.5", "3", "0.75", "2"] in rows
+    assert ["pick", "loss(docs)", "pretrain", "2.25", "yes"] in rows
+    assert ["align.2.rm", "reward", "finished", "2", "512", "0.4", "0.75", "0.2"] in rows
+
+
+def test_results_of_another_plan_are_not_reported(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = "align.2.ranks"
+    old = {"scores.json": {"accuracy": {"score": 0.1}}}
+    run.finish(job, {"scores.json": {"accuracy": {"score": 0.9}}}, key="now")
+    run.finish(job, old, key="before", plan="another plan's key")
+    (row,) = report(run, capsys)["evaluations"]
+    assert row["scores"]["accuracy"]["score"] == 0.9
+    assert main(["status", str(run.folder), "--json"]) == 0
+    states = {row["job"]: row["state"] for row in json.loads(capsys.readouterr().out)["jobs"]}
+    assert states[job] == "finished"
+    assert states["align.1.ranks"] == "waiting"
+
+
+def test_a_run_in_progress_is_reported_up_to_its_last_whole_line(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = next(each for each in run.plan.jobs if each.id == "pretrain.1")
+    run.store.record(job.id, "k", "started", {"plan": job.key})
+    line = json.dumps({"step": 0, "tokens": 256, "loss": 5.5})
+    (run.folder / "metrics" / "pretrain.1.jsonl").write_text(f'{line}\n{{"step": 1, "lo')
+    row = report(run, capsys)["stages"][0]
+    assert (row["state"], row["steps"], row["loss"]) == ("started", 1, 5.5)
+
+
+def test_nothing_yet(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = report(run, capsys)
+    assert {row["state"] for row in found["stages"]} == {"waiting"}
+    assert not found["evaluations"]
+
+
+def test_what_cannot_be_reported_is_one_clear_message(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tmp_path)]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+    run.finish("align.2.ranks", {"scores.json": {"accuracy": {"score": 0.9}}})
+    (run.folder / "artifacts" / "align.2.ranks-key" / "scores.json").write_text("{")
+    assert main(["report", str(run.folder)]) == 1
+    shown = capsys.readouterr().err
+    assert "align.2.ranks-key is damaged" in shown
+    assert "Traceback" not in shown
+    (run.folder / "plan.json").write_text("{}")
+    assert main(["report", str(run.folder)]) == 1
