@@ -1,0 +1,201 @@
+"""Records in TRL's formats become tokens; what is wrong with one is said in a sentence."""
+
+import numpy as np
+import pytest
+from test_dialog import LLAMA3, say
+
+from etude.runtime.data import tokenizer
+from etude.runtime.data.dialog import CONTENT, OTHER, TERMINATION, renderer, special_tokens
+from etude.runtime.data.records import Dialog, Fields, Preference, Prompt, Tokens
+from etude.runtime.data.records import dialog as read_dialog
+from etude.runtime.data.records import preference as read_preference
+from etude.runtime.data.records import prompt as read_prompt
+from etude.runtime.data.similar import similarity, unlike
+from etude.runtime.errors import DataError
+
+ASK = say("user: Sky?")
+BLUE, RED, GREEN = (say(f"assistant: {color}.") for color in ("Blue", "Red", "Green"))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return tokenizer.byte_level(special_tokens(LLAMA3))
+
+
+@pytest.fixture
+def tokens(made, tmp_path):
+    return Tokens(made, renderer(LLAMA3, made, tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"messages": ASK + BLUE}, Dialog(ASK + BLUE)),
+        ({"prompt": ASK, "completion": BLUE}, Dialog(ASK + BLUE)),
+        ({"prompt": "Sky?", "completion": BLUE}, Dialog(ASK + BLUE)),
+        ({"prompt": "The sky is", "completion": " blue."}, Dialog(" blue.", "The sky is")),
+        ({"text": "The sky is blue."}, Dialog("The sky is blue.")),
+        ({"messages": ASK + BLUE, "tools": '[{"name": "f"}]'},
+         Dialog(ASK + BLUE, tools=[{"name": "f"}])),
+        ({"messages": None, "prompt": ASK, "completion": BLUE, "tools": None}, Dialog(ASK + BLUE)),
+    ],
+)  # fmt: skip
+def test_dialogs(record, expected):
+    assert read_dialog(record, Fields()) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"prompt": ASK, "chosen": BLUE, "rejected": RED}, Preference(ASK, [BLUE, RED])),
+        ({"prompt": ASK, "chosen": BLUE, "rejected": RED, "edited": GREEN},
+         Preference(ASK, [GREEN, BLUE, RED])),
+        ({"prompt": ASK, "chosen": BLUE, "edited": GREEN}, Preference(ASK, [GREEN, BLUE])),
+        ({"chosen": ASK + BLUE, "rejected": ASK + RED}, Preference(ASK, [BLUE, RED])),
+        ({"prompt": "Sky?", "chosen": ASK + BLUE, "rejected": ASK + RED},
+         Preference(ASK, [BLUE, RED])),
+        ({"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."},
+         Preference("Sky?", ["Blue.", "Red."])),
+        ({"chosen": "The sky is blue.", "rejected": "The sky is black."},
+         Preference("The sky is", [" blue.", " black."])),
+        ({"prompt": ASK, "responses": ["Blue.", "Red.", "Green."], "chosen": 2, "rejected": 0,
+          "edited": None}, Preference(ASK, [GREEN, BLUE])),
+        ({"prompt": ASK, "responses": ["Blue."], "chosen": "Red.", "rejected": 0},
+         Preference(ASK, [RED, BLUE])),
+        # Where one answer goes on, the other answer alone is still an answer.
+        ({"chosen": ASK + BLUE + ASK + RED, "rejected": ASK + BLUE + ASK + GREEN},
+         Preference(ASK + BLUE + ASK, [RED, GREEN])),
+    ],
+)  # fmt: skip
+def test_preferences(record, expected):
+    assert read_preference(record, Fields()) == expected
+
+
+def test_prompts():
+    assert read_prompt({"prompt": ASK}, Fields()) == Prompt(ASK)
+    assert read_prompt({"messages": ASK}, Fields()).normalized() == {"messages": ASK, "tools": None}
+    assert read_prompt({"prompt": "Sky?"}, Fields()).normalized() == {"prompt": "Sky?"}
+
+
+def test_other_names_of_fields():
+    fields = Fields({"prompt": "question", "chosen": "better", "rejected": "worse"})
+    record = {"question": "a", "better": "b", "worse": "c", "chosen": "no"}
+    assert read_preference(record, fields) == Preference("a", ["b", "c"])
+    with pytest.raises(DataError, match="no field `better`; there is question, worse"):
+        read_preference({"question": "a", "worse": "c"}, fields)
+
+
+@pytest.mark.parametrize(
+    ("read", "record", "reason"),
+    [
+        (read_dialog, {"body": "x"}, "no `messages`, or `prompt` and `completion`; there is body"),
+        (read_dialog, {"prompt": "x"}, "no field `completion`"),
+        (read_dialog, {"completion": "x"}, "no field `prompt`"),
+        (read_dialog, {"messages": "x"}, "`messages` is no list of messages"),
+        (read_dialog, {"messages": [3]}, "message 1 is no object"),
+        (read_dialog, {"prompt": " ", "completion": "x"}, "the prompt is empty"),
+        (read_dialog, {"prompt": "x", "completion": " "}, "the completion is empty"),
+        (read_dialog, {"prompt": ASK, "completion": ASK}, "`completion` has a message of `user`"),
+        (read_dialog, {"text": "\ud800"}, "lone surrogate"),
+        (read_dialog, {"messages": ASK + BLUE, "tools": "x"}, "`tools` is no list"),
+        (read_preference, {"prompt": ASK, "chosen": BLUE}, "no ranking: beside `chosen`"),
+        (read_preference, {"prompt": ASK, "rejected": RED}, "no field `chosen`"),
+        (read_preference, {"prompt": ASK, "responses": ["a", "b"], "chosen": None},
+         "`chosen` is null: the record is not labelled yet"),
+        (read_preference, {"prompt": ASK, "responses": ["a"], "chosen": 1, "rejected": 0},
+         "`chosen` is 1, which is none of `responses`"),
+        (read_preference, {"prompt": ASK, "chosen": BLUE, "rejected": BLUE},
+         "`chosen` and `rejected` are equal"),
+        (read_preference, {"prompt": "a", "chosen": "b", "rejected": "c", "edited": "b"},
+         "`edited` and `chosen` are equal"),
+        (read_preference, {"prompt": [], "chosen": BLUE, "rejected": RED}, "the prompt is empty"),
+        (read_preference, {"chosen": ASK + BLUE, "rejected": say("user: Sea?") + RED},
+         "do not begin with the same prompt"),
+        (read_preference, {"chosen": "abc", "rejected": "abd"}, "not begin with the same prompt"),
+        (read_preference, {"chosen": BLUE, "rejected": RED}, "not begin with the same prompt"),
+        (read_preference, {"chosen": "a b", "rejected": RED}, "messages and others plain text"),
+        (read_preference, {"prompt": ASK, "chosen": BLUE + ASK, "rejected": RED},
+         "`chosen` has a message of `user` where the assistant answers"),
+        (read_preference, {"prompt": ASK, "chosen": [], "rejected": RED}, "`chosen` is empty"),
+        (read_prompt, {"text": "a"}, "no field `prompt`"),
+        (read_prompt, {"prompt": "\n"}, "the prompt is empty"),
+        (read_prompt, {"messages": say("system: a")}, "the prompt is empty"),
+        (read_prompt, {"messages": ASK + BLUE}, "ends with a message of the assistant"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_record(read, record, reason):
+    with pytest.raises(DataError, match=reason):
+        read(record, Fields())
+
+
+def test_plain_text_is_rendered_without_a_template(tokens, made):
+    record = tokens.dialog(Dialog(" blue<|eot_id|>", "Sky"))
+    assert record.tokens.tolist() == [256, *b"Sky", *b" blue<|eot_id|>", 257]
+    assert record.parts.tolist() == [OTHER] * 4 + [CONTENT] * 15 + [TERMINATION]
+    assert record.branches == ()
+    whole = tokens.dialog(Dialog("Sky blue"))
+    assert whole.parts.tolist() == [OTHER] + [CONTENT] * 8 + [TERMINATION]
+
+
+def test_preferences_as_branches(tokens, made, tmp_path):
+    record = tokens.preference(Preference(ASK, [GREEN, BLUE, RED]))
+    each = renderer(LLAMA3, made, tmp_path)
+    head = each.render(ASK, prompt=True).ids
+    assert record.branches[0] == len(head)
+    assert record.tokens[: len(head)].tolist() == head
+    assert not record.parts[: len(head)].any()
+    begin = len(head)
+    for response, length in zip([GREEN, BLUE, RED], record.branches[1:], strict=True):
+        branch = record.tokens[begin : begin + length]
+        assert head + branch.tolist() == each.render(ASK + response).ids
+        assert record.parts[begin : begin + length].tolist() == [CONTENT] * (length - 1) + [2]
+        begin += length
+    assert begin == len(record.tokens)
+    assert (record.tokens.dtype, record.parts.dtype) == (np.int64, np.uint8)
+
+
+def test_plain_preferences(tokens):
+    record = tokens.preference(Preference("a b", [" c", " dd"]))
+    assert record.tokens.tolist() == [256, *b"a b", *b" c", 257, *b" dd", 257]
+    assert record.branches == (4, 3, 4)
+
+
+def test_long_records(made, tmp_path):
+    limited = Tokens(made, renderer(LLAMA3, made, tmp_path), 40)
+    limited.dialog(Dialog("x" * 38))
+    with pytest.raises(DataError, match="the dialog takes 41 tokens, more than the 40 allowed"):
+        limited.dialog(Dialog("x" * 39))
+    with pytest.raises(DataError, match="the prompt with all responses takes 42 tokens"):
+        limited.preference(Preference("x" * 9, ["x" * 10, "x" * 20]))
+    with pytest.raises(DataError, match="the prompt takes 41 tokens"):
+        limited.prompt(Prompt("x" * 40))
+
+
+def test_dialogs_without_a_protocol(made):
+    plain = Tokens(made, None, None)
+    assert len(plain.dialog(Dialog("abc")).tokens) == 5
+    with pytest.raises(DataError, match="no dialog protocol"):
+        plain.dialog(Dialog(ASK + BLUE))
+
+
+def test_similarity():
+    assert similarity("abcd", "abcd") == similarity("", "") == 1
+    assert similarity("abcd", "abce") == pytest.approx(0.75)
+    assert similarity("ab", "cd") == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [
+        (["abcdefghij", "abcdefghiX"], [0]),
+        (["abcdefghij", "XXXXXXXXXX"], [0, 1]),
+        # edited and chosen are alike: edited against rejected is left
+        (["abcdefghij", "abcdefghiX", "qqqqqqqqqq"], [0, 2]),
+        # chosen and rejected are alike: the worse one goes
+        (["qqqqqqqqqq", "abcdefghij", "abcdefghiX"], [0, 1]),
+        (["abcdefghij", "abcdefghiX", "abcdefghiY"], [0]),
+    ],
+)
+def test_the_better_of_similar_responses_stays(texts, kept):
+    assert unlike(texts, 0.8) == kept
+    assert unlike(texts, 0.9) == list(range(len(texts)))
