@@ -2,10 +2,24 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
-from ..compiler.plan import GateJob, Plan, TokenizerJob, TrainJob
-from ..compiler.values import BatchPiece, LrPiece
+from ..compiler.plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    GateJob,
+    Plan,
+    ReferenceJob,
+    SampleJob,
+    ScoreJob,
+    TokenizerJob,
+    TrainJob,
+)
+from ..compiler.values import LrPiece
 from ..spec.quantity import short
 from .common import colors, compile_file, findings, problem, show
 
@@ -59,8 +73,8 @@ def table(plan: Plan) -> None:
             shape.add_section()
         stage = job.stage
         shape.add_row(
-            job.id, short(job.tokens), f"{job.steps:,}", short(job.seq_len),
-            _batches(job.schedule.batch), _rates(job.schedule.lr), _mixture(job), _epochs(job),
+            job.id, _at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
+            short(job.seq_len), _batches(job), _rates(job.schedule.lr), _mixture(job), _epochs(job),
             escape(_mesh(job)),
         )  # fmt: skip
     console.print(shape)
@@ -71,25 +85,40 @@ def table(plan: Plan) -> None:
                     f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens "
                     f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
                 )
+    others = list(_others(plan))
+    if others:
+        shape = Table(box=shape.box, pad_edge=False)
+        for name in ("also, in this order", "kind", "of", "what"):
+            shape.add_column(name, overflow="fold")
+        for row in others:
+            shape.add_row(*map(escape, row))
+        console.print(shape)
     for name, summary in plan.stages.items():
-        if summary.kind == "train":
+        if summary.steps:
             console.print(
-                f"\n[bold]{name}[/bold]: {summary.tokens:,} tokens, {summary.steps:,} steps"
+                f"\n[bold]{name}[/bold]: "
+                + ("" if summary.kind == "train" else f"{summary.kind}, ")
+                + f"{_at_most(summary.kind)}{summary.tokens:,} tokens, {summary.steps:,} steps"
             )
-            for attribute, value in summary.values.items():
-                console.print(f"  {attribute:<11} {value.value}  [dim]({value.origin})[/dim]")
-            for gate in gates:
-                if gate.stage == name:
-                    console.print(f"  gate        {_gate(gate)}")
         else:
-            console.print(f"\n[bold]{name}[/bold]: {summary.kind} of {summary.goes_on_from or ''}"
-                          + "".join(v.value for v in summary.values.values()))  # fmt: skip
+            of = f" of {summary.goes_on_from}" if summary.goes_on_from else ""
+            console.print(f"\n[bold]{name}[/bold]: {summary.kind}{of}")
+        width_of_names = max([11, *map(len, summary.values)])
+        for attribute, value in summary.values.items():
+            console.print(
+                f"  {attribute:<{width_of_names}} {escape(value.value)}  "
+                f"[dim]({value.origin})[/dim]"
+            )
+        for gate in gates:
+            if gate.stage == name:
+                console.print(f"  gate        {_gate(gate)}")
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
         flops = sum(job.cost.flops for job in trained)
         scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
         console.print(
             f"\n{short(trained[0].cost.parameters)} parameters, "
+            f"{_at_most(*(j.objective.name for j in trained))}"
             f"{short(sum(j.tokens for j in trained))} tokens, "
             f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
             f"(+ {scores:.3g} for attention scores)"
@@ -103,11 +132,50 @@ def table(plan: Plan) -> None:
         )
 
 
-def _batches(pieces: list[BatchPiece]) -> str:
-    shown = [f"{piece.sequences:,}" for piece in pieces]
+def _at_most(*kinds: str) -> str:
+    """What stands before tokens of preferences: rows of them are as long as they are."""
+    return "≤ " if {"reward", "dpo"} & set(kinds) else ""
+
+
+def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
+    """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
+    stages = {job.key: job.stage for job in plan.jobs if job.stage}
+    for job in plan.jobs:
+        if job.extends:
+            continue
+        takes = {role: stages.get(key) or "" for role, key in job.inputs.items()}
+        of = takes.get("model", "")
+        if isinstance(job, DatasetJob) and job.awaited:
+            what = "waits for " + " and ".join(job.source["files"])
+            if takes.get("candidates"):
+                what += f", with the draws of {takes['candidates']} to label"
+            yield job.name, "pause", "", what
+        elif isinstance(job, SampleJob):
+            kept = f", {job.keep or 'all'} kept"
+            judge = f" by {takes['judge']}" if "judge" in takes else ""
+            yield job.id, job.kind, of, f"{job.draws} draws of each of {job.prompts}{kept}{judge}"
+        elif isinstance(job, ScoreJob | ReferenceJob):
+            yield job.id, job.kind, of, job.source
+        elif isinstance(job, AverageJob):
+            names = [takes[f"of.{n}"] for n in range(len(job.weights))]
+            shares = [f"{_share(w)} {n}" for w, n in zip(job.weights, names, strict=True)]
+            yield job.id, job.kind, "", ", ".join(shares)
+        elif isinstance(job, BestJob):
+            more = "highest" if job.higher else "lowest"
+            yield job.id, job.kind, ", ".join(job.of), f"the {more} {job.measure.name}"
+        elif isinstance(job, EvaluateJob):
+            yield job.id, job.kind, of, ", ".join(measure.name for measure in job.measures)
+
+
+def _share(weight: str) -> str:
+    return f"{float(Fraction(weight)):.4g} ×"
+
+
+def _batches(job: TrainJob) -> str:
+    shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    return " → ".join(shown) + " seqs"
+    return " → ".join(shown) + (" pairs" if _at_most(job.objective.name) else " seqs")
 
 
 def _rates(pieces: list[LrPiece]) -> str:

@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> int:
     states = done(plan, Store(folder))
     rows: list[dict[str, Any]] = [
         {
-            "job": job.id, "kind": job.kind, "state": states.get(job.id, "waiting"),
+            "job": job.id, "kind": job.kind, "state": states.get(job.id, _not_begun(job)),
             "steps": job.steps, "tokens": job.tokens, "conditional": job.extends is not None,
         }
         for job in plan.jobs
@@ -55,6 +55,10 @@ def run(arguments: Namespace) -> int:
         table.add_row(row["job"], row["kind"], row["state"], step, loss)
     console.print(table)
     return 0
+
+
+def _not_begun(job: Any) -> str:
+    return "awaited" if getattr(job, "awaited", False) else "waiting"
 
 
 def _last_step(folder: Path, job: str) -> dict[str, Any]:

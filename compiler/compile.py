@@ -5,7 +5,7 @@ from typing import Any
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import short
-from ..spec.recipe import Recipe
+from ..spec.recipe import Needle, Recipe
 from .check import CHECKS, Pass, through
 from .lower import lower
 from .plan import Plan, Provenance, StageSummary
@@ -47,10 +47,11 @@ def _summary(stage: Any) -> StageSummary:
     end = stage.end
     assert end
     optimizer = stage.optimizer
+    unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
         "seq_len": " → ".join(str(v) for _, _, v in stage.lengths),
-        "batch": " → ".join(dict.fromkeys(f"{b.sequences} seqs" for b in stage.batches)),
+        "batch": " → ".join(dict.fromkeys(f"{b.sequences} {unit}" for b in stage.batches)),
         "lr": f"ends at {float(end.lr):.4g}",
         "data": ", ".join(f"{n} {short(s * 100)}%" for n, s in end.data.items()),
         "rope_theta": f"{end.rope_theta:g}",
@@ -82,7 +83,8 @@ OBJECTIVE = ("loss", "layout", "similar", "reference", "beta", "nll", "label_smo
              "normalize", "mask")  # fmt: skip
 """Attributes that say what a stage after pre-training optimizes."""
 OTHERS = ("of", "weights", "prompts", "judge", "draws", "temperature", "top_p", "max_tokens",
-          "keep", "data", "loss", "accuracy", "suites")  # fmt: skip
+          "keep", "data", "loss", "needle", "accuracy",
+          "suites", "tasks", "limit", "seq_len")  # fmt: skip
 """Attributes that are shown of stages that do not train."""
 
 
@@ -92,10 +94,14 @@ def _settings(stage: Any) -> dict[str, Provenance]:
     for name in OTHERS:
         of = stage if name == "keep" and hasattr(stage, "keep") else stage.spec
         value = getattr(of, name, None)
-        if value is not None and not (name == "of" and isinstance(value, str)):
+        unset = name in ("temperature", "max_tokens") and not getattr(stage.spec, "prompts", None)
+        if value is not None and not unset and not (name == "of" and isinstance(value, str)):
             origin = "spec" if name in stage.spec.places else "etude"
+            if name == "keep":
+                value = {0: "all", 1: "best"}.get(value, value)
             values[name] = Provenance(value=_shown(value), origin=origin)
-    if getattr(stage, "dialog", None):
+    rendered = any(getattr(stage.spec, name, None) for name in ("prompts", "accuracy"))
+    if rendered and getattr(stage, "dialog", None):
         origin = "spec" if "dialog" in stage.spec.places else "etude"
         values["dialog"] = Provenance(value=_dialog(stage.dialog), origin=origin)
     return values
@@ -111,6 +117,8 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Fraction):
         return f"{short(value * 100)}%"
+    if isinstance(value, Needle):
+        return f"{value.depths} depths, {value.samples} samples"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict):

@@ -14,6 +14,38 @@ model tiny { layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 3
 dataset web { sample = python_docs }
 dataset math { sample = arithmetic }
 """
+POST_TRAINING = (
+    HEAD
+    + """
+dataset human  { sample = python_functions, kind = dialogs }
+dataset ranked { sample = python_functions, kind = preferences }
+dataset asked  { sample = python_functions, kind = prompts }
+dataset labels { files = "{round}.jsonl", kind = preferences, awaited, candidates = drafts }
+stage first: train {
+  model = tiny, steps = 100, seq_len = 16, batch = 4 seqs, lr = 1e-3, data = web
+}
+rounds align 2 {
+  stage rm: reward {
+    from = first, data = ranked[1..round], steps = 10, batch = 4 pairs, lr = 1e-4
+    drop similar > 90%
+  }
+  stage drafts: sample {
+    from = previous.chat or first, prompts = asked[round], draws = 4, max_tokens = 8, judge = rm
+  }
+  stage sft: sft {
+    from = first, data = { drafts 60%, human 40% }, steps = 10, lr = 1e-4
+  }
+  stage dpo: dpo {
+    from = sft, data = { labels[round] 50%, drafts.pairs 50% }, steps = 10, batch = 4 pairs
+    lr = 1e-5
+  }
+  stage chat: average { of = [dpo, previous.dpo or dpo] }
+}
+stage exam: evaluate { from = align.chat, judge = align.rm, prompts = asked, max_tokens = 8 }
+stage pick: best { of = [align.chat, align.chat[1]], loss = [web] }
+"""
+)
+"""Two rounds of post-training in which people label between the rounds."""
 STAGE = {
     "model": "tiny",
     "steps": "100",

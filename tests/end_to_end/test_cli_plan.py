@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from etude_cli import COMMAND, etude
-from specs import HEAD, after, stage
+from specs import HEAD, POST_TRAINING, after, stage
 from test_cli_check import HEAVY
 
 SPEC = (
@@ -49,6 +49,30 @@ def test_the_table_is_plain_text_in_a_pipe(folder: Path) -> None:
         "(from first)", "(etude)", "(spec)", "(model)",
     ):  # fmt: skip
         assert shown in done.stdout
+
+
+def test_post_training_is_shown_with_its_pauses(folder: Path) -> None:
+    (folder / "post.etude").write_text(POST_TRAINING)
+    done = plan(folder, "post.etude")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.replace("|", " ").split()) for line in done.stdout.splitlines()]
+    for shown in (
+        "align.1.drafts sample first 4 draws of each of asked[1], 1 kept by align.1.rm",
+        "labels[2] pause waits for 2.jsonl, with the draws of align.2.drafts to label",
+        "reference.align.1.dpo.labels[1] reference align.1.sft labels[1]",
+        "align.2.chat average 0.5 × align.2.dpo, 0.5 × align.1.dpo",
+        "exam evaluate align.2.chat reward(align.2.rm)",
+        "pick best align.2.chat, align.1.chat the lowest loss(web)",
+        "align.1.rm: reward, ≤ 640 tokens, 10 steps",
+        "align.2.drafts: sample of align.1.chat", "keep best (etude)", "draws 4 (spec)",
+        "similar 90% (spec)", "reference align.1.sft (etude)", "beta 0.1 (etude)",
+        "of align.2.dpo, align.1.dpo (spec)", "batch 4 pairs (spec)",
+    ):  # fmt: skip
+        assert shown in lines, shown
+    pauses = [n for n, line in enumerate(lines) if " pause waits for " in line]
+    second = next(n for n, line in enumerate(lines) if line.startswith("align.2.drafts sample"))
+    assert pauses[0] < second < pauses[1]
+    assert any(" ≤ 640 10 16 4 pairs " in line for line in lines)
 
 
 def test_the_table_goes_through_any_encoding(folder: Path) -> None:
