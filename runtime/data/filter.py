@@ -46,21 +46,19 @@ def filter_shards(
         the documents read.
 
     Raises:
-        DataError: scores are missing or do not fit the documents, or no document of a split
-            that had some is left.
+        DataError: scores are missing or do not fit the documents, or none is left to train on.
         OSError: writing failed.
     """
     splits = {split: Shards(source, split) for split in SPLITS}
     keeps = {
         split: _kept(shards.documents, split, rules, name, seed) for split, shards in splits.items()
     }
-    for split, keep in keeps.items():
-        if len(keep) and not keep.any():
-            what = "" if split == "train" else " that are held out"
-            raise DataError(
-                f"the filter leaves none of the {len(keep)} documents of `{name}`{what}",
-                "relax its `keep` and `drop`",
-            )
+    train = keeps["train"]
+    if len(train) and not train.any():
+        raise DataError(
+            f"the filter leaves none of the {len(train)} documents of `{name}`",
+            "relax its `keep` and `drop`",
+        )
     summary = json.loads((source / SUMMARY).read_text(encoding="utf-8"))
     dtype = np.dtype(summary["dtype"]).newbyteorder("<")
     folder.mkdir(parents=True, exist_ok=True)
