@@ -211,7 +211,10 @@ class _Unroller:
                 continue
             of = self._stages(f"{stage}{index or ''}", place, at)
             if all(self.kinds.get(one) is r.Sample for one in of):
-                shown = of[0] if len(of) == 1 else f"{stage}{index}"
+                shown = of[0]
+                if len(of) > 1:
+                    block, _, inner = of[0].split(".")
+                    shown = f"{block}.{inner}{index}"
                 made = shown + (f".{output}" if output else "")
                 self.datasets.setdefault(
                     made,
