@@ -88,8 +88,12 @@ def _unlabelled(draws: list[dict[str, Any]], fields: Fields) -> dict[str, Any] |
     if not responses:
         return None
     first = draws[0]
-    prompt = first["messages"][:-1] if first["messages"] else first["question"]
-    record = {fields.name("prompt"): prompt, "responses": responses}
+    if not first["messages"]:
+        raise DataError(
+            "the candidates to be labelled answer prompts of plain text, which the draws do not hold",
+            "write the prompts as messages",
+        )
+    record = {fields.name("prompt"): first["messages"][:-1], "responses": responses}
     if first.get("tools"):
         record[fields.name("tools")] = first["tools"]
     return record | {fields.name(rank): None for rank in ("chosen", "rejected", "edited")}
