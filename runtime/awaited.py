@@ -90,7 +90,7 @@ def _unlabelled(draws: list[dict[str, Any]], fields: Fields) -> dict[str, Any] |
     first = draws[0]
     if not first["messages"]:
         raise DataError(
-            "the candidates to be labelled answer prompts of plain text, which the draws do not hold",
+            "the candidates to be labelled answer plain prompts, which the draws do not hold",
             "write the prompts as messages",
         )
     record = {fields.name("prompt"): first["messages"][:-1], "responses": responses}

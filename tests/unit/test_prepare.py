@@ -341,7 +341,7 @@ def test_what_is_to_be_labelled_is_written(inputs, tmp_path):
 def test_candidates_for_plain_prompts_cannot_be_labelled(inputs, tmp_path):
     inputs["candidates"] = tmp_path
     path = tmp_path / "draws.jsonl"
-    for line, reason in [(DRAWS[0] | {"messages": None}, "plain text"), ({"p": 1}, "damaged")]:
+    for line, reason in [(DRAWS[0] | {"messages": None}, "plain prompts"), ({"p": 1}, "damaged")]:
         lines(path, line)
         with pytest.raises(DataError, match=reason):
             make(awaited(), inputs, tmp_path, labels=tmp_path / "to_label")
