@@ -1,9 +1,11 @@
 """Suites of tasks through lm-evaluation-harness, with task files of the recipe's own or its own."""
 
 import logging
-from contextlib import chdir, redirect_stderr
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
         add_bos_token=bool(begin),
     )
     try:
-        with redirect_stderr(StringIO()):
+        with _quiet():
             found = harness.simple_evaluate(
                 model=model,
                 tasks=tasks,
@@ -113,7 +115,7 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
             )
         place = getattr(manager.task_index[name], "yaml_path", None) or f"the task {name}"
         try:
-            with chdir(folder or Path.cwd()), redirect_stderr(StringIO()):
+            with chdir(folder or Path.cwd()), _quiet():
                 tasks = manager.load(name)
         # Task files name data sets, functions and metrics, and fail in as many ways.
         except Exception as problem:
@@ -158,6 +160,21 @@ def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str
     raise DataError(
         f"the task `{name}` of the suite `{measure.name}` has no metric", "give it a metric_list"
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps bars, and what the harness's child processes say, off standard error."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def _reason(problem: Exception) -> str:

@@ -197,13 +197,19 @@ def test_the_facts_of_the_example_tasks_are_true() -> None:
 
 
 def test_the_example_tasks_are_measured_offline(
-    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    models: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The score of a task of choices against the log-likelihoods of transformers itself."""
     pytest.importorskip("lm_eval")
     monkeypatch.chdir(tmp_path)
     wanted = suite_measure("sums", "python_values")
     found = measure([wanted], models["model"], {})["math"]
+    shown = capfd.readouterr()
+    assert "Running" not in shown.err + shown.out
+    assert "git" not in shown.err
     tasks = found["tasks"]
     assert {name: row["metric"] for name, row in tasks.items()} == {
         "sums": "exact_match", "python_values": "acc"}  # fmt: skip
