@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -170,9 +170,9 @@ def _quiet() -> Iterator[None]:
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
         try:
-            yield
+            with redirect_stderr(nothing):
+                yield
         finally:
-            sys.stderr.flush()
             os.dup2(shown, 2)
             os.close(shown)
 
