@@ -155,7 +155,7 @@ def _set_dialog(settings: dict[str, Any], folder: Path, root: Path) -> dict[str,
     return {"eos_token_id": made.stop} if made.stop else {}
 
 
-def _change_tokenizer(folder: Path, **values: str) -> None:
+def _change_tokenizer(folder: Path, **values: str | None) -> None:
     path = folder / "tokenizer_config.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     _write_json(path, {**before, **values})

@@ -40,7 +40,9 @@ class TokenHead(Linear):
         super().__init__(config)
         self._vocab = config.out_features
 
-    def forward(self, input: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (logits are not made whole)
+        self, input: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
         """
         Args:
             input: shape (1, N, D).

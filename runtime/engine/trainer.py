@@ -22,6 +22,7 @@ from ...compiler.plan import TrainJob
 from .attention import DocumentAttention, document_mask, segment_blocks, segment_mask
 from .averaging import Mean
 from .checkpoint import Checkpoints
+from .heads import RecordModel
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import RecordLoss
@@ -119,8 +120,8 @@ class Trainer(TitanTrainer):
         if self._masked:
             masks: Any = segment_mask(segments)
         else:
-            attention = self.model_config.first_attention.inner_attention
-            masks = segment_blocks(segments, attention.block_size)
+            attention = cast(RecordModel.Config, self.model_config).layers[0].attention
+            masks = segment_blocks(segments, attention.inner_attention.block_size)
         kwargs |= {"positions": positions, "attention_masks": masks, "record": record}
         return inputs, labels, kwargs
 

@@ -149,7 +149,8 @@ def expected_sft(model: Any, records: list[Record], every: bool) -> torch.Tensor
         tokens = torch.from_numpy(record.tokens)[None]
         labels = tokens.clone()
         if not every:
-            labels[0, ~np.isin(record.parts, (CONTENT, TERMINATION))] = -100
+            masked = ~np.isin(record.parts, (CONTENT, TERMINATION))
+            labels[0, torch.from_numpy(masked)] = -100
         logits = model(tokens).logits[0, :-1]
         losses.append(F.cross_entropy(logits, labels[0, 1:], reduction="sum"))
         count += int((labels[0, 1:] != -100).sum())
