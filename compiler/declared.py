@@ -120,16 +120,12 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
             f"the dialog `{dialog.name}` needs exactly one of `protocol`, `template`, `header`",
             dialog.at(given[-1]) if given else dialog.at(),
             'write `protocol = llama3`, `template = "chat.jinja"`, or '
-            '`header = "<|{role}|>"` with `end_of_turn` and `roles`',
+            '`header = "<|{role}|>"` with `end_of_turn`',
         )  # fmt: skip
     elif dialog.header is not None:
-        missing = [n for n in ("end_of_turn", "roles") if getattr(dialog, n) is None]
-        if missing:
-            scope.error(
-                "E517", f"the dialog `{dialog.name}` has no {' and no '.join(missing)}",
-                dialog.at(),
-                'write `end_of_turn = "<|end|>"` and `roles = [system, user, assistant]`',
-            )  # fmt: skip
+        if dialog.end_of_turn is None:
+            scope.error("E517", f"nothing ends a turn of `{dialog.name}`", dialog.at(),
+                        'write `end_of_turn = "<|end|>"`')  # fmt: skip
         if dialog.roles and "assistant" not in dialog.roles:
             scope.error("E517", f"the roles of `{dialog.name}` lack the assistant",
                         dialog.at("roles"), "add `assistant`, whose messages are learned"

@@ -104,7 +104,7 @@ CODES: dict[str, tuple[str, str]] = {
     "E514": ("a filter on something else", "Filters keep or drop documents. Similar responses of preferences are dropped by `drop similar > 90%` in a reward or dpo stage."),
     "E515": ("a filter without scores", "A filter by loss names a score stage that has the data set among its `data`. A part of a data set, such as `web[1]`, is scored for itself."),
     "E516": ("not what people label", "An awaited data set is in files that somebody is to bring. Its candidates are the draws of a sample stage, which people rank: it holds preferences."),
-    "E517": ("an incomplete dialog", "A dialog is a built-in protocol, a Jinja template, or a protocol of one's own, with a `header` that holds {role}, an `end_of_turn` and its `roles`."),
+    "E517": ("an incomplete dialog", "A dialog is a built-in protocol, a Jinja template, or a protocol of one's own, with a `header` that holds {role} and an `end_of_turn`; its `roles` include the assistant."),
     "E518": ("several sequence lengths", "Whole dialogs and preferences are read, so that the length of a stage's rows does not change inside it."),
     "E519": ("responses that would be parted", "Stages that learn from preferences have neither pipeline nor context parallelism. They inherit the placement of the stage before, unless they have their own."),
     "E520": ("not one measure to choose by", "The best of several models is the best by one measure; a loss or a suite is of one data set or capability."),

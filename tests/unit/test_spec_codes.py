@@ -323,7 +323,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
      "write `kind = preferences`"),
     ("E517", post(body="¦dialog a { }"), "exactly one of `protocol`, `template`, `header`"),
     ("E517", post(body='dialog a { template = "a", header = ¦"{role}" }'), "exactly one of"),
-    ("E517", post(body='¦dialog a { header = "{role}" }'), "no end_of_turn and no roles"),
+    ("E517", post(body='¦dialog a { header = "{role}" }'), "nothing ends a turn of `a`"),
     ("E517", post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
      "whose message it is"),
     ("E517", post(body='dialog a { header = "{role}", end_of_turn = "b", roles = ¦[user] }'),
