@@ -35,6 +35,15 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"{job}: already there"
     if kind == "dataset":
         return f"{job}: {event['documents']:,} documents, {event['tokens']:,} tokens"
+    if kind == "similar":
+        return (
+            f"{job}: dropped {event['responses']:,} responses too much like better ones, and with "
+            f"them {event['records']:,} records"
+        )
+    if kind == "sites":
+        return (
+            f"{job}: {event['dropped']:,} documents dropped by their sites, {event['kept']:,} kept"
+        )
     if kind == "bad_line":
         return f"{job}: skipped {event['message']}"
     if kind == "started":

@@ -131,8 +131,7 @@ class Jobs:
             source = {"kind": "hub", "repo": dataset.hub, "config": dataset.config,
                       "split": dataset.split}  # fmt: skip
         else:
-            source = {"kind": "sample", "sample": dataset.sample, "documents": dataset.documents,
-                      "seed": self.seed}  # fmt: skip
+            source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
         if dataset.kind != "documents":
             source["fields"] = {name: getattr(dataset.fields, name) for name in r.FIELDS}
         elif dataset.sample is None:
@@ -143,6 +142,10 @@ class Jobs:
         ]  # fmt: skip
         if sites:
             source["sites"] = sites
+        if dataset.documents is not None:
+            source["documents"] = dataset.documents
+        if dataset.skip:
+            source["skip"] = dataset.skip
         if dataset.deal:
             source["deal"] = list(dataset.deal)
         return source

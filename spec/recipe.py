@@ -171,6 +171,7 @@ class Dataset(Declaration):
     split: str = attribute(c.text, "train")
     sample: str | None = attribute(c.one_of(*SAMPLES), None)
     documents: int | None = attribute(_whole("docs"), None)
+    skip: int = attribute(_whole("docs", least=0), 0)
     fields: Fields = attribute(None, Fields())
     tokens: int | None = attribute(_whole("tokens"), None)
     holdout: Fraction = attribute(c.share, Fraction(1, 200))

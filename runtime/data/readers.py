@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,7 +79,7 @@ def _texts(
                         yield text
         case "sample":
             yield from samples.documents(
-                source["sample"], count=source.get("documents"), seed=source.get("seed") or 0
+                source["sample"], count=_last(source), seed=source.get("seed") or 0
             )
         case kind:
             raise DataError(
@@ -110,9 +111,16 @@ def read_rows(
     yield from _dealt(_rows(source, form, bad, root, results), source)
 
 
+def _last(source: Mapping[str, Any]) -> int | None:
+    """How many documents or records are read, those that are skipped included; None: all."""
+    documents = source.get("documents")
+    return None if documents is None else documents + source.get("skip", 0)
+
+
 def _dealt(items: Iterator[Item], source: Mapping[str, Any]) -> Iterator[Item]:
+    """Those that are neither skipped nor too many, of the hands that are meant."""
     hands, first, last = source.get("deal") or (1, 1, 1)
-    for number, item in enumerate(items):
+    for number, item in enumerate(islice(items, source.get("skip", 0), _last(source))):
         if first <= number % hands + 1 <= last:
             yield item
 
@@ -130,7 +138,7 @@ def _rows(
             records = samples.records(
                 source["sample"],
                 form,
-                count=source.get("documents"),
+                count=_last(source),
                 seed=source.get("seed") or 0,
             )
             for number, fields in enumerate(records, 1):
