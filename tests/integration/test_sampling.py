@@ -195,6 +195,7 @@ def test_greedy_sampling_is_what_the_torchtitan_model_says(
             assert token == int(best.argmax())
             tokens.append(token)
     assert vocab <= shape.vocab
+    assert len({token for answer in drawn for token in answer}) > 3
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.6)])
