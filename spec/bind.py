@@ -246,7 +246,8 @@ class _Binder(Statements):
                 values[name] = value
                 places[name] = span if not isinstance(value, s.Value) else value.span
         found = self._read(values, model, head, what)
-        if len(self.report.errors) > before:
+        lacking = any(a.required and a.field not in found for a in known.values())
+        if lacking or len(self.report.errors) > before:
             return None
         if filters:
             found["filters"] = filters

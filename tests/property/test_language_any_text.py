@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from specs import HEAD, after, compiled, stage
+from specs import HEAD, POST_TRAINING, after, compiled, stage
 
 from etude.spec.codes import CODES
 from etude.spec.diagnostics import Report
@@ -42,6 +42,8 @@ WORDS = [
     *["linear", "cosine", "sqrt", "exponential", "steps", "tokens", "%", "x", "seqs", "h", "min", "GiB", "epochs", "first", "tiny"],
     *["lr", "data", "batch", "seq_len", "parallel", "rope_theta", "optimizer", "adamw", "polyak", "gate", "needle", "loss"],
     *["0", "1", "1e-3", "8Ki", "8K", "50%", "1.5x", "1e40", "1e9999", "9_9", "0.0000001", "4Mi", "1.5T", "true", "null"],
+    *["rounds", "dialog", "sft", "reward", "dpo", "score", "sample", "best", "previous", "or", "round", "..", "[1..round]", "[round]", "[2]"],
+    *["drop", "keep", "where", "similar", "in", "awaited", "candidates", "judge", "prompts", "drafts", "drafts.pairs", "pairs"],
     '"text"', '"\\ud800"', '"\\', "web", "math", "missing",
 ]  # fmt: skip
 
@@ -98,6 +100,23 @@ def test_a_damaged_spec(damages: list[tuple[int, int, str]]) -> None:
     for start, length, instead in damages:
         text = text[:start] + instead + text[start + length :]
     judge(text)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(POST_TRAINING)), st.integers(0, 12), st.sampled_from(["", *WORDS])
+        ),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+@example([(740, 0, "}")])
+def test_a_damaged_spec_of_post_training(damages: list[tuple[int, int, str]]) -> None:
+    text = POST_TRAINING
+    for start, length, instead in damages:
+        text = text[:start] + instead + text[start + length :]
+    judge(text, limit=60)  # it may have become one of hundreds of rounds
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from specs import HEAD, after, plan, stage
+from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.compiler.plan import Plan
 from etude.compiler.schema import plan_schema
@@ -31,6 +31,7 @@ SPEC = (
     + "stage mean: average { of = [second, third] }\n"
 )
 WRITTEN = plan(SPEC)
+PLANS = {SPEC: WRITTEN, POST_TRAINING: plan(POST_TRAINING)}
 BREAKS = st.sampled_from(["\n", "\n\n", "  \n\t", ' # a comment } { " \n', "\r\n", "\n#\n \n"])
 SPACES = st.sampled_from(["  ", "\t", " \r ", "   "])
 CONTINUED = st.sampled_from(["\n  ", " # so far\n\n  ", "\r\n", "  "])
@@ -41,7 +42,8 @@ CONTINUED = st.sampled_from(["\n  ", " # so far\n\n  ", "\r\n", "  "])
 def test_layout_changes_no_plan(data: st.DataObject) -> None:
     """Breaks for breaks, spaces for spaces, breaks before words that go on with the line."""
     text = ""
-    words = SPEC.replace("\n", " \n ").split(" ")
+    spec = data.draw(st.sampled_from(list(PLANS)))
+    words = spec.replace("\n", " \n ").split(" ")
     for number, word in enumerate(words):
         if word == "\n":
             text += data.draw(BREAKS)
@@ -53,7 +55,7 @@ def test_layout_changes_no_plan(data: st.DataObject) -> None:
         elif not alone:
             text += data.draw(SPACES)
         text += word
-    assert plan(text) == WRITTEN
+    assert plan(text) == PLANS[spec]
 
 
 @settings(max_examples=40, deadline=None)
