@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LINT := build/lint
+# One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
+PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-exhaustive lint format bench docs clean
 
@@ -12,10 +14,10 @@ demo: $(VENV)/.installed
 	$(BIN)/etude run examples/quickstart.etude
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not exhaustive"
+	$(PARALLEL) -m "not exhaustive"
 
 test-exhaustive: $(VENV)/.dev
-	$(BIN)/pytest
+	$(PARALLEL)
 
 # import-linter follows the mapping of folders to packages only in a regular install, and so does
 # pyright for the tests, which import etude as its users do.
@@ -33,6 +35,8 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.post_training
+	$(BIN)/python -m benchmarks.averaging
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

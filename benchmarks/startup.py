@@ -3,9 +3,11 @@
     python -m benchmarks.startup [runs]
 
 The runs alternate, so that what else the machine does touches all alike; the ratio is that of the
-medians. Writes the section "Start-up" of benchmarks/RESULTS.md.
+medians. Python may keep its bytecode, as it does for users: pip compiles lark and pydantic when it
+installs them, and etude's modules are compiled in the run that warms up. Writes the section "Start-up" of benchmarks/RESULTS.md.
 """
 
+import os
 import platform
 import subprocess
 import sys
@@ -32,12 +34,13 @@ COMMANDS = {
 def measure(runs: int) -> dict[str, list[float]]:
     """Seconds of wall time of each command, run after run; the first run warms caches up."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     for run in range(runs + 1):
         for name, command in COMMANDS.items():
             if name == SLOW and run > 3:
                 continue
             begin = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
             if run:
                 seconds[name].append(time.perf_counter() - begin)
     return seconds

@@ -76,8 +76,8 @@ def _message(event: dict[str, Any]) -> str | None:
 def _rate(event: dict[str, Any]) -> str:
     details = "".join(f"  {n} {event[n]:.3f}" for n in ("accuracy", "margin") if n in event)
     return (
-        f"loss {event['loss']:.3f}{details}  lr {event['lr']:.3g}  {short(event['tokens'])} tokens  "
-        f"{event['tokens_per_second']:,.0f} tokens/s"
+        f"loss {event['loss']:.3f}{details}  lr {event['lr']:.3g}  "
+        f"{short(event['tokens'])} tokens  {event['tokens_per_second']:,.0f} tokens/s"
     )
 
 

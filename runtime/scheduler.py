@@ -19,6 +19,7 @@ from ..compiler.plan import (
     Plan,
     ReferenceJob,
     SampleJob,
+    ScoreJob,
     TokenizerJob,
     TrainJob,
 )
@@ -160,7 +161,7 @@ class Scheduler:
         self.barrier()
         if isinstance(job, TrainJob):
             self._train(job, inputs, work)
-        elif isinstance(job, ForwardJob):
+        elif isinstance(job, ReferenceJob | ScoreJob):
             from .engine.forward import reference, score
 
             walk: Any = reference if isinstance(job, ReferenceJob) else score

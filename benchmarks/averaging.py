@@ -1,0 +1,135 @@
+"""Averaging checkpoints beside mergekit: the mean of three models, time and peak memory.
+
+    python -m benchmarks.averaging [repeats]
+
+Both take the mean of the same weights in float32: etude of three checkpoints of its trainer,
+mergekit (`linear`) of the same three as safetensors. Each runs in a process of its own, with two
+threads, one after the other. Memory is the peak resident set above that of the same process just
+before it begins. Writes the section "Averaging" of benchmarks/RESULTS.md.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .results import write_section
+
+MODELS = 3
+SHAPE: dict[str, Any] = {
+    "family": "llama3", "size": None, "layers": 8, "dim": 1024, "heads": 16, "kv_heads": 16,
+    "head_dim": 64, "ffn": 2816, "vocab": 16_384, "context": 512, "rope_theta": 10_000.0,
+    "rope_scaling": "none", "tied": False, "norm_eps": 1e-5,
+}  # fmt: skip
+
+
+def make_models(folder: Path) -> dict[str, float]:
+    """Random models, as checkpoints (`of.N/state`) and as Hugging Face folders (`hf.N`)."""
+    import torch
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    from etude.compiler.plan import ExportJob
+    from etude.compiler.values import Architecture
+    from etude.runtime.data import tokenizer
+    from etude.runtime.engine.device import prepare
+    from etude.runtime.engine.export import export
+
+    prepare("cpu")
+    from etude.runtime.engine.models import model_spec
+
+    shape = Architecture(**SHAPE)
+    tokenizer.save(tokenizer.byte_level(), folder / "tokenizer")
+    largest = total = 0
+    for number in range(MODELS):
+        torch.manual_seed(number)
+        model: Any = model_spec(shape, "cpu", shape.context).model.build()
+        model.init_states(buffer_device=torch.device("cpu"))
+        state = {name: tensor for name, tensor in model.state_dict().items()}
+        save(state, checkpoint_id=folder / f"of.{number}" / "state", no_dist=True)
+        largest = max(tensor.nbytes for tensor in state.values())
+        total = sum(tensor.nbytes for tensor in state.values())
+        job = ExportJob(key="x", id="x", stage="x", inputs={}, model=shape)
+        inputs = {"model": folder / f"of.{number}", "tokenizer": folder / "tokenizer"}
+        export(job, inputs, folder / f"export.{number}")
+        (folder / f"hf.{number}").symlink_to(folder / f"export.{number}" / "result")
+    return {"largest": largest / 2**20, "total": total / 2**20}
+
+
+def run_etude(folder: Path) -> dict[str, float]:
+    from etude.compiler.plan import AverageJob
+    from etude.compiler.values import Architecture
+    from etude.runtime.engine.average import average
+
+    inputs = {f"of.{n}": folder / f"of.{n}" for n in range(MODELS)}
+    weights = [f"1/{MODELS}"] * MODELS
+    job = AverageJob(
+        key="x", id="x", stage="x", inputs={}, model=Architecture(**SHAPE), weights=weights
+    )
+    return _measured(lambda: average(job, inputs, folder / "ours"))
+
+
+def run_mergekit(folder: Path) -> dict[str, float]:
+    import yaml
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import MergeOptions, run_merge
+
+    models = [{"model": str(folder / f"hf.{n}"), "parameters": {"weight": 1.0}}
+              for n in range(MODELS)]  # fmt: skip
+    config = {"models": models, "merge_method": "linear", "dtype": "float32"}
+    parsed = MergeConfiguration.model_validate(yaml.safe_load(yaml.safe_dump(config)))
+    options = MergeOptions(lazy_unpickle=True, copy_tokenizer=False, quiet=True)
+    return _measured(lambda: run_merge(parsed, str(folder / "theirs"), options=options))
+
+
+def _measured(work: Any) -> dict[str, float]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "MiB": (after - before) / 1024}
+
+
+def main(repeats: int) -> None:
+    found: dict[str, list[dict[str, float]]] = {"etude": [], "mergekit": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = _run("models", folder)
+        for _ in range(repeats):
+            for who in found:
+                for made in ("ours", "theirs"):
+                    subprocess.run(["rm", "-rf", str(folder / made)], check=True)
+                found[who].append(_run(who, folder))
+    rows = []
+    for figure in ("seconds", "MiB"):
+        ours, theirs = (median(run[figure] for run in found[who]) for who in found)
+        rows.append(f"| {figure} | {ours:.2f} | {theirs:.2f} | {ours / max(theirs, 1e-9):.2f} |")
+    versions = ", ".join(f"{n} {version(n)}" for n in ("torch", "mergekit", "safetensors"))
+    write_section(
+        "Averaging",
+        f"`python -m benchmarks.averaging {repeats}` on {platform.machine()}, Python "
+        f"{platform.python_version()}, {versions}; {MODELS} models of {size['total']:.0f} MiB, "
+        f"largest tensor {size['largest']:.0f} MiB; medians of {repeats} runs.\n\n"
+        "| | etude | mergekit | ratio |\n| --- | --- | --- | --- |\n" + "\n".join(rows),
+    )
+
+
+def _run(who: str, folder: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.averaging", who, str(folder)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(output.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    RUNS = {"models": make_models, "etude": run_etude, "mergekit": run_mergekit}
+    if len(sys.argv) > 2:
+        print(json.dumps(RUNS[sys.argv[1]](Path(sys.argv[2]))))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
