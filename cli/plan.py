@@ -140,13 +140,18 @@ def _at_most(*kinds: str) -> str:
 def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
     stages = {job.key: job.stage for job in plan.jobs if job.stage}
+    waited: set[str] = set()
     for job in plan.jobs:
         if job.extends:
             continue
         takes = {role: stages.get(key) or "" for role, key in job.inputs.items()}
         of = takes.get("model", "")
         if isinstance(job, DatasetJob) and job.awaited:
-            what = "waits for " + " and ".join(job.source["files"])
+            new = [file for file in job.source["files"] if file not in waited]
+            waited.update(new)
+            if not new:
+                continue
+            what = "waits for " + " and ".join(new)
             if takes.get("candidates"):
                 what += f", with the draws of {takes['candidates']} to label"
             yield job.name, "pause", "", what

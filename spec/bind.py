@@ -190,7 +190,8 @@ class _Binder(Statements):
                 self._error("E320", "rounds hold stages only", item.span,
                             help="declare everything else outside")  # fmt: skip
                 continue
-            stage, model = self._name(item), self._kind(item)
+            stage = self._name(item)
+            model = self._kind(item) if stage else None
             if stage is None or model is None:
                 continue
             if stage in ("round", "previous"):

@@ -242,6 +242,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E303", rounds("") + "rounds ¦align 2 { }", "declared twice"),
     ("E305", HEAD + stage() + "¦rounds 2 { }", "this `rounds` block has no name"),
     ("E305", rounds("").replace("align 2", "align 2: ¦train"), "only stages have a kind"),
+    ("E305", rounds("¦stage 2 { }"), "write `stage NAME: KIND { … }`"),
     ("E306", rounds("").replace("stage chat", "stage ¦round"), "of its own in rounds"),
     ("E311", post(SFT, "¦drop similar > 90%"), "in a reward or dpo stage"),
     ("E311", post(DPO, "¦drop similar < 90%"), "write `drop similar > 90%`"),
