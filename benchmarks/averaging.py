@@ -51,7 +51,7 @@ def make_models(folder: Path) -> dict[str, float]:
         torch.manual_seed(number)
         model: Any = model_spec(shape, "cpu", shape.context).model.build()
         model.init_states(buffer_device=torch.device("cpu"))
-        state = {name: tensor for name, tensor in model.state_dict().items()}
+        state = dict(model.state_dict())
         save(state, checkpoint_id=folder / f"of.{number}" / "state", no_dist=True)
         largest = max(tensor.nbytes for tensor in state.values())
         total = sum(tensor.nbytes for tensor in state.values())

@@ -4,7 +4,8 @@
 
 The runs alternate, so that what else the machine does touches all alike; the ratio is that of the
 medians. Python may keep its bytecode, as it does for users: pip compiles lark and pydantic when it
-installs them, and etude's modules are compiled in the run that warms up. Writes the section "Start-up" of benchmarks/RESULTS.md.
+installs them, and etude's modules are compiled in the run that warms up. Writes the section
+"Start-up" of benchmarks/RESULTS.md.
 """
 
 import os
