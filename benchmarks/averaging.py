@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -76,16 +77,15 @@ def run_etude(folder: Path) -> dict[str, float]:
 
 
 def run_mergekit(folder: Path) -> dict[str, float]:
-    import yaml
-    from mergekit.config import MergeConfiguration
-    from mergekit.merge import MergeOptions, run_merge
-
+    # Not among etude's own dependencies: `pip install mergekit`.
+    config_module: Any = import_module("mergekit.config")
+    merge: Any = import_module("mergekit.merge")
     models = [{"model": str(folder / f"hf.{n}"), "parameters": {"weight": 1.0}}
               for n in range(MODELS)]  # fmt: skip
     config = {"models": models, "merge_method": "linear", "dtype": "float32"}
-    parsed = MergeConfiguration.model_validate(yaml.safe_load(yaml.safe_dump(config)))
-    options = MergeOptions(lazy_unpickle=True, copy_tokenizer=False, quiet=True)
-    return _measured(lambda: run_merge(parsed, str(folder / "theirs"), options=options))
+    parsed = config_module.MergeConfiguration.model_validate(config)
+    options = merge.MergeOptions(lazy_unpickle=True, copy_tokenizer=False, quiet=True)
+    return _measured(lambda: merge.run_merge(parsed, str(folder / "theirs"), options=options))
 
 
 def _measured(work: Any) -> dict[str, float]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -97,7 +98,6 @@ def run_etude(folder: Path) -> Rates:
 
 def run_trl(folder: Path) -> Rates:
     """Trains the same stages with TRL; what `run_etude` returns."""
-    import trl
     from datasets import load_dataset
     from transformers import (
         AutoModelForCausalLM,
@@ -106,8 +106,10 @@ def run_trl(folder: Path) -> Rates:
         TrainerCallback,
     )
 
+    # Not among etude's own dependencies: `pip install trl`.
+    trl: Any = import_module("trl")
     model = folder / "start"
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.chat_template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"

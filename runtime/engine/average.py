@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.plan import AverageJob
 from ..errors import RunError
-from .storage import model_tensors, read_tensor, reading, weights_of, write_tensors, writing
+from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
 
 AGAIN = "remove the artifact that it is part of; the next run makes it again"
 
@@ -66,14 +66,18 @@ class _Mean(DefaultSavePlanner):
     ) -> None:
         super().__init__()
         self._models = models
+        self._readers = {path: Reader(path) for path, _ in models}
         self._tensors = tensors
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
         name = write_item.index.fqn
-        mean = torch.zeros(self._tensors[name].size, dtype=torch.float32)
+        mean = None
         for path, share in self._models:
             with reading(path, AGAIN):
-                mean.add_(read_tensor(path, name, self._tensors[name]), alpha=share)
+                weight = self._readers[path].tensor(name, self._tensors[name]).float()
+            # The first one's memory becomes the mean's.
+            mean = weight.mul_(share) if mean is None else mean.add_(weight, alpha=share)
+        assert mean is not None
         return mean
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlanner
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import RunError, Stopped
@@ -83,10 +83,28 @@ def model_tensors(path: Path) -> dict[str, TensorStorageMetadata]:
 
 def read_tensor(path: Path, name: str, entry: TensorStorageMetadata) -> torch.Tensor:
     """One tensor of a checkpoint, whole, without a process group."""
-    state: dict[str, Any] = {name: torch.empty(entry.size, dtype=entry.properties.dtype)}
-    with _alone():
-        load(state, checkpoint_id=path, no_dist=True)
-    return state[name]
+    return Reader(path).tensor(name, entry)
+
+
+class Reader:
+    """Reads tensors of a checkpoint one by one, each whole, without a process group.
+
+    DCP's own `load` keeps each tensor alive in a circle of objects, and reads the metadata anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._reader = FileSystemReader(path)
+        self._metadata = self._reader.read_metadata()
+        self._reader.set_up_storage_reader(self._metadata, is_coordinator=True)
+
+    def tensor(self, name: str, entry: TensorStorageMetadata) -> torch.Tensor:
+        """The tensor of this name."""
+        tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
+        planner = DefaultLoadPlanner()
+        planner.set_up_planner({name: tensor}, self._metadata, is_coordinator=True)
+        plan = self._reader.prepare_local_plan(planner.create_local_plan())
+        self._reader.read_data(plan, planner).wait()
+        return tensor
 
 
 def write_tensors(state: dict[str, Any], path: Path, planner: SavePlanner) -> None:
