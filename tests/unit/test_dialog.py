@@ -1,6 +1,7 @@
 """Dialogs become the tokens that Hugging Face templates make, and each token knows its part."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -73,7 +74,7 @@ def words() -> tokenizer.Tokenizer:
 
 def elsewhere(words, messages, template: str, **settings) -> list[int]:
     """What transformers makes of it."""
-    other = PreTrainedTokenizerFast(
+    other: Any = PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token=tokenizer.BOS, eos_token=tokenizer.EOS
     )
     return other.apply_chat_template(

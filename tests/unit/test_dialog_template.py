@@ -1,6 +1,7 @@
 """Chat templates as models have them: what is the assistant's is found in each."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_dialog import say
@@ -68,7 +69,7 @@ def rendering(made, folder: Path, template: str, **settings):
 
 
 def elsewhere(made, template: str, messages, **settings) -> list[int]:
-    other = PreTrainedTokenizerFast(
+    other: Any = PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token=tokenizer.BOS, eos_token=tokenizer.EOS
     )
     return other.apply_chat_template(

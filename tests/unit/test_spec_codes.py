@@ -60,7 +60,8 @@ EVALUATE = "stage exam: evaluate { from = first }"
 def post_stage(text: str, body: str = "", **attributes: str | None) -> str:
     """One of the stages above with other attributes (None leaves one out), and more statements."""
     head, given = text.rstrip(" }").split("{ ")
-    found: dict[str, str | None] = dict(part.split(" = ") for part in given.split(", "))
+    parts = (part.split(" = ") for part in given.split(", "))
+    found: dict[str, str | None] = {name: value for name, value in parts}  # noqa: C416
     found |= {name.rstrip("_"): value for name, value in attributes.items()}
     lines = [f"  {name} = {value}" for name, value in found.items() if value is not None]
     return head + "{\n" + "\n".join([*lines, body]) + "\n}\n"
@@ -74,7 +75,7 @@ def post(text: str = "", within: str = "", body: str = "", **attributes: str | N
 
 def rounds(more: str, count: int = 2, **attributes: str | None) -> str:
     """A spec with rounds of one sft stage and more statements."""
-    inner = post_stage(SFT, **attributes)
+    inner = post_stage(SFT, "", **attributes)
     return HEAD + POST + stage() + f"rounds align {count} {{\n{more}\n{inner}}}\n"
 
 
