@@ -203,16 +203,12 @@ class DatasetJob(Job):
     name: str
     source: dict[str, Any]
     form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
-    dialog: dict[str, Any] | None = Field(
-        default=None, description="the protocol that renders dialogs"
-    )
+    dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
     longest: int | None = Field(default=None, description="tokens of the longest record allowed")
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"
     )
-    awaited: bool = Field(
-        default=False, description="the run waits for files that are not there yet"
-    )
+    awaited: bool = Field(default=False, description="waits for files not there yet")
     holdout: str
     bad_lines: int
     seed: int
@@ -283,9 +279,7 @@ class ExportJob(Job):
     kind: Literal["export"] = "export"
     model: Architecture
     head: Literal["tokens", "score"] = "tokens"
-    dialog: dict[str, Any] | None = Field(
-        default=None, description="whose chat template is exported"
-    )
+    dialog: dict[str, Any] | None = Field(default=None, description="exported as chat template")
 
 
 class SampleJob(Job):
