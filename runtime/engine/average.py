@@ -66,11 +66,15 @@ class _Mean(DefaultSavePlanner):
     ) -> None:
         super().__init__()
         self._models = models
+        self._written: torch.Tensor | None = None
         self._readers = {path: Reader(path) for path, _ in models}
         self._tensors = tensors
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
         name = write_item.index.fqn
+        # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
+        if self._written is not None:
+            self._written.untyped_storage().resize_(0)
         mean = None
         for path, share in self._models:
             with reading(path, AGAIN):
@@ -78,6 +82,7 @@ class _Mean(DefaultSavePlanner):
             # The first one's memory becomes the mean's.
             mean = weight.mul_(share) if mean is None else mean.add_(weight, alpha=share)
         assert mean is not None
+        self._written = mean
         return mean
 
 
