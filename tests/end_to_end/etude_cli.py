@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "etude.cli.main"]
+# Tests of the engine in the same process make it a rank, which a command of its own is not.
+RANK = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 TINY = """
 recipe tiny { title = "A recipe for tests", seed = 7 }
@@ -41,11 +43,23 @@ stage report: evaluate { loss = [docs, sums] }
 """
 
 
+def environment() -> dict[str, str]:
+    """The environment in which a user starts a command."""
+    return {name: value for name, value in os.environ.items() if name not in RANK}
+
+
 def etude(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end; its output is captured."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        **{"cwd": cwd, "text": True, "capture_output": True, "timeout": 600, **options},
+        **{
+            "cwd": cwd,
+            "env": environment(),
+            "text": True,
+            "capture_output": True,
+            "timeout": 600,
+            **options,
+        },
     )
 
 
@@ -53,7 +67,7 @@ def kill_when(condition: Callable[[], bool], *arguments: str | Path, cwd: Path) 
     """Starts a command and kills it and everything it has started once the condition holds."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 240

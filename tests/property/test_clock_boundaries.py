@@ -17,7 +17,9 @@ LENGTHS = [8, 16, 32, 64]
 @st.composite
 def bounds(draw: st.DrawFn, total: int) -> list[str]:
     """Ascending bounds in tokens, inside a stage of `total` tokens, as `for` or as `until`."""
-    wishes = sorted(draw(st.sets(st.integers(1, total - 1), min_size=1, max_size=5)))
+    # Further apart than two of the largest steps, so that each can have a boundary of its own.
+    places = draw(st.sets(st.integers(1, total // 600 - 1), min_size=1, max_size=5))
+    wishes = [600 * place + draw(st.integers(0, 80)) for place in sorted(places)]
     written, before = [], 0
     for wish in wishes:
         relative = draw(st.booleans())
