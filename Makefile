@@ -46,6 +46,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet -e .
+	$(BIN)/python -m compileall -q etude spec compiler runtime cli
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
