@@ -1,5 +1,6 @@
 """Files to a recipe: reading, `use`, parsing, binding."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import syntax as s
@@ -19,7 +20,7 @@ def load(path: Path, report: Report) -> Recipe | None:
     Args:
         report: takes what is wrong; None is returned where that includes an error.
     """
-    files = _Files(report, path.parent)
+    files = Files(report, path.parent)
     items = files.read(path, None)
     broken = bool(report.errors)
     recipe = bind(items, report, broken=broken, where=files.start)
@@ -38,10 +39,30 @@ def loads(text: str, report: Report, *, name: str = "<text>") -> Recipe | None:
     return None if report.errors else recipe
 
 
-class _Files:
-    def __init__(self, report: Report, root: Path) -> None:
+class Files:
+    """Reads a file and what it `use`s.
+
+    Args:
+        root: the folder that `use` does not leave.
+        texts: by resolved path, texts that stand for those on the disk: an editor's.
+        parse: reads the statements of a source.
+
+    Attributes:
+        trees: by resolved path, every file that was read and its statements.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        root: Path,
+        texts: Mapping[Path, str] | None = None,
+        parse: Callable[[Source, Report], Sequence[s.Item]] = parse,
+    ) -> None:
         self.report = report
         self.root = root.resolve()
+        self.texts = texts or {}
+        self.parse = parse
+        self.trees: dict[Path, tuple[Source, Sequence[s.Item]]] = {}
         self.open: list[Path] = []
         self.done: set[Path] = set()
         self.start: Span | None = None
@@ -55,7 +76,9 @@ class _Files:
         items: list[s.Item] = []
         source = Source(str(path), text)
         self.start = self.start or Span(source, 0, 0)
-        for item in parse(source, self.report):
+        statements = self.parse(source, self.report)
+        self.trees[resolved] = source, statements
+        for item in statements:
             if isinstance(item, s.Use):
                 items += self._use(path, item)
             else:
@@ -92,6 +115,8 @@ class _Files:
         return self.read(target, item.file.span)
 
     def _text(self, path: Path, use: Span | None) -> str | None:
+        if self.texts and (text := self.texts.get(path.resolve())) is not None:
+            return text
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
