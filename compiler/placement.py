@@ -10,6 +10,8 @@ from .values import Architecture, Resources
 
 CPU_MICRO_BATCH_TOKENS = 8192
 """A CPU rank works on up to so many tokens at a time where the spec does not say."""
+CPU_MICRO_BATCH_RECORDS = 4096
+"""The same of records, whose rows are padded to the longest one: the fewer, the less padding."""
 
 
 def mesh(
@@ -71,12 +73,12 @@ def data_parallel(resources: Resources) -> int:
 
 
 def micro_batch(
-    resources: Resources, wanted: int | None, seq_len: int, batches: Iterable[int]
+    resources: Resources, wanted: int | None, seq_len: int, batches: Iterable[int], room: int
 ) -> int:
     """Sequences that a data-parallel rank works on at a time (torchtitan's local batch).
 
     Where the spec does not say: one on a GPU, all of them in a pipeline (which cuts them itself),
-    and on a CPU the most that divide every batch and stay below `CPU_MICRO_BATCH_TOKENS`.
+    and on a CPU the most that divide every batch and have at most `room` tokens.
     """
     if wanted:
         return wanted
@@ -88,7 +90,7 @@ def micro_batch(
         return each
     if resources.device != "cpu":
         return 1
-    most = max(CPU_MICRO_BATCH_TOKENS // seq_len, 1)
+    most = max(room // seq_len, 1)
     return max(d for d in range(1, min(each, most) + 1) if each % d == 0)
 
 

@@ -14,7 +14,13 @@ from ..spec.source import Span
 from . import curves
 from .clock import START, Border, Clock, Length, run_clock
 from .mixture import RESOLUTION, integer_weights
-from .placement import data_parallel, mesh, micro_batch
+from .placement import (
+    CPU_MICRO_BATCH_RECORDS,
+    CPU_MICRO_BATCH_TOKENS,
+    data_parallel,
+    mesh,
+    micro_batch,
+)
 from .program import MixturePart, Program, Segment, State, TrainStage
 from .values import LrPiece, Resources
 
@@ -337,6 +343,8 @@ class _Scheduler:
         cuts = sorted({s for changes in (lengths, thetas, places) for s, _ in changes})
         cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
         segments: list[Segment] = []
+        records = self.spec.data_kind == "preferences"
+        room = CPU_MICRO_BATCH_RECORDS if records else CPU_MICRO_BATCH_TOKENS
         for start, stop in pairwise(cuts):
             seq_len, theta, degrees = (_at(c, start) for c in (lengths, thetas, places))
             resources = meshes[_frozen(degrees)]
@@ -344,7 +352,7 @@ class _Scheduler:
             batches = [
                 b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start
             ]
-            micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches)
+            micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
             self._divisible(batches, resources, micro, seq_len)
             segment = Segment(
                 from_step=start, to_step=stop, seq_len=seq_len, rope_theta=float(theta),
