@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet -e .
-	$(BIN)/python -m compileall -q etude spec compiler runtime lsp cli
+	$(BIN)/python -m compileall -q etude spec compiler runtime lsp authoring cli
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""Specs that etude writes: from templates, and from the configurations of other programs."""

@@ -1,0 +1,226 @@
+"""Configurations in YAML, JSON and TOML as one tree whose leaves know their line.
+
+Nothing in a file is ever executed, and no anchor is followed more often than `MOST_LEAVES` allows.
+"""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple, TypeAlias
+
+MAX_BYTES = 1_000_000
+MOST_LEAVES = 20_000
+MOST_LEVELS = 40
+
+Scalar: TypeAlias = str | bool | int | Fraction | None
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be read, or a value in it of the wrong kind.
+
+    Attributes:
+        line: where, counted from one; None where the file as a whole is meant.
+        help: a way out.
+    """
+
+    def __init__(self, message: str, line: int | None = None, help: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.help = help
+
+
+class Leaf(NamedTuple):
+    """A value without parts, or a list of such values."""
+
+    value: Scalar | list[Scalar]
+    line: int | None
+
+
+Node: TypeAlias = "Leaf | dict[str, Node] | list[Node]"
+
+_NUMBER = re.compile(r"[+-]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+
+
+def number_in(text: str) -> Fraction | None:
+    """The number that a text is, exactly; None where it is none."""
+    if len(text) > 60 or not _NUMBER.fullmatch(text):
+        return None
+    return Fraction(text.replace("_", ""))
+
+
+def read(text: str, *, toml: bool) -> dict[str, Node]:
+    """The tree of a configuration.
+
+    Args:
+        toml: whether it is TOML; JSON is read as the YAML that it is.
+
+    Raises: ConfigError: where it breaks the rules of its format.
+    """
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        raise ConfigError("the file is larger than 1 MB: this is not a configuration")
+    root = _toml(text) if toml else _yaml(text)
+    if not isinstance(root, dict):
+        raise ConfigError("the file holds no names with values", 1)
+    return root
+
+
+def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """All leaves with their paths, such as `data_stages[0].data.seed`, in the file's order."""
+    if isinstance(node, Leaf):
+        yield path, node
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from leaves(child, f"{path}.{name}" if path else name)
+    else:
+        for number, child in enumerate(node):
+            yield from leaves(child, f"{path}[{number}]")
+
+
+class _Budget:
+    def __init__(self) -> None:
+        self.left = MOST_LEAVES
+
+    def spend(self, level: int, line: int | None) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise ConfigError(f"the file holds more than {MOST_LEAVES} values", line)
+        if level > MOST_LEVELS:
+            raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep", line)
+
+
+def _yaml(text: str) -> Node:
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return {}
+            return _composed(root, loader, _Budget(), 0)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        what = problem.problem or problem.context or "it cannot be read"
+        raise ConfigError(f"this is not YAML: {what}", mark.line + 1 if mark else None) from None
+    except yaml.YAMLError as problem:
+        reason = getattr(problem, "reason", "it cannot be read")
+        raise ConfigError(f"this is not YAML: {reason}") from None
+    except RecursionError:
+        raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep") from None
+
+
+def _composed(node: Any, loader: Any, budget: _Budget, level: int) -> Node:
+    """The tree of a node of PyYAML."""
+    import yaml
+
+    line = node.start_mark.line + 1
+    budget.spend(level, line)
+    if isinstance(node, yaml.MappingNode):
+        _refuse_twins(node)
+        loader.flatten_mapping(node)  # `<<: *defaults` comes first, what is given here overrides it
+        return {
+            _clean(key.value): _composed(value, loader, budget, level + 1)
+            for key, value in node.value
+        }
+    if isinstance(node, yaml.SequenceNode):
+        items = [_composed(item, loader, budget, level + 1) for item in node.value]
+        return _listed(items, line)
+    return Leaf(_scalar(node, loader), line)
+
+
+def _refuse_twins(node: Any) -> None:
+    """Raises: ConfigError: where a name is given twice, or is no text."""
+    import yaml
+
+    if hasattr(node, "checked"):  # used by several aliases, and flattened since
+        return
+    seen: set[str] = set()
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError("a name must be plain text", line)
+        if key.value in seen:
+            raise ConfigError(f"`{_clean(key.value)}` is given twice", line)
+        seen.add(key.value)
+    node.checked = True
+
+
+def _scalar(node: Any, loader: Any) -> Scalar:
+    kind = node.tag.rsplit(":", 1)[-1]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return bool(loader.construct_yaml_bool(node))
+    if kind in ("int", "float"):
+        exact = number_in(node.value)
+        if exact is not None:
+            return int(exact) if exact.denominator == 1 and kind == "int" else exact
+    return _clean(node.value)
+
+
+def _toml(text: str) -> Node:
+    import tomllib
+
+    try:
+        root = tomllib.loads(text, parse_float=_float)
+    except tomllib.TOMLDecodeError as problem:
+        message = str(problem)
+        place = re.search(r"\(at line (\d+), column \d+\)", message)
+        what = re.sub(r" ?\(at .*\)$", "", message)
+        line = int(place[1]) if place else text.count("\n") + 1
+        raise ConfigError(f"this is not TOML: {what[:1].lower()}{what[1:]}", line) from None
+    except RecursionError:
+        raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep") from None
+    except ValueError as problem:  # an integer of thousands of digits
+        raise ConfigError(f"this is not TOML: {str(problem).lower()}") from None
+    return _converted(root, "", _lines(text), _Budget(), 0)
+
+
+def _float(shown: str) -> Any:
+    exact = number_in(shown)
+    return shown if exact is None else exact
+
+
+def _converted(value: Any, path: str, lines: dict[str, int], budget: _Budget, level: int) -> Node:
+    line = lines.get(path)
+    budget.spend(level, line)
+    if isinstance(value, dict):
+        return {
+            _clean(name): _converted(
+                of, f"{path}.{name}" if path else name, lines, budget, level + 1
+            )
+            for name, of in value.items()
+        }
+    if isinstance(value, list):
+        return _listed([_converted(item, path, lines, budget, level + 1) for item in value], line)
+    if isinstance(value, bool | int | Fraction):
+        return Leaf(value, line)
+    return Leaf(_clean(str(value)), line)
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Where names are given in TOML. Parsers do not tell; a line in a long text may mislead."""
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if head := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]+\s*(#.*)?$", line):
+            table = head[1].replace('"', "")
+        elif pair := re.match(r"\s*([\w.\-\"]+)\s*=", line):
+            name = pair[1].replace('"', "")
+            found.setdefault(f"{table}.{name}" if table else name, number)
+    return found
+
+
+def _listed(items: "list[Node]", line: int | None) -> Node:
+    """A list of plain values is one leaf."""
+    if all(isinstance(item, Leaf) and not isinstance(item.value, list) for item in items):
+        return Leaf([item.value for item in items if isinstance(item, Leaf)], line)  # type: ignore[misc]
+    return items
+
+
+def _clean(text: str) -> str:
+    """Text that can be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")

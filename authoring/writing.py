@@ -1,0 +1,110 @@
+"""Pieces of specs as text: names, numbers, blocks."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import TypeAlias
+
+from ..spec.quantity import short
+
+Line: TypeAlias = "tuple[str, str] | str | None"
+"""An attribute with its value, any other line, or None for no line at all."""
+
+_TAKEN = {"last", "then", "over", "until", "for", "within", "round", "previous"}
+
+
+def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> str:
+    """A name that the language admits, like the wished one, and unlike those that are taken."""
+    plain = re.sub("[^a-z0-9]+", "_", wish.lower()).strip("_")[:40].strip("_")
+    if not plain:
+        plain = otherwise
+    if not plain[0].isalpha() or plain in _TAKEN:
+        plain = f"{otherwise}_{plain}"
+    found, number = plain, 1
+    others = set(taken)
+    while found in others:
+        number += 1
+        found = f"{plain}_{number}"
+    return found
+
+
+def quoted(text: str) -> str:
+    """A text in quotes, on one line."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def count(number: int) -> str:
+    """A whole number, with a suffix where that says it exactly."""
+    if number < 1000:
+        return str(number)
+    shortened = short(number)
+    digits = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", shortened)
+    assert digits
+    size = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12,
+            "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}[digits[2]]  # fmt: skip
+    exact = Fraction(digits[1]) * size == number
+    return shortened if exact else plain(number)
+
+
+def plain(number: int) -> str:
+    """A whole number without a suffix: steps, batches."""
+    return f"{number:_}" if number >= 10_000 else str(number)
+
+
+def real(number: Fraction) -> str:
+    """A number, as short as it can be read back as the same float."""
+    if number.denominator == 1 and number < 10**6:
+        return plain(int(number))
+    exact = Decimal(repr(float(number))).normalize()
+    if Fraction(1, 100) <= number < 10**6:
+        return f"{exact:f}"
+    first, *others = (str(digit) for digit in exact.as_tuple().digits)
+    return f"{first}{'.' if others else ''}{''.join(others)}e{exact.adjusted()}"
+
+
+def percent(share: Fraction) -> str:
+    """A share as a percentage."""
+    return f"{real(share * 100)}%"
+
+
+def mixture(shares: dict[str, Fraction]) -> str:
+    """A mixture: percentages where they add up to all, else weights."""
+    if len(shares) == 1:
+        return next(iter(shares))
+    total = sum(shares.values())
+    parts = {source: share / total for source, share in shares.items()}
+    percentages = {source: percent(part) for source, part in parts.items()}
+    if sum(Fraction(text.rstrip("%")) for text in percentages.values()) == 100:
+        return f"{{ {', '.join(f'{source} {text}' for source, text in percentages.items())} }}"
+    return f"{{ {', '.join(f'{source} {real(share)}' for source, share in shares.items())} }}"
+
+
+def schedule(segments: Sequence[str]) -> str:
+    """Segments, one a line."""
+    return "\n            then ".join(segments)
+
+
+def block(head: str, *lines: Line) -> str:
+    """A block with its attributes one below the other, their values aligned."""
+    kept = [line for line in lines if line is not None]
+    width = max((len(line[0]) for line in kept if isinstance(line, tuple)), default=0)
+    body = [
+        f"  {line[0]:<{width}} = {line[1]}" if isinstance(line, tuple) else f"  {line}".rstrip()
+        for line in kept
+    ]
+    if not body:
+        return f"{head} {{ }}"
+    one = f"{head} {{ {', '.join(' '.join(line.split()) for line in body)} }}"
+    if len(body) <= 2 and len(one) <= 88 and not any("#" in line for line in body):
+        return one
+    return "\n".join([f"{head} {{", *body, "}"])
+
+
+def comment(text: str, width: int = 96) -> str:
+    """Text as comment lines."""
+    import textwrap
+
+    lines = textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(f"# {line}" for line in lines) or "#"
