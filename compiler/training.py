@@ -10,8 +10,7 @@ from .scope import Scope
 from .shape import architecture
 
 DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
-_POST = (r.Sft, r.Reward, r.Dpo)
-_PREFERENCES = (r.Reward, r.Dpo)
+_POST = (r.Sft, r.PreferenceTraining)
 
 
 def training(spec: r.Training, scope: Scope) -> TrainStage | None:
@@ -96,7 +95,11 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
 
 
 def _length(scope: Scope, spec: r.Training) -> None:
-    ways = ("steps", "epochs") if isinstance(spec, _PREFERENCES) else ("tokens", "steps", "epochs")
+    ways = (
+        ("steps", "epochs")
+        if isinstance(spec, r.PreferenceTraining)
+        else ("tokens", "steps", "epochs")
+    )
     given = [n for n in ("tokens", "steps", "epochs") if getattr(spec, n) is not None]
     if len(given) != 1 or given[0] not in ways:
         scope.error(

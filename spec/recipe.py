@@ -290,10 +290,9 @@ class Sft(Training):
     loss: str = attribute(c.one_of("assistant", "all"), "assistant")
 
 
-class Reward(Training):
-    """A reward model from preferences; responses more alike than `similar` are left out."""
+class PreferenceTraining(Training):
+    """Training on preferences; responses more alike than `similar` are left out."""
 
-    kind: ClassVar[str] = "reward"
     data_kind: ClassVar[str] = "preferences"
     batch: Schedule | None = attribute(c.schedule(c.pairs_operand), None)
     dialog: str | None = attribute(c.name, None)
@@ -301,15 +300,16 @@ class Reward(Training):
     similar: Fraction | None = None
 
 
-class Dpo(Training):
+class Reward(PreferenceTraining):
+    """A reward model from preferences."""
+
+    kind: ClassVar[str] = "reward"
+
+
+class Dpo(PreferenceTraining):
     """Direct preference optimization."""
 
     kind: ClassVar[str] = "dpo"
-    data_kind: ClassVar[str] = "preferences"
-    batch: Schedule | None = attribute(c.schedule(c.pairs_operand), None)
-    dialog: str | None = attribute(c.name, None)
-    layout: str = attribute(c.one_of("joint", "pairs"), "joint")
-    similar: Fraction | None = None
     reference: str | None = attribute(c.reference, None)
     beta: float = attribute(c.real(above=0), 0.1)
     nll: float = attribute(c.real(least=0), 0.0)

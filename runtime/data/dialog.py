@@ -20,10 +20,11 @@ Face tokenizer (`dialog_template`).
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -44,7 +45,7 @@ TOOL_INTRODUCTION = (
 _SPECIAL = re.compile(r"<\|[^|<>\s]+\|>|<[^<>|\s]+>|\[/?[A-Z][A-Z_]*\]")
 
 
-class Renderer(Protocol):
+class Renderer(ABC):
     """What renders the dialogs of one protocol with one tokenizer.
 
     Attributes:
@@ -56,6 +57,7 @@ class Renderer(Protocol):
     special: list[str]
     stop: list[int]
     chat_template: str
+    encoder: Encoder
 
     def render(
         self,
@@ -74,8 +76,9 @@ class Renderer(Protocol):
             DataError: the dialog is empty, has an unknown role, an empty message or the wrong
                 end, or the protocol has no way to write it.
         """
-        ...
+        return self.encoder.encode(self.text(messages, tools=tools, prompt=prompt))
 
+    @abstractmethod
     def text(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -84,9 +87,6 @@ class Renderer(Protocol):
         prompt: bool = False,
     ) -> list[Piece]:
         """What `render` tokenizes."""
-        ...
-
-    encoder: Encoder
 
 
 def renderer(settings: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> Renderer:
@@ -281,7 +281,7 @@ class _Turn:
     to_ipython: bool = False
 
 
-class FormatRenderer:
+class FormatRenderer(Renderer):
     """Renders by a `Format`."""
 
     def __init__(self, form: Format, system: str | None, tokenizer: Tokenizer) -> None:
@@ -299,15 +299,6 @@ class FormatRenderer:
         ends = [match[0] for match in map(_SPECIAL.search, [form.end, form.more]) if match]
         self.stop = list(dict.fromkeys([*(self.encoder.special[end] for end in ends), ids.eos]))
         self.chat_template = template_of(form, self.begin or "", system)
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None = None,
-        prompt: bool = False,
-    ) -> Rendered:
-        return self.encoder.encode(self.text(messages, tools=tools, prompt=prompt))
 
     def text(
         self,

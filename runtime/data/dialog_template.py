@@ -22,8 +22,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .dialog import IPYTHON, TOOL_INTRODUCTION, Format
-from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece, Rendered
+from .dialog import IPYTHON, TOOL_INTRODUCTION, Format, Renderer
+from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .messages import check, normal
 from .tokenizer import special
 
@@ -94,7 +94,7 @@ class _Marked:
     message: int
 
 
-class TemplateRenderer:
+class TemplateRenderer(Renderer):
     """Renders by a Jinja template.
 
     Raises:
@@ -129,15 +129,6 @@ class TemplateRenderer:
             "use the tokenizer that the template was made for, or train one with its tokens as "
             "special ones",
         )
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None = None,
-        prompt: bool = False,
-    ) -> Rendered:
-        return self.encoder.encode(self.text(messages, tools=tools, prompt=prompt))
 
     def text(
         self,
