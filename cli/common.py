@@ -9,6 +9,7 @@ from ..spec.diagnostics import Report
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
+    from ..runtime.store import Store
     from ..spec.recipe import Recipe
 
 
@@ -32,6 +33,23 @@ def compile_file(file: str, ranks: int | None) -> tuple["Plan | None", Report]:
     recipe, report = load_file(file)
     plan = compile_recipe(recipe, report, ranks=ranks) if recipe else None
     return plan, report
+
+
+def open_run(name: str) -> "tuple[Plan, Store] | None":
+    """The plan and the store of a run folder; None, with a message, where it is none."""
+    from ..compiler.schema import PlanError, read_plan
+    from ..runtime.errors import RunError
+    from ..runtime.store import Store
+
+    folder = Path(name)
+    if not (folder / "journal.sqlite").exists():
+        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+        return None
+    try:
+        return read_plan(folder / "plan.json"), Store(folder)
+    except (PlanError, RunError) as reason:
+        problem(reason.message, reason.help)
+        return None
 
 
 def show(report: Report) -> None:

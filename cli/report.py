@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import colors, problem
+from .common import colors, open_run, problem
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
@@ -19,20 +19,16 @@ SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pai
 
 
 def run(arguments: Namespace) -> int:
-    from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.scheduler import done, results
-    from ..runtime.store import Store
 
-    folder = Path(arguments.folder)
-    if not (folder / "journal.sqlite").exists():
-        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+    opened = open_run(arguments.folder)
+    if opened is None:
         return 1
+    (plan, store), folder = opened, Path(arguments.folder)
     try:
-        plan = read_plan(folder / "plan.json")
-        store = Store(folder)
         found = gather(plan, folder, done(plan, store), results(plan, store))
-    except (PlanError, RunError) as reason:
+    except RunError as reason:
         problem(reason.message, reason.help)
         return 1
     except (OSError, ValueError, KeyError) as reason:

@@ -6,24 +6,17 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from .common import colors, problem
+from .common import colors, open_run
 
 
 def run(arguments: Namespace) -> int:
-    from ..compiler.schema import PlanError, read_plan
     from ..runtime.scheduler import done
-    from ..runtime.store import Store
 
-    folder = Path(arguments.folder)
-    if not (folder / "journal.sqlite").exists():
-        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+    opened = open_run(arguments.folder)
+    if opened is None:
         return 1
-    try:
-        plan = read_plan(folder / "plan.json")
-    except PlanError as reason:
-        problem(reason.message, reason.help)
-        return 1
-    states = done(plan, Store(folder))
+    (plan, store), folder = opened, Path(arguments.folder)
+    states = done(plan, store)
     rows: list[dict[str, Any]] = [
         {
             "job": job.id, "kind": job.kind, "state": states.get(job.id, _not_begun(job)),
