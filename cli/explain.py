@@ -1,17 +1,72 @@
-"""`etude explain`: what a code means."""
+"""`etude explain`: what a code means, with an example that is wrong and the example mended."""
 
+import json
+import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from textwrap import fill, indent
+from typing import Any
 
-from ..spec.codes import CODES
+from ..compiler.examples import beside, findings, frame
+from ..spec.codes import Example, Rule, known, rule, severity
 from ..spec.diagnostics import did_you_mean
-from .common import problem
+from ..spec.render import render
+from .common import colors, problem
 
 
 def run(arguments: Namespace) -> int:
     code = arguments.code.upper()
-    if code not in CODES:
-        problem(f"there is no code `{arguments.code}`", did_you_mean(code, CODES))
+    if code not in known():
+        problem(f"there is no code `{arguments.code}`", did_you_mean(code, known()))
         return 1
-    title, text = CODES[code]
-    print(f"{code}: {title}\n\n{text}")
+    if arguments.json:
+        print(json.dumps(_json(rule(code)), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(rule(code), colors(sys.stdout))))
     return 0
+
+
+def _lines(of: Rule, color: bool) -> Iterator[str]:
+    def head(text: str) -> str:
+        return f"\033[1m{text}\033[0m" if color else text
+
+    yield head(f"{of.code}: {of.title}")
+    for paragraph in of.text.split("\n\n"):
+        yield ""
+        yield fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+    for name, example in (("Wrong", of.wrong), ("Right", of.right)):
+        yield ""
+        yield head(f"{name}:")
+        for file, text in _texts(example):
+            yield ""
+            if file:
+                yield f"    {file}:"
+            yield indent(text.rstrip(), "    ")
+        if name == "Wrong" and not example.shell:
+            yield ""
+            yield indent("\n\n".join(render(d, color=color) for d in findings(example)), "    ")
+    if of.wrong.frame:
+        yield ""
+        yield f"(The example stands beside {beside(of.wrong.frame)}.)"
+
+
+def _texts(example: Example) -> Iterator[tuple[str, str]]:
+    if example.shell:
+        yield "", example.shell
+    yield from example.texts.items()
+
+
+def _json(of: Rule) -> dict[str, Any]:
+    def shown(example: Example) -> dict[str, Any]:
+        found = [] if example.shell else [d.to_dict() for d in findings(example)]
+        return {
+            "frame": frame(example.frame) if example.frame else "",
+            "files": {name or "spec.etude": text for name, text in example.texts.items()},
+            "commands": example.shell,
+            "diagnostics": found,
+        }
+
+    return {
+        "code": of.code, "severity": severity(of.code), "title": of.title, "text": of.text,
+        "wrong": shown(of.wrong), "right": shown(of.right),
+    }  # fmt: skip

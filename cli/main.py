@@ -51,8 +51,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="FOLDER")
     report.add_argument("--json", action="store_true", help="as JSON")
 
-    explain = command("explain", "Explain an error code.")
+    explain = command("explain", "Explain a code, with an example that is wrong and one mended.")
     explain.add_argument("code", metavar="CODE")
+    explain.add_argument("--json", action="store_true", help="as JSON")
 
     schema = command("schema", "Print the JSON Schema of a format.")
     schema.add_argument("format", choices=["plan"])

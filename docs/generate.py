@@ -1,12 +1,15 @@
-"""Writes docs/errors.md from the table of codes in spec/codes.py: `python docs/generate.py`."""
+"""Writes docs/errors/ from the registry of findings in spec/rules/: `python docs/generate.py`."""
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 # By name: pyright takes the folder `etude` of the tree for the whole package.
-CODES: dict[str, tuple[str, str]] = import_module("etude.spec.codes").CODES
+codes: Any = import_module("etude.spec.codes")
+examples: Any = import_module("etude.compiler.examples")
+render: Any = import_module("etude.spec.render")
 
-PAGE = Path(__file__).with_name("errors.md")
+FOLDER = Path(__file__).with_name("errors")
 
 SECTIONS = {
     "E10": "Text",
@@ -17,6 +20,7 @@ SECTIONS = {
     "E30": "Blocks",
     "E31": "Attributes, gates and expectations",
     "E32": "Stages in rounds, and filters",
+    "E33": "Silenced findings",
     "E40": "Stages",
     "E41": "Optimizers, tokenizers, clusters and models",
     "E42": "Averages, evaluations, data sets and tokenizers",
@@ -27,34 +31,94 @@ SECTIONS = {
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",
     "E52": "Choices, draws and measures",
+    "W60": "Learning rates",
+    "W61": "Batches, lengths and shapes",
+    "W62": "Data",
+    "W63": "Gates, evaluations and averages",
+    "W64": "Preferences and samples",
+    "W65": "What is declared and what is silenced",
+    "N60": "Learning rates and optimizers",
+    "N61": "Batches, lengths and shapes",
+    "N62": "Data and reproducibility",
 }
 """The first characters of codes → the heading of their section."""
 
+KINDS = {
+    "E": "## Errors\n\nNothing runs before they are mended.",
+    "W": "## Warnings\n\nThe recipe runs, and is probably not what was meant. "
+    '`allow CODE "reason"` silences one where it is meant.',
+    "N": "## Notes\n\nWorth knowing; often meant.",
+}
 
-def errors_page() -> str:
-    """The page with all codes, in order.
+
+def pages() -> dict[str, str]:
+    """Every page by its name: one a code, and the list of all.
 
     Raises: ValueError: a code belongs to no section.
     """
+    found = {f"{code}.md": _page(codes.rule(code)) for code in codes.known()}
+    return {"index.md": _index()} | found
+
+
+def _index() -> str:
     lines = [
-        "# Errors",
+        "# Errors, warnings and notes",
         "",
         "Every finding of `etude check` and `etude plan` has a code. `etude explain CODE` shows "
-        "the same text as this page.",
+        "the same text as its page here, with an example that is wrong and the example mended.",
         "",
-        "This page is written by `docs/generate.py` from `spec/codes.py`.",
+        "These pages are written by `docs/generate.py` from `spec/rules/`.",
     ]
-    shown = None
-    for code, (title, text) in sorted(CODES.items()):
-        section = next((name for start, name in SECTIONS.items() if code.startswith(start)), None)
-        if section is None:
+    shown = section = None
+    for code in sorted(codes.known(), key=lambda c: ("EWN".index(c[0]), c)):
+        if code[0] != shown:
+            shown = code[0]
+            lines += ["", KINDS[shown]]
+        heading = next((name for start, name in SECTIONS.items() if code.startswith(start)), None)
+        if heading is None:
             raise ValueError(f"{code} belongs to no section: add one in docs/generate.py")
-        if section != shown:
-            lines += ["", f"## {section}"]
-            shown = section
-        lines += ["", f"### {code}: {title}", "", text]
+        if (shown, heading) != section:
+            section = (shown, heading)
+            lines += ["", f"### {heading}", ""]
+        lines.append(f"- [{code}]({code}.md): {codes.rule(code).title}")
+    lines += [
+        "", "## What the examples stand beside", "",
+        "Examples leave out what does not matter to them: each page says what of this it stands "
+        "beside.", "", "```etude", examples.frame("post").strip(), "```",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
+def _page(rule: Any) -> str:
+    lines = [f"# {rule.code}: {rule.title}", "", rule.text, "", "## Wrong", *_example(rule.wrong)]
+    if not rule.wrong.shell:
+        shown = "\n\n".join(render.render(d) for d in examples.findings(rule.wrong))
+        lines += ["", "```text", shown, "```"]
+    lines += ["", "## Right", *_example(rule.right), ""]
+    if rule.wrong.frame:
+        lines.append(
+            f"The example stands beside {examples.beside(rule.wrong.frame)}, which "
+            "[the list of codes](index.md#what-the-examples-stand-beside) shows."
+        )
+        lines.append("")
+    lines += ["[All codes](index.md)", ""]
+    return "\n".join(lines)
+
+
+def _example(example: Any) -> list[str]:
+    if example.shell:
+        return ["", "```sh", example.shell.rstrip(), "```"]
+    lines = []
+    for name, text in example.texts.items():
+        lines += ["", *([f"`{name}`:", ""] if name else []), "```etude", text.rstrip(), "```"]
+    return lines
+
+
 if __name__ == "__main__":
-    PAGE.write_text(errors_page(), encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    made = pages()
+    for page in FOLDER.glob("*.md"):
+        if page.name not in made:
+            page.unlink()
+    for name, text in made.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

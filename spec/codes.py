@@ -1,114 +1,102 @@
-"""Every finding by its code: a title, and what a user should know about it.
+"""The registry of findings: each code has one page in `rules/`, in Markdown.
 
-`etude explain CODE` shows the entry, and `docs/errors.md` is generated from the table.
+A page has a title, what a user should know, an example that is wrong and the example mended. Pages
+are read one by one where somebody asks: checking a spec that is fine reads none of them.
+
+    # E214: percentages that do not add up to 100 %
+    …
+    ## Wrong
+    ```etude first
+    …
+    ```
+    ## Right
+    ```etude first
+    …
+    ```
+
+After `etude` stands the frame of the example, a file beside the pages with what the example stands
+on; and where an example is about files, the name of this one. A block of `sh` makes `spec.etude`
+where that is no text.
 """
 
-CODES: dict[str, tuple[str, str]] = {
-    "E101": ("unexpected text", "The text does not follow the grammar at this place. Items inside braces are separated by new lines or commas; attributes are written `name = value`; a line that begins with `then`, `->`, `over`, `until`, `for` or `within` goes on with the line before."),
-    "E102": ("a text without its closing quote", "Texts are written in double quotes and end on the line on which they begin."),
-    "E103": ("braces nested too deep", "Nothing in a spec needs more than a few levels of braces; more than 64 are refused."),
-    "E104": ("unknown escape", "The escapes in texts are those of JSON."),
-    "E111": ("unknown suffix of a number", "The suffixes k M B T are powers of 1000, Ki Mi Gi powers of 1024, % is a hundredth and x marks a factor. A capital K is refused, because half of its users mean 1000 and half 1024."),
-    "E112": ("number out of range", "Numbers have at most 40 digits and exponents between -40 and 40."),
-    "E121": ("`use` without a file", "A text that comes from no file cannot bring other files in."),
-    "E122": ("`use` outside the folder", "A spec is complete in its own folder, so that it can be copied, reviewed and archived: `use` reaches only files below the folder of the main file."),
-    "E123": ("files that use each other", "Files may be used from several places, but not in a circle."),
-    "E124": ("a file that cannot be read", "The file is not there, or the system refuses to read it."),
-    "E125": ("a file too large", "Specs are texts that people read; files above 1 MB are refused."),
-    "E126": ("not UTF-8", "Specs are UTF-8 text."),
-    "E201": ("a value of the wrong kind", "The attribute takes another kind of value: a number, a text in quotes, a name, a list in brackets, a group in braces or a schedule."),
-    "E202": ("not one of the choices", "The attribute admits only the names listed."),
-    "E203": ("two units", "A percentage or a factor has no further unit."),
-    "E204": ("unknown unit", "Units are tokens, steps, seqs, docs, epochs, pairs, prompts, GiB, h, min and times; the singular is allowed."),
-    "E205": ("a unit is missing", "A unit may be left out only where the attribute admits exactly one, so that nobody has to guess whether 1000 are steps or tokens."),
-    "E206": ("the wrong unit", "Tokens, steps, sequences, epochs and plain numbers never stand for each other."),
-    "E207": ("not a whole number", "Counts are exact: 1.5M tokens is 1,500,000, but 1.5 tokens is nothing."),
-    "E208": ("out of range", "The value lies outside what the attribute admits."),
-    "E209": ("only `last` can be scaled", "`last with { name 1.5x }` scales shares of the mixture in force and renormalises."),
-    "E210": ("an empty mixture", "A mixture names at least one source with a share above zero."),
-    "E211": ("percentages beside weights", "The shares of a mixture are all percentages, which add up to 100 %, or all plain weights."),
-    "E212": ("not an entry", "Mixtures and placements are lists of a name and a number: `{ web 90%, math 10% }`."),
-    "E213": ("named twice", "Each name stands once in a mixture or placement."),
-    "E214": ("percentages that do not add up to 100 %", "Percentages of a mixture add up to exactly 100 %. Plain weights are normalised instead."),
-    "E215": ("unknown kind of parallelism", "The degrees are replicate, shard, tensor, context, pipeline and expert; micro_batch sets the sequences that a rank works on at a time."),
-    "E216": ("a segment without an end", "Every segment of a schedule but the last says how long it lasts, with `for` (from where it begins) or `until` (from where the stage begins)."),
-    "E301": ("stray statement", "Only blocks, `let` and `use` stand outside blocks."),
-    "E302": ("unknown block", "The blocks are recipe, model, tokenizer, dataset, dialog, cluster, stage, rounds and expect."),
-    "E303": ("declared twice", "A name is declared once for each kind of thing."),
-    "E304": ("no recipe block, or two", "Every spec has exactly one `recipe` block, with its title and seed."),
-    "E305": ("a block's head is not complete", "Blocks have a keyword and a name; stages also a kind: `stage pretrain: train {`."),
-    "E306": ("not a name", "Names are lower case letters, digits and underscores; `last` has a meaning of its own, and so have `round` and `previous` for stages in rounds."),
-    "E307": ("unknown kind of stage", "The kinds are train, sft, reward, dpo, score, sample, average, best and evaluate."),
-    "E308": ("unknown attribute", "The block has no attribute of this name."),
-    "E309": ("given twice", "An attribute is given once; changes over time are written in one schedule."),
-    "E310": ("not an attribute's name", "Attributes have one plain name; tolerances belong to the `expect` block."),
-    "E311": ("not an attribute", "This statement has no meaning in this block. Filters belong in a dataset: `keep 10% where quality.loss > 4.0`, `drop where url in \"sites.txt\"`. `drop similar > 90%` belongs in a reward or dpo stage."),
-    "E312": ("a gate on something else", "Gates guard increases of the sequence length: `gate seq_len { … }`."),
-    "E313": ("a gate without requirements", "A gate has at least one `require`."),
-    "E314": ("not a measure", "Gates measure `needle`, `loss(short)` and `loss(DATASET)`; `of start` compares with where the stage began."),
-    "E315": ("a gate that can never pass", "Scores are at most 100 %."),
-    "E316": ("not a claim", "Claims are written `what = value within tolerance cite \"source\"`."),
-    "E317": ("defined by itself", "A `let` may use other names, but not itself."),
-    "E318": ("a missing attribute", "The block needs this attribute."),
-    "E319": ("rounds without a name or a number", "A rounds block has a name and says how often its stages are repeated: `rounds align 6 { … }`."),
-    "E320": ("not a stage, in rounds", "Rounds hold stages, at least one, and nothing else: data sets, models and dialogs are declared outside and shared by all rounds."),
-    "E321": ("not a score of documents", "Documents are filtered by the cross-entropy that a score stage found, written `STAGE.loss`, or by a list of sites, written `FIELD in \"sites.txt\"`."),
-    "E401": ("no stages", "A recipe has at least one stage."),
-    "E402": ("unknown name", "The name is not declared. Stages of rounds are named `align.chat` outside them, which is the last round's, or `align.chat[2]`."),
-    "E403": ("stages in a circle", "No stage can need itself, however far around."),
-    "E404": ("a model and a stage to go on from", "`model` starts from new weights, `from` goes on with those of another stage."),
-    "E405": ("nothing to start from", "The first stage names a `model`. A stage goes on from the stage above that has weights, where `from` is left out; there is none."),
-    "E406": ("no weights", "Stages that evaluate, sample or score have no weights to pass on."),
-    "E407": ("not one length", "A stage that trains has exactly one of `tokens`, `steps` and `epochs`. On preferences it is `steps` or `epochs`: how many tokens a pair has is known only when it is read."),
-    "E408": ("nothing to inherit", "A stage that starts from new weights gives seq_len, batch, lr and data; a stage with `from` goes on with what was in force. After pre-training every stage names its lr and data, and on preferences its batch: what was in force before is about another loss."),
-    "E409": ("`last` without a stage before", "`last` is the value with which the `from` stage ended."),
-    "E410": ("no optimizer state", "Optimizer moments belong to the weights that they were gathered on. Averaged weights have none, and moments gathered on another loss mean nothing."),
-    "E411": ("another tokenizer", "Weights only make sense with the tokenizer that they were trained with. A judge has that of the model which it judges."),
-    "E412": ("several to choose from", "Where there is exactly one tokenizer, cluster or dialog it is used; else the stage names it."),
-    "E413": ("a cluster without devices", "A cluster has `gpus` or `cpus`."),
-    "E414": ("unknown model family", "The engine builds the families listed."),
-    "E415": ("unknown size", "Published sizes are listed for each family; any other shape is given by its numbers."),
-    "E416": ("vocabulary too small", "The model's vocabulary covers its tokenizer's."),
-    "E417": ("an incomplete model", "A model of one's own gives layers, dim, heads, ffn and vocab."),
-    "E418": ("heads that do not divide", "The width is an even multiple of the heads, and the heads a multiple of the key-value heads."),
-    "E420": ("different shapes", "Only weights of the same shape have a mean, a best among them, or are each other's reference. A reward model has a head of its own, and so another shape."),
-    "E421": ("weights of an average", "One weight a stage, none negative, not all zero."),
-    "E422": ("evaluates nothing", "An evaluate stage measures `loss`, `needle`, `suites` or the reward that a `judge` gives; of a reward model, `accuracy`."),
-    "E423": ("not one source", "A dataset has exactly one of `files`, `hub` and `sample`."),
-    "E424": ("not one tokenizer", "A tokenizer has exactly one of `file`, `hub`, `bytes` and `train`."),
-    "E425": ("a vocabulary too small", "Byte-level vocabularies hold the 256 bytes and two special tokens."),
-    "E431": ("no experts", "The model is dense."),
-    "E432": ("degrees that do not multiply out", "Tensor × context × pipeline × replicate × shard is the number of ranks."),
-    "E433": ("a degree that does not fit the model", "Tensor parallelism divides heads and key-value heads; a pipeline has at most as many parts as the model has layers."),
-    "E441": ("a segment that is never reached", "The stage ends before this segment begins."),
-    "E442": ("not a whole number of sequences", "A batch in tokens is a whole number of sequences at every length in force."),
-    "E443": ("epochs of what?", "A length in epochs needs the declared `tokens` of every source; of preferences, the declared `pairs`."),
-    "E444": ("a ramp without a beginning", "A ramp without a left side begins at the value that the knob has there; the first segment of a first stage has none."),
-    "E445": ("nothing to scale", "`last with` scales sources that are in the mixture."),
-    "E446": ("no ramps here", "Sequence length, RoPE base and placement change in steps; exponential ramps are for the learning rate."),
-    "E447": ("no value at the end", "The last segment ends before the stage does."),
-    "E448": ("an exponential ramp to 0", "An exponential never reaches 0."),
-    "E449": ("a learning rate of 0", "The stage would train nothing."),
-    "E451": ("a batch that does not divide", "A batch divides among the data-parallel ranks, in whole micro-batches."),
-    "E452": ("a sequence that does not divide", "Tensor and context parallelism cut sequences into equal parts."),
-    "E461": ("unknown figure", "Claims are about parameters, tokens, steps and flops, of the recipe or of a stage."),
-    "E462": ("a claim that does not hold", "The plan's figure lies outside the claim's tolerance."),
-    "E501": ("an index without a meaning", "`[2]` is a round, `[1..2]` are several, counted from 1; `round` is the number of the round, inside rounds. Only stages of rounds and data sets have an index."),
-    "E502": ("`previous` out of place", "`previous.X` is the stage X of the round before, inside rounds. The first round has none before it: `previous.X or Y` says what stands there instead."),
-    "E503": ("several stages where one is meant", "`align.chat[1..3]` are three stages. `of` takes several; `from`, `judge` and `reference` take one."),
-    "E504": ("no such round", "The rounds are counted from 1 to the number in the block's head. A data set without {round} in its file names is dealt out to the rounds, so that there is a part for each of them and no more."),
-    "E505": ("one data set a round", "A data set whose files contain {round} is another one in every round: write `NAME[round]`, `NAME[1..round]` or `NAME[2]`."),
-    "E511": ("the wrong kind of data", "Training, losses and scores take documents, sft dialogs, reward and dpo preferences, sampling prompts. What a sample stage has drawn are dialogs under its own name, and preferences under `NAME.pairs`."),
-    "E512": ("the wrong kind of model", "A reward model scores texts and writes none: nothing samples from it, and what is measured of it is `accuracy`. Every other model is measured by what it writes."),
-    "E513": ("a judge that does not judge", "A judge is the result of a reward stage."),
-    "E514": ("a filter on something else", "Filters keep or drop documents. Similar responses of preferences are dropped by `drop similar > 90%` in a reward or dpo stage."),
-    "E515": ("a filter without scores", "A filter by loss names a score stage that has the data set among its `data`. A part of a data set, such as `web[1]`, is scored for itself."),
-    "E516": ("not what people label", "An awaited data set is in files that somebody is to bring. Its candidates are the draws of a sample stage, which people rank: it holds preferences."),
-    "E517": ("an incomplete dialog", "A dialog is a built-in protocol, a Jinja template, or a protocol of one's own, with a `header` that holds {role} and an `end_of_turn`; its `roles` include the assistant."),
-    "E518": ("several sequence lengths", "Whole dialogs and preferences are read, so that the length of a stage's rows does not change inside it."),
-    "E519": ("responses that would be parted", "Stages that learn from preferences have neither pipeline nor context parallelism. They inherit the placement of the stage before, unless they have their own."),
-    "E520": ("not one measure to choose by", "The best of several models is the best by one measure; a loss or a suite is of one data set or capability."),
-    "E521": ("draws that cannot be kept", "At most all draws of a prompt are kept, and the better ones only where a judge tells which those are."),
-    "E522": ("a setting of a measure that is not there", "`prompts`, `max_tokens`, `temperature` and `dialog` are for samples that a `judge` scores, and it needs the first two; `limit` is for a judge or suites, `tasks` for suites, `seq_len` for losses."),
-    "E523": ("a sample of another kind", "The samples hold documents. `python_functions` holds dialogs, preferences and prompts too."),
-}  # fmt: skip
+import re
+from functools import cache
+from pathlib import Path
+
+from .record import Record
+
+FOLDER = Path(__file__).with_name("rules")
+MAIN = "spec.etude"
+_PAGE = re.compile(
+    r"# (?P<code>[EWN]\d{3}): (?P<title>[^\n]+)\n\n(?P<text>.+?)\n+"
+    r"## Wrong\n(?P<wrong>.+?)\n## Right\n(?P<right>.+)",
+    re.DOTALL,
+)
+_BLOCK = re.compile(
+    r"^```(?P<kind>etude|sh)(?: (?P<frame>\w+))?(?: (?P<file>\w+\.etude))?\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Example(Record):
+    """A spec in a page.
+
+    Attributes:
+        frame: the name of the file with what the example stands on; "" for a complete spec.
+        texts: the texts of its files by their names, `MAIN` among them; one without a name where
+            the example is not about files.
+        shell: commands that make the main file, where that is no text.
+    """
+
+    frame: str = ""
+    texts: dict[str, str]
+    shell: str = ""
+
+
+class Rule(Record):
+    """What a code means."""
+
+    code: str
+    title: str
+    text: str
+    wrong: Example
+    right: Example
+
+
+@cache
+def known() -> tuple[str, ...]:
+    """All codes, in order."""
+    return tuple(sorted(page.stem for page in FOLDER.glob("[EWN][0-9][0-9][0-9].md")))
+
+
+@cache
+def rule(code: str) -> Rule:
+    """What a code means.
+
+    Raises: KeyError: there is no such code. ValueError: its page does not have the form above.
+    """
+    if code not in known():
+        raise KeyError(code)
+    match = _PAGE.fullmatch((FOLDER / f"{code}.md").read_text(encoding="utf-8"))
+    if not match or match["code"] != code:
+        raise ValueError(f"the page of {code} has another form than spec/codes.py says")
+    return Rule(
+        code=code, title=match["title"], text=match["text"].strip(),
+        wrong=_example(match["wrong"]), right=_example(match["right"]),
+    )  # fmt: skip
+
+
+def _example(text: str) -> Example:
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks:
+        raise ValueError("a page needs an example here")
+    first = blocks[0]
+    if first["kind"] == "sh":
+        return Example(frame=first["frame"], texts={}, shell=first["text"])
+    texts = {block["file"] or "": block["text"] for block in blocks}
+    return Example(frame=first["frame"] or "", texts=texts)
+
+
+def severity(code: str) -> str:
+    """`error`, `warning` or `note`, by the first letter of a code."""
+    return {"E": "error", "W": "warning", "N": "note"}[code[0]]

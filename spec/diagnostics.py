@@ -14,7 +14,7 @@ class Diagnostic(Record, kw_only=False):
     """One finding.
 
     Attributes:
-        code: `E…` or `W…`, a key of `codes.CODES`.
+        code: `E…`, `W…` or `N…`, one of `codes.known()`.
         message: what is wrong, in the user's words, one line.
         span: where; None where the spec as a whole is meant.
         label: a few words shown beside the carets.
@@ -77,6 +77,11 @@ class Report:
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self._seen: set[tuple[Any, ...]] = set()
+        self._written: dict[Span, tuple[Span, str]] = {}
+
+    def point(self, place: Span, written: Span, message: str) -> None:
+        """Lets findings at `place` have a note on where the value there was written."""
+        self._written[place] = written, message
 
     def add(
         self,
@@ -88,7 +93,10 @@ class Report:
         help: str = "",
         notes: Iterable[tuple[Span, str]] = (),
     ) -> None:
-        diagnostic = Diagnostic(code, message, span, label, help, tuple(notes))
+        notes = tuple(notes)
+        if span and span in self._written:
+            notes += (self._written[span],)
+        diagnostic = Diagnostic(code, message, span, label, help, notes)
         place = span and (span.source.name, span.start, span.end)
         same = (code, place, label, *(_ROUND.sub("", text) for text in (message, help)))
         if same not in self._seen:

@@ -32,11 +32,16 @@ def loads(text: str, report: Report, *, name: str = "<text>") -> Recipe | None:
     source = Source(name, text)
     items = parse(source, report)
     broken = bool(report.errors)
+    recipe = bind(no_use(items, report), report, broken=broken, where=Span(source, 0, 0))
+    return None if report.errors else recipe
+
+
+def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:
+    """The statements of a text that is in no file; those that bring in files are reported."""
     for item in items:
         if isinstance(item, s.Use):
             report.add("E121", "a text without a file cannot `use` files", item.span)
-    recipe = bind(items, report, broken=broken, where=Span(source, 0, 0))
-    return None if report.errors else recipe
+    return items
 
 
 class Files:

@@ -12,7 +12,7 @@ from etude_cli import etude
 from specs import HEAD, stage
 
 from etude.cli.main import main
-from etude.spec.codes import CODES
+from etude.spec.codes import known, rule
 
 
 @pytest.fixture(autouse=True)
@@ -58,11 +58,26 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"etude {version('etude')}\n"
 
 
-@pytest.mark.parametrize("code", sorted(CODES))
+@pytest.mark.parametrize("code", known())
 def test_every_code_is_explained(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", code.lower()]) == 0
-    title, text = CODES[code]
-    assert capsys.readouterr().out == f"{code}: {title}\n\n{text}\n"
+    shown = capsys.readouterr().out
+    page = rule(code)
+    assert shown.startswith(f"{code}: {page.title}\n\n")
+    assert " ".join(page.text.split()) in " ".join(shown.split())
+    for example in (page.wrong, page.right):
+        for line in "\n".join([example.shell, *example.texts.values()]).splitlines():
+            assert line in shown
+    assert page.wrong.shell or f"[{code}]: " in shown  # the finding, as it is shown
+
+
+def test_a_code_is_explained_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "E214", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["code"], shown["severity"]) == ("E214", "error")
+    assert [d["code"] for d in shown["wrong"]["diagnostics"]] == ["E214"]
+    assert shown["right"]["diagnostics"] == []
+    assert "model tiny" in shown["wrong"]["frame"]
 
 
 def test_a_mistyped_code_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

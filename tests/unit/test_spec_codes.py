@@ -1,11 +1,13 @@
 """Every error code: a spec that has it, the place it names (marked ¦ here), and its words."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from specs import HEAD, after, check, only, place, stage
 
+from etude.compiler.examples import findings, frame
 from etude.spec import codes
 from etude.spec.diagnostics import Diagnostic, Report
 from etude.spec.load import load
@@ -404,9 +406,24 @@ def test_an_error_about_files(
     assert where is None or place(found) == where
 
 
-def test_every_code_has_an_example() -> None:
-    shown = {code for code, *_ in EXAMPLES} | {code for code, *_ in FILES}
-    assert set(codes.CODES) == shown
+@pytest.mark.parametrize("code", codes.known())
+def test_the_wrong_example_has_its_code_and_the_right_one_nothing(
+    code: str, tmp_path: Path
+) -> None:
+    def found(example: codes.Example) -> set[str]:
+        if example.shell:
+            subprocess.run(["sh", "-ec", example.shell], cwd=tmp_path, check=True, timeout=10)
+        return {d.code for d in findings(example, tmp_path)}
+
+    page = codes.rule(code)
+    assert found(page.wrong) == {code}
+    assert found(page.right) == set()
+
+
+@pytest.mark.parametrize("name", ["head", "first", "post"])
+def test_nothing_is_wrong_with_what_examples_stand_beside(name: str) -> None:
+    more = stage(model="tiny") if name == "head" else ""
+    assert {d.severity for d in check(frame(name) + more)} <= {"warning", "note"}
 
 
 def test_every_code_in_the_source_is_documented_and_every_documented_code_is_raised() -> None:
@@ -414,11 +431,10 @@ def test_every_code_in_the_source_is_documented_and_every_documented_code_is_rai
     sources = [
         path.read_text()
         for folder in ("spec", "compiler")
-        for path in (packages / folder).glob("*.py")
-        if path.name != "codes.py"
+        for path in (packages / folder).rglob("*.py")
     ]
-    raised = {code for text in sources for code in re.findall(r'"(E\d{3})"', text)}
-    assert raised == set(codes.CODES)
+    raised = {code for text in sources for code in re.findall(r'"([EWN]\d{3})"', text)}
+    assert raised == set(codes.known())
 
 
 def test_findings_come_in_the_order_of_the_file() -> None:
@@ -426,6 +442,10 @@ def test_findings_come_in_the_order_of_the_file() -> None:
     assert [d.code for d in found] == ["E207", "E201", "E214", "E312"]
 
 
-def test_what_is_wrong_because_of_a_let_is_shown_where_the_let_is() -> None:
-    found = only(check("let rate = 1e-3 steps\n" + train(lr="rate")))
-    assert (found.code, place(found)) == ("E206", (1, 12))
+def test_what_is_wrong_because_of_a_let_is_shown_where_it_stands_and_where_it_was_given() -> None:
+    spec = "let rate = 1e-3 steps\n" + train(lr="rate")
+    found = only(check(spec))
+    line = spec[: spec.index("lr = ")].count("\n") + 1
+    assert (found.code, place(found)) == ("E206", (line, 8))
+    ((span, message),) = found.notes
+    assert (span.line, span.column, message) == (1, 5, "`rate` is given here")

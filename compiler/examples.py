@@ -1,0 +1,62 @@
+"""The examples of the registry, checked: for `etude explain`, the documentation and the tests."""
+
+from pathlib import Path
+
+from ..spec import syntax as s
+from ..spec.bind import bind
+from ..spec.codes import FOLDER, MAIN, Example
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.load import Files, no_use
+from ..spec.parse import parse
+from ..spec.source import Source, Span
+from .check import check_recipe
+
+
+def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
+    """What is found in an example, without what is found in its frame.
+
+    Args:
+        folder: where the main file is, for an example that commands have made there.
+    """
+    report = Report()
+    items = list(parse(Source("frame", frame(example.frame)), report)) if example.frame else []
+    if "" in example.texts:
+        source = Source(MAIN, example.texts[""])
+        start = Span(source, 0, 0)
+        items += no_use(parse(source, report), report)
+    else:
+        texts = {
+            ((folder or Path()) / name).resolve(): text for name, text in example.texts.items()
+        }
+        files = Files(report, folder or Path(), texts)
+        items += files.read((folder or Path()) / MAIN, None)
+        start = files.start
+    recipe = bind(items, report, broken=bool(report.errors), where=start)
+    if recipe and not report.errors:
+        check_recipe(recipe, report)
+    return [d for d in report.ordered() if not d.span or d.span.source.name != "frame"]
+
+
+def frame(name: str) -> str:
+    """The text of a frame, with that of the frames it stands on.
+
+    Raises: OSError: there is no frame of this name.
+    """
+    text = (FOLDER / f"{name}.etude").read_text(encoding="utf-8")
+    first, _, rest = text.partition("\n")
+    if first.startswith("use "):
+        return frame(first.removeprefix('use "').removesuffix('.etude"')) + rest
+    return text
+
+
+def beside(name: str) -> str:
+    """What a frame declares, as a list: "recipe `example`, model `tiny`, …"; "" for no frame."""
+    if not name:
+        return ""
+    blocks = [item for item in parse(Source("frame", frame(name)), Report())
+              if isinstance(item, s.Block) and item.labels]  # fmt: skip
+    return ", ".join(
+        f"{block.keyword.name} `{label.name if isinstance(label, s.Word) else label.text}`"
+        for block in blocks
+        for label in block.labels[:1]
+    )
