@@ -1,13 +1,14 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from . import convert as c
 from . import recipe as r
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
+from .lets import Lets
 from .source import Span
 from .statements import Statements
 
@@ -16,9 +17,6 @@ _FORMS = {
     "bytes": "write `bytes` without a value",
     "awaited": "write `awaited` without a value",
 }
-MAX_LETS = 64
-"""A `let` may stand on so many others, one on top of the other."""
-
 BLOCKS = {
     "recipe": "recipe NAME { … }",
     "model": "model NAME { … }",
@@ -61,14 +59,9 @@ class _Binder(Statements):
     def __init__(self, report: Report, broken: bool, where: Span | None) -> None:
         super().__init__(report, broken)
         self.where = where
-        self.lets: dict[str, s.Let] = {}
-        self.used: list[str] = []
-        self.values: dict[str, Any] = {}
 
     def recipe(self, items: list[s.Item]) -> r.Recipe | None:
-        for item in items:
-            if isinstance(item, s.Let):
-                self._let(item)
+        items = self._with_lets(items)
         found: dict[str, dict[str, Any]] = {plural: {} for plural in _PLURAL.values()}
         heads: dict[tuple[str, str], Span] = {}
         headers: list[tuple[s.Block, Any]] = []
@@ -115,14 +108,39 @@ class _Binder(Statements):
             return None
         return r.Recipe(name=header.name, header=header, expectations=expectations, **found)
 
-    def _let(self, item: s.Let) -> None:
-        if item.word.name in self.lets:
-            self._error(
-                "E303", f"`{item.word.name}` is given two values", item.word.span,
-                notes=[(self.lets[item.word.name].word.span, "first given here")],
-            )  # fmt: skip
-        self._plain_name(item.word)
-        self.lets.setdefault(item.word.name, item)
+    def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
+        """The statements with values in place of their names."""
+        given = [item for item in items if isinstance(item, s.Let)]
+        if not given:
+            return items
+        self.lets = Lets(given, self.report)
+        self.names = self.lets.of
+        for item in given:
+            first = self.lets.of[item.word.name]
+            if first is not item:
+                self._error(
+                    "E303", f"`{item.word.name}` is given two values", item.word.span,
+                    notes=[(first.word.span, "first given here")],
+                )  # fmt: skip
+            self._plain_name(item.word)
+        found = []
+        for item in items:
+            item = self._replaced(item) if isinstance(item, s.Block) else item
+            if item is not None:
+                found.append(item)
+        return found
+
+    def _replaced(self, item: s.Item) -> s.Item | None:
+        """A statement with values in place of their names, None after reporting."""
+        try:
+            if isinstance(item, s.Block):
+                kept = [each for each in map(self._replaced, item.items) if each is not None]
+                return self.lets.head(item)._replace(items=tuple(kept))
+            return self.lets.replaced(item)
+        except c.Invalid as problem:
+            self._invalid(problem)
+            self.broken = True
+            return None
 
     def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:
         if not headers:
@@ -231,7 +249,6 @@ class _Binder(Statements):
                 attribute = self._attribute(item, model)
             except c.Invalid as problem:
                 self._invalid(problem)
-                self.used.clear()
                 self.broken = True
                 continue
             if attribute is None:
@@ -289,10 +306,9 @@ class _Binder(Statements):
                             help="move this to the `expect` block")  # fmt: skip
                 return None
             name = item.path.name
-            value = self._substitute(item.value)
-            return name, self._nested(name, value, model), item.path.span
+            return name, self._nested(name, item.value, model), item.path.span
         if isinstance(item, s.Entry) and model is r.TokenizerTraining:
-            return item.word.name, self._substitute(item.value), item.word.span
+            return item.word.name, item.value, item.word.span
         if isinstance(item, s.Flag) and model is r.Tokenizer and item.word.name == "bytes":
             return "bytes", True, item.span
         if isinstance(item, s.Flag) and model is r.Dataset and item.word.name == "awaited":
@@ -360,35 +376,3 @@ class _Binder(Statements):
         if len(self.report.errors) > before:
             return None
         return r.Polyak(name="polyak", places=places, **found)
-
-    def _substitute(self, value: Any) -> Any:
-        """The value with every name that a `let` declares replaced by what it stands for.
-
-        Groups in braces stay as they are: their attributes are read one by one.
-
-        Raises: Invalid: for a `let` that is defined by itself.
-        """
-        if not self.lets:
-            return value
-        if isinstance(value, s.Path) and len(value.words) == 1 and value.name in self.lets:
-            let = self.lets[value.name]
-            if value.name in self.used or len(self.used) >= MAX_LETS:
-                what = "itself" if value.name in self.used else f"more than {MAX_LETS} others"
-                raise c.Invalid("E317", f"`{value.name}` is defined by {what}", let.word.span)
-            if value.name not in self.values:
-                self.used.append(value.name)
-                self.values[value.name] = self._substitute(let.value)
-                self.used.pop()
-            return self.values[value.name]
-        changes: Callable[[Any], Any] = self._substitute
-        match value:
-            case s.List():
-                return value._replace(items=tuple(changes(i) for i in value.items))
-            case s.Hold():
-                return value._replace(value=changes(value.value))
-            case s.Ramp():
-                start = changes(value.start) if value.start else None
-                return value._replace(start=start, end=changes(value.end))
-            case s.Schedule():
-                return value._replace(segments=tuple(changes(i) for i in value.segments))
-        return value

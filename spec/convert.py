@@ -21,10 +21,14 @@ MOST_DEVICES = 10**6
 class Invalid(Exception):
     """A value that its attribute does not admit."""
 
-    def __init__(self, code: str, message: str, span: Span, *, label: str = "", help: str = ""):
+    def __init__(
+        self, code: str, message: str, span: Span, *, label: str = "", help: str = "",
+        name: str = "",
+    ) -> None:  # fmt: skip
+        """`name` is what stands where a value is wanted: a `let` of a similar name may be meant."""
         super().__init__(message)
         self.code, self.message, self.span = code, message, span
-        self.label, self.help = label, help
+        self.label, self.help, self.name = label, help, name
 
 
 def _kind(value: s.Value) -> str:
@@ -46,9 +50,11 @@ def _kind(value: s.Value) -> str:
 
 
 def _wrong(value: s.Value, wanted: str, example: str) -> Invalid:
+    name = value.name if isinstance(value, s.Path) else ""
     return Invalid(
-        "E201", f"this must be {wanted}, not {_kind(value)}", value.span, help=f"write {example}"
-    )
+        "E201", f"this must be {wanted}, not {_kind(value)}", value.span,
+        help=f"write {example}", name=name,
+    )  # fmt: skip
 
 
 def text(value: s.Value) -> str:
@@ -181,6 +187,13 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
     return Quantity(number.value, unit)
 
 
+def number(value: s.Value, units: Collection[str], default: str | None = None) -> Quantity:
+    """A quantity that stands in a statement, where it may be the name of a `let`."""
+    unit = next((u for u in units if u), "")
+    return quantity(_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
+                    units, default)  # fmt: skip
+
+
 def _number(value: s.Value, example: str) -> s.Number:
     if not isinstance(value, s.Number):
         raise _wrong(value, "a number", example)
@@ -273,7 +286,7 @@ def share(value: s.Value) -> Fraction:
     return result
 
 
-def length(*units: str) -> Callable[[s.Number], Quantity]:
+def length(*units: str) -> Callable[[s.Value], Quantity]:
     """A quantity above zero with one of the units."""
 
     def convert(value: s.Value) -> Quantity:
@@ -302,8 +315,8 @@ def devices(value: s.Value) -> tuple[int, str]:
     """`8 of "H100 80GB"` → (8, "H100 80GB")."""
     if not isinstance(value, s.Counted):
         raise _wrong(value, "a number of GPUs of a kind", '8 of "H100 80GB"')
-    number = quantity(value.number, [""], "")
-    return whole(number, value.number.span, most=MOST_DEVICES), value.what.value
+    number = quantity(_number(value.number, "a number: 8"), [""], "")
+    return whole(number, value.number.span, most=MOST_DEVICES), text(value.what)
 
 
 # Operands of schedules
@@ -393,6 +406,8 @@ def _wrong_sum(value: s.Braces, weights: dict[str, Quantity], total: Fraction) -
 def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quantity]:
     result: dict[str, Quantity] = {}
     for item in value.items:
+        if isinstance(item, s.Entry) and isinstance(item.value, s.Path):
+            raise _wrong(item.value, example.split(":")[0], example.split(": ")[1])
         if not isinstance(item, s.Entry) or not isinstance(item.value, s.Number):
             raise Invalid("E212", "this is not a name and " + example, item.span)
         if item.word.name in result:

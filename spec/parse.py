@@ -163,10 +163,9 @@ class _Builder(Transformer):
         return s.Otherwise(length, times, span)
 
     def filter(self, span, word, *rest):
-        rest = list(rest)
-        share = rest.pop(0) if isinstance(rest[0], s.Number) else None
-        what, *op, value = rest
-        return s.Filter(word, share, what, str(op[0]) if op else "in", value, span)
+        op = next((str(part) for part in rest if isinstance(part, Token)), "in")
+        *share, what, value = (part for part in rest if not isinstance(part, Token))
+        return s.Filter(word, share[0] if share else None, what, op, value, span)
 
     def alike(self, span, word, what, op, value):
         return s.Alike(word, what, str(op), value, span)
@@ -204,7 +203,11 @@ class _Builder(Transformer):
         return s.Periodic(what, every, over, span)
 
     def counted(self, span, number, what):
-        return s.Counted(self._number(number, None, self._token(number)), what, span)
+        if isinstance(number, Token):
+            number = self._number(number, None, self._token(number))
+        else:
+            number = s.Path((number,), number.span)
+        return s.Counted(number, what, span)
 
     def quantity(self, span, number, unit=None):
         return self._number(number, unit, span)
@@ -278,6 +281,9 @@ class _Builder(Transformer):
 
     def path(self, span, *words):
         return s.Path(words, span)
+
+    def named(self, span, word):
+        return s.Path((word,), span)
 
     def dotted(self, span, *words):
         return s.Path(words, span)

@@ -1,7 +1,7 @@
 """Statements that are no attributes: filters, gates and expectations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -20,11 +20,15 @@ class Statements(ABC):
     Args:
         broken: statements were left out because they could not be parsed; then nothing is
             reported as missing.
+
+    Attributes:
+        names: those that a `let` gives to values.
     """
 
     def __init__(self, report: Report, broken: bool) -> None:
         self.report = report
         self.broken = broken
+        self.names: Collection[str] = ()
 
     @abstractmethod
     def _build(
@@ -41,8 +45,9 @@ class Statements(ABC):
             self._error(code, message, span, **rest)
 
     def _invalid(self, problem: c.Invalid) -> None:
+        meant = did_you_mean(problem.name, self.names) if problem.name else ""
         self._error(problem.code, problem.message, problem.span, label=problem.label,
-                    help=problem.help)  # fmt: skip
+                    help=meant if meant.startswith("did") else problem.help)  # fmt: skip
 
     def _filter(
         self, item: s.Filter | s.Alike, model: type[r.Declaration], what: str,
@@ -71,17 +76,17 @@ class Statements(ABC):
             return
         dropping = item.word.name == "drop"
         only = not dropping and item.share is None
-        if item.share and (dropping or isinstance(item.value, s.Text)):
+        if item.share and (dropping or item.op == "in"):
             self._error("E311", "no share belongs here", item.share.span,
                         help="write `drop where …`, or `keep 10% where quality.loss > 4.0`"
                         )  # fmt: skip
             return
         keep = c.share(item.share) if item.share else Fraction(0)
         places = {"": item.span, "what": item.what.span}
-        if isinstance(item.value, s.Text):
+        if item.op == "in":
             filters.append(
-                r.Filter(keep=Fraction(only), what=item.what.name, op="in", file=item.value.value,
-                         places=places)
+                r.Filter(keep=Fraction(only), what=item.what.name, op="in",
+                         file=c.text(item.value), places=places)
             )  # fmt: skip
             return
         if len(item.what.words) != 2 or item.what.words[1].name != "loss":
@@ -93,7 +98,7 @@ class Statements(ABC):
             r.Filter(
                 keep=keep, what=item.what.words[0].name, places=places,
                 op=_OPPOSITE[item.op] if only else item.op,
-                value=c.quantity(item.value, [""], "").value,
+                value=c.number(item.value, [""], "").value,
             )
         )  # fmt: skip
 
@@ -157,7 +162,7 @@ class Statements(ABC):
             return
         percent = measure == "needle" or item.of is not None
         try:
-            value = c.quantity(item.value, ["%"] if percent else [""], None if percent else "")
+            value = c.number(item.value, ["%"] if percent else [""], None if percent else "")
         except c.Invalid as problem:
             self._invalid(problem)
             return
@@ -186,19 +191,19 @@ class Statements(ABC):
     def _expectations(self, block: s.Block) -> list[r.Expectation]:
         found = []
         for item in block.items:
-            if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number):
+            if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number | s.Path):
                 self._error("E316", "this is not a claim", item.span,
                             help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
                 continue
             figure = item.path.words[-1].name
             unit = figure if figure in ("tokens", "steps") else ""
             try:
-                value = c.quantity(item.value, [unit], unit).value
+                value = c.number(item.value, [unit], unit).value
                 tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
+                cite = c.text(item.claim.cite) if item.claim and item.claim.cite else None
             except c.Invalid as problem:
                 self._invalid(problem)
                 continue
-            cite = item.claim.cite.value if item.claim and item.claim.cite else None
             found.append(
                 r.Expectation(
                     name=item.path.name, value=value, tolerance=tolerance, cite=cite,

@@ -42,6 +42,8 @@ class Number(NamedTuple):
 
 
 class Path(NamedTuple):
+    """A name. Where a number or a text is wanted, it is that of a `let`."""
+
     words: tuple[Word, ...]
     span: Span
 
@@ -54,7 +56,7 @@ class Range(NamedTuple):
     """`1..round`."""
 
     first: Number
-    last: "Number | Path"
+    last: Number | Path
     span: Span
 
     @property
@@ -124,8 +126,8 @@ class Scaled(NamedTuple):
 class Counted(NamedTuple):
     """`8 of "H100 80GB"`."""
 
-    number: Number
-    what: Text
+    number: Number | Path
+    what: Text | Path
     span: Span
 
 
@@ -133,8 +135,8 @@ class Periodic(NamedTuple):
     """`polyak every 2 steps over 50%`."""
 
     what: Word
-    every: Number
-    over: Number | None
+    every: Number | Path
+    over: Number | Path | None
     span: Span
 
 
@@ -142,7 +144,7 @@ class Bound(NamedTuple):
     """How long a segment lasts: `for` from its own beginning, `until` from the stage's."""
 
     relative: bool
-    quantity: Number
+    quantity: Number | Path
     span: Span
 
 
@@ -156,7 +158,7 @@ class Ramp(NamedTuple):
     start: "Operand | None"
     end: "Operand"
     shape: str
-    over: Number | None
+    over: Number | Path | None
     bound: Bound | None
     span: Span
 
@@ -175,8 +177,8 @@ Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
 class Claim(NamedTuple):
     """The tolerance and source of an expectation."""
 
-    within: Number
-    cite: Text | None
+    within: Number | Path
+    cite: Text | Path | None
 
 
 class Assign(NamedTuple):
@@ -198,7 +200,7 @@ class Every(NamedTuple):
     """`checkpoint every 100 steps`."""
 
     word: Word
-    every: Number
+    every: Number | Path
     span: Span
 
 
@@ -211,7 +213,7 @@ class Require(NamedTuple):
     measure: Word
     argument: Word | None
     op: str
-    value: Number
+    value: Number | Path
     of: Word | None
     span: Span
 
@@ -219,8 +221,8 @@ class Require(NamedTuple):
 class Otherwise(NamedTuple):
     """`otherwise extend LENGTH at most TIMES`."""
 
-    length: Number
-    times: Number
+    length: Number | Path
+    times: Number | Path
     span: Span
 
 
@@ -228,10 +230,10 @@ class Filter(NamedTuple):
     """`keep 10% where quality.loss > 4.0`, `drop where url in "sites.txt"`."""
 
     word: Word
-    share: Number | None
+    share: Number | Path | None
     what: Path
     op: str
-    value: Number | Text
+    value: Number | Text | Path
     span: Span
 
 
@@ -241,7 +243,7 @@ class Alike(NamedTuple):
     word: Word
     what: Word
     op: str
-    value: Number
+    value: Number | Path
     span: Span
 
 
