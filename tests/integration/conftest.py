@@ -12,3 +12,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from engine_jobs import make_inputs
 
     return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def roles(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The inputs of jobs that begin with a language model."""
+    from record_jobs import make_roles
+
+    return make_roles(inputs, tmp_path_factory.mktemp("records"))

@@ -1,15 +1,17 @@
 """Small jobs of post-training: dialogs and preferences of random tokens, and their references."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from engine_jobs import architecture, tensors, train_job
+from engine_jobs import architecture, run, tensors, train_job
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from etude.compiler.plan import Architecture, Objective, ReferenceJob, ScoreJob, TrainJob
+from etude.compiler.plan import Architecture, Dpo, Objective, ReferenceJob, ScoreJob, TrainJob
 from etude.runtime.data.record_shards import (
     CONTENT,
     FORMATTING,
@@ -18,9 +20,12 @@ from etude.runtime.data.record_shards import (
     Record,
     write_records,
 )
+from etude.runtime.engine.forward import reference
 from etude.runtime.engine.models import hf_config, model_spec
+from etude.runtime.engine.train import make_trainer
 
 SEQ_LEN = 64
+Roles = dict[str, Path]
 
 
 def dialog(rng: np.random.Generator) -> Record:
@@ -108,3 +113,52 @@ def to_hf(
     if score:
         found["score.weight"] = found.pop("lm_head.weight")
     return found
+
+
+def dpo(**changes: Any) -> Dpo:
+    values = {"beta": 0.3, "nll": 0.2, "label_smoothing": 0.0, "normalize": False, "mask": "none"}
+    return Dpo(**{**values, **changes})
+
+
+@contextmanager
+def loaded(job: TrainJob, roles: Roles, folder: Path) -> Iterator[Any]:
+    """The job's trainer with its weights loaded."""
+    objective: Any = job.objective
+    given = dict(roles)
+    if objective.name == "dpo":
+        given["reference:prefer"] = roles[objective.mask]
+    with make_trainer(job, given, folder, folder.parent, lambda _: None, {}) as trainer:
+        trainer.checkpoints.load()
+        yield trainer
+
+
+def responses_of(record: Record) -> list[tuple[torch.Tensor, np.ndarray]]:
+    """Each response behind its prompt, (n,), and the parts of the response."""
+    prompt, *lengths = record.branches
+    begin, found = prompt, []
+    for length in lengths:
+        tokens = np.concatenate([record.tokens[:prompt], record.tokens[begin : begin + length]])
+        found.append((torch.from_numpy(tokens), record.parts[begin : begin + length]))
+        begin += length
+    return found
+
+
+def make_roles(inputs: Roles, folder: Path) -> Roles:
+    """`inputs` with records, and with two trained models and the references of one."""
+    run(train_job(steps=2), inputs, folder / "lm")
+    other = train_job(steps=2, torchtitan={"debug": {"seed": 3}})
+    run(other, inputs, folder / "other")
+    made = make_records(folder)
+    references = {}
+    for mask in ("none", "formatting"):
+        job = forward_job(ReferenceJob, "prefer", mask=mask)
+        given = {**made, "model": folder / "other" / "result"}
+        reference(job, given, folder / mask, root=folder, on_event=lambda _: None)
+        references[mask] = folder / mask / "result"
+    return {
+        **inputs,
+        **made,
+        **references,
+        "model": folder / "lm" / "result",
+        "other": folder / "other" / "result",
+    }
