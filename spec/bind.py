@@ -59,10 +59,11 @@ class _Binder(Statements):
     def __init__(self, report: Report, broken: bool, where: Span | None) -> None:
         super().__init__(report, broken)
         self.where = where
+        self.lets = Lets((), report)
 
     def recipe(self, items: list[s.Item]) -> r.Recipe | None:
         items = self._with_lets(items)
-        found: dict[str, dict[str, Any]] = {plural: {} for plural in _PLURAL.values()}
+        found: dict[str, Any] = {plural: {} for plural in _PLURAL.values()}
         heads: dict[tuple[str, str], Span] = {}
         headers: list[tuple[s.Block, Any]] = []
         expectations: list[r.Expectation] = []
@@ -106,7 +107,11 @@ class _Binder(Statements):
         broken = any(value is None for group in found.values() for value in group.values())
         if self.report.errors or broken or header is None:
             return None
-        return r.Recipe(name=header.name, header=header, expectations=expectations, **found)
+        lets = {place: (let.word.name, let.value.span) for place, let in self.lets.uses.items()}
+        return r.Recipe(
+            name=header.name, header=header, expectations=expectations, **found, lets=lets,
+            main=self.where.source if self.where else None,
+        )  # fmt: skip
 
     def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
         """The statements with values in place of their names."""

@@ -16,7 +16,7 @@ from . import convert as c
 from .quantity import Quantity
 from .record import MISSING, Record, field, fields
 from .schedule import Schedule
-from .source import Span
+from .source import Source, Span
 
 
 def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: str = "") -> Any:
@@ -402,7 +402,15 @@ class Expectation(Declaration):
 
 
 class Recipe(Declaration):
-    """Everything that a spec declares."""
+    """Everything that a spec declares.
+
+    Attributes:
+        main: the main file; others were brought in by `use`.
+        lets: where the name of a `let` was replaced → its name, and where it is given.
+        variants: the variants that there are → their blocks.
+        variant: the one that was applied; "" for none.
+        sets: what was changed on the command line, as written there.
+    """
 
     header: Header
     models: dict[str, Model]
@@ -412,3 +420,8 @@ class Recipe(Declaration):
     dialogs: dict[str, Dialog] = field(default_factory=dict)
     stages: dict[str, Stage | Rounds]
     expectations: list[Expectation]
+    main: Source | None = field(default=None, compare=False)
+    lets: dict[Span, tuple[str, Span]] = field(default_factory=dict, compare=False)
+    variants: dict[str, Span] = field(default_factory=dict, compare=False)
+    variant: str = field(default="", compare=False)
+    sets: list[str] = field(default_factory=list, compare=False)
