@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("code", metavar="CODE")
     explain.add_argument("--json", action="store_true", help="as JSON")
 
+    command("lsp", "Start the language server, which editors talk to.")
+
     schema = command("schema", "Print the JSON Schema of a format.")
     schema.add_argument("format", choices=["plan"])
     return main

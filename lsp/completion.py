@@ -1,0 +1,388 @@
+"""What may be written at the cursor."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lsprotocol import types
+
+from ..compiler.architectures import PUBLISHED
+from ..compiler.scope import BUILT_IN_DIALOGS
+from ..spec import recipe as r
+from ..spec import syntax as s
+from ..spec.bind import BLOCKS
+from ..spec.convert import DEGREES, TIME_UNITS
+from . import names, vocabulary
+from .context import Context, Frame, context
+from .project import Analysis
+
+Kind = types.CompletionItemKind
+SHAPES = ("linear", "cosine", "sqrt", "exponential")
+FIGURES = ("parameters", "tokens", "steps", "flops")
+OTHERS: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
+    r.Train: (("gate", "gate seq_len {\n  require needle >= ${1:90}%\n}", "before a longer one"),),
+    r.Tokenizer: (("bytes", "bytes", "one token a byte"),),
+    r.Dataset: (
+        ("awaited", "awaited", "the files may not be there yet"),
+        ("keep", "keep ${1:10}% where ${2:quality}.loss > ${3:4.0}", "filter by loss"),
+        ("drop", 'drop where ${1:url} in "${2:sites.txt}"', "filter by a list of sites"),
+    ),
+    r.Reward: (("drop", "drop similar > ${1:90}%", "leave like responses out"),),
+    r.Dpo: (("drop", "drop similar > ${1:90}%", "leave like responses out"),),
+}
+"""Statements of a kind of block that are no `name = value`: label, snippet, what it does."""
+_BARE = {"bytes", "awaited", "gate", "checkpoint"}
+
+
+def completion(analysis: Analysis, path: Path, offset: int) -> list[types.CompletionItem]:
+    """What may stand at a place of a file, whatever is broken around it."""
+    here = context(analysis.source(path).text, offset)
+    last = here.statement[-1] if here.statement else None
+    if here.inside == "comment" or (last and last.kind == "number" and last.end == offset):
+        return []
+    found = _Completer(analysis, path, here)
+    items = list(found.in_text() if here.inside == "text" else found.items())
+    edit = analysis.lines(path).range(here.start, offset)
+    unique: dict[str, types.CompletionItem] = {}
+    for item in items:
+        item.text_edit = types.TextEdit(edit, item.insert_text or item.label)
+        item.insert_text = None
+        unique.setdefault(item.label, item)
+    return list(unique.values())
+
+
+class _Completer:
+    def __init__(self, analysis: Analysis, path: Path, here: Context) -> None:
+        self.analysis = analysis
+        self.path = path
+        self.here = here
+        self.names = analysis.names
+        self.words = [token.text for token in here.statement]
+
+    def items(self) -> Iterator[types.CompletionItem]:
+        here, words = self.here, self.words
+        blocks = here.blocks
+        if here.frames and here.frames[-1].brace == "[":
+            yield from self._in_list(here.frames[-1])
+        elif not blocks:
+            yield from self._outside()
+        elif blocks[-1].words[:1] == ["rounds"]:
+            yield from self._head() if words else _keywords(["stage"])
+        elif blocks[-1].words[:1] == ["expect"]:
+            yield from self._expect()
+        elif blocks[-1].words[:1] == ["gate"]:
+            yield from self._gate()
+        elif blocks[-1].words[:1] == ["variant"]:
+            yield from self._variant()
+        elif here.model:
+            if words:
+                yield from self._statement(here.model)
+            else:
+                yield from self._attributes(here.model)
+        elif here.outer_model:
+            yield from self._in_group(here.outer_model, blocks[-1])
+
+    def in_text(self) -> Iterator[types.CompletionItem]:
+        words, model = self.words, self.here.model
+        if words[:1] == ["use"]:
+            yield from self._files()
+        elif model is r.Model and words[:1] == ["size"]:
+            for family, sizes in PUBLISHED.items():
+                for size in sizes:
+                    yield _item(size, Kind.EnumMember, family)
+        elif model is r.Cluster and words[:1] == ["gpus"]:
+            for of in self.names.kind("cluster"):
+                for item in of.item.items if isinstance(of.item, s.Block) else ():
+                    value = item.value if isinstance(item, s.Assign) else None
+                    if isinstance(value, s.Counted):
+                        name = getattr(value.what, "value", "")
+                        yield _item(name, Kind.Value, of.symbol.name)
+
+    # Where statements begin
+
+    def _outside(self) -> Iterator[types.CompletionItem]:
+        if self.words:
+            yield from self._head()
+            return
+        for keyword, form in BLOCKS.items():
+            yield _item(keyword, Kind.Keyword, form, _block_snippet(keyword, form))
+        yield _item("let", Kind.Keyword, "names a value", "let ${1:name} = ${2:value}")
+        yield _item("use", Kind.Keyword, "brings another file in", 'use "${1:file.etude}"')
+
+    def _head(self) -> Iterator[types.CompletionItem]:
+        if self.words[:1] == ["stage"] and self.words[-1:] == [":"]:
+            for kind, model in r.STAGES.items():
+                yield _item(kind, Kind.Class, vocabulary.about(model))
+        elif self.words[:1] == ["let"] and "=" in self.words:
+            yield from self._lets()
+
+    def _attributes(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
+        given = self.here.frames[-1].given
+        for name, attribute in r.attributes(model).items():
+            if name in given or name in _BARE:
+                continue
+            entry = vocabulary.documentation(model, name)
+            snippet = f"{name} = "
+            if names.group_model(model, name) and model is not r.Train:
+                snippet = f"{name} = {{ $1 }}"
+            item = _item(name, Kind.Property, entry.value if entry else "", snippet)
+            if entry:
+                text = vocabulary.markdown(name, entry)
+                item.documentation = types.MarkupContent(types.MarkupKind.Markdown, text)
+            item.sort_text = ("0" if attribute.required else "1") + name
+            yield item
+        if issubclass(model, r.Training) and "checkpoint" not in given:
+            snippet = "checkpoint every ${1:100} steps"
+            yield _item("checkpoint", Kind.Property, "how often training can be resumed", snippet)
+        for label, snippet, detail in OTHERS.get(model, ()):
+            if label not in given or label in ("keep", "drop"):
+                yield _item(label, Kind.Property, detail, snippet)
+        yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W}  "${2:why}"')
+
+    # Where values stand
+
+    def _statement(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
+        words = self.words
+        attribute = words[0]
+        if "=" not in words:
+            if words[-1] == "every" or (words[:-1] and words[-2] == "every"):
+                yield from _units(["steps"])
+            elif attribute == "checkpoint":
+                yield from _keywords(["every"])
+            elif words[-1] == "where" and model is r.Dataset:
+                for of in self.names.kind("stage"):
+                    if _kind(of) == "score":
+                        yield _name(of, f"{of.symbol.name}.loss")
+            return
+        yield from self._value(model, attribute, words[words.index("=") + 1 :])
+
+    def _value(
+        self, model: type[r.Declaration], attribute: str, before: list[str]
+    ) -> Iterator[types.CompletionItem]:
+        last = self.here.statement[-1]
+        schedule = vocabulary.is_schedule(model, attribute)
+        if last.kind == "number":
+            timed = len(before) > 1 and before[-2] in ("for", "until", "over", "every")
+            timed = timed and attribute not in r.attributes(r.Needle)
+            units = [u for u in TIME_UNITS if u != "%"] if timed else []
+            yield from _units(units or vocabulary.units(model, attribute))
+            if attribute == "gpus":
+                yield from _keywords(["of"])
+            if attribute == "average":
+                yield from _keywords(["over"])
+        if before and before[-1] not in ("->", "then", "or", ".", "["):
+            if schedule and before[-1] not in ("for", "until", "over"):
+                yield from _keywords(["then", "for", "until", "over", "->", *SHAPES])
+            if attribute == "average" and before[-1] == "polyak":
+                yield from _keywords(["every"])
+            if before[-1] != ".":
+                return
+        if before[-1:] == ["["]:
+            yield from self._indices()
+            return
+        yield from self._plain(model, attribute, before)
+        if schedule and attribute != "data":
+            yield _item("last", Kind.Keyword, "the value with which the stage before ended")
+
+    def _plain(
+        self, model: type[r.Declaration], attribute: str, before: list[str]
+    ) -> Iterator[types.CompletionItem]:
+        for choice in vocabulary.choices(model, attribute):
+            yield _item(choice, Kind.EnumMember, attribute)
+        kinds = names.referred(model, attribute)
+        if kinds:
+            yield from self._named(kinds, before)
+        if attribute == "family":
+            for family in PUBLISHED:
+                yield _item(family, Kind.EnumMember, "a family that the engine builds")
+        if attribute == "dialog" and kinds:
+            for protocol in BUILT_IN_DIALOGS:
+                yield _item(protocol, Kind.EnumMember, "a protocol that is built in")
+        if attribute == "optimizer":
+            for name in ("adamw", "adam"):
+                snippet = f"{name} {{ betas = [0.9, 0.95], weight_decay = 0.1 }}"
+                yield _item(name, Kind.Class, "optimizer", snippet)
+            yield _item("last", Kind.Keyword, "go on with the optimizer of the stage before")
+        if attribute == "average":
+            yield _item("polyak", Kind.Keyword, "mean over steps", "polyak every ${1:1} step")
+        if attribute == "data" and issubclass(model, r.Training):
+            yield _item("last", Kind.Keyword, "the mixture with which the stage before ended")
+        if before[-1:] != ["."]:
+            yield from self._lets()
+
+    def _named(self, kinds: Iterable[str], before: list[str]) -> Iterator[types.CompletionItem]:
+        """Names of the right kinds; behind a dot, what is inside the thing before it."""
+        rounds = self.here.rounds
+        if before[-1:] == ["."]:
+            owner = before[-2] if len(before) > 1 else ""
+            scope = rounds if owner == "previous" else owner
+            for of in self.names.kind("stage", scope) if scope else ():
+                yield _name(of)
+            if "dataset" in kinds:
+                yield _item("pairs", Kind.Property, "the preferences that a judge makes of draws")
+            return
+        own = self._own_name()
+        for kind in kinds:
+            if kind != "stage":
+                yield from (_name(of) for of in self.names.kind(kind))
+                continue
+            for scope in dict.fromkeys(["", rounds]):
+                for of in self.names.kind("stage", scope):
+                    if of.symbol.name == own and of.symbol.scope == rounds:
+                        continue
+                    if "dataset" in kinds and _kind(of) not in ("sample", "rounds"):
+                        continue
+                    yield _name(of)
+            if rounds and "dataset" not in kinds:
+                for of in self.names.kind("stage", rounds):
+                    name = f"previous.{of.symbol.name}"
+                    yield _item(name, Kind.Reference, "of the round before")
+
+    def _own_name(self) -> str:
+        """The name of the stage that the cursor is in."""
+        for frame in self.here.frames:
+            if frame.words[:1] == ["stage"] and len(frame.words) > 1:
+                return frame.words[1]
+        return ""
+
+    def _lets(self) -> Iterator[types.CompletionItem]:
+        for of in self.names.kind("let"):
+            yield _name(of)
+
+    def _indices(self) -> Iterator[types.CompletionItem]:
+        if self.here.rounds:
+            yield _item("round", Kind.Keyword, "this round")
+            yield _item("1..round", Kind.Snippet, "all rounds up to this one")
+            return
+        for of in self.names.kind("stage"):
+            count = of.item.labels[1] if isinstance(of.item, s.Block) and of.item.labels[1:] else 0
+            if _kind(of) == "rounds" and isinstance(count, s.Number):
+                for number in range(1, min(int(count.value), 20) + 1):
+                    yield _item(str(number), Kind.Value, f"a round of {of.symbol.name}")
+
+    # Inside groups and lists
+
+    def _in_list(self, frame: Frame) -> Iterator[types.CompletionItem]:
+        head, model = frame.words, self.here.outer_model
+        if len(head) > 1 and "=" not in head[-1:] and frame.head[-1].kind == "word":
+            inner = self.here.frames[-2] if len(self.here.frames) > 1 else None
+            if head[0] != "on" and not (inner and inner.words[:1] == ["suites"]):
+                yield from self._indices()
+                return
+        if not model or not head:
+            return
+        before = self.words if self.words[-1:] == ["."] else []
+        if self.words and not before:
+            return
+        yield from self._plain(model, head[0], before)
+
+    def _in_group(self, model: type[r.Declaration], frame: Frame) -> Iterator[types.CompletionItem]:
+        attribute = frame.words[0]
+        if attribute == "parallel" and not self.words:
+            for degree in DEGREES:
+                if degree not in frame.given:
+                    yield _item(degree, Kind.Property, "parallelism", f"{degree} ")
+        elif attribute == "data" and (not self.words or self.words[-1] == "."):
+            given = frame.given
+            for item in self._named(names.DATA, self.words):
+                if item.label not in given:
+                    yield item
+        elif attribute == "data" and self.words[-1:] == ["["]:
+            yield from self._indices()
+
+    def _gate(self) -> Iterator[types.CompletionItem]:
+        words = self.words
+        if not words:
+            yield _item("require", Kind.Keyword, "a condition", "require ${1:needle} >= ${2:90}%")
+            extend = "otherwise extend ${1:1B} tokens at most ${2:3} times"
+            yield _item("otherwise", Kind.Keyword, "train on", extend)
+            yield _item("needle", Kind.Property, "the grid", "needle = { depths = ${1:5} }")
+        elif words[-1] == "require":
+            yield _item("needle", Kind.Function, "share of needles that are found")
+            yield _item("loss", Kind.Function, "held-out loss", "loss(${1:short})")
+        elif words[-1] == "(":
+            yield _item("short", Kind.Keyword, "the sources, at the length before")
+            yield from (_name(of) for of in self.names.kind("dataset"))
+        elif words[0] == "otherwise" and self.here.statement[-1].kind == "number":
+            yield from _units(["times"] if "most" in words else ["tokens", "steps"])
+
+    def _expect(self) -> Iterator[types.CompletionItem]:
+        words = self.words
+        if not words or (words[-1] == "." and "=" not in words):
+            for figure in FIGURES:
+                yield _item(figure, Kind.Property, "what the plan comes to", f"{figure}")
+        if not words:
+            yield from (_name(of) for of in self.names.kind("stage"))
+        elif words[-1] == "." and "=" not in words:
+            yield from (_name(of) for of in self.names.kind("stage", words[0]))
+        elif self.here.statement[-1].kind == "number":
+            yield from _keywords(["within", "cite"])
+
+    def _variant(self) -> Iterator[types.CompletionItem]:
+        words = self.words
+        if "=" in words:
+            return
+        if not words:
+            for kind in ("stage", "model", "dataset", "cluster", "recipe", "tokenizer", "dialog"):
+                yield from (_name(of) for of in self.names.kind(kind))
+            yield from self._lets()
+        elif words[-1] == ".":
+            kinds = ("stage", *names.DECLARING)
+            path = [s.Word(word, vocabulary.NOWHERE) for word in words if word != "."]
+            symbol = self.names.resolve(path, kinds, "")
+            item = self.names.declarations[symbol].item if symbol else None
+            if isinstance(item, s.Block) and item.keyword.name == "rounds" and symbol:
+                yield from (_name(of) for of in self.names.kind("stage", symbol.name))
+            elif isinstance(item, s.Block):
+                model = names.block_model(item.keyword.name, item.kind.name if item.kind else None)
+                for name in r.attributes(model) if model else ():
+                    yield _item(name, Kind.Property, "", f"{name} = ")
+
+    def _files(self) -> Iterator[types.CompletionItem]:
+        folder = self.path.parent
+        try:
+            files = sorted(folder.rglob("*.etude"))[:200]
+        except OSError:
+            return
+        for file in files:
+            if file != self.path:
+                yield _item(file.relative_to(folder).as_posix(), Kind.File, "a spec")
+
+
+def _item(label: str, kind: Kind, detail: str, snippet: str = "") -> types.CompletionItem:
+    item = types.CompletionItem(label, kind=kind, detail=detail or None)
+    if snippet:
+        item.insert_text = snippet
+    if "$" in snippet:
+        item.insert_text_format = types.InsertTextFormat.Snippet
+    return item
+
+
+def _keywords(words: Iterable[str]) -> Iterator[types.CompletionItem]:
+    return (_item(word, Kind.Keyword, "") for word in words)
+
+
+def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:
+    return (_item(unit, Kind.Unit, "unit") for unit in units)
+
+
+def _kind(of: names.Declaration) -> str:
+    """`sample` of a sample stage, `rounds`, `dataset`, `let`."""
+    kind = of.item.kind if isinstance(of.item, s.Block) else None
+    return kind.name if kind else of.what
+
+
+def _name(of: names.Declaration, label: str = "") -> types.CompletionItem:
+    detail = f"stage: {_kind(of)}" if of.what == "stage" else of.what
+    kind = Kind.Constant if of.what == "let" else Kind.Reference
+    return _item(label or of.symbol.name, kind, detail)
+
+
+def _block_snippet(keyword: str, form: str) -> str:
+    places = iter(range(1, 9))
+    words = [
+        f"${{{next(places)}:{word.strip(':').lower()}}}" + (":" if word.endswith(":") else "")
+        if word.strip(":").isupper() or word.isdigit()
+        else word
+        for word in form.removesuffix(" { … }").split()
+    ]
+    return " ".join(words) + " {\n  $0\n}"

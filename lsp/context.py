@@ -1,0 +1,172 @@
+"""What stands before the cursor, told from the characters: what is being typed is broken."""
+
+import re
+from typing import NamedTuple
+
+from ..spec import recipe as r
+from . import names
+
+_TOKEN = re.compile(
+    r'(?P<text>"(?:[^"\\\n]|\\.)*"?)|(?P<comment>#[^\n]*)|(?P<end>\n)|(?P<number>[0-9][0-9_]*'
+    r"(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9]+)?[A-Za-z%]*)|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<sign>->|>=|<=|\.\.|[^\s])"
+)
+_GOES_ON = ("then", "->", "over", "until", "for", "within")
+_OPEN_END = ("=", "->", "then", "with", "[", "or")
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+class Frame(NamedTuple):
+    """A block, group or list that is open at the cursor.
+
+    Attributes:
+        head: the tokens of the statement before its brace.
+        start: where the brace stands.
+        given: the first words of the statements in it, before and behind the cursor.
+    """
+
+    brace: str
+    head: tuple[Token, ...]
+    start: int
+    given: frozenset[str]
+
+    @property
+    def words(self) -> list[str]:
+        return [token.text for token in self.head]
+
+
+class Context(NamedTuple):
+    """Where the cursor is.
+
+    Attributes:
+        frames: what is open, from the outside to the inside.
+        statement: the tokens of the statement before the cursor, without the word being typed.
+        prefix: the part before the cursor of the word, or of the text in quotes, being typed.
+        start: where that begins.
+        inside: "text" or "comment", where the cursor stands in one.
+    """
+
+    frames: tuple[Frame, ...]
+    statement: tuple[Token, ...]
+    prefix: str
+    start: int
+    inside: str
+
+    @property
+    def blocks(self) -> list[Frame]:
+        return [frame for frame in self.frames if frame.brace == "{"]
+
+    @property
+    def rounds(self) -> str:
+        """The rounds that the cursor is in, or ""."""
+        first = self.frames[0].words if self.frames else []
+        return first[1] if len(first) > 1 and first[0] == "rounds" else ""
+
+    @property
+    def model(self) -> type[r.Declaration] | None:
+        """What the innermost group or block in braces may hold."""
+        blocks = self.blocks
+        if blocks and blocks[0].words[:1] == ["rounds"]:
+            blocks = blocks[1:]
+        if not blocks:
+            return None
+        words = blocks[0].words
+        model = names.block_model(words[0], words[-1] if ":" in words else None) if words else None
+        for frame in blocks[1:]:
+            model = names.group_model(model, frame.words[0]) if frame.words else None
+        return model
+
+    @property
+    def outer_model(self) -> type[r.Declaration] | None:
+        """What the block around holds, where the cursor is in a list or group of an attribute."""
+        if not self.frames or not self.frames[-1].words:
+            return None
+        return self._replace(frames=self.frames[:-1]).model
+
+
+def context(text: str, offset: int) -> Context:
+    """What stands before a place of a text, whatever else is wrong with the text."""
+    stack: list[tuple[str, tuple[Token, ...], int, set[str]]] = []
+    statement: list[Token] = []
+    inside, prefix, start = "", "", offset
+    for match in _TOKEN.finditer(text, 0, offset):
+        kind = match.lastgroup or ""
+        token = Token(kind, match[0], *match.span())
+        if (token.end == offset and kind in ("word", "comment")) or _unclosed(token, offset):
+            inside = "" if kind == "word" else kind
+            prefix = token.text.removeprefix('"') if kind == "text" else token.text
+            start = offset - len(prefix)
+            if kind == "word" and _new_line(statement, token.text):
+                statement = []
+            break
+        if kind == "comment":
+            continue
+        if kind == "end":
+            statement.append(token)
+            continue
+        if _new_line(statement, token.text):
+            statement = []
+        statement = [of for of in statement if of.kind != "end"]
+        if token.text in ("{", "["):
+            stack.append((token.text, tuple(statement), token.start, set()))
+            statement = []
+        elif token.text in ("}", "]"):
+            if stack:
+                _, head, _, _ = stack.pop()
+                statement = [*head, token]
+        elif token.text == ",":
+            statement = []
+        else:
+            statement.append(token)
+            if len(statement) == 1 and stack:
+                stack[-1][3].add(token.text)
+    else:
+        if _new_line(statement, ""):
+            statement = []
+    if stack:
+        stack[-1][3].update(_behind(text, offset))
+    frames = tuple(Frame(brace, head, at, frozenset(of)) for brace, head, at, of in stack)
+    found = tuple(of for of in statement if of.kind != "end")
+    return Context(frames, found, prefix, start, inside)
+
+
+def _unclosed(token: Token, offset: int) -> bool:
+    """Whether the cursor stands in a text: the scan ends there, so that its quote is missing."""
+    if token.kind != "text" or token.end != offset:
+        return False
+    body = re.sub(r"\\.", "", token.text)
+    return len(body) == 1 or not body.endswith('"')
+
+
+def _new_line(statement: list[Token], following: str) -> bool:
+    """Whether a statement ends at the line's end, given what the next line begins with."""
+    if not statement or statement[-1].kind != "end":
+        return False
+    last = next((of.text for of in reversed(statement) if of.kind != "end"), "")
+    return last not in _OPEN_END and following not in _GOES_ON
+
+
+def _behind(text: str, offset: int) -> set[str]:
+    """The first words of the statements behind the cursor, up to where its block ends."""
+    found: set[str] = set()
+    depth, first = 0, False
+    for match in _TOKEN.finditer(text, offset):
+        token = match[0]
+        if token in ("{", "["):
+            depth += 1
+        elif token in ("}", "]"):
+            depth -= 1
+            if depth < 0:
+                break
+        elif depth == 0 and (match.lastgroup == "end" or token == ","):
+            first = True
+        elif depth == 0 and first and match.lastgroup != "comment":
+            found.add(token)
+            first = False
+    return found

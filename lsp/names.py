@@ -1,0 +1,302 @@
+"""What is declared in a spec, and where it is referred to."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ..spec import recipe as r
+from ..spec import syntax as s
+from ..spec.source import Source, Span
+
+STAGES = ("stage",)
+DATA = ("dataset", "stage")
+DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "variant")
+
+
+class Symbol(NamedTuple):
+    """What a name stands for.
+
+    Attributes:
+        kind: a block's keyword or `let`; rounds are of the kind `stage`, whose names they share.
+        scope: of a stage in rounds, the name of the rounds; else "".
+    """
+
+    kind: str
+    scope: str
+    name: str
+
+
+class Occurrence(NamedTuple):
+    symbol: Symbol
+    span: Span
+    declares: bool
+
+
+class Declaration(NamedTuple):
+    """A statement that gives a name its meaning: a block, or a `let`."""
+
+    symbol: Symbol
+    word: s.Word
+    item: s.Block | s.Let
+
+    @property
+    def what(self) -> str:
+        """The kind of thing, in words: `stage`, `rounds`, `let`."""
+        return self.item.keyword.name if isinstance(self.item, s.Block) else "let"
+
+
+def referred(model: type[r.Declaration] | None, attribute: str) -> tuple[str, ...]:
+    """The kinds of things that an attribute of a block names; none where it takes no names."""
+    if model is None:
+        return ()
+    if attribute in ("model", "tokenizer", "cluster", "dialog"):
+        return (attribute,) if issubclass(model, r.Stage) else ()
+    if attribute in ("from", "reference", "judge", "of", "candidates"):
+        return STAGES
+    if attribute == "on":
+        return ("dataset",)
+    if attribute in ("data", "accuracy", "prompts"):
+        return DATA
+    if attribute == "loss" and issubclass(model, r.Measuring):
+        return DATA
+    return ()
+
+
+BLOCKS: dict[str, type[r.Declaration]] = {
+    "recipe": r.Header,
+    "model": r.Model,
+    "tokenizer": r.Tokenizer,
+    "dataset": r.Dataset,
+    "cluster": r.Cluster,
+    "dialog": r.Dialog,
+}
+
+
+def block_model(keyword: str, kind: str | None) -> type[r.Declaration] | None:
+    """What a block at the outside, or a stage in rounds, may hold."""
+    if keyword == "stage":
+        return r.STAGES.get(kind or "")
+    return BLOCKS.get(keyword)
+
+
+def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Declaration] | None:
+    """What the group of attributes that an attribute takes may hold."""
+    if model is None:
+        return None
+    if model is r.Tokenizer and attribute == "train":
+        return r.TokenizerTraining
+    if model is r.Dataset and attribute == "fields":
+        return r.Fields
+    if issubclass(model, r.Measuring) and attribute == "needle":
+        return r.Needle
+    if issubclass(model, r.Training) and attribute == "optimizer":
+        return r.Optimizer
+    return None
+
+
+class Names:
+    """Declarations and every place that refers to one, over all files of a spec."""
+
+    def __init__(self, trees: Iterable[Iterable[s.Item]]) -> None:
+        self.declarations: dict[Symbol, Declaration] = {}
+        self.occurrences: list[Occurrence] = []
+        trees = [list(items) for items in trees]
+        for items in trees:
+            for item in items:
+                self._declare(item, "")
+        for items in trees:
+            for item in items:
+                if isinstance(item, s.Let):
+                    self._value(item.value, (), "")
+                elif isinstance(item, s.Block):
+                    self._block(item, "")
+
+    def at(self, source: Source | None, offset: int) -> Occurrence | None:
+        """The occurrence at a place of a source, its end included."""
+        for of in self.occurrences:
+            if of.span.start <= offset <= of.span.end and of.span.source is source:
+                return of
+        return None
+
+    def of(self, symbol: Symbol) -> list[Occurrence]:
+        return [of for of in self.occurrences if of.symbol == symbol]
+
+    def kind(self, kind: str, scope: str = "") -> list[Declaration]:
+        """What is declared of a kind."""
+        found = self.declarations.items()
+        return [of for symbol, of in found if (symbol.kind, symbol.scope) == (kind, scope)]
+
+    def _declare(self, item: s.Item, scope: str) -> None:
+        if isinstance(item, s.Let):
+            self._declared("let", "", item.word, item)
+        if not isinstance(item, s.Block) or not item.labels:
+            return
+        label, keyword = item.labels[0], item.keyword.name
+        if not isinstance(label, s.Word):
+            return
+        if keyword in ("stage", "rounds"):
+            self._declared("stage", scope, label, item)
+            for inner in item.items if keyword == "rounds" and not scope else ():
+                if isinstance(inner, s.Block) and inner.keyword.name == "stage":
+                    self._declare(inner, label.name)
+        elif keyword in DECLARING:
+            self._declared(keyword, "", label, item)
+
+    def _declared(self, kind: str, scope: str, word: s.Word, item: s.Block | s.Let) -> None:
+        symbol = Symbol(kind, scope, word.name)
+        self.declarations.setdefault(symbol, Declaration(symbol, word, item))
+        self.occurrences.append(Occurrence(symbol, word.span, True))
+
+    def _block(self, block: s.Block, scope: str) -> None:
+        keyword = block.keyword.name
+        if keyword == "rounds":
+            label = block.labels[0] if block.labels else None
+            inside = label.name if isinstance(label, s.Word) else ""
+            for inner in block.items:
+                if isinstance(inner, s.Block):
+                    self._block(inner, inside)
+        elif keyword == "expect":
+            for item in block.items:
+                if isinstance(item, s.Assign):
+                    self._words(item.path.words[:-1], STAGES, "")
+                    self._value(item.value, (), "")
+        elif keyword == "variant":
+            self._variant(block)
+        else:
+            model = block_model(keyword, block.kind.name if block.kind else None)
+            self._items(block.items, model, scope)
+
+    def _variant(self, block: s.Block) -> None:
+        for item in block.items:
+            if not isinstance(item, s.Assign):
+                continue
+            *path, attribute = item.path.words
+            model = None
+            if path:
+                self._words(path, ("stage", *DECLARING), "")
+                declared = self.resolve(path, ("stage", *DECLARING), "")
+                model = declared and self._model(declared)
+            elif Symbol("let", "", attribute.name) in self.declarations:
+                self._words([attribute], (), "")
+            self._value(item.value, referred(model, attribute.name), "")
+
+    def _model(self, symbol: Symbol) -> type[r.Declaration] | None:
+        item = self.declarations[symbol].item
+        if isinstance(item, s.Let):
+            return None
+        return block_model(item.keyword.name, item.kind.name if item.kind else None)
+
+    def _items(
+        self, items: Iterable[s.Item], model: type[r.Declaration] | None, scope: str
+    ) -> None:
+        for item in items:
+            match item:
+                case s.Assign():
+                    name = item.path.name
+                    group = group_model(model, name)
+                    if group and isinstance(item.value, s.Braces):
+                        self._items(item.value.items, group, scope)
+                    elif group and isinstance(item.value, s.Tagged):
+                        self._items(item.value.braces.items, group, scope)
+                    else:
+                        self._value(item.value, referred(model, name), scope)
+                    self._value(item.claim, (), scope)
+                case s.Entry(word=s.Word(name=name)):
+                    self._value(item.value, referred(model, name), scope)
+                case s.Block():
+                    self._items(item.items, group_model(model, item.keyword.name), scope)
+                case s.Require():
+                    if item.argument and item.argument.name != "short":
+                        self._words([item.argument], DATA, scope)
+                    self._value(item.value, (), scope)
+                case s.Filter():
+                    self._words(item.what.words[:1], STAGES, scope)
+                    self._value(item.share, (), scope)
+                    self._value(item.value, (), scope)
+                case s.Every() | s.Otherwise() | s.Alike():
+                    for part in item:
+                        self._value(part, (), scope)
+
+    def _value(self, node: Any, kinds: tuple[str, ...], scope: str) -> None:
+        match node:
+            case s.Path():
+                self._words(node.words, kinds, scope)
+            case s.Indexed():
+                self._words(node.path.words, kinds, scope)
+            case s.Either():
+                self._value(node.first, kinds, scope)
+                self._value(node.second, kinds, scope)
+            case s.List():
+                for part in node.items:
+                    self._value(part, kinds, scope)
+            case s.Schedule():
+                for part in node.segments:
+                    ends = (part.value,) if isinstance(part, s.Hold) else (part.start, part.end)
+                    for end in ends:
+                        self._value(end, kinds, scope)
+                    self._value(part.bound, (), scope)
+                    if isinstance(part, s.Ramp):
+                        self._value(part.over, (), scope)
+            case s.Bound() | s.Range() | s.Periodic() | s.Counted() | s.Claim():
+                for part in node:
+                    self._value(part, (), scope)
+            case s.Tagged():
+                self._value(node.braces, (), scope)
+            case s.Scaled():
+                self._value(node.factors, kinds, scope)
+            case s.Braces():
+                for part in node.items:
+                    if isinstance(part, s.Entry):
+                        words = part.word
+                        path = [words] if isinstance(words, s.Word) else None
+                        if path:
+                            self._words(path, kinds, scope)
+                        else:
+                            self._value(words, kinds, scope)
+                        self._value(part.value, (), scope)
+                    elif isinstance(part, s.Assign):
+                        self._value(part.value, (), scope)
+
+    def _words(self, words: "Iterable[s.Word]", kinds: tuple[str, ...], scope: str) -> None:
+        words = list(words)
+        if not words:
+            return
+        let = Symbol("let", "", words[0].name)
+        if len(words) == 1 and let in self.declarations:
+            self._refers(let, words[0])
+            return
+        symbol = self.resolve(words, kinds, scope)
+        if symbol is None:
+            return
+        if symbol.name == words[0].name:
+            self._refers(symbol, words[0])
+            return
+        if symbol.scope == words[0].name:
+            self._refers(Symbol("stage", "", words[0].name), words[0])
+        self._refers(symbol, words[1])
+
+    def resolve(
+        self, words: "Iterable[s.Word]", kinds: tuple[str, ...], scope: str
+    ) -> Symbol | None:
+        """What a dotted name stands for: `anneal`, `align.chat`, `previous.chat`, `drafts.pairs`.
+
+        Args:
+            scope: the rounds in which the name stands, or "".
+        """
+        first, *rest = [word.name for word in words]
+        for kind in kinds:
+            if kind != "stage":
+                found = Symbol(kind, "", first)
+            elif first == "previous" and scope and rest:
+                found = Symbol(kind, scope, rest[0])
+            elif rest and Symbol(kind, first, rest[0]) in self.declarations:
+                found = Symbol(kind, first, rest[0])
+            elif Symbol(kind, scope, first) in self.declarations:
+                found = Symbol(kind, scope, first)
+            else:
+                found = Symbol(kind, "", first)
+            if found in self.declarations:
+                return found
+        return None
+
+    def _refers(self, symbol: Symbol, word: s.Word) -> None:
+        self.occurrences.append(Occurrence(symbol, word.span, False))

@@ -1,0 +1,88 @@
+"""Parsing again after an edit: blocks that were not touched are not read a second time."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..spec import syntax as s
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.lexer import BRACES
+from ..spec.parse import parse
+from ..spec.source import Source, Span
+
+_CLOSES = {"}": "{", "]": "[", ")": "("}
+_REST_OF_LINE = re.compile(r"[ \t\f\r]*(?:#[^\n]*)?\n")
+_BLANKS = re.compile(r"(?:[ \t\f\r]*(?:#[^\n]*)?\n)*[ \t\f\r]*")
+_BEGINS = re.compile(r"(?!(?:then|over|until|for|within)\b)[A-Za-z_]")
+_RECORDS = (of for of in vars(s).values() if isinstance(of, type) and issubclass(of, tuple))
+_NODES = set(_RECORDS) - {tuple}
+_make = tuple.__new__
+
+
+class Parser:
+    """Gives what `parse` gives, for texts that differ little from the one before.
+
+    A text is cut where one block has ended and a line begins the next statement. Where braces do
+    not match there is no telling where blocks end, and the text is read as a whole.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[Sequence[s.Item], list[Diagnostic]]] = {}
+
+    def parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
+        cuts = pieces(source.text)
+        if cuts is None:
+            return parse(source, report)
+        known: dict[str, tuple[Sequence[s.Item], list[Diagnostic]]] = {}
+        items: list[s.Item] = []
+        for start, end in cuts:
+            text = source.text[start:end]
+            found = self.known.get(text) or known.get(text)
+            if found is None:
+                own = Report()
+                found = parse(Source(source.name, text), own), own.diagnostics
+            known[text] = found
+            statements, diagnostics = found
+            items += [moved(item, source, start) for item in statements]
+            for of in diagnostics:
+                report.add(
+                    of.code, of.message, moved(of.span, source, start), label=of.label,
+                    help=of.help, notes=[(moved(p, source, start), m) for p, m in of.notes],
+                )  # fmt: skip
+        self.known = known
+        return tuple(items)
+
+
+def pieces(text: str) -> list[tuple[int, int]] | None:
+    """Where the text can be cut so that each piece is read as it is within the whole.
+
+    None where braces do not match.
+    """
+    starts = [0]
+    opened: list[str] = []
+    for match in BRACES.finditer(text):
+        brace = match[0]
+        if brace in "{[(":
+            opened.append(brace)
+        elif brace in "}])":
+            if not opened or opened.pop() != _CLOSES[brace]:
+                return None
+            rest = _REST_OF_LINE.match(text, match.end()) if not opened else None
+            blanks = _BLANKS.match(text, rest.end()) if rest else None
+            if brace == "}" and rest and blanks and _BEGINS.match(text, blanks.end()):
+                starts.append(rest.end())
+    if opened:
+        return None
+    return list(zip(starts, [*starts[1:], len(text)], strict=True))
+
+
+def moved(node: Any, source: Source, by: int) -> Any:
+    """A part of a syntax tree, `by` characters further on, in another source."""
+    kind = type(node)
+    if kind is Span:
+        return _make(Span, (source, node[1] + by, node[2] + by))
+    if kind is tuple:
+        return tuple([moved(part, source, by) for part in node])
+    if kind in _NODES:
+        return _make(kind, [moved(part, source, by) for part in node])
+    return node

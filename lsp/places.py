@@ -1,0 +1,102 @@
+"""The part of a syntax tree that a place of the text lies in."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ..spec import recipe as r
+from ..spec import syntax as s
+from ..spec.source import Span
+from . import names
+
+
+class Place(NamedTuple):
+    """An attribute, or another item, and the blocks and groups around it.
+
+    Attributes:
+        blocks: from the outside to the inside.
+        item: the innermost statement.
+        nodes: the parts of its value that hold the place, from the outside to the inside.
+    """
+
+    blocks: tuple[s.Block, ...]
+    group: str
+    item: s.Item
+    nodes: tuple[Any, ...]
+
+    @property
+    def scope(self) -> str:
+        """The rounds around the place, or ""."""
+        first = self.blocks[0] if self.blocks else None
+        if first and first.keyword.name == "rounds" and first.labels:
+            label = first.labels[0]
+            return label.name if isinstance(label, s.Word) else ""
+        return ""
+
+    @property
+    def block(self) -> s.Block | None:
+        """The declared block around: not the rounds, and no group inside it."""
+        blocks = [block for block in self.blocks if block.keyword.name != "rounds"]
+        return blocks[0] if blocks else None
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage around, or ""."""
+        block = self.block
+        if block is None or block.keyword.name != "stage" or not block.labels:
+            return ""
+        label = block.labels[0]
+        return label.name if isinstance(label, s.Word) else ""
+
+    @property
+    def model(self) -> type[r.Declaration] | None:
+        """What the innermost block or group may hold."""
+        block = self.block
+        if block is None:
+            return None
+        model = names.block_model(block.keyword.name, block.kind.name if block.kind else None)
+        for inner in self.blocks[self.blocks.index(block) + 1 :]:
+            model = names.group_model(model, inner.keyword.name)
+        return names.group_model(model, self.group) if self.group else model
+
+
+def place(items: Iterable[s.Item], offset: int) -> Place | None:
+    """What a character of a file belongs to."""
+    return _within(items, offset, (), "")
+
+
+def _within(
+    items: Iterable[s.Item], offset: int, blocks: tuple[s.Block, ...], group: str
+) -> Place | None:
+    for item in items:
+        if not _holds(item.span, offset):
+            continue
+        if isinstance(item, s.Block):
+            inside = _within(item.items, offset, (*blocks, item), "")
+            return inside or Place((*blocks, item), "", item, ())
+        value = getattr(item, "value", None)
+        nodes = tuple(_path(value, offset))
+        for node in nodes:
+            braces = node.braces if isinstance(node, s.Tagged) else node
+            if isinstance(item, s.Assign) and isinstance(braces, s.Braces):
+                inside = _within(braces.items, offset, blocks, item.path.name)
+                if inside and isinstance(inside.item, s.Assign):
+                    return inside
+        return Place(blocks, group, item, nodes)
+    return None
+
+
+def _path(node: Any, offset: int) -> Iterator[Any]:
+    """The parts of a value that hold a place, from the outside to the inside."""
+    while node is not None:
+        if hasattr(node, "span"):
+            yield node
+        parts = (part for of in node for part in (of if type(of) is tuple else (of,)))
+        node = next((of for of in parts if _is_node(of) and _holds(of.span, offset)), None)
+
+
+def _is_node(of: Any) -> bool:
+    return isinstance(of, tuple) and hasattr(of, "span")
+
+
+def _holds(span: Span, offset: int) -> bool:
+    return span.start <= offset <= span.end

@@ -1,0 +1,193 @@
+"""The texts that an editor shows, and the specs that they are parts of."""
+
+import logging
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from ..compiler.check import CHECKS
+from ..compiler.program import Program
+from ..spec import syntax as s
+from ..spec.bind import bind
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.load import MAX_BYTES, Files
+from ..spec.recipe import Recipe
+from ..spec.source import Source
+from .names import Names
+from .parsing import Parser
+from .positions import Lines
+
+_RECIPE = re.compile(r"^[ \t]*recipe[ \t]+[A-Za-z_]", re.MULTILINE)
+_USE = re.compile(r'^[ \t]*use[ \t]+"([^"\n]+)"', re.MULTILINE)
+log = logging.getLogger(__name__)
+MAX_FILES_SEARCHED = 300
+"""So many files of a folder are looked through for one that uses another."""
+
+
+class Analysis:
+    """A spec with all its files, as far as they can be understood.
+
+    Attributes:
+        main: the file that holds the `recipe` block, or a part on its own.
+        trees: by path, every file of the spec and its statements.
+        diagnostics: what is wrong.
+        program: the stages with all that the passes found out before one of them found an error.
+    """
+
+    def __init__(
+        self, main: Path, trees: dict[Path, tuple[Source, Sequence[s.Item]]],
+        diagnostics: list[Diagnostic], recipe: Recipe | None, program: Program | None,
+        encoding: str,
+    ) -> None:  # fmt: skip
+        self.main = main
+        self.trees = trees
+        self.diagnostics = diagnostics
+        self.recipe = recipe
+        self.program = program
+        self.encoding = encoding
+        self._lines: dict[Path, Lines] = {}
+
+    @cached_property
+    def names(self) -> Names:
+        return Names(items for _, items in self.trees.values())
+
+    @cached_property
+    def paths(self) -> dict[Source, Path]:
+        return {source: path for path, (source, _) in self.trees.items()}
+
+    def lines(self, path: Path) -> Lines:
+        if path not in self._lines:
+            self._lines[path] = Lines(self.trees[path][0].text, self.encoding)
+        return self._lines[path]
+
+    def source(self, path: Path) -> Source:
+        return self.trees[path][0]
+
+    def items(self, path: Path) -> Sequence[s.Item]:
+        return self.trees[path][1]
+
+
+class Project:
+    """Open texts by resolved path, and what is known of the specs they belong to.
+
+    Attributes:
+        encoding: what columns count, see `Lines`.
+        folders: the editor's folders; specs are not looked for outside them.
+    """
+
+    def __init__(self) -> None:
+        self.texts: dict[Path, str] = {}
+        self.encoding = "utf-16"
+        self.folders: list[Path] = []
+        self._parsers: dict[Path, Parser] = {}
+        self._analyses: dict[Path, Analysis] = {}
+        self._mains: dict[Path, list[Path]] = {}
+
+    def open(self, path: Path, text: str) -> None:
+        """Takes a text of the editor, which stands for the file's on the disk."""
+        text = text.removeprefix("\ufeff")
+        if path not in self.texts or _shape(self.texts[path]) != _shape(text):
+            self._mains = {}
+        self.texts[path] = text
+        self._analyses = {}
+
+    def close(self, path: Path) -> None:
+        self.texts.pop(path, None)
+        self._parsers.pop(path, None)
+        self.forget()
+
+    def forget(self) -> None:
+        """Files on the disk may have changed."""
+        self._analyses = {}
+        self._mains = {}
+
+    def analysis(self, path: Path) -> Analysis | None:
+        """The spec that a file is part of: the first where several use it."""
+        return next(iter(self.analyses(path)), None)
+
+    def analyses(self, path: Path) -> list[Analysis]:
+        """The specs that a file is part of."""
+        if path not in self._mains:
+            self._mains[path] = self._found(path)
+        return [of for main in self._mains[path] if path in (of := self.whole(main)).trees]
+
+    def whole(self, main: Path) -> Analysis:
+        """The spec whose main file, or only part, is the one given."""
+        if main not in self._analyses:
+            self._analyses[main] = self._analyse(main)
+        return self._analyses[main]
+
+    def _found(self, path: Path) -> list[Path]:
+        """The main files of the specs that a file belongs to; the file, where nobody uses it."""
+        reach = {of: self._reach(of) for of in self._candidates(path)}
+        users = [of for of, used in reach.items() if of != path and path in used]
+        first = [of for of in users if not any(of in reach[other] - {other} for other in users)]
+        return first or [path]
+
+    def _candidates(self, path: Path) -> list[Path]:
+        """Files that may use a file: those above it that are open or in the editor's folders."""
+        found = [other for other in self.texts if path.is_relative_to(other.parent)]
+        for folder in path.parents:
+            if not any(folder.is_relative_to(of) for of in self.folders or [path.parent]):
+                break
+            try:
+                found += sorted(folder.glob("*.etude"))[:MAX_FILES_SEARCHED]
+            except OSError:
+                continue
+        return list(dict.fromkeys(found[:MAX_FILES_SEARCHED]))
+
+    def _reach(self, main: Path) -> set[Path]:
+        """A file and all that it uses, as far as can be told without parsing."""
+        reached: set[Path] = set()
+        ahead = [main]
+        while ahead and len(reached) < MAX_FILES_SEARCHED:
+            path = ahead.pop()
+            if path in reached:
+                continue
+            reached.add(path)
+            try:
+                ahead += [(path.parent / used).resolve() for used in _shape(self._text(path))[1]]
+            except (OSError, ValueError, RuntimeError):  # what check has a message for
+                continue
+        return reached
+
+    def _text(self, path: Path) -> str:
+        """Raises: OSError: the file cannot be read."""
+        if path in self.texts:
+            return self.texts[path]
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES).decode("utf-8", "replace")
+
+    def _parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
+        path = Path(source.name).resolve()
+        return self._parsers.setdefault(path, Parser()).parse(source, report)
+
+    def _analyse(self, main: Path) -> Analysis:
+        report = Report()
+        files = Files(report, main.parent, self.texts, self._parse)
+        items = files.read(main, None)
+        part = not any(_shape(source.text)[0] for source, _ in files.trees.values())
+        recipe = bind(items, report, broken=part or bool(report.errors), where=files.start)
+        program = None
+        if recipe and not report.errors:
+            program = self._check(recipe, report)
+        return Analysis(main, files.trees, report.diagnostics, recipe, program, self.encoding)
+
+    def _check(self, recipe: Recipe, report: Report) -> Program | None:
+        """The program after the last pass that could be run."""
+        program = Program(recipe, None)
+        for transform in CHECKS:
+            try:
+                program = transform(program, report)
+            except Exception:  # an error of etude's own costs the editor its answer, not its server
+                log.exception("a pass failed")
+                return None
+            if report.errors:
+                break
+        return program
+
+
+def _shape(text: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether a text has a `recipe` block, as main files do, and the files that it uses."""
+    return bool(_RECIPE.search(text)), tuple(_USE.findall(text))

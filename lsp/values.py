@@ -1,0 +1,272 @@
+"""Resolved values: what an attribute of a stage comes to, in steps and tokens."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from ..compiler import curves
+from ..compiler.clock import START, Border, Clock, Length
+from ..compiler.program import Program, TrainStage
+from ..spec.quantity import Quantity, short
+from ..spec.schedule import Segment
+
+KNOBS = ("seq_len", "batch", "lr", "data", "rope_theta", "parallel")
+
+
+class Piece(NamedTuple):
+    """A segment of a schedule with where it begins and ends."""
+
+    segment: Segment
+    begin: Border
+    end: Border
+
+
+def stages(program: Program | None, name: str, scope: str) -> list[Any]:
+    """The stage of a name, or that of every round where it stands in rounds."""
+    if program is None:
+        return []
+    if not scope:
+        found = program.stages.get(name)
+        return [found] if found else []
+    rounds = (key.split(".") for key in program.stages)
+    own = [".".join(key) for key in rounds if len(key) == 3 and (key[0], key[2]) == (scope, name)]
+    return [program.stages[key] for key in own]
+
+
+def scheduled(stage: Any) -> bool:
+    """Whether a stage trains and its schedules are known."""
+    return isinstance(stage, TrainStage) and stage.end is not None
+
+
+def length(stage: TrainStage) -> Length:
+    """How long the stage is, as its spec says it."""
+    if stage.spec.tokens is not None:
+        return Length("tokens", Fraction(stage.spec.tokens))
+    if stage.spec.steps is not None:
+        return Length("steps", Fraction(stage.spec.steps))
+    unit = "steps" if stage.spec.data_kind == "preferences" else "tokens"
+    return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
+
+
+def clock(stage: TrainStage) -> Clock:
+    """The stage's clock, made anew from its batches and lengths and kept with it."""
+    kept = stage.__dict__.get("_clock")
+    if kept:
+        return kept
+    sizes = {start: size for start, _, size in stage.lengths}
+    batches = {piece.from_step: piece.sequences for piece in stage.batches}
+    starts: list[tuple[int, int, int]] = []
+    size = batch = tokens = 0
+    for step in sorted(sizes.keys() | batches.keys()):
+        size, batch = sizes.get(step, size), batches.get(step, batch)
+        if starts:
+            tokens += (step - starts[-1][0]) * starts[-1][2]
+        starts.append((step, tokens, size * batch))
+    assert stage.end
+    made = Clock(
+        steps=stage.steps, tokens=stage.tokens, lengths=stage.lengths, batches=stage.batches,
+        roundings=[], starts=starts, borders={}, batch_at_end=stage.end.batch,
+    )  # fmt: skip
+    stage.__dict__["_clock"] = made
+    return made
+
+
+def pieces(stage: TrainStage, knob: str) -> list[Piece]:
+    """The segments of a knob's schedule that the stage reaches."""
+    schedule = getattr(stage.spec, knob)
+    if schedule is None:
+        return []
+    found: list[Piece] = []
+    begin, own = START, clock(stage)
+    stop = Border(own.steps, own.tokens, Fraction(own.steps), Fraction(own.tokens))
+    for segment in schedule.segments:
+        if begin.step >= own.steps:
+            break
+        wish = length(stage).boundary(segment, begin)
+        end = own.border(wish) if wish else stop
+        found.append(Piece(segment, begin, end))
+        begin = end
+    return found
+
+
+def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
+    """A length that begins at a step, in the other unit: `8000 steps` are `33.6B tokens`."""
+    own = clock(stage)
+    position = length(stage).of(quantity)
+    offset = begin if position.unit == "steps" else own.tokens_before(begin)
+    border = own.border(type(position)(position.unit, position.value + offset))
+    steps = border.step - begin
+    tokens = own.tokens_before(border.step) - own.tokens_before(begin)
+    if quantity.unit == "steps":
+        return f"{short(tokens)} tokens"
+    if quantity.unit == "%":
+        return f"{counted(steps)}, {short(tokens)} tokens"
+    return counted(steps)
+
+
+def steps_and_tokens(stage: TrainStage) -> str:
+    """The length of a stage in both units."""
+    return f"{counted(stage.steps)}, {stage.tokens:,} tokens ({short(stage.tokens)})"
+
+
+def ramp_end(stage: TrainStage, place: int) -> float | None:
+    """The learning rate at which a segment's ramp ends, where that is not what it is written to
+    go to: its curve is longer than the segment."""
+    if place >= len(stage.lr):
+        return None
+    piece = stage.lr[place]
+    if piece.shape == "hold":
+        return None
+    own = clock(stage)
+    at = piece.to_step if piece.clock == "steps" else own.tokens_before(piece.to_step)
+    share = (at - piece.origin) / piece.length
+    return curves.value(piece.shape, piece.start, piece.end, share)
+
+
+def epochs(stage: TrainStage, program: Program) -> dict[str, float]:
+    """How often each source with a declared size is gone through."""
+    parts: dict[str, Fraction] = {}
+    for part in stage.mixture:
+        total = sum(part.weights.values())
+        preferences = stage.spec.data_kind == "preferences"
+        if preferences:
+            size = stage.sequences_before(part.to_step) - stage.sequences_before(part.from_step)
+        else:
+            size = stage.tokens_before(part.to_step) - stage.tokens_before(part.from_step)
+        for name, weight in part.weights.items():
+            parts[name] = parts.get(name, Fraction(0)) + Fraction(size * weight, total)
+    found = {}
+    for name, seen in parts.items():
+        dataset = program.recipe.datasets.get(name)
+        declared = dataset and (
+            dataset.pairs if stage.spec.data_kind == "preferences" else dataset.tokens
+        )
+        if declared:
+            found[name] = float(seen / declared)
+    return found
+
+
+def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
+    """Lines that say what an attribute of a stage comes to; none where there is nothing to add."""
+    if not scheduled(stage):
+        return []
+    assert isinstance(stage, TrainStage)
+    if attribute in ("tokens", "steps", "epochs"):
+        return [steps_and_tokens(stage), *_epochs(stage, program)]
+    if attribute == "seq_len":
+        return [_at(stage, a, b, f"{short(v)} tokens") for a, b, v in stage.lengths]
+    if attribute == "batch":
+        return _some(_batches(stage))
+    if attribute == "lr":
+        return [
+            _at(stage, p.from_step, p.to_step, f"{p.start:.4g}" if p.shape == "hold" else
+                f"{p.start:.4g} → {ramp_end(stage, n):.4g} {p.shape}")
+            for n, p in enumerate(stage.lr)
+        ]  # fmt: skip
+    if attribute == "data":
+        shares = [
+            _at(stage, m.from_step, m.to_step, ", ".join(
+                f"{name} {100 * weight / sum(m.weights.values()):.4g}%"
+                for name, weight in m.weights.items()
+            ))
+            for m in stage.mixture
+        ]  # fmt: skip
+        return _some(shares) + _epochs(stage, program)
+    if attribute in ("parallel", "rope_theta"):
+        return [_at(stage, p.begin.step, p.end.step, _end(stage, p.segment, attribute))
+                for p in pieces(stage, attribute)] or [_end(stage, None, attribute)]  # fmt: skip
+    if attribute == "model":
+        model = stage.model
+        return [
+            f"{model.layers} layers, dim {model.dim}, heads {model.heads} ({model.kv_heads} "
+            f"key-value), ffn {model.ffn}, vocabulary {model.vocab:,}, RoPE base "
+            f"{model.rope_theta:g}"
+        ]
+    if attribute == "from":
+        return [f"goes on from `{stage.parent}`"] if stage.parent else []
+    value = getattr(stage, attribute, None)
+    if attribute == "optimizer":
+        o = stage.optimizer
+        state = "state carried over" if stage.carries else "state fresh"
+        return [f"{o.kind}, betas {list(o.betas)}, weight decay {o.weight_decay:g}, eps {o.eps:g}, "
+                + state]  # fmt: skip
+    return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
+
+
+def origin(stage: Any, attribute: str) -> str:
+    """Where a value comes from, in words."""
+    of = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
+    return {"spec": "given here", "etude": "etude's default", "model": "the model's"}.get(of, of)
+
+
+def summary(stage: Any, program: Program) -> list[str]:
+    """What a stage that trains comes to: values that it gives and inherits."""
+    if not scheduled(stage):
+        return []
+    lines = resolved(stage, "steps", program)[:1]
+    for knob in KNOBS:
+        values = resolved(stage, knob, program)
+        inherited = stage.origins.get(knob, "spec")
+        if inherited != "spec" and values and values != ["{}"]:
+            lines.append(f"{knob}: {values[-1]} ({origin(stage, knob)})")
+    return lines
+
+
+def datasets_epochs(program: Program | None, name: str) -> list[str]:
+    """How often each stage goes through a data set whose size is declared."""
+    found = []
+    for stage in program.stages.values() if program else ():
+        if scheduled(stage) and isinstance(stage, TrainStage):
+            assert program
+            times = epochs(stage, program).get(name)
+            if times is not None:
+                found.append(f"{stage.name}: {times:.3g} epochs")
+    return found
+
+
+def _epochs(stage: TrainStage, program: Program) -> list[str]:
+    found = epochs(stage, program)
+    if not found:
+        return []
+    return ["epochs: " + ", ".join(f"{name} {times:.3g}" for name, times in found.items())]
+
+
+def _end(stage: TrainStage, segment: Segment | None, attribute: str) -> str:
+    value = segment.end if segment and not hasattr(segment.end, "factors") else None
+    assert stage.end
+    if value is None:
+        value = getattr(stage.end, attribute)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items()) or "data parallel"
+    return f"{float(value):g}"
+
+
+def _batches(stage: TrainStage) -> list[str]:
+    unit = "pairs" if stage.spec.data_kind == "preferences" else "sequences"
+    starts = clock(stage).starts
+    ends = [step for step, _, _ in starts[1:]] + [stage.steps]
+    lines = []
+    for (step, _, pace), end in zip(starts, ends, strict=True):
+        size = next(size for start, _, size in reversed(stage.lengths) if start <= step)
+        what = f"{pace // size:,} {unit} of {short(size)}: {short(pace)} tokens a step"
+        lines.append(_at(stage, step, end, what))
+    return lines
+
+
+def _at(stage: TrainStage, begin: int, end: int, what: str) -> str:
+    if begin == 0 and end >= stage.steps:
+        return what
+    tokens = stage.tokens_before(end) - stage.tokens_before(begin)
+    return f"{what} — steps {begin:,} to {end:,} ({short(tokens)} tokens)"
+
+
+def _some(lines: Iterable[str]) -> list[str]:
+    """Few enough lines to read: the first, and the last ones of many."""
+    lines = list(lines)
+    if len(lines) <= 8:
+        return lines
+    return [*lines[:4], f"… {len(lines) - 6} more …", *lines[-2:]]
+
+
+def counted(number: int) -> str:
+    return f"{number:,} step{'' if number == 1 else 's'}"
