@@ -17,7 +17,7 @@ def run(arguments: Namespace) -> int:
         if arguments.json:
             continue
         show(report)
-        if program:
+        if program and not report.errors:
             stages = len(program.stages)
             print(f"{file}: fine ({stages} stage{'s' if stages != 1 else ''})")
     if arguments.json:

@@ -15,8 +15,17 @@ CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims)
 
 
 def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Program | None:
-    """The program of a recipe after all passes that can find something wrong, or None."""
-    return through(CHECKS, Program(recipe, ranks), report)
+    """The program of a recipe after all passes that can find something wrong, or None.
+
+    Of a recipe with variants each variant is checked too; what is wrong with one is reported, and
+    does not keep the recipe's own program back.
+    """
+    program = through(CHECKS, Program(recipe, ranks), report)
+    if recipe.variants and not recipe.variant:
+        from .variants import check_variants  # most recipes have none
+
+        check_variants(recipe, report, ranks=ranks)
+    return program
 
 
 def through(passes: Iterable[Pass], program: Program, report: Report) -> Program | None:

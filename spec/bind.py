@@ -1,7 +1,7 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import convert as c
@@ -9,8 +9,10 @@ from . import recipe as r
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
 from .lets import Lets
+from .record import replace
 from .source import Span
 from .statements import Statements
+from .variants import changed, changes
 
 _FORMS = {
     "gate": "write `gate seq_len { … }`",
@@ -27,6 +29,7 @@ BLOCKS = {
     "stage": "stage NAME: KIND { … }",
     "rounds": "rounds NAME 6 { … }",
     "expect": "expect { … }",
+    "variant": "variant NAME { stage.attribute = value }",
 }
 _PLURAL = {"model": "models", "tokenizer": "tokenizers", "dataset": "datasets",
            "cluster": "clusters", "dialog": "dialogs", "stage": "stages",
@@ -43,16 +46,24 @@ MOST_ROUNDS = 1000
 
 
 def bind(
-    items: Iterable[s.Item], report: Report, *, broken: bool = False, where: Span | None = None
-) -> r.Recipe | None:
+    items: Iterable[s.Item], report: Report, *, broken: bool = False, where: Span | None = None,
+    variant: str = "", sets: Sequence[str] = (),
+) -> r.Recipe | None:  # fmt: skip
     """The recipe that the statements of all files declare, or None where something is wrong.
 
     Args:
         broken: statements were left out because they could not be parsed; then nothing is
             reported as missing.
         where: the beginning of the main file, where what the whole spec lacks is reported.
+        variant: the variant to apply; its name, "" for none.
+        sets: changes on top of it, as on the command line: `pretrain.lr=1e-3`.
     """
-    return _Binder(report, broken, where).recipe(list(items))
+    statements = list(items)
+    items = changed(statements, report, variant=variant, sets=sets)
+    recipe = _Binder(report, broken, where).recipe(items)
+    if recipe is None:
+        return None
+    return replace(recipe, variant=variant, sets=list(sets), statements=statements)
 
 
 class _Binder(Statements):
@@ -67,6 +78,7 @@ class _Binder(Statements):
         heads: dict[tuple[str, str], Span] = {}
         headers: list[tuple[s.Block, Any]] = []
         expectations: list[r.Expectation] = []
+        variants: dict[str, Span] = {}
         for item in items:
             if isinstance(item, s.Let | s.Use):
                 continue
@@ -83,6 +95,9 @@ class _Binder(Statements):
                 continue
             name = self._name(item)
             if name is None:
+                continue
+            if keyword == "variant":
+                self._variant(item, name, variants)
                 continue
             if keyword == "recipe":
                 headers.append((item, self._declaration(item, r.Header, name)))
@@ -110,6 +125,7 @@ class _Binder(Statements):
         lets = {place: (let.word.name, let.value.span) for place, let in self.lets.uses.items()}
         return r.Recipe(
             name=header.name, header=header, expectations=expectations, **found, lets=lets,
+            variants=variants,
             main=self.where.source if self.where else None,
         )  # fmt: skip
 
@@ -146,6 +162,17 @@ class _Binder(Statements):
             self._invalid(problem)
             self.broken = True
             return None
+
+    def _variant(self, block: s.Block, name: str, variants: dict[str, Span]) -> None:
+        if name in variants:
+            self._error(
+                "E303", f"the variant `{name}` is declared twice", block.labels[0].span,
+                help="rename one of them", notes=[(variants[name], "first declared here")],
+            )  # fmt: skip
+        variants.setdefault(name, block.span)
+        if not changes(block, self.report):
+            self._missing("E331", "this variant changes nothing", block.head,
+                          help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
 
     def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:
         if not headers:

@@ -14,25 +14,36 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 
 
-def load(path: Path, report: Report) -> Recipe | None:
+def load(
+    path: Path, report: Report, *, variant: str = "", sets: Sequence[str] = ()
+) -> Recipe | None:
     """The recipe in a file and in what it `use`s. Touches no other file.
 
     Args:
         report: takes what is wrong; None is returned where that includes an error.
+        variant: a variant of the recipe; "" for none.
+        sets: changes on top of it, as `--set` takes them: `pretrain.lr=1e-3`.
     """
     files = Files(report, path.parent)
     items = files.read(path, None)
     broken = bool(report.errors)
-    recipe = bind(items, report, broken=broken, where=files.start)
+    recipe = bind(
+        items, report, broken=broken, where=files.start, variant=variant, sets=sets
+    )  # fmt: skip
     return None if report.errors else recipe
 
 
-def loads(text: str, report: Report, *, name: str = "<text>") -> Recipe | None:
+def loads(
+    text: str, report: Report, *, name: str = "<text>", variant: str = "", sets: Sequence[str] = ()
+) -> Recipe | None:
     """The recipe in a text, which cannot `use` files."""
     source = Source(name, text)
     items = parse(source, report)
     broken = bool(report.errors)
-    recipe = bind(no_use(items, report), report, broken=broken, where=Span(source, 0, 0))
+    recipe = bind(
+        no_use(items, report), report, broken=broken, where=Span(source, 0, 0),
+        variant=variant, sets=sets,
+    )  # fmt: skip
     return None if report.errors else recipe
 
 

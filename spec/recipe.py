@@ -7,7 +7,7 @@ The models are records and do not derive from pydantic's BaseModel, because impo
 takes longer than checking a spec may.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -410,6 +410,7 @@ class Recipe(Declaration):
         variants: the variants that there are → their blocks.
         variant: the one that was applied; "" for none.
         sets: what was changed on the command line, as written there.
+        statements: those that it was bound from, before any change.
     """
 
     header: Header
@@ -425,3 +426,4 @@ class Recipe(Declaration):
     variants: dict[str, Span] = field(default_factory=dict, compare=False)
     variant: str = field(default="", compare=False)
     sets: list[str] = field(default_factory=list, compare=False)
+    statements: Sequence[Any] = field(default=(), compare=False)
