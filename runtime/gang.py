@@ -21,6 +21,9 @@ from .store import Store, disk
 MARK = "etude-event "
 """What a worker's lines for its launcher begin with; other output goes to the gang's log."""
 
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""By these a launcher tells a process which rank it is."""
+
 
 def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
     """Runs a plan, or what is left of it, in a run folder.
@@ -34,6 +37,9 @@ def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
     # OpenMP's threads spin while they wait: beside other work on the machine that makes training
     # several times slower. It has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Gangs are made here: what another launcher, or a job before, has left means nothing to them.
+    for name in LAUNCHER:
+        os.environ.pop(name, None)
     store = Store(folder)
     store.create()
     with store.lock():

@@ -170,7 +170,7 @@ class _Binder(Statements):
                 help="rename one of them", notes=[(variants[name], "first declared here")],
             )  # fmt: skip
         variants.setdefault(name, block.span)
-        if not changes(block, self.report):
+        if not changes(block, self.report) and not block.items:
             self._missing("E331", "this variant changes nothing", block.head,
                           help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "etude.cli.main"]
-# Tests of the engine in the same process make it a rank, which a command of its own is not.
-RANK = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+# What a shell inside another launcher's job has: it must mean nothing to etude.
+RANK = {
+    "RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1",
+}  # fmt: skip
 
 TINY = """
 recipe tiny { title = "A recipe for tests", seed = 7 }
@@ -44,8 +47,8 @@ stage report: evaluate { loss = [docs, sums] }
 
 
 def environment() -> dict[str, str]:
-    """The environment in which a user starts a command."""
-    return {name: value for name, value in os.environ.items() if name not in RANK}
+    """An environment in which a user may start a command."""
+    return {**os.environ, **RANK}
 
 
 def etude(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
