@@ -44,7 +44,7 @@ class Config:
 
     def node(self, path: str) -> Node | None:
         """The part of the tree at a path of names and `[numbers]`."""
-        node: Node | None = self.root
+        node: Any = self.root
         for part in re.findall(r"[^.\[\]]+|\[\d+\]", path):
             if part[0] == "[":
                 number = int(part[1:-1])
@@ -155,7 +155,7 @@ class Config:
 
     def lost(self, path: str, reason: str) -> None:
         """Notes that what is at a path has no counterpart; also where it was asked for."""
-        for leaf in self._under(path) or [path]:
+        for leaf in self._under(path):
             self._note("lost", leaf, reason, again=True)
 
     def lost_unless(self, path: str, same: Iterable[Any], reason: str, why_same: str) -> None:

@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
     line: int | None
 
 
-Node: TypeAlias = "Leaf | dict[str, Node] | list[Node]"
+Node: TypeAlias = Leaf | dict[str, "Node"] | list["Node"]
 
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 

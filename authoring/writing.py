@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..spec.quantity import short
 
 Line: TypeAlias = "tuple[str, str] | str | None"
 """An attribute with its value, any other line, or None for no line at all."""
 
+WIDTH = 100
 _TAKEN = {"last", "then", "over", "until", "for", "within", "round", "previous"}
 
 
@@ -86,6 +87,38 @@ def schedule(segments: Sequence[str]) -> str:
     return "\n            then ".join(segments)
 
 
+class Piece(NamedTuple):
+    """A part of a schedule up to step `end`; a ramp's curve takes `curve` steps."""
+
+    end: int
+    text: str
+    curve: int | None = None
+
+
+def in_steps(number: int) -> str:
+    """A number of steps with its unit."""
+    return f"{plain(number)} step{'s' if number != 1 else ''}"
+
+
+def timed(pieces: Iterable[Piece], steps: int) -> list[str]:
+    """Segments that end at steps counted from the stage's beginning; none begins after its end."""
+    segments: list[str] = []
+    begin = 0
+    for piece in pieces:
+        end = min(piece.end, steps)
+        if end <= begin:
+            continue
+        over = (
+            f" over {plain(piece.curve)} steps"
+            if piece.curve and piece.curve != end - begin
+            else ""
+        )
+        until = f" until {plain(end)} steps" if end < steps else ""
+        segments.append(f"{piece.text}{over}{until}")
+        begin = end
+    return segments
+
+
 def block(head: str, *lines: Line) -> str:
     """A block with its attributes one below the other, their values aligned."""
     kept = [line for line in lines if line is not None]
@@ -102,9 +135,20 @@ def block(head: str, *lines: Line) -> str:
     return "\n".join([f"{head} {{", *body, "}"])
 
 
-def comment(text: str, width: int = 96) -> str:
+def comment(text: str) -> str:
     """Text as comment lines."""
+    return _wrapped(text, "# ", "# ")
+
+
+def item(text: str) -> str:
+    """Text as an item of a list in comments."""
+    return _wrapped(text, "# - ", "#   ")
+
+
+def _wrapped(text: str, first: str, others: str) -> str:
     import textwrap
 
-    lines = textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(f"# {line}" for line in lines) or "#"
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -1,0 +1,168 @@
+"""The data sets of an axolotl configuration."""
+
+import re
+from fractions import Fraction
+
+from . import writing as w
+from .config import Config
+from .draft import Draft
+
+_FILES = (".jsonl", ".json", ".parquet", ".txt", ".csv", ".arrow", ".zst", ".gz")
+_REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
+_KIND = {"train": "documents", "sft": "dialogs", "reward": "preferences", "dpo": "preferences"}
+
+# Formats by name → the fields that hold what etude reads. What follows the dot in a format such as
+# `chatml.intel` says which public data set it was made for.
+_FIELDS: dict[str, dict[str, str]] = {
+    "completion": {},
+    "pretrain": {},
+    "chat_template": {},
+    "alpaca": {"prompt": "instruction", "completion": "output"},
+    "chatml.intel": {"prompt": "question"},
+    "llama3.intel": {"prompt": "question"},
+    "chatml.icr": {"prompt": "input"},
+    "llama3.icr": {"prompt": "input"},
+    "chatml.prompt_pairs": {},
+    "llama3.prompt_pairs": {},
+    "chatml.ultra": {},
+    "llama3.ultra": {},
+    "chatml.argilla_chat": {},
+    "llama3.argilla_chat": {},
+    "bradley_terry.chat_template": {},
+    "chat_template.default": {},
+}
+
+
+def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
+    """Declares the data sets of a stage; returns their shares, which are equal."""
+    found: dict[str, Fraction] = {}
+    held: Fraction = config.number("val_set_size", default=Fraction(0))
+    if held > 1 or (held == 1 and config.text("val_set_size") == "1"):
+        config.lost("val_set_size", "a share is held out, not a number of records")
+        held = Fraction(1, 200)
+    for path in _paths(config):
+        source, wish = _source(config, path)
+        name = made.name(wish, "data")
+        made.add(
+            w.block(
+                f"dataset {name}",
+                *source,
+                ("kind", _KIND[kind]) if kind != "train" else None,
+                _fields(config, path, kind),
+                ("holdout", w.percent(held)),
+                _size(config, made, name, kind),
+            )
+        )
+        found[name] = Fraction(1)
+    if len(found) > 1:
+        config.assumed("datasets", "sources have equal shares; axolotl draws from all records "
+                       "alike, so that a larger source has a larger share")  # fmt: skip
+    if config.has("test_datasets") or config.count("test_datasets"):
+        config.lost("test_datasets", "write a stage of the kind `evaluate`")
+    return found
+
+
+def _paths(config: Config) -> list[str]:
+    section = "pretraining_dataset" if "pretraining_dataset" in config.root else "datasets"
+    if section == "pretraining_dataset" and config.count(section) == 0:
+        return [section]
+    return [f"{section}[{number}]" for number in range(config.count(section))]
+
+
+def _source(config: Config, path: str) -> tuple[list[w.Line], str]:
+    place = config.text(f"{path}.path", default=None) if "[" in path else None
+    if place is None:
+        place = (config.texts(path) or [""])[0] or config.text(f"{path}.path", default="")
+    files = config.texts(f"{path}.data_files")
+    local = config.has(f"{path}.ds_type") or place.endswith(_FILES) or place.startswith((".", "/"))
+    if config.has(f"{path}.ds_type"):
+        config.irrelevant({f"{path}.ds_type": "read off the name"})
+    if files and not local and not _REMOTE.match(place):
+        config.lost(f"{path}.data_files", "a data set of the Hub is read by `config` and `split`")
+        files = None
+    if local or _REMOTE.match(place):
+        wanted = files or [place]
+        shown = w.quoted(wanted[0]) if len(wanted) == 1 else (
+            f"[{', '.join(w.quoted(file) for file in wanted)}]"
+        )  # fmt: skip
+        stem = re.sub(r"(\.\w+)+$", "", wanted[0].rstrip("/").rpartition("/")[2])
+        _split(config, path)
+        return [("files", shown)], stem
+    version = config.text(f"{path}.name")
+    split = _split(config, path)
+    return [
+        ("hub", w.quoted(place)),
+        ("config", w.quoted(version)) if version else None,
+        ("split", w.quoted(split)) if split != "train" else None,
+    ], place.rpartition("/")[2]
+
+
+def _split(config: Config, path: str) -> str:
+    given = config.text(f"{path}.split", default="train")
+    split, bracket, part = given.partition("[")
+    if bracket:
+        config.lost(f"{path}.split", f"not the part `[{part}` but all of `{split}` "
+                    "(`documents` and `skip` take numbers)")  # fmt: skip
+    return split
+
+
+def _fields(config: Config, path: str, kind: str) -> w.Line:
+    """Which field holds what, where that is not as etude expects it."""
+    form = config.text(f"{path}.type", default=None)
+    if form is None and config.node(f"{path}.type") is not None:
+        config.lost(f"{path}.type", "a format of one's own: name the fields in `fields`")
+    fields: dict[str, str] = {}
+    if form:
+        base = form.partition(":")[0]
+        known = _FIELDS.get(form, _FIELDS.get(base))
+        if known is None:
+            config.lost(f"{path}.type", "a format that etude does not know: name the `fields`")
+        elif base == "alpaca":
+            config.lost(f"{path}.type", "the field `input` and the wording around the prompt are "
+                        "left out")  # fmt: skip
+        fields |= known or {}
+    if kind in ("reward", "dpo"):
+        names = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
+    elif kind == "sft":
+        names = {"messages": "field_messages", "text": "field", "tools": "field_tools"}
+    else:
+        names = {"text": "text_column", "text ": "field"}
+    for ours, theirs in names.items():
+        given = config.text(f"{path}.{theirs}", default=None)
+        if given:
+            fields[ours.strip()] = given
+    defaults = ("text", "messages", "prompt", "chosen", "rejected", "tools")
+    shown = [f"{ours} = {w.quoted(theirs)}" for ours, theirs in fields.items()
+             if not (ours in defaults and ours == theirs)]  # fmt: skip
+    _mappings(config, path)
+    return ("fields", f"{{ {', '.join(shown)} }}") if shown else None
+
+
+def _mappings(config: Config, path: str) -> None:
+    """The parts of a message: etude reads `role` and `content`, as the formats of TRL have them."""
+    for mapping in (f"{path}.message_property_mappings", f"{path}.message_field"):
+        node = config.node(mapping)
+        for part in node if isinstance(node, dict) else ():
+            config.lost_unless(f"{mapping}.{part}", [part], f"messages hold their {part} in "
+                               f"`{part}`: rename it in the data", "as in etude")  # fmt: skip
+    for old, part in (("message_field_role", "role"), ("message_field_content", "content")):
+        config.lost_unless(f"{path}.{old}", [part], f"messages hold their {part} in `{part}`: "
+                           "rename it in the data", "as in etude")  # fmt: skip
+    roles = config.node(f"{path}.roles")
+    for role in roles if isinstance(roles, dict) else ():
+        config.lost_unless(f"{path}.roles.{role}", [[role], role], f"the role is called `{role}`: "
+                           "rename it in the data", "as in etude")  # fmt: skip
+    config.lost_unless(f"{path}.roles_to_train", [["assistant"], "assistant"],
+                       "the assistant's messages are learned", "as in etude")  # fmt: skip
+    config.lost_unless(f"{path}.train_on_eos", ["turn"], "what ends the assistant's turns is "
+                       "learned", "as in etude")  # fmt: skip
+    config.lost_unless(f"{path}.revision", ["main"], "the newest revision is read", "the newest")
+    config.irrelevant({f"{path}.trust_remote_code": "data sets bring no code along"})
+
+
+def _size(config: Config, made: Draft, name: str, kind: str) -> w.Line:
+    """How much there is, which a length in epochs needs."""
+    epochs = config.whole("max_steps", default=0) <= 0
+    attribute = "pairs" if kind in ("reward", "dpo") else "tokens"
+    why = f"`epochs` needs to know how many {attribute} there are" if epochs else ""
+    return made.size(name, attribute, why)

@@ -1,0 +1,164 @@
+"""A spec in the making: its blocks, the names it uses up, and what importers share."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from ..compiler.architectures import PUBLISHED
+from . import writing as w
+from .config import Config
+
+MOST_ON_A_NODE = 8
+
+
+class Base(NamedTuple):
+    """A spec that trains the model with which an imported stage goes on.
+
+    Attributes:
+        file: its path as `use` takes it.
+        stage: the stage whose result is used.
+        names: all names that it declares.
+    """
+
+    file: str
+    stage: str
+    names: frozenset[str]
+
+
+class Options(NamedTuple):
+    """What a configuration does not say, and the user does.
+
+    Attributes:
+        gpus: GPUs of the whole run.
+        gpu: their name.
+        sizes: tokens or pairs by data set.
+    """
+
+    gpus: int | None = None
+    gpu: str | None = None
+    sizes: dict[str, int] = {}  # noqa: RUF012  never changed
+    base: Base | None = None
+
+
+class Draft:
+    """Blocks of a spec, in order."""
+
+    def __init__(self, config: Config, options: Options) -> None:
+        self.config = config
+        self.options = options
+        self.blocks: list[str] = []
+        self.taken: set[str] = set(options.base.names) if options.base else set()
+        self.unused = set(options.sizes)
+
+    def name(self, wish: str, otherwise: str) -> str:
+        """A name that nothing in the spec has yet."""
+        found = w.name(wish, self.taken, otherwise)
+        self.taken.add(found)
+        return found
+
+    def add(self, block: str) -> None:
+        self.blocks.append(block)
+
+    def header(self, name: str, title: str, *lines: w.Line) -> None:
+        """The `recipe` block; after another spec, what takes its place."""
+        if self.options.base:
+            self.blocks.insert(0, f"use {w.quoted(self.options.base.file)}")
+        else:
+            self.blocks.insert(
+                0, w.block(f"recipe {w.name(name)}", ("title", w.quoted(title)), *lines)
+            )
+
+    def start(self, model: str | None) -> tuple[str, str]:
+        """What a training stage starts from: the base's last stage, or new weights."""
+        if self.options.base:
+            return "from", self.options.base.stage
+        assert model
+        return "model", model
+
+    def cluster(self, world: int) -> None:
+        """The machines for so many ranks; after another spec, its own."""
+        if self.options.base:
+            return
+        size = next(n for n in range(min(MOST_ON_A_NODE, world), 0, -1) if world % n == 0)
+        gpu = self.options.gpu or "H100 80GB"
+        if not self.options.gpu:
+            self.config.assumed("cluster", f"the kind of GPU is not given; {gpu} is written "
+                                f"(--gpu NAME)")  # fmt: skip
+        nodes = ("nodes", str(world // size)) if world > size else None
+        self.add(w.block("cluster gpus", nodes, ("gpus", f"{size} of {w.quoted(gpu)}")))
+
+    def size(self, dataset: str, attribute: str, why: str) -> w.Line:
+        """The declared tokens or pairs of a data set, where the user gave them."""
+        if dataset in self.options.sizes:
+            self.unused.discard(dataset)
+            return attribute, w.count(self.options.sizes[dataset])
+        if why:
+            self.config.needed(
+                f"dataset {dataset}",
+                f"{why}: write `{attribute} = …` in the data set (--size {dataset}=COUNT)",
+            )
+        return None
+
+    def model(self, shape: dict[str, object]) -> str:
+        """A model block from the numbers of its shape; returns its name.
+
+        Args:
+            shape: layers, dim, heads, kv_heads, ffn, vocab, rope_theta, rope_scaling, tied,
+                norm_eps.
+        """
+        for size, published in PUBLISHED["llama3"].items():
+            changed = {key: value for key, value in shape.items() if published[key] != value}
+            if set(changed) <= {"rope_scaling", "rope_theta", "norm_eps", "vocab"}:
+                name = self.name(f"llama_{size}", "model")
+                lines = [("size", w.quoted(size)), *_attributes(changed)]
+                self.add(w.block(f"model {name}", *lines))
+                return name
+        name = self.name("llama", "model")
+        lines = [("family", "llama3"), *_attributes(shape)]
+        self.add(w.block(f"model {name}", *lines))
+        return name
+
+    def tokenizer(self, place: str) -> None:
+        """A tokenizer on the Hub or in a file; after another spec, its own."""
+        if self.options.base:
+            return
+        local = place.startswith((".", "/", "~")) or place.endswith((".json", ".model"))
+        if not local:
+            self.add(w.block("tokenizer words", ("hub", w.quoted(place))))
+            return
+        file = place
+        if place.endswith(".model"):
+            file = place.rpartition("/")[0] + "/tokenizer.json"
+            self.config.needed("tokenizer", f"{place} cannot be read; etude takes the "
+                               "`tokenizer.json` of the same model")  # fmt: skip
+        elif not place.endswith(".json"):
+            file = f"{place.rstrip('/')}/tokenizer.json"
+        self.add(w.block("tokenizer words", ("file", w.quoted(file))))
+
+
+def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
+    lines = []
+    for key, value in shape.items():
+        if isinstance(value, bool):
+            shown = str(value).lower()
+        elif isinstance(value, float):
+            shown = w.real(Fraction(repr(value)))
+        else:
+            shown = str(value)
+        lines.append((key, shown))
+    return lines
+
+
+def placement(**degrees: int | None) -> w.Line:
+    """`parallel`, where a degree is not one."""
+    shown = [f"{name} {degree}" for name, degree in degrees.items()
+             if degree is not None and (degree > 1 or name == "micro_batch")]  # fmt: skip
+    return ("parallel", f"{{ {', '.join(shown)} }}") if shown else None
+
+
+def optimizer(betas: tuple[Fraction, Fraction], decay: Fraction, eps: Fraction) -> w.Line:
+    """AdamW with all its settings."""
+    shown = (
+        f"adamw {{ betas = [{w.real(betas[0])}, {w.real(betas[1])}], "
+        f"weight_decay = {w.real(decay)}, eps = {w.real(eps)} }}"
+    )
+    return "optimizer", shown

@@ -1,0 +1,250 @@
+"""axolotl's YAML to a spec: one stage of the kind train, sft, reward or dpo."""
+
+import re
+from fractions import Fraction
+
+from . import writing as w
+from .axolotl_data import datasets
+from .axolotl_reasons import IRRELEVANT, OFF, PLUGINS, SPEED, UNLESS
+from .config import Config
+from .draft import Draft, Options, optimizer, placement
+from .tree import ConfigError, Leaf
+
+_ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
+_QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
+
+
+def is_axolotl(config: Config) -> bool:
+    """Whether the configuration has axolotl's names."""
+    data = any(name in config.root for name in ("datasets", "pretraining_dataset"))
+    return "base_model" in config.root and data
+
+
+def draft(config: Config, options: Options, title: str) -> Draft:
+    """The spec of an axolotl configuration.
+
+    Raises: ConfigError: a value is of the wrong kind, or it trains on an objective that etude
+        lacks.
+    """
+    made = Draft(config, options)
+    kind = _kind(config)
+    start = _start(config, options)
+    sources = datasets(config, made, kind)
+    pairs = kind in ("reward", "dpo")
+    dialog = _dialog(config, made) if kind != "train" else None
+    degrees, ranks = _degrees(config, options)
+    micro = config.whole("micro_batch_size", default=1, least=1)
+    accumulation = config.whole("gradient_accumulation_steps", default=1, least=1)
+    batch = micro * accumulation * ranks
+    length = config.whole("sequence_len", default=2048 if kind != "train" else 512, least=2)
+    made.add(
+        w.block(
+            f"stage {made.name(kind if kind != 'train' else 'pretrain', 'stage')}: {kind}",
+            ("from", start),
+            _length(config, kind),
+            ("seq_len", w.count(length)),
+            ("batch", f"{w.plain(batch)} {'pairs' if pairs else 'seqs'}"),
+            ("lr", w.schedule(_rates(config))),
+            ("data", w.mixture(sources)),
+            ("dialog", dialog) if dialog else None,
+            *_objective(config, kind),
+            _optimizer(config),
+            ("clip", w.real(config.number("max_grad_norm", default=Fraction(1)) or Fraction(1))),
+            _precision(config),
+            ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
+            placement(micro_batch=micro if not pairs else None, **degrees),
+            _checkpoint(config),
+        )
+    )
+    if not config.flag("sample_packing") and kind != "train" and not pairs:
+        config.assumed("sample_packing", "dialogs are packed into rows of `seq_len`: a batch of so "
+                       "many rows holds more dialogs than there")  # fmt: skip
+    config.irrelevant({"special_tokens.pad_token": "padding is masked and has no token"})
+    plugins = config.node("plugins")
+    if (
+        isinstance(plugins, Leaf)
+        and isinstance(plugins.value, list)
+        and all(plugin in PLUGINS for plugin in plugins.value)
+    ):
+        config.irrelevant({"plugins": "speed only"})
+    for path, (same, reason) in UNLESS.items():
+        config.lost_unless(path, same, reason, "off" if same in OFF else "as in etude")
+    config.irrelevant(IRRELEVANT | dict.fromkeys(SPEED, "speed only"))
+    tracked = config.text("wandb_project")
+    if tracked:
+        config.irrelevant({"wandb_project": "logged to W&B, in the project `etude`"})
+    made.header(title, title, ("seed", str(config.whole("seed", default=42, least=0))),
+                ("tracking", "wandb") if tracked else None)  # fmt: skip
+    return made
+
+
+def _kind(config: Config) -> str:
+    rl = config.text("rl")
+    if rl and rl != "dpo":
+        raise ConfigError(f"etude has no objective `{rl}`",
+                          help="of those on preferences there are `dpo` and `reward`")  # fmt: skip
+    if config.flag("process_reward_model"):
+        raise ConfigError("etude has no process reward models", help="there are outcome rewards")
+    if rl:
+        return "dpo"
+    if config.flag("reward_model"):
+        return "reward"
+    if "pretraining_dataset" in config.root:
+        return "train"
+    kinds = {config.text(f"datasets[{n}].type") for n in range(config.count("datasets"))}
+    return "train" if kinds == {"completion"} else "sft"
+
+
+def _start(config: Config, options: Options) -> str:
+    model = config.text("base_model")
+    if options.base:
+        config.irrelevant({"base_model": ""})
+        config.assumed("base_model", f"in its place, the result of `{options.base.stage}`")
+        return options.base.stage
+    config.lost("base_model", "stages go on from others; weights from elsewhere are not read")
+    config.needed("stage base", f"a recipe whose stage makes the weights of {model}: declare "
+                  "`base`, or import with --after SPEC")  # fmt: skip
+    return "base"
+
+
+def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
+    """The degrees of parallelism, and how many ranks have their own part of a batch."""
+    tensor = config.whole("tensor_parallel_size", default=1, least=1)
+    context = config.whole("context_parallel_size", "sequence_parallel_degree", default=1, least=1)
+    replicate = config.whole("dp_replicate_size", default=1, least=1)
+    shard = config.whole("dp_shard_size", default=0, least=0)
+    model = tensor * context
+    if options.gpus:
+        if options.gpus % model:
+            raise ConfigError(f"{options.gpus} GPUs cannot be divided by {model}")
+        ranks = options.gpus // model
+    else:
+        ranks = max(shard, 1) * replicate
+        if not shard:
+            config.needed("GPUs", f"their number is not in the configuration; the batch is written "
+                          f"for {ranks * model} (--gpus N)")  # fmt: skip
+    return {"tensor": tensor, "context": context, "replicate": replicate}, ranks
+
+
+def _length(config: Config, kind: str) -> w.Line:
+    steps = config.whole("max_steps", default=0)
+    if steps > 0:
+        if config.has("num_epochs"):
+            config.irrelevant({"num_epochs": "`max_steps` decides"})
+        return "steps", w.plain(steps)
+    epochs = config.number("num_epochs", default=Fraction(1))
+    return "epochs", w.real(epochs)
+
+
+def _rates(config: Config) -> list[str]:
+    """transformers' schedules: step i of a warm-up of n steps has i / n of the peak."""
+    peak = config.number("learning_rate")
+    if peak is None:
+        raise ConfigError("`learning_rate` is missing")
+    steps = config.whole("warmup_steps", default=None, least=0)
+    ratio = config.number("warmup_ratio", default=None)
+    if steps is None and ratio is None:
+        ratio = Fraction(3, 100)
+        config.assumed("warmup_ratio", "without warm-up axolotl takes 3 %, at most 100 steps")
+    warmup = f"{w.plain(steps)} steps" if steps else w.percent(ratio) if ratio else ""
+    high = w.real(peak)
+    low = config.number("cosine_min_lr_ratio", default=Fraction(0)) * peak
+    kind = config.text("lr_scheduler", default="cosine")
+    segments = [f"0 -> {high} for {warmup}"] if warmup else []
+    arrow = "->" if segments else f"{high} ->"
+    constant = config.number("cosine_constant_lr_ratio", default=None)
+    if constant is not None:
+        config.lost("cosine_constant_lr_ratio", "the cosine goes to the end of the stage")
+    if kind in ("cosine", "cosine_with_min_lr"):
+        return [*segments, f"{arrow} {w.real(low)} cosine"]
+    if kind == "linear":
+        return [*segments, f"{arrow} 0"]
+    if kind == "constant":
+        return [high]
+    if kind != "constant_with_warmup":
+        config.lost("lr_scheduler", "not a shape of schedules; it stays constant")
+    return [*segments, high]
+
+
+def _objective(config: Config, kind: str) -> list[w.Line]:
+    if kind == "sft":
+        return [("loss", "all")] if config.flag("train_on_inputs") else []
+    config.irrelevant({"train_on_inputs": "concerns dialogs"})
+    if kind != "dpo":
+        return []
+    beta = config.number("rl_beta", "dpo_beta", "trl.beta", default=Fraction(1, 10))
+    nll = config.number("rpo_alpha", "trl.rpo_alpha", default=Fraction(0))
+    smoothing = config.number("dpo_label_smoothing", default=Fraction(0))
+    config.lost_unless("dpo_loss_type", [["sigmoid"], "sigmoid"], "the loss is DPO's sigmoid",
+                       "DPO's own")  # fmt: skip
+    return [
+        ("beta", w.real(beta)),
+        ("nll", w.real(nll)) if nll else None,
+        ("label_smoothing", w.real(smoothing)) if smoothing else None,
+    ]
+
+
+def _optimizer(config: Config) -> w.Line:
+    kind = config.text("optimizer", default="adamw_torch_fused")
+    if not _ADAMW.fullmatch(kind):
+        config.lost("optimizer", "only AdamW and Adam; AdamW is written, with the same rates")
+    elif _QUANTIZED.fullmatch(kind):
+        config.assumed("optimizer", "AdamW with moments in fp32")
+    return optimizer(
+        (
+            config.number("adam_beta1", default=Fraction("0.9")),
+            config.number("adam_beta2", default=Fraction("0.999")),
+        ),
+        config.number("weight_decay", default=Fraction(0)),
+        config.number("adam_epsilon", default=Fraction("1e-8")),
+    )
+
+
+def _precision(config: Config) -> w.Line:
+    if _on(config, "fp16", "float16"):
+        config.lost("fp16", "bf16 or fp32; bf16 is written")
+    if _on(config, "bf16", "bfloat16", "fp16", "float16"):
+        return "precision", "bf16"
+    if config.flag("float32") or config.has("bf16"):
+        return "precision", "fp32"
+    return None
+
+
+def _on(config: Config, *paths: str) -> bool:
+    """Whether one of the settings is on: true, or a way of it such as `auto` or `offload`."""
+    given = [config.text(path, default="false") for path in paths]  # all of them are read
+    return any(value not in ("false", "no") for value in given)
+
+
+def _checkpoint(config: Config) -> w.Line:
+    steps = config.number("save_steps", default=None)
+    if steps is None:
+        return None
+    if steps.denominator != 1 or steps < 1:
+        config.lost("save_steps", "checkpoints are made every so many steps, not by share")
+        return None
+    return f"checkpoint every {w.plain(int(steps))} steps"
+
+
+def _dialog(config: Config, made: Draft) -> str | None:
+    """The chat protocol: built in, or a Jinja file."""
+    kind = config.text("chat_template")
+    inline = config.text("chat_template_jinja")
+    system = config.text("default_system_message")
+    more: w.Line = ("system", w.quoted(system)) if system else None
+    if kind in ("llama3", "chatml"):
+        name = made.name("chat", "chat")
+        made.add(w.block(f"dialog {name}", ("protocol", kind), more))
+        return name
+    if inline and "\n" not in inline and inline.endswith((".jinja", ".jinja2", ".j2")):
+        name = made.name("chat", "chat")
+        made.add(w.block(f"dialog {name}", ("template", w.quoted(inline)), more))
+        return name
+    if inline:
+        config.lost("chat_template_jinja", "write it into a file: `dialog chat { template = … }`")
+    elif kind:
+        config.lost("chat_template", "llama3 and chatml are built in; others are Jinja files: "
+                    "`dialog chat { template = \"…\" }`")  # fmt: skip
+    if system:
+        config.lost("default_system_message", "it belongs to a `dialog`")
+    return None

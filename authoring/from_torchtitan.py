@@ -1,0 +1,412 @@
+"""torchtitan's configurations to specs: job files in TOML, and what 0.3 saves as JSON."""
+
+from fractions import Fraction
+from typing import Any
+
+from . import writing as w
+from .config import Config
+from .draft import Draft, Options, optimizer, placement
+from .tree import ConfigError, Leaf
+
+# Sizes that torchtitan names, beside the published ones.
+_DEBUG = {"layers": 6, "dim": 256, "heads": 16, "kv_heads": 16, "ffn": 768, "vocab": 2048,
+          "rope_theta": 500_000.0, "rope_scaling": "llama", "tied": False,
+          "norm_eps": 1e-5}  # fmt: skip
+_SIZES = ("1B", "3B", "8B", "70B", "405B")
+_C4 = {"c4": "train", "c4_validation": "validation"}
+
+_WRITTEN = "a run folder holds all that a run writes"
+_LOGGED = "what is logged has no settings"
+_SPEED = "speed only"
+_EVALUATED = "evaluations are stages of the kind `evaluate`"
+IRRELEVANT = {
+    "job": _WRITTEN,
+    "dump_folder": _WRITTEN,
+    "profiling": "profiling has no settings",
+    "profiler": "profiling has no settings",
+    "metrics": _LOGGED,
+    "comm": "time limits are the engine's choice",
+    "compile": _SPEED,
+    "memory_estimation": "`etude plan` plans without a GPU",
+    "optimizer.implementation": _SPEED,
+    "optimizer.fused": _SPEED,
+    "optimizer.foreach": _SPEED,
+    "optimizer.early_step_in_backward": _SPEED,
+    "model.print_after_conversion": _LOGGED,
+    "model_spec.model": "follows from the shape",
+    "tokenizer": "follows from its file",
+    "loss.num_chunks": _SPEED,
+    "loss.loss_fn": "the loss is the cross-entropy",
+    "loss.global_vocab_size": "follows from the model",
+    "dataloader.num_workers": "data loading has no settings",
+    "dataloader.persistent_workers": "data loading has no settings",
+    "dataloader.pin_memory": "data loading has no settings",
+    "dataloader.prefetch_factor": "data loading has no settings",
+    "training.dataloader": "data loading has no settings",
+    "training.gc_freq": _SPEED,
+    "training.gc_debug": _LOGGED,
+    "training.disable_cuda_graphs": _SPEED,
+    "training.mixed_precision_reduce": "gradients are summed in fp32",
+    "training.enable_cpu_offload": "weights stay on the device; the results are the same",
+    "parallelism.fsdp_reshard_after_forward": _SPEED,
+    "parallelism.enable_fsdp_symm_mem": _SPEED,
+    "parallelism.enable_sequence_parallel": "tensor parallelism is always with it",
+    "parallelism.disable_loss_parallel": _SPEED,
+    "parallelism.enable_async_tensor_parallel": _SPEED,
+    "parallelism.enable_compiled_autograd": _SPEED,
+    "parallelism.spmd_backend": "the engine's choice",
+    "parallelism.module_fqns_per_model_part": "layers are divided evenly",
+    "parallelism.pipeline_parallel_first_stage_less_layers": "layers are divided evenly",
+    "parallelism.pipeline_parallel_last_stage_less_layers": "layers are divided evenly",
+    "parallelism.pipeline_parallel_layers_per_stage": "layers are divided evenly",
+    "parallelism.pipeline_parallel_schedule": "the pipeline's schedule is the engine's choice",
+    "parallelism.pipeline_parallel_schedule_csv": "the pipeline's schedule is the engine's choice",
+    "parallelism.pipeline_parallel_split_points": "layers are divided evenly",
+    "parallelism.pipeline_parallel_microbatch_size": "the engine cuts a pipeline's batch",
+    "parallelism.context_parallel_load_balancer": _SPEED,
+    "parallelism.context_parallel_rotate_method": _SPEED,
+    "parallelism.context_parallel_ptrr_mask_key": _SPEED,
+    "parallelism.expert_tensor_parallel_degree": "the model is dense",
+    "parallelism.expert_parallel_comm_backend": "the model is dense",
+    "parallelism.pipeline_parallel_expert_parallel_overlap": "the model is dense",
+    "checkpoint.folder": _WRITTEN,
+    "checkpoint.async_mode": "checkpoints have no settings but their interval",
+    "checkpoint.keep_latest_k": "checkpoints have no settings but their interval",
+    "checkpoint.last_save_model_only": "the result of a stage is always kept",
+    "checkpoint.last_save_in_hf": "results are exported where something needs them",
+    "checkpoint.export_dtype": "weights are kept in fp32",
+    "checkpoint.enable_first_step_checkpoint": "checkpoints have no settings but their interval",
+    "checkpoint.enable_ft_dataloader_checkpoints": "checkpoints have no settings",
+    "checkpoint.create_seed_checkpoint": "initial weights follow from the seed",
+    "checkpoint.initial_load_model_only": "concerns `initial_load_path`",
+    "checkpoint.initial_load_in_hf": "concerns `initial_load_path`",
+    "checkpoint.initial_load_in_hf_quantized": "concerns `initial_load_path`",
+    "checkpoint.exclude_from_loading": "a resumed job goes on with all its state",
+    "checkpoint.load_step": "a resumed job goes on where it stopped",
+    "checkpoint.enable": "checkpoints are always made",
+    "checkpoint.enable_checkpoint": "checkpoints are always made",
+    "activation_checkpoint.selective_ac_option": "the engine's choice of what is kept",
+    "activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns": "the engine's choice",
+    "activation_checkpoint.force_recompute_mm_shapes_by_fqns": "the engine's choice",
+    "activation_checkpoint.early_stop": _SPEED,
+    "activation_checkpoint.preserve_rng_state": "there is no dropout",
+    "activation_checkpoint.determinism_check": _LOGGED,
+    "activation_checkpoint.debug": _LOGGED,
+    "activation_checkpoint.memory_budget": "concerns the mode `memory_budget`",
+    "activation_checkpoint.visualize_memory_budget_pareto": _LOGGED,
+    "fault_tolerance": "a run is resumed, not repaired while it goes on",
+    "debug.deterministic": "training is deterministic",
+    "debug.deterministic_warn_only": "training is deterministic",
+    "debug.print_config": _LOGGED,
+    "debug.save_config_file": _LOGGED,
+    "debug.spmd_typechecking": _LOGGED,
+    "debug.moe_force_load_balance": "the model is dense",
+    "debug.detect_anomaly": _LOGGED,
+    "debug.enable_structured_logging": _LOGGED,
+    "validation": _EVALUATED,
+    "validator": _EVALUATED,
+}  # fmt: skip
+
+
+def is_torchtitan(config: Config) -> bool:
+    """Whether the configuration has torchtitan's sections."""
+    sections = ("training", "optimizer", "parallelism")
+    named = "model_spec" in config.root or config.has("model.name", "model.flavor")
+    return named and all(name in config.root for name in sections[:2])
+
+
+def draft(config: Config, options: Options, title: str) -> Draft:
+    """The spec of a torchtitan configuration.
+
+    Raises: ConfigError: a value is of the wrong kind, or the model has an architecture that the
+        engine cannot build.
+    """
+    made = Draft(config, options)
+    family = config.text("model_spec.name", "model.name", default="llama3")
+    if family != "llama3":
+        raise ConfigError(f"the engine cannot build the family `{family}`",
+                          help="etude has llama3, of any shape")  # fmt: skip
+    shape = _shape(config)
+    model = None if options.base else made.model(shape)
+    if options.base:
+        config.irrelevant({"model": f"the model is that of `{options.base.stage}`"})
+    assets = config.text("hf_assets_path", "model.hf_assets_path", "model.tokenizer_path")
+    if assets:
+        made.tokenizer(assets)
+    elif not options.base:
+        config.needed("tokenizer", 'training needs one: write `tokenizer words { hub = "…" }`')
+    degrees, world = _degrees(config, options)
+    made.cluster(world)
+    steps = config.whole("training.steps", default=10_000, least=1)
+    local = config.whole("training.local_batch_size", "training.batch_size", default=8, least=1)
+    data_parallel = degrees["replicate"] * degrees["shard"]
+    batch = config.whole("training.global_batch_size", default=-1)
+    if batch <= 0:
+        batch = local * data_parallel
+    length = config.whole("training.seq_len", default=2048, least=2)
+    interval = config.whole("checkpoint.interval", default=500, least=1)
+    makes = config.flag("checkpoint.enable", "checkpoint.enable_checkpoint")
+    clip = config.number("training.max_norm", default=Fraction(1))
+    made.add(
+        w.block(
+            f"stage {made.name('pretrain', 'stage')}: train",
+            made.start(model),
+            ("steps", w.plain(steps)),
+            ("seq_len", w.count(length)),
+            ("batch", f"{w.plain(batch)} seqs"),
+            ("lr", w.schedule(_rates(config, steps))),
+            ("data", _data(config, made)),
+            _optimizer(config),
+            ("clip", w.real(clip)) if clip else None,
+            _precision(config),
+            _recompute(config),
+            placement(
+                replicate=degrees["replicate"], tensor=degrees["tensor"],
+                context=degrees["context"], pipeline=degrees["pipeline"], micro_batch=local,
+            ),
+            f"checkpoint every {w.plain(interval)} steps" if makes else None,
+        )
+    )  # fmt: skip
+    seed = config.whole("debug.seed", "training.seed", default=None)
+    if seed is None:
+        config.assumed("seed", "torchtitan draws a new one each time; 0 is written")
+    tracked = config.flag("metrics.enable_wandb")
+    described = config.text("job.description", default=title)
+    _lost(config, options)
+    config.irrelevant(IRRELEVANT)
+    made.header(title, described, ("seed", str(seed or 0)),
+                ("tracking", "wandb") if tracked else None)  # fmt: skip
+    return made
+
+
+def _shape(config: Config) -> dict[str, object]:
+    built = "model_spec.model"
+    if isinstance(config.node(f"{built}.layers"), list):
+        layer = f"{built}.layers[0]"
+        heads = config.whole(f"{layer}.attention.n_heads", least=1)
+        linear = f"{layer}.attention.qkv_linear"
+        rope = f"{layer}.attention.rope"
+        config.carried("model_spec.flavor")
+        return {
+            "layers": config.count(f"{built}.layers"),
+            "dim": config.whole(f"{built}.dim", least=1),
+            "heads": heads,
+            "kv_heads": config.whole(f"{linear}.n_kv_heads", f"{layer}.attention.n_kv_heads",
+                                     default=heads),
+            "ffn": config.whole(f"{layer}.feed_forward.w1.out_features", least=1),
+            "vocab": config.whole(f"{built}.vocab_size", least=1),
+            "rope_theta": float(config.number(f"{rope}.theta", default=Fraction(10_000))),
+            "rope_scaling": _scaling(config, rope),
+            "tied": config.flag(f"{built}.enable_weight_tying"),
+            "norm_eps": float(config.number(f"{built}.norm.eps", default=Fraction("1e-5"))),
+        }  # fmt: skip
+    flavor = config.text("model_spec.flavor", "model.flavor", default="debugmodel")
+    size = flavor.partition("_")[0]
+    if size == "debugmodel":
+        return _DEBUG
+    if size not in _SIZES:
+        raise ConfigError(f"`{flavor}` is not a published size of llama3",
+                          help=f"there is {', '.join(_SIZES)} and debugmodel")  # fmt: skip
+    from ..compiler.architectures import PUBLISHED
+
+    # torchtitan scales rotary frequencies as Llama 3.1 does, at every size.
+    return {**PUBLISHED["llama3"][size], "rope_scaling": "llama"}
+
+
+def _scaling(config: Config, rope: str) -> str:
+    kind = config.text(f"{rope}.scaling", default="none")
+    numbers = {"scaling_factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+               "original_max_position_embeddings": 8192}  # fmt: skip
+    if kind == "llama" and {key: config.number(f"{rope}.{key}") for key in numbers} != numbers:
+        config.lost(f"{rope}.scaling_factor", "frequencies are scaled as in Llama 3.1: by 8")
+    elif kind not in ("llama", "none"):
+        config.lost(f"{rope}.scaling", "scaled as in Llama 3.1 or not at all; not at all here")
+    return "llama" if kind == "llama" else "none"
+
+
+def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
+    """The degrees of parallelism, and the number of ranks."""
+
+    def degree(new: str, *old: str) -> int:
+        paths = (f"parallelism.{new}", f"training.{new}", f"experimental.{new}", *old)
+        return config.whole(*paths, default=1)
+
+    found = {
+        "replicate": degree("data_parallel_replicate_degree"),
+        "tensor": degree("tensor_parallel_degree"),
+        "context": degree("context_parallel_degree"),
+        "pipeline": degree("pipeline_parallel_degree"),
+    }
+    for name, value in found.items():
+        if value < 1:
+            raise ConfigError(f"the degree of {name} parallelism is {value}, and not at least 1")
+    path = next((p for p in ("parallelism.data_parallel_shard_degree",
+                             "training.data_parallel_shard_degree",
+                             "training.data_parallel_degree") if config.has(p)),
+                "parallelism.data_parallel_shard_degree")  # fmt: skip
+    shard = config.whole(path, default=-1)
+    if config.whole("parallelism.expert_parallel_degree", default=1) > 1:
+        config.lost("parallelism.expert_parallel_degree", "the models are dense")
+    others = 1
+    for value in found.values():
+        others *= value
+    if shard < 1 and options.gpus:
+        if options.gpus % others:
+            raise ConfigError(f"{options.gpus} GPUs cannot be divided by {others}",
+                              help=f"the other degrees multiply to {others}")  # fmt: skip
+        shard = options.gpus // others
+    elif shard < 1:
+        shard = 1
+        config.needed(
+            path,
+            f"it takes all GPUs, whose number the configuration does not tell; written for "
+            f"{others} (--gpus N)",
+        )
+    if options.gpus and options.gpus != others * shard:
+        raise ConfigError(f"--gpus {options.gpus}: the degrees multiply to {others * shard}")
+    return found | {"shard": shard}, others * shard
+
+
+def _rates(config: Config, steps: int) -> list[str]:
+    """The learning rate by step: step i of a warm-up of n steps has (i + 1) / n of the peak."""
+    peak = config.number("optimizer.lr", default=None)
+    if peak is None:
+        peak = config.number(f"{_group(config)}.lr", default=Fraction("8e-4"))
+    total = config.whole("lr_scheduler.total_steps", default=steps, least=1)
+    warmup = min(
+        config.whole("lr_scheduler.warmup_steps", "training.warmup_steps", default=200, least=0),
+        total,
+    )
+    ratio = config.number("lr_scheduler.decay_ratio", default=None)
+    decay = total - warmup if ratio is None else min(round(total * ratio), total - warmup)
+    kind = config.text("lr_scheduler.decay_type", "lr_scheduler.lr_decay_type", default="linear")
+    shape = {"linear": "", "cosine": " cosine", "sqrt": " sqrt"}.get(kind)
+    if shape is None:
+        config.lost("lr_scheduler.decay_type", "not a shape of ramps; linear is written")
+    low = peak * config.number("lr_scheduler.min_lr_factor", "lr_scheduler.lr_min",
+                               default=Fraction(0))  # fmt: skip
+    high = w.real(peak)
+    if total < steps:
+        config.assumed("lr_scheduler.total_steps", "after it the learning rate stays where it is")
+    pieces: list[w.Piece] = []
+    if warmup > 1:
+        # The peak is reached with the last step of the warm-up, and kept until the decay.
+        pieces.append(w.Piece(total - decay, f"{w.real(peak / warmup)} -> {high}", warmup - 1))
+    else:
+        pieces.append(w.Piece(total - decay, high))
+    if decay:
+        arrow = "->" if total > decay else f"{high} ->"
+        pieces.append(w.Piece(total, f"{arrow} {w.real(low)}{shape or ''}", decay))
+    pieces.append(w.Piece(steps, w.real(low) if decay else high))
+    return w.timed(pieces, steps)
+
+
+def _group(config: Config) -> str:
+    """The settings of the one group of parameters that 0.3 has for all."""
+    groups = config.count("optimizer.param_groups")
+    for number in range(1, groups):
+        config.lost(f"optimizer.param_groups[{number}]", "all parameters are optimized alike")
+    if groups:
+        config.irrelevant({"optimizer.param_groups[0].pattern": "all parameters are alike",
+                           "optimizer.optimizer_factory_kwargs_by_name": "not set"})  # fmt: skip
+    return "optimizer.param_groups[0].optimizer_kwargs"
+
+
+def _optimizer(config: Config) -> w.Line:
+    group = _group(config)
+    kind = config.text("optimizer.name", "optimizer.param_groups[0].optimizer_name",
+                       default="AdamW")  # fmt: skip
+    if kind not in ("AdamW", "Adam"):
+        config.lost("optimizer.name", "only AdamW and Adam; AdamW is written")
+    leaf = config.node(f"{group}.betas")
+    given: list[Any] = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, list) else []
+    if len(given) == 2 and all(isinstance(beta, int | Fraction) for beta in given):
+        betas = (Fraction(given[0]), Fraction(given[1]))
+        config.carried(f"{group}.betas")
+    else:
+        betas = (
+            config.number("optimizer.beta1", default=Fraction("0.9")),
+            config.number("optimizer.beta2", default=Fraction("0.95")),
+        )
+    decay = config.number("optimizer.weight_decay", f"{group}.weight_decay",
+                          default=Fraction("0.1"))  # fmt: skip
+    eps = config.number("optimizer.eps", f"{group}.eps", default=Fraction("1e-8"))
+    name, value = optimizer(betas, decay, eps)  # type: ignore[misc]
+    return name, value.replace("adamw", "adam", 1) if kind == "Adam" else value
+
+
+def _data(config: Config, made: Draft) -> str:
+    where = ("dataloader", "training")
+    given = config.text(*(f"{section}.dataset" for section in where), default="c4_test")
+    path = config.text(*(f"{section}.dataset_path" for section in where))
+    name = made.name(given, "data")
+    field: w.Line = None
+    if path:
+        source: w.Line = ("hub", w.quoted(path))
+        made.config.assumed("dataset", f"`{path}` is read as a data set of the Hub, or a folder "
+                            "beside the spec that holds one")  # fmt: skip
+    elif given in _C4:
+        source = ("hub", w.quoted("allenai/c4"))
+        field = ("config", w.quoted("en"))
+    elif given == "c4_test":
+        source = ("hub", w.quoted("tests/assets/c4_test"))
+        made.config.assumed("dataset", "`c4_test` is the folder of torchtitan's own tests")
+    else:
+        source = ("hub", w.quoted(given))
+        made.config.needed("dataset", f"`{given}` is known to torchtitan; say where it is")
+    split = _C4.get(given, "train")
+    made.add(
+        w.block(
+            f"dataset {name}",
+            source,
+            field,
+            ("split", w.quoted(split)) if split != "train" else None,
+            made.size(name, "tokens", ""),
+        )
+    )
+    config.lost_unless("dataloader.infinite", [True], "a source begins anew after its end", "as is")
+    return name
+
+
+def _precision(config: Config) -> w.Line:
+    kind = config.text("training.mixed_precision_param", default="bfloat16")
+    config.lost_unless("training.dtype", ["float32"], "weights and moments are fp32", "fp32")
+    return "precision", "fp32" if kind == "float32" else "bf16"
+
+
+def _recompute(config: Config) -> w.Line:
+    section = config.node("activation_checkpoint")
+    if "model_spec" in config.root:
+        # 0.3 saves no name of the class; its settings tell which it is.
+        if not isinstance(section, dict):
+            return None
+        if "memory_budget" in section:
+            config.lost("activation_checkpoint.memory_budget", "`full` is written")
+            return "recompute", "full"
+        selective = "force_recompute_mm_shapes_by_fqns" in section
+        return "recompute", "selective" if selective else "full"
+    mode = config.text("activation_checkpoint.mode", default="selective")
+    if mode not in ("none", "selective", "full"):
+        config.lost("activation_checkpoint.mode", "none, selective or full; full is written")
+        mode = "full"
+    return ("recompute", mode) if mode != "none" else None
+
+
+def _lost(config: Config, options: Options) -> None:
+    if config.has("model.converters") and config.texts("model.converters"):
+        for path in ("model.converters", "quantize"):
+            config.lost(path, "weights and activations are not quantized")
+    else:
+        config.irrelevant({"quantize": "off: there is no converter",
+                           "model.converters": "off"})  # fmt: skip
+    if config.has("checkpoint.initial_load_path"):
+        config.lost("checkpoint.initial_load_path", "another program's checkpoint is not read"
+                    + ("" if options.base else ": the stage starts from new weights"))  # fmt: skip
+    for section in ("validation", "validator"):
+        if config.flag(f"{section}.enable"):
+            config.lost(f"{section}.enable", "write a stage of the kind `evaluate`")
+    config.lost_unless("debug.batch_invariant", [False], "no such mode", "off")
+    for path in ("experimental.custom_import", "experimental.custom_args_module",
+                 "experimental.custom_model_path", "override.imports"):  # fmt: skip
+        config.lost_unless(path, ["", []], "a spec brings no code along", "not set")
+    config.lost_unless("checkpoint.load_only", [False], "checkpoints are always made", "off")

@@ -1,0 +1,101 @@
+"""A configuration of torchtitan, nanotron or axolotl becomes a spec, with what could not follow."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from . import from_axolotl, from_nanotron, from_torchtitan
+from . import writing as w
+from .config import Config, Finding, shorten
+from .draft import Draft, Options
+from .tree import ConfigError, read
+
+KINDS: dict[str, tuple[Callable[[Config], bool], Callable[[Config, Options, str], Draft]]] = {
+    "torchtitan": (from_torchtitan.is_torchtitan, from_torchtitan.draft),
+    "nanotron": (from_nanotron.is_nanotron, from_nanotron.draft),
+    "axolotl": (from_axolotl.is_axolotl, from_axolotl.draft),
+}
+"""Kind → whether a configuration looks like one, and what makes a spec of it."""
+
+_HEADINGS = {
+    "needed": "To be filled in",
+    "lost": "Not carried over",
+    "assumed": "Assumed",
+}
+
+
+class Imported(NamedTuple):
+    """A spec, and what became of every value of the configuration."""
+
+    kind: str
+    text: str
+    findings: list[Finding]
+
+    def of(self, fate: str) -> list[Finding]:
+        """The findings of one fate."""
+        return [finding for finding in self.findings if finding.fate == fate]
+
+
+def import_config(
+    text: str, file: str, *, kind: str | None = None, options: Options | None = None
+) -> Imported:
+    """The spec that says what a configuration says.
+
+    Args:
+        file: the configuration's name, for its format and for the comments.
+        kind: a key of `KINDS`; None: told by the content.
+
+    Raises: ConfigError: the text cannot be read or is of no known kind, or a value that the spec
+        needs is missing, of the wrong kind, or means a model or an objective that etude lacks.
+    """
+    options = options or Options()
+    config = Config(read(text, toml=_is_toml(text, file)))
+    if kind is None:
+        kind = next((known for known, (fits, _) in KINDS.items() if fits(config)), None)
+        if kind is None:
+            raise ConfigError(
+                f"this is no configuration of {', '.join(KINDS)}",
+                help="name the program with --from; torchtitan's Python configurations can be "
+                "saved as JSON with --debug.save_config_file",
+            )
+    title = file.rpartition("/")[2].rpartition(".")[0] or file
+    draft = KINDS[kind][1](config, options, title)
+    for unknown in sorted(draft.unused):
+        known_here = ", ".join(sorted(draft.taken - _base(options)))
+        raise ConfigError(
+            f"--size {unknown}: the spec has no such data set", help=f"there is {known_here}"
+        )
+    findings = config.findings()
+    name = shorten(file.rpartition("/")[2])
+    parts = [w.comment(f"Imported from {name} ({kind})."), *draft.blocks]
+    parts += _comments(findings)
+    return Imported(kind, "\n\n".join(parts) + "\n", findings)
+
+
+def _base(options: Options) -> frozenset[str]:
+    return options.base.names if options.base else frozenset()
+
+
+def _is_toml(text: str, file: str) -> bool:
+    if file.endswith((".yaml", ".yml", ".json")):
+        return False
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return file.endswith(".toml") or first.startswith("[") or " = " in first
+
+
+def _comments(findings: list[Finding]) -> list[str]:
+    """What the user should look at, at the end of the spec."""
+    sections = []
+    for fate, heading in _HEADINGS.items():
+        found = [finding for finding in findings if finding.fate == fate]
+        if found:
+            lines = [f"# {heading}:", *(w.item(describe(finding)) for finding in found)]
+            sections.append("\n".join(lines))
+    return sections
+
+
+def describe(finding: Finding) -> str:
+    """One line about one finding."""
+    place = f" (line {finding.line})" if finding.line else ""
+    value = f" = {finding.value}" if finding.value else ""
+    return shorten(f"{finding.key}{value}{place}: {finding.reason}", 400)

@@ -1,0 +1,64 @@
+"""Writing what a command has made."""
+
+import sys
+from pathlib import Path
+
+from .common import problem
+
+
+def write_new(path: Path, text: str, *, force: bool) -> bool:
+    """Writes a new file, whole or not at all; says why where it cannot.
+
+    Args:
+        force: whether a file that is there already is replaced.
+    """
+    from tempfile import NamedTemporaryFile
+
+    if path.exists() and not force:
+        problem(f"{path} is there already", "choose another name, or --force to replace it")
+        return False
+    part = None
+    try:
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            part = Path(file.name)
+            file.write(text)
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as trouble:
+        if part:
+            part.unlink(missing_ok=True)
+        problem(f"{path} cannot be written: {(trouble.strerror or str(trouble)).lower()}")
+        return False
+    return True
+
+
+def read_text(path: str, most: int) -> str | None:
+    """The text of a file, or of standard input for `-`; says why where there is none."""
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(most + 1)
+    except OSError as trouble:
+        problem(f"{path} cannot be read: {(trouble.strerror or str(trouble)).lower()}")
+        return None
+    if len(data) > most:
+        problem(f"{path} is larger than {most // 10**6} MB: this is not a configuration")
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as trouble:
+        line = data[: trouble.start].count(b"\n") + 1
+        problem(f"{path} is not UTF-8 text (line {line})", "save it as UTF-8")
+        return None
+
+
+def _umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
