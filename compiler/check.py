@@ -7,11 +7,12 @@ from ..spec.recipe import Recipe
 from .claims import claims
 from .program import Program
 from .resolve import resolve
+from .rules import rules
 from .schedule import schedule
 from .unroll import unroll
 
 Pass = Callable[[Program, Report], Program]
-CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims)
+CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims, rules)
 
 
 def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Program | None:

@@ -338,10 +338,28 @@ AnyJob = Annotated[
 
 
 class Provenance(Value):
-    """Where a value of a stage came from."""
+    """A resolved value, for people, and where it came from.
+
+    Values that came the same way are equal wherever they are written: a line that moves makes no
+    other plan.
+    """
 
     value: str
-    origin: str
+    origin: str = Field(
+        description="spec, use (a used file), let NAME, variant NAME, --set, size SIZE (the "
+        "published one), from STAGE, or etude (a default)"
+    )
+    place: str | None = Field(
+        default=None, description="file:line:column, the file relative to the spec's folder"
+    )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Provenance):
+            return NotImplemented
+        return (self.value, self.origin) == (other.value, other.origin)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.origin))
 
 
 class StageSummary(Value):
@@ -359,6 +377,12 @@ class Plan(Value):
     cite: str | None
     seed: int
     tracking: str | None
+    variant: str | None = Field(default=None, description="the variant that was applied")
+    changes: list[str] = Field(default=[], description="what `--set` changed, as written")
+    variants: list[str] = Field(default=[], description="the variants that there are")
+    values: dict[str, dict[str, Provenance]] = Field(
+        default={}, description="block, such as recipe or model.NAME → attribute → value"
+    )
     outputs: dict[str, str] = Field(description="stage → key of the export of its result")
     stages: dict[str, StageSummary]
     claims: list[Claim]

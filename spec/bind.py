@@ -7,6 +7,7 @@ from typing import Any
 from . import convert as c
 from . import recipe as r
 from . import syntax as s
+from .allows import taken
 from .diagnostics import Report, did_you_mean
 from .lets import Lets
 from .record import replace
@@ -60,10 +61,12 @@ def bind(
     """
     statements = list(items)
     items = changed(statements, report, variant=variant, sets=sets)
-    recipe = _Binder(report, broken, where).recipe(items)
+    kept, allowances = taken(items, report)
+    recipe = _Binder(report, broken, where).recipe(kept)
     if recipe is None:
         return None
-    return replace(recipe, variant=variant, sets=list(sets), statements=statements)
+    more = {"variant": variant, "sets": list(sets), "statements": statements}
+    return replace(recipe, allowances=allowances, **more)
 
 
 class _Binder(Statements):
@@ -277,6 +280,8 @@ class _Binder(Statements):
             try:
                 if isinstance(item, s.Filter | s.Alike):
                     self._filter(item, model, what, filters, given)
+                    if isinstance(item, s.Alike) and "similar" in given:
+                        places.setdefault("similar", item.value.span)
                     continue
                 attribute = self._attribute(item, model)
             except c.Invalid as problem:
@@ -294,7 +299,8 @@ class _Binder(Statements):
                             notes=[(places[name], "first given here")])  # fmt: skip
             else:
                 values[name] = value
-                places[name] = span if not isinstance(value, s.Value) else value.span
+                written = item.value if isinstance(item, s.Assign) else value
+                places[name] = written.span if isinstance(written, s.Value) else span
         found = self._read(values, model, head, what)
         lacking = any(a.required and a.field not in found for a in known.values())
         if lacking or len(self.report.errors) > before:

@@ -59,6 +59,19 @@ class Diagnostic(Record, kw_only=False):
         }
 
 
+class Silenced(Record, kw_only=False):
+    """A finding that an `allow` silences: why, and where the `allow` is."""
+
+    finding: Diagnostic
+    reason: str
+    span: Span
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the finding's, with the reason and the line of the `allow`."""
+        place = {"file": self.span.source.name, "line": self.span.line, "column": self.span.column}
+        return self.finding.to_dict() | {"reason": self.reason, "allowed_at": place}
+
+
 class SpecError(Exception):
     """Carries the diagnostics of a spec that cannot be used."""
 
@@ -72,10 +85,15 @@ _ROUND = re.compile(r"\.\d+(?=\.)|\[\d+(?:\.\.\d+)?\]")
 
 
 class Report:
-    """Collects diagnostics, each at most once; of what is wrong in every round, the first."""
+    """Collects diagnostics, each at most once; of what is wrong in every round, the first.
+
+    Attributes:
+        silenced: what an `allow` silences.
+    """
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self.silenced: list[Silenced] = []
         self._seen: set[tuple[Any, ...]] = set()
         self._written: dict[Span, tuple[Span, str]] = {}
 

@@ -167,6 +167,9 @@ class _Builder(Transformer):
         *share, what, value = (part for part in rest if not isinstance(part, Token))
         return s.Filter(word, share[0] if share else None, what, op, value, span)
 
+    def allow(self, span, code, reason):
+        return s.Allow(code, reason, span)
+
     def alike(self, span, word, what, op, value):
         return s.Alike(word, what, str(op), value, span)
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from . import convert as c
+from .allows import Allowance
 from .quantity import Quantity
 from .record import MISSING, Record, field, fields
 from .schedule import Schedule
@@ -427,3 +428,4 @@ class Recipe(Declaration):
     variant: str = field(default="", compare=False)
     sets: list[str] = field(default_factory=list, compare=False)
     statements: Sequence[Any] = field(default=(), compare=False)
+    allowances: list[Allowance] = field(default_factory=list)

@@ -18,7 +18,7 @@ _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
 _MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
-               "cosine", "sqrt", "exponential", "cite", "at", "most"}  # fmt: skip
+               "cosine", "sqrt", "exponential", "cite", "at", "most", "allow"}  # fmt: skip
 _TERMINALS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -139,6 +139,8 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
         return "an attribute is written `name = value`"
     if character in "$@!?&|;^`~":
         return f"`{character}` has no meaning in a spec"
+    if re.search(r"\ballow[ \t]+[A-Z]\w*[ \t]*$", text[:offset]):
+        return 'say why: allow W601 "the reason"'
     if word and word[0] in _RESERVED:
         return f"`{word[0]}` is reserved for schedules and claims: choose another name"
     if character == "=" and text[:offset].rstrip().endswith("="):

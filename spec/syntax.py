@@ -247,6 +247,14 @@ class Alike(NamedTuple):
     span: Span
 
 
+class Allow(NamedTuple):
+    """`allow W601 "the ablation needs it"`."""
+
+    code: Word
+    reason: Text
+    span: Span
+
+
 class Use(NamedTuple):
     file: Text
     span: Span
@@ -273,5 +281,5 @@ class Block(NamedTuple):
 
 
 Item: TypeAlias = (
-    Use | Let | Block | Assign | Entry | Every | Flag | Require | Otherwise | Filter | Alike
+    Use | Let | Block | Assign | Entry | Every | Flag | Require | Otherwise | Filter | Alike | Allow
 )

@@ -1,0 +1,59 @@
+"""What is no error and yet probably a mistake: each rule is one function, registered with its code.
+
+A rule takes the whole program, or every stage of one class, and yields what it finds. Its page in
+`spec/rules/` says why, and where its thresholds come from.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from ...spec.allows import silence
+from ...spec.diagnostics import Report
+from ...spec.source import Span
+from ..program import Program, TrainStage
+
+GROUPS = ("rates",)
+"""The modules that hold the rules."""
+
+
+class Found(NamedTuple):
+    """A finding before it has its code."""
+
+    message: str
+    span: Span | None
+    help: str = ""
+    label: str = ""
+    notes: tuple[tuple[Span, str], ...] = ()
+
+
+Rule = Callable[..., Iterator[Found]]
+RULES: dict[str, tuple[Rule, type | None]] = {}
+"""Code → the rule, and the class of the stages that it looks at one by one; None: all at once."""
+
+
+def rule(code: str, stages: type | None = TrainStage) -> Callable[[Rule], Rule]:
+    """Registers a rule: of a stage and the program, or with `stages=None` of the program."""
+
+    def register(function: Rule) -> Rule:
+        assert code not in RULES, code
+        RULES[code] = (function, stages)
+        return function
+
+    return register
+
+
+def rules(program: Program, report: Report) -> Program:
+    """Reports what the rules find, and silences what the spec allows; changes nothing."""
+    for group in GROUPS:
+        import_module(f".{group}", __name__)
+    by_class: dict[type | None, list[Any]] = {None: [()]}
+    for stage in program.stages.values():
+        by_class.setdefault(type(stage), []).append((stage,))
+    for code, (function, stages) in RULES.items():
+        for arguments in by_class.get(stages, ()):
+            for found in function(*arguments, program):
+                report.add(code, found.message, found.span, label=found.label, help=found.help,
+                           notes=found.notes)  # fmt: skip
+    silence(report, program.recipe.allowances)
+    return program
