@@ -75,13 +75,10 @@ class _Mean(DefaultSavePlanner):
         # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
         if self._written is not None:
             self._written.untyped_storage().resize_(0)
-        mean = None
+        mean = torch.zeros(self._tensors[name].size)
         for path, share in self._models:
             with reading(path, AGAIN):
-                weight = self._readers[path].tensor(name, self._tensors[name]).float()
-            # The first one's memory becomes the mean's.
-            mean = weight.mul_(share) if mean is None else mean.add_(weight, alpha=share)
-        assert mean is not None
+                self._readers[path].add(name, mean, share)
         self._written = mean
         return mean
 

@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.planner import SavePlanner
+from torch.distributed.checkpoint.planner import ReadItem, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import RunError, Stopped
@@ -100,11 +100,45 @@ class Reader:
     def tensor(self, name: str, entry: TensorStorageMetadata) -> torch.Tensor:
         """The tensor of this name."""
         tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
-        planner = DefaultLoadPlanner()
+        self._read(name, tensor, DefaultLoadPlanner())
+        return tensor
+
+    def add(self, name: str, mean: torch.Tensor, share: float) -> None:
+        """Adds a share of the tensor of this name to `mean`, float32 of its shape."""
+        self._read(name, mean, _Adding(share))
+
+    def _read(self, name: str, tensor: torch.Tensor, planner: DefaultLoadPlanner) -> None:
         planner.set_up_planner({name: tensor}, self._metadata, is_coordinator=True)
         plan = self._reader.prepare_local_plan(planner.create_local_plan())
         self._reader.read_data(plan, planner).wait()
-        return tensor
+
+
+class _Adding(DefaultLoadPlanner):
+    """Adds what is read to what is there, so that nothing but the two is in memory."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share = share
+
+    def resolve_tensor(self, read_item: ReadItem) -> Any:
+        return _Sum(super().resolve_tensor(read_item), self._share)
+
+
+class _Sum:
+    """What DCP's reader does with the tensor that it copies into."""
+
+    def __init__(self, tensor: torch.Tensor, share: float) -> None:
+        self._tensor = tensor
+        self._share = share
+
+    def detach(self) -> Self:
+        return self
+
+    def size(self) -> torch.Size:
+        return self._tensor.size()
+
+    def copy_(self, read: torch.Tensor) -> None:
+        self._tensor.add_(read, alpha=self._share)
 
 
 def write_tensors(state: dict[str, Any], path: Path, planner: SavePlanner) -> None:
