@@ -20,7 +20,7 @@ _DID_YOU_MEAN = re.compile(r"did you mean `([^`]+)`\?")
 _QUOTED = re.compile(r"`([^`]+)`")
 _WRITE = re.compile(r"^write `([^`…]+)`$")
 _ATTRIBUTE = re.compile(r"[a-z_]+ = [^…{}]+")
-_NEIGHBOURS = re.compile(r"the neighbours are ([\d ]+\d)(?: \([^)]*\))? and ([\d ]+\d)")
+_NEIGHBOURS = re.compile(r"the neighbours are (\d[\d ]*)(?: \([^)]*\))? and (\d[\d ]*)")
 
 
 def actions(analysis: Analysis, path: Path, start: int, end: int) -> list[types.CodeAction]:
@@ -139,7 +139,7 @@ class _Fixes:
         if number is None:
             return
         for near in (low, high):
-            digits = near.replace(" ", "_")
+            digits = near.strip().replace(" ", "_")
             if digits != "0":
                 edit = self._replace(self.start, self.end, digits + number[1])
                 yield f"Write {digits}{number[1]}", [edit], False

@@ -6,6 +6,7 @@ from typing import Any
 
 from lsprotocol import types
 
+from ..compiler.provenance import Origin
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS
@@ -147,10 +148,14 @@ def _resolved(analysis: Analysis, here: Place, name: str) -> list[str]:
         if not lines:
             continue
         head = f"in `{stages[0]}`" if len(stages) == 1 else f"in `{stages[0]}` to `{stages[-1]}`"
-        origin = values.origin(found[0], name)
-        text = _list(lines) + (f"\n\n({origin})" if origin else "")
+        origin = analysis.origins.get((stages[0], name))
+        text = _list(lines) + (f"\n\nfrom {_origin(origin)}" if origin else "")
         parts.append((f"{head}:\n\n" if len(found) > 1 else "") + text)
     return parts
+
+
+def _origin(origin: Origin) -> str:
+    return origin.text.removeprefix("from ")
 
 
 def _model(analysis: Analysis, here: Place) -> list[str]:
@@ -167,7 +172,10 @@ def _model(analysis: Analysis, here: Place) -> list[str]:
 
 def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
     """A number exactly; a length of a stage also in the other unit."""
+    name, model = _name(here.item), here.model
     unit = UNITS.get(number.unit.name, "") if number.unit else ""
+    if model and not unit and number.suffix != "%" and here.nodes[0] is number:
+        unit = next(iter(vocabulary.units(model, name)), "")
     exact = f"{plain(number.value)} {unit}".rstrip()
     if number.percent:
         exact = f"{plain(number.value * 100)} %"
@@ -176,26 +184,22 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
     lines = [exact]
     for stage in values.stages(analysis.program, here.stage, here.scope)[-1:]:
         if values.scheduled(stage) and here.stage:
-            lines += _as_length(here, number, stage)
-    name = _name(here.item)
-    model = here.model
+            lines += _as_length(analysis, here, number, stage)
     entry = vocabulary.documentation(model, name) if model and name else None
     text = _list(lines) if len(lines) > 1 else lines[0]
     return text + (f"\n\n{vocabulary.markdown(name, entry)}" if entry else "")
 
 
-def _as_length(here: Place, number: s.Number, stage: Any) -> list[str]:
+def _as_length(analysis: Analysis, here: Place, number: s.Number, stage: Any) -> list[str]:
     try:
         quantity = read_length("tokens", "steps", "%")(number)
     except Invalid:
         quantity = None
     knob = _name(here.item)
-    if knob in ("tokens", "steps") and quantity is None:
-        return [values.steps_and_tokens(stage)]
+    if knob in ("tokens", "steps", "epochs") and analysis.program:
+        return values.resolved(stage, knob, analysis.program)
     if quantity is None:
         return []
-    if knob in ("tokens", "steps"):
-        return [values.steps_and_tokens(stage)]
     begin = 0
     bound = next((node for node in reversed(here.nodes) if isinstance(node, s.Bound)), None)
     segment = next(

@@ -198,7 +198,8 @@ class Names:
                     elif group and isinstance(item.value, s.Tagged):
                         self._items(item.value.braces.items, group, scope)
                     else:
-                        self._value(item.value, referred(model, name), scope)
+                        where = self._drawing(item.value) if name == "candidates" else scope
+                        self._value(item.value, referred(model, name), where)
                     self._value(item.claim, (), scope)
                 case s.Entry(word=s.Word(name=name)):
                     self._value(item.value, referred(model, name), scope)
@@ -215,6 +216,14 @@ class Names:
                 case s.Every() | s.Otherwise() | s.Alike():
                     for part in item:
                         self._value(part, (), scope)
+
+    def _drawing(self, value: s.Value) -> str:
+        """The rounds whose stage the candidates of a data set are: those that have it."""
+        name = value.words[0].name if isinstance(value, s.Path) else ""
+        if Symbol("stage", "", name) in self.declarations:
+            return ""
+        found = [of.scope for of in self.declarations if (of.kind, of.name) == ("stage", name)]
+        return found[0] if len(found) == 1 else ""
 
     def _value(self, node: Any, kinds: tuple[str, ...], scope: str) -> None:
         match node:

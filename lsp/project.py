@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..compiler.check import CHECKS
 from ..compiler.program import Program
+from ..compiler.provenance import Origin, provenance
+from ..compiler.variants import check_variants
 from ..spec import syntax as s
 from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
@@ -51,6 +53,11 @@ class Analysis:
     @cached_property
     def names(self) -> Names:
         return Names(items for _, items in self.trees.values())
+
+    @cached_property
+    def origins(self) -> dict[tuple[str, str], Origin]:
+        """Where every resolved value was written, by block and attribute."""
+        return provenance(self.program) if self.program else {}
 
     @cached_property
     def paths(self) -> dict[Source, Path]:
@@ -185,6 +192,11 @@ class Project:
                 return None
             if report.errors:
                 break
+        if recipe.variants:
+            try:
+                check_variants(recipe, report)
+            except Exception:
+                log.exception("the variants could not be checked")
         return program
 
 

@@ -193,12 +193,6 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
 
 
-def origin(stage: Any, attribute: str) -> str:
-    """Where a value comes from, in words."""
-    of = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
-    return {"spec": "given here", "etude": "etude's default", "model": "the model's"}.get(of, of)
-
-
 def summary(stage: Any, program: Program) -> list[str]:
     """What a stage that trains comes to: values that it gives and inherits."""
     if not scheduled(stage):
@@ -208,7 +202,7 @@ def summary(stage: Any, program: Program) -> list[str]:
         values = resolved(stage, knob, program)
         inherited = stage.origins.get(knob, "spec")
         if inherited != "spec" and values and values != ["{}"]:
-            lines.append(f"{knob}: {values[-1]} ({origin(stage, knob)})")
+            lines.append(f"{knob}: {values[-1]} ({inherited})")
     return lines
 
 
