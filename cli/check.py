@@ -11,7 +11,7 @@ def run(arguments: Namespace) -> int:
 
     reports = []
     for file in arguments.files:
-        recipe, report = load_file(file)
+        recipe, report = load_file(file, variant=arguments.variant, sets=arguments.set)
         program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
         reports.append(report)
         if arguments.json:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,19 +19,23 @@ def colors(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def load_file(file: str) -> tuple["Recipe | None", Report]:
-    """The recipe in a spec file, and what was found in it."""
+def load_file(
+    file: str, *, variant: str | None = None, sets: Sequence[str] = ()
+) -> tuple["Recipe | None", Report]:
+    """The recipe in a spec file, changed as the command line says, and what was found in it."""
     from ..spec.load import load
 
     report = Report()
-    return load(Path(file), report), report
+    return load(Path(file), report, variant=variant or "", sets=sets), report
 
 
-def compile_file(file: str, ranks: int | None) -> tuple["Plan | None", Report]:
-    """The plan of a spec file, and what was found in it."""
+def compile_file(
+    file: str, ranks: int | None, *, variant: str | None = None, sets: Sequence[str] = ()
+) -> tuple["Plan | None", Report]:
+    """The plan of a spec file, changed as the command line says, and what was found in it."""
     from ..compiler.compile import compile_recipe
 
-    recipe, report = load_file(file)
+    recipe, report = load_file(file, variant=variant, sets=sets)
     plan = compile_recipe(recipe, report, ranks=ranks) if recipe else None
     return plan, report
 

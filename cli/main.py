@@ -26,22 +26,35 @@ def parser() -> argparse.ArgumentParser:
             help="run every stage on N CPU processes of this machine, whatever cluster it names",
         )  # fmt: skip
 
+    def changes(of: argparse.ArgumentParser) -> None:
+        of.add_argument("--variant", metavar="NAME", help="a variant of the recipe")
+        of.add_argument(
+            "--set", action="append", default=[], metavar="PATH=VALUE",
+            help="change a value, as in --set pretrain.lr=3e-4; may be repeated",
+        )  # fmt: skip
+
     check = command("check", "Check specs and show everything that is wrong, all at once.")
     check.add_argument("files", nargs="+", metavar="SPEC")
     check.add_argument("--json", action="store_true", help="findings as JSON")
     ranks(check)
+    changes(check)
 
     plan = command("plan", "Show what would run: tokens, steps, schedules, mixtures, epochs.")
     plan.add_argument("file", metavar="SPEC")
     plan.add_argument("-o", "--output", metavar="PLAN", help="write the plan as JSON to a file")
     plan.add_argument("--json", action="store_true", help="the plan as JSON on standard output")
+    plan.add_argument(
+        "--provenance", action="store_true", help="show every value and where it came from"
+    )
     ranks(plan)
+    changes(plan)
 
     run = command("run", "Run a spec or a plan; go on where an earlier run of it stopped.")
     run.add_argument("file", metavar="SPEC_OR_PLAN")
     run.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     run.add_argument("--json", action="store_true", help="events as JSON lines")
     ranks(run)
+    changes(run)
 
     status = command("status", "Show how far a run is.")
     status.add_argument("folder", metavar="FOLDER")

@@ -25,7 +25,9 @@ from .common import colors, compile_file, findings, problem, show
 
 
 def run(arguments: Namespace) -> int:
-    plan, report = compile_file(arguments.file, arguments.ranks)
+    plan, report = compile_file(
+        arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
+    )
     if plan is None:
         if arguments.json:
             print(findings([report]))
@@ -41,6 +43,10 @@ def run(arguments: Namespace) -> int:
             return 1
     if arguments.json:
         print(plan.to_json())
+    elif arguments.provenance:
+        from .provenance import table as origins
+
+        origins(plan)
     elif not arguments.output:
         table(plan)
     return 0
@@ -58,6 +64,7 @@ def table(plan: Plan) -> None:
     console = Console(width=width, no_color=not fancy, highlight=False, emoji=False)
     console.print(
         f"[bold]{escape(plan.title)}[/bold]" + (f"  ({escape(plan.cite)})" if plan.cite else "")
+        + "".join(f", {escape(change)}" for change in _changes(plan))
     )
     shape = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
     for name in ("segment", "tokens", "steps", "length", "batch", "learning rate", "mixture",
@@ -125,11 +132,19 @@ def table(plan: Plan) -> None:
         )
     if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
         console.print("no tokenizer is declared: this plan can be shown, not run")
+    if plan.variants and not plan.variant:
+        console.print(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)")
     for claim in plan.claims:
         console.print(
             f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
             f"{claim.computed:.6g}" + (f", {escape(claim.cite)}" if claim.cite else "")
         )
+
+
+def _changes(plan: Plan) -> list[str]:
+    """The variant, and what was changed on the command line."""
+    variant = [f"variant {plan.variant}"] if plan.variant else []
+    return variant + [f"--set {change}" for change in plan.changes]
 
 
 def _at_most(*kinds: str) -> str:

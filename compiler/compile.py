@@ -1,15 +1,15 @@
 """The compiler: a recipe goes through the passes from left to right and comes out as a plan."""
 
-from fractions import Fraction
 from typing import Any
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import short
-from ..spec.recipe import Needle, Recipe
+from ..spec.recipe import Recipe
 from .check import CHECKS, Pass, through
 from .lower import lower
 from .plan import Plan, Provenance, StageSummary
 from .program import Program, TrainStage
+from .provenance import Origins, declared, in_words
 
 PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
@@ -24,6 +24,7 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
     if program is None:
         return None
     header = recipe.header
+    origins = Origins(program.recipe)
     return Plan(
         etude_plan=1,
         recipe=header.name,
@@ -31,18 +32,22 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         cite=header.cite,
         seed=header.seed,
         tracking=header.tracking,
+        variant=recipe.variant or None,
+        changes=recipe.sets,
+        variants=list(recipe.variants),
+        values=declared(program),
         outputs=program.outputs,
-        stages={name: _summary(stage) for name, stage in program.stages.items()},
+        stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
         claims=program.claims,
         jobs=program.jobs,
     )
 
 
-def _summary(stage: Any) -> StageSummary:
+def _summary(stage: Any, origins: Origins) -> StageSummary:
     if not isinstance(stage, TrainStage):
         return StageSummary(
             kind=stage.spec.kind, goes_on_from=stage.of if isinstance(stage.of, str) else None,
-            tokens=0, steps=0, values=_settings(stage),
+            tokens=0, steps=0, values=_settings(stage, origins),
         )  # fmt: skip
     end = stage.end
     assert end
@@ -63,19 +68,17 @@ def _summary(stage: Any) -> StageSummary:
         f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
         + ("carried over" if stage.carries else "fresh"),
     }
-    origins = dict(stage.origins)
-    if "dialog" in origins:
+    if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
     for name in OBJECTIVE:
         value = getattr(stage.spec, name, None)
         if value is not None:
-            shown[name] = _shown(value)
-            origins[name] = "spec" if name in stage.spec.places or name == "similar" else "etude"
+            shown[name] = in_words(value)
     if stage.spec.kind == "dpo" and "reference" not in shown:
-        shown["reference"], origins["reference"] = stage.parent or "", "etude"
+        shown["reference"] = stage.parent or ""
     return StageSummary(
         kind=stage.spec.kind, goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
-        values={n: Provenance(value=v, origin=origins[n]) for n, v in shown.items()},
+        values={n: origins.record(v, origins.stage(stage, n)) for n, v in shown.items()},
     )  # fmt: skip
 
 
@@ -88,7 +91,7 @@ OTHERS = ("of", "weights", "prompts", "judge", "draws", "temperature", "top_p", 
 """Attributes that are shown of stages that do not train."""
 
 
-def _settings(stage: Any) -> dict[str, Provenance]:
+def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
     """The attributes of a stage that does not train, with where they came from."""
     values = {}
     for name in OTHERS:
@@ -96,33 +99,15 @@ def _settings(stage: Any) -> dict[str, Provenance]:
         value = getattr(of, name, None)
         unset = name in ("temperature", "max_tokens") and not getattr(stage.spec, "prompts", None)
         if value is not None and not unset and not (name == "of" and isinstance(value, str)):
-            origin = "spec" if name in stage.spec.places else "etude"
             if name == "keep":
                 value = {0: "all", 1: "best"}.get(value, value)
-            values[name] = Provenance(value=_shown(value), origin=origin)
+            values[name] = origins.record(in_words(value), origins.stage(stage, name))
     rendered = any(getattr(stage.spec, name, None) for name in ("prompts", "accuracy"))
     if rendered and getattr(stage, "dialog", None):
-        origin = "spec" if "dialog" in stage.spec.places else "etude"
-        values["dialog"] = Provenance(value=_dialog(stage.dialog), origin=origin)
+        values["dialog"] = origins.record(_dialog(stage.dialog), origins.stage(stage, "dialog"))
     return values
 
 
 def _dialog(settings: dict[str, Any] | None) -> str:
     assert settings
     return str(settings.get("protocol") or settings.get("template") or settings["header"])
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Fraction):
-        return f"{short(value * 100)}%"
-    if isinstance(value, Needle):
-        return f"{value.depths} depths, {value.samples} samples"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) for item in value)
-    return str(value)

@@ -340,8 +340,8 @@ AnyJob = Annotated[
 class Provenance(Value):
     """A resolved value, for people, and where it came from.
 
-    Values that came the same way are equal wherever they are written: a line that moves makes no
-    other plan.
+    What is the same is equal wherever it came from: a line that moves, or a `let` in its place,
+    makes no other plan.
     """
 
     value: str
@@ -356,10 +356,10 @@ class Provenance(Value):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Provenance):
             return NotImplemented
-        return (self.value, self.origin) == (other.value, other.origin)
+        return self.value == other.value
 
     def __hash__(self) -> int:
-        return hash((self.value, self.origin))
+        return hash(self.value)
 
 
 class StageSummary(Value):

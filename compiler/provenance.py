@@ -7,12 +7,16 @@ retrains nothing.
 
 import posixpath
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from ..spec import recipe as r
+from ..spec.quantity import short
 from ..spec.source import Span
 from .architectures import PUBLISHED
+from .plan import Provenance
 from .program import Program, TrainStage
+from .values import Architecture
 
 Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
 
@@ -87,6 +91,14 @@ class Origins:
                           model.size or "")  # fmt: skip
         return self.of(model, attribute)
 
+    def record(self, value: str, origin: Origin) -> Provenance:
+        """A value and its origin as plans have them."""
+        names = {"file": "spec", "default": "etude", "set": "--set", "from": origin.text,
+                 "use": "use"}  # fmt: skip
+        of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
+        place = self.place(origin.span) if origin.span else None
+        return Provenance(value=value, origin=of, place=place)
+
     def stage(self, stage: Any, attribute: str) -> Origin:
         """The origin of an attribute of a resolved stage."""
         if attribute in stage.spec.places:
@@ -120,12 +132,7 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
         for name, block in getattr(recipe, f"{keyword}s").items():
             for attribute in _valued(block):
                 yield (f"{keyword}.{name}", attribute), origins.of(block, attribute)
-    shapes = {
-        stage.spec.model: stage.model
-        for stage in program.stages.values()
-        if isinstance(stage, TrainStage) and stage.spec.model
-    }
-    for name, shape in shapes.items():
+    for name, shape in _shapes(program).items():
         model = recipe.models[name]
         for attribute in r.attributes(r.Model):
             if getattr(shape, attribute, None) is not None:
@@ -134,6 +141,57 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
         inherited = stage.origins if isinstance(stage, TrainStage) else {}
         for attribute in dict.fromkeys([*_valued(stage.spec), *inherited]):
             yield (name, attribute), origins.stage(stage, attribute)
+
+
+def declared(program: Program) -> dict[str, dict[str, Provenance]]:
+    """The values of the blocks that are no stages: block → attribute → value."""
+    recipe, origins = program.recipe, Origins(program.recipe)
+    shapes = _shapes(program)
+    found: dict[str, dict[str, Provenance]] = {}
+    for (block, attribute), origin in _all(program):
+        keyword, _, name = block.partition(".")
+        if block != "recipe" and (block in program.stages or keyword not in _GROUPS):
+            continue
+        of: Any = recipe.header if block == "recipe" else getattr(recipe, f"{keyword}s")[name]
+        if attribute == "notes" or getattr(of, "stages", None):
+            continue  # for readers of the spec; and what stages have drawn, which nobody declared
+        value = getattr(of, attribute)
+        if value is None:
+            value = getattr(shapes[name], attribute)
+        if isinstance(value, r.Fields) and not value.places:
+            continue
+        found.setdefault(block, {})[attribute] = origins.record(in_words(value), origin)
+    return found
+
+
+def in_words(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Fraction):
+        return f"{short(value * 100)}%"
+    if isinstance(value, r.Needle):
+        return f"{value.depths} depths, {value.samples} samples"
+    if isinstance(value, r.TokenizerTraining):
+        return f"{value.vocab} tokens on {', '.join(value.on)}"
+    if isinstance(value, r.Fields):
+        return ", ".join(f"{name} {getattr(value, name)}" for name in value.places if name)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(item) for item in value)
+    return str(value)
+
+
+def _shapes(program: Program) -> dict[str, Architecture]:
+    """The architectures of the models that stages begin with, by the models' names."""
+    return {
+        stage.spec.model: stage.model
+        for stage in program.stages.values()
+        if isinstance(stage, TrainStage) and stage.spec.model
+    }
 
 
 def _valued(block: r.Declaration) -> list[str]:

@@ -174,7 +174,7 @@ class _Binder(Statements):
             )  # fmt: skip
         variants.setdefault(name, block.span)
         if not changes(block, self.report) and not block.items:
-            self._missing("E331", "this variant changes nothing", block.head,
+            self._missing("E341", "this variant changes nothing", block.head,
                           help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
 
     def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:

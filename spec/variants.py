@@ -40,7 +40,7 @@ def change(item: s.Item, report: Report) -> Change | None:
     """The change that a statement of a variant asks for, or None after reporting."""
     if isinstance(item, s.Assign) and item.claim is None:
         return Change(item.path, item.value, item.span)
-    report.add("E331", "this is not a change", item.span,
+    report.add("E341", "this is not a change", item.span,
                help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
     return None
 
@@ -71,7 +71,7 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
         if len(report.errors) > before:
             continue
         if len(items) != 1:
-            report.add("E331", "this is not one change", Span(source, 0, max(len(text), 1)),
+            report.add("E341", "this is not one change", Span(source, 0, max(len(text), 1)),
                        help="write a path and a value: --set pretrain.lr=1e-3")  # fmt: skip
             continue
         made = change(items[0], report)
@@ -158,7 +158,7 @@ class _Changer:
             self._block(of_name[0], words[1:], change)
 
     def _unknown(self, message: str, span: Span, help: str) -> None:
-        self.report.add("E332", message, span, help=help)
+        self.report.add("E342", message, span, help=help)
 
     def _let(self, change: Change) -> None:
         name = change.path.name
@@ -255,7 +255,7 @@ class _Changer:
             what = "it is a schedule" if isinstance(value, s.Schedule) else "it has no parts"
             what = "it is not in this block" if old is None else what
             self.report.add(
-                "E333", f"no part of `{whole}` can be changed: {what}", change.path.span,
+                "E343", f"no part of `{whole}` can be changed: {what}", change.path.span,
                 help=f"{_WHOLE}: `{whole} = …`, or `{whole} = default` to leave it out",
             )  # fmt: skip
             return None

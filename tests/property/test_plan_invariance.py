@@ -70,7 +70,7 @@ def test_a_number_may_be_written_in_any_way(value: int, suffix: str) -> None:
 
 
 def test_the_same_plan_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    file = tmp_path / "spec.etude"
+    file = tmp_path / "spec"
     file.write_text(SPEC)
     command = [sys.executable, "-m", "etude.cli.main", "plan", str(file), "--json"]
     made = {

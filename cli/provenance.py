@@ -1,0 +1,38 @@
+"""Where every value of a plan came from, as a table."""
+
+import sys
+
+from ..compiler.plan import Plan, Provenance
+from .common import colors
+
+
+def table(plan: Plan) -> None:
+    """A row for each value of each block: a table on a terminal, plain text in a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        width=None if terminal else 200, no_color=not colors(sys.stdout), highlight=False,
+        emoji=False,
+    )  # fmt: skip
+    shown = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
+    for name in ("value", "is", "comes from"):
+        shown.add_column(name, overflow="fold")
+    stages = {name: summary.values for name, summary in plan.stages.items()}
+    for block, values in {**plan.values, **stages}.items():
+        for attribute, value in values.items():
+            row = (f"{block}.{attribute}", value.value, _origin(value))
+            shown.add_row(*map(escape, row))
+        shown.add_section()
+    console.print(shown)
+
+
+def _origin(value: Provenance) -> str:
+    if value.place is None:
+        return value.origin
+    if value.origin in ("spec", "use", "--set"):
+        return value.place if value.origin != "--set" else "--set"
+    return f"{value.origin}, {value.place}"
