@@ -6,9 +6,12 @@ Nothing in a file is ever executed, and no anchor is followed more often than `M
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
 MAX_BYTES = 1_000_000
+MAX_YAML = 200_000
+"""YAML is read at about 100 kB a second."""
 MOST_LEAVES = 20_000
 MOST_LEVELS = 40
 
@@ -53,13 +56,14 @@ def read(text: str, *, toml: bool) -> dict[str, Node]:
     """The tree of a configuration.
 
     Args:
-        toml: whether it is TOML; JSON is read as the YAML that it is.
+        toml: whether it is TOML; else it is JSON where it begins with a brace, and YAML.
 
     Raises: ConfigError: where it breaks the rules of its format.
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise ConfigError("the file is larger than 1 MB: this is not a configuration")
-    root = _toml(text) if toml else _yaml(text)
+    parse = _toml if toml else _json if text.lstrip().startswith("{") else _yaml
+    root = parse(text)
     if not isinstance(root, dict):
         raise ConfigError("the file holds no names with values", 1)
     return root
@@ -89,9 +93,27 @@ class _Budget:
             raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep", line)
 
 
+def _json(text: str) -> Node:
+    import json
+
+    try:
+        root = json.loads(text, parse_float=_float, parse_int=_float, parse_constant=str)
+    except json.JSONDecodeError as problem:
+        what = problem.msg[:1].lower() + problem.msg[1:]
+        raise ConfigError(f"this is not JSON: {what}", problem.lineno) from None
+    except RecursionError:
+        raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep") from None
+    return _converted(root, "", {}, _Budget(), 0)
+
+
 def _yaml(text: str) -> Node:
     import yaml
 
+    if len(text) > MAX_YAML:
+        raise ConfigError(f"more than {MAX_YAML // 1000} kB of YAML: this is not a configuration")
+    open_ones = accumulate(+1 if c in "[{" else -1 for c in text if c in "[{]}")
+    if max(open_ones, default=0) > MOST_LEVELS:  # PyYAML takes the square of the depth
+        raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep")
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -196,8 +218,10 @@ def _converted(value: Any, path: str, lines: dict[str, int], budget: _Budget, le
         }
     if isinstance(value, list):
         return _listed([_converted(item, path, lines, budget, level + 1) for item in value], line)
-    if isinstance(value, bool | int | Fraction):
+    if value is None or isinstance(value, bool | int):
         return Leaf(value, line)
+    if isinstance(value, Fraction):
+        return Leaf(int(value) if value.denominator == 1 else value, line)
     return Leaf(_clean(str(value)), line)
 
 

@@ -68,6 +68,25 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument("code", metavar="CODE")
     explain.add_argument("--json", action="store_true", help="as JSON")
 
+    importing = command("import", "Make a spec of a torchtitan, nanotron or axolotl configuration.")
+    importing.add_argument("file", metavar="CONFIG")
+    importing.add_argument("-o", "--output", metavar="SPEC", help="the file to write")
+    importing.add_argument("--force", action="store_true", help="replace a file that is there")
+    importing.add_argument(
+        "--from", dest="kind", choices=["torchtitan", "nanotron", "axolotl"],
+        help="the program it belongs to (default: told by its content)",
+    )  # fmt: skip
+    importing.add_argument("--gpus", type=_positive, metavar="N", help="GPUs of the whole run")
+    importing.add_argument("--gpu", metavar="NAME", help='their kind (default: "H100 80GB")')
+    importing.add_argument(
+        "--after", metavar="SPEC", help="a spec that trains the model to go on with"
+    )
+    importing.add_argument(
+        "--size", action="append", default=[], metavar="NAME=COUNT",
+        help="tokens or pairs of a data set, as in --size web=12M; may be repeated",
+    )  # fmt: skip
+    importing.add_argument("--json", action="store_true", help="as JSON")
+
     command("lsp", "Start the language server, which editors talk to.")
 
     schema = command("schema", "Print the JSON Schema of a format.")
@@ -100,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        module = importlib.import_module(f".{arguments.command}", __package__)
+        name = "import_" if arguments.command == "import" else arguments.command
+        module = importlib.import_module(f".{name}", __package__)
         return module.run(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

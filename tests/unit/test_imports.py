@@ -1,0 +1,474 @@
+"""Configurations of other programs as specs: numbers, what is listed, what is refused."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from specs import batches, jobs, only, plan, rates
+
+from etude.authoring.config import Finding
+from etude.authoring.draft import Base, Options
+from etude.authoring.imports import Imported, import_config
+from etude.authoring.tree import ConfigError
+from etude.compiler.plan import Plan, TrainJob
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(path.name for path in CONFIGS.iterdir())
+COMPLETE = [name for name in FILES if not name.startswith("axolotl")]
+BASE = """recipe base { seed = 1 }
+model tiny { layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300 }
+dataset web { sample = python_docs }
+stage base: train { model = tiny, steps = 10, seq_len = 16, batch = 4 seqs, lr = 1e-3, data = web }
+"""
+
+
+def config(name: str) -> str:
+    return (CONFIGS / name).read_text(encoding="utf-8")
+
+
+def imported(name: str, text: str | None = None, **options: Any) -> Imported:
+    return import_config(text or config(name), name, options=Options(**options))
+
+
+def changed(name: str, *changes: tuple[str, str]) -> str:
+    """A configuration with some of its lines written otherwise."""
+    text = config(name)
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def of_pretrain(text: str) -> list[TrainJob]:
+    return jobs(plan(text), "pretrain")
+
+
+def after_base(text: str) -> Plan:
+    """The plan of stages that go on from a stage `base`."""
+    head = text.replace("recipe ", "recipe_").partition("\n\n")  # the header goes, the rest stays
+    body = "\n\n".join(p for p in head[2].split("\n\n") if not p.startswith("recipe_"))
+    return plan(BASE + body)
+
+
+def found(of: Imported, fate: str) -> dict[str, Finding]:
+    return {finding.key: finding for finding in of.of(fate)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_program_is_told_by_the_content(name: str) -> None:
+    assert imported(name).kind == name.partition("_")[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_value_is_accounted_for_with_a_reason(name: str) -> None:
+    result = imported(name)
+    root = import_config.__globals__["Config"](import_config.__globals__["read"](
+        config(name), toml=name.endswith(".toml")))  # fmt: skip
+    fates = {f.key for f in result.findings}
+    assert set(root.leaves) <= fates
+    assert not [f for f in result.findings if f.fate != "carried" and not f.reason]
+    assert not [f for f in result.findings if "does not know" in f.reason]
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_a_complete_configuration_makes_a_spec_without_errors(name: str) -> None:
+    assert of_pretrain(imported(name).text)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("axolotl")])
+def test_a_stage_after_others_lacks_those_and_nothing_else(name: str) -> None:
+    options = Options(
+        base=Base("base.etude", "base", frozenset({"web", "tiny", "base"})),
+        sizes=dict.fromkeys(data_of(name), 1000000),
+    )
+    text = import_config(config(name), name, options=options).text
+    assert text.count('use "base.etude"') == 1
+    assert plan(BASE + text.replace('use "base.etude"', ""))
+
+
+def data_of(name: str) -> list[str]:
+    needed = [f.key for f in imported(name).of("needed")]
+    return [key.removeprefix("dataset ") for key in needed if key.startswith("dataset ")]
+
+
+def test_what_to_look_at_stands_at_the_end_of_the_spec() -> None:
+    text = imported("axolotl_dpo_lora.yaml").text
+    comments = text.partition("# To be filled in:")[2]
+    for expected in ("--after", "# Not carried over:", "lora_r = 32 (line 30)", "# Assumed:"):
+        assert expected in comments
+    assert all(line.startswith("#") for line in comments.splitlines()[1:] if line)
+
+
+# torchtitan
+
+
+def torchtitan_rate(
+    step: int, warmup: int, decay: int, total: int, shape: str, low: float
+) -> float:
+    """The factor of torchtitan's warm-up, stable phase and decay at a step."""
+    stable = total + 1 - warmup - decay
+    if step < warmup:
+        return (step + 1) / warmup
+    if step < warmup + stable:
+        return 1.0
+    u = (step + 1 - warmup - stable) / decay
+    gone = {"linear": u, "sqrt": math.sqrt(u), "cosine": (1 - math.cos(math.pi * u)) / 2}[shape]
+    return low + (1 - low) * (1 - gone)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt"])
+@pytest.mark.parametrize(
+    ("warmup", "ratio"), [(2, "0.8"), (1, "0.5"), (0, "1.0"), (40, "0.25"), (10, "")]
+)
+def test_torchtitans_learning_rate_is_the_same_at_every_step(
+    shape: str, warmup: int, ratio: str
+) -> None:
+    text = changed(
+        "torchtitan_debug_model.toml",
+        ("warmup_steps = 2", f"warmup_steps = {warmup}"),
+        ("decay_ratio = 0.8", f"decay_ratio = {ratio}" if ratio else ""),
+        ('"linear"', f'"{shape}"'),
+        ("min_lr_factor = 0.0", "min_lr_factor = 0.1"),
+        ("steps = 10\ndataset", "steps = 100\ndataset"),
+    )
+    decay = min(round(100 * float(ratio)) if ratio else 100, 100 - warmup)
+    wanted = [8e-4 * torchtitan_rate(s, warmup, decay, 100, shape, 0.1) for s in range(100)]
+    spec = imported("torchtitan_debug_model.toml", text).text
+    assert rates(of_pretrain(spec)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_torchtitans_batch_is_local_times_data_parallel() -> None:
+    spec = imported("torchtitan_405b.toml", gpus=128)
+    job = only(of_pretrain(spec.text))
+    assert set(batches([job])) == {2 * 16}
+    assert (job.resources.world_size, job.resources.tensor, job.resources.shard) == (128, 8, 16)
+    assert "16 of" not in spec.text
+    assert "nodes = 16" in spec.text.replace("  ", " ")
+    text = changed(
+        "torchtitan_8b.toml", ("seq_len = 8192", "seq_len = 8192\nglobal_batch_size = 64")
+    )
+    assert set(batches(of_pretrain(imported("x.toml", text, gpus=4).text))) == {64}
+
+
+def test_torchtitans_saved_json_says_the_same_as_its_toml() -> None:
+    old = only(of_pretrain(imported("torchtitan_8b.toml", gpus=8).text))
+    new = only(of_pretrain(imported("torchtitan_8b.json", gpus=8).text))
+    assert rates([old]) == rates([new])
+    assert batches([old]) == batches([new])
+    assert old.model == new.model
+    assert new.model.rope_scaling == "llama"
+    assert old.torchtitan["optimizer"] == new.torchtitan["optimizer"]
+
+
+def test_gpus_that_the_degrees_do_not_divide_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be divided by 8"):
+        imported("torchtitan_405b.toml", gpus=12)
+
+
+def test_the_number_of_gpus_is_asked_for_where_it_is_needed() -> None:
+    key = "parallelism.data_parallel_shard_degree"
+    assert key in found(imported("torchtitan_8b.toml"), "needed")
+    assert key not in found(imported("torchtitan_8b.toml", gpus=64), "needed")
+
+
+def test_another_family_is_refused_with_its_name() -> None:
+    text = changed("torchtitan_8b.toml", ('name = "llama3"', 'name = "deepseek_v3"'))
+    with pytest.raises(ConfigError, match="family `deepseek_v3`"):
+        imported("torchtitan_8b.toml", text)
+
+
+# nanotron
+
+
+def nanotron_rate(step: int, warmup: int, start: int, decay: int, peak: float, low: float) -> float:
+    """nanotron's rate: warm-up, stable phase, cosine, and the lowest rate from there on."""
+    if step <= warmup:
+        return peak * step / warmup
+    if step < start:
+        return peak
+    if step < start + decay:
+        return low + (peak - low) * (1 + math.cos(math.pi * (step - start) / decay)) / 2
+    return low
+
+
+@pytest.mark.parametrize(
+    ("start", "decay", "begin", "length"),
+    [("1000", "700", 1000, 700), ("null", "null", 200, 1800), ("1000", "null", 1000, 800),
+     ("1500", "900", 1500, 900), ("null", "13", 200, 13)],
+)  # fmt: skip
+def test_nanotrons_learning_rate_is_the_same_at_every_step(
+    start: str, decay: str, begin: int, length: int
+) -> None:
+    text = changed(
+        "nanotron_tiny.yaml",
+        ("lr_decay_starting_step: 1000", f"lr_decay_starting_step: {start}"),
+        ("lr_decay_steps: 700", f"lr_decay_steps: {decay}"),
+    )
+    wanted = [nanotron_rate(s, 200, begin, length, 3e-4, 1e-5) for s in range(2000)]
+    spec = imported("nanotron_tiny.yaml", text).text
+    assert rates(of_pretrain(spec)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_nanotrons_batch_is_micro_times_accumulation_times_data_parallel() -> None:
+    result = of_pretrain(imported("nanotron_tiny.yaml").text)
+    assert set(batches(result)) == {3 * 5 * 4}
+    resources = result[0].resources
+    assert (resources.world_size, resources.tensor, resources.replicate) == (8, 2, 4)
+    deep = of_pretrain(imported("nanotron_folders.yaml").text)
+    assert set(batches(deep)) == {1 * 2 * 16}
+    assert (deep[0].resources.world_size, deep[0].resources.pipeline) == (128, 2)
+    assert deep[0].resources.shard == 16
+
+
+def test_nanotrons_stages_of_data_are_one_schedule() -> None:
+    spec = imported("nanotron_folders.yaml").text
+    job = only(of_pretrain(spec))
+    pieces = [
+        (p.from_step, {n: weight / sum(p.weights.values()) for n, weight in p.weights.items()})
+        for p in job.schedule.mixture
+    ]
+    assert pieces == [
+        (0, {"c4_es": 1}),
+        (14, {"slimpajama_6b": 0.5, "c4_es": 0.5}),
+        (24, {"slimpajama_6b": 0.8, "c4_es": 0.2}),
+    ]
+
+
+def test_nanotrons_sequence_length_changes_with_its_stage() -> None:
+    first, second = of_pretrain(imported("nanotron_tiny.yaml").text)
+    assert (first.steps, first.model.context) == (1500, 4096)
+    assert (second.steps, second.model.context) == (500, 8192)
+    text = imported("nanotron_tiny.yaml").text
+    assert 'split  = "test"' in text
+    assert "{ openwebtext_10k_2 75%, testing_alpaca_small 25% }" in text
+
+
+def test_nanotrons_shape_is_a_published_size_where_it_is_one() -> None:
+    assert 'size = "8B"' in imported("nanotron_folders.yaml").text
+    own = of_pretrain(imported("nanotron_tiny.yaml").text)[0].model
+    assert (own.layers, own.dim, own.heads, own.kv_heads, own.ffn) == (28, 2048, 16, 2, 11008)
+    assert (own.vocab, own.tied, own.rope_theta) == (128256, True, 10_000)
+
+
+def test_tokenized_folders_are_to_be_replaced() -> None:
+    needed = found(imported("nanotron_folders.yaml"), "needed")
+    assert {"dataset c4_es", "dataset slimpajama_6b"} <= set(needed)
+
+
+def test_what_is_missing_is_named() -> None:
+    text = changed("nanotron_tiny.yaml", ("  train_steps: 2000\n", ""))
+    with pytest.raises(ConfigError, match=r"`tokens\.train_steps` is missing"):
+        imported("nanotron_tiny.yaml", text)
+
+
+def test_a_model_of_another_kind_is_refused() -> None:
+    text = changed("nanotron_tiny.yaml", ("is_llama_config: true", "is_qwen2_config: true"))
+    with pytest.raises(ConfigError, match="no Llama"):
+        imported("nanotron_tiny.yaml", text)
+
+
+# axolotl
+
+
+def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str, Plan]:
+    """The imported spec after a base, and its plan."""
+    base = Base("base.etude", "base", frozenset({"web", "tiny", "base"}))
+    sizes = dict.fromkeys(data_of(name), 1000000)
+    spec = imported(name, text, base=base, **({"sizes": sizes} | options)).text
+    return spec, plan(BASE + spec.replace('use "base.etude"', ""))
+
+
+@pytest.mark.parametrize(("name", "stage", "gpus", "batch"), [
+    ("axolotl_sft.yaml", "sft", 8, 1 * 8 * 8),
+    ("axolotl_liger_fsdp.yaml", "sft", 2, 2 * 4 * 2),
+    ("axolotl_dpo_lora.yaml", "dpo", 4, 2 * 4 * 4),
+    ("axolotl_reward.yaml", "reward", 1, 2 * 4),
+    ("axolotl_pretrain.yaml", "pretrain", 16, 1 * 8 * 16),
+])  # fmt: skip
+def test_axolotls_batch_is_micro_times_accumulation_times_gpus(
+    name: str, stage: str, gpus: int, batch: int
+) -> None:
+    result = jobs(stage_after(name, gpus=gpus)[1], stage)
+    assert set(batches(result)) == {batch}
+
+
+def cosine(step: int, warmup: int, total: int) -> float:
+    """transformers' cosine schedule with warm-up."""
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def linear(step: int, warmup: int, total: int) -> float:
+    """transformers' linear schedule with warm-up."""
+    return step / warmup if step < warmup else (total - step) / (total - warmup)
+
+
+@pytest.mark.parametrize(("kind", "curve"), [
+    ("cosine", cosine),
+    ("linear", linear),
+    ("constant", lambda step, warmup, total: 1.0),
+    ("constant_with_warmup", lambda step, warmup, total: min(step / warmup, 1.0)),
+])  # fmt: skip
+def test_axolotls_learning_rate_is_the_same_at_every_step(
+    kind: str, curve: Callable[[int, int, int], float]
+) -> None:
+    text = changed("axolotl_pretrain.yaml", ("lr_scheduler: cosine", f"lr_scheduler: {kind}"))
+    result = jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain")
+    wanted = [5e-4 * curve(step, 100, 1000) for step in range(1000)]
+    assert rates(result) == pytest.approx(wanted, rel=1e-6, abs=1e-12)
+
+
+def test_axolotls_warm_up_in_steps_and_lowest_rate() -> None:
+    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", "warmup_steps: 50\n"
+                                             "cosine_min_lr_ratio: 0.1"))  # fmt: skip
+    result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
+    assert result[49] == pytest.approx(5e-4 * 49 / 50)
+    wanted = [5e-5 + (5e-4 - 5e-5) * cosine(step, 50, 1000) for step in range(50, 1000)]
+    assert result[50:] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_stage_of_dialogs() -> None:
+    spec, result = stage_after("axolotl_liger_fsdp.yaml")
+    assert 'messages = "conversations"' in spec
+    assert "epochs    = 1" in spec
+    job = only(jobs(result, "sft"))
+    assert job.objective.name == "sft"
+    assert job.model.context == 4096
+    assert job.torchtitan["training"]["mixed_precision_param"] == "bfloat16"
+    assert job.torchtitan["activation_checkpoint"] == {"mode": "full"}
+    kwargs = job.torchtitan["optimizer"]["param_groups"][0]["optimizer_kwargs"]
+    assert kwargs["betas"] == [0.9, 0.999]
+    assert kwargs["weight_decay"] == 0
+
+
+def test_a_stage_of_dpo() -> None:
+    name = "axolotl_dpo_lora.yaml"
+    text = config(name) + "rl_beta: 0.2\nrpo_alpha: 0.5\ndpo_label_smoothing: 0.1\n"
+    spec, result = stage_after(name, text)
+    objective = only(jobs(result, "dpo")).objective
+    assert (objective.beta, objective.nll, objective.label_smoothing) == (0.2, 0.5, 0.1)
+    assert 'fields  = { prompt = "conversation" }' in spec
+    lost = found(imported(name, text), "lost")
+    assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit", "base_model"} <= set(lost)
+    assert "load_in_4bit" not in lost
+
+
+def test_an_objective_that_is_not_there_is_refused() -> None:
+    text = changed("axolotl_dpo_lora.yaml", ("rl: dpo", "rl: kto"))
+    with pytest.raises(ConfigError, match="objective `kto`"):
+        imported("axolotl_dpo_lora.yaml", text)
+
+
+def test_plain_texts_are_trained_on_as_documents() -> None:
+    text = changed("axolotl_sft.yaml", ("type: alpaca", "type: completion\n    field: body"))
+    spec, result = stage_after("axolotl_sft.yaml", text)
+    assert 'fields  = { text = "body" }' in spec
+    assert "stage pretrain: train" in spec
+    assert only(jobs(result, "pretrain")).objective.name == "next_token"
+
+
+def test_files_instead_of_the_hub() -> None:
+    text = changed(
+        "axolotl_sft.yaml",
+        ("path: tatsu-lab/alpaca", "path: data/chat.jsonl\n    ds_type: json"),
+        ("type: alpaca", "type: chat_template"),
+    )
+    assert 'files   = "data/chat.jsonl"' in imported("axolotl_sft.yaml", text).text
+
+
+def test_the_places_of_lost_settings_are_told() -> None:
+    lost = found(imported("axolotl_liger_fsdp.yaml"), "lost")
+    assert lost["datasets[0].split"].line == 12
+    assert "train[:20%]" in lost["datasets[0].split"].value
+
+
+def test_a_setting_that_nobody_knows_is_listed() -> None:
+    lost = found(
+        imported("axolotl_sft.yaml", config("axolotl_sft.yaml") + "frobnicate: 3\n"), "lost"
+    )
+    assert lost["frobnicate"].value == "3"
+
+
+def test_a_size_of_no_data_set_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--size web"):
+        imported("axolotl_sft.yaml", sizes={"web": 5})
+
+
+# Broken input
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, {}]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""Each name stands for nine of the one before: 9⁹ values in 300 characters."""
+
+
+@pytest.mark.parametrize(("file", "text", "line", "message"), [
+    ("a.yaml", "base_model: x\ndatasets: [\n", 3, "not YAML"),
+    ("a.yaml", "base_model: x\n  seed: 3\ndatasets: []\n", 2, "not YAML"),
+    ("a.yaml", "base_model: x\nseed: 1\nseed: 2\n", 3, "`seed` is given twice"),
+    ("a.yaml", "base_model: x\n? [1, 2]\n: 3\n", 2, "plain text"),
+    ("a.toml", "[training]\nsteps = \n", 2, "not TOML"),
+    ("a.toml", "[training]\nsteps = 1\nsteps = 2\n", 3, "not TOML"),
+    ("a.toml", "x = " + "9" * 5000, None, "not TOML"),
+    ("a.yaml", "- 1\n- 2\n", 1, "no names"),
+    ("a.yaml", "just text\n", 1, "no names"),
+    ("a.json", '{"a": 1', 1, "not JSON"),
+        ("a.json", '{"a":' * 5000, None, "40 deep"),
+        ("a.yaml", "a:" + " b" * 200_000, None, "more than 200 kB"),
+    ("a.yaml", "- " * 3000 + "a", None, "40 deep"),
+    ("a.yaml", "a: " + "[" * 60 + "]" * 60, None, "40 deep"),
+    ("a.yaml", "a: &a [*a]\n", 1, "40 deep"),
+    ("a.yaml", LAUGHS, None, "more than 20000"),
+    ("a.yaml", "a: \x00\n", None, "not YAML"),
+    ("a.yaml", "a: !!python/object/apply:os.system [ls]\n", None, "no configuration of"),
+    ("a.yaml", "", None, "no configuration of"),
+    ("a.yaml", "model: {}\n", None, "no configuration of"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_one_message_with_its_line(
+    file: str, text: str, line: int | None, message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        import_config(text, file)
+    assert message in raised.value.message
+    if line:
+        assert raised.value.line == line
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("micro_batch_size: 1", "micro_batch_size: many", "`micro_batch_size` is many"),
+    ("micro_batch_size: 1", "micro_batch_size: 0", "at least 1"),
+    ("micro_batch_size: 1", "micro_batch_size: 1.5", "a whole number"),
+    ("learning_rate: 2e-5", "learning_rate: [1, 2]", "a number"),
+    ("sample_packing: true", "sample_packing: perhaps", "true or false"),
+    ("learning_rate: 2e-5", "learning_rate: 1e99999999", "a number"),
+])  # fmt: skip
+def test_a_value_of_the_wrong_kind_is_one_message_with_its_line(
+    old: str, new: str, message: str
+) -> None:
+    text = changed("axolotl_sft.yaml", (old, new))
+    with pytest.raises(ConfigError) as raised:
+        imported("axolotl_sft.yaml", text)
+    assert message in raised.value.message
+    assert raised.value.line == config("axolotl_sft.yaml").splitlines().index(old) + 1
+
+
+def test_anchors_and_merged_groups_are_followed() -> None:
+    text = changed("nanotron_folders.yaml", ("general: {", "seeds: &s {seed: 3, project: P}\n"
+                   "general: {<<: *s, "))  # fmt: skip
+    assert "seed = 7" in imported("nanotron_folders.yaml", text).text
+
+
+def test_texts_of_a_configuration_cannot_leave_their_place() -> None:
+    text = changed("nanotron_folders.yaml",
+                   ("project: Nanoset, run: llama", 'project: "a\\" }\\nstage x", run: "l\\nlama"'),
+                   ("{std: 0.025}", '{std: 0.025, why: "x\\nrecipe evil { }"}'))  # fmt: skip
+    spec = imported("nanotron_folders.yaml", text).text
+    recipe = loads(spec, Report())
+    assert recipe
+    assert recipe.header.title == 'a" }\nstage x: l\nlama'
