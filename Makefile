@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LINT := build/lint
+EXTENSION := editors/vscode
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
@@ -13,10 +14,10 @@ demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
 	$(BIN)/etude run examples/quickstart.etude
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(EXTENSION)/node_modules
 	$(PARALLEL) -m "not exhaustive"
 
-test-exhaustive: $(VENV)/.dev
+test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules
 	$(PARALLEL)
 
 # import-linter follows the mapping of folders to packages only in a regular install, and so does
@@ -40,6 +41,8 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/reference.py
+	$(BIN)/python editors/vscode/generate.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,5 +56,9 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@
 
+# Tests of the extension's grammar are left out where there is no Node.
+$(EXTENSION)/node_modules: $(EXTENSION)/package-lock.json
+	if command -v npm > /dev/null; then cd $(EXTENSION) && npm ci --silent; fi
+
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(EXTENSION)/node_modules build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis
