@@ -12,23 +12,29 @@ def run(arguments: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.gang import execute
+    from ..runtime.variants import variant_folder
     from .progress import display
 
     source = Path(arguments.file)
     try:
         if source.suffix == ".json":
-            if arguments.ranks:
-                problem("a plan is run as it is: --ranks belongs to `etude plan`")
-                return 2
+            for option in ("ranks", "variant", "set"):
+                if getattr(arguments, option):
+                    problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
+                    return 2
             plan = read_plan(source)
         else:
-            compiled, report = compile_file(arguments.file, arguments.ranks)
+            compiled, report = compile_file(
+                arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
+            )
             if compiled is None:
                 print(findings([report])) if arguments.json else show(report)
                 return 1
             show(report)
             plan = compiled
         folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
+        if plan.variant:
+            folder = variant_folder(folder, plan.variant)
         with display(plan, json_lines=arguments.json) as on_event:
             execute(plan, folder, source.parent, on_event)
     except PlanError as reason:
@@ -42,8 +48,7 @@ def run(arguments: Namespace) -> int:
         return reason.exit_code
     except KeyboardInterrupt:
         problem(
-            "interrupted", f"run again to go on: etude run {arguments.file}"
-            + (f" --folder {arguments.folder}" if arguments.folder else ""),
+            "interrupted", f"run again to go on: etude run {arguments.file}{_options(arguments)}"
         )  # fmt: skip
         return 130
     if not arguments.json:

@@ -70,7 +70,8 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        self.recorder = Recorder(store.folder, plan.recipe, plan.tracking) if rank == 0 else None
+        name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
+        self.recorder = Recorder(store.folder, name, plan.tracking) if rank == 0 else None
 
     def run(self) -> int | None:
         """Walks the plan to its end, or to the first job that needs another number of ranks.
