@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from .common import compile_file, findings, problem, show
 
@@ -12,7 +13,7 @@ def run(arguments: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.gang import execute
-    from ..runtime.variants import variant_folder
+    from ..runtime.variants import take_metrics, variant_folder
     from .progress import display
 
     source = Path(arguments.file)
@@ -35,7 +36,13 @@ def run(arguments: Namespace) -> int:
         folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
         if plan.variant:
             folder = variant_folder(folder, plan.variant)
-        with display(plan, json_lines=arguments.json) as on_event:
+        with display(plan, json_lines=arguments.json) as shown:
+
+            def on_event(event: dict[str, Any]) -> None:
+                if event["event"] == "kept" and event["kind"] == "train":
+                    take_metrics(folder, event["job"])
+                shown(event)
+
             execute(plan, folder, source.parent, on_event)
     except PlanError as reason:
         problem(reason.message, reason.help)

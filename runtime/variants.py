@@ -9,9 +9,11 @@ variants is made once, whichever is run first; and one run at a time is at work 
 """
 
 import os
+import shutil
 from pathlib import Path
 
 from .errors import RunError
+from .store import Store, disk
 
 _FOLDERS = ("artifacts", "work", "cache")
 _LOCK = "lock"
@@ -35,3 +37,33 @@ def variant_folder(folder: Path, variant: str) -> Path:
             f"the run folder {own} cannot be used: {problem}", "choose another with --folder"
         ) from None
     return own
+
+
+def take_metrics(folder: Path, job: str) -> None:
+    """Copies the metrics of a train job that another variant has run, where this run has none.
+
+    Args:
+        folder: the run folder of the recipe or of a variant, in whose journal the job is kept.
+
+    Raises: Stopped: the disk does not take them.
+    """
+    own = folder / "metrics" / f"{job}.jsonl"
+    home = folder.parents[1] if (folder / _LOCK).is_symlink() else folder
+    if own.exists() or not (home / "variants").is_dir():
+        return
+    key = _made(folder, job, "kept")
+    for other in (home, *sorted((home / "variants").iterdir())):
+        metrics = other / "metrics" / f"{job}.jsonl"
+        # What was begun last in the other folder is what its metrics are of.
+        if other != folder and metrics.exists() and key == _made(other, job, "started"):
+            with disk(own):
+                shutil.copyfile(metrics, own)
+            return
+
+
+def _made(folder: Path, job: str, event: str) -> str | None:
+    """The key that a job had in the last event of a kind."""
+    keys = [
+        e["key"] for e in Store(folder).events() if (e["job"], e["event"]) == (job, event)
+    ]  # fmt: skip
+    return keys[-1] if keys else None
