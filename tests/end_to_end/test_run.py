@@ -99,6 +99,28 @@ def test_report_shows_losses_and_scores(finished: Path) -> None:
     assert "loss(docs)" in etude("report", "runs/tiny", cwd=finished).stdout
 
 
+def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> None:
+    run = finished / "runs" / "tiny"
+    before = weights(run, "anneal"), (run / "plan.json").read_bytes()
+    (finished / "varied.etude").write_text(TINY + "variant brief { anneal.steps = 4 }\n")
+    done = etude("run", "varied.etude", "--variant", "brief", "--json", cwd=finished)
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    begun = {event["job"] for event in events if event["event"] == "started"}
+    kept = {event["job"] for event in events if event["event"] == "kept"}
+    assert begun == {"anneal.1", "export.anneal", "report"}
+    assert {"tokenizer.words", "pretrain.1", "pretrain.2"} <= kept
+    assert (weights(run, "anneal"), (run / "plan.json").read_bytes()) == before
+    own = run / "variants" / "brief"
+    assert weights(own, "anneal") != before[0]
+    assert len(metrics(own, "anneal.1")) == 4
+    assert metrics(own, "pretrain.2") == metrics(run, "pretrain.2")
+    shown = json.loads(etude("report", "runs/tiny/variants/brief", "--json", cwd=finished).stdout)
+    assert [(row["stage"], row["steps"]) for row in shown["stages"]] == [
+        ("pretrain", 24), ("anneal", 4)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     ranks: int, finished: Path, finished_on_two: Path, tmp_path: Path

@@ -90,7 +90,7 @@ RIGHT = st.sampled_from([(path, value) for path, values in FITTING.items() for v
 CHANGES = st.one_of(st.lists(RIGHT, max_size=4), st.lists(ANY | RIGHT, max_size=3)).map(dict)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(CHANGES)
 @example({"first.lr": "peak", "peak": "2e-3"})
 @example({"half": "peak", "peak": "half"})
