@@ -21,6 +21,7 @@ SECTIONS = {
     "E31": "Attributes, gates and expectations",
     "E32": "Stages in rounds, and filters",
     "E33": "Silenced findings",
+    "E34": "Variants and changes on the command line",
     "E40": "Stages",
     "E41": "Optimizers, tokenizers, clusters and models",
     "E42": "Averages, evaluations, data sets and tokenizers",
