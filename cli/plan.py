@@ -63,7 +63,8 @@ def table(plan: Plan) -> None:
     width = None if sys.stdout.isatty() else 150
     console = Console(width=width, no_color=not fancy, highlight=False, emoji=False)
     console.print(
-        f"[bold]{escape(plan.title)}[/bold]" + (f"  ({escape(plan.cite)})" if plan.cite else "")
+        f"[bold]{escape(plan.title)}[/bold]"
+        + (f"  ({escape(plan.cite)})" if plan.cite else "")
         + "".join(f", {escape(change)}" for change in _changes(plan))
     )
     shape = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)

@@ -62,3 +62,15 @@ def run(arguments: Namespace) -> int:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
+
+
+def _options(arguments: Namespace) -> str:
+    """What was said on the command line besides the file, as it would be written again."""
+    import shlex
+
+    said = ["--folder", arguments.folder] if arguments.folder else []
+    said += ["--ranks", str(arguments.ranks)] if arguments.ranks else []
+    said += ["--variant", arguments.variant] if arguments.variant else []
+    for change in arguments.set:
+        said += ["--set", change]
+    return " " + shlex.join(said) if said else ""
