@@ -1,5 +1,6 @@
 """The spec that an imported or new stage goes on from."""
 
+from fractions import Fraction
 from pathlib import Path
 
 from ..compiler.check import check_recipe
@@ -7,10 +8,11 @@ from ..spec import recipe as r
 from ..spec.diagnostics import Report
 from ..spec.load import load
 from .draft import Base
+from .model_parts import Model
 from .tree import ConfigError
 
 
-def base_of(spec: Path, folder: Path, report: Report) -> Base | None:
+def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | None:
     """What there is to know of a spec that another one in `folder` is to `use`.
 
     Args:
@@ -27,7 +29,8 @@ def base_of(spec: Path, folder: Path, report: Report) -> Base | None:
             help=f"write the new spec beside it: -o {spec.parent / 'new.etude'}",
         ) from None
     recipe = load(spec, report)
-    if recipe is None or check_recipe(recipe, report) is None:
+    program = check_recipe(recipe, report) if recipe else None
+    if recipe is None or program is None:
         return None
     stage = _last_model(recipe)
     if stage is None:
@@ -35,7 +38,26 @@ def base_of(spec: Path, folder: Path, report: Report) -> Base | None:
     groups = (recipe.models, recipe.tokenizers, recipe.datasets, recipe.clusters, recipe.dialogs,
               recipe.stages)  # fmt: skip
     names = frozenset(name for group in groups for name in group)
-    return Base(inside.as_posix(), stage, names)
+    trained = program.trained(_unrolled(stage, recipe))
+    segment = trained.segments[-1]
+    resources = segment.resources
+    batch = trained.batches[-1].sequences * segment.seq_len
+    annealed = trained.lr[-1].end == 0
+    rate = Fraction(repr(trained.lr[0].start or max(p.end for p in trained.lr)))
+    model = Model(
+        stage, segment.seq_len, segment.rope_theta, resources.world_size, resources.tensor,
+        resources.pipeline, batch, resources.device == "cpu",
+        rate if annealed else None, resources.context,
+        tuple(recipe.dialogs), names,
+    )  # fmt: skip
+    return Base(inside.as_posix(), stage, names), model
+
+
+def _unrolled(stage: str, recipe: r.Recipe) -> str:
+    """The name in the program: of stages in rounds, that of the last round."""
+    rounds, _, own = stage.partition(".")
+    of = recipe.stages[rounds]
+    return f"{rounds}.{of.count}.{own}" if isinstance(of, r.Rounds) else stage
 
 
 def _last_model(recipe: r.Recipe) -> str | None:

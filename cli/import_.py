@@ -1,10 +1,8 @@
 """`etude import`: a configuration of another program becomes a spec."""
 
 import json
-import re
 import sys
 from argparse import Namespace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,28 +33,29 @@ def run(arguments: Namespace) -> int:
         if arguments.after:
             from ..authoring.base import base_of
 
-            base = base_of(Path(arguments.after), target.parent if target else Path(), report)
-            if base is None:
+            found = base_of(Path(arguments.after), target.parent if target else Path(), report)
+            if found is None:
                 show(report)
                 return 1
+            base = found[0]
         options = Options(arguments.gpus, arguments.gpu, sizes, base)
-        found = import_config(text, file, kind=arguments.kind, options=options)
+        imported = import_config(text, file, kind=arguments.kind, options=options)
     except ConfigError as trouble:
         place = f"{file}:{trouble.line}: " if trouble.line else ""
         problem(f"{place}{trouble.message}", trouble.help)
         return 1
-    if target and not write_new(target, found.text, force=arguments.force):
+    if target and not write_new(target, imported.text, force=arguments.force):
         return 1
     if arguments.json:
         fates = ("carried", "irrelevant", "assumed", "needed", "lost")
-        shown = {"kind": found.kind, "spec": found.text,
-                 **{fate: [f.to_dict() for f in found.of(fate)] for fate in fates}}  # fmt: skip
+        shown = {"kind": imported.kind, "spec": imported.text,
+                 **{fate: [f.to_dict() for f in imported.of(fate)] for fate in fates}}  # fmt: skip
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return 0
     if target is None:
-        sys.stdout.write(found.text)
+        sys.stdout.write(imported.text)
         sys.stdout.flush()
-    _summary(found, target)
+    _summary(imported, target)
     return 0
 
 
@@ -80,16 +79,15 @@ def _summary(found: "Imported", target: Path | None) -> None:
 
 def _sizes(given: list[str]) -> dict[str, int] | None:
     """`NAME=COUNT` as numbers; a wrong one is reported."""
-    from ..spec.parse import SUFFIXES
+    from ..authoring.questions import count
+    from ..authoring.tree import ConfigError
 
     found = {}
     for each in given:
         name, _, text = each.partition("=")
-        parts = re.fullmatch(r"(\d[\d_]{0,30}(?:\.\d{1,30})?)([A-Za-z]{0,2})", text)
-        size = SUFFIXES.get(parts[2]) if parts else None
-        number = Fraction(parts[1].replace("_", "")) * size if parts and size else None
-        if not name or number is None or number.denominator != 1 or number < 1:
+        try:
+            found[name] = count(text)
+        except ConfigError:
             problem(f"--size {each}: this is no name with a whole number", "write --size web=12M")
             return None
-        found[name] = int(number)
     return found

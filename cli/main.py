@@ -8,6 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+TEMPLATES = ("quickstart", "pretrain", "long_context", "align", "post_training")
+ANSWERS = {
+    "size": "size of the model: tiny, or a published one such as 8B",
+    "tokens": "tokens to train on, such as 15T",
+    "gpus": "GPUs in all",
+    "gpu": "kind of GPU",
+    "data": "files of documents",
+    "dialogs": "files of dialogs",
+    "preferences": "files of preferences",
+    "prompts": "files of prompts",
+    "tokenizer": "tokenizer on the Hugging Face Hub",
+    "length": "longest sequence, such as 128Ki",
+    "rounds": "number of rounds",
+}
+"""The templates and answers of `etude new`; a test compares them with `etude.authoring`."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line; each command's module has `run(arguments) -> exit code`."""
@@ -67,6 +83,18 @@ def parser() -> argparse.ArgumentParser:
     explain = command("explain", "Explain a code, with an example that is wrong and one mended.")
     explain.add_argument("code", metavar="CODE")
     explain.add_argument("--json", action="store_true", help="as JSON")
+
+    new = command("new", "Start a spec from a template, by questions or by options.")
+    new.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name")
+    new.add_argument("--template", choices=TEMPLATES, help="what to start from")
+    new.add_argument("--list", action="store_true", help="show the templates and their options")
+    new.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")
+    new.add_argument("--force", action="store_true", help="replace a file that is there")
+    new.add_argument("--yes", action="store_true", help="ask nothing: take the defaults")
+    new.add_argument("--after", metavar="SPEC", help="a spec that trains the model to go on with")
+    for name, what in ANSWERS.items():
+        new.add_argument(f"--{name}", metavar=name.upper(), help=what)
+    new.add_argument("--json", action="store_true", help="with --list: as JSON")
 
     importing = command("import", "Make a spec of a torchtitan, nanotron or axolotl configuration.")
     importing.add_argument("file", metavar="CONFIG")

@@ -1,0 +1,161 @@
+"""`etude new`: a spec from a template, by questions at a terminal or by options."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import problem, show
+from .files import write_new
+
+if TYPE_CHECKING:
+    from ..authoring.model_parts import Model
+
+
+class _Refused(Exception):
+    """The command line is wrong, or something on the machine; it has been said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+def run(arguments: Namespace) -> int:
+    if arguments.list:
+        _list(arguments.json)
+        return 0
+    try:
+        return _new(arguments)
+    except _Refused as refused:
+        return refused.code
+    except EOFError:
+        problem("there was no answer", "give it as an option: etude new --help")
+        return 1
+
+
+def _list(as_json: bool) -> None:
+    from ..authoring.templates import TEMPLATES
+
+    if as_json:
+        shown = [
+            {"template": name, "about": template.line, "options": template.asks}
+            for name, template in TEMPLATES.items()
+        ]
+        print(json.dumps(shown, indent=2))
+        return
+    for name, template in TEMPLATES.items():
+        options = ", ".join(f"--{option}" for option in template.asks)
+        print(f"{name:<14} {template.line}\n{'':<14} {options}")
+
+
+def _new(arguments: Namespace) -> int:
+    from ..authoring import writing
+    from ..authoring.questions import QUESTIONS
+    from ..authoring.templates import TEMPLATES, asked, text_of
+    from ..authoring.tree import ConfigError
+
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.yes
+    template = arguments.template
+    if template is None and asks:
+        _list(as_json=False)
+        template = _ask("Template", "quickstart", tuple(TEMPLATES))
+    if template is None:
+        problem("which template?", f"--template {' | '.join(TEMPLATES)}; see etude new --list")
+        return 2
+    name = arguments.name or (_ask("Name of the recipe", template) if asks else template)
+    if writing.name(name) != name:
+        problem(f"`{name}` cannot be a recipe's name", f"write {writing.name(name)}")
+        return 2
+    target = Path(arguments.output or f"{name}.etude")
+    if arguments.output != "-" and target.exists() and not arguments.force:
+        problem(f"{target} is there already", "choose another name, or --force to replace it")
+        return 1
+    file, model = _base(arguments, template, target, asks)
+    given = {each: getattr(arguments, each) for each in QUESTIONS}
+    answers: dict[str, Any] = {"name": name, "title": name.replace("_", " ").capitalize(),
+                               "after": file}  # fmt: skip
+    for each in TEMPLATES[template].asks:
+        if each in asked(template, answers, after=model is not None):
+            answers[each] = _answer(each, given.pop(each), answers, asks)
+    for each, text in given.items():
+        if text is not None:
+            problem(f"--{each} has no meaning here", _meaning(template, answers, model))
+            return 2
+    try:
+        text = text_of(template, answers, model)
+    except ConfigError as trouble:
+        problem(trouble.message, trouble.help)
+        return 2
+    if arguments.output == "-":
+        sys.stdout.write(text)
+        return 0
+    if not write_new(target, text, force=arguments.force):
+        return 1
+    print(f"{target} is written; next: etude check {target}")
+    return 0
+
+
+def _meaning(template: str, answers: dict[str, Any], model: "Model | None") -> str:
+    from ..authoring.templates import asked
+
+    options = [f"--{each}" for each in asked(template, answers, after=model is not None)]
+    why = " with --after" if model else f" of size {answers['size']}" if "size" in answers else ""
+    return f"{template}{why} takes {', '.join(options) or 'no options'}"
+
+
+def _answer(name: str, given: str | None, answers: dict[str, Any], asks: bool) -> Any:
+    """The value of an answer: from its option, from the person at the terminal, or by default."""
+    from ..authoring.questions import QUESTIONS
+    from ..authoring.tree import ConfigError
+
+    question = QUESTIONS[name]
+    default = question.default(answers)
+    while True:
+        text = given
+        if text is None:
+            text = _ask(question.ask, default, question.choices) if asks else default
+        try:
+            return question.read(text)
+        except ConfigError as trouble:
+            problem(f"--{name}: {trouble.message}" if given else trouble.message, trouble.help)
+            if given is not None or not asks:
+                raise _Refused(2) from None
+
+
+def _base(
+    arguments: Namespace, template: str, target: Path, asks: bool
+) -> "tuple[str | None, Model | None]":
+    """The file of the spec that the new one goes on from, and the model that it makes."""
+    from ..authoring.base import base_of
+    from ..authoring.templates import TEMPLATES
+    from ..authoring.tree import ConfigError
+    from ..spec.diagnostics import Report
+
+    after = arguments.after
+    if not TEMPLATES[template].goes_on:
+        if after:
+            problem("--after has no meaning here", f"{template} trains its own model")
+            raise _Refused(2)
+        return None, None
+    if after is None and asks:
+        after = _ask("Spec that trains the model (nothing: train one first)", "")
+    if not after:
+        return None, None
+    report = Report()
+    folder = Path() if arguments.output == "-" else target.parent
+    try:
+        found = base_of(Path(after), folder, report)
+    except ConfigError as trouble:
+        problem(trouble.message, trouble.help)
+        raise _Refused(1) from None
+    if found is None:
+        show(report)
+        raise _Refused(1)
+    return found[0].file, found[1]
+
+
+def _ask(question: str, default: str, choices: tuple[str, ...] = ()) -> str:
+    from rich.prompt import Prompt
+
+    return Prompt.ask(question, default=default, choices=list(choices) or None)
