@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from heapq import heappop, heappush
 from math import gcd, inf, lcm
 
@@ -28,6 +29,13 @@ def integer_weights(shares: Mapping[str, Fraction], resolution: int = RESOLUTION
     Where their common denominator is above `resolution`, the shares are rounded to 1/`resolution`
     by largest remainder, so that they still add up exactly.
     """
+    return dict(_integer_weights(tuple(shares.items()), resolution))
+
+
+@lru_cache(maxsize=4096)
+def _integer_weights(given: tuple[tuple[str, Fraction], ...], resolution: int) -> dict[str, int]:
+    """As above; the same mixtures come back in stage after stage, and after every edit."""
+    shares = dict(given)
     total = sum(shares.values(), Fraction(0))
     if total <= 0:
         raise ValueError("the weights of a mixture must add up to more than zero")

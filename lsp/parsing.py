@@ -81,8 +81,16 @@ def moved(node: Any, source: Source, by: int) -> Any:
     kind = type(node)
     if kind is Span:
         return _make(Span, (source, node[1] + by, node[2] + by))
+    if kind is s.Word:  # the nodes that there are most of, without another call
+        name, (_, start, end) = node
+        return _make(s.Word, (name, _make(Span, (source, start + by, end + by))))
+    if kind is s.Number:
+        value, suffix, unit, text, (_, start, end) = node
+        if unit is not None:
+            unit = moved(unit, source, by)
+        return _make(kind, (value, suffix, unit, text, _make(Span, (source, start + by, end + by))))
     if kind is tuple:
         return tuple([moved(part, source, by) for part in node])
     if kind in _NODES:
-        return _make(kind, [moved(part, source, by) for part in node])
+        return _make(kind, [moved(p, source, by) if isinstance(p, tuple) else p for p in node])
     return node

@@ -17,7 +17,7 @@ from . import actions, completion, diagnostics, hover, inlay, navigation, outlin
 from .project import Analysis, Project
 
 log = logging.getLogger(__name__)
-DEBOUNCE = 0.01
+DEBOUNCE = 0.002
 """Seconds without another edit before a text is looked at: a key held down is looked at once."""
 Answer = TypeVar("Answer")
 

@@ -70,18 +70,30 @@ class Record:
 
     def __init__(self, *args: Any, **values: Any) -> None:
         """Raises: TypeError: where a value is missing, unknown or given twice."""
-        placed = dict(zip(self._positional, args, strict=False))
-        own = self._defaults | placed | values
+        fields = self._fields
+        if not args and values.keys() == fields.keys():
+            self.__dict__.update(values)
+            return
+        own = self._defaults.copy()
+        own.update(zip(self._positional, args, strict=False))
+        twice = not values.keys().isdisjoint(self._positional[: len(args)])
+        own.update(values)
         for name, make in self._factories.items():
             if name not in own:
                 own[name] = make()
-        wrong = own.keys() ^ self._fields.keys() | placed.keys() & values.keys()
-        if len(placed) < len(args):
-            raise TypeError(f"{type(self).__name__}: too many values by position")
-        if wrong:
-            what = f"missing, unknown or given twice: {', '.join(sorted(wrong))}"
-            raise TypeError(f"{type(self).__name__}: {what}")
+        if twice or own.keys() != fields.keys() or len(args) > len(self._positional):
+            self._refuse(args, values, own)
         self.__dict__.update(own)
+
+    def _refuse(self, args: tuple[Any, ...], values: dict[str, Any], own: dict[str, Any]) -> None:
+        """Raises: TypeError: always, with what is wrong."""
+        if len(args) > len(self._positional):
+            raise TypeError(f"{type(self).__name__}: too many values by position")
+        wrong = (
+            own.keys() ^ self._fields.keys() | set(self._positional[: len(args)]) & values.keys()
+        )
+        what = f"missing, unknown or given twice: {', '.join(sorted(wrong))}"
+        raise TypeError(f"{type(self).__name__}: {what}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
