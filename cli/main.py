@@ -51,7 +51,19 @@ def parser() -> argparse.ArgumentParser:
 
     check = command("check", "Check specs and show everything that is wrong, all at once.")
     check.add_argument("files", nargs="+", metavar="SPEC")
-    check.add_argument("--json", action="store_true", help="findings as JSON")
+    check.add_argument(
+        "--format", choices=["human", "json", "sarif", "github"], default="human",
+        help="how findings are written: for people, as JSON, as SARIF 2.1.0, or as GitHub's "
+        "annotations",
+    )  # fmt: skip
+    check.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+    check.add_argument("--strict", action="store_true", help="warnings fail the check, too")
     ranks(check)
     changes(check)
 
@@ -116,6 +128,9 @@ def parser() -> argparse.ArgumentParser:
     importing.add_argument("--json", action="store_true", help="as JSON")
 
     command("lsp", "Start the language server, which editors talk to.")
+
+    completion = command("completion", "Print what a shell needs to complete commands.")
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"])
 
     schema = command("schema", "Print the JSON Schema of a format.")
     schema.add_argument("format", choices=["plan"])

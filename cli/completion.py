@@ -1,0 +1,52 @@
+"""`etude completion`: what a shell needs to complete commands, options, files and codes."""
+
+import argparse
+from argparse import Namespace
+from typing import Any
+
+import shtab
+
+CONFIGS = ("*.yaml", "*.yml", "*.toml", "*.json")
+
+
+def run(arguments: Namespace) -> int:
+    print(script(arguments.shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """The completion script of a shell."""
+    from .main import parser
+
+    main = parser()
+    for command in _commands(main):
+        for action in command._actions:
+            _complete(action)
+    return shtab.complete(main, shell)
+
+
+def _commands(main: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    (commands,) = (a for a in main._actions if isinstance(a, argparse._SubParsersAction))
+    return list(commands.choices.values())
+
+
+def _complete(action: argparse.Action) -> None:
+    """Says what an argument is, by the name that the help gives it."""
+    from ..authoring.questions import QUESTIONS
+    from ..spec.codes import known
+
+    kinds: dict[str, Any] = {
+        "SPEC": shtab.glob("*.etude"),
+        "SPEC_OR_PLAN": shtab.glob("*.etude", "*.json"),
+        "CONFIG": shtab.glob(*CONFIGS),
+        "PLAN": shtab.FILE,
+        "FILE": shtab.FILE,
+        "FOLDER": shtab.DIRECTORY,
+    }
+    metavar = action.metavar if isinstance(action.metavar, str) else ""
+    if metavar in kinds:
+        action.complete = kinds[metavar]  # type: ignore[attr-defined]
+    elif metavar == "CODE":
+        action.choices = known()
+    elif action.dest in QUESTIONS and not action.choices:
+        action.choices = QUESTIONS[action.dest].choices or None
