@@ -62,7 +62,7 @@ def bind(
     statements = list(items)
     items = changed(statements, report, variant=variant, sets=sets)
     kept, allowances = taken(items, report)
-    recipe = _Binder(report, broken, where).recipe(kept)
+    recipe = _Binder(report, broken, where, changed=bool(variant or sets)).recipe(kept)
     if recipe is None:
         return None
     more = {"variant": variant, "sets": list(sets), "statements": statements}
@@ -70,8 +70,11 @@ def bind(
 
 
 class _Binder(Statements):
-    def __init__(self, report: Report, broken: bool, where: Span | None) -> None:
+    def __init__(
+        self, report: Report, broken: bool, where: Span | None, *, changed: bool = False
+    ) -> None:
         super().__init__(report, broken)
+        self.changed = changed
         self.where = where
         self.lets = Lets((), report)
 
@@ -125,6 +128,7 @@ class _Binder(Statements):
         broken = any(value is None for group in found.values() for value in group.values())
         if self.report.errors or broken or header is None:
             return None
+        self._unused()
         lets = {place: (let.word.name, let.value.span) for place, let in self.lets.uses.items()}
         return r.Recipe(
             name=header.name, header=header, expectations=expectations, **found, lets=lets,
@@ -153,6 +157,15 @@ class _Binder(Statements):
             if item is not None:
                 found.append(item)
         return found
+
+    def _unused(self) -> None:
+        """Notes the lets of the main file that stand nowhere."""
+        main = self.where.source if self.where else None
+        for name, let in self.lets.of.items():
+            if name not in self.lets.used and let.span.source is main and not self.changed:
+                self._error("N656", f"nothing uses `let {name}`", let.word.span,
+                            help=f"write `{name}` where the value stands, or leave the `let` out"
+                            )  # fmt: skip
 
     def _replaced(self, item: s.Item) -> s.Item | None:
         """A statement with values in place of their names, None after reporting."""
