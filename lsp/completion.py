@@ -136,7 +136,7 @@ class _Completer:
         for label, snippet, detail in OTHERS.get(model, ()):
             if label not in given or label in ("keep", "drop"):
                 yield _item(label, Kind.Property, detail, snippet)
-        yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W}  "${2:why}"')
+        yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W} "${2:why}"')
 
     # Where values stand
 
@@ -320,22 +320,26 @@ class _Completer:
     def _variant(self) -> Iterator[types.CompletionItem]:
         words = self.words
         if "=" in words:
-            return
-        if not words:
-            for kind in ("stage", "model", "dataset", "cluster", "recipe", "tokenizer", "dialog"):
+            yield from self._lets()
+        elif not words:
+            for kind in names.CHANGEABLE:
                 yield from (_name(of) for of in self.names.kind(kind))
             yield from self._lets()
         elif words[-1] == ".":
-            kinds = ("stage", *names.DECLARING)
-            path = [s.Word(word, vocabulary.NOWHERE) for word in words if word != "."]
-            symbol = self.names.resolve(path, kinds, "")
+            path = [s.Word(word, vocabulary.NOWHERE) for word in [*words, ""] if word != "."]
+            start, kinds = names.changed(path)
+            if words[:-1] in ([kind] for kind in names.CHANGEABLE):
+                yield from (_name(of) for of in self.names.kind(words[0]))
+                return
+            symbol = self.names.resolve(start, kinds, "")
             item = self.names.declarations[symbol].item if symbol else None
             if isinstance(item, s.Block) and item.keyword.name == "rounds" and symbol:
                 yield from (_name(of) for of in self.names.kind("stage", symbol.name))
             elif isinstance(item, s.Block):
                 model = names.block_model(item.keyword.name, item.kind.name if item.kind else None)
                 for name in r.attributes(model) if model else ():
-                    yield _item(name, Kind.Property, "", f"{name} = ")
+                    entry = vocabulary.documentation(model, name) if model else None
+                    yield _item(name, Kind.Property, entry.value if entry else "", f"{name} = ")
 
     def _files(self) -> Iterator[types.CompletionItem]:
         folder = self.path.parent

@@ -47,7 +47,7 @@ def one(of: Diagnostic, path: Path, analysis: Analysis) -> types.Diagnostic:
         code_description=types.CodeDescription(rules.page(of.code)),
         source="etude",
         related_information=related or None,
-        tags=[types.DiagnosticTag.Unnecessary] if rules.unused(of.code) else None,
+        tags=[types.DiagnosticTag.Unnecessary] if of.code in rules.UNUSED else None,
         data={"help": of.help},
     )
 

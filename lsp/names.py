@@ -1,6 +1,6 @@
 """What is declared in a spec, and where it is referred to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..spec import recipe as r
@@ -10,6 +10,10 @@ from ..spec.source import Source, Span
 STAGES = ("stage",)
 DATA = ("dataset", "stage")
 DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "variant")
+
+
+CHANGEABLE = ("stage", "model", "dataset", "tokenizer", "dialog", "cluster")
+"""Blocks that variants change, in the order in which a name without a keyword is looked for."""
 
 
 class Symbol(NamedTuple):
@@ -93,6 +97,17 @@ def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Dec
     return None
 
 
+def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]:
+    """Of the path of a change in a variant the words that name a block, and kinds of blocks.
+
+    Attributes follow; the keyword may stand in front, as in `model.tiny.dim`.
+    """
+    if len(words) > 2 and words[0].name in (*CHANGEABLE, "rounds"):
+        kind = words[0].name
+        return words[1:-1], ("stage" if kind == "rounds" else kind,)
+    return words[:-1], CHANGEABLE
+
+
 class Names:
     """Declarations and every place that refers to one, over all files of a spec."""
 
@@ -169,15 +184,18 @@ class Names:
         for item in block.items:
             if not isinstance(item, s.Assign):
                 continue
-            *path, attribute = item.path.words
-            model = None
-            if path:
-                self._words(path, ("stage", *DECLARING), "")
-                declared = self.resolve(path, ("stage", *DECLARING), "")
+            words = item.path.words
+            model, attribute = None, words[-1].name
+            if len(words) == 1 and Symbol("let", "", attribute) in self.declarations:
+                self._words(words, (), "")
+            else:
+                path, kinds = changed(words)
+                self._words(path, kinds, "")
+                declared = self.resolve(path, kinds, "")
                 model = declared and self._model(declared)
-            elif Symbol("let", "", attribute.name) in self.declarations:
-                self._words([attribute], (), "")
-            self._value(item.value, referred(model, attribute.name), "")
+                rest = words[words.index(path[-1]) + 1 :] if path else words
+                attribute = rest[0].name if rest else ""
+            self._value(item.value, referred(model, attribute), "")
 
     def _model(self, symbol: Symbol) -> type[r.Declaration] | None:
         item = self.declarations[symbol].item
@@ -291,7 +309,7 @@ class Names:
         Args:
             scope: the rounds in which the name stands, or "".
         """
-        first, *rest = [word.name for word in words]
+        first, *rest = [word.name for word in words] or [""]
         for kind in kinds:
             if kind != "stage":
                 found = Symbol(kind, "", first)

@@ -24,7 +24,5 @@ def markdown(code: str) -> str:
     return "\n\n".join(parts)
 
 
-def unused(code: str) -> bool:
-    """Whether a code says that something can go without a change to the plan."""
-    title = codes.rule(code).title.lower()
-    return "unused" in title or "never used" in title or "nothing uses" in title
+UNUSED = frozenset(("N652", "N654", "N655", "N656", "W651"))
+"""Rules that say that something can go, and nothing changes: editors show it pale."""

@@ -15,6 +15,8 @@ from etude.lsp.inlay import hints
 from etude.lsp.outline import folding, symbols
 from etude.lsp.parsing import Parser, pieces
 from etude.lsp.positions import Lines
+from etude.lsp.rules import UNUSED
+from etude.spec.codes import known
 from etude.spec.diagnostics import Report
 from etude.spec.parse import parse
 from etude.spec.source import Source
@@ -93,6 +95,13 @@ def test_findings_have_places_codes_and_other_places(tmp_path: Path) -> None:
     # The second `family` stands behind a character that takes two units of UTF-16.
     assert second.code == "E309"
     assert second.range.start.character == lines[-1].rindex("nodes") + 1
+
+
+def test_what_can_go_is_shown_pale(tmp_path: Path) -> None:
+    analysis, path, _ = at(tmp_path, SPEC + "let nobody = 3\n")
+    pale = {of.code for of in diagnostics(analysis)[path] if of.tags}
+    assert pale == {"N652", "N656"}
+    assert set(known()) >= UNUSED
 
 
 def test_a_used_file_is_seen_as_the_editor_shows_it(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""The language server's functions on texts that are being written: any answer, never an error."""
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lsp_files import SPEC
+from specs import POST_TRAINING
+
+from etude.lsp import actions, completion, diagnostics, hover, inlay, navigation, outline
+from etude.lsp.parsing import Parser, pieces
+from etude.lsp.positions import Lines
+from etude.lsp.project import Project
+from etude.spec.diagnostics import Report
+from etude.spec.parse import MAX_SYNTAX_ERRORS, parse
+from etude.spec.source import Source
+
+FOLDER = Path(tempfile.gettempdir()).resolve()
+VARIANT = "variant hot {\n  first.lr = 1e-2\n  model.tiny.dim = 128\n  peak = 2\n}\n"
+TEXTS = [SPEC + VARIANT, POST_TRAINING]
+TYPED = [
+    *[
+        "",
+        " ",
+        "{",
+        "}",
+        "[",
+        '"',
+        "=",
+        "->",
+        "then ",
+        ".",
+        ",",
+        "\n",
+        "x",
+        "1",
+        "4Ki ",
+        "#",
+        "\r\n",
+    ],
+    *["🎼", "previous.", "let a = a\n", 'use "x"\n', "variant v {", "allow W601"],
+]
+PLACED = (
+    *(hover.hover, completion.completion, navigation.definition, navigation.references),
+    *(navigation.highlights, navigation.renameable),
+)
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> tuple[str, int]:
+    """A spec after some edits, and where the cursor stands."""
+    text = draw(st.sampled_from(TEXTS))
+    cursor = 0
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.sampled_from([0, 0, 0, 1, 5, 60])))
+        typed = draw(st.sampled_from(TYPED))
+        text = text[:start] + typed + text[end:]
+        cursor = start + len(typed)
+    return text, cursor
+
+
+def ask(project: Project, path: Path, offset: int) -> None:
+    """Everything that can be asked of a place."""
+    analysis = project.analysis(path)
+    assert analysis is not None
+    if path not in analysis.trees:
+        return
+    lines, text = analysis.lines(path), analysis.source(path).text
+    assert diagnostics.diagnostics(analysis).keys() == analysis.trees.keys()
+    for function in PLACED:
+        function(analysis, path, offset)
+    outline.symbols(analysis, path)
+    for fold in outline.folding(analysis, path):
+        assert fold.start_line < fold.end_line
+    for hint in inlay.hints(analysis, path, 0, len(text)):
+        assert 0 <= lines.offset(hint.position) <= len(text)
+    for action in actions.actions(analysis, path, 0, len(text)):
+        assert action.edit
+        assert action.edit.changes
+    found = analysis.names.at(analysis.source(path), offset)
+    if found:
+        with suppress(navigation.Refused):
+            navigation.rename([analysis], path, offset, "another")
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["spec", "rounds"])
+def test_every_place_of_a_spec_can_be_asked(text: str) -> None:
+    project, path = Project(), FOLDER / "spec.etude"
+    project.open(path, text)
+    for offset in range(0, len(text), 7):
+        ask(project, path, offset)
+
+
+@given(edited())
+@settings(max_examples=60, deadline=None)
+def test_every_edit_can_be_asked(case: tuple[str, int]) -> None:
+    text, cursor = case
+    project, path = Project(), FOLDER / "spec.etude"
+    project.open(path, text)
+    ask(project, path, cursor)
+
+
+@given(edited())
+@settings(max_examples=60, deadline=None)
+def test_pieces_are_read_as_the_whole(case: tuple[str, int]) -> None:
+    source = Source("spec", case[0])
+    whole, cut = Report(), Report()
+    expected = parse(source, whole)
+    if pieces(source.text) is not None and len(whole.diagnostics) < MAX_SYNTAX_ERRORS:
+        assert Parser().parse(source, cut) == expected
+        assert [d.to_dict() for d in cut.ordered()] == [d.to_dict() for d in whole.ordered()]
+
+
+@given(st.text(alphabet="ab🎼é\r\n\t", max_size=30), st.sampled_from(["utf-8", "utf-16", "utf-32"]))
+def test_every_place_is_found_again(text: str, encoding: str) -> None:
+    lines = Lines(text, encoding)
+    for offset in range(len(text) + 1):
+        found = lines.offset(lines.position(offset))
+        assert found == offset or text[offset - 1 : offset + 1] == "\r\n"
