@@ -57,20 +57,20 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
         return None
 
 
-def show(report: Report) -> None:
-    """Findings on standard error."""
-    if report.diagnostics:
+def show(report: Report, *, notes: bool = False) -> None:
+    """Findings on standard error; notes only where they are asked for, as `etude check` does."""
+    found = [d for d in report.ordered() if notes or d.severity != "note"]
+    if found:
         from ..spec.render import render_all
 
-        print(render_all(report.ordered(), color=colors(sys.stderr)), file=sys.stderr)
+        print(render_all(found, color=colors(sys.stderr)), file=sys.stderr)
 
 
 def findings(reports: list[Report]) -> str:
     """Findings as one JSON text."""
-    import json  # only where it is asked for: checking a spec has 0.1 s
+    from .formats import as_json  # only where it is asked for: checking a spec has 0.1 s
 
-    found = [d.to_dict() for report in reports for d in report.ordered()]
-    return json.dumps({"diagnostics": found}, indent=2, ensure_ascii=False)
+    return as_json(reports)
 
 
 def problem(message: str, help: str = "") -> None:

@@ -7,7 +7,7 @@ from ..spec.quantity import short
 from ..spec.recipe import Recipe
 from .check import CHECKS, Pass, through
 from .lower import lower
-from .plan import Plan, Provenance, StageSummary
+from .plan import Plan, Provenance, SilencedFinding, StageSummary
 from .program import Program, TrainStage
 from .provenance import Origins, declared, in_words
 
@@ -36,6 +36,12 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         changes=recipe.sets,
         variants=list(recipe.variants),
         values=declared(program),
+        silenced=[
+            SilencedFinding(
+                code=each.finding.code, message=each.finding.message, reason=each.reason
+            )
+            for each in report.silenced
+        ],
         outputs=program.outputs,
         stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
         claims=program.claims,

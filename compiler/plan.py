@@ -370,6 +370,12 @@ class StageSummary(Value):
     values: dict[str, Provenance]
 
 
+class SilencedFinding(Value):
+    code: str
+    message: str
+    reason: str
+
+
 class Plan(Value):
     etude_plan: Literal[1]
     recipe: str
@@ -382,6 +388,9 @@ class Plan(Value):
     variants: list[str] = Field(default=[], description="the variants that there are")
     values: dict[str, dict[str, Provenance]] = Field(
         default={}, description="block, such as recipe or model.NAME → attribute → value"
+    )
+    silenced: list[SilencedFinding] = Field(
+        default=[], description="what an `allow` silences, with the reasons"
     )
     outputs: dict[str, str] = Field(description="stage → key of the export of its result")
     stages: dict[str, StageSummary]

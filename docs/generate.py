@@ -37,10 +37,11 @@ SECTIONS = {
     "W62": "Data",
     "W63": "Gates, evaluations and averages",
     "W64": "Preferences and samples",
-    "W65": "What is declared and what is silenced",
+    "W65": "What is silenced",
     "N60": "Learning rates and optimizers",
     "N61": "Batches, lengths and shapes",
     "N62": "Data and reproducibility",
+    "N65": "What nothing uses",
 }
 """The first characters of codes → the heading of their section."""
 

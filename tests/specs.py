@@ -41,7 +41,10 @@ rounds align 2 {
   }
   stage chat: average { of = [dpo, previous.dpo or dpo] }
 }
-stage exam: evaluate { from = align.chat, judge = align.rm, prompts = asked, max_tokens = 8 }
+stage exam: evaluate {
+  from = align.chat, judge = align.rm, prompts = asked, max_tokens = 8
+  allow W622 "too small to keep prompts apart"
+}
 stage pick: best { of = [align.chat, align.chat[1]], loss = [web] }
 """
 )
@@ -73,8 +76,9 @@ def after(name: str = "second", body: str = "", **attributes: str | None) -> str
 
 
 def check(text: str) -> list[Diagnostic]:
-    """What is found in a spec, by loading and compiling it."""
-    return compiled(text)[1].ordered()
+    """What is found in a spec, by loading and compiling it; without notes, of which small specs
+    have many."""
+    return [d for d in compiled(text)[1].ordered() if d.severity != "note"]
 
 
 def compiled(text: str, ranks: int | None = None) -> tuple[Plan | None, Report]:

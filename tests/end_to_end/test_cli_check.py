@@ -11,7 +11,7 @@ import pytest
 from etude_cli import COMMAND, etude
 from specs import HEAD, after, stage
 
-GOOD = HEAD + stage() + after()
+GOOD = HEAD + stage(data="{ web 50%, math 50% }") + after()
 BAD = HEAD + stage(steps="1.5", data="{ web 97% }")
 HEAVY = ("torch", "numpy", "transformers", "torchtitan", "datasets", "tokenizers", "pyarrow")
 
@@ -70,7 +70,10 @@ def test_findings_as_json(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (first["code"], second["code"]) == ("E207", "E214")
     assert {d["severity"] for d in (first, second)} == {"error"}
-    assert json.loads(check(tmp_path, "--json", "good.etude").stdout) == {"diagnostics": []}
+    assert json.loads(check(tmp_path, "--json", "good.etude").stdout) == {
+        "diagnostics": [],
+        "silenced": [],
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ CLIP = 'clip = 100\n  allow W606 "the ablation needs it"'
 
 
 def found(text: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Codes of what is found, and codes and reasons of what is silenced."""
+    """Codes of what is found but notes, and codes and reasons of what is silenced."""
     _, report = compiled(text)
     silenced = [(each.finding.code, each.reason) for each in report.silenced]
-    return [d.code for d in report.ordered()], silenced
+    return [d.code for d in report.ordered() if d.severity != "note"], silenced
 
 
 def recipe(more: str) -> str:

@@ -1,0 +1,116 @@
+"""Gates, evaluations, checkpoints and averages."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from ...spec import recipe as r
+from ...spec.quantity import short
+from ..clock import Length, nearest
+from ..program import (
+    AverageStage,
+    BestStage,
+    EvaluateStage,
+    Program,
+    TrainStage,
+)
+from . import Found, rule
+from .rates import warm_up
+
+
+@rule("W631")
+def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    for each in stage.spec.gate.requirements if stage.spec.gate else ():
+        above_all = each.measure == "needle" and each.op == ">" and each.value >= 1
+        below_all = each.measure == "loss" and each.op in ("<", "<=") and each.value <= 0
+        if above_all or below_all:
+            yield Found(
+                "this gate can never pass: " + ("no score is above 100 %" if above_all else
+                "no loss is 0 or less"), each.at(),
+                "write `needle >= 100%`" if above_all else "write a loss that can be reached",
+            )  # fmt: skip
+
+
+@rule("W632")
+def gate_always_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    for each in stage.spec.gate.requirements if stage.spec.gate else ():
+        if (each.measure == "needle" and each.op == ">=" and each.value == 0) or (
+            each.measure == "needle" and each.op == "<=" and each.value >= 1
+        ):
+            yield Found("this gate always passes", each.at(), "write `needle >= 90%`")
+
+
+@rule("W633", stages=EvaluateStage)
+def needles_beyond_training(stage: EvaluateStage, program: Program) -> Iterator[Found]:
+    needle = stage.spec.needle
+    longest = _longest(stage.of, program)
+    beyond = [length for length in (needle and needle.lengths) or () if length > longest]
+    if needle and beyond:
+        yield Found(
+            f"a haystack of {short(max(beyond))} tokens is longer than the {short(longest)} that "
+            "the model was trained on", needle.at("lengths"),
+            f"measure up to {short(longest)}, or train on longer sequences",
+        )  # fmt: skip
+
+
+def _longest(name: str, program: Program) -> int:
+    """The longest sequence that a stage or those before it were trained on."""
+    longest, stage = 0, program.trained(name)
+    while True:
+        longest = max([longest, *(length for _, _, length in stage.lengths)])
+        if stage.parent is None:
+            return longest
+        stage = program.trained(stage.parent)
+
+
+@rule("W635")
+def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
+    every = stage.spec.checkpoint
+    if every and every > stage.steps:
+        yield Found(
+            f"a checkpoint every {every:,} steps, in a stage of {stage.steps:,}",
+            stage.spec.at("checkpoint"), "the stage would begin anew after every interruption",
+        )  # fmt: skip
+
+
+def _window(stage: TrainStage, average: r.Polyak) -> int:
+    """The step at which the averaged part of a stage begins."""
+    if average.over is None:
+        return 0
+    length = Length("steps", Fraction(stage.steps)).of(average.over)
+    if length.unit == "steps":
+        return stage.steps - nearest(length.value)
+    share = float(length.value) / stage.tokens
+    return round(stage.steps * (1 - min(share, 1)))
+
+
+@rule("W636")
+def average_of_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+    average, piece = stage.spec.average, warm_up(stage)
+    if average and piece and _window(stage, average) < piece.to_step:
+        yield Found(
+            "the average includes weights of the warm-up", stage.spec.at("average"),
+            f"average a later part: `polyak every {average.every} steps over 20%`",
+        )  # fmt: skip
+
+
+@rule("W637")
+def average_of_one(stage: TrainStage, program: Program) -> Iterator[Found]:
+    average = stage.spec.average
+    if average and average.every > max(stage.steps - _window(stage, average), 1) // 2:
+        steps = stage.steps - _window(stage, average)
+        yield Found(
+            f"every {average.every:,} steps, of {steps:,}, hardly two weights are averaged",
+            stage.spec.at("average"), f"write `polyak every {max(steps // 20, 1)} steps`",
+        )  # fmt: skip
+
+
+@rule("W638", stages=None)
+def one_of_one(program: Program) -> Iterator[Found]:
+    """Means and choices of a single stage, where the spec names just one."""
+    for stage in program.stages.values():
+        if isinstance(stage, AverageStage | BestStage) and len(stage.of) == 1:
+            what = "the mean" if isinstance(stage, AverageStage) else "the best"
+            yield Found(
+                f"{what} of one stage is that stage", stage.spec.at("of"),
+                "name two stages or more, or go on from the stage itself",
+            )  # fmt: skip

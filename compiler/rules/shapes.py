@@ -1,0 +1,179 @@
+"""Batches, sequence lengths, shapes of models and their placement."""
+
+from collections.abc import Iterator
+from math import log
+
+from ...spec import recipe as r
+from ...spec.quantity import short
+from ..placement import data_parallel
+from ..program import Program, TrainStage
+from . import Found, rule
+
+JUMP = 4
+"""So many times the batch before, in tokens, is no jump yet."""
+TILE = 64
+"""Elements of 16 bits in the 128 bytes that matrix units of GPUs work on at a time."""
+LARGEST_HEAD = 256
+"""Width of a head that fused attention kernels take."""
+LENGTHS_OF_BASES = ((10_000.0, 4096), (500_000.0, 131_072))
+"""RoPE base and longest trained length: Llama 2 (arXiv:2307.09288) and Llama 3 (arXiv:2407.21783).
+"""
+
+
+def length_for(base: float) -> float:
+    """The sequence length for which a RoPE base is published, between those that are."""
+    (low, short_length), (high, long_length) = LENGTHS_OF_BASES
+    slope = log(long_length / short_length) / log(high / low)
+    return short_length * (base / low) ** slope
+
+
+def _on_gpu(stage: TrainStage) -> bool:
+    return stage.hardware.device != "cpu"
+
+
+@rule("W611")
+def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
+    if stage.parent is None or stage.spec.batch is None or not isinstance(stage.spec, r.Train):
+        return
+    before = program.trained(stage.parent)
+    if before.spec.kind != "train" or not before.batches:
+        return
+    last = before.batches[-1].sequences * before.lengths[-1][2]
+    first = stage.batches[0].sequences * stage.lengths[0][2]
+    if first > JUMP * last:
+        yield Found(
+            f"the batch jumps from {short(last)} to {short(first)} tokens where this stage begins",
+            stage.spec.at("batch"), f"let it grow: `{short(last)} tokens -> {short(first)} tokens "
+            "for 10% then …`, and the learning rate with it",
+        )  # fmt: skip
+
+
+@rule("W612")
+def vocabulary_on_tensor_ranks(stage: TrainStage, program: Program) -> Iterator[Found]:
+    tensor = max(segment.resources.tensor for segment in stage.segments)
+    if stage.spec.model and stage.model.vocab % tensor:
+        yield Found(
+            f"tensor {tensor} does not divide the vocabulary of {stage.model.vocab:,}",
+            _model(stage, program, "vocab"), f"write `vocab = {_up(stage.model.vocab, tensor)}`",
+        )  # fmt: skip
+
+
+@rule("W613")
+def feed_forward_on_tensor_ranks(stage: TrainStage, program: Program) -> Iterator[Found]:
+    tensor = max(segment.resources.tensor for segment in stage.segments)
+    if stage.spec.model and stage.model.ffn % tensor:
+        yield Found(
+            f"tensor {tensor} does not divide the feed-forward width {stage.model.ffn:,}",
+            _model(stage, program, "ffn"), f"write `ffn = {_up(stage.model.ffn, tensor)}`",
+        )  # fmt: skip
+
+
+@rule("W614")
+def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
+    width = stage.model.head_dim
+    if stage.spec.model and _on_gpu(stage) and (width % 8 or width > LARGEST_HEAD):
+        yield Found(
+            f"heads are {width} wide, which fused attention kernels do not take",
+            _model(stage, program, "heads"),
+            f"choose `heads` so that dim / heads is a multiple of 8, at most {LARGEST_HEAD}",
+        )  # fmt: skip
+
+
+@rule("W615")
+def base_unchanged(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A stage that lengthens its sequences and keeps a RoPE base that is too small for them."""
+    if stage.parent is None or stage.spec.seq_len is None:
+        return
+    before = program.trained(stage.parent)
+    longest = max(length for _, _, length in stage.lengths)
+    base = max(segment.rope_theta for segment in stage.segments)
+    if not before.lengths or longest <= before.lengths[-1][2] or stage.model.rope_scaling != "none":
+        return
+    if longest > 1.01 * length_for(base):
+        yield Found(
+            f"sequences grow to {short(longest)} tokens, and the RoPE base stays at {short(base)}"
+            if base == before.segments[-1].rope_theta
+            else f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
+            stage.spec.at("seq_len"), _larger(longest),
+        )  # fmt: skip
+
+
+@rule("W616")
+def base_too_small(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """New weights with a RoPE base that is too small for their sequences."""
+    longest = max(length for _, _, length in stage.lengths)
+    base = max(segment.rope_theta for segment in stage.segments)
+    scaled = stage.model.rope_scaling != "none"
+    if stage.spec.model and not scaled and longest > 1.01 * length_for(base):
+        yield Found(
+            f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
+            stage.spec.at("seq_len"), _larger(longest),
+        )  # fmt: skip
+
+
+def _larger(length: int) -> str:
+    base = LENGTHS_OF_BASES[0][0]
+    while length > 1.01 * length_for(base):
+        base *= 1.05
+    return f"write `rope_theta = {-(-int(base) // 10_000) * 10_000}` or more"
+
+
+@rule("W617")
+def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    clusters = program.recipe.clusters
+    cluster = clusters.get(stage.spec.cluster or next(iter(clusters), ""))
+    if program.ranks is not None or cluster is None or cluster.gpus is None:
+        return
+    tensor = max(segment.resources.tensor for segment in stage.segments)
+    if tensor > cluster.gpus[0] and stage.hardware.device == cluster.gpus[1]:
+        yield Found(
+            f"tensor {tensor} spans nodes of {cluster.gpus[0]} GPUs", stage.spec.at("parallel"),
+            f"write `tensor {cluster.gpus[0]}` or less, and let `pipeline` or `shard` span nodes",
+        )  # fmt: skip
+
+
+@rule("W618")
+def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A pipeline that at its largest batch has fewer sequences a rank than stages."""
+    most = need = 0
+    for segment in stage.segments:
+        need = max(need, segment.resources.pipeline)
+        batch = max(b.sequences for b in stage.batches
+                    if b.from_step < segment.to_step and b.to_step > segment.from_step)  # fmt: skip
+        most = max(most, batch // data_parallel(segment.resources))
+    if need > 1 and most < need:
+        yield Found(
+            f"a pipeline of {need} stages has at most {most} sequences to work on at a time",
+            stage.spec.at("parallel"), "half of the ranks wait for the others: make the pipeline "
+            "shorter or the batch larger",
+        )  # fmt: skip
+
+
+@rule("N611")
+def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
+    vocab = stage.model.vocab
+    if stage.spec.model and _on_gpu(stage) and vocab % TILE:
+        yield Found(
+            f"a vocabulary of {vocab:,} is not a multiple of {TILE}",
+            _model(stage, program, "vocab"), f"write `vocab = {_up(vocab, TILE)}`",
+        )  # fmt: skip
+
+
+@rule("N612")
+def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
+    layers = stage.model.layers
+    for pipeline in sorted({segment.resources.pipeline for segment in stage.segments}):
+        if layers % pipeline and (layers + 2) % pipeline:
+            yield Found(
+                f"{layers} layers do not divide into a pipeline of {pipeline}",
+                stage.spec.at("parallel"), "its fuller stages are waited for; the embedding and "
+                "the output may count as a layer each",
+            )  # fmt: skip
+
+
+def _model(stage: TrainStage, program: Program, attribute: str):
+    return program.recipe.models[stage.spec.model or ""].at(attribute)
+
+
+def _up(number: int, to: int) -> int:
+    return -(-number // to) * to
