@@ -55,9 +55,12 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         root=root, on_event=lambda _: None,
     )  # fmt: skip
     made = Workplace({**begun, "reference:prefer": root / "reference" / "result"}, root)
-    killed = Run(job("dpo", "sharded", steps=5), "killed", kill_at=3)
-    assert made.run(killed) != 0
-    runs = [killed, Run(job("dpo", "sharded", steps=5), "whole")]
+    runs = []
+    for name in OBJECTIVES:
+        killed = Run(job(name, "sharded", steps=5), f"killed {name}", kill_at=3)
+        assert made.run(killed) != 0
+        killed.kill_at = None
+        runs += [killed, Run(job(name, "sharded", steps=5), f"whole {name}")]
     for layout in LAYOUTS:
         runs += [Run(job(name, layout), f"{name} {layout}") for name in OBJECTIVES]
         runs += [
@@ -67,7 +70,6 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
             ),
             Run(forward_on_two(ScoreJob, "web", layout), f"score {layout}"),
         ]
-    killed.kill_at = None
     assert made.run(*runs) == 0
     return made
 
@@ -97,9 +99,10 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
             torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-6)
 
 
-def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace) -> None:
-    assert [event["step"] for event in place.events("killed")] == [2, 3, 4]
-    assert same(place.result("whole") / "state", place.result("killed") / "state")
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace, name: str) -> None:
+    assert [event["step"] for event in place.events(f"killed {name}")] == [2, 3, 4]
+    assert same(place.result(f"whole {name}") / "state", place.result(f"killed {name}") / "state")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
