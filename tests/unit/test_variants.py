@@ -282,3 +282,21 @@ def test_a_variant_changes_what_a_used_file_declares(tmp_path: Path) -> None:
     assert origins(main, "wide")["dataset.other", "sample"].kind == "variant"
     assert origins(main, "hot")["first", "lr"].text.startswith("let peak, variant hot, rest.etude:")
     assert origins(main)["dataset.other", "sample"].text == "rest.etude:1:26"
+
+
+def test_the_variants_of_the_example_have_its_trunk() -> None:
+    path = Path(__file__).parents[2] / "examples" / "ablation_tiny.etude"
+    plans = {}
+    for variant in ("", "mixed", "brief"):
+        report = Report()
+        recipe = load(path, report, variant=variant)
+        plan = compile_recipe(recipe, report) if recipe else None
+        assert plan, report.ordered()
+        assert plan.variants == ["mixed", "brief"]
+        assert not report.diagnostics
+        plans[variant] = keys(plan)
+    trunk = {"tokenizer.words", "dataset.docs", "dataset.sums", "pretrain.1"}
+    assert set(plans[""]) == trunk | {"anneal.1", "export.anneal", "exam"}
+    for variant in ("mixed", "brief"):
+        same = {name for name, key in plans[""].items() if plans[variant][name] == key}
+        assert same == trunk
