@@ -57,6 +57,15 @@ class Client(LanguageClient):
             if found.uri == path.as_uri() and version in (None, found.version):
                 return list(found.diagnostics)
 
+    async def both(self, first: Path, second: Path) -> list[list[types.Diagnostic]]:
+        """The next findings of two files of a spec, which come in any order."""
+        found: dict[str, list[types.Diagnostic]] = {}
+        uris = [first.as_uri(), second.as_uri()]
+        while not set(uris) <= found.keys():
+            given = await asyncio.wait_for(self.published.get(), SECONDS)
+            found[given.uri] = list(given.diagnostics)
+        return [found[uri] for uri in uris]
+
 
 @asynccontextmanager
 async def client(

@@ -133,13 +133,15 @@ def test_unsaved_parts_and_those_on_the_disk_are_one_spec(tmp_path: Path) -> Non
 
     async def session(made: Client) -> None:
         made.open(part, "\n".join(data))
-        assert await made.findings(part) == []
-        await made.findings(main)
+        shown = await made.both(main, part)
+        assert [of for file in shown for of in file if of.severity == 1] == []
         made.change(part, "\n".join(data).replace("dataset docs", "dataset pages"))
         # The main file is not open: what is wrong with it is shown all the same.
-        assert {of.code for of in await made.findings(main)} == {"E402"}
+        broken, _ = await made.both(main, part)
+        assert {of.code for of in broken} == {"E402"}
         made.change(part, "\n".join(data))
-        assert [of for of in await made.findings(main) if of.severity == 1] == []
+        shown = await made.both(main, part)
+        assert [of for file in shown for of in file if of.severity == 1] == []
 
     talk(tmp_path, session)
 
@@ -151,9 +153,9 @@ def test_nothing_that_is_sent_ends_the_server(tmp_path: Path) -> None:
 
     async def session(made: Client) -> None:
         document = made.open(path, TINY)
+        far = types.Position(10**6, 10**6)
         for text in texts:
             version = made.change(path, text)
-            far = types.Position(10**6, 10**6)
             await made.text_document_hover_async(types.HoverParams(document, far))
             await made.text_document_completion_async(types.CompletionParams(document, far))
             await made.findings(path, version)
