@@ -95,9 +95,9 @@ class Project:
         """Takes a text of the editor, which stands for the file's on the disk."""
         text = text.removeprefix("\ufeff")
         if path not in self.texts or _shape(self.texts[path]) != _shape(text):
-            self._mains = {}
+            self.forget()
         self.texts[path] = text
-        self._analyses = {}
+        self._analyses = {m: of for m, of in self._analyses.items() if path not in of.trees}
 
     def close(self, path: Path) -> None:
         self.texts.pop(path, None)

@@ -32,7 +32,7 @@ class EtudeServer(LanguageServer):
         )  # fmt: skip
         self.project = Project()
         self.versions: dict[Path, int | None] = {}
-        self.published: set[Path] = set()
+        self.published: dict[Path, tuple[int | None, list[types.Diagnostic]]] = {}
         self.changes: list[Callable[[Project], None]] = []
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etude")
         self.pending: asyncio.Task[None] | None = None
@@ -102,12 +102,14 @@ class EtudeServer(LanguageServer):
             return
         if any(self.versions.get(path) != number for path, number in versions.items()):
             return  # a later edit has its own look
-        found |= {path: [] for path in self.published - found.keys()}
+        found |= {path: [] for path in self.published.keys() - found.keys()}
         for path, of in found.items():
-            self.text_document_publish_diagnostics(
-                types.PublishDiagnosticsParams(path.as_uri(), of, version=versions.get(path))
-            )
-        self.published = {path for path, of in found.items() if of}
+            shown = (versions.get(path), of)
+            if shown != self.published.get(path, (None, [])):
+                self.text_document_publish_diagnostics(
+                    types.PublishDiagnosticsParams(path.as_uri(), of, version=versions.get(path))
+                )
+                self.published[path] = shown
 
     def _findings(self, paths: list[Path]) -> dict[Path, list[types.Diagnostic]]:
         """The findings of the specs that open files are parts of, each once."""
