@@ -7,49 +7,70 @@ plan = etude.compile(recipe)
 etude.run(plan, "runs/recipe")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .spec.diagnostics import Diagnostic, Report, SpecError
 
 if TYPE_CHECKING:
+    from . import build
     from .compiler.plan import Plan
     from .spec.recipe import Recipe
 
-__all__ = ["Diagnostic", "SpecError", "compile", "load", "loads", "run"]
+__all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "run"]
 
 
-def load(path: str | Path) -> "Recipe":
+def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "Recipe":
     """The recipe in a spec file and in what it `use`s.
 
-    Raises: SpecError: with all that is wrong.
-    """
-    from .spec import load as loading
-
-    report = Report()
-    recipe = loading.load(Path(path), report)
-    report.stop_on_errors()
-    assert recipe
-    return recipe
-
-
-def loads(text: str) -> "Recipe":
-    """The recipe in a text.
+    Args:
+        variant: the name of one of its variants.
+        sets: changes such as `pretrain.lr = 1e-4`, as `etude plan --set` takes them.
 
     Raises: SpecError: with all that is wrong.
     """
     from .spec import load as loading
 
     report = Report()
-    recipe = loading.loads(text, report)
+    recipe = loading.load(Path(path), report, variant=variant, sets=sets)
     report.stop_on_errors()
     assert recipe
     return recipe
 
 
-def compile(recipe: "Recipe", *, ranks: int | None = None) -> "Plan":
-    """The plan of a recipe.
+def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Recipe":
+    """The recipe in a text; the arguments are those of `load`.
+
+    Raises: SpecError: with all that is wrong.
+    """
+    from .spec import load as loading
+
+    report = Report()
+    recipe = loading.loads(text, report, variant=variant, sets=sets)
+    report.stop_on_errors()
+    assert recipe
+    return recipe
+
+
+def check(recipe: "Recipe | build.Recipe", *, ranks: int | None = None) -> list[Diagnostic]:
+    """All that is found in a recipe: errors, warnings and notes, in the order of the text.
+
+    Args:
+        ranks: check for so many CPU processes instead of the recipe's clusters.
+    """
+    from .compiler.check import check_recipe
+
+    report = Report()
+    try:
+        check_recipe(_bound(recipe), report, ranks=ranks)
+    except SpecError as wrong:
+        return wrong.diagnostics
+    return report.ordered()
+
+
+def compile(recipe: "Recipe | build.Recipe", *, ranks: int | None = None) -> "Plan":
+    """The plan of a recipe, loaded or built.
 
     Args:
         ranks: plan every stage for so many CPU processes instead of its cluster.
@@ -59,10 +80,16 @@ def compile(recipe: "Recipe", *, ranks: int | None = None) -> "Plan":
     from .compiler.compile import compile_recipe
 
     report = Report()
-    plan = compile_recipe(recipe, report, ranks=ranks)
+    plan = compile_recipe(_bound(recipe), report, ranks=ranks)
     report.stop_on_errors()
     assert plan
     return plan
+
+
+def _bound(recipe: "Recipe | build.Recipe") -> "Recipe":
+    from .spec.recipe import Recipe
+
+    return recipe if isinstance(recipe, Recipe) else recipe.bound()
 
 
 def run(
