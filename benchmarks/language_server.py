@@ -2,8 +2,8 @@
 
     python -m benchmarks.language_server [edits]
 
-Edits go round a spec of 500 lines: every one is another place and another text, valid or broken by
-turns, and is sent when the answer to the one before has come. Writes the section "Language server"
+Edits go round a spec of 500 lines: something is typed in one place after the other, and taken away
+again. Each is sent when the answer to the one before has come. Writes the section "Language server"
 of benchmarks/RESULTS.md.
 """
 
@@ -58,14 +58,15 @@ def spec() -> str:
 
 
 def edits(text: str, count: int) -> list[str]:
-    """The texts after each edit: a digit more in one stage after the other, every fourth broken."""
+    """The texts after each edit: something is typed in one stage after the other and then taken
+    away; of what is typed every fourth breaks the text."""
     places = [match.end() for match in re.finditer(r"tokens +=.*?(?=\d0?B)", text)]
     found = []
-    for number in range(count):
+    for number in range((count + 1) // 2):
         place = places[number * 7 % len(places)]
         typed = "1" if number % 4 else "x ="
-        found.append(text[:place] + typed + text[place:])
-    return found
+        found += [text[:place] + typed + text[place:], text]
+    return found[:count]
 
 
 class Client(LanguageClient):

@@ -20,8 +20,7 @@ from .names import Names
 from .parsing import Parser
 from .positions import Lines
 
-_RECIPE = re.compile(r"^[ \t]*recipe[ \t]+[A-Za-z_]", re.MULTILINE)
-_USE = re.compile(r'^[ \t]*use[ \t]+"([^"\n]+)"', re.MULTILINE)
+_MARK = re.compile(r'recipe[ \t]+[A-Za-z_]|use[ \t]+"([^"\n]+)"')
 log = logging.getLogger(__name__)
 MAX_FILES_SEARCHED = 300
 """So many files of a folder are looked through for one that uses another."""
@@ -202,4 +201,9 @@ class Project:
 
 def _shape(text: str) -> tuple[bool, tuple[str, ...]]:
     """Whether a text has a `recipe` block, as main files do, and the files that it uses."""
-    return bool(_RECIPE.search(text)), tuple(_USE.findall(text))
+    recipe, used = False, []
+    for match in _MARK.finditer(text):
+        if not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
+            recipe = recipe or match[1] is None
+            used += [match[1]] if match[1] else []
+    return recipe, tuple(used)
