@@ -8,7 +8,7 @@ EXTENSION := editors/vscode
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-exhaustive lint format bench docs clean
+.PHONY: demo test test-exhaustive lint format bench fuzz docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -36,8 +36,14 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.post_training
 	$(BIN)/python -m benchmarks.averaging
+
+# 200,000 inputs; fewer: `make fuzz INPUTS=5000`.
+INPUTS ?= 200000
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(INPUTS)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py

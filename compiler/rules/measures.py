@@ -39,27 +39,25 @@ def gate_always_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
             yield Found("this gate always passes", each.at(), "write `needle >= 90%`")
 
 
-@rule("W633", stages=EvaluateStage)
-def needles_beyond_training(stage: EvaluateStage, program: Program) -> Iterator[Found]:
-    needle = stage.spec.needle
-    longest = _longest(stage.of, program)
-    beyond = [length for length in (needle and needle.lengths) or () if length > longest]
-    if needle and beyond:
-        yield Found(
-            f"a haystack of {short(max(beyond))} tokens is longer than the {short(longest)} that "
-            "the model was trained on", needle.at("lengths"),
-            f"measure up to {short(longest)}, or train on longer sequences",
-        )  # fmt: skip
-
-
-def _longest(name: str, program: Program) -> int:
-    """The longest sequence that a stage or those before it were trained on."""
-    longest, stage = 0, program.trained(name)
-    while True:
-        longest = max([longest, *(length for _, _, length in stage.lengths)])
-        if stage.parent is None:
-            return longest
-        stage = program.trained(stage.parent)
+@rule("W633", stages=None)
+def needles_beyond_training(program: Program) -> Iterator[Found]:
+    """Haystacks longer than the longest sequence that a stage or those before it trained on."""
+    longest: dict[str, int] = {}
+    for name, stage in program.stages.items():
+        if isinstance(stage, TrainStage):
+            before = longest[program.trained(stage.parent).name] if stage.parent else 0
+            longest[name] = max([before, *(length for _, _, length in stage.lengths)])
+        needle = stage.spec.needle if isinstance(stage, EvaluateStage) else None
+        if needle is None or not isinstance(stage, EvaluateStage):
+            continue
+        trained = longest[program.trained(stage.of).name]
+        beyond = max(needle.lengths or [0])
+        if beyond > trained:
+            yield Found(
+                f"a haystack of {short(beyond)} tokens is longer than the {short(trained)} that "
+                "the model was trained on", needle.at("lengths"),
+                f"measure up to {short(trained)}, or train on longer sequences",
+            )  # fmt: skip
 
 
 @rule("W635")

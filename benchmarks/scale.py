@@ -1,0 +1,70 @@
+"""How long `etude check` takes for specs of many stages: reading, binding and all checks.
+
+    python -m benchmarks.scale
+
+One process checks specs of 1,250 to 10,000 stages, each going on from the one before, three times
+each; the least is shown. Writes the section "Scale" of benchmarks/RESULTS.md.
+"""
+
+import gc
+import platform
+import time
+
+from etude.compiler.check import check_recipe
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+
+from .results import write_section
+
+STAGES = (1_250, 2_500, 5_000, 10_000)
+RUNS = 3
+HEAD = """recipe many { seed = 1 }
+model tiny { layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 320 }
+dataset web { sample = python_docs }
+stage s0: train {
+  model = tiny, steps = 10, seq_len = 16, batch = 4 seqs, lr = 1e-3, data = web
+}
+"""
+
+
+def spec(stages: int) -> str:
+    """A spec of so many stages in a chain."""
+    more = (f"stage s{n}: train {{ steps = 10, lr = last -> 1e-3 }}\n" for n in range(1, stages))
+    return HEAD + "".join(more)
+
+
+def seconds(text: str) -> float:
+    """The least time of several checks of a text.
+
+    Raises: RuntimeError: there is something wrong with it.
+    """
+    times = []
+    for _ in range(RUNS):
+        report = Report()
+        begin = time.perf_counter()
+        recipe = loads(text, report)
+        program = check_recipe(recipe, report) if recipe else None
+        times.append(time.perf_counter() - begin)
+        if program is None:
+            raise RuntimeError(report.ordered()[0].message)
+    return min(times)
+
+
+def main() -> None:
+    gc.disable()  # as the command does
+    loads(HEAD, Report())  # reads the grammar
+    rows = []
+    for stages in STAGES:
+        taken = seconds(spec(stages))
+        rows.append(f"| {stages:,} | {taken:.2f} | {taken / stages * 1e6:.0f} |")
+        gc.collect()
+    text = (
+        f"`python -m benchmarks.scale` on {platform.machine()}, Python {platform.python_version()};"
+        f" stages in a chain, least of {RUNS} checks in one process.\n\n"
+        "| stages | seconds | microseconds a stage |\n| --- | --- | --- |\n" + "\n".join(rows)
+    )
+    write_section("Scale", text)
+
+
+if __name__ == "__main__":
+    main()
