@@ -22,7 +22,7 @@ GOING_ON = [name for name, template in TEMPLATES.items() if template.goes_on]
 SIZED = [name for name, template in TEMPLATES.items() if "size" in template.asks]
 
 
-def written(template: str, base: Model | None = None, after: str = "", **given: str) -> str:
+def written(template: str, base: Model | None = None, after: str = "", /, **given: str) -> str:
     """The text of a template; what is not given is answered by default."""
     answers: dict[str, Any] = {"name": "mine", "title": "Mine", "after": after}
     for name in TEMPLATES[template].asks:
