@@ -56,7 +56,7 @@ ATTRIBUTES: dict[str, type[r.Declaration]] = {
 }
 # Written as sentences, such as `require needle >= 90%`, or holding other models.
 SENTENCES = {r.Declaration, r.Stage, r.Recipe, r.Polyak, r.Gate, r.Requirement, r.Expectation,
-             r.Training, r.Filter, r.Rounds}  # fmt: skip
+             r.Training, r.PreferenceTraining, r.Filter, r.Rounds}  # fmt: skip
 
 
 def own(model: type[r.Declaration]) -> set[str]:
