@@ -2,6 +2,7 @@
 
 from ..spec import recipe as r
 from ..spec import syntax as s
+from ..spec.allows import silence
 from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
 from ..spec.source import Span
@@ -28,14 +29,22 @@ def check_variants(recipe: r.Recipe, report: Report, *, ranks: int | None = None
         changed = bind(recipe.statements, own, where=where, variant=name, sets=recipe.sets)
         if changed:
             check_recipe(changed, own, ranks=ranks)
+        used = {silenced.span for silenced in own.silenced}
         for found in own.ordered():
-            if _same(found) in known or (found.code, found.span) in warned:
+            # What the recipe silences need not be there in every variant.
+            stale = found.code == "W651"
+            if stale or _same(found) in known or (found.code, found.span) in warned:
                 continue
             span, notes = _placed(found, blocks[name], recipe)
             report.add(
                 found.code, f"variant `{name}`: {found.message}", span,
                 label=found.label if span == found.span else "", help=found.help, notes=notes,
             )  # fmt: skip
+        if changed:
+            block = recipe.variants[name]
+            allowed = [each for each in changed.allowances if each.within == block]
+            report.silenced += [each for each in own.silenced if _within(each.span, block)]
+            silence(report, [each for each in allowed if each.span not in used])
 
 
 def _same(found: Diagnostic) -> tuple[str, str, Span | None]:

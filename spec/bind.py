@@ -65,6 +65,8 @@ def bind(
     recipe = _Binder(report, broken, where, changed=bool(variant or sets)).recipe(kept)
     if recipe is None:
         return None
+    others = [block for name, block in recipe.variants.items() if name != variant]
+    allowances = [each for each in allowances if each.within not in others]
     more = {"variant": variant, "sets": list(sets), "statements": statements}
     return replace(recipe, allowances=allowances, **more)
 

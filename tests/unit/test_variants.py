@@ -300,3 +300,25 @@ def test_the_variants_of_the_example_have_its_trunk() -> None:
     for variant in ("mixed", "brief"):
         same = {name for name, key in plans[""].items() if plans[variant][name] == key}
         assert same == trunk
+
+
+@pytest.mark.parametrize(
+    ("within", "variant", "expected"),
+    [
+        ("", "first.optimizer = adamw { weight_decay = 0 }", {"N602"}),
+        ("", 'first.optimizer = adamw { weight_decay = 0 }\nallow N602 "wanted"', set()),
+        ("", 'first.clip = 2\nallow N602 "wanted"', {"W651"}),
+        ("optimizer = adamw { weight_decay = 0 }\nallow N602 \"wanted\"",
+         "first.optimizer = adamw { weight_decay = 0.1 }", set()),
+    ],
+)  # fmt: skip
+def test_what_a_block_allows_is_silent_in_the_recipe_and_its_variants(
+    within: str, variant: str, expected: set[str]
+) -> None:
+    report = Report()
+    text = HEAD.replace("300", "320").replace("dataset math { sample = arithmetic }\n", "")
+    text += stage(lr="0 -> 1e-3 for 5 steps then -> 0", body=within)
+    recipe = loads(text + f"variant other {{\n{variant}\n}}\n", report)
+    assert recipe
+    check_recipe(recipe, report)
+    assert {d.code for d in report.diagnostics} == expected
