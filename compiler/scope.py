@@ -1,7 +1,7 @@
 """What the resolution of names looks things up in, and reports to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..spec import recipe as r
@@ -44,18 +44,26 @@ class Scope:
         """Whether there is something of this name; what there is not is reported."""
         if name in group:
             return True
-        help = did_you_mean(name, {self.shown(other) for other in group})
+        self._unknown(name, what, {self.shown(other) for other in group}, span)
+        return False
+
+    def _unknown(self, name: str, what: str, known: Iterable[str], span: Span | None) -> None:
+        """Reports a name that is not declared, or as something else: then with where that is."""
+        recipe = self.recipe
+        help, notes = did_you_mean(name, known), []
         for other, names in (
-            ("dataset", self.recipe.datasets), ("stage", self.recipe.stages),
-            ("model", self.recipe.models), ("tokenizer", self.recipe.tokenizers),
+            ("dataset", recipe.datasets), ("stage", recipe.stages), ("model", recipe.models),
+            ("tokenizer", recipe.tokenizers), ("cluster", recipe.clusters),
+            ("dialog", recipe.dialogs),
         ):  # fmt: skip
             if other != what and name in names:
                 help = f"`{name}` is a {other}; a {what} is meant here"
-        self.error(
+                place = names[name].at()
+                notes = [(place, f"the {other} is declared here")] if place else []
+        self.report.add(
             "E402", f"there is no {what} `{name}`", span,
-            help or f"declare it: {what} {name} {{ … }}",
+            help=help or f"declare it: {what} {name} {{ … }}", notes=notes,
         )  # fmt: skip
-        return False
 
     def data(self, name: str, kind: str, span: Span | None) -> bool:
         """Whether there is a dataset of this name and kind; else that is reported."""
@@ -129,11 +137,7 @@ class Scope:
         if name not in declared:
             if name in BUILT_IN_DIALOGS:
                 return {"protocol": name}
-            self.error(
-                "E402", f"there is no dialog `{name}`", span,
-                did_you_mean(name, [*declared, *BUILT_IN_DIALOGS])
-                or f"declare it: dialog {name} {{ … }}",
-            )  # fmt: skip
+            self._unknown(name, "dialog", [*declared, *BUILT_IN_DIALOGS], span)
             return None
         return dialog_settings(declared[name])
 

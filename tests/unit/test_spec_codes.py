@@ -172,6 +172,9 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E401", "¦" + HEAD, "no stages"),
     ("E402", train(model="¦tiney"), "did you mean `tiny`?"),
     ("E402", train(model="¦web"), "`web` is a dataset; a model is meant here"),
+    ("E402", entry("cluster box { cpus = 1 }").replace("data = web", "data = ¦box"),
+     "`box` is a cluster; a dataset is meant here"),
+    ("E402", post(SFT, dialog="¦talk"), "`talk` is a dataset; a dialog is meant here"),
     ("E402", train(data="¦{ web 50%, maths 50% }"), "did you mean `math`?"),
     ("E402", gate("¦require loss(wbe) <= 3"), "did you mean `web`?"),
     ("E402", HEAD + stage() + "stage mean: average { of = ¦[first, secnod] }", "no stage `secnod`"),
@@ -186,9 +189,9 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E407", HEAD + "¦" + stage(steps=None), "exactly one length"),
     ("E408", HEAD + "¦" + stage(lr=None), "needs `lr`"),
     ("E409", train(lr="¦last -> 0"), "`last` has no value"),
-    ("E409", train("¦optimizer = last"), "`last` has no value"),
+    ("E409", train("optimizer = ¦last"), "`last` has no value"),
     ("E409", train("gate seq_len { ¦require loss(short) <= 100% of start }"), "`of start`"),
-    ("E410", HEAD + stage(average="polyak every 1 step") + after("second", "¦optimizer = last"), "start it afresh"),
+    ("E410", HEAD + stage(average="polyak every 1 step") + after("second", "optimizer = ¦last"), "start it afresh"),
     ("E411", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n" + stage(tokenizer="a")
      + after(tokenizer="¦b"), "leave `tokenizer` out"),
     ("E412", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n¦" + stage(),
@@ -272,7 +275,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E406", post(SAMPLE) + post_stage(SFT, from_="¦drafts"), "write `first`"),
     ("E407", post(REWARD, steps=None, tokens="¦5k"), "`steps = …` or `epochs = …`"),
     ("E408", post(REWARD.replace("stage", "¦stage"), batch=None), "needs `batch`"),
-    ("E410", post(SFT, "¦optimizer = last"), "gathered on another loss"),
+    ("E410", post(SFT, "optimizer = ¦last"), "gathered on another loss"),
     ("E411", HEAD + POST + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
      + stage(tokenizer="a") + stage("other", tokenizer="b") + post_stage(REWARD, from_="other")
      + post_stage(SAMPLE, judge="¦rm"), "another tokenizer than the model that it judges"),
@@ -341,7 +344,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E519", HEAD + POST + NODES + stage(parallel="{ pipeline 2 }", batch="16 seqs") + "¦"
      + post_stage(REWARD, batch="16 pairs"), "which it would go on with"),
     ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
-    ("E520", post(body="stage x: best { of = [first], loss = [web], ¦needle = { depths = 2 } }"),
+    ("E520", post(body="stage x: best { of = [first], loss = [web], needle = ¦{ depths = 2 } }"),
      "exactly one measure"),
     ("E520", post(body="stage x: best { of = [first], loss = ¦[web, math] }"), "one measure"),
     ("E521", post(SAMPLE, keep="¦best"), "without a judge"),
