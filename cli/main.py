@@ -67,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
     ranks(check)
     changes(check)
 
+    fmt = command("fmt", "Lay specs out in the canonical way.")
+    fmt.add_argument("files", nargs="+", metavar="SPEC", help="files; - is standard input")
+    fmt.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
+    fmt.add_argument("--diff", action="store_true", help="write nothing; show what would change")
+
     plan = command("plan", "Show what would run: tokens, steps, schedules, mixtures, epochs.")
     plan.add_argument("file", metavar="SPEC")
     plan.add_argument("-o", "--output", metavar="PLAN", help="write the plan as JSON to a file")

@@ -9,7 +9,8 @@ from lsprotocol import types
 
 from ..spec import codes
 from ..spec import syntax as s
-from ..spec.diagnostics import Diagnostic
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.format import format_text
 from ..spec.quantity import UNITS, plain
 from .diagnostics import one
 from .places import place
@@ -21,6 +22,16 @@ _QUOTED = re.compile(r"`([^`]+)`")
 _WRITE = re.compile(r"^write `([^`…]+)`$")
 _ATTRIBUTE = re.compile(r"[a-z_]+ = [^…{}]+")
 _NEIGHBOURS = re.compile(r"the neighbours are (\d[\d ]*)(?: \([^)]*\))? and (\d[\d ]*)")
+
+
+def layout(analysis: Analysis, path: Path) -> list[types.TextEdit]:
+    """The edit that lays a file out; none where it is laid out, or cannot be read."""
+    source = analysis.source(path)
+    made = format_text(source, Report())
+    if made is None or made == source.text:
+        return []
+    whole = types.Range(types.Position(0, 0), types.Position(source.text.count("\n") + 1, 0))
+    return [types.TextEdit(whole, made)]
 
 
 def actions(analysis: Analysis, path: Path, start: int, end: int) -> list[types.CodeAction]:

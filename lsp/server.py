@@ -252,6 +252,10 @@ def _editing(server: EtudeServer) -> None:
     async def _(given: types.CodeActionParams) -> list[types.CodeAction]:
         return await server.ask(given.text_document.uri, _stretch(given.range, actions.actions), [])
 
+    @server.feature(types.TEXT_DOCUMENT_FORMATTING)
+    async def _(given: types.DocumentFormattingParams) -> list[types.TextEdit]:
+        return await server.ask(given.text_document.uri, actions.layout, [])
+
 
 def _there(
     given: Any, function: Callable[[Analysis, Path, int], Answer]

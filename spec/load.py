@@ -133,24 +133,31 @@ class Files:
     def _text(self, path: Path, use: Span | None) -> str | None:
         if self.texts and (text := self.texts.get(path.resolve())) is not None:
             return text
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            self.report.add("E124", f"there is no file {path}", use)
-            return None
-        except OSError as problem:
-            reason = (problem.strerror or str(problem)).lower()
-            self.report.add("E124", f"{path} cannot be read: {reason}", use)
-            return None
-        if len(data) > MAX_BYTES:
-            self.report.add("E125", f"{path} is larger than 1 MB: this is not a spec", use)
-            return None
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as problem:
-            line = data[: problem.start].count(b"\n") + 1
-            self.report.add(
-                "E126", f"{path} is not UTF-8 text (line {line})", use, help="save it as UTF-8"
-            )
-            return None
+        return read_text(path, self.report, use)
+
+
+def read_text(path: Path, report: Report, use: Span | None = None) -> str | None:
+    """The text of a file; None, with the reason in the report, where there is none.
+
+    Args:
+        use: the statement that brings the file in.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        report.add("E124", f"there is no file {path}", use)
+        return None
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        report.add("E124", f"{path} cannot be read: {reason}", use)
+        return None
+    if len(data) > MAX_BYTES:
+        report.add("E125", f"{path} is larger than 1 MB: this is not a spec", use)
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        report.add("E126", f"{path} is not UTF-8 text (line {line})", use, help="save it as UTF-8")
+        return None

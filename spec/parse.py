@@ -1,6 +1,7 @@
 """Text to syntax tree. One run reports every statement that cannot be read: see `recovery`."""
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -71,6 +72,11 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
         else:
             return _Builder(source, report).transform(tree)
     return ()
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The tokens of a text that can be read, without blanks and comments."""
+    return _parser().parse_interactive(text).iter_parse()
 
 
 def _too_deep(text: str) -> int | None:

@@ -1,0 +1,99 @@
+"""`etude fmt`: specs in their canonical layout."""
+
+import os
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import suppress
+from difflib import unified_diff
+from pathlib import Path
+
+from ..spec.diagnostics import Report
+from ..spec.format import FormatError, format_text
+from ..spec.load import read_text
+from ..spec.source import Source
+from .common import colors, problem, show
+
+STANDARD_INPUT = "-"
+
+
+def run(arguments: Namespace) -> int:
+    codes = [_one(file, arguments) for file in arguments.files]
+    sys.stdout.flush()
+    return max(codes)
+
+
+def _one(file: str, arguments: Namespace) -> int:
+    report = Report()
+    try:
+        text = _text(file, report)
+        made = None if text is None else format_text(Source(file, text), report)
+    except FormatError:
+        problem(f"{file} would not say the same afterwards, and is left as it is",
+                "this is a bug in etude: report it with the file")  # fmt: skip
+        return 1
+    except OSError as reason:
+        problem(f"{file} cannot be read: {_why(reason)}")
+        return 1
+    show(report)
+    if text is None or made is None:
+        return 1
+    if arguments.diff:
+        sys.stdout.writelines(_diff(file, text, made))
+    if arguments.check:
+        if made != text and not arguments.diff:
+            print(f"{file}: not in the canonical layout")
+        return int(made != text)
+    if arguments.diff:
+        return 0
+    if file == STANDARD_INPUT:
+        sys.stdout.write(made)
+    elif made != text:
+        try:
+            _replace(Path(file), made)
+        except OSError as reason:
+            problem(f"{file} cannot be written, and is left as it is: {_why(reason)}")
+            return 1
+        print(f"{file}: laid out anew")
+    return 0
+
+
+def _text(file: str, report: Report) -> str | None:
+    """The text as it is on the disk: with its line ends, which are laid out too."""
+    if file != STANDARD_INPUT:
+        return read_text(Path(file), report)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        report.add("E126", "standard input is not UTF-8 text", None, help="give it as UTF-8")
+        return None
+
+
+def _diff(file: str, text: str, made: str) -> Iterator[str]:
+    lines = unified_diff(text.splitlines(True), made.splitlines(True), file, f"{file} (laid out)")
+    signs = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"} if colors(sys.stdout) else {}
+    for line in lines:
+        body = line.rstrip("\r\n")
+        color = signs.get(line[:1], "")
+        yield f"{color}{body}\033[0m\n" if color else f"{body}\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all; a link stays one, and the mode as it was."""
+    path = path.resolve()
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        shutil.copymode(path, name)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _why(reason: OSError) -> str:
+    return (reason.strerror or str(reason)).lower()
