@@ -64,10 +64,12 @@ def test_the_examples_are_laid_out(path: Path) -> None:
         ("model m { # small\n layers = 2 }", "model m {  # small\n  layers = 2\n}\n"),
         (
             "stage s: train { gate seq_len {\nrequire loss( short )<=100% of start\n} }",
-            "stage s: train {\n  gate seq_len {\n    require loss(short) <= 100% of start\n  }\n}\n",
+            "stage s: train {\n  gate seq_len {\n    require loss(short) <= 100% of start\n"
+            "  }\n}\n",
         ),
         (
-            "stage s: train {\nparallel = { tensor 8 } until 4\nthen {\ntensor 8\ncontext 16\n}\nx = 1 }",
+            "stage s: train {\nparallel = { tensor 8 } until 4\nthen {\ntensor 8\ncontext 16\n}\n"
+            "x = 1 }",
             "stage s: train {\n  parallel = { tensor 8 } until 4\n             then {\n"
             "               tensor 8\n               context 16\n             }\n  x = 1\n}\n",
         ),
@@ -84,7 +86,10 @@ def test_layout(given: str, wanted: str) -> None:
 def test_long_lines_break_before_then_or_in_their_last_bracket() -> None:
     segments = " then ".join(f"{number}e-4 for 1000 steps" for number in range(1, 8))
     made = laid_out(f"stage s: train {{\n  lr = {segments}\n}}")
-    assert made.splitlines()[1:3] == ["  lr = 1e-4 for 1000 steps", "       then 2e-4 for 1000 steps"]
+    assert made.splitlines()[1:3] == [
+        "  lr = 1e-4 for 1000 steps",
+        "       then 2e-4 for 1000 steps",
+    ]
     shares = ", ".join(f"source_{number} 10%" for number in range(10))
     made = laid_out(f"stage s: train {{\n  data = {{ {shares} }}\n}}")
     assert made.splitlines()[1:4] == ["  data = {", "    source_0 10%", "    source_1 10%"]

@@ -1,0 +1,92 @@
+"""`etude fmt` as users and hooks call it."""
+
+import os
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from etude_cli import COMMAND, environment, etude
+
+ROOT = Path(__file__).parents[2]
+UGLY = "# a comment\r\nlet peak=1e-3 # high\r\nlet longer = 2\r\n"
+MADE = "# a comment\nlet peak   = 1e-3  # high\nlet longer = 2\n"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "a.etude"
+    path.write_bytes(UGLY.encode())
+    return path
+
+
+def test_a_file_is_laid_out_in_place_and_then_left_alone(spec: Path) -> None:
+    spec.chmod(0o640)
+    link = spec.with_name("link.etude")
+    link.symlink_to(spec.name)
+    done = etude("fmt", "link.etude", cwd=spec.parent)
+    assert (done.returncode, done.stdout) == (0, "link.etude: laid out anew\n")
+    assert spec.read_bytes() == MADE.encode()
+    assert spec.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    again = etude("fmt", "a.etude", cwd=spec.parent)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert sorted(os.listdir(spec.parent)) == ["a.etude", "link.etude"]
+
+
+def test_check_and_diff_write_nothing(spec: Path) -> None:
+    check = etude("fmt", "--check", "a.etude", cwd=spec.parent)
+    assert (check.returncode, check.stdout) == (1, "a.etude: not in the canonical layout\n")
+    diff = etude("fmt", "--diff", "a.etude", cwd=spec.parent)
+    assert diff.returncode == 0
+    assert "+let peak   = 1e-3  # high\n" in diff.stdout
+    both = etude("fmt", "--check", "--diff", "a.etude", cwd=spec.parent)
+    assert (both.returncode, both.stdout) == (1, diff.stdout)
+    assert spec.read_bytes() == UGLY.encode()
+
+
+def test_standard_input_goes_to_standard_output(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "fmt", "-"], input=b"\xef\xbb\xbf" + UGLY.encode(), capture_output=True,
+        env=environment(), cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, MADE.encode())
+    bad = subprocess.run(
+        [*COMMAND, "fmt", "-"], input=b"\xff", capture_output=True, env=environment(),
+        cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert bad.returncode == 1
+    assert b"error[E126]" in bad.stderr
+
+
+def test_what_cannot_be_read_is_left_alone_and_the_rest_is_done(spec: Path) -> None:
+    broken = spec.with_name("b.etude")
+    broken.write_text("let a = \nlet  b=2\n")
+    done = etude("fmt", "b.etude", "missing.etude", "a.etude", cwd=spec.parent)
+    assert done.returncode == 1
+    assert "error[E101]" in done.stderr
+    assert "there is no file missing.etude" in done.stderr
+    assert broken.read_text() == "let a = \nlet  b=2\n"
+    assert spec.read_bytes() == MADE.encode()
+
+
+def test_a_file_that_cannot_be_written_is_named(spec: Path) -> None:
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4, 4))
+    done = etude("fmt", "a.etude", cwd=spec.parent, preexec_fn=full)
+    assert done.returncode == 1
+    assert "a.etude cannot be written, and is left as it is: file too large" in done.stderr
+    assert spec.read_bytes() == UGLY.encode()
+    assert os.listdir(spec.parent) == ["a.etude"]
+
+
+def test_the_hooks_name_commands_that_there_are(spec: Path) -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert [hook["id"] for hook in hooks] == ["etude-fmt", "etude-check"]
+    for hook in hooks:
+        program, command = hook["entry"].split()
+        assert (Path(sys.executable).parent / program).exists()
+        assert hook["language"] == "python"
+        assert etude(command, "--help", cwd=spec.parent).returncode == 0
