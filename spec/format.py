@@ -19,6 +19,8 @@ CONTINUED = 4
 """The indentation of a line that goes on with a statement that has no value to stand below."""
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _JOINS = ("EQUAL", "THEN", "__ANON_0")
+_CONTINUES = ("->", "then", "over", "until", "for", "within")
+"""A line that begins with one of these goes on with the line before."""
 _COMMENT = re.compile(r"#[^\n]*")
 
 
@@ -224,10 +226,10 @@ class _Layout:
         if token.kind == "END":
             return
         previous = self.found[number - 1] if number else None
-        comma = bool(
-            previous and not first and token.separated and not closing
-            and (not braces or not (spread and (token.newline or opener in self.forced)))
-        )  # fmt: skip
+        kept = not braces or not (spread and (token.newline or opener in self.forced))
+        # Without the comma this would go on with the statement before.
+        kept |= token.text in _CONTINUES
+        comma = token.separated and number > 0 and not first and not closing and kept
         if (closing and not braces and spread and not first and self.line) or comma:
             self._comma()
         continued = (

@@ -74,6 +74,7 @@ def test_the_examples_are_laid_out(path: Path) -> None:
             "               tensor 8\n               context 16\n             }\n  x = 1\n}\n",
         ),
         ('let a = "é \\" # {" # yes', 'let a = "é \\" # {"  # yes\n'),
+        ("let a = { b 1,\nthen 2 }", "let a = {\n  b 1,\n  then 2\n}\n"),
         ("", ""),
         ("# only this", "# only this\n"),
     ],
