@@ -72,7 +72,7 @@ def import_config(
     name = shorten(file.rpartition("/")[2])
     parts = [w.comment(f"Imported from {name} ({kind})."), *draft.blocks]
     parts += _comments(findings)
-    return Imported(kind, "\n\n".join(parts) + "\n", findings)
+    return Imported(kind, w.laid_out("\n\n".join(parts)), findings)
 
 
 def _base(options: Options) -> frozenset[str]:

@@ -59,7 +59,7 @@ def text_of(template: str, answers: Answers, base: Model | None) -> str:
     )
     head = f"use {w.quoted(answers['after'])}" if base else header(name, answers["title"])
     names = Names(base.names if base else frozenset())
-    return "\n\n".join([top, head, *made.write(answers | {"names": names}, base)]) + "\n"
+    return w.laid_out("\n\n".join([top, head, *made.write(answers | {"names": names}, base)]))
 
 
 def asked(template: str, answers: Answers, *, after: bool) -> list[str]:

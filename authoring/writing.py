@@ -7,7 +7,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
+from ..spec.diagnostics import Report
+from ..spec.format import format_text
 from ..spec.quantity import short
+from ..spec.source import Source
 
 Line: TypeAlias = "tuple[str, str] | str | None"
 """An attribute with its value, any other line, or None for no line at all."""
@@ -29,6 +32,11 @@ def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> st
         number += 1
         found = f"{plain}_{number}"
     return found
+
+
+def laid_out(text: str) -> str:
+    """A spec in its canonical layout; as it is where it cannot be read, which `check` tells."""
+    return format_text(Source("spec", text), Report()) or text
 
 
 def quoted(text: str) -> str:
