@@ -28,7 +28,7 @@ SUFFIXES = {
 }
 MAX_NESTING = 64
 MAX_SYNTAX_ERRORS = 20
-MAX_CHARACTERS_READ_AGAIN = 500_000
+MAX_CHARACTERS_READ_AGAIN = 250_000
 """After an error a text is read again from its beginning, a long one not as often."""
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
 
@@ -59,7 +59,7 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
             help=f"nest at most {MAX_NESTING} deep",
         )  # fmt: skip
         return ()
-    for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 3))):
+    for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 2))):
         try:
             tree = _parser().parse(text)
         except UnexpectedInput as problem:
