@@ -114,7 +114,7 @@ class Files:
         if not resolved.is_relative_to(self.root):
             self.report.add(
                 "E122", "a spec uses only files inside its own folder", item.file.span,
-                help=f"move the file below {self.root}",
+                help="move the file into the folder of the main file, or below it",
             )  # fmt: skip
             return []
         if resolved in self.open:

@@ -43,7 +43,7 @@ rounds align 2 {
 }
 stage exam: evaluate {
   from = align.chat, judge = align.rm, prompts = asked, max_tokens = 8
-  allow W622 "too small to keep prompts apart"
+  allow W622 "wanted"
 }
 stage pick: best { of = [align.chat, align.chat[1]], loss = [web] }
 """
