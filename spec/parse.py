@@ -1,7 +1,7 @@
 """Text to syntax tree. One run reports every statement that cannot be read: see `recovery`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -10,7 +10,7 @@ from lark import Lark, Token, Transformer, UnexpectedInput
 from platformdirs import user_cache_path
 
 from . import syntax as s
-from .diagnostics import Report
+from .diagnostics import Diagnostic, Report
 from .lexer import BRACES, OneRegexLexer
 from .source import Source, Span
 
@@ -63,8 +63,13 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
         try:
             tree = _parser().parse(text)
         except UnexpectedInput as problem:
-            from .recovery import recover  # only where something is wrong
+            # Only where something is wrong.
+            from .pieces import pieces
+            from .recovery import recover
 
+            cuts = pieces(text)
+            if cuts is not None and len(cuts) > 1:
+                return _by_pieces(source, text, cuts, report)
             shorter = recover(problem, text, source, report)
             if shorter == text:
                 return ()
@@ -72,6 +77,32 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
         else:
             return _Builder(source, report).transform(tree)
     return ()
+
+
+def _by_pieces(
+    source: Source, text: str, cuts: Sequence[tuple[int, int]], report: Report
+) -> tuple[s.Item, ...]:
+    """The statements of a text that has an error, which costs no piece but its own."""
+    from .pieces import moved
+
+    items: list[s.Item] = []
+    for start, end in cuts:
+        own = Report()
+        found = parse(Source(source.name, text[start:end]), own)
+        items += [moved(item, source, start) for item in found]
+        add_moved(own.diagnostics, source, start, report)
+    return tuple(items)
+
+
+def add_moved(found: Sequence[Diagnostic], source: Source, by: int, report: Report) -> None:
+    """Reports what was found in a piece of a source that begins `by` characters into it."""
+    from .pieces import moved
+
+    for of in found:
+        report.add(
+            of.code, of.message, moved(of.span, source, by), label=of.label, help=of.help,
+            notes=[(moved(place, source, by), message) for place, message in of.notes],
+        )  # fmt: skip
 
 
 def tokens(text: str) -> Iterator[Token]:
