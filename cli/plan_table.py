@@ -1,0 +1,211 @@
+"""A plan as a table for people."""
+
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+
+from ..compiler.plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    GateJob,
+    Plan,
+    ReferenceJob,
+    SampleJob,
+    ScoreJob,
+    TokenizerJob,
+    TrainJob,
+)
+from ..compiler.values import LrPiece
+from ..spec.quantity import short
+from .common import colors
+
+
+def table(plan: Plan) -> None:
+    """Stages and segments on standard output: a table on a terminal, plain text in a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    fancy = colors(sys.stdout)
+    width = None if sys.stdout.isatty() else 150
+    console = Console(width=width, no_color=not fancy, highlight=False, emoji=False)
+    console.print(
+        f"[bold]{escape(plan.title)}[/bold]"
+        + (f"  ({escape(plan.cite)})" if plan.cite else "")
+        + "".join(f", {escape(change)}" for change in _changes(plan))
+    )
+    shape = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
+    for name in ("segment", "tokens", "steps", "length", "batch", "learning rate", "mixture",
+                 "epochs", "mesh"):  # fmt: skip
+        shape.add_column(name, justify="right" if name in ("tokens", "steps", "length") else "left",
+                         overflow="fold")  # fmt: skip
+    stage = None
+    gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
+    for job in plan.jobs:
+        if not isinstance(job, TrainJob) or job.extends:
+            continue
+        if stage not in (None, job.stage):
+            shape.add_section()
+        stage = job.stage
+        shape.add_row(
+            job.id, _at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
+            short(job.seq_len), _batches(job), _rates(job.schedule.lr), _mixture(job), _epochs(job),
+            escape(_mesh(job)),
+        )  # fmt: skip
+    console.print(shape)
+    for job in plan.jobs:
+        if isinstance(job, TrainJob):
+            for rounding in job.roundings:
+                console.print(
+                    f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens "
+                    f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
+                )
+    others = list(_others(plan))
+    if others:
+        shape = Table(box=shape.box, pad_edge=False)
+        for name in ("also, in this order", "kind", "of", "what"):
+            shape.add_column(name, overflow="fold")
+        for row in others:
+            shape.add_row(*map(escape, row))
+        console.print(shape)
+    for name, summary in plan.stages.items():
+        if summary.steps:
+            console.print(
+                f"\n[bold]{name}[/bold]: "
+                + ("" if summary.kind == "train" else f"{summary.kind}, ")
+                + f"{_at_most(summary.kind)}{summary.tokens:,} tokens, {summary.steps:,} steps"
+            )
+        else:
+            of = f" of {summary.goes_on_from}" if summary.goes_on_from else ""
+            console.print(f"\n[bold]{name}[/bold]: {summary.kind}{of}")
+        width_of_names = max([11, *map(len, summary.values)])
+        for attribute, value in summary.values.items():
+            console.print(
+                f"  {attribute:<{width_of_names}} {escape(value.value)}  "
+                f"[dim]({value.origin})[/dim]"
+            )
+        for gate in gates:
+            if gate.stage == name:
+                console.print(f"  gate        {_gate(gate)}")
+    trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+    if trained:
+        flops = sum(job.cost.flops for job in trained)
+        scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
+        console.print(
+            f"\n{short(trained[0].cost.parameters)} parameters, "
+            f"{_at_most(*(j.objective.name for j in trained))}"
+            f"{short(sum(j.tokens for j in trained))} tokens, "
+            f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
+            f"(+ {scores:.3g} for attention scores)"
+        )
+    if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
+        console.print("no tokenizer is declared: this plan can be shown, not run")
+    if plan.variants and not plan.variant:
+        console.print(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)")
+    for claim in plan.claims:
+        console.print(
+            f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
+            f"{claim.computed:.6g}" + (f", {escape(claim.cite)}" if claim.cite else "")
+        )
+
+
+def _changes(plan: Plan) -> list[str]:
+    """The variant, and what was changed on the command line."""
+    variant = [f"variant {plan.variant}"] if plan.variant else []
+    return variant + [f"--set {change}" for change in plan.changes]
+
+
+def _at_most(*kinds: str) -> str:
+    """What stands before tokens of preferences: rows of them are as long as they are."""
+    return "≤ " if {"reward", "dpo"} & set(kinds) else ""
+
+
+def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
+    """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
+    stages = {job.key: job.stage for job in plan.jobs if job.stage}
+    waited: set[str] = set()
+    for job in plan.jobs:
+        if job.extends:
+            continue
+        takes = {role: stages.get(key) or "" for role, key in job.inputs.items()}
+        of = takes.get("model", "")
+        if isinstance(job, DatasetJob) and job.awaited:
+            new = [file for file in job.source["files"] if file not in waited]
+            waited.update(new)
+            if not new:
+                continue
+            what = "waits for " + " and ".join(new)
+            if takes.get("candidates"):
+                what += f", with the draws of {takes['candidates']} to label"
+            yield job.name, "pause", "", what
+        elif isinstance(job, SampleJob):
+            kept = f", {job.keep or 'all'} kept"
+            judge = f" by {takes['judge']}" if "judge" in takes else ""
+            yield job.id, job.kind, of, f"{job.draws} draws of each of {job.prompts}{kept}{judge}"
+        elif isinstance(job, ScoreJob | ReferenceJob):
+            yield job.id, job.kind, of, job.source
+        elif isinstance(job, AverageJob):
+            names = [takes[f"of.{n}"] for n in range(len(job.weights))]
+            shares = [f"{_share(w)} {n}" for w, n in zip(job.weights, names, strict=True)]
+            yield job.id, job.kind, "", ", ".join(shares)
+        elif isinstance(job, BestJob):
+            more = "highest" if job.higher else "lowest"
+            yield job.id, job.kind, ", ".join(job.of), f"the {more} {job.measure.name}"
+        elif isinstance(job, EvaluateJob):
+            yield job.id, job.kind, of, ", ".join(measure.name for measure in job.measures)
+
+
+def _share(weight: str) -> str:
+    return f"{float(Fraction(weight)):.4g} ×"
+
+
+def _batches(job: TrainJob) -> str:
+    shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
+    if len(shown) > 4:
+        shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
+    return " → ".join(shown) + (" pairs" if _at_most(job.objective.name) else " seqs")
+
+
+def _rates(pieces: list[LrPiece]) -> str:
+    shown = []
+    for piece in pieces:
+        if piece.shape == "hold":
+            shown.append(f"{piece.start:.4g}")
+        else:
+            shown.append(f"{piece.start:.4g} → {piece.end:.4g} {piece.shape}")
+    return ", ".join(shown)
+
+
+def _mixture(job: TrainJob) -> str:
+    def show(weights: dict[str, int]) -> str:
+        total = sum(weights.values())
+        return ", ".join(f"{n} {100 * w / total:.4g}%" for n, w in weights.items())
+
+    first, last = job.schedule.mixture[0].weights, job.schedule.mixture[-1].weights
+    if len(job.schedule.mixture) == 1:
+        return show(first)
+    return f"{show(first)} → {show(last)} in {len(job.schedule.mixture)} levels"
+
+
+def _epochs(job: TrainJob) -> str:
+    known = {n: w.epochs for n, w in job.data.items() if w.epochs is not None}
+    return ", ".join(f"{n} {e:.3g}" for n, e in known.items()) or "undeclared"
+
+
+def _mesh(job: TrainJob) -> str:
+    r = job.resources
+    degrees = {"replicate": r.replicate, "shard": r.shard, "tensor": r.tensor,
+               "context": r.context, "pipeline": r.pipeline}  # fmt: skip
+    shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
+    return f"{r.world_size} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
+
+
+def _gate(gate: GateJob) -> str:
+    parts = [
+        f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
+        for q in gate.requirements
+    ]
+    return f"after {gate.what}: {' and '.join(parts)}, extended up to {gate.attempts} times"
