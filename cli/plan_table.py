@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from ..compiler.plan import (
+    AnyJob,
     AverageJob,
     BestJob,
     DatasetJob,
@@ -125,7 +126,7 @@ def _at_most(*kinds: str) -> str:
 
 def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
-    stages = {job.key: job.stage for job in plan.jobs if job.stage}
+    stages = {job.key: _result(job) for job in plan.jobs if job.stage}
     waited: set[str] = set()
     for job in plan.jobs:
         if job.extends:
@@ -156,6 +157,13 @@ def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
             yield job.id, job.kind, ", ".join(job.of), f"the {more} {job.measure.name}"
         elif isinstance(job, EvaluateJob):
             yield job.id, job.kind, of, ", ".join(measure.name for measure in job.measures)
+
+
+def _result(job: AnyJob) -> str | None:
+    """What a job's result is called: its stage, or how far that is."""
+    if isinstance(job, TrainJob) and job.segment < job.segments - 1:
+        return f"{job.stage} after {job.first_step + job.steps:,} steps"
+    return job.stage
 
 
 def _share(weight: str) -> str:

@@ -206,14 +206,16 @@ def run_clock(
             while batches.change and step_of(batches.change, 0) <= end:
                 batches.next_level(here)
             tokens = here.tokens + (end - here.step) * pace
-            _round("the end of the stage", end_wish, end, tokens, roundings)
+            note_rounding("the end of the stage", end_wish, end, tokens, roundings)
             break
         tokens = here.tokens + (coming - here.step) * pace
         here = Border(coming, tokens, Fraction(coming), Fraction(tokens))
         for knob in knobs:
             wish = knob.end
             if wish and ends[knob.what] == coming:
-                _round(f"the end of a segment of {knob.what}", wish, coming, tokens, roundings)
+                note_rounding(
+                    f"the end of a segment of {knob.what}", wish, coming, tokens, roundings
+                )
                 borders[wish] = replace(here, **{f"wish_{wish.unit}": wish.value})
                 while knob.change and step_of(knob.change, 0) <= coming:
                     knob.next_level(here)
@@ -254,7 +256,10 @@ def run_clock(
     )
 
 
-def _round(what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]) -> None:
+def note_rounding(
+    what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]
+) -> None:
+    """Adds to `roundings` what was wished for in tokens and falls elsewhere."""
     if wish.unit == "tokens" and wish.value != tokens:
         roundings.append(
             Rounding(what=what, wished_tokens=plain(wish.value), step=step, tokens=tokens)

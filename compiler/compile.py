@@ -91,8 +91,8 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
 OBJECTIVE = ("loss", "layout", "similar", "reference", "beta", "nll", "label_smoothing",
              "normalize", "mask")  # fmt: skip
 """Attributes that say what a stage after pre-training optimizes."""
-OTHERS = ("of", "weights", "prompts", "judge", "draws", "temperature", "top_p", "max_tokens",
-          "keep", "data", "loss", "needle", "accuracy",
+OTHERS = ("of", "after", "weights", "prompts", "judge", "draws", "temperature", "top_p",
+          "max_tokens", "keep", "data", "loss", "needle", "accuracy",
           "suites", "tasks", "limit", "seq_len")  # fmt: skip
 """Attributes that are shown of stages that do not train."""
 

@@ -4,7 +4,15 @@ from ..spec.diagnostics import Report
 from ..spec.record import replace
 from .jobs import Jobs
 from .models import Models
-from .program import AverageStage, BestStage, EvaluateStage, Program, SampleStage, TrainStage
+from .program import (
+    AverageStage,
+    BestStage,
+    CheckpointStage,
+    EvaluateStage,
+    Program,
+    SampleStage,
+    TrainStage,
+)
 from .training_jobs import Training
 
 
@@ -29,6 +37,8 @@ class _Lowering:
             if isinstance(stage, TrainStage):
                 self.training.stage(stage)
                 needed.pop(stage.parent or "", None)
+            elif isinstance(stage, CheckpointStage):
+                self.training.checkpoint(stage)
             elif isinstance(stage, AverageStage | BestStage):
                 if isinstance(stage, AverageStage):
                     self.models.average(stage)
@@ -44,7 +54,7 @@ class _Lowering:
                 needed.pop(stage.spec.judge or "", None)
             else:
                 self.models.score(stage)
-            if isinstance(stage, TrainStage | AverageStage | BestStage):
+            if isinstance(stage, TrainStage | CheckpointStage | AverageStage | BestStage):
                 needed[name] = None
         for name in needed:
             self.outputs[name] = self.models.export(name, name)

@@ -72,6 +72,8 @@ class TrainStage(Record):
     segments: list[Segment] = field(default_factory=list)
     roundings: list[Rounding] = field(default_factory=list)
     end: State | None = None
+    checkpoints: dict[str, tuple[int, State]] = field(default_factory=dict)
+    """Checkpoint stage → the step that it is before, and what is in force there."""
 
     def sequences_before(self, step: int) -> int:
         """Sequences that the stage has consumed before `step`."""
@@ -99,6 +101,16 @@ class AverageStage(Record):
     of: list[str]
     weights: list[Fraction]
     model: Architecture
+
+
+class CheckpointStage(Record):
+    """A checkpoint stage; `part` is the stage that it is of, up to it, once that is scheduled."""
+
+    name: str
+    spec: r.Checkpoint
+    of: str
+    model: Architecture
+    part: TrainStage | None = None
 
 
 class BestStage(Record):
@@ -141,7 +153,15 @@ class ScoreStage(Record):
     model: Architecture
 
 
-AnyStage = TrainStage | AverageStage | BestStage | EvaluateStage | SampleStage | ScoreStage
+AnyStage = (
+    TrainStage
+    | CheckpointStage
+    | AverageStage
+    | BestStage
+    | EvaluateStage
+    | SampleStage
+    | ScoreStage
+)
 
 
 class Program(Record, kw_only=False):
@@ -155,8 +175,13 @@ class Program(Record, kw_only=False):
     claims: list[Claim] = field(default_factory=list)
 
     def trained(self, name: str) -> TrainStage:
-        """The stage that trained the weights: itself, or the first that it is made of."""
+        """The stage that trained the weights: itself, or the first that it is made of.
+
+        Of a checkpoint it is the part of the stage before it.
+        """
         stage = self.stages[name]
         while not isinstance(stage, TrainStage):
+            if isinstance(stage, CheckpointStage) and stage.part:
+                return stage.part
             stage = self.stages[stage.of if isinstance(stage.of, str) else stage.of[0]]
         return stage

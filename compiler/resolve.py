@@ -6,6 +6,7 @@ from typing import Any
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
 from ..spec.record import replace
+from .checkpoints import checkpoint
 from .declared import check_declared
 from .graph import order
 from .measuring import average, best, evaluate, sample, score
@@ -18,6 +19,7 @@ STAGES: dict[type[r.Stage | r.Rounds], Callable[[Any, Scope], Any]] = {
     r.Sft: training,
     r.Reward: training,
     r.Dpo: training,
+    r.Checkpoint: checkpoint,
     r.Average: average,
     r.Best: best,
     r.Evaluate: evaluate,

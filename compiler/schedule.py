@@ -8,11 +8,12 @@ from typing import Any
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
-from ..spec.quantity import plain
+from ..spec.quantity import Quantity, plain
 from ..spec.record import replace
 from ..spec.source import Span
 from . import curves
-from .clock import START, Border, Clock, Length, run_clock
+from .checkpoints import before
+from .clock import START, Border, Clock, Length, note_rounding, run_clock
 from .mixture import RESOLUTION, integer_weights
 from .placement import (
     CPU_MICRO_BATCH_RECORDS,
@@ -21,7 +22,7 @@ from .placement import (
     mesh,
     micro_batch,
 )
-from .program import MixturePart, Program, Segment, State, TrainStage
+from .program import CheckpointStage, MixturePart, Program, Segment, State, TrainStage
 from .values import LrPiece, Resources
 
 RAMP_LEVELS = 100
@@ -38,6 +39,8 @@ def schedule(program: Program, report: Report) -> Program:
             if parent is not None and parent.end is None:
                 continue
             stages[name] = _Scheduler(stage, parent, program, report).run()
+        elif isinstance(stage, CheckpointStage):
+            stages[name] = replace(stage, part=before(stage, stages[stage.of]))
     return replace(program, stages=stages)
 
 
@@ -86,22 +89,42 @@ class _Scheduler:
         mixture, shares = self._mixture(data, length, clock)
         thetas = self._holds(theta, length, clock, "rope_theta")
         places = self._holds(parallel, length, clock, "parallel")
-        segments = self._segments(clock, thetas, places, meshes)
+        borders = self._checkpoints(length, clock)
+        cuts = [border.step for border in borders.values()]
+        segments = self._segments(clock, thetas, places, meshes, cuts)
         if len(self.report.errors) > before:
             return self.stage
-        last_lr = lr[-1]
         end = State(
-            lr=_lr_at(last_lr, clock, clock.steps),
+            lr=_lr_at(lr[-1], clock, clock.steps),
             batch=clock.batch_at_end,
             seq_len=clock.lengths[-1][2],
             data=shares,
             rope_theta=float(thetas[-1][1]),
             parallel=dict(places[-1][1]),
         )
+
+        def state(step: int) -> State:
+            last = step - 1
+            seq_len = _at([(start, seq_len) for start, _, seq_len in clock.lengths], last)
+            batch = _at([(b.from_step, b.sequences) for b in clock.batches], last)
+            unit = clock.batch_at_end.unit
+            piece = next(p for p in reversed(lr) if p.from_step <= last)
+            weights = _at([(m.from_step, m.weights) for m in mixture], last)
+            return State(
+                lr=_lr_at(piece, clock, step),
+                batch=Quantity(Fraction(batch * seq_len if unit == "tokens" else batch), unit),
+                seq_len=seq_len,
+                data=shares if weights == mixture[-1].weights
+                else {n: Fraction(w, sum(weights.values())) for n, w in weights.items()},
+                rope_theta=float(_at(thetas, last)),
+                parallel=dict(_at(places, last)),
+            )  # fmt: skip
+
         return replace(
             self.stage, steps=clock.steps, tokens=clock.tokens, lengths=clock.lengths,
             batches=clock.batches, lr=lr, mixture=mixture, segments=segments,
             roundings=clock.roundings, end=end, origins=self.origins,
+            checkpoints={name: (b.step, state(b.step)) for name, b in borders.items()},
         )  # fmt: skip
 
     def _length(self) -> Length | None:
@@ -337,10 +360,11 @@ class _Scheduler:
 
     def _segments(
         self, clock: Clock, thetas: list[tuple[int, Any]], places: list[tuple[int, Any]],
-        meshes: dict[Any, Resources | None],
+        meshes: dict[Any, Resources | None], checkpoints: list[int],
     ) -> list[Segment]:  # fmt: skip
         lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
-        cuts = sorted({s for changes in (lengths, thetas, places) for s, _ in changes})
+        changes = {step for knob in (lengths, thetas, places) for step, _ in knob}
+        cuts = sorted(changes | set(checkpoints))
         cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
         segments: list[Segment] = []
         records = self.spec.data_kind == "preferences"
@@ -359,11 +383,35 @@ class _Scheduler:
                 resources=resources, micro_batch=micro,
             )  # fmt: skip
             previous = segments[-1] if segments else None
-            if previous and replace(previous, from_step=start, to_step=stop) == segment:
+            same = previous and replace(previous, from_step=start, to_step=stop) == segment
+            if previous and same and start not in checkpoints:
                 segments[-1] = replace(previous, to_step=stop)
             else:
                 segments.append(segment)
         return segments
+
+    def _checkpoints(self, length: Length, clock: Clock) -> dict[str, Border]:
+        """Where the stage's checkpoints are; those that lie outside of it are reported."""
+        found = {}
+        for stage in self.program.stages.values():
+            if not isinstance(stage, CheckpointStage) or stage.of != self.stage.name:
+                continue
+            wish = length.of(stage.spec.after)
+            border = clock.border(wish)
+            if 0 < border.step < clock.steps:
+                found[stage.name] = border
+                what = f"the checkpoint `{stage.name}`"
+                note_rounding(what, wish, border.step, border.tokens, clock.roundings)
+                continue
+            self.report.add(
+                "E453",
+                f"the checkpoint `{stage.name}` is not inside of `{stage.of}`, which has "
+                f"{clock.steps:,} steps and {clock.tokens:,} tokens",
+                stage.spec.at("after"),
+                help=f"name `{stage.of}` itself for its end, or write fewer" if border.step
+                else f"the first step ends after {clock.tokens_before(1):,} tokens",
+            )  # fmt: skip
+        return found
 
     def _divisible(
         self, batches: list[int], resources: Resources, micro: int, seq_len: int

@@ -9,8 +9,6 @@ from ..spec.diagnostics import Report, did_you_mean
 from ..spec.source import Span
 from .program import (
     AnyStage,
-    AverageStage,
-    BestStage,
     EvaluateStage,
     Program,
     SampleStage,
@@ -88,8 +86,8 @@ class Scope:
         """The stage of this name, if its result is a model; else that is reported."""
         stage = self.stages.get(name)
         what = _WEIGHTLESS.get(type(stage)) if stage else None
-        if what and not isinstance(stage, TrainStage | AverageStage | BestStage):
-            assert stage
+        if what:
+            assert isinstance(stage, EvaluateStage | SampleStage | ScoreStage)
             self.error(
                 "E406", f"`{name}` {what}: it has no weights to go on from", span,
                 f"write `{self.shown(stage.of)}`",
@@ -145,13 +143,14 @@ class Scope:
 def _above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     """For each stage the one above that has weights: what `from` defaults to.
 
-    A reward model writes no text: only another one goes on from it unasked.
+    A reward model writes no text: only another one goes on from it unasked. A checkpoint is a
+    point on the way of a stage, from which a stage goes on where it says so.
     """
     found: dict[str, str | None] = {}
     any_model = language_model = None
     for name, stage in stages.items():
         found[name] = any_model if isinstance(stage, r.Reward) else language_model
-        if not isinstance(stage, r.Evaluate | r.Sample | r.Score):
+        if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint):
             any_model = name
             if not isinstance(stage, r.Reward):
                 language_model = name

@@ -5,7 +5,7 @@ from typing import Any
 from ..spec import recipe as r
 from ..spec.schedule import Last
 from .graph import parents
-from .program import AnyStage, Hardware, TrainStage
+from .program import AnyStage, CheckpointStage, Hardware, TrainStage
 from .scope import Scope
 from .shape import architecture
 
@@ -186,7 +186,7 @@ def _stage_optimizer(
     """The optimizer's settings, and whether its state is carried over from the stage before.
 
     Moments belong to the weights that they were gathered on: they are carried over where a
-    stage goes on from a train stage's own last weights, and not from any average.
+    stage goes on from a train stage's own weights, and not from any average.
     """
     if isinstance(spec.optimizer, r.Optimizer):
         return spec.optimizer, False
@@ -199,7 +199,9 @@ def _stage_optimizer(
         return parent.optimizer, False
     if parent is None:
         return r.Optimizer(name="adamw"), False
-    averaged = not isinstance(before, TrainStage) or parent.spec.average is not None
+    averaged = (
+        not isinstance(before, TrainStage | CheckpointStage) or parent.spec.average is not None
+    )
     averaged = averaged or isinstance(parent.spec, _POST)
     if spec.optimizer == "last" and averaged:
         scope.report.add(

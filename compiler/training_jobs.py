@@ -25,7 +25,7 @@ from .plan import (
     TrainJob,
     Window,
 )
-from .program import Program, Segment, TrainStage
+from .program import CheckpointStage, Program, Segment, TrainStage
 from .torchtitan import torchtitan
 from .values import BatchPiece
 
@@ -42,6 +42,7 @@ class Training:
         self.models = models
         self.gates = Gates(self)
         self.positions: dict[str, dict[str, int]] = {}
+        self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
 
     def goes_on(self, name: str, source: str) -> None:
         """Notes that what follows stage `name` reads its data where `source` ended."""
@@ -56,12 +57,19 @@ class Training:
         begin = self.gates.start(stage, model) if gate else None
         for number, segment in enumerate(stage.segments):
             model, positions = self._segment(stage, number, segment, model, positions)
+            self.ends[stage.name, segment.to_step] = model, before | positions
             last = number == len(stage.segments) - 1
             if gate and (last or stage.segments[number + 1].seq_len != segment.seq_len):
                 self.gates.after(stage, number, segment, model, positions, begin)
         assert model
         self.jobs.result[stage.name] = model
         self.positions[stage.name] = before | positions
+
+    def checkpoint(self, stage: CheckpointStage) -> None:
+        """Notes the result of a checkpoint stage: that of the segment which ends there."""
+        assert stage.part
+        end = self.ends[stage.of, stage.part.steps]
+        self.jobs.result[stage.name], self.positions[stage.name] = end
 
     def _segment(
         self, stage: TrainStage, number: int, segment: Segment, model: str | None,

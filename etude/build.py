@@ -349,6 +349,14 @@ class Average(Stage):
     weights: list[Number] | None = None
 
 
+class Checkpoint(Stage):
+    """The weights of a stage on its way."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    from_: Name | None = _FROM
+    after: Number
+
+
 class Measuring(Stage):
     """What can be measured of a model."""
 
@@ -388,7 +396,7 @@ class Best(Measuring):
 
 
 AnyStage: TypeAlias = Annotated[
-    Train | Sft | Reward | Dpo | Score | Sample | Average | Evaluate | Best,
+    Train | Sft | Reward | Dpo | Score | Sample | Checkpoint | Average | Evaluate | Best,
     Field(discriminator="kind"),
 ]
 

@@ -351,6 +351,14 @@ class Average(Stage):
     weights: tuple[float, ...] | None = attribute(c.reals, None)
 
 
+class Checkpoint(Stage):
+    """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
+
+    kind: ClassVar[str] = "checkpoint"
+    from_: str | None = attribute(c.reference, None, "from")
+    after: Quantity = attribute(c.length("tokens", "steps", "%"))
+
+
 class Measuring(Stage):
     """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
 
@@ -383,7 +391,8 @@ class Best(Measuring):
 
 
 STAGES: dict[str, type[Stage]] = {
-    kind.kind: kind for kind in (Train, Sft, Reward, Dpo, Score, Sample, Average, Best, Evaluate)
+    kind.kind: kind
+    for kind in (Train, Sft, Reward, Dpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
 }
 
 

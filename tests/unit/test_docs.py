@@ -48,6 +48,7 @@ ATTRIBUTES: dict[str, type[r.Declaration]] = {
     "`stage NAME: score`": r.Score,
     "`stage NAME: sample`": r.Sample,
     "`optimizer`": r.Optimizer,
+    "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,
     "`stage NAME: best`": r.Best,
     "`stage NAME: evaluate`": r.Evaluate,

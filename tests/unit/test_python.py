@@ -23,8 +23,8 @@ PAIRS: dict[type[b.Block], type[r.Declaration]] = {
     b.Model: r.Model, b.TokenizerTraining: r.TokenizerTraining, b.Tokenizer: r.Tokenizer,
     b.Fields: r.Fields, b.Dialog: r.Dialog, b.Dataset: r.Dataset, b.Cluster: r.Cluster,
     b.Needle: r.Needle, b.Train: r.Train, b.Sft: r.Sft, b.Reward: r.Reward, b.Dpo: r.Dpo,
-    b.Score: r.Score, b.Sample: r.Sample, b.Average: r.Average, b.Evaluate: r.Evaluate,
-    b.Best: r.Best, b.Optimizer: r.Optimizer,
+    b.Score: r.Score, b.Sample: r.Sample, b.Checkpoint: r.Checkpoint, b.Average: r.Average,
+    b.Evaluate: r.Evaluate, b.Best: r.Best, b.Optimizer: r.Optimizer,
 }  # fmt: skip
 # Written as statements, or what tells the kind of a stage.
 STATEMENTS = {"filters", "similar", "kind", "gate"}
