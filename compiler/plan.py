@@ -53,10 +53,27 @@ class Averaging(Value):
 
 
 class Cost(Value):
+    """What a job takes. Estimates (see docs/cost.md) are null where the device is not known."""
+
     parameters: int
     flops_per_token: int = Field(description="6 × parameters, as reports count")
     attention_flops_per_token: int = Field(description="causal attention scores, on top")
     flops: int = Field(description="flops_per_token × tokens")
+    memory: dict[str, int] | None = Field(
+        default=None, description="estimated bytes of the fullest GPU, by what they hold"
+    )
+    gpu_memory: int | None = Field(default=None, description="bytes that the GPU has")
+    step_seconds: dict[str, float] | None = Field(
+        default=None, description="estimated seconds of the job's last step, by what they go into"
+    )
+    seconds: float | None = Field(default=None, description="estimated, of the whole job")
+    gpu_hours: float | None = None
+    energy_kwh: float | None = Field(default=None, description="GPUs at their power limit")
+    price: float | None = Field(default=None, description="GPU-hours × the cluster's price")
+    mfu: float | None = Field(
+        default=None, description="share of the peak: model FLOPs without recomputation"
+    )
+    tokens_per_second: float | None = Field(default=None, description="of a GPU")
 
 
 class LossMeasure(Value):

@@ -10,10 +10,18 @@ from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Roundin
 
 
 class Hardware(Record, kw_only=False):
-    """Where a stage runs: the number of ranks and the kind of device ("cpu" or a GPU's name)."""
+    """Where a stage runs.
+
+    Attributes:
+        device: "cpu", or a GPU's name.
+        per_node: ranks of a machine.
+        price: of a GPU-hour, where one is given.
+    """
 
     world_size: int
     device: str
+    per_node: int = 1
+    price: float | None = None
 
 
 class MixturePart(Record, kw_only=False):

@@ -256,5 +256,7 @@ def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hard
         )  # fmt: skip
         return None
     if cluster.gpus:
-        return Hardware(cluster.nodes * cluster.gpus[0], cluster.gpus[1])
+        return Hardware(
+            cluster.nodes * cluster.gpus[0], cluster.gpus[1], cluster.gpus[0], cluster.price
+        )
     return Hardware(cluster.nodes * (cluster.cpus or 1), "cpu")

@@ -7,6 +7,7 @@ from ..spec import recipe as r
 from ..spec.record import replace
 from .architectures import attention_flops_per_token, flops_per_token, parameters
 from .clock import nearest
+from .cost.jobs import job_costs
 from .gates import Gates
 from .jobs import Jobs
 from .mixture import Mixture
@@ -153,6 +154,7 @@ class Training:
                 flops_per_token=per_token,
                 attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
                 flops=per_token * tokens,
+                **job_costs(stage, segment, schedule.batch),
             ),
             "extends": extends,
         }  # fmt: skip

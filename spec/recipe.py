@@ -193,6 +193,7 @@ class Cluster(Declaration):
     nodes: int = attribute(_whole(most=c.MOST_DEVICES), 1)
     gpus: tuple[int, str] | None = attribute(c.devices, None)
     cpus: int | None = attribute(_whole(most=c.MOST_DEVICES), None)
+    price: float | None = attribute(c.real(above=0), None)
 
 
 class Optimizer(Declaration):

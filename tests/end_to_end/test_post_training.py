@@ -36,14 +36,14 @@ def summary(run: Path, stage: str) -> dict[str, Any]:
 def test_the_samples_get_better_from_round_to_round(run: Path) -> None:
     start, first, second = (score(run, f"exam_{name}") for name in ("start", "first", "second"))
     assert first > start + 0.5
-    assert second > start + 0.8
-    assert second > first
+    assert second > start + 1.2
+    assert second > first + 0.1
 
 
 def test_the_reward_model_ranks_held_out_pairs_better_in_the_second_round(run: Path) -> None:
     first, second = score(run, "ranking_first"), score(run, "ranking_second")
     assert first > 0.7
-    assert second > first
+    assert second > first + 0.01
 
 
 def test_dpo_learns_to_tell_the_responses_apart(run: Path) -> None:

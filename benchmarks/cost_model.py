@@ -1,0 +1,159 @@
+"""Fits the cost model's constants to published measurements, and shows what it says of each.
+
+    python -m benchmarks.cost_model           # the table, with the constants of the code
+    python -m benchmarks.cost_model --fit     # constants fitted anew, to be written into the code
+    python -m benchmarks.cost_model --docs    # writes the table into docs/cost.md
+
+The rule, fixed before any fit: of the published rows in their order, those of odd number (the
+first, third, …) are fitted, the others held out; for memory and for time apart.
+"""
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from etude.compiler.architectures import PUBLISHED
+from etude.compiler.cost.estimate import Setting, estimate
+from etude.compiler.cost.formulas import FITTED
+from etude.compiler.cost.hardware import GIB, gpu
+from etude.compiler.values import Architecture, Resources
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs" / "cost.md"
+
+
+class Row(NamedTuple):
+    """A published measurement, and whether the constants are fitted to it."""
+
+    name: str
+    source: str
+    setting: Setting
+    what: str
+    published: float
+    fitted: bool
+
+    def predicted(self, constants: dict[str, float] | None = None) -> float:
+        found = estimate(self.setting, constants)
+        if self.what == "GiB":
+            return found.memory_total / GIB
+        if self.what == "TFLOP/s":
+            return found.mfu * self.setting.gpu.bf16 / 1e12
+        return found.tokens_per_second
+
+    def off(self, constants: dict[str, float] | None = None) -> float:
+        return self.predicted(constants) / self.published - 1
+
+
+def rows() -> list[Row]:
+    """Memory first, then time."""
+    found: dict[str, list[tuple[str, str, Setting, str, float]]] = {"memory": [], "time": []}
+    for group in json.loads((HERE / "published.json").read_text(encoding="utf-8"))["groups"]:
+        for row in group["rows"]:
+            setting = _setting(row, group["gpu"])
+            for key, what in (("gib", "GiB"), ("tps", "tokens/s"), ("tflops", "TFLOP/s")):
+                if key in row:
+                    kind = "memory" if key == "gib" else "time"
+                    one = (row["name"], group["source"], setting, what, float(row[key]))
+                    found[kind].append(one)
+    return [
+        Row(*one, fitted=number % 2 == 0)
+        for kind in found.values()
+        for number, one in enumerate(kind)
+    ]
+
+
+def _setting(row: dict[str, Any], name: str) -> Setting:
+    shape = PUBLISHED["llama3"][row["size"]]
+    model = Architecture(
+        family="llama3", size=row["size"], head_dim=shape["dim"] // shape["heads"],
+        context=row["seq_len"], **shape,
+    )  # fmt: skip
+    degrees = {n: row.get(n, 1) for n in ("shard", "tensor", "context", "pipeline")}
+    device = gpu(name)
+    assert device
+    return Setting(
+        model=model,
+        resources=Resources(
+            world_size=math.prod(degrees.values()), device=name, replicate=1, **degrees
+        ),
+        seq_len=row["seq_len"], micro_batch=row["micro_batch"],
+        sequences=row["micro_batch"] * row.get("shard", 1),
+        recompute=row["recompute"], gpus_per_node=8, gpu=device, precision=row["precision"],
+        stages_per_gpu=row.get("stages_per_gpu", 1), chunks=1,
+        eager=row.get("eager", False),
+    )  # fmt: skip
+
+
+BOUNDS = {
+    "a_selective": (0.5, 3), "a_work": (0.3, 4), "a_gather": (0, 12), "a_logits": (6, 16),
+    "a_pipeline": (0.3, 3), "a_margin": (0, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
+    "e_attention": (0.2, 0.9), "e_power": (0, 1.5), "e_memory": (0.2, 4), "e_eager": (0, 4),
+    "e_link": (0.3, 1), "e_network": (0.2, 1), "e_hidden": (0, 1),
+}  # fmt: skip
+
+
+def fit() -> dict[str, float]:
+    """The constants that make the mean absolute logarithm of the fitted rows' ratios least."""
+    from scipy.optimize import least_squares
+
+    fitted = [row for row in rows() if row.fitted]
+    names = list(BOUNDS)
+
+    def residuals(values: list[float]) -> list[float]:
+        constants = dict(zip(names, values, strict=True))
+        return [math.log1p(row.off(constants)) for row in fitted]
+
+    low, high = zip(*BOUNDS.values(), strict=True)
+    start = [min(max(FITTED[n], a), b) for n, (a, b) in BOUNDS.items()]
+    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.05,
+                          x_scale=[max(abs(s), 0.05) for s in start])  # fmt: skip
+    return {name: float(f"{value:.3g}") for name, value in zip(names, found.x, strict=True)}
+
+
+def table(constants: dict[str, float] | None = None) -> Iterator[str]:
+    """A Markdown table of all rows, and the medians of their errors."""
+    yield "| published | | measured | predicted | off | |"
+    yield "| --- | --- | ---: | ---: | ---: | --- |"
+    for row in rows():
+        yield (
+            f"| {row.name} | {row.what} | {row.published:g} | {row.predicted(constants):.4g} | "
+            f"{row.off(constants):+.1%} | {'fitted' if row.fitted else 'held out'} |"
+        )
+    yield ""
+    for title, memory in (("memory", True), ("time", False)):
+        of = [row for row in rows() if (row.what == "GiB") == memory]
+        errors = {
+            part: median(abs(row.off(constants)) for row in of if row.fitted == is_fitted)
+            for part, is_fitted in (("fitted", True), ("held out", False))
+        }
+        yield (
+            f"Median error of {title}: {errors['fitted']:.1%} over the fitted rows, "
+            f"{errors['held out']:.1%} over those held out."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    arguments = parser.parse_args()
+    constants = fit() if arguments.fit else None
+    if constants:
+        print("\n".join(f'    "{name}": {value:g},' for name, value in constants.items()))
+    text = "\n".join(table(constants))
+    if arguments.docs:
+        page = DOCS.read_text(encoding="utf-8")
+        marks = r"(<!-- table -->\n).*?(<!-- end -->)"
+        page = re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.S)
+        DOCS.write_text(page, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Memory of a GPU and time of a step, of a model in a placement."""
+
+from functools import cache
+from types import CodeType
+from typing import Any
+
+from ...spec.record import Record, field
+from ..architectures import parameters
+from ..values import Architecture, Resources
+from .formulas import FITTED, MEMORY, TIME, Formula, compiled
+from .hardware import GPUS, Gpu
+
+LOSS_CHUNKS = 8
+"""Parts in which torchtitan's chunked loss computes logits on GPUs."""
+MEMORY_PARTS = ("parameters", "gradients", "optimizer", "activations", "logits", "buffers",
+                "margin")  # fmt: skip
+TIME_PARTS = ("compute", "tensor", "context", "bubble", "pipeline", "data", "update")
+
+
+class Setting(Record):
+    """What is estimated: a model in a placement on a kind of GPU.
+
+    Attributes:
+        micro_batch: sequences that a data-parallel rank works on at a time (torchtitan's local
+            batch); in a pipeline those that it cuts into micro-batches of one.
+        sequences: of the global batch.
+        precision: of the layers: "bf16", "fp32" or "fp8".
+        stages_per_gpu: of the pipeline: 1 is 1F1B, more is its interleaved form.
+        eager: without torch.compile.
+    """
+
+    model: Architecture
+    resources: Resources
+    seq_len: int
+    micro_batch: int
+    sequences: int
+    recompute: str
+    gpus_per_node: int
+    gpu: Gpu
+    precision: str = "bf16"
+    stages_per_gpu: int = 1
+    chunks: int = LOSS_CHUNKS
+    eager: bool = False
+
+
+class Estimate(Record):
+    """What one optimizer step takes.
+
+    Attributes:
+        memory: bytes of the fullest GPU by MEMORY_PARTS.
+        memory_total: their sum.
+        time: seconds of a step by TIME_PARTS; communication is what is not hidden.
+        seconds: their sum.
+        tokens_per_second: of a GPU.
+        mfu: model FLOPs (6 N and causal attention scores, without recomputation) over peak.
+        values: every symbol and result of the formulas, for `why`.
+    """
+
+    memory: dict[str, float]
+    memory_total: float
+    time: dict[str, float]
+    seconds: float
+    tokens_per_second: float
+    mfu: float
+    values: dict[str, float] = field(default_factory=dict, compare=False)
+
+
+def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estimate:
+    """The memory and time of a step.
+
+    Args:
+        fitted: other constants than FITTED.
+    """
+    base = _symbols(setting)
+    base.update(fitted or FITTED)
+    memory, values = -1.0, base
+    for ends in _pipeline_stages(setting):
+        found = _evaluate(base | ends, _memory_code())
+        if found["memory"] > memory:
+            memory, values = found["memory"], found
+    # A step takes as long as the stage with most layers.
+    most = max(_pipeline_stages(setting), key=lambda ends: ends["L"])
+    timed = _evaluate(values | most, _memory_code() | _time_code())
+    r = setting.resources
+    tokens = setting.sequences * setting.seq_len / r.world_size
+    seconds = timed["step"]
+    model = setting.model
+    flops = 6 * parameters(model) + 6 * model.layers * base["q"] * setting.seq_len
+    time = {part: timed[part] for part in TIME_PARTS}
+    for part in ("tensor", "context"):
+        time[part] *= base["m"]
+    return Estimate(
+        memory={part: values[part] for part in MEMORY_PARTS},
+        memory_total=memory,
+        time=time,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        mfu=flops * tokens / seconds / base["peak_out"],
+        values={n: timed[n] for n in TIME} | values,
+    )
+
+
+def _symbols(setting: Setting) -> dict[str, float]:
+    model, r, gpu = setting.model, setting.resources, setting.gpu
+    pipelined = r.pipeline > 1
+    local = setting.sequences // (r.replicate * r.shard)
+    batch = 1 if pipelined else setting.micro_batch
+    near = setting.gpus_per_node
+
+    def link(inner: int, size: int) -> float:
+        """The bandwidth of a group of `size` ranks, `inner` ranks apart from each other."""
+        return gpu.link if inner * size <= near else gpu.network
+
+    bytes_of = 4 if setting.precision == "fp32" else 2
+    shard = r.shard * r.context
+    full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
+    return {
+        "d": model.dim, "q": model.heads * model.head_dim, "k": model.kv_heads * model.head_dim,
+        "f": model.ffn, "V": model.vocab, "s": setting.seq_len, "S": shard, "R": r.replicate,
+        "t": r.tensor, "c": r.context, "p": r.pipeline, "v": setting.stages_per_gpu, "b": batch,
+        "m": max(local // batch, 1), "chunks": setting.chunks,
+        "save_all": setting.recompute == "none", "save_some": setting.recompute == "selective",
+        "recompute": setting.recompute == "full", "eager": setting.eager,
+        "bytes": bytes_of,
+        "peak": {"fp32": gpu.fp32, "fp8": gpu.fp8}.get(setting.precision, gpu.bf16),
+        "fp8": setting.precision == "fp8", "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
+        "power": gpu.watts / full, "hbm": gpu.bandwidth,
+        # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
+        "bw_t": link(1, r.tensor), "bw_c": link(r.tensor, r.context),
+        "bw_s": link(r.tensor, shard), "bw_r": link(r.tensor * shard, r.replicate),
+        "bw_p": link(r.tensor * shard * r.replicate, r.pipeline),
+    }  # fmt: skip
+
+
+def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
+    """The first, a middle and the last stage; embedding and output count as a layer each."""
+    model, pipeline = setting.model, setting.resources.pipeline
+    attention = model.dim * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
+    layer = attention + 3 * model.dim * model.ffn + 2 * model.dim
+    table = model.vocab * model.dim
+    output = 0 if model.tied and pipeline == 1 else table
+    stages = pipeline * setting.stages_per_gpu
+    if pipeline == 1:
+        ends = [(model.layers, table, output, 1, 1.0)]
+    else:
+        most = -(-(model.layers + 2) // stages)
+        local = setting.sequences // (setting.resources.replicate * setting.resources.shard)
+        each = setting.stages_per_gpu
+
+        def alive(rank: int) -> float:
+            """Micro-batches in flight: those that are before their backward pass."""
+            extra = (each - 1) * pipeline / each
+            return min(pipeline - rank + extra, local)
+
+        ends = [(most * each - 1, table, 0, 0, alive(0)), (most * each, 0, 0, 0, alive(1)),
+                (most * each - 1, 0, table, 1, alive(pipeline - 1))]  # fmt: skip
+    return [
+        {"L": layers, "N_layer": layer, "N_in": n_in, "N_out": n_out, "has_out": has,
+         "alive": alive}
+        for layers, n_in, n_out, has, alive in ends
+    ]  # fmt: skip
+
+
+@cache
+def _memory_code() -> dict[str, CodeType]:
+    return compiled(MEMORY)
+
+
+@cache
+def _time_code() -> dict[str, CodeType]:
+    return compiled(TIME)
+
+
+def _evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
+    values: dict[str, Any] = {**symbols, "max": max, "__builtins__": {}}
+    for name, formula in code.items():
+        values[name] = eval(formula, values)  # our own formulas, never what a user writes
+    del values["max"], values["__builtins__"]
+    return values
+
+
+FORMULAS: dict[str, Formula] = MEMORY | TIME
+"""name → formula."""

@@ -1,0 +1,74 @@
+"""Costs of the stages and jobs of a program."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..program import Segment, TrainStage
+from ..values import BatchPiece
+from .estimate import Estimate, Setting, estimate
+from .hardware import gpu
+
+DIGITS = 4
+"""Estimates are given to so many digits: more would say more than is known."""
+
+
+def segment_estimate(stage: TrainStage, segment: Segment, sequences: int) -> Estimate | None:
+    """The estimate of a step of a segment; None where the device is not known.
+
+    Args:
+        sequences: of the global batch.
+    """
+    device = gpu(stage.hardware.device)
+    if device is None:
+        return None
+    return _estimate(
+        Setting(
+            model=stage.model, resources=segment.resources, seq_len=segment.seq_len,
+            micro_batch=segment.micro_batch, sequences=sequences, recompute=stage.recompute,
+            gpus_per_node=stage.hardware.per_node, gpu=device, precision=stage.precision,
+        )
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _estimate(setting: Setting) -> Estimate:
+    return estimate(setting)
+
+
+def job_costs(stage: TrainStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:
+    """The estimated fields of a job's `Cost`; {} where the device is not known.
+
+    A step's time is affine in its batch, but for what communication hides: of a ramp with many
+    levels the smallest and the largest are estimated, and those between lie on a line.
+    """
+    last = segment_estimate(stage, segment, batch[-1].sequences)
+    device = gpu(stage.hardware.device)
+    if last is None or device is None:
+        return {}
+    sizes = sorted({piece.sequences for piece in batch})
+    low, high = (segment_estimate(stage, segment, size) for size in (sizes[0], sizes[-1]))
+    assert low is not None
+    assert high is not None
+    slope = (high.seconds - low.seconds) / max(sizes[-1] - sizes[0], 1)
+    seconds = sum(
+        (piece.to_step - piece.from_step) * (low.seconds + (piece.sequences - sizes[0]) * slope)
+        for piece in batch
+    )
+    hours = seconds / 3600 * stage.hardware.world_size
+    price = stage.hardware.price
+    return {
+        "memory": {part: round(of) for part, of in high.memory.items()},
+        "gpu_memory": device.memory,
+        "step_seconds": {part: _digits(of) for part, of in last.time.items()},
+        "seconds": _digits(seconds),
+        "gpu_hours": _digits(hours),
+        "energy_kwh": _digits(hours * device.watts / 1000),
+        "price": None if price is None else _digits(hours * price),
+        "mfu": _digits(last.mfu),
+        "tokens_per_second": _digits(last.tokens_per_second),
+    }
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
