@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from etude.compiler.architectures import PUBLISHED
-from etude.compiler.cost.estimate import Setting, estimate
-from etude.compiler.cost.formulas import FITTED
-from etude.compiler.cost.hardware import GIB, gpu
+from etude.compiler.costs.estimate import Setting, estimate
+from etude.compiler.costs.formulas import FITTED
+from etude.compiler.costs.hardware import GIB, gpu
 from etude.compiler.values import Architecture, Resources
 
 HERE = Path(__file__).parent

@@ -6,8 +6,9 @@ from ..spec.diagnostics import Report
 from ..spec.quantity import short
 from ..spec.recipe import Recipe
 from .check import CHECKS, Pass, through
+from .costs.jobs import digits
 from .lower import lower
-from .plan import Plan, Provenance, SilencedFinding, StageSummary
+from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
 from .program import Program, TrainStage
 from .provenance import Origins, declared, in_words
 
@@ -44,8 +45,29 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         ],
         outputs=program.outputs,
         stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
+        totals=_totals(program.jobs),
         claims=program.claims,
         jobs=program.jobs,
+    )
+
+
+def _totals(jobs: list[Any]) -> Totals:
+    trained = [job for job in jobs if isinstance(job, TrainJob) and not job.extends]
+
+    def total(name: str) -> float | None:
+        values = [getattr(job.cost, name) for job in trained]
+        if not values or any(value is None for value in values):
+            return None
+        return digits(sum(values))
+
+    return Totals(
+        tokens=sum(job.tokens for job in trained),
+        steps=sum(job.steps for job in trained),
+        flops=sum(job.cost.flops for job in trained),
+        seconds=total("seconds"),
+        gpu_hours=total("gpu_hours"),
+        energy_kwh=total("energy_kwh"),
+        price=total("price"),
     )
 
 

@@ -379,6 +379,19 @@ class Provenance(Value):
         return hash(self.value)
 
 
+class Totals(Value):
+    """Sums over the jobs that train, those aside that only a failed gate runs. Estimates are null
+    where a job's is."""
+
+    tokens: int
+    steps: int
+    flops: int
+    seconds: float | None = None
+    gpu_hours: float | None = None
+    energy_kwh: float | None = None
+    price: float | None = None
+
+
 class StageSummary(Value):
     kind: str
     goes_on_from: str | None
@@ -411,6 +424,7 @@ class Plan(Value):
     )
     outputs: dict[str, str] = Field(description="stage → key of the export of its result")
     stages: dict[str, StageSummary]
+    totals: Totals
     claims: list[Claim]
     jobs: list[AnyJob]
 

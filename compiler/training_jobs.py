@@ -7,7 +7,7 @@ from ..spec import recipe as r
 from ..spec.record import replace
 from .architectures import attention_flops_per_token, flops_per_token, parameters
 from .clock import nearest
-from .cost.jobs import job_costs
+from .costs.jobs import job_costs
 from .gates import Gates
 from .jobs import Jobs
 from .mixture import Mixture

@@ -75,15 +75,15 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     base.update(fitted or FITTED)
     memory, values = -1.0, base
     for ends in _pipeline_stages(setting):
-        found = _evaluate(base | ends, _memory_code())
+        found = evaluate(base | ends, _memory_code())
         if found["memory"] > memory:
             memory, values = found["memory"], found
     # A step takes as long as the stage with most layers.
     most = max(_pipeline_stages(setting), key=lambda ends: ends["L"])
-    timed = _evaluate(values | most, _memory_code() | _time_code())
+    timed = evaluate(values | most, _memory_code() | _time_code())
     r = setting.resources
     tokens = setting.sequences * setting.seq_len / r.world_size
-    seconds = timed["step"]
+    seconds = timed["time"]
     model = setting.model
     flops = 6 * parameters(model) + 6 * model.layers * base["q"] * setting.seq_len
     time = {part: timed[part] for part in TIME_PARTS}
@@ -123,7 +123,8 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "recompute": setting.recompute == "full", "eager": setting.eager,
         "bytes": bytes_of,
         "peak": {"fp32": gpu.fp32, "fp8": gpu.fp8}.get(setting.precision, gpu.bf16),
-        "fp8": setting.precision == "fp8", "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
+        "fp8": setting.precision == "fp8",
+        "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
         "power": gpu.watts / full, "hbm": gpu.bandwidth,
         # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
         "bw_t": link(1, r.tensor), "bw_c": link(r.tensor, r.context),
@@ -135,8 +136,6 @@ def _symbols(setting: Setting) -> dict[str, float]:
 def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
     """The first, a middle and the last stage; embedding and output count as a layer each."""
     model, pipeline = setting.model, setting.resources.pipeline
-    attention = model.dim * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
-    layer = attention + 3 * model.dim * model.ffn + 2 * model.dim
     table = model.vocab * model.dim
     output = 0 if model.tied and pipeline == 1 else table
     stages = pipeline * setting.stages_per_gpu
@@ -155,10 +154,9 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
         ends = [(most * each - 1, table, 0, 0, alive(0)), (most * each, 0, 0, 0, alive(1)),
                 (most * each - 1, 0, table, 1, alive(pipeline - 1))]  # fmt: skip
     return [
-        {"L": layers, "N_layer": layer, "N_in": n_in, "N_out": n_out, "has_out": has,
-         "alive": alive}
+        {"L": layers, "N_in": n_in, "N_out": n_out, "has_out": has, "alive": alive}
         for layers, n_in, n_out, has, alive in ends
-    ]  # fmt: skip
+    ]
 
 
 @cache
@@ -171,7 +169,8 @@ def _time_code() -> dict[str, CodeType]:
     return compiled(TIME)
 
 
-def _evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
+def evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
+    """The symbols, and the results of the formulas in their order."""
     values: dict[str, Any] = {**symbols, "max": max, "__builtins__": {}}
     for name, formula in code.items():
         values[name] = eval(formula, values)  # our own formulas, never what a user writes

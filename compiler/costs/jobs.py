@@ -60,15 +60,16 @@ def job_costs(stage: TrainStage, segment: Segment, batch: Sequence[BatchPiece]) 
     return {
         "memory": {part: round(of) for part, of in high.memory.items()},
         "gpu_memory": device.memory,
-        "step_seconds": {part: _digits(of) for part, of in last.time.items()},
-        "seconds": _digits(seconds),
-        "gpu_hours": _digits(hours),
-        "energy_kwh": _digits(hours * device.watts / 1000),
-        "price": None if price is None else _digits(hours * price),
-        "mfu": _digits(last.mfu),
-        "tokens_per_second": _digits(last.tokens_per_second),
+        "step_seconds": {part: digits(of) for part, of in last.time.items()},
+        "seconds": digits(seconds),
+        "gpu_hours": digits(hours),
+        "energy_kwh": digits(hours * device.watts / 1000),
+        "price": None if price is None else digits(hours * price),
+        "mfu": digits(last.mfu),
+        "tokens_per_second": digits(last.tokens_per_second),
     }
 
 
-def _digits(value: float) -> float:
+def digits(value: float) -> float:
+    """The value to as many digits as an estimate has."""
     return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,265 @@
+"""The formulas of the cost model: each is a text that is computed as it is shown.
+
+They are evaluated in order over symbols and the results of those before. Bytes, seconds and FLOPs
+throughout; of one GPU and one optimizer step unless said otherwise.
+"""
+
+from types import CodeType
+
+from ...spec.record import Record
+
+SYMBOLS = {
+    "L": "transformer layers in the pipeline stage (of all where there is one)",
+    "d": "width",
+    "q": "width of all queries: heads × width of a head",
+    "k": "width of all keys: KV heads × width of a head",
+    "f": "width of the feed-forward layer",
+    "V": "vocabulary",
+    "s": "tokens of a sequence",
+    "N_in": "parameters of the embedding, 0 where the pipeline stage has none",
+    "N_out": "parameters of the output layer, 0 where the pipeline stage has none",
+    "has_out": "1 where the pipeline stage has the output layer, else 0",
+    "S": "GPUs that FSDP shards over: shard × context",
+    "R": "replicas",
+    "t": "tensor-parallel degree",
+    "c": "context-parallel degree",
+    "p": "pipeline-parallel degree",
+    "v": "pipeline stages a GPU",
+    "b": "sequences of a micro-batch",
+    "m": "micro-batches of a step",
+    "alive": "micro-batches whose activations are held at once",
+    "chunks": "parts that the loss is computed in",
+    "save_all": "1 without recomputation, else 0",
+    "save_some": "1 with selective recomputation, else 0",
+    "recompute": "1 with full recomputation, else 0",
+    "eager": "1 without torch.compile, else 0",
+    "fp8": "1 where the layers multiply in fp8, else 0",
+    "bytes": "bytes of a parameter in compute: 2 in bf16, 4 in fp32",
+    "peak": "peak FLOP/s of matrix products in the precision of the layers",
+    "peak_out": "peak FLOP/s of matrix products in bf16",
+    "power": "power limit over that of the GPU's full version",
+    "hbm": "bandwidth of the GPU's memory",
+    "bw_t": "bandwidth between tensor-parallel GPUs",
+    "bw_s": "bandwidth between GPUs that FSDP shards over",
+    "bw_r": "bandwidth between replicas",
+    "bw_c": "bandwidth between context-parallel GPUs",
+    "bw_p": "bandwidth between pipeline stages",
+}
+"""What the formulas take, in words."""
+
+
+class Formula(Record):
+    """A formula.
+
+    Attributes:
+        text: what is computed, in Python's notation.
+        what: what it is, with its source.
+        unit: "bytes", "s", "FLOPs", …
+    """
+
+    text: str
+    what: str
+    unit: str
+
+
+def _of(text: str, what: str, unit: str = "") -> Formula:
+    return Formula(text=text, what=what, unit=unit)
+
+
+FITTED: dict[str, float] = {
+    "a_selective": 0.777,
+    "a_work": 1.6,
+    "a_gather": 4.75,
+    "a_logits": 11,
+    "a_pipeline": 1.11,
+    "a_margin": 0.0684,
+    "e_matmul": 0.683,
+    "e_fp8": 0.638,
+    "e_attention": 0.259,
+    "e_power": 0.43,
+    "e_memory": 2.62,
+    "e_eager": 1.34,
+    "e_link": 0.589,
+    "e_network": 0.976,
+    "e_hidden": 0.976,
+}
+"""Constants that `python -m benchmarks.cost_model --fit` fits to published measurements."""
+
+MEMORY: dict[str, Formula] = {
+    "N_layer": _of(
+        "2 * d * q + 2 * d * k + 3 * d * f + 2 * d",
+        "parameters of a layer: attention, SwiGLU and two norms",
+    ),
+    "N": _of("L * N_layer + N_in + N_out", "parameters of the pipeline stage"),
+    "parameters": _of("4 * N / (S * t)", "fp32 weights, sharded (FSDP2)", "bytes"),
+    "gradients": _of("4 * N / (S * t)", "fp32 gradients, reduced and sharded (FSDP2)", "bytes"),
+    "optimizer": _of("8 * N / (S * t)", "two fp32 moments of AdamW, sharded", "bytes"),
+    "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
+    "saved_all": _of(
+        "bytes * (2 * d + 2 * q + 2 * k + 2 * f + eager * (2 * d + 2 * f)) / t",
+        "bytes a token and layer kept without recomputation: both residuals, queries, keys, values "
+        "and output of attention, and the two products of SwiGLU (arXiv:2205.05198 §4); without "
+        "torch.compile also the norms' outputs and what SwiGLU makes of its products",
+        "bytes",
+    ),
+    "saved_some": _of(
+        "a_selective * bytes * (2 * d + q + (q + 2 * k + 2 * d + 2 * f) / 2) / t",
+        "the same with selective recomputation: attention and every other matrix product kept "
+        "(torchtitan, per-op SAC)",
+        "bytes",
+    ),
+    "saved_full": _of(
+        "bytes * d / t", "the same with full recomputation: a layer's input", "bytes"
+    ),
+    "working": _of(
+        "T * (a_work * 2 * saved_all + a_gather * bytes * d * (t > 1))",
+        "the layer in hand, with gradients, and what tensor parallelism gathers for it",
+        "bytes",
+    ),
+    "activations": _of(
+        "alive * L * T * (save_all * saved_all + save_some * saved_some + recompute * saved_full)"
+        " + working",
+        "what is kept for the backward pass, and the layer in hand",
+        "bytes",
+    ),
+    "logits": _of(
+        "has_out * a_logits * T * V / (t * chunks)",
+        "logits, their fp32 copy, log-softmax and gradient, in parts",
+        "bytes",
+    ),
+    "buffers": _of(
+        "(p == 1) * ((bytes + 4) * 2 * N_layer + bytes * (N_in + N_out)) / t"
+        " + (p > 1) * a_pipeline * (bytes + 4) * N / t",
+        "gathered weights and whole gradients: of two layers, and in a pipeline of the stage, "
+        "which FSDP2 does not shard again between micro-batches",
+        "bytes",
+    ),
+    "margin": _of(
+        "a_margin * (parameters + gradients + optimizer + activations + logits + buffers)",
+        "fragmentation of the allocator",
+        "bytes",
+    ),
+    "memory": _of(
+        "parameters + gradients + optimizer + activations + logits + buffers + margin",
+        "memory of the fullest GPU",
+        "bytes",
+    ),
+}
+"""name → formula, in the order in which they are computed."""
+
+TIME: dict[str, Formula] = {
+    "effective": _of("peak * power ** e_power", "peak rate under the power limit", "FLOP/s"),
+    "matmul_flops": _of(
+        "L * 2 * N_layer * T / t * (3 + recompute + 0.5 * save_some)",
+        "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), and "
+        "what is recomputed; of one micro-batch",
+        "FLOPs",
+    ),
+    "output_flops": _of(
+        "3 * 2 * T * d * V / (t * p)", "the output layer's, over all stages", "FLOPs"
+    ),
+    "attention_flops": _of(
+        "L * 2 * q * s * T / t * (3.5 + recompute)",
+        "causal attention: scores and weighted sums over half of the sequence, backward 2.5 times "
+        "forward (arXiv:2307.08691 §4.1)",
+        "FLOPs",
+    ),
+    "matmul": _of(
+        "matmul_flops / ((e_fp8 if fp8 else e_matmul) * effective)"
+        " + output_flops / (e_matmul * peak_out * power ** e_power)",
+        "time of matrix products, of one micro-batch",
+        "s",
+    ),
+    "attention": _of(
+        "attention_flops / (e_attention * peak_out * power ** e_power)",
+        "time of attention, of one micro-batch",
+        "s",
+    ),
+    "elementwise": _of(
+        "(e_memory + eager * e_eager) * L * T * bytes * (12 * d + 6 * f) / t"
+        " * (3 + recompute + 0.5 * save_some) / hbm",
+        "norms, rotations, activations and residuals: bound by memory",
+        "s",
+    ),
+    "tensor": _of(
+        "(t > 1) * L * T * bytes * d * (t - 1) / t * 4 * (2 + recompute) / (e_link * bw_t)",
+        "gathers and scatters of tensor and sequence parallelism, four a layer and pass "
+        "(arXiv:2205.05198 §4.2.2)",
+        "s",
+    ),
+    "context_all": _of(
+        "(c > 1) * L * T * (c - 1) * bytes * 2 * k / t * (3 + recompute) / (e_network * bw_c)",
+        "keys and values passed around the ring (arXiv:2310.01889 §3)",
+        "s",
+    ),
+    "context": _of(
+        "max(context_all - e_hidden * attention, 0)", "of that, what attention does not hide", "s"
+    ),
+    "micro_batch": _of(
+        "matmul + attention + elementwise + tensor + context",
+        "one micro-batch through the stage, forward and backward",
+        "s",
+    ),
+    "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
+    "bubble": _of(
+        "(p - 1) / v * micro_batch", "waiting of a pipeline (1F1B, arXiv:2104.04473 §2.2)", "s"
+    ),
+    "handing": _of(
+        "(p > 1) * 4 * m * v * T * bytes * d / t / (e_network * bw_p)",
+        "activations and gradients from stage to stage",
+        "s",
+    ),
+    "pipeline": _of(
+        "max(handing - e_hidden * compute, 0)", "of that, what work does not hide", "s"
+    ),
+    "gathers": _of(
+        "(p == 1) * m + (p > 1)",
+        "times a step that weights are gathered and gradients reduced: once a micro-batch, in a "
+        "pipeline once",
+    ),
+    "data_all": _of(
+        "gathers * (2 * bytes + 4) * N / t * (S - 1) / S / (e_network * bw_s)"
+        " + 8 * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
+        "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
+        "s",
+    ),
+    "data": _of("max(data_all - e_hidden * compute, 0)", "of that, what work does not hide", "s"),
+    "update": _of("28 * N / (S * t) / hbm", "AdamW: 28 bytes read and written a parameter", "s"),
+    "time": _of(
+        "compute + m * (tensor + context) + bubble + pipeline + data + update",
+        "an optimizer step",
+        "s",
+    ),
+}
+"""The same for time."""
+
+ACCOUNT: dict[str, Formula] = {
+    "P": _of(
+        "layers * N_layer + d + V * d * (2 - tied)",
+        "all parameters: layers, last norm, embedding and output layer",
+    ),
+    "flops": _of(
+        "6 * P * tokens",
+        "as reports count them (arXiv:2001.08361 §2.1; arXiv:2407.21783 §1)",
+        "FLOPs",
+    ),
+    "gpu_hours": _of("seconds / 3600 * W", "estimated time on all GPUs", "h"),
+    "energy": _of("gpu_hours * watts / 1000", "GPUs at their power limit", "kWh"),
+    "price": _of("gpu_hours * gpu_hour", "at the cluster's price of a GPU-hour"),
+}
+"""What a stage takes as a whole."""
+TOTALS = {
+    "layers": "transformer layers",
+    "tied": "1 where embedding and output share their weights, else 0",
+    "tokens": "tokens of the stage",
+    "seconds": "estimated steps of the stage, each with its batch",
+    "W": "GPUs",
+    "watts": "power limit of a GPU",
+    "gpu_hour": "price of a GPU-hour, 0 where none is given",
+}
+"""Symbols of ACCOUNT."""
+
+
+def compiled(formulas: dict[str, Formula]) -> dict[str, CodeType]:
+    """The formulas as code."""
+    return {name: compile(of.text, f"<{name}>", "eval") for name, of in formulas.items()}

@@ -1,0 +1,87 @@
+"""GPUs: what their makers state, and what a node of them has between its GPUs.
+
+Dense rates without sparsity. Links are a GPU's one-way bandwidth inside its node; the network is a
+GPU's share of its node's, one way, of the usual machines with it.
+"""
+
+import re
+
+from ...spec.record import Record
+
+GIB = 2**30
+_TERA, _GIGA = 10**12, 10**9
+
+
+class Gpu(Record):
+    """A GPU in its usual machine.
+
+    Attributes:
+        name: as specs write it.
+        memory: bytes.
+        bandwidth: of its memory, bytes a second.
+        bf16, fp32: peak FLOPs a second of matrix products, dense; fp32 with TF32 inputs.
+        fp8: the same, 0 where it has none.
+        link, network: bytes a second, one way, to a GPU of its node and of another one.
+        watts: its power limit.
+        source: where the figures stand.
+    """
+
+    name: str
+    memory: int
+    bandwidth: float
+    bf16: float
+    fp32: float
+    fp8: float
+    link: float
+    network: float
+    watts: float
+    source: str
+
+
+def _gpu(
+    name: str, memory: int, bandwidth: float, bf16: float, fp32: float, fp8: float, link: float,
+    network: float, watts: float, source: str,
+) -> Gpu:  # fmt: skip
+    """Memory in GiB, rates in TB/s and TFLOP/s, links in GB/s, power in W."""
+    return Gpu(
+        name=name, memory=memory * GIB, bandwidth=bandwidth * _TERA, bf16=bf16 * _TERA,
+        fp32=fp32 * _TERA, fp8=fp8 * _TERA, link=link * _GIGA, network=network * _GIGA,
+        watts=watts, source=source,
+    )  # fmt: skip
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        _gpu("A100 40GB", 40, 1.555, 312, 156, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
+        _gpu("A100 80GB", 80, 2.039, 312, 156, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
+        _gpu("H100 96GB", 96, 2.4, 989, 494.5, 1979, 450, 50, 500,
+             "torchtitan, benchmarks/llama3_h100_202412_torchtitan.md: HBM2e, power limit 500 W"),
+        _gpu("H100 80GB", 80, 3.35, 989, 494.5, 1979, 450, 50, 700, "NVIDIA H100 datasheet, SXM"),
+        _gpu("H200", 141, 4.8, 989, 494.5, 1979, 450, 50, 700, "NVIDIA H200 datasheet, SXM"),
+        _gpu("B200", 180, 8.0, 2250, 1125, 4500, 900, 50, 1000,
+             "NVIDIA DGX B200 datasheet, an eighth of the machine"),
+        _gpu("MI300X", 192, 5.3, 1307.4, 653.7, 2614.9, 448, 50, 750,
+             "AMD Instinct MI300X data sheet; 7 links of 64 GB/s"),
+    )
+}  # fmt: skip
+"""name → GPU."""
+
+
+def gpu(name: str) -> Gpu | None:
+    """The GPU that a spec names, by the letters and digits of its name; None where it is unknown.
+
+    Of several with different memory, a name without it is the last in the list above.
+    """
+    wanted = _plain(name)
+    for known in reversed(GPUS.values()):
+        own = _plain(known.name)
+        if wanted in (own, re.sub(r"\d+gb$", "", own)):
+            return known
+    return None
+
+
+def _plain(name: str) -> str:
+    text = re.sub(r"[^a-z0-9]", "", name.lower())
+    text = re.sub(r"instinct|tensorcore|sxm\d?|hbm\d?e?", "", re.sub(r"^(nvidia|amd)", "", text))
+    return re.sub(r"(h200|b200|mi300x)\d+gb$", r"\1", text)

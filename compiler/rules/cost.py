@@ -1,0 +1,92 @@
+"""Placements that do not fit into the memory of their GPUs, and GPUs that nothing is known of."""
+
+from collections.abc import Iterator
+
+from ...spec.diagnostics import did_you_mean
+from ...spec.record import replace
+from ..costs.hardware import GIB, GPUS, Gpu, gpu
+from ..costs.jobs import segment_estimate
+from ..program import Program, Segment, TrainStage
+from . import Found, rule
+
+STATE = ("parameters", "gradients", "optimizer")
+
+
+def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """The segment that takes most memory: it, bytes by part, and their sum, of `parts` or all."""
+    found = []
+    for segment in stage.segments:
+        batch = max(b.sequences for b in stage.batches
+                    if b.from_step < segment.to_step and b.to_step > segment.from_step)  # fmt: skip
+        estimate = segment_estimate(stage, segment, batch)
+        if estimate:
+            total = sum(estimate.memory[part] for part in parts or estimate.memory)
+            found.append((total, segment, batch, estimate.memory))
+    for total, segment, batch, memory in sorted(found, key=lambda each: -each[0])[:1]:
+        if total > known.memory:
+            yield segment, batch, memory, total
+
+
+@rule("E481")
+def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+    known = gpu(stage.hardware.device)
+    if known is None:
+        return
+    for segment, _, _, total in _fullest(stage, known, STATE):
+        r = segment.resources
+        ways = r.shard * r.context * r.tensor * r.pipeline
+        more = -(-int(total) * ways // known.memory)
+        yield Found(
+            f"weights, gradients and moments take {total / GIB:.0f} GiB of each GPU, and "
+            f"{known.name} has {known.memory / GIB:.0f}",
+            stage.spec.at("parallel") or stage.spec.at(),
+            f"they are spread over {ways} GPUs: shard them over at least {more}",
+        )
+
+
+@rule("W658")
+def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+    known = gpu(stage.hardware.device)
+    if known is None or any(True for _ in _fullest(stage, known, STATE)):
+        return
+    for segment, batch, memory, total in _fullest(stage, known):
+        most = max(memory, key=lambda part: memory[part])
+        yield Found(
+            f"the estimate for a GPU is {total / GIB:.0f} GiB, and {known.name} has "
+            f"{known.memory / GIB:.0f}: {memory[most] / GIB:.0f} GiB are {most}",
+            stage.spec.at("parallel") or stage.spec.at(),
+            _way_out(stage, segment, batch, known),
+            label=f"where sequences have {segment.seq_len:,} tokens",
+        )
+
+
+def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str:
+    """The first of some changes that fits, the cheapest first."""
+    ways = [("recompute = selective", {"recompute": "selective"}, {}),
+            ("recompute = full", {"recompute": "full"}, {})]  # fmt: skip
+    if segment.resources.pipeline == 1:
+        for micro in (segment.micro_batch // 2, 1):
+            if 0 < micro < segment.micro_batch:
+                ways.append((f"micro_batch {micro}", {}, {"micro_batch": micro}))
+                ways.append((f"micro_batch {micro} and recompute = full", {"recompute": "full"},
+                             {"micro_batch": micro}))  # fmt: skip
+    for shown, of_stage, of_segment in ways:
+        changed = replace(stage, **of_stage)
+        found = segment_estimate(changed, replace(segment, **of_segment), batch)
+        if found and found.memory_total <= known.memory:
+            return f"write `{shown}`: {found.memory_total / GIB:.0f} GiB"
+    return "spread the model over more GPUs: a larger tensor, context or pipeline degree"
+
+
+@rule("N657")
+def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
+    device = stage.hardware.device
+    if device == "cpu" or gpu(device) or stage.parent:
+        return
+    clusters = [each for each in program.recipe.clusters.values()
+                if each.gpus and each.gpus[1] == device]  # fmt: skip
+    yield Found(
+        f"nothing is known of the GPU `{device}`: its memory, time and cost are not estimated",
+        clusters[0].at("gpus") if clusters else None,
+        did_you_mean(device, GPUS) or f"known are {', '.join(GPUS)}",
+    )
