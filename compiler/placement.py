@@ -1,7 +1,8 @@
 """Placements by hand or data-parallel by default: meshes and micro-batches."""
 
 from collections.abc import Iterable, Mapping
-from math import gcd
+from itertools import product
+from math import gcd, lcm, log, prod
 
 from ..spec.diagnostics import Report
 from ..spec.source import Span
@@ -12,6 +13,10 @@ CPU_MICRO_BATCH_TOKENS = 8192
 """A CPU rank works on up to so many tokens at a time where the spec does not say."""
 CPU_MICRO_BATCH_RECORDS = 4096
 """The same of records, whose rows are padded to the longest one: the fewer, the less padding."""
+
+
+MASK_BLOCK = 128
+"""Tokens in a block of flex attention's mask (torch, `_DEFAULT_SPARSE_BLOCK_SIZE`)."""
 
 
 def mesh(
@@ -34,7 +39,8 @@ def mesh(
             "E432",
             f"tensor {tensor} × context {context} × pipeline {pipeline} = {fixed} does not divide "
             f"{world} ranks",
-            span, help=f"the nearest that does is {_nearest_divisor(world, fixed)}",
+            span, help=_nearest_mesh(world, {"tensor": tensor, "context": context,
+                                             "pipeline": pipeline}),
         )  # fmt: skip
         return None
     data = world // fixed
@@ -47,20 +53,31 @@ def mesh(
             "E432",
             f"replicate {replicate} × shard {shard} is not the {data} data-parallel ranks that "
             f"tensor, context and pipeline leave of {world}",
-            span, help=f"leave `shard` out: it is {data // replicate or 1} by default",
+            span, help=_nearest_data(data, replicate),
         )  # fmt: skip
         return None
-    for what, number in (("heads", model.heads), ("kv_heads", model.kv_heads)):
+    for what, number in (
+        ("heads", model.heads), ("kv_heads", model.kv_heads), ("ffn", model.ffn),
+        ("vocab", model.vocab),
+    ):  # fmt: skip
         if number % tensor:
             report.add(
                 "E433", f"tensor {tensor} does not divide the model's {number} {what}", span,
-                help=f"the nearest that does is {_nearest_divisor(number, tensor)}",
+                help=f"the nearest that does is {_nearest_tensor(model, world, tensor)}",
             )  # fmt: skip
             return None
+    if pipeline > 1 and model.tied:
+        report.add(
+            "E433", "the model has one weight for embedding and output, which a pipeline would "
+            "part", span, help="leave `pipeline` out, or write `tied = false` in the model",
+        )  # fmt: skip
+        return None
     if pipeline > model.layers:
         report.add(
-            "E433", f"pipeline {pipeline} is more than the model's {model.layers} layers", span
-        )
+            "E433", f"pipeline {pipeline} is more than the model's {model.layers} layers", span,
+            help="the nearest that fits is "
+            f"{max(d for d in _divisors(world) if d <= model.layers)}",
+        )  # fmt: skip
         return None
     return Resources(
         world_size=world, device=hardware.device, replicate=replicate, shard=shard,
@@ -94,7 +111,61 @@ def micro_batch(
     return max(d for d in range(1, min(each, most) + 1) if each % d == 0)
 
 
-def _nearest_divisor(number: int, wish: int) -> int:
+def sequence_divisor(resources: Resources) -> int:
+    """What a sequence's length has to be a multiple of.
+
+    Sequence parallelism cuts it among tensor-parallel ranks, context parallelism in two parts a
+    rank (torchtitan 0.3, `trainer.py`); flex attention, which GPUs have, cuts its mask in whole
+    blocks among context-parallel ranks (torch, `_create_cp_block_mask`).
+    """
+    context = resources.context
+    divisor = resources.tensor * (2 * context if context > 1 else 1)
+    if context > 1 and resources.device != "cpu":
+        divisor = lcm(divisor, context * MASK_BLOCK)
+    return divisor
+
+
+def _divisors(number: int) -> list[int]:
     divisors = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    divisors += [number // d for d in divisors]
-    return min(divisors, key=lambda d: (abs(d - wish), d))
+    return sorted({*divisors, *(number // d for d in divisors)})
+
+
+def _nearest(numbers: Iterable[int], wish: int) -> int:
+    return min(numbers, key=lambda number: (abs(number - wish), number))
+
+
+def _nearest_tensor(model: Architecture, world: int, wish: int) -> int:
+    """The nearest degree of tensor parallelism that the model and the ranks allow."""
+    common = gcd(model.heads, model.kv_heads, model.ffn, model.vocab)
+    return _nearest(_divisors(gcd(common, world)), wish)
+
+
+def _nearest_mesh(world: int, wished: Mapping[str, int]) -> str:
+    """The degrees next to those wished for that divide the ranks, and the next numbers of ranks."""
+    size = 1
+    for degree in wished.values():
+        size *= degree
+    given = {name: degree for name, degree in wished.items() if degree > 1}
+    found: dict[str, int] = {}
+    if len(given) == 1:
+        found = {name: _nearest(_divisors(world), degree) for name, degree in given.items()}
+    else:
+        ways = product(*(_divisors(world) for _ in given))
+        best = min(
+            (way for way in ways if world % prod(way) == 0),
+            key=lambda way: (
+                sum(abs(log(d / w)) for d, w in zip(way, given.values(), strict=True)), way,
+            ),
+        )  # fmt: skip
+        found = dict(zip(given, best, strict=True))
+    shown = " × ".join(f"{name} {degree}" for name, degree in found.items())
+    low = world // size * size
+    ranks = f"{low} or {low + size}" if low else f"{size}"
+    return f"the nearest that does is {shown}; the nearest number of ranks is {ranks}"
+
+
+def _nearest_data(data: int, replicate: int) -> str:
+    if data % replicate == 0:
+        return f"leave `shard` out: it is {data // replicate} by default"
+    near = _nearest(_divisors(data), replicate)
+    return f"the nearest is replicate {near} × shard {data // near}"

@@ -21,6 +21,7 @@ from .placement import (
     data_parallel,
     mesh,
     micro_batch,
+    sequence_divisor,
 )
 from .program import CheckpointStage, MixturePart, Program, Segment, State, TrainStage
 from .values import LrPiece, Resources
@@ -432,14 +433,12 @@ class _Scheduler:
                     ),
                 )  # fmt: skip
                 return
-        divisor = (resources.tensor if resources.tensor > 1 else 1) * (
-            2 * resources.context if resources.context > 1 else 1
-        )
+        divisor = sequence_divisor(resources)
         if seq_len % divisor:
             self.report.add(
                 "E452",
-                f"a sequence of {seq_len} tokens does not divide into the {divisor} parts that "
-                f"tensor {resources.tensor} and context {resources.context} need",
+                f"a sequence of {seq_len} tokens is not a multiple of the {divisor} that tensor "
+                f"{resources.tensor} and context {resources.context} need",
                 self.spec.at("seq_len"),
                 help=f"the nearest is {max(round(seq_len / divisor), 1) * divisor}",
             )

@@ -14,6 +14,9 @@ def torchtitan(
     resources = segment.resources
     peak = max(max(piece.start, piece.end) for piece in lr)
     optimizer = stage.optimizer
+    # With fewer sequences than stages, 1F1B runs all forward passes first, as GPipe does; and
+    # torch's 1F1B takes no such batch.
+    short = resources.pipeline > segment.micro_batch
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
     return {
         "training": {
@@ -31,6 +34,7 @@ def torchtitan(
             "tensor_parallel_degree": resources.tensor,
             "context_parallel_degree": resources.context,
             "pipeline_parallel_degree": resources.pipeline,
+            **({"pipeline_parallel_schedule": "GPipe"} if short else {}),
         },
         "optimizer": {
             "implementation": "foreach" if on_cpu else "fused",

@@ -48,26 +48,6 @@ def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
         )  # fmt: skip
 
 
-@rule("W612")
-def vocabulary_on_tensor_ranks(stage: TrainStage, program: Program) -> Iterator[Found]:
-    tensor = max(segment.resources.tensor for segment in stage.segments)
-    if stage.spec.model and stage.model.vocab % tensor:
-        yield Found(
-            f"tensor {tensor} does not divide the vocabulary of {stage.model.vocab:,}",
-            _model(stage, program, "vocab"), f"write `vocab = {_up(stage.model.vocab, tensor)}`",
-        )  # fmt: skip
-
-
-@rule("W613")
-def feed_forward_on_tensor_ranks(stage: TrainStage, program: Program) -> Iterator[Found]:
-    tensor = max(segment.resources.tensor for segment in stage.segments)
-    if stage.spec.model and stage.model.ffn % tensor:
-        yield Found(
-            f"tensor {tensor} does not divide the feed-forward width {stage.model.ffn:,}",
-            _model(stage, program, "ffn"), f"write `ffn = {_up(stage.model.ffn, tensor)}`",
-        )  # fmt: skip
-
-
 @rule("W614")
 def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
     width = stage.model.head_dim

@@ -1,6 +1,7 @@
 """The plan as a value: JSON, keys, costs, placements."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,8 @@ CLUSTER = 'cluster big { nodes = 8, gpus = 8 of "H100 80GB" }\n'
 def test_data_parallelism_takes_what_the_other_degrees_leave(
     parallel: str | None, degrees: tuple[int, ...]
 ) -> None:
-    r = only(jobs(plan(HEAD + CLUSTER + stage(parallel=parallel, batch="64 seqs")))).resources
+    spec = stage(parallel=parallel, batch="64 seqs", seq_len="256")
+    r = only(jobs(plan(HEAD + CLUSTER + spec))).resources
     assert (r.replicate, r.shard, r.tensor, r.context, r.pipeline) == degrees
     assert (r.world_size, r.device) == (64, "H100 80GB")
 
@@ -258,13 +260,17 @@ def test_data_parallelism_takes_what_the_other_degrees_leave(
 @pytest.mark.parametrize(
     ("attributes", "nearest"),
     [
-        ({"parallel": "{ tensor 3 }"}, "is 2"),
-        ({"parallel": "{ context 7 }"}, "is 8"),
+        ({"parallel": "{ tensor 3 }"}, "is tensor 2; the nearest number of ranks is 63 or 66"),
+        ({"parallel": "{ context 7 }"}, "is context 8;"),
+        ({"parallel": "{ tensor 2, pipeline 3 }"}, "is tensor 2 × pipeline 4; the nearest number"),
+        ({"parallel": "{ replicate 3 }"}, "the nearest is replicate 2 × shard 32"),
+        ({"parallel": "{ pipeline 4 }"}, "is 2"),
         ({"parallel": "{ tensor 4 }"}, "is 2"),
         ({"batch": "100 seqs"}, "64 sequences (1 024 tokens) and 128 sequences (2 048 tokens)"),
         ({"batch": "10 seqs"}, "64 sequences (1 024 tokens)"),
         ({"batch": "64 seqs", "parallel": "{ micro_batch 3 }"}, "192 sequences"),
-        ({"parallel": "{ context 8 }", "seq_len": "24"}, "is 32"),
+        ({"parallel": "{ context 8 }", "seq_len": "2050"}, "is 2048"),
+        ({"parallel": "{ context 8 }", "seq_len": "1040"}, "is 1024"),
     ],
 )
 def test_a_placement_that_does_not_fit_says_the_nearest_that_does(
@@ -272,6 +278,38 @@ def test_a_placement_that_does_not_fit_says_the_nearest_that_does(
 ) -> None:
     found = only(check(HEAD + CLUSTER + stage(**({"batch": "64 seqs"} | attributes))))
     assert nearest in found.help
+
+
+def test_a_prime_number_of_ranks_says_which_meshes_and_numbers_of_ranks_work() -> None:
+    cluster = 'cluster odd { nodes = 1, gpus = 61 of "H100 80GB" }\n'
+    found = only(check(HEAD + cluster + stage(batch="61 seqs", parallel="{ tensor 2 }")))
+    assert found.code == "E432"
+    assert "is tensor 1; the nearest number of ranks is 60 or 62" in found.help
+
+
+@pytest.mark.parametrize(
+    ("model", "parallel", "words"),
+    [
+        ("vocab = 301", "{ tensor 2 }", "does not divide the model's 301 vocab"),
+        ("ffn = 129", "{ tensor 2 }", "does not divide the model's 129 ffn"),
+        ("tied = true", "{ pipeline 2 }", "one weight for embedding and output"),
+    ],
+)
+def test_what_torchtitan_cannot_cut_is_an_error(model: str, parallel: str, words: str) -> None:
+    name = model.split()[0]
+    head = re.sub(rf", {name} = \d+", "", HEAD).replace("layers = 2", f"layers = 2, {model}")
+    found = only(check(head + CLUSTER + stage(batch="64 seqs", parallel=parallel)))
+    assert found.code == "E433"
+    assert words in found.message
+
+
+def test_a_pipeline_with_less_sequences_than_stages_runs_all_forward_passes_first() -> None:
+    def schedule(batch: int) -> str | None:
+        spec = stage(batch=f"{batch} seqs", parallel="{ pipeline 2 }")
+        job = only(jobs(plan(HEAD + CLUSTER + spec)))
+        return job.torchtitan["parallelism"].get("pipeline_parallel_schedule")
+
+    assert (schedule(32), schedule(64)) == ("GPipe", None)
 
 
 def test_ranks_replace_the_cluster() -> None:
