@@ -19,12 +19,16 @@ from typing import Any, NamedTuple
 
 from etude.compiler.architectures import PUBLISHED
 from etude.compiler.costs.estimate import Setting, estimate
-from etude.compiler.costs.formulas import FITTED
-from etude.compiler.costs.hardware import GIB, gpu
+from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
+from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.values import Architecture, Resources
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "cost.md"
+
+
+ENGINE = ("eager", "pipeline_batch", "plain_loss", "merged")
+"""Fields of a row that say how its engine worked, where etude's works otherwise."""
 
 
 class Row(NamedTuple):
@@ -85,14 +89,14 @@ def _setting(row: dict[str, Any], name: str) -> Setting:
         sequences=row["micro_batch"] * row.get("shard", 1),
         recompute=row["recompute"], gpus_per_node=8, gpu=device, precision=row["precision"],
         stages_per_gpu=row.get("stages_per_gpu", 1), chunks=1,
-        eager=row.get("eager", False),
+        **{name: row[name] for name in ENGINE if name in row},
     )  # fmt: skip
 
 
 BOUNDS = {
-    "a_selective": (0.5, 3), "a_work": (0.3, 4), "a_gather": (0, 12), "a_logits": (6, 16),
-    "a_pipeline": (0.3, 3), "a_margin": (0, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
-    "e_attention": (0.2, 0.9), "e_power": (0, 1.5), "e_memory": (0.2, 4), "e_eager": (0, 4),
+    "a_work": (0.5, 4), "a_gather": (0, 12), "a_logits": (6, 16),
+    "a_pipeline": (0.3, 3), "a_margin": (0.02, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
+    "e_rowwise": (0.1, 0.95), "e_attention": (0.2, 0.9), "e_merged": (0.1, 0.9), "e_power": (0, 1.5), "e_memory": (0.2, 8), "e_eager": (0, 4),
     "e_link": (0.3, 1), "e_network": (0.2, 1), "e_hidden": (0, 1),
 }  # fmt: skip
 
@@ -137,6 +141,61 @@ def table(constants: dict[str, float] | None = None) -> Iterator[str]:
         )
 
 
+def gpus() -> Iterator[str]:
+    """A Markdown table of all GPUs."""
+    yield (
+        "| name | memory | bandwidth | bf16, dense | a GPU of its node | of another | limit | "
+        "source |"
+    )
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    for of in GPUS.values():
+        yield (
+            f"| {of.name} | {of.memory // GIB} GiB | {of.bandwidth / 1e12:g} TB/s | "
+            f"{of.bf16 / 1e12:g} TFLOP/s | {of.link / 1e9:g} GB/s | {of.network / 1e9:g} GB/s | "
+            f"{of.watts:g} W | {of.source} |"
+        )
+
+
+def formulas() -> Iterator[str]:
+    """A Markdown table of all formulas."""
+    yield "| | formula | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for name, of in {**MEMORY, **TIME, **ACCOUNT}.items():
+        yield f"| `{name}` | `{of.text}` | {of.unit} | {of.what} |"
+
+
+def symbols() -> Iterator[str]:
+    """A Markdown table of all symbols."""
+    yield "| symbol | meaning |"
+    yield "| --- | --- |"
+    for name, what in {**SYMBOLS, **TOTALS}.items():
+        yield f"| `{name}` | {what} |"
+    for name, value in FITTED.items():
+        yield f"| `{name}` | {value:g}, fitted |"
+
+
+def page(text: str) -> str:
+    """docs/cost.md with its tables made anew."""
+    for mark, lines in (("table", table()), ("gpus", gpus()), ("formulas", formulas()),
+                        ("symbols", symbols())):  # fmt: skip
+        made = "\n".join(lines)
+        text = re.sub(
+            rf"(<!-- {mark} -->\n).*?(<!-- end -->)",
+            lambda found, made=made: f"{found[1]}{made}\n{found[2]}",
+            text, flags=re.S,
+        )  # fmt: skip
+    return text
+
+
+def medians() -> dict[tuple[str, bool], float]:
+    """Median errors: ("memory" or "time", whether fitted) → share."""
+    found: dict[tuple[str, bool], list[float]] = {}
+    for row in rows():
+        kind = "memory" if row.what == "GiB" else "time"
+        found.setdefault((kind, row.fitted), []).append(abs(row.off()))
+    return {key: median(errors) for key, errors in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true")
@@ -147,10 +206,7 @@ def main() -> None:
         print("\n".join(f'    "{name}": {value:g},' for name, value in constants.items()))
     text = "\n".join(table(constants))
     if arguments.docs:
-        page = DOCS.read_text(encoding="utf-8")
-        marks = r"(<!-- table -->\n).*?(<!-- end -->)"
-        page = re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.S)
-        DOCS.write_text(page, encoding="utf-8")
+        DOCS.write_text(page(DOCS.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(text)
 

@@ -79,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--provenance", action="store_true", help="show every value and where it came from"
     )
+    plan.add_argument(
+        "--why", metavar="STAGE.FIGURE", help="explain a figure, such as pretrain.memory"
+    )
     ranks(plan)
     changes(plan)
 

@@ -7,6 +7,10 @@ from .common import compile_file, findings, problem, show
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.why:
+        from .why import run as why
+
+        return why(arguments)
     plan, report = compile_file(
         arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
     )

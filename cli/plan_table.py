@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 from ..compiler.plan import (
     AnyJob,
@@ -64,6 +65,7 @@ def table(plan: Plan) -> None:
                     f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens "
                     f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
                 )
+    _costs(plan, console, shape.box)
     others = list(_others(plan))
     if others:
         shape = Table(box=shape.box, pad_edge=False)
@@ -111,6 +113,43 @@ def table(plan: Plan) -> None:
             f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
             f"{claim.computed:.6g}" + (f", {escape(claim.cite)}" if claim.cite else "")
         )
+
+
+def _costs(plan: Plan, console: Any, lines: Any) -> None:
+    """What the jobs that train are estimated to take, where their GPUs are known."""
+    from rich.table import Table
+
+    shape = Table(box=lines, pad_edge=False)
+    shape.add_column("estimated", overflow="fold")
+    for name in ("memory", "of", "step", "tokens/s/GPU", "MFU", "hours", "GPU-hours", "price"):
+        shape.add_column(name, justify="right")
+    known = False
+    for job in plan.jobs:
+        cost = job.cost if isinstance(job, TrainJob) and not job.extends else None
+        if cost is None or cost.memory is None or cost.step_seconds is None:
+            continue
+        known = True
+        shape.add_row(
+            job.id, f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
+            f"{(cost.gpu_memory or 0) / 2**30:.0f}", f"{sum(cost.step_seconds.values()):,.3g} s",
+            f"{cost.tokens_per_second:,.0f}", f"{cost.mfu:.1%}",
+            _hours((cost.seconds or 0) / 3600), _hours(cost.gpu_hours), _money(cost.price),
+        )  # fmt: skip
+    if known:
+        total = plan.totals
+        hours = None if total.seconds is None else total.seconds / 3600
+        shape.add_section()
+        shape.add_row("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours),
+                      _money(total.price))  # fmt: skip
+        console.print(shape)
+
+
+def _hours(hours: float | None) -> str:
+    return "" if hours is None else f"{hours:,.0f}" if hours >= 100 else f"{hours:,.3g}"
+
+
+def _money(price: float | None) -> str:
+    return "" if price is None else f"{price:,.0f}"
 
 
 def _changes(plan: Plan) -> list[str]:

@@ -29,6 +29,7 @@ SECTIONS = {
     "E44": "Schedules in steps",
     "E45": "Batches and sequences on ranks",
     "E46": "Expectations",
+    "E48": "Memory",
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",
     "E52": "Choices, draws and measures",
@@ -38,10 +39,12 @@ SECTIONS = {
     "W63": "Gates, evaluations and averages",
     "W64": "Preferences and samples",
     "W65": "What is silenced",
+    "W66": "Memory",
     "N60": "Learning rates and optimizers",
     "N61": "Batches, lengths and shapes",
     "N62": "Data and reproducibility",
     "N65": "What nothing uses",
+    "N66": "Memory",
 }
 """The first characters of codes → the heading of their section."""
 

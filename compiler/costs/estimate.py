@@ -24,9 +24,12 @@ class Setting(Record):
         micro_batch: sequences that a data-parallel rank works on at a time (torchtitan's local
             batch); in a pipeline those that it cuts into micro-batches of one.
         sequences: of the global batch.
-        precision: of the layers: "bf16", "fp32" or "fp8".
+        precision: of the layers: "bf16", "fp32", "fp8" or "fp8 rowwise".
         stages_per_gpu: of the pipeline: 1 is 1F1B, more is its interleaved form.
         eager: without torch.compile.
+        pipeline_batch: sequences of a pipeline's micro-batch.
+        plain_loss: the loss is not compiled.
+        merged: context parallelism merges parts of attention, as PyTorch did in 2024.
     """
 
     model: Architecture
@@ -41,6 +44,9 @@ class Setting(Record):
     stages_per_gpu: int = 1
     chunks: int = LOSS_CHUNKS
     eager: bool = False
+    pipeline_batch: int = 1
+    plain_loss: bool = False
+    merged: bool = False
 
 
 class Estimate(Record):
@@ -104,7 +110,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
     model, r, gpu = setting.model, setting.resources, setting.gpu
     pipelined = r.pipeline > 1
     local = setting.sequences // (r.replicate * r.shard)
-    batch = 1 if pipelined else setting.micro_batch
+    batch = setting.pipeline_batch if pipelined else setting.micro_batch
     near = setting.gpus_per_node
 
     def link(inner: int, size: int) -> float:
@@ -112,6 +118,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         return gpu.link if inner * size <= near else gpu.network
 
     bytes_of = 4 if setting.precision == "fp32" else 2
+    fp8 = setting.precision.startswith("fp8")
     shard = r.shard * r.context
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
@@ -121,9 +128,9 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "m": max(local // batch, 1), "chunks": setting.chunks,
         "save_all": setting.recompute == "none", "save_some": setting.recompute == "selective",
         "recompute": setting.recompute == "full", "eager": setting.eager,
-        "bytes": bytes_of,
-        "peak": {"fp32": gpu.fp32, "fp8": gpu.fp8}.get(setting.precision, gpu.bf16),
-        "fp8": setting.precision == "fp8",
+        "plain_loss": setting.plain_loss, "merged": setting.merged, "bytes": bytes_of, "gathered": 1 if fp8 else bytes_of,
+        "peak": gpu.fp8 if fp8 else gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
+        "fp8": fp8, "rowwise": setting.precision == "fp8 rowwise",
         "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
         "power": gpu.watts / full, "hbm": gpu.bandwidth,
         # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
@@ -144,6 +151,7 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
     else:
         most = -(-(model.layers + 2) // stages)
         local = setting.sequences // (setting.resources.replicate * setting.resources.shard)
+        local = max(local // setting.pipeline_batch, 1)
         each = setting.stages_per_gpu
 
         def alive(rank: int) -> float:

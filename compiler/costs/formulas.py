@@ -33,8 +33,12 @@ SYMBOLS = {
     "save_some": "1 with selective recomputation, else 0",
     "recompute": "1 with full recomputation, else 0",
     "eager": "1 without torch.compile, else 0",
+    "plain_loss": "1 where the loss is not compiled into one kernel, else 0",
+    "merged": "1 where context parallelism merges parts of attention (PyTorch in 2024), else 0",
     "fp8": "1 where the layers multiply in fp8, else 0",
+    "rowwise": "1 where fp8 is scaled by rows, else 0",
     "bytes": "bytes of a parameter in compute: 2 in bf16, 4 in fp32",
+    "gathered": "bytes of a parameter that FSDP gathers: as in compute, 1 in fp8",
     "peak": "peak FLOP/s of matrix products in the precision of the layers",
     "peak_out": "peak FLOP/s of matrix products in bf16",
     "power": "power limit over that of the GPU's full version",
@@ -67,7 +71,6 @@ def _of(text: str, what: str, unit: str = "") -> Formula:
 
 
 FITTED: dict[str, float] = {
-    "a_selective": 0.777,
     "a_work": 1.6,
     "a_gather": 4.75,
     "a_logits": 11,
@@ -75,7 +78,9 @@ FITTED: dict[str, float] = {
     "a_margin": 0.0684,
     "e_matmul": 0.683,
     "e_fp8": 0.638,
-    "e_attention": 0.259,
+    "e_rowwise": 0.4,
+    "e_attention": 0.4,
+    "e_merged": 0.259,
     "e_power": 0.43,
     "e_memory": 2.62,
     "e_eager": 1.34,
@@ -103,9 +108,10 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "saved_some": _of(
-        "a_selective * bytes * (2 * d + q + (q + 2 * k + 2 * d + 2 * f) / 2) / t",
-        "the same with selective recomputation: attention and every other matrix product kept "
-        "(torchtitan, per-op SAC)",
+        "bytes * ((2 * d + 2 * q + k + f) / t + d * (t > 1))",
+        "the same with selective recomputation: the input, attention, and every second matrix "
+        "product: queries, values, gate, and the layer's last, before it is reduced "
+        "(torchtitan 0.3, distributed/activation_checkpoint.py)",
         "bytes",
     ),
     "saved_full": _of(
@@ -123,13 +129,14 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "logits": _of(
-        "has_out * a_logits * T * V / (t * chunks)",
-        "logits, their fp32 copy, log-softmax and gradient, in parts",
+        "has_out * (a_logits if plain_loss else 2 * bytes) * T * V / (t * chunks)",
+        "logits, their fp32 copy, log-softmax and gradient, in parts; of a compiled loss only "
+        "logits and gradient (torchtitan, components/loss.py)",
         "bytes",
     ),
     "buffers": _of(
-        "(p == 1) * ((bytes + 4) * 2 * N_layer + bytes * (N_in + N_out)) / t"
-        " + (p > 1) * a_pipeline * (bytes + 4) * N / t",
+        "(p == 1) * ((gathered + 4) * 2 * N_layer + bytes * (N_in + N_out)) / t"
+        " + (p > 1) * a_pipeline * (gathered + 4) * N / t",
         "gathered weights and whole gradients: of two layers, and in a pipeline of the stage, "
         "which FSDP2 does not shard again between micro-batches",
         "bytes",
@@ -150,9 +157,9 @@ MEMORY: dict[str, Formula] = {
 TIME: dict[str, Formula] = {
     "effective": _of("peak * power ** e_power", "peak rate under the power limit", "FLOP/s"),
     "matmul_flops": _of(
-        "L * 2 * N_layer * T / t * (3 + recompute + 0.5 * save_some)",
+        "L * 2 * T / t * (N_layer * (3 + recompute) + save_some * d * (k + q + f))",
         "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), and "
-        "what is recomputed; of one micro-batch",
+        "what is recomputed, selectively keys, attention's output and up; of one micro-batch",
         "FLOPs",
     ),
     "output_flops": _of(
@@ -165,13 +172,14 @@ TIME: dict[str, Formula] = {
         "FLOPs",
     ),
     "matmul": _of(
-        "matmul_flops / ((e_fp8 if fp8 else e_matmul) * effective)"
+        "matmul_flops / ((e_rowwise if rowwise else e_fp8 if fp8 else e_matmul) * effective)"
         " + output_flops / (e_matmul * peak_out * power ** e_power)",
         "time of matrix products, of one micro-batch",
         "s",
     ),
     "attention": _of(
-        "attention_flops / (e_attention * peak_out * power ** e_power)",
+        "attention_flops / ((e_merged if merged and c > 1 else e_attention) * peak_out"
+        " * power ** e_power)",
         "time of attention, of one micro-batch",
         "s",
     ),
@@ -218,7 +226,7 @@ TIME: dict[str, Formula] = {
         "pipeline once",
     ),
     "data_all": _of(
-        "gathers * (2 * bytes + 4) * N / t * (S - 1) / S / (e_network * bw_s)"
+        "gathers * (2 * gathered + 4) * N / t * (S - 1) / S / (e_network * bw_s)"
         " + 8 * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
         "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
         "s",

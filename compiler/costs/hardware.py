@@ -69,19 +69,22 @@ GPUS = {
 
 
 def gpu(name: str) -> Gpu | None:
-    """The GPU that a spec names, by the letters and digits of its name; None where it is unknown.
+    """The GPU that a spec names; None where it is unknown.
 
-    Of several with different memory, a name without it is the last in the list above.
+    The maker, the form factor and capital letters do not matter. Of several with different memory,
+    a name without it is the last in the list above.
     """
-    wanted = _plain(name)
+    model, memory = _parts(name)
     for known in reversed(GPUS.values()):
-        own = _plain(known.name)
-        if wanted in (own, re.sub(r"\d+gb$", "", own)):
+        own, size = _parts(known.name)
+        if model == own and (not memory or not size or memory == size):
             return known
     return None
 
 
-def _plain(name: str) -> str:
-    text = re.sub(r"[^a-z0-9]", "", name.lower())
-    text = re.sub(r"instinct|tensorcore|sxm\d?|hbm\d?e?", "", re.sub(r"^(nvidia|amd)", "", text))
-    return re.sub(r"(h200|b200|mi300x)\d+gb$", r"\1", text)
+def _parts(name: str) -> tuple[str, str]:
+    """Model and memory: ("h100", "80"), each "" where the name has none."""
+    memory = re.search(r"(?<![\w])(\d+)\s*gi?b\b", name.lower())
+    words = re.sub(r"(?<![\w])\d+\s*gi?b\b", " ", name.lower())
+    left_out = r"\b(nvidia|amd|instinct|tensor|core|gpu|sxm\d?|oam|hbm\d?e?)\b"
+    return re.sub(r"[^a-z0-9]", "", re.sub(left_out, " ", words)), memory[1] if memory else ""

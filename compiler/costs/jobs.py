@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from ...spec.record import replace
 from ..program import Segment, TrainStage
 from ..values import BatchPiece
 from .estimate import Estimate, Setting, estimate
@@ -34,6 +35,16 @@ def segment_estimate(stage: TrainStage, segment: Segment, sequences: int) -> Est
 @lru_cache(maxsize=4096)
 def _estimate(setting: Setting) -> Estimate:
     return estimate(setting)
+
+
+def segment_batch(stage: TrainStage, segment: Segment) -> list[BatchPiece]:
+    """The pieces of the batch inside a segment."""
+    start, stop = segment.from_step, segment.to_step
+    return [
+        replace(b, from_step=max(b.from_step, start), to_step=min(b.to_step, stop))
+        for b in stage.batches
+        if b.from_step < stop and b.to_step > start
+    ]
 
 
 def job_costs(stage: TrainStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ...spec.diagnostics import did_you_mean
 from ...spec.record import replace
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
-from ..costs.jobs import segment_estimate
+from ..costs.jobs import segment_batch, segment_estimate
 from ..program import Program, Segment, TrainStage
 from . import Found, rule
 
@@ -16,8 +16,7 @@ def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iter
     """The segment that takes most memory: it, bytes by part, and their sum, of `parts` or all."""
     found = []
     for segment in stage.segments:
-        batch = max(b.sequences for b in stage.batches
-                    if b.from_step < segment.to_step and b.to_step > segment.from_step)  # fmt: skip
+        batch = max(b.sequences for b in segment_batch(stage, segment))
         estimate = segment_estimate(stage, segment, batch)
         if estimate:
             total = sum(estimate.memory[part] for part in parts or estimate.memory)
@@ -44,7 +43,7 @@ def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
         )
 
 
-@rule("W658")
+@rule("W661")
 def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
     known = gpu(stage.hardware.device)
     if known is None or any(True for _ in _fullest(stage, known, STATE)):
@@ -78,7 +77,7 @@ def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str
     return "spread the model over more GPUs: a larger tensor, context or pipeline degree"
 
 
-@rule("N657")
+@rule("N661")
 def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
     device = stage.hardware.device
     if device == "cpu" or gpu(device) or stage.parent:

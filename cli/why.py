@@ -1,0 +1,143 @@
+"""`etude plan SPEC --why STAGE.FIGURE`: the formula of a figure, with the numbers put in."""
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+
+from ..compiler.check import check_recipe
+from ..compiler.costs.estimate import FORMULAS, evaluate
+from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
+from ..compiler.costs.hardware import GIB, gpu
+from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
+from ..compiler.program import Program, Segment, TrainStage
+from ..spec.diagnostics import did_you_mean
+from .common import load_file, problem, show
+
+COUNTS = ("tokens", "steps")
+WORDS = SYMBOLS | TOTALS
+
+
+def run(arguments: Namespace) -> int:
+    recipe, report = load_file(arguments.file, variant=arguments.variant, sets=arguments.set)
+    program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+    if program is None:
+        show(report)
+        return 1
+    name, _, figure = arguments.why.rpartition(".")
+    trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}
+    name, number = _stage(name or next(iter(trained), ""), trained)
+    if name not in trained:
+        problem(
+            f"`{arguments.why}` names no stage that trains",
+            did_you_mean(name, trained) or f"there is {', '.join(trained)}",
+        )
+        return 1
+    known = [*COUNTS, *ACCOUNT, *FORMULAS]
+    if figure not in known:
+        problem(f"`{figure}` is not a figure of the cost model",
+                did_you_mean(figure, known) or f"there is {', '.join(known)}")  # fmt: skip
+        return 1
+    stage = trained[name]
+    if number is not None and number > len(stage.segments):
+        problem(f"`{name}` has {len(stage.segments)} segments", f"write `{name}.1.{figure}`")
+        return 1
+    if figure in COUNTS:
+        print("\n".join(_counted(stage, figure)))
+        return 0
+    segment = stage.segments[(number or len(stage.segments)) - 1]
+    values = _values(program, stage, segment)
+    needs = FORMULAS if figure in FORMULAS else {}
+    if values is None and (needs or figure not in ("P", "flops")):
+        problem(
+            f"`{figure}` is estimated for known GPUs, and `{name}` runs on {stage.hardware.device}",
+            "write a cluster such as `cluster h100 { gpus = 8 of \"H100 80GB\" }`",
+        )  # fmt: skip
+        return 1
+    where = f"{name}, segment {stage.segments.index(segment) + 1} of {len(stage.segments)}"
+    print(f"{where}: {segment.resources.world_size} × {segment.resources.device}")
+    print("\n".join(_explained(figure, values or _account(stage, {}, 0.0))))
+    return 0
+
+
+def _stage(name: str, trained: Mapping[str, TrainStage]) -> tuple[str, int | None]:
+    """A stage, and the number of its segment where one is given: `pretrain.2`."""
+    stage, _, number = name.rpartition(".")
+    if name not in trained and stage in trained and number.isdecimal() and int(number):
+        return stage, int(number)
+    return name, None
+
+
+def _counted(stage: TrainStage, figure: str) -> Iterator[str]:
+    """Steps × sequences × length of every stretch with one batch and one length."""
+    total = 0
+    for start, stop, seq_len in stage.lengths:
+        for batch in stage.batches:
+            steps = min(stop, batch.to_step) - max(start, batch.from_step)
+            if steps > 0:
+                total += steps * batch.sequences * seq_len
+                yield (
+                    f"{steps:>12,} steps × {batch.sequences:,} sequences × {seq_len:,} tokens"
+                    f" = {steps * batch.sequences * seq_len:,} tokens"
+                )
+    assert total == stage.tokens
+    yield (
+        f"{stage.name}: {stage.steps:,} steps, {total:,} tokens"
+        if figure == "tokens"
+        else (f"{stage.name}: {stage.steps:,} steps")
+    )
+
+
+def _values(program: Program, stage: TrainStage, segment: Segment) -> dict[str, float] | None:
+    batch = segment_batch(stage, segment)
+    found = segment_estimate(stage, segment, max(b.sequences for b in batch))
+    if found is None:
+        return None
+    seconds = 0.0
+    for each in stage.segments:
+        seconds += job_costs(stage, each, segment_batch(stage, each))["seconds"]
+    return _account(stage, found.values, seconds)
+
+
+def _account(stage: TrainStage, values: Mapping[str, float], seconds: float) -> dict[str, float]:
+    model, device = stage.model, gpu(stage.hardware.device)
+    symbols = dict(values) | {
+        "layers": model.layers, "tied": float(model.tied), "tokens": stage.tokens,
+        "seconds": seconds, "W": stage.hardware.world_size, "V": model.vocab, "d": model.dim,
+        "f": model.ffn, "q": model.heads * model.head_dim, "k": model.kv_heads * model.head_dim,
+        "watts": device.watts if device else 0.0, "gpu_hour": stage.hardware.price or 0.0,
+    }  # fmt: skip
+    layer = {"N_layer": FORMULAS["N_layer"]}
+    return evaluate(symbols, compiled(layer | ACCOUNT))
+
+
+def _explained(figure: str, values: Mapping[str, float]) -> Iterator[str]:
+    """The formula of the figure, then those of what it is made of, each once."""
+    formulas = FORMULAS | ACCOUNT
+    waiting, seen, symbols = [figure], {figure}, {}
+    while waiting:
+        name = waiting.pop(0)
+        formula = formulas[name]
+        yield ""
+        yield f"{name} = {_shown(values[name], formula.unit)}    {formula.what}"
+        yield f"  = {formula.text}"
+        for part in re.findall(r"[A-Za-z_]\w*", formula.text):
+            if part in formulas and part not in seen:
+                waiting.append(part)
+            elif part in WORDS or part in FITTED:
+                symbols[part] = values[part]
+            seen.add(part)
+    yield ""
+    for name, value in symbols.items():
+        meaning = WORDS.get(name) or "fitted to published measurements, docs/cost.md"
+        yield f"  {name:<12} {_plain(value):>16}  {meaning}"
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "bytes" and abs(value) >= GIB / 100:
+        return f"{value / GIB:,.4g} GiB"
+    return f"{_plain(value)} {unit}".strip()
+
+
+def _plain(value: float) -> str:
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return f"{int(value):,}" if whole else f"{value:.4g}"
