@@ -94,10 +94,11 @@ def _setting(row: dict[str, Any], name: str) -> Setting:
 
 
 BOUNDS = {
-    "a_work": (0.5, 4), "a_gather": (0, 12), "a_logits": (6, 16),
-    "a_pipeline": (0.3, 3), "a_margin": (0.02, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
-    "e_rowwise": (0.1, 0.95), "e_attention": (0.2, 0.9), "e_merged": (0.1, 0.9), "e_power": (0, 1.5), "e_memory": (0.2, 8), "e_eager": (0, 4),
-    "e_link": (0.3, 1), "e_network": (0.2, 1), "e_hidden": (0, 1),
+    "a_work": (0.3, 4), "a_gather": (0, 12), "a_logits": (6, 16), "a_pipeline": (0.3, 3),
+    "a_margin": (0.02, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
+    "e_rowwise": (0.1, 0.95), "e_attention": (0.2, 0.9), "e_merged": (0.1, 0.9),
+    "e_power": (0, 1.5), "e_memory": (0.2, 4), "e_eager": (0, 4), "e_link": (0.3, 1),
+    "e_network": (0.2, 1), "e_hidden": (0, 1),
 }  # fmt: skip
 
 
