@@ -11,6 +11,8 @@ from . import syntax as s
 from .diagnostics import Report, did_you_mean
 from .source import Span
 
+CLAIMED = {"tokens": "tokens", "steps": "steps", "memory": "GiB", "hours": "h", "gpu_hours": "h"}
+"""Figure of a claim → its unit; the others have none."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
@@ -196,7 +198,7 @@ class Statements(ABC):
                             help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
                 continue
             figure = item.path.words[-1].name
-            unit = figure if figure in ("tokens", "steps") else ""
+            unit = CLAIMED.get(figure, "")
             try:
                 value = c.number(item.value, [unit], unit).value
                 tolerance = c.share(item.claim.within) if item.claim else Fraction(0)

@@ -1,0 +1,53 @@
+"""Claims about what a plan costs."""
+
+import pytest
+from specs import HEAD, compiled, jobs, plan, stage
+
+from etude.compiler.costs.hardware import GIB
+
+
+def codes(spec: str) -> list[str]:
+    _, report = compiled(spec)
+    return [finding.code for finding in report.errors]
+
+
+BIG = HEAD + (
+    'model big { family = llama3, size = "8B" }\n'
+    'cluster h { nodes = 2, gpus = 8 of "H100", price = 2.5 }\n'
+) + stage(model="big", seq_len="8192", batch="32 seqs")  # fmt: skip
+
+
+def figures() -> dict[str, float]:
+    (job,) = jobs(plan(BIG))
+    cost = job.cost
+    return {
+        "hours": cost.seconds / 3600, "gpu_hours": cost.gpu_hours, "price": cost.price,
+        "energy_kwh": cost.energy_kwh, "memory": sum(cost.memory.values()) / GIB,
+        "mfu": cost.mfu, "tokens_per_second": cost.tokens_per_second,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "figure", ["hours", "gpu_hours", "price", "energy_kwh", "memory", "mfu", "tokens_per_second"]
+)
+def test_a_claim_is_held_against_the_figure_that_the_plan_shows(figure: str) -> None:
+    value = figures()[figure]
+    claim = "expect {{ first.%s = {:.6f} within 0.1%% }}" % figure
+    assert [c.holds for c in plan(BIG + claim.format(value)).claims] == [True]
+    assert codes(BIG + claim.format(value * 1.01)) == ["E462"]
+
+
+def test_sums_over_stages_need_no_name() -> None:
+    found = figures()
+    made = plan(BIG + f"expect {{ gpu_hours = {found['gpu_hours']:.6f} h within 0.1% }}")
+    assert made.claims[0].computed == pytest.approx(found["gpu_hours"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "claim"),
+    [(HEAD + stage(), "first.memory = 8 GiB"), (HEAD + stage(), "gpu_hours = 8"),
+     (BIG.replace(", price = 2.5", ""), "price = 8"), (BIG, "memory = 8"),
+     (BIG, "first.gpu_hour = 8")],
+)  # fmt: skip
+def test_what_is_not_estimated_cannot_be_claimed(spec: str, claim: str) -> None:
+    assert codes(spec + f"expect {{ {claim} }}") == ["E461"]
