@@ -4,13 +4,16 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
+from ..compiler.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.check import check_recipe
 from ..compiler.costs.estimate import FORMULAS, evaluate
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.program import Program, Segment, TrainStage
+from ..compiler.values import Resources
 from ..spec.diagnostics import did_you_mean
+from ..spec.schedule import AUTO
 from .common import load_file, problem, show
 
 COUNTS = ("tokens", "steps")
@@ -32,7 +35,7 @@ def run(arguments: Namespace) -> int:
             did_you_mean(name, trained) or f"there is {', '.join(trained)}",
         )
         return 1
-    known = [*COUNTS, *ACCOUNT, *FORMULAS]
+    known = [*COUNTS, "parallel", *ACCOUNT, *FORMULAS]
     if figure not in known:
         problem(f"`{figure}` is not a figure of the cost model",
                 did_you_mean(figure, known) or f"there is {', '.join(known)}")  # fmt: skip
@@ -41,6 +44,8 @@ def run(arguments: Namespace) -> int:
     if number is not None and number > len(stage.segments):
         problem(f"`{name}` has {len(stage.segments)} segments", f"write `{name}.1.{figure}`")
         return 1
+    if figure == "parallel":
+        return _placed(stage)
     if figure in COUNTS:
         print("\n".join(_counted(stage, figure)))
         return 0
@@ -65,6 +70,42 @@ def _stage(name: str, trained: Mapping[str, TrainStage]) -> tuple[str, int | Non
     if name not in trained and stage in trained and number.isdecimal() and int(number):
         return stage, int(number)
     return name, None
+
+
+def _placed(stage: TrainStage) -> int:
+    """What became of the best placements of every length of a stage with `parallel = auto`."""
+    device = gpu(stage.hardware.device)
+    schedule = stage.spec.parallel
+    if device is None or schedule is None or schedule.segments[0].end != AUTO:
+        origin = stage.origins.get("parallel")
+        problem(
+            f"the placement of `{stage.name}` was not searched for"
+            + (f": it goes on {origin}" if origin and origin.startswith("from") else ""),
+            "write `parallel = auto` for a cluster whose GPUs are known",
+        )  # fmt: skip
+        return 1
+    stretches = [
+        Stretch(
+            seq_len=segment.seq_len,
+            sequences=tuple(sorted({b.sequences for b in segment_batch(stage, segment)})),
+        )
+        for segment in stage.segments
+    ]
+    choices = candidates(stage, stretches)
+    for segment, stretch, found in zip(stage.segments, stretches, choices, strict=True):
+        chosen = next(
+            (c for c in found if c.recompute == stage.recompute and _is(c, segment.resources)), None
+        )
+        if chosen is None:
+            continue
+        print(f"{stage.name}: sequences of {stretch.seq_len:,} tokens, {len(found):,} placements")
+        print("\n".join(f"  {line}" for line in verdicts(found, chosen, device.memory)))
+    return 0
+
+
+def _is(candidate: Candidate, resources: Resources) -> bool:
+    names = ("replicate", "tensor", "context", "pipeline")
+    return all(candidate.degrees.get(name, 1) == getattr(resources, name) for name in names)
 
 
 def _counted(stage: TrainStage, figure: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from ..spec.quantity import Quantity, plain
 from ..spec.record import replace
 from ..spec.source import Span
 from . import curves
+from .auto import place
 from .checkpoints import before
 from .clock import START, Border, Clock, Length, note_rounding, run_clock
 from .mixture import RESOLUTION, integer_weights
@@ -62,9 +63,19 @@ class _Scheduler:
         batch = self._absolute("batch")
         parallel = self._absolute("parallel", default={})
         theta = self._absolute("rope_theta", default=self.stage.model.rope_theta)
-        meshes = {_frozen(s.end): self._mesh(s) for s in parallel}
         length = self._length()
-        if length is None or None in meshes.values() or len(self.report.errors) > before:
+        if length is None or len(self.report.errors) > before:
+            return self.stage
+        if any(segment.end == sc.AUTO for segment in parallel):
+            placed = place(self.stage, parallel, seq_len, batch, length, self.report)
+            if placed is None:
+                return self.stage
+            parallel, recompute = placed
+            if recompute != self.stage.recompute:
+                self.origins["recompute"] = "etude"
+                self.stage = replace(self.stage, recompute=recompute)
+        meshes = {_frozen(s.end): self._mesh(s) for s in parallel}
+        if None in meshes.values() or len(self.report.errors) > before:
             return self.stage
         for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
             self._only_holds(what, segments)

@@ -11,7 +11,7 @@ from typing import Any
 from . import syntax as s
 from .diagnostics import did_you_mean
 from .quantity import UNITS, Quantity, plain
-from .schedule import LAST, Bound, Last, Schedule, Segment, constant
+from .schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 from .source import Span
 
 MOST_DEVICES = 10**6
@@ -420,10 +420,12 @@ def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quant
 DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "expert", "micro_batch")
 
 
-def placement_operand(value: s.Operand) -> dict[str, int] | Last:
+def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:
     """Degrees of parallelism by name."""
     if _is_last(value):
         return LAST
+    if isinstance(value, s.Path) and value.name == "auto":
+        return AUTO
     if not isinstance(value, s.Braces):
         raise _wrong(value, "a placement", "{ tensor 8, pipeline 16 }")
     result = {}

@@ -17,6 +17,13 @@ class Last(Record, kw_only=False):
 LAST = Last()
 
 
+class Auto(Record, kw_only=False):
+    """The placement that the compiler finds fastest."""
+
+
+AUTO = Auto()
+
+
 class Bound(Record, kw_only=False):
     """`for` (relative: from where the segment begins) or `until` (from where the stage begins)."""
 
