@@ -40,6 +40,8 @@ def run(arguments: Namespace) -> int:
         problem(f"`{figure}` is not a figure of the cost model",
                 did_you_mean(figure, known) or f"there is {', '.join(known)}")  # fmt: skip
         return 1
+    # The share of a GPU is a part of its memory; who asks for parameters means the model's.
+    figure = "P" if figure == "parameters" else figure
     stage = trained[name]
     if number is not None and number > len(stage.segments):
         problem(f"`{name}` has {len(stage.segments)} segments", f"write `{name}.1.{figure}`")

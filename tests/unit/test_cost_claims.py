@@ -32,9 +32,12 @@ def figures() -> dict[str, float]:
 )
 def test_a_claim_is_held_against_the_figure_that_the_plan_shows(figure: str) -> None:
     value = figures()[figure]
-    claim = "expect {{ first.%s = {:.6f} within 0.1%% }}" % figure
-    assert [c.holds for c in plan(BIG + claim.format(value)).claims] == [True]
-    assert codes(BIG + claim.format(value * 1.01)) == ["E462"]
+
+    def claim(what: float) -> str:
+        return f"{BIG}expect {{ first.{figure} = {what:.6f} within 0.1% }}"
+
+    assert [found.holds for found in plan(claim(value)).claims] == [True]
+    assert codes(claim(value * 1.01)) == ["E462"]
 
 
 def test_sums_over_stages_need_no_name() -> None:
