@@ -35,6 +35,8 @@ def _lines(of: Rule, color: bool) -> Iterator[str]:
         yield ""
         yield fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
     for name, example in (("Wrong", of.wrong), ("Right", of.right)):
+        if not (example.texts or example.shell):
+            continue
         yield ""
         yield head(f"{name}:")
         for file, text in _texts(example):
@@ -58,7 +60,9 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 def _json(of: Rule) -> dict[str, Any]:
     def shown(example: Example) -> dict[str, Any]:
-        found = [] if example.shell else [d.to_dict() for d in findings(example)]
+        found = (
+            [] if example.shell or not example.texts else [d.to_dict() for d in findings(example)]
+        )
         return {
             "frame": frame(example.frame) if example.frame else "",
             "files": {name or "spec.etude": text for name, text in example.texts.items()},

@@ -82,6 +82,14 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--why", metavar="STAGE.FIGURE", help="explain a figure, such as pretrain.memory"
     )
+    plan.add_argument(
+        "--deep", action="store_true",
+        help="have torchtitan build every configuration without weights, at its true size",
+    )  # fmt: skip
+    plan.add_argument(
+        "--emit", choices=["torchtitan"],
+        help="print the plan's train jobs as configurations of torchtitan; -o names a folder",
+    )
     ranks(plan)
     changes(plan)
 

@@ -11,6 +11,14 @@ def run(arguments: Namespace) -> int:
         from .why import run as why
 
         return why(arguments)
+    if arguments.deep:
+        from .plan_deep import run as deep
+
+        return deep(arguments)
+    if arguments.emit:
+        from .plan_emit import run as emit
+
+        return emit(arguments)
     plan, report = compile_file(
         arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
     )

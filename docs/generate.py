@@ -30,6 +30,7 @@ SECTIONS = {
     "E45": "Batches and sequences on ranks",
     "E46": "Expectations",
     "E48": "Memory",
+    "E49": "What torchtitan says",
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",
     "E52": "Choices, draws and measures",
@@ -95,7 +96,10 @@ def _index() -> str:
 
 
 def _page(rule: Any) -> str:
-    lines = [f"# {rule.code}: {rule.title}", "", rule.text, "", "## Wrong", *_example(rule.wrong)]
+    lines = [f"# {rule.code}: {rule.title}", "", rule.text, ""]
+    if not (rule.wrong.texts or rule.wrong.shell):
+        return "\n".join([*lines, "[All codes](index.md)", ""])
+    lines += ["## Wrong", *_example(rule.wrong)]
     if not rule.wrong.shell:
         shown = "\n\n".join(render.render(d) for d in examples.findings(rule.wrong))
         lines += ["", "```text", shown, "```"]

@@ -143,7 +143,10 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
             line = process.stdout.readline()
             if not line:
                 raise _died(process.stderr.read(), process.wait())
-            yield json.loads(line)
+            answer = json.loads(line)
+            if "died" in answer:
+                raise _died("", answer["died"])
+            yield answer
     finally:
         process.kill()
         process.wait()

@@ -16,7 +16,7 @@ are read one by one where somebody asks: checking a spec that is fine reads none
 
 After `etude` stands the frame of the example, a file beside the pages with what the example stands
 on; and where an example is about files, the name of this one. A block of `sh` makes `spec.etude`
-where that is no text.
+where that is no text. What only `etude plan --deep` finds has no examples: checking finds nothing.
 """
 
 import re
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).with_name("rules")
 MAIN = "spec.etude"
 _PAGE = re.compile(
     r"# (?P<code>[EWN]\d{3}): (?P<title>[^\n]+)\n\n(?P<text>.+?)\n+"
-    r"## Wrong\n(?P<wrong>.+?)\n## Right\n(?P<right>.+)",
+    r"(?:## Wrong\n(?P<wrong>.+?)\n## Right\n(?P<right>.+))?",
     re.DOTALL,
 )
 _BLOCK = re.compile(
@@ -46,6 +46,8 @@ class Example(Record):
         texts: the texts of its files by their names, `MAIN` among them; one without a name where
             the example is not about files.
         shell: commands that make the main file, where that is no text.
+
+    An example that a page has not is empty.
     """
 
     frame: str = ""
@@ -86,7 +88,9 @@ def rule(code: str) -> Rule:
     )  # fmt: skip
 
 
-def _example(text: str) -> Example:
+def _example(text: str | None) -> Example:
+    if text is None:
+        return Example(texts={})
     blocks = list(_BLOCK.finditer(text))
     if not blocks:
         raise ValueError("a page needs an example here")

@@ -6,14 +6,12 @@ checks all that it checks, and stops with a model whose weights have shapes and 
 """
 
 import contextlib
-import gc
 import json
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TextIO
@@ -44,26 +42,61 @@ def examine(job: TrainJob, sequences: int, ranks: list[tuple[int, int]]) -> dict
     Returns:
         `rejected` (torchtitan's reason, or None), `parameters` of the whole model, `reshaped`
         (in words, weights that have another shape once they are cut), and for each rank in `ranks`
-        its `rank`, `stage` and the parameters `held`; `seconds`.
+        its `rank`, `stage` and the parameters `held`; `seconds`. Or `died`: the status of a
+        process that ended without a word.
     """
     began = time.perf_counter()
     answer: dict[str, Any] = {"rejected": None, "parameters": 0, "reshaped": [], "ranks": []}
-    try:
-        for rank, stage in ranks:
-            parts, shapes = _play(job, sequences, rank)
-            answer["parameters"] = sum(shape.numel() for shape in shapes.values())
-            for name, weight in (pair for part in parts for pair in part.named_parameters()):
-                name = name.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "")
-                if weight.shape != shapes[name]:
-                    was, now = (" × ".join(map(str, s)) for s in (shapes[name], weight.shape))
-                    answer["reshaped"].append(f"{name} of {was} becomes {now}")
-            answer["ranks"].append({"rank": rank, "stage": stage, "held": sum(map(_held, parts))})
-    except RunError as error:
-        answer["rejected"] = error.message
-    except Exception as error:
-        answer["rejected"] = _reason(error)
+    for rank, stage in ranks:
+        found = _apart(job, sequences, rank)
+        if "died" in found:
+            return found
+        if found["rejected"]:
+            answer["rejected"] = found["rejected"]
+            break
+        answer["parameters"] = found["parameters"]
+        answer["reshaped"] += found["reshaped"]
+        answer["ranks"].append({"rank": rank, "stage": stage, "held": found["held"]})
     answer["seconds"] = round(time.perf_counter() - began, 2)
     return answer
+
+
+def _apart(job: TrainJob, sequences: int, rank: int) -> dict[str, Any]:
+    """One rank, in a copy of this process: torchtitan keeps meshes as long as a process lives."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        status = 1
+        try:
+            found = _rank(job, sequences, rank)
+            with open(write, "w") as answer:
+                json.dump(found, answer)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with open(read) as answer:
+        text = answer.read()
+    _, status = os.waitpid(child, 0)
+    return json.loads(text) if text else {"died": os.waitstatus_to_exitcode(status)}
+
+
+def _rank(job: TrainJob, sequences: int, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"rejected": None, "reshaped": []}
+    try:
+        parts, shapes, whole = _play(job, sequences, rank)
+    except RunError as error:
+        return found | {"rejected": error.message}
+    except Exception as error:
+        return found | {"rejected": _reason(error)}
+    for name, weight in (pair for part in parts for pair in part.named_parameters()):
+        name = name.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "")
+        if weight.shape != shapes[name]:
+            was, now = (" × ".join(map(str, s)) for s in (shapes[name], weight.shape))
+            found["reshaped"].append(f"{name} of {was} to {now}")
+    found["parameters"] = whole
+    return found | {"held": sum(map(_held, parts))}
 
 
 def _reason(error: Exception) -> str:
@@ -75,8 +108,10 @@ def _reason(error: Exception) -> str:
 
 def _play(
     job: TrainJob, sequences: int, rank: int
-) -> tuple[list[nn.Module], dict[str, torch.Size]]:
-    """The parts of the model that a rank has, cut, and the shapes of all weights of the model."""
+) -> tuple[list[nn.Module], dict[str, torch.Size], int]:
+    """The parts of the model that a rank has, cut, the shapes of all weights of the
+    model by their names, and its parameters."""
+    # After `prepare`, as every import of torchtitan.
     from torchtitan.components.dataloader import BaseDataLoader
     from torchtitan.components.metrics import MetricsProcessor
     from torchtitan.components.optimizer import OptimizersContainer
@@ -101,31 +136,32 @@ def _play(
         "RANK": str(rank), "LOCAL_RANK": "0",
     }  # fmt: skip
     shapes: dict[str, torch.Size] = {}
+    whole = 0
     model_type = type(config.model_spec.model)  # type: ignore[union-attr]
     counted = model_type.get_nparams_and_flops
 
     def count(self: Any, model: nn.Module, seq_len: int) -> tuple[int, int]:
-        shapes.update((name, weight.shape) for name, weight in model.named_parameters())
+        shapes.update(
+            (name, weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)
+        )
+        nonlocal whole
+        whole = sum(weight.numel() for weight in model.parameters())
         return counted(self, model, seq_len)
 
     model_type.get_nparams_and_flops = count
     try:
-        with _without_weights():
-            config.build()
+        config.build()
     except _Built as built:
         if job.resources.context > 1 and job.resources.device != "cpu":
             _cut_sequence(job, trainer)
-        return built.parts, shapes
-    finally:
-        model_type.get_nparams_and_flops = counted
-        trainer._LAYOUTS.clear()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        gc.collect()
+        return built.parts, shapes, whole
     raise AssertionError("torchtitan's trainer builds no optimizer")
 
 
-def _held(part: nn.Module) -> int:
+def _held(part: Any) -> int:
+    if getattr(part.config, "enable_weight_tying", False):
+        # As `Decoder.init_states` does, which draws no weights here.
+        part.tok_embeddings.weight = part.lm_head.weight
     return sum(
         (weight.to_local() if isinstance(weight, DTensor) else weight).numel()
         for weight in part.parameters()
@@ -162,25 +198,18 @@ def _cut_sequence(job: TrainJob, trainer: Any) -> None:
         _attention._compiled_create_block_mask = before
 
 
-@contextlib.contextmanager
-def _without_weights() -> Iterator[None]:
-    """Keeps models on the meta device, where a trainer would allocate and draw their weights."""
-    from torchtitan.protocols import BaseModel
-
-    kept = nn.Module.to_empty, BaseModel.init_weights
-    nn.Module.to_empty = lambda self, **_: self  # type: ignore[method-assign]
-    BaseModel.init_weights = lambda self, **_: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.to_empty, BaseModel.init_weights = kept  # type: ignore[method-assign]
-
-
 def main(lines: TextIO, answers: TextIO) -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     # Models that are built for GPUs are looked at on the CPU: nothing is computed.
     prepare("cpu")
+    from torchtitan.protocols import BaseModel
+
+    from . import config  # noqa: F401 (once for all copies of this process)
+
+    # Models stay on the meta device, where a trainer would allocate and draw their weights.
+    nn.Module.to_empty = lambda self, **_: self  # type: ignore[method-assign]
+    BaseModel.init_weights = lambda self, **_: None  # type: ignore[method-assign]
     for line in lines:
         asked = json.loads(line)
         job = TrainJob.model_validate(asked["job"])

@@ -1,0 +1,104 @@
+"""`etude plan --deep`: what torchtitan says of the plan."""
+
+import json
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from .common import findings, load_file, problem, show
+
+if TYPE_CHECKING:
+    from ..runtime.deep import Built, Configuration
+
+
+def run(arguments: Namespace) -> int:
+    from ..compiler.check import CHECKS, through
+    from ..compiler.compile import compile_recipe
+    from ..compiler.program import Program
+    from ..compiler.verdict import differs, rejected
+    from ..runtime.deep import build, configurations
+    from ..runtime.errors import RunError
+    from ..spec.diagnostics import Report
+
+    recipe, report = load_file(arguments.file, variant=arguments.variant, sets=arguments.set)
+    plan = compile_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+    if recipe is None or plan is None:
+        print(findings([report])) if arguments.json else show(report)
+        return 1
+    show(report)
+    program = through(CHECKS, Program(recipe, arguments.ranks), Report())
+    assert program is not None
+    wanted = configurations(plan)
+    done = 0
+
+    def tell(built: "Built") -> None:
+        nonlocal done
+        done += 1
+        if built.rejected or built.differences:
+            verdict = "refused" if built.rejected else "differs"
+        else:
+            verdict = "taken"
+        print(f"[{done}/{len(wanted)}] {name(built.configuration)}: {verdict}, "
+              f"{built.seconds:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
+
+    print(f"torchtitan builds {len(wanted)} configurations", file=sys.stderr, flush=True)
+    try:
+        results = build(wanted, tell)
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return 1
+    found = Report()
+    for built in results:
+        stage = built.configuration.job.stage or ""
+        if built.rejected:
+            rejected(program, stage, built.rejected, found)
+        for difference in built.differences:
+            differs(program, stage, difference, found)
+    if arguments.json:
+        shown = {
+            "configurations": [_shown(built) for built in results],
+            "diagnostics": [each.to_dict() for each in found.ordered()],
+        }
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        for built in results:
+            print(f"{name(built.configuration)}: {', '.join(built.configuration.jobs)}")
+            for rank, (part, held) in built.ranks.items():
+                print(f"  rank {rank}, pipeline stage {part}: {held:,} parameters")
+        show(found)
+    return 1 if found.errors else 0
+
+
+def name(configuration: "Configuration") -> str:
+    """A configuration in words."""
+    job, mesh = configuration.job, configuration.job.resources
+    degrees = {
+        "replicate": mesh.replicate, "shard": mesh.shard, "tensor": mesh.tensor,
+        "context": mesh.context, "pipeline": mesh.pipeline,
+    }  # fmt: skip
+    placed = " × ".join(f"{what} {degree}" for what, degree in degrees.items() if degree > 1)
+    return (
+        f"{job.model.family} {job.model.size or ''}".strip()
+        + f", {job.seq_len} tokens × {job.torchtitan['training']['local_batch_size']}, "
+        + f"{mesh.world_size} ranks" + (f": {placed}" if placed else "")
+    )  # fmt: skip
+
+
+def _shown(built: "Built") -> dict:
+    job = built.configuration.job
+    return {
+        "jobs": list(built.configuration.jobs),
+        "stage": job.stage,
+        "model": vars(job.model),
+        "resources": vars(job.resources),
+        "seq_len": job.seq_len,
+        "micro_batch": job.torchtitan["training"]["local_batch_size"],
+        "recompute": (job.torchtitan["activation_checkpoint"] or {}).get("mode", "none"),
+        "rejected": built.rejected,
+        "differences": built.differences,
+        "ranks": [
+            {"rank": rank, "pipeline_stage": stage, "parameters": held}
+            for rank, (stage, held) in built.ranks.items()
+        ],
+        "seconds": built.seconds,
+    }

@@ -1,0 +1,210 @@
+"""`--deep` and `--emit torchtitan`: what torchtitan says of plans, and what it is given."""
+
+import dataclasses
+import random
+import runpy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from specs import HEAD, check, jobs, only, plan, stage
+
+from etude.compiler.emit import emit, emit_each, function
+from etude.compiler.plan import TrainJob
+from etude.compiler.shards import layers_of_stage
+from etude.compiler.values import Resources
+from etude.runtime import deep
+from etude.runtime.deep import Configuration, build, configurations
+from etude.runtime.errors import RunError
+from etude.spec.record import replace
+
+CLUSTER = 'cluster big {{ nodes = {nodes}, gpus = {gpus} of "H100 80GB" }}\n'
+MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
+
+
+class Case:
+    """A random model, mesh and batch, as a spec and as what torchtitan is asked."""
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        self.heads = draw.choice([2, 4, 6, 8])
+        self.kv_heads = draw.choice([d for d in (1, 2, 3, 4, 6, 8) if self.heads % d == 0])
+        self.tied = draw.random() < 0.2
+        self.model = {
+            "layers": draw.randint(1, 6), "dim": self.heads * 16, "heads": self.heads,
+            "kv_heads": self.kv_heads, "ffn": draw.choice([96, 100, 128, 130]),
+            "vocab": draw.choice([256, 300, 301]),
+        }  # fmt: skip
+        self.world = draw.choice([4, 6, 7, 8, 12, 16, 24])
+        self.degrees = {
+            name: degree
+            for name, of in (("tensor", (1, 1, 2, 2, 3, 4)), ("context", (1, 1, 1, 2, 4)),
+                             ("pipeline", (1, 1, 1, 2, 3, 4)), ("replicate", (1, 1, 2)))
+            if (degree := draw.choice(of)) > 1
+        }  # fmt: skip
+        self.seq_len = draw.choice([128, 256, 512, 520, 1024, 1100, 1536])
+        self.batch = draw.choice([6, 8, 12, 16, 24, 48])
+        self.micro = draw.choice([1, 1, 2, 3])
+        self.recompute = draw.choice(["none", "selective", "full"])
+
+    def spec(self) -> str:
+        shape = ", ".join(f"{name} = {value}" for name, value in self.model.items())
+        head = HEAD.replace(MODEL, shape + (", tied = true" if self.tied else ""))
+        assert MODEL not in head
+        placed = ", ".join(
+            f"{n} {d}" for n, d in (self.degrees | {"micro_batch": self.micro}).items()
+        )
+        return head + CLUSTER.format(nodes=1, gpus=self.world) + stage(
+            seq_len=str(self.seq_len), batch=f"{self.batch} seqs", recompute=self.recompute,
+            parallel=f"{{ {placed} }}",
+        )  # fmt: skip
+
+    def asked(self, like: TrainJob) -> Configuration:
+        """The configuration as it stands, whether checking would take it or not."""
+        tensor, context, pipeline, replicate = (
+            self.degrees.get(name, 1) for name in ("tensor", "context", "pipeline", "replicate")
+        )
+        shard = max(self.world // (tensor * context * pipeline * replicate), 1)
+        model = replace(like.model, head_dim=16, tied=self.tied, context=self.seq_len, **self.model)
+        sections = {
+            **like.torchtitan,
+            "training": {
+                **like.torchtitan["training"],
+                "local_batch_size": self.micro, "seq_len": self.seq_len,
+            },
+            "parallelism": {
+                "data_parallel_replicate_degree": replicate, "data_parallel_shard_degree": shard,
+                "tensor_parallel_degree": tensor, "context_parallel_degree": context,
+                "pipeline_parallel_degree": pipeline,
+                "pipeline_parallel_schedule": "GPipe" if pipeline > self.micro else "1F1B",
+            },
+            "activation_checkpoint":
+                None if self.recompute == "none" else {"mode": self.recompute},
+        }  # fmt: skip
+        resources = Resources(
+            world_size=self.world, device="H100 80GB", replicate=replicate, shard=shard,
+            tensor=tensor, context=context, pipeline=pipeline,
+        )  # fmt: skip
+        job = like.model_copy(
+            update={"model": model, "seq_len": self.seq_len, "resources": resources,
+                    "torchtitan": sections}
+        )  # fmt: skip
+        return Configuration(job, ("first.1",), self.batch)
+
+
+def compare(seeds: range) -> list[str]:
+    """Where checking and torchtitan disagree, in words; both verdicts have to occur."""
+    like = only(jobs(plan(HEAD + CLUSTER.format(nodes=1, gpus=8) + stage(batch="8 seqs"))))
+    cases = [Case(seed) for seed in seeds]
+    found, verdicts = [], set()
+    for case, built in zip(cases, build(case.asked(like) for case in cases), strict=True):
+        errors = [d.code for d in check(case.spec()) if d.severity == "error"]
+        refused = built.rejected or built.differences
+        verdicts.add(bool(refused))
+        if bool(errors) != bool(refused):
+            found.append(f"{vars(case)}: checking says {errors}, torchtitan {refused}")
+    assert verdicts == {True, False}
+    return found
+
+
+def test_checking_and_torchtitan_agree() -> None:
+    assert compare(range(10)) == []
+
+
+@pytest.mark.exhaustive
+def test_checking_and_torchtitan_agree_on_hundreds() -> None:
+    assert compare(range(10, 410)) == []
+
+
+def test_what_torchtitan_refuses_and_why() -> None:
+    small = HEAD + CLUSTER.format(nodes=1, gpus=8)
+    good = configurations(plan(small + stage(batch="8 seqs", parallel="{ context 2 }",
+                                             seq_len="512")))[0]  # fmt: skip
+    long = good.job.model_copy(update={"seq_len": 516})
+    results = build([good, good._replace(job=long), good._replace(sequences=3)])
+    assert results[0].rejected is None
+    assert results[0].differences == []
+    assert "Q_LEN 516 is not divisible" in (results[1].rejected or "")
+    assert "global batch size must be multiple" in (results[2].rejected or "")
+
+
+def test_the_layers_of_pipeline_stages_are_those_of_torchtitan() -> None:
+    from torchtitan.distributed.pipeline_parallel import _generate_llm_fqn_per_model_part as split
+
+    for layers in range(1, 20):
+        for pipeline in range(2, layers + 1):
+            theirs = [sum("layers." in n for n in part) for part in split(pipeline, layers)]
+            assert theirs == [layers_of_stage(layers, pipeline, s) for s in range(pipeline)]
+
+
+def test_a_builder_that_dies_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = configurations(plan(HEAD + stage()))
+    for program, words in (
+        ("raise ModuleNotFoundError(\"No module named 'torchtitan'\")", "No module named"),
+        ("import os; os.kill(os.getpid(), 9)", "killed, probably for want of memory"),
+        ("raise SystemExit(3)", "exit code 3"),
+    ):
+        start = subprocess.Popen
+
+        def instead(command: list[str], program: str = program, start: Any = start, **kw: Any):
+            return start([command[0], "-c", program], **kw)
+
+        monkeypatch.setattr(deep.subprocess, "Popen", instead)
+        with pytest.raises(RunError, match=words):
+            build(wanted)
+        monkeypatch.undo()
+
+
+EMITTED = (
+    HEAD + CLUSTER.format(nodes=1, gpus=8)
+    + stage(batch="8 seqs for 50 steps then 16 seqs", lr="0 -> 1e-3 for 10 steps then -> 1e-5",
+            seq_len="256 for 60 steps then 512", parallel="{ tensor 2, pipeline 2 }",
+            recompute="selective")
+    + "stage second: train { from = first, steps = 10, recompute = full }\n"
+)  # fmt: skip
+
+
+def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> None:
+    from torchtitan.components.dataloader import BaseDataLoader
+
+    from etude.runtime.engine.config import trainer_config
+
+    made = plan(EMITTED)
+    text = emit(made)
+    assert text == emit(plan(EMITTED))
+    (tmp_path / "all.py").write_text(text)
+    module = runpy.run_path(str(tmp_path / "all.py"))
+    each = emit_each(made)
+    train_jobs = [job for job in made.jobs if isinstance(job, TrainJob)]
+    assert sorted(each) == sorted(f"{function(job)}.py" for job in train_jobs)
+    assert len(train_jobs) == 3
+    for job in train_jobs:
+        theirs = module[function(job)]()
+        ours = trainer_config(
+            job, tmp_path, dataloader=BaseDataLoader.Config(), start=None, on_event=lambda _: None
+        )
+        assert theirs.model_spec.model.to_dict() == ours.model_spec.model.to_dict()
+        assert theirs.model_spec.parallelize_fn is ours.model_spec.parallelize_fn
+        for section in ("parallelism", "compile", "debug", "comm", "activation_checkpoint", "loss"):
+            assert getattr(theirs, section) == getattr(ours, section), section
+        batch = job.schedule.batch[-1].sequences
+        assert theirs.training == dataclasses.replace(ours.training, global_batch_size=batch)
+        assert theirs.optimizer.param_groups == ours.optimizer.param_groups
+        assert theirs.optimizer.implementation == ours.optimizer.implementation
+        assert theirs.checkpoint.interval == ours.checkpoint.interval
+        (tmp_path / "one.py").write_text(each[f"{function(job)}.py"])
+        alone = runpy.run_path(str(tmp_path / "one.py"))[function(job)]()
+        assert alone.training == theirs.training
+    assert "0 to 50: 8 sequences" in text
+    assert 'initial_load_path=str(OUTPUTS / "first_1/checkpoint/step-60")' in text
+    assert module["first_1"]().lr_scheduler.warmup_steps == 10
+
+
+def test_jobs_that_torchtitan_cannot_do_are_left_out_with_a_reason() -> None:
+    from specs import POST_TRAINING
+
+    text = emit(plan(POST_TRAINING))
+    assert "no loss for the objective dpo" in text
+    assert "no loss for the objective reward" in text
+    compile(text, "emitted", "exec")
