@@ -114,7 +114,7 @@ def fit() -> dict[str, float]:
         return [math.log1p(row.off(constants)) for row in fitted]
 
     low, high = zip(*BOUNDS.values(), strict=True)
-    start = [min(max(FITTED[n], a), b) for n, (a, b) in BOUNDS.items()]
+    start = [(a + b) / 2 for a, b in BOUNDS.values()]
     found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.05,
                           x_scale=[max(abs(s), 0.05) for s in start])  # fmt: skip
     return {name: float(f"{value:.3g}") for name, value in zip(names, found.x, strict=True)}

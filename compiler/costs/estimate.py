@@ -114,8 +114,13 @@ def _symbols(setting: Setting) -> dict[str, float]:
     near = setting.gpus_per_node
 
     def link(inner: int, size: int) -> float:
-        """The bandwidth of a group of `size` ranks, `inner` ranks apart from each other."""
-        return gpu.link if inner * size <= near else gpu.network
+        """The bandwidth of a ring over `size` ranks, `inner` ranks apart from each other.
+
+        Between two nodes it goes over the network cards of all its ranks in a node.
+        """
+        if inner * size <= near:
+            return gpu.link
+        return min(gpu.link, gpu.network * max(near // inner, 1))
 
     bytes_of = 4 if setting.precision == "fp32" else 2
     fp8 = setting.precision.startswith("fp8")
@@ -137,7 +142,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
         "bw_t": link(1, r.tensor), "bw_c": link(r.tensor, r.context),
         "bw_s": link(r.tensor, shard), "bw_r": link(r.tensor * shard, r.replicate),
-        "bw_p": link(r.tensor * shard * r.replicate, r.pipeline),
+        "bw_p": gpu.link if r.world_size <= near else gpu.network,
     }  # fmt: skip
 
 

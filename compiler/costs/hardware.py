@@ -19,7 +19,8 @@ class Gpu(Record):
         name: as specs write it.
         memory: bytes.
         bandwidth: of its memory, bytes a second.
-        bf16, fp32: peak FLOPs a second of matrix products, dense; fp32 with TF32 inputs.
+        bf16, fp32: peak FLOPs a second of matrix products, dense; fp32 without TF32, which
+            PyTorch leaves off.
         fp8: the same, 0 where it has none.
         link, network: bytes a second, one way, to a GPU of its node and of another one.
         watts: its power limit.
@@ -53,15 +54,15 @@ def _gpu(
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("A100 40GB", 40, 1.555, 312, 156, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
-        _gpu("A100 80GB", 80, 2.039, 312, 156, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
-        _gpu("H100 96GB", 96, 2.4, 989, 494.5, 1979, 450, 50, 500,
+        _gpu("A100 40GB", 40, 1.555, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
+        _gpu("A100 80GB", 80, 2.039, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
+        _gpu("H100 96GB", 96, 2.4, 989, 67, 1979, 450, 50, 500,
              "torchtitan, benchmarks/llama3_h100_202412_torchtitan.md: HBM2e, power limit 500 W"),
-        _gpu("H100 80GB", 80, 3.35, 989, 494.5, 1979, 450, 50, 700, "NVIDIA H100 datasheet, SXM"),
-        _gpu("H200", 141, 4.8, 989, 494.5, 1979, 450, 50, 700, "NVIDIA H200 datasheet, SXM"),
-        _gpu("B200", 180, 8.0, 2250, 1125, 4500, 900, 50, 1000,
+        _gpu("H100 80GB", 80, 3.35, 989, 67, 1979, 450, 50, 700, "NVIDIA H100 datasheet, SXM"),
+        _gpu("H200", 141, 4.8, 989, 67, 1979, 450, 50, 700, "NVIDIA H200 datasheet, SXM"),
+        _gpu("B200", 180, 8.0, 2250, 75, 4500, 900, 50, 1000,
              "NVIDIA DGX B200 datasheet, an eighth of the machine"),
-        _gpu("MI300X", 192, 5.3, 1307.4, 653.7, 2614.9, 448, 50, 750,
+        _gpu("MI300X", 192, 5.3, 1307.4, 163.4, 2614.9, 448, 50, 750,
              "AMD Instinct MI300X data sheet; 7 links of 64 GB/s"),
     )
 }  # fmt: skip
