@@ -38,5 +38,5 @@ def _stage(program: Program, name: str) -> TrainStage:
 
 def _sentence(reason: str) -> str:
     """The first sentence, of 200 characters at most."""
-    first = re.split(r"(?<=[a-z)\]])\. ", reason.strip(), maxsplit=1)[0].rstrip(".")
+    first = re.split(r"\.\s+(?=[A-Z])", reason.strip(), maxsplit=1)[0].rstrip(".")
     return first if len(first) <= 200 else first[:199] + "…"

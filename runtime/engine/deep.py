@@ -14,7 +14,7 @@ import time
 import warnings
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import torch
 from torch import nn
@@ -124,7 +124,7 @@ def _play(
             raise _Built(model_parts)
 
     config = trainer_config(
-        job, Path("unused"), dataloader=BaseDataLoader.Config(), start=None,
+        job, Path("unused"), dataloader=cast(Any, BaseDataLoader.Config()), start=None,
         on_event=lambda event: None,
     )  # fmt: skip
     config.optimizer = Stop()
@@ -140,7 +140,7 @@ def _play(
     model_type = type(config.model_spec.model)  # type: ignore[union-attr]
     counted = model_type.get_nparams_and_flops
 
-    def count(self: Any, model: nn.Module, seq_len: int) -> tuple[int, int]:
+    def count(self: Any, model: Any, seq_len: int) -> tuple[int, int]:
         shapes.update(
             (name, weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)
         )
