@@ -74,7 +74,29 @@ def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str
         found = segment_estimate(changed, replace(segment, **of_segment), batch)
         if found and found.memory_total <= known.memory:
             return f"write `{shown}`: {found.memory_total / GIB:.0f} GiB"
-    return "spread the model over more GPUs: a larger tensor, context or pipeline degree"
+    return _placement_that_fits(stage, segment, batch)
+
+
+def _placement_that_fits(stage: TrainStage, segment: Segment, batch: int) -> str:
+    """The fastest placement on the same GPUs that fits with full recomputation."""
+    from ..auto import Stretch, search  # most recipes fit
+
+    stretch = Stretch(seq_len=segment.seq_len, sequences=(batch,))
+    together = stage.spec.data_kind == "preferences"
+    found = search(stage, stretch, ("full",), together=together)
+    for candidate in found:
+        if candidate.fits:
+            return (
+                f"write `parallel = {candidate.shown()}` and `recompute = full`: "
+                f"{candidate.memory / GIB:.0f} GiB"
+            )
+    if not found:
+        return "use more GPUs, or shorter sequences"
+    least = min(candidate.memory for candidate in found)
+    return (
+        f"no placement on {stage.hardware.world_size:,} GPUs fits, the least takes "
+        f"{least / GIB:.0f} GiB of each: use more of them"
+    )
 
 
 @rule("N661")

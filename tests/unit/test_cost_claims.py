@@ -1,5 +1,7 @@
 """Claims about what a plan costs."""
 
+import re
+
 import pytest
 from specs import HEAD, compiled, jobs, plan, stage
 
@@ -54,3 +56,33 @@ def test_sums_over_stages_need_no_name() -> None:
 )  # fmt: skip
 def test_what_is_not_estimated_cannot_be_claimed(spec: str, claim: str) -> None:
     assert codes(spec + f"expect {{ {claim} }}") == ["E461"]
+
+
+@pytest.mark.parametrize(("nodes", "length"), [(2, "8Ki"), (4, "8Ki"), (8, "64Ki")])
+def test_what_does_not_fit_fits_with_the_change_that_is_proposed(nodes: int, length: str) -> None:
+    def spec(more: str = "") -> str:
+        return (
+            HEAD
+            + 'model large { family = llama3, size = "70B" }\n'
+            + f'cluster h {{ nodes = {nodes}, gpus = 8 of "H100" }}\n'
+            + stage(model="large", seq_len=length, batch="64 seqs", body=more)
+        )
+
+    _, report = compiled(spec())
+    (found,) = [each for each in report.ordered() if each.code in ("W661", "E481")]
+    changes = re.findall(r"`([^`]+)`", found.help)
+    assert changes
+    _, after = compiled(spec("\n".join(changes)))
+    assert not [each for each in after.ordered() if each.code in ("W661", "E481")]
+    assert not after.errors
+
+
+def test_where_no_placement_fits_it_says_so() -> None:
+    text = (
+        HEAD
+        + 'model large { family = llama3, size = "70B" }\ncluster h { gpus = 8 of "H200" }\n'
+        + stage(model="large", seq_len="128Ki", batch="64 seqs", recompute="full")
+    )
+    found = [each for each in compiled(text)[1].ordered() if each.code in ("W661", "E481")]
+    assert found
+    assert "fit" in found[0].help
