@@ -20,6 +20,11 @@ HEADROOM = 0.95
 MICRO_BATCHES = (1, 2, 4, 8)
 RECOMPUTE = ("none", "selective", "full")
 SHOWN = 5
+SHORTEST_PART = 8192
+MOST_PARTS = 16
+"""Context parallelism is searched as far as it is published: Llama 3 cuts 128 Ki tokens among 16
+GPUs (arXiv:2407.21783, Table 4). The cost model has seen no shorter parts, whose rings would wait
+for the network."""
 
 
 class Candidate(Record):
@@ -138,15 +143,9 @@ def _placements(
                     degrees = {name: degree for name, degree in degrees.items() if degree > 1}
                     if any(n % data for n in stretch.sequences):
                         continue
-                    if pipeline > 1 and min(stretch.sequences) // data < pipeline:
-                        continue  # a pipeline that is never full
                     resources = mesh(hardware, degrees, model, None, nothing)
                     if resources and stretch.seq_len % sequence_divisor(resources) == 0:
                         yield resources, degrees
-
-
-SHORTEST_PART = 1024
-"""Context parallelism cuts sequences into parts of no fewer tokens than that."""
 
 
 def _replicas(data: int, tensor: int, node: int) -> list[int]:

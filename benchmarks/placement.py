@@ -1,0 +1,77 @@
+"""`parallel = auto` beside the placements of the Llama 3 report: python -m benchmarks.placement.
+
+The three rows of Table 4 (arXiv:2407.21783): 405B with batches of 16 Mi tokens. Both placements are
+measured by the cost model, as etude would run them: a pipeline by 1F1B.
+"""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from etude.compiler.auto import RECOMPUTE, Stretch, choose, search
+from etude.compiler.auto import _search as cached
+from etude.compiler.check import check_recipe
+from etude.compiler.costs.hardware import GIB
+from etude.compiler.costs.jobs import segment_estimate
+from etude.compiler.program import TrainStage
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+
+ROWS = (
+    (8192, 8192, 2048, "tensor 8, pipeline 16"),
+    (16384, 8192, 2048, "tensor 8, pipeline 16"),
+    (16384, 131_072, 128, "tensor 8, context 16, pipeline 16"),
+)
+"""GPUs, tokens of a sequence, sequences of a batch, the published placement."""
+REPEATS = 5
+SPEC = """
+recipe table4 {{ }}
+model large {{ family = llama3, size = "405B" }}
+cluster h100 {{ nodes = {nodes}, gpus = 8 of "H100 80GB" }}
+dataset web {{ sample = python_docs }}
+stage pretrain: train {{
+  model = large, steps = 10, seq_len = {seq_len}, batch = {batch} seqs, lr = 8e-5, data = web
+  parallel = {{ {degrees} }}
+}}
+"""
+
+
+def stage(gpus: int, seq_len: int, batch: int, degrees: str) -> TrainStage:
+    report = Report()
+    recipe = loads(
+        SPEC.format(nodes=gpus // 8, seq_len=seq_len, batch=batch, degrees=degrees), report
+    )
+    program = check_recipe(recipe, report) if recipe else None
+    assert program, report.errors
+    found = program.stages["pretrain"]
+    assert isinstance(found, TrainStage)
+    return found
+
+
+def table() -> Iterator[str]:
+    yield "| GPUs | length | published | step, GiB | auto | step, GiB | candidates | search |"
+    yield "| ---: | ---: | --- | ---: | --- | ---: | ---: | ---: |"
+    for gpus, seq_len, batch, published in ROWS:
+        of = stage(gpus, seq_len, batch, published)
+        times = []
+        for _ in range(REPEATS):
+            cached.cache_clear()
+            start = time.perf_counter()
+            found = search(
+                of, Stretch(seq_len=seq_len, sequences=(batch,)), RECOMPUTE, together=False
+            )
+            times.append(time.perf_counter() - start)
+        best = choose([found])
+        assert best
+        (ours,) = best[1]
+        theirs = segment_estimate(of, of.segments[0], batch)
+        assert theirs
+        yield (
+            f"| {gpus:,} | {seq_len:,} | {published} | {theirs.seconds:.3g} s, "
+            f"{theirs.memory_total / GIB:.0f} | {ours.shown()[2:-2]} | {ours.seconds:.3g} s, "
+            f"{ours.memory / GIB:.0f} | {len(found)} | {median(times):.2f} s |"
+        )
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
