@@ -68,7 +68,8 @@ def test_every_code_is_explained(code: str, capsys: pytest.CaptureFixture[str]) 
     for example in (page.wrong, page.right):
         for line in "\n".join([example.shell, *example.texts.values()]).splitlines():
             assert line in shown
-    assert page.wrong.shell or not page.wrong.texts or f"[{code}]: " in shown  # the finding, as it is shown
+    # The finding, as it is shown.
+    assert page.wrong.shell or not page.wrong.texts or f"[{code}]: " in shown
 
 
 def test_a_code_is_explained_as_json(capsys: pytest.CaptureFixture[str]) -> None:
