@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
             help="run every stage on N CPU processes of this machine, whatever cluster it names",
         )  # fmt: skip
 
+    def detailed(of: argparse.ArgumentParser) -> None:
+        of.add_argument(
+            "--detailed-exitcode", action="store_true",
+            help="exit with 0 where nothing differs, 1 on errors, 2 where something does",
+        )  # fmt: skip
+
     def changes(of: argparse.ArgumentParser) -> None:
         of.add_argument("--variant", metavar="NAME", help="a variant of the recipe")
         of.add_argument(
@@ -93,6 +99,22 @@ def parser() -> argparse.ArgumentParser:
     )
     ranks(plan)
     changes(plan)
+
+    plan.add_argument(
+        "--against", metavar="EARLIER", help="show what differs from a plan, run folder or spec"
+    )
+    detailed(plan)
+
+    diff = command("diff", "Show what a plan would do otherwise than another one, and why.")
+    diff.add_argument("old", metavar="OLD", help="a spec, a plan or a run folder")
+    diff.add_argument("new", metavar="NEW", help="the same")
+    diff.add_argument("--json", action="store_true", help="as JSON")
+    detailed(diff)
+
+    verify = command("verify", "Compare the figures that specs claim with those of their plans.")
+    verify.add_argument("paths", nargs="+", metavar="PATH", help="specs, and folders of specs")
+    verify.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    verify.add_argument("--json", action="store_true", help="as JSON")
 
     run = command("run", "Run a spec or a plan; go on where an earlier run of it stopped.")
     run.add_argument("file", metavar="SPEC_OR_PLAN")

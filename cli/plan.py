@@ -35,6 +35,11 @@ def run(arguments: Namespace) -> int:
         except OSError as reason:
             problem(f"{arguments.output} cannot be written: {(reason.strerror or '').lower()}")
             return 1
+    if arguments.against:
+        from .diff import compare, opened
+
+        old = opened(arguments.against)
+        return 1 if old is None else compare(old, (plan, None), arguments)
     if arguments.json:
         print(plan.to_json())
     elif arguments.provenance:

@@ -135,8 +135,8 @@ def _costs(plan: Plan, console: Any, lines: Any) -> None:
             f"{cost.tokens_per_second:,.0f}", f"{cost.mfu:.1%}",
             _hours((cost.seconds or 0) / 3600), _hours(cost.gpu_hours), _money(cost.price),
         )  # fmt: skip
-    if known:
-        total = plan.totals
+    total = plan.totals
+    if known and total:
         hours = None if total.seconds is None else total.seconds / 3600
         shape.add_section()
         shape.add_row("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours),

@@ -424,7 +424,7 @@ class Plan(Value):
     )
     outputs: dict[str, str] = Field(description="stage → key of the export of its result")
     stages: dict[str, StageSummary]
-    totals: Totals
+    totals: Totals | None = None
     claims: list[Claim]
     jobs: list[AnyJob]
 

@@ -111,6 +111,7 @@ def test_a_plan_has_estimates_and_their_totals() -> None:
     assert cost.seconds == pytest.approx(
         sum((cost.step_seconds or {}).values()) * job.steps, rel=1e-2
     )
+    assert found.totals
     assert found.totals.gpu_hours == pytest.approx((cost.seconds or 0) / 3600 * 16, rel=1e-3)
     assert found.totals.tokens == job.tokens
 
@@ -118,10 +119,12 @@ def test_a_plan_has_estimates_and_their_totals() -> None:
 def test_what_is_not_known_is_null_and_prices_change_no_key() -> None:
     on_cpu = plan(HEAD + stage())
     assert jobs(on_cpu)[0].cost.memory is None
+    assert on_cpu.totals
     assert on_cpu.totals.gpu_hours is None
     text = HEAD + H100 + stage(model="big", seq_len="8192", batch="32 seqs")
     dear, free = plan(text % ", price = 9"), plan(text % "")
     assert [job.key for job in dear.jobs] == [job.key for job in free.jobs]
+    assert free.totals
     assert free.totals.price is None
 
 

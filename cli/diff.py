@@ -1,0 +1,178 @@
+"""`etude diff A B` and `etude plan SPEC --against A`: what would be done otherwise."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import colors, compile_file, open_run, problem, show
+
+if TYPE_CHECKING:
+    from ..compiler.difference import Changed, Difference, JobDifference
+    from ..compiler.plan import Plan
+
+SIGNS = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
+STYLES = {"kept": "dim", "again": "yellow", "new": "green", "gone": "red"}
+ORDER = ("again", "new", "gone", "kept")
+WORDS = {"kept": "kept", "again": "made again", "new": "new", "gone": "gone"}
+
+
+def run(arguments: Namespace) -> int:
+    old = opened(arguments.old)
+    new = opened(arguments.new) if old else None
+    if old is None or new is None:
+        return 1
+    return compare(old, new, arguments)
+
+
+def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", arguments: Namespace) -> int:
+    """Shows what the new plan does otherwise; returns the exit code.
+
+    Args:
+        old, new: plans, each with the store of its run folder where it comes from one.
+    """
+    from ..compiler.difference import difference
+
+    done = None
+    for _, store in (new, old):
+        if store is not None and done is None:
+            finished = _finished(store)
+            done = {job.id: job.key in finished for job in new[0].jobs}
+    found = difference(old[0], new[0], done)
+    if arguments.json:
+        print(found.model_dump_json(indent=2))
+    else:
+        _print(found)
+    return 2 if arguments.detailed_exitcode and found else 0
+
+
+def opened(name: str) -> "tuple[Plan, Any] | None":
+    """The plan of a spec, plan or run folder, with the folder's store; None after reporting."""
+    from ..compiler.schema import PlanError, read_plan
+
+    path = Path(name)
+    if path.is_dir():
+        return open_run(name)
+    if _is_plan(path):
+        try:
+            return read_plan(path), None
+        except PlanError as reason:
+            problem(reason.message, reason.help)
+            return None
+    plan, report = compile_file(name, None)
+    if plan is None:
+        show(report)
+        return None
+    return plan, None
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".json" and b"etude_plan" in file.read()
+    except OSError:
+        return False
+
+
+def _finished(store: Any) -> set[str]:
+    """Keys of the plans' jobs whose results a run folder has."""
+    return {
+        (event["detail"] or {}).get("plan", "")
+        for event in store.events()
+        if event["event"] in ("finished", "kept")
+    }
+
+
+def _print(found: "Difference") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    fancy = colors(sys.stdout)
+    console = Console(
+        no_color=not fancy, highlight=False, emoji=False, soft_wrap=True,
+        width=None if sys.stdout.isatty() else 150,
+    )  # fmt: skip
+    for name, jobs in _stages(found).items():
+        what = next(each for each in ORDER if any(job.what == each for job in jobs))
+        style = STYLES[what]
+        console.print(f"[{style}]{SIGNS[what]} {escape(name)}[/{style}]: {_line(what, jobs)}")
+        for change in _changes(jobs):
+            place = f"  [dim]({escape(change.place)})[/dim]" if change.place else ""
+            console.print(
+                f"    {escape(change.name)}: {escape(change.old or 'nothing')} → "
+                f"{escape(change.new or 'nothing')}{place}"
+            )
+        because = _because(found, name, jobs)
+        if because:
+            console.print(f"    because of {escape(', '.join(because))}")
+    counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]  # type: ignore[arg-type]
+    done = sum(bool(job.done) for job in found.jobs)
+    known = any(job.done is not None for job in found.jobs)
+    console.print(
+        ("" if found else "No difference. ")
+        + ", ".join(counts)
+        + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
+        + (f": {_cost(found)}" if found.steps else "")
+    )
+
+
+def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
+    """The jobs that differ or have other names, by stage; what belongs to no stage by itself."""
+    stages: dict[str, list[JobDifference]] = {}
+    for job in found.jobs:
+        if not job.conditional:
+            stages.setdefault(job.stage or job.job, []).append(job)
+    return {
+        name: jobs
+        for name, jobs in stages.items()
+        if any(job.what != "kept" or job.was for job in jobs)
+    }
+
+
+def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
+    """The changed values of a stage, each once; of inherited ones the stage before tells."""
+    changed = {(each.name, each.new): each for job in jobs for each in job.changed}
+    placed = [each for each in changed.values() if each.place]
+    inherited = any(job.because for job in jobs)
+    return placed or ([] if inherited and all(_of_stage(c) for c in changed.values()) else
+                      list(changed.values()))  # fmt: skip
+
+
+def _of_stage(change: "Changed") -> bool:
+    return "." not in change.name and "[" not in change.name and not (change.old or "").isdigit()
+
+
+def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> list[str]:
+    """The other stages, or jobs without one, on whose account the stage is made again."""
+    stage_of = {job.job: job.stage or job.job for job in found.jobs}
+    names = [stage_of.get(each, each) for job in jobs for each in job.because]
+    return [each for each in dict.fromkeys(names) if each != name]
+
+
+def _line(what: str, jobs: "list[JobDifference]") -> str:
+    changed = [job for job in jobs if job.what != "kept"]
+    kinds = dict.fromkeys(job.kind for job in (changed or jobs))
+    parts = [f"{', '.join(kinds)} {WORDS[what]}"]
+    kept = len(jobs) - len(changed)
+    if changed and kept:
+        parts.append(f"{kept} of {len(jobs)} jobs kept")
+    if not changed:
+        parts.append("was " + ", ".join(job.was for job in jobs if job.was))
+    if changed and all(job.done for job in changed):
+        parts.append("done")
+    steps = sum(job.steps for job in changed)
+    if steps:
+        parts.append(f"{steps:,} steps, {sum(job.tokens for job in changed):,} tokens")
+    hours = [job.gpu_hours for job in changed if job.gpu_hours is not None]
+    if hours:
+        parts.append(f"{sum(hours):,.4g} GPU-hours")
+    return ", ".join(parts)
+
+
+def _cost(found: "Difference") -> str:
+    parts = [f"{found.tokens:,} tokens, {found.steps:,} steps"]
+    if found.gpu_hours is not None:
+        parts.append(f"{found.gpu_hours:,.4g} GPU-hours")
+    if found.price is not None:
+        parts.append(f"price {found.price:,.0f}")
+    return ", ".join(parts) + " to train"

@@ -1,0 +1,127 @@
+"""`etude verify PATH…`: the figures that specs claim, beside what their plans compute."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .common import colors, load_file, problem, show
+
+
+def run(arguments: Namespace) -> int:
+    files = list(_specs(arguments.paths))
+    if not files:
+        problem(f"there are no specs in {', '.join(arguments.paths)}", "name files or folders")
+        return 1
+    rows: list[dict[str, Any]] = []
+    broken: list[str] = []
+    for file in files:
+        found = _claims(file)
+        if found is None:
+            broken.append(str(file))
+        else:
+            rows += found
+    failed = [row for row in rows if not row["holds"]]
+    if arguments.json:
+        print(json.dumps({"claims": rows, "failed": len(failed), "broken": broken}, indent=2))
+    elif arguments.markdown:
+        print("\n".join(_markdown(rows)))
+    else:
+        _table(rows)
+        print(_summary(rows, failed, len(files), broken))
+    return 1 if failed or broken else 0
+
+
+def _specs(paths: list[str]) -> Iterator[Path]:
+    """The files, and the specs in the folders, that have a recipe of their own."""
+    for name in paths:
+        path = Path(name)
+        if path.is_dir():
+            for file in sorted(path.rglob("*.etude")):
+                if "recipe " in file.read_text(encoding="utf-8", errors="replace"):
+                    yield file
+        else:
+            yield path
+
+
+def _claims(file: Path) -> list[dict[str, Any]] | None:
+    """The claims of a spec, those too that do not hold; None after reporting what is wrong."""
+    from ..compiler.check import through
+    from ..compiler.claims import claims
+    from ..compiler.program import Program
+    from ..compiler.resolve import resolve
+    from ..compiler.schedule import schedule
+    from ..compiler.unroll import unroll
+
+    recipe, report = load_file(str(file))
+    program = (
+        through((unroll, resolve, schedule), Program(recipe, None), report) if recipe else None
+    )
+    if program is None:
+        show(report)
+        return None
+    found = claims(program, report)
+    unknown = [d for d in report.errors if d.code != "E462"]
+    if unknown:
+        show(report)
+        return None
+    return [
+        {
+            "recipe": recipe.header.name if recipe else "", "file": str(file), "claim": claim.what,
+            "claimed": claim.claimed, "computed": claim.computed, "off": _off(claim),
+            "tolerance": claim.tolerance, "cite": claim.cite, "holds": claim.holds,
+        }
+        for claim in found.claims
+    ]  # fmt: skip
+
+
+def _off(claim: Any) -> float:
+    return claim.computed / claim.claimed - 1 if claim.claimed else claim.computed
+
+
+def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]) -> str:
+    text = f"{len(rows)} claims in {files} specs, {len(rows) - len(failed)} hold"
+    if failed:
+        text += f", {len(failed)} do not"
+    return text + (f"; {len(broken)} specs cannot be planned" if broken else "")
+
+
+COLUMNS = ("recipe", "claim", "claimed", "computed", "off by", "within", "source", "")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["recipe"], row["claim"], f"{row['claimed']:.6g}", f"{row['computed']:.6g}",
+        f"{row['off']:+.2%}", f"{row['tolerance']:.2%}", row["cite"] or "",
+        "holds" if row["holds"] else "does not hold",
+    ]  # fmt: skip
+
+
+def _markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(COLUMNS) + " |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |"
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        no_color=not colors(sys.stdout), highlight=False, emoji=False,
+        width=None if terminal else 150,
+    )  # fmt: skip
+    shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
+    for name in COLUMNS:
+        right = name in ("claimed", "computed", "off by", "within")
+        shape.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        style = None if row["holds"] else "red"
+        shape.add_row(*map(escape, _cells(row)), style=style)
+    console.print(shape)
