@@ -198,7 +198,7 @@ def medians() -> dict[tuple[str, bool], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--docs", action="store_true")
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from etude.compiler.auto import RECOMPUTE, Stretch, choose, search
+from etude.compiler.auto import RECOMPUTE, Candidate, Stretch, choose, search
 from etude.compiler.auto import _search as cached
 from etude.compiler.check import check_recipe
 from etude.compiler.costs.hardware import GIB
@@ -53,7 +53,8 @@ def table() -> Iterator[str]:
     yield "| ---: | ---: | --- | ---: | --- | ---: | ---: | ---: |"
     for gpus, seq_len, batch, published in ROWS:
         of = stage(gpus, seq_len, batch, published)
-        times = []
+        times: list[float] = []
+        found: list[Candidate] = []
         for _ in range(REPEATS):
             cached.cache_clear()
             start = time.perf_counter()

@@ -208,7 +208,7 @@ def train_job(
             context=1,
             pipeline=1,
         ),
-        cost=Cost(**dict.fromkeys(Cost.model_fields, 0)),
+        cost=Cost(parameters=0, flops_per_token=0, attention_flops_per_token=0, flops=0),
         torchtitan=sections,
     )
 

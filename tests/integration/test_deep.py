@@ -236,8 +236,9 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
     assert len(train_jobs) == 3
     for job in train_jobs:
         theirs = module[function(job)]()
-        ours = trainer_config(
-            job, tmp_path, dataloader=BaseDataLoader.Config(), start=None, on_event=lambda _: None
+        loader: Any = BaseDataLoader.Config()
+        ours: Any = trainer_config(
+            job, tmp_path, dataloader=loader, start=None, on_event=lambda _: None
         )
         assert theirs.model_spec.model.to_dict() == ours.model_spec.model.to_dict()
         assert theirs.model_spec.parallelize_fn is ours.model_spec.parallelize_fn

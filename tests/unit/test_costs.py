@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from specs import HEAD, check, jobs, plan, stage
@@ -19,15 +20,15 @@ H100 = (
 )
 
 
-def setting(size: str = "8B", gpus: int = 64, **changes: object) -> Setting:
+def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
     shape = PUBLISHED["llama3"][size]
     degrees = {"tensor": 1, "context": 1, "pipeline": 1, "replicate": 1}
-    degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}  # type: ignore[misc]
+    degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
     rest = degrees["tensor"] * degrees["context"] * degrees["pipeline"] * degrees["replicate"]
     model = Architecture(
         family="llama3", size=size, head_dim=shape["dim"] // shape["heads"], context=8192, **shape
     )
-    values = {
+    values: dict[str, Any] = {
         "seq_len": 8192, "micro_batch": 1, "sequences": gpus, "recompute": "full",
         "gpus_per_node": 8, "gpu": GPUS["H100 80GB"],
     } | changes  # fmt: skip
