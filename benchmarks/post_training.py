@@ -98,8 +98,12 @@ def run_etude(folder: Path) -> Rates:
     return rates
 
 
-def run_trl(folder: Path) -> Rates:
-    """Trains the same stages with TRL; what `run_etude` returns."""
+def run_trl(folder: Path, watch: Any = None) -> Rates:
+    """Trains the same stages with TRL; what `run_etude` returns.
+
+    Args:
+        watch: makes a callback of that which measures, to be called in its place.
+    """
     from datasets import load_dataset
     from transformers import (
         AutoModelForCausalLM,
@@ -146,7 +150,7 @@ def run_trl(folder: Path) -> Rates:
 
     def train(trainer: Any, stage: str) -> None:
         clock = Clock(stage)
-        trainer.add_callback(clock)
+        trainer.add_callback(watch(clock) if watch else clock)
         inner = trainer.compute_loss
 
         def compute_loss(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:

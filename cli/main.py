@@ -203,7 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         name = "import_" if arguments.command == "import" else arguments.command
         module = importlib.import_module(f".{name}", __package__)
-        return module.run(arguments)
+        code = module.run(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

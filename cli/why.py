@@ -36,6 +36,9 @@ def run(arguments: Namespace) -> int:
         )
         return 1
     known = [*COUNTS, "parallel", *ACCOUNT, *FORMULAS]
+    if not figure:
+        problem(f"`{arguments.why}` names no figure", f"write `{name}.memory`, say")
+        return 1
     if figure not in known:
         problem(f"`{figure}` is not a figure of the cost model",
                 did_you_mean(figure, known) or f"there is {', '.join(known)}")  # fmt: skip

@@ -29,7 +29,6 @@ SECTIONS = {
     "E44": "Schedules in steps",
     "E45": "Batches and sequences on ranks",
     "E46": "Expectations",
-    "E48": "Memory",
     "E49": "What torchtitan says",
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",

@@ -196,6 +196,7 @@ class Cluster(Block):
     nodes: Number | None = None
     gpus: str | None = None
     cpus: Number | None = None
+    price: Number | None = None
 
 
 class Optimizer(Block):

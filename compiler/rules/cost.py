@@ -26,7 +26,7 @@ def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iter
             yield segment, batch, memory, total
 
 
-@rule("E481")
+@rule("W662")
 def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
     known = gpu(stage.hardware.device)
     if known is None:

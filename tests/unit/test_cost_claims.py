@@ -70,11 +70,11 @@ def test_what_does_not_fit_fits_with_the_change_that_is_proposed(nodes: int, len
         )
 
     _, report = compiled(spec())
-    (found,) = [each for each in report.ordered() if each.code in ("W661", "E481")]
+    (found,) = [each for each in report.ordered() if each.code in ("W661", "W662")]
     changes = re.findall(r"`([^`]+)`", found.help)
     assert changes
     _, after = compiled(spec("\n".join(changes)))
-    assert not [each for each in after.ordered() if each.code in ("W661", "E481")]
+    assert not [each for each in after.ordered() if each.code in ("W661", "W662")]
     assert not after.errors
 
 
@@ -84,6 +84,6 @@ def test_where_no_placement_fits_it_says_so() -> None:
         + 'model large { family = llama3, size = "70B" }\ncluster h { gpus = 8 of "H200" }\n'
         + stage(model="large", seq_len="128Ki", batch="64 seqs", recompute="full")
     )
-    found = [each for each in compiled(text)[1].ordered() if each.code in ("W661", "E481")]
+    found = [each for each in compiled(text)[1].ordered() if each.code in ("W661", "W662")]
     assert found
     assert "fit" in found[0].help
