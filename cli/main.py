@@ -204,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "import_" if arguments.command == "import" else arguments.command
         module = importlib.import_module(f".{name}", __package__)
         code = module.run(arguments)
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # the language server closes it
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
