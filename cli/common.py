@@ -30,14 +30,26 @@ def load_file(
 
 
 def compile_file(
-    file: str, ranks: int | None, *, variant: str | None = None, sets: Sequence[str] = ()
+    file: str,
+    ranks: int | None,
+    *,
+    variant: str | None = None,
+    sets: Sequence[str] = (),
+    miniature: bool = False,
 ) -> tuple["Plan | None", Report]:
-    """The plan of a spec file, changed as the command line says, and what was found in it."""
-    from ..compiler.compile import compile_recipe
+    """The plan of a spec file, changed as the command line says, and what was found in it.
+
+    Args:
+        miniature: plan the recipe's miniature, which runs on one process of this machine.
+    """
+    from ..compiler.compile import compile_miniature, compile_recipe
 
     recipe, report = load_file(file, variant=variant, sets=sets)
-    plan = compile_recipe(recipe, report, ranks=ranks) if recipe else None
-    return plan, report
+    if recipe is None:
+        return None, report
+    if miniature:
+        return compile_miniature(recipe, report), report
+    return compile_recipe(recipe, report, ranks=ranks), report
 
 
 def open_run(name: str) -> "tuple[Plan, Store] | None":

@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
             help="run every stage on N CPU processes of this machine, whatever cluster it names",
         )  # fmt: skip
 
+    def miniature(of: argparse.ArgumentParser) -> None:
+        of.add_argument(
+            "--miniature", action="store_true",
+            help="the recipe's miniature: the same graph and changes, small enough for a laptop",
+        )  # fmt: skip
+
     def detailed(of: argparse.ArgumentParser) -> None:
         of.add_argument(
             "--detailed-exitcode", action="store_true",
@@ -98,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         help="print the plan's train jobs as configurations of torchtitan; -o names a folder",
     )
     ranks(plan)
+    miniature(plan)
     changes(plan)
 
     plan.add_argument(
@@ -121,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     run.add_argument("--json", action="store_true", help="events as JSON lines")
     ranks(run)
+    miniature(run)
     changes(run)
 
     status = command("status", "Show how far a run is.")

@@ -7,6 +7,11 @@ from .common import compile_file, findings, problem, show
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.miniature:
+        from .miniature import refused
+
+        if refused(arguments):
+            return 2
     if arguments.why:
         from .why import run as why
 
@@ -20,8 +25,9 @@ def run(arguments: Namespace) -> int:
 
         return emit(arguments)
     plan, report = compile_file(
-        arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
-    )
+        arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set,
+        miniature=arguments.miniature,
+    )  # fmt: skip
     if plan is None:
         if arguments.json:
             print(findings([report]))
@@ -47,6 +53,10 @@ def run(arguments: Namespace) -> int:
 
         origins(plan)
     elif not arguments.output:
+        if arguments.miniature:
+            from .miniature import table as mapping
+
+            mapping(plan)
         from .plan_table import table
 
         table(plan)

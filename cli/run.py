@@ -17,17 +17,23 @@ def run(arguments: Namespace) -> int:
     from .progress import display
 
     source = Path(arguments.file)
+    if arguments.miniature:
+        from .miniature import refused
+
+        if refused(arguments):
+            return 2
     try:
         if source.suffix == ".json":
-            for option in ("ranks", "variant", "set"):
+            for option in ("ranks", "variant", "set", "miniature"):
                 if getattr(arguments, option):
                     problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
                     return 2
             plan = read_plan(source)
         else:
             compiled, report = compile_file(
-                arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set
-            )
+                arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set,
+                miniature=arguments.miniature,
+            )  # fmt: skip
             if compiled is None:
                 print(findings([report])) if arguments.json else show(report)
                 return 1
@@ -36,12 +42,18 @@ def run(arguments: Namespace) -> int:
         folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
         if plan.variant:
             folder = variant_folder(folder, plan.variant)
+        if plan.miniature is not None:
+            from .miniature import begin
+
+            begin(plan, folder, json_lines=arguments.json)
         with display(plan, json_lines=arguments.json) as shown:
 
             def on_event(event: dict[str, Any]) -> None:
                 if event["event"] == "kept" and event["kind"] == "train":
                     take_metrics(folder, event["job"])
-                shown(event)
+                # Of stand-ins, what is too long for the short rows is skipped by design.
+                if plan.miniature is None or arguments.json or event["event"] != "bad_line":
+                    shown(event)
 
             execute(plan, folder, source.parent, on_event)
     except PlanError as reason:
@@ -70,6 +82,7 @@ def _options(arguments: Namespace) -> str:
 
     said = ["--folder", arguments.folder] if arguments.folder else []
     said += ["--ranks", str(arguments.ranks)] if arguments.ranks else []
+    said += ["--miniature"] if arguments.miniature else []
     said += ["--variant", arguments.variant] if arguments.variant else []
     for change in arguments.set:
         said += ["--set", change]

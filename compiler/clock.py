@@ -12,7 +12,7 @@ from typing import Any
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import Quantity, plain, short
-from ..spec.record import Record, replace
+from ..spec.record import Record, field, replace
 from ..spec.schedule import Segment
 from ..spec.source import Span
 from . import curves
@@ -75,6 +75,7 @@ class _Knob:
     """One of the two schedules that set the pace, walked segment by segment, level by level.
 
     Attributes:
+        begins: the step where each segment that was reached begins.
         change: where the level in force gives way to the next one of its ramp, if there is one.
         end: where the segment in force ends; None: with the stage.
     """
@@ -95,6 +96,7 @@ class _Knob:
         self.change: Position | None = None
         self.end: Position | None = None
         self.changes: list[tuple[int, Any]] = []
+        self.begins: list[int] = []
 
     def next_segment(self, border: Border, seq_len: int) -> bool:
         """On to the segment that begins at `border`; False where there is none."""
@@ -102,6 +104,7 @@ class _Knob:
         if segment is None:
             return False
         self.segment, self.begin = segment, border
+        self.begins.append(border.step)
         self.end = self.length.boundary(segment, border)
         start = self.value if segment.start is None else segment.start
         if segment.shape == "hold":
@@ -127,6 +130,7 @@ class Clock(Record):
     starts: list[tuple[int, int, int]]
     borders: dict[Position, Border]
     batch_at_end: Quantity
+    begins: dict[str, list[int]] = field(default_factory=dict)
 
     def tokens_before(self, step: int) -> int:
         """Tokens before `step`."""
@@ -252,6 +256,7 @@ def run_clock(
         roundings=roundings,
         starts=starts,
         borders=borders,
+        begins={knob.what: knob.begins for knob in knobs},
         batch_at_end=batches.value,
     )
 

@@ -11,6 +11,7 @@ from .lower import lower
 from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
 from .program import Program, TrainStage
 from .provenance import Origins, declared, in_words
+from .values import Scaled
 
 PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
@@ -22,8 +23,22 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         ranks: run every stage on so many CPU processes of this machine instead of its cluster.
     """
     program = through(PASSES, Program(recipe, ranks), report)
-    if program is None:
+    return None if program is None else _plan(recipe, program, report)
+
+
+def compile_miniature(recipe: Recipe, report: Report) -> Plan | None:
+    """The plan of a recipe's miniature, or None where the report says why there is none."""
+    from .miniature import miniature
+
+    found = miniature(recipe, report)
+    if found is None:
         return None
+    return _plan(found.recipe, lower(found.program, report), report, found.mapping)
+
+
+def _plan(
+    recipe: Recipe, program: Program, report: Report, miniature: list[Scaled] | None = None
+) -> Plan:
     header = recipe.header
     origins = Origins(program.recipe)
     return Plan(
@@ -37,6 +52,7 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         changes=recipe.sets,
         variants=list(recipe.variants),
         values=declared(program),
+        miniature=miniature,
         silenced=[
             SilencedFinding(
                 code=each.finding.code, message=each.finding.message, reason=each.reason

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
+from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding, Scaled
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
@@ -418,6 +418,9 @@ class Plan(Value):
     variants: list[str] = Field(default=[], description="the variants that there are")
     values: dict[str, dict[str, Provenance]] = Field(
         default={}, description="block, such as recipe or model.NAME → attribute → value"
+    )
+    miniature: list[Scaled] | None = Field(
+        default=None, description="of a miniature: what became of the recipe's attributes"
     )
     silenced: list[SilencedFinding] = Field(
         default=[], description="what an `allow` silences, with the reasons"

@@ -79,6 +79,8 @@ class TrainStage(Record):
     mixture: list[MixturePart] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     roundings: list[Rounding] = field(default_factory=list)
+    begins: dict[str, list[int]] = field(default_factory=dict)
+    """Knob → the step where each segment of its schedule, as written, begins."""
     end: State | None = None
     checkpoints: dict[str, tuple[int, State]] = field(default_factory=dict)
     """Checkpoint stage → the step that it is before, and what is in force there."""

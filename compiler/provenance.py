@@ -132,7 +132,7 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
         for name, block in getattr(recipe, f"{keyword}s").items():
             for attribute in _valued(block):
                 yield (f"{keyword}.{name}", attribute), origins.of(block, attribute)
-    for name, shape in _shapes(program).items():
+    for name, shape in shapes(program).items():
         model = recipe.models[name]
         for attribute in r.attributes(r.Model):
             if getattr(shape, attribute, None) is not None:
@@ -146,7 +146,7 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
 def declared(program: Program) -> dict[str, dict[str, Provenance]]:
     """The values of the blocks that are no stages: block → attribute → value."""
     recipe, origins = program.recipe, Origins(program.recipe)
-    shapes = _shapes(program)
+    built = shapes(program)
     found: dict[str, dict[str, Provenance]] = {}
     for (block, attribute), origin in _all(program):
         keyword, _, name = block.partition(".")
@@ -157,7 +157,7 @@ def declared(program: Program) -> dict[str, dict[str, Provenance]]:
             continue  # for readers of the spec; and what stages have drawn, which nobody declared
         value = getattr(of, attribute)
         if value is None:
-            value = getattr(shapes[name], attribute)
+            value = getattr(built[name], attribute)
         if isinstance(value, r.Fields) and not value.places:
             continue
         found.setdefault(block, {})[attribute] = origins.record(in_words(value), origin)
@@ -185,7 +185,7 @@ def in_words(value: Any) -> str:
     return str(value)
 
 
-def _shapes(program: Program) -> dict[str, Architecture]:
+def shapes(program: Program) -> dict[str, Architecture]:
     """The architectures of the models that stages begin with, by the models' names."""
     return {
         stage.spec.model: stage.model

@@ -56,6 +56,7 @@ class _Scheduler:
         self.program = program
         self.report = report
         self.origins = dict(stage.origins)
+        self.begins: dict[str, list[int]] = {}
 
     def run(self) -> TrainStage:
         before = len(self.report.errors)
@@ -136,6 +137,7 @@ class _Scheduler:
             self.stage, steps=clock.steps, tokens=clock.tokens, lengths=clock.lengths,
             batches=clock.batches, lr=lr, mixture=mixture, segments=segments,
             roundings=clock.roundings, end=end, origins=self.origins,
+            begins=clock.begins | self.begins,
             checkpoints={name: (b.step, state(b.step)) for name, b in borders.items()},
         )  # fmt: skip
 
@@ -264,6 +266,7 @@ class _Scheduler:
                 end = replace(end, step=begin.step + 1, tokens=clock.tokens_before(begin.step + 1))
             result.append((segment, begin, end))
             begin = end
+        self.begins[knob] = [begin.step for _, begin, _ in result]
         if segments[-1].bound and result and result[-1][2].step < clock.steps:
             self.report.add(
                 "E447",

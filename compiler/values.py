@@ -106,3 +106,12 @@ class Claim(Value):
     tolerance: float
     cite: str | None
     holds: bool
+
+
+class Scaled(Value):
+    """An attribute of a recipe, and what it is in the recipe's miniature, as specs write them."""
+
+    block: str  # such as "model llama", "pretrain", "align.dpo"
+    attribute: str  # "" for the block as a whole
+    full: str
+    miniature: str

@@ -29,6 +29,7 @@ SECTIONS = {
     "E44": "Schedules in steps",
     "E45": "Batches and sequences on ranks",
     "E46": "Expectations",
+    "E48": "Miniatures",
     "E49": "What torchtitan says",
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",

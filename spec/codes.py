@@ -16,7 +16,8 @@ are read one by one where somebody asks: checking a spec that is fine reads none
 
 After `etude` stands the frame of the example, a file beside the pages with what the example stands
 on; and where an example is about files, the name of this one. A block of `sh` makes `spec.etude`
-where that is no text. What only `etude plan --deep` finds has no examples: checking finds nothing.
+where that is no text. What only `etude plan --deep` or `--miniature` finds has no examples:
+checking finds nothing.
 """
 
 import re

@@ -1,0 +1,82 @@
+"""What became of what in a miniature: the table of `plan` and `run --miniature`."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+from ..compiler.plan import Plan
+from ..runtime.errors import RunError
+from ..runtime.store import disk
+from .common import colors, problem
+
+FILE = "miniature.txt"
+"""The table in the run folder."""
+_ELSEWHERE = ("ranks", "why", "deep")
+
+
+def refused(arguments: object) -> bool:
+    """Whether an option was given that a miniature does not have; that is said."""
+    for option in _ELSEWHERE:
+        if getattr(arguments, option, None):
+            problem(
+                f"--{option} does not go with --miniature",
+                "a miniature is planned for one process and runs on it"
+                if option == "ranks"
+                else f"leave --miniature out to see --{option} of the recipe itself",
+            )
+            return True
+    return False
+
+
+def table(plan: Plan) -> None:
+    """The table on standard output."""
+    fancy, terminal = colors(sys.stdout), sys.stdout.isatty()
+    sys.stdout.write(_rendered(plan, None if terminal else 150, fancy=fancy, terminal=terminal))
+
+
+def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
+    """Shows the table, or an event with the same, and keeps it in the run folder.
+
+    Raises: RunError: the folder is that of another recipe's run, or cannot be written.
+    """
+    try:
+        there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        there = plan.recipe
+    if there != plan.recipe:
+        raise RunError(
+            f"{folder} is the run folder of `{there}`",
+            f"a miniature has one of its own: leave --folder out for runs/{plan.recipe}",
+        )
+    with disk(folder / FILE):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_text(_rendered(plan, 150), encoding="utf-8")
+    if json_lines:
+        rows = [vars(each) for each in plan.miniature or []]
+        print(json.dumps({"event": "miniature", "mapping": rows}), flush=True)
+    else:
+        table(plan)
+
+
+def _rendered(
+    plan: Plan, width: int | None, *, fancy: bool = False, terminal: bool = False
+) -> str:  # fmt: skip
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=fancy, no_color=not fancy,
+                      highlight=False, emoji=False)  # fmt: skip
+    shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
+    for name in ("miniature", "attribute", "of the recipe", "here"):
+        shape.add_column(name, overflow="fold")
+    block = None
+    for each in plan.miniature or []:
+        shown = "" if each.block == block else each.block
+        block = each.block
+        shape.add_row(*map(escape, (shown, each.attribute, each.full, each.miniature)))
+    console.print(shape)
+    return text.getvalue()

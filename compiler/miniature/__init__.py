@@ -1,0 +1,183 @@
+"""Miniatures: the same recipe, so small that a laptop runs it in minutes.
+
+A miniature is a recipe like any other, a pure function of the recipe that it is of.
+docs/miniature.md has the rules.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...spec import recipe as r
+from ...spec.diagnostics import Report
+from ...spec.record import Record, fields, replace
+from ..check import through
+from ..program import Program, TrainStage
+from ..provenance import shapes
+from ..resolve import resolve
+from ..schedule import schedule
+from ..unroll import unroll
+from ..values import Scaled
+from . import blocks
+from .scale import Scale, Unscalable, scale
+from .stages import Stages
+from .structure import difference, structure
+from .words import NOTHING, in_full, written
+
+PASSES = (unroll, resolve, schedule)
+"""What says how long a recipe is and what changes in it; no claims, no advice."""
+TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
+"""Steps of a stage that trains, tried one after the other."""
+TOKENS = 800_000
+"""The first target with at most so many tokens is taken: two minutes or so on two cores."""
+MOST_TOKENS = 3_000_000
+"""More than that would take longer than ten minutes: the recipe has too many stages or changes."""
+SUFFIX = "_miniature"
+
+
+class Miniature(Record):
+    """A small recipe, and what became of what.
+
+    Attributes:
+        full: the program of the recipe itself, scheduled.
+        program: that of the miniature.
+    """
+
+    recipe: r.Recipe
+    mapping: list[Scaled]
+    full: Program
+    program: Program
+
+
+def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
+    """The miniature of a recipe; None where the report says why there is none."""
+    full = through(PASSES, Program(recipe, None), report)
+    if full is None:
+        return None
+    try:
+        found = _miniature(recipe, full)
+    except Unscalable as problem:
+        report.add("E481", problem.message, problem.span, help=problem.help)
+        return None
+    differs = difference(structure(full), structure(found.program))
+    if differs:
+        stage, what = differs
+        spec = full.stages[stage].spec if stage in full.stages else recipe.header
+        report.add(
+            "E482", f"the miniature of `{stage}` would differ from it in {what}", spec.at(),
+            help="report it with the spec: this is a case that the rules of miniatures lack",
+        )  # fmt: skip
+        return None
+    return found
+
+
+def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
+    """Raises: Unscalable."""
+    maps = scale(full)
+    datasets = blocks.datasets(recipe, full)
+    small = replace(
+        recipe,
+        header=replace(
+            recipe.header,
+            name=recipe.header.name + SUFFIX,
+            title=f"{recipe.header.title or recipe.header.name}, in miniature",
+            tracking=None,
+        ),
+        models=_models(recipe, full, maps),
+        tokenizers=blocks.tokenizers(recipe, datasets),
+        datasets=datasets,
+        clusters={},
+        dialogs=blocks.dialogs(recipe),
+        expectations=[],
+        allowances=[],
+    )
+    for target in TARGETS:
+        staged = replace(small, stages=Stages(recipe, full, maps, target).all())
+        program = _scheduled(staged)
+        tokens = sum(s.tokens for s in program.stages.values() if isinstance(s, TrainStage))
+        if tokens <= (TOKENS if target != TARGETS[-1] else MOST_TOKENS):
+            return Miniature(
+                recipe=staged, full=full, program=program,
+                mapping=list(_mapping(recipe, staged, full, program)),
+            )  # fmt: skip
+    raise Unscalable(
+        f"a miniature that keeps every change would train more than {MOST_TOKENS:,} tokens, which "
+        "takes longer than ten minutes",
+        recipe.header.at(), "take fewer rounds, such as --set align.rounds=2",
+    )  # fmt: skip
+
+
+def _scheduled(small: r.Recipe) -> Program:
+    """Raises: Unscalable: the maps have made what no recipe may be."""
+    report = Report()
+    program = through(PASSES, Program(small, None), report)
+    if program is None:
+        first = report.errors[0]
+        raise Unscalable(f"in the miniature, {first.message}", first.span, first.help)
+    return program
+
+
+def _models(recipe: r.Recipe, full: Program, maps: Scale) -> dict[str, r.Model]:
+    """The models that stages begin with; nobody trains the others."""
+    return {
+        name: blocks.model(recipe.models[name], shape, maps.lengths)
+        for name, shape in shapes(full).items()
+    }
+
+
+def _mapping(
+    recipe: r.Recipe, small: r.Recipe, full: Program, program: Program
+) -> Iterator[Scaled]:
+    """Every attribute that is another one in the miniature, in the order of the spec."""
+    for (name, before), after in zip(
+        shapes(full).items(), shapes(program).values(), strict=True
+    ):  # fmt: skip
+        for attribute in fields(before):
+            if attribute not in ("family", "size", "context"):
+                yield from _row(f"model {name}", attribute, getattr(before, attribute),
+                                getattr(after, attribute))  # fmt: skip
+    for name, tokenizer in small.tokenizers.items():
+        yield from _whole(f"tokenizer {name}", recipe.tokenizers.get(name), tokenizer)
+    for name, dataset in recipe.datasets.items():
+        yield from _whole(f"dataset {name}", dataset, small.datasets[name])
+    for name, cluster in recipe.clusters.items():
+        yield Scaled(block=f"cluster {name}", attribute="", full=in_full(cluster),
+                     miniature="one process on the CPU of this machine")  # fmt: skip
+    for name, dialog in recipe.dialogs.items():
+        yield from _whole(f"dialog {name}", dialog, small.dialogs[name])
+    for name, stage in recipe.stages.items():
+        other = small.stages[name]
+        if isinstance(stage, r.Rounds) and isinstance(other, r.Rounds):
+            for inner, each in stage.stages.items():
+                where = f"{name}.{inner}", f"{name}.1.{inner}"
+                yield from _stage(*where, each, other.stages[inner], full, program)
+        elif not isinstance(stage, r.Rounds) and not isinstance(other, r.Rounds):
+            yield from _stage(name, name, stage, other, full, program)
+    if recipe.expectations:
+        yield Scaled(block="expect", attribute="", full=f"{len(recipe.expectations)} claims",
+                     miniature="not asked")  # fmt: skip
+
+
+def _stage(
+    block: str, name: str, before: r.Stage, after: r.Stage, full: Program, program: Program
+) -> Iterator[Scaled]:
+    stage, small = full.stages[name], program.stages[name]
+    if isinstance(stage, TrainStage) and isinstance(small, TrainStage):
+        yield from _row(
+            block, "length", f"{written(stage.tokens)} tokens, {stage.steps:,} steps",
+            f"{written(small.tokens)} tokens, {small.steps:,} steps",
+        )  # fmt: skip
+    for attribute, of in r.attributes(type(before)).items():
+        if attribute not in ("tokens", "steps", "epochs"):
+            yield from _row(block, attribute, getattr(before, of.field), getattr(after, of.field))
+
+
+def _row(block: str, attribute: str, full: Any, small: Any) -> Iterator[Scaled]:
+    shown = written(full), written(small)
+    if shown[0] != shown[1] and not (full is None and shown[1] == NOTHING):
+        yield Scaled(block=block, attribute=attribute, full=shown[0], miniature=shown[1])
+
+
+def _whole(block: str, before: r.Declaration | None, after: r.Declaration) -> Iterator[Scaled]:
+    full = in_full(before) if before else "—"
+    if full != in_full(after):
+        yield Scaled(block=block, attribute="", full=full, miniature=in_full(after))

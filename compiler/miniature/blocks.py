@@ -1,0 +1,158 @@
+"""Models, tokenizers, data sets and dialogs of a miniature."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from ...spec import recipe as r
+from ...spec.record import replace
+from ..program import Program, TrainStage
+from ..values import Architecture
+
+LAYERS, DIM, HEADS = 2, 64, 4
+VOCAB = 1024
+EXPERTS, ACTIVE = 8, 2
+
+DOCUMENTS = {"python_docs": 300, "python_code": 40, "python_functions": 600, "arithmetic": 600,
+             "needles": 1500}  # fmt: skip
+"""Sample → documents of a stand-in: enough for some hundred steps, tokenized in a second or two."""
+THERE_ARE = {"python_docs": 2000, "python_code": 400, "python_functions": 3000}
+"""Documents that every supported Python has; the generated samples have as many as are asked for.
+Stand-ins of one sample and kind share them, each its own part."""
+PROMPTS = 6
+"""Prompts of each round."""
+HOLDOUT = {"documents": Fraction(2, 100), "preferences": Fraction(10, 100)}
+"""The least share that is held out, so that measures have something to measure on."""
+_BY_NAME = (
+    ("python_code", ("code", "python", "stack", "github")),
+    ("arithmetic", ("math", "arith", "reason", "gsm", "stem")),
+    ("needles", ("needle", "long", "book", "synth")),
+)
+"""Sample → parts of the names of data sets that it stands in for."""
+
+
+def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.Model:
+    """A model of the same family and structure, two layers deep and 64 wide.
+
+    This is the one place that scales shapes. Kept are the family, the ratio of query to key-value
+    heads (up to 4), wide heads, whether embeddings are tied, and whatever is no size: RoPE base,
+    norms, factors. What an architecture has in groups of its own, `latent` and `experts`, is kept
+    as a group: its widths shrink with the width of the model, its counts to `EXPERTS` and `ACTIVE`.
+    Attributes that are not named here stay as they are written.
+    """
+    changes: dict[str, Any] = {
+        "size": None, "layers": LAYERS, "dim": DIM, "heads": HEADS, "vocab": None,
+        "kv_heads": max(HEADS * shape.kv_heads // shape.heads, 1),
+        "ffn": _width(shape.ffn, shape.dim, least=16),
+        "rope_theta": shape.rope_theta, "tied": shape.tied, "norm_eps": shape.norm_eps,
+    }  # fmt: skip
+    known = r.attributes(r.Model)
+    if "head_dim" in known and shape.head_dim * shape.heads != shape.dim:
+        changes["head_dim"] = 2 * DIM // HEADS
+    scaling: Any = getattr(full, "rope_scaling", None)
+    original = getattr(scaling, "original", None)
+    if original:
+        changes["rope_scaling"] = replace(scaling, original=nearest_length(original, lengths))
+    for name in ("latent", "experts"):
+        group = getattr(shape, name, None)
+        if name in known and group is not None:
+            changes[name] = _group(name, group, shape.dim)
+    return replace(full, **changes)
+
+
+def nearest_length(length: int, lengths: Mapping[int, int]) -> int:
+    """The miniature of a length that need not be one of the recipe's: that of the next below."""
+    below = [full for full in lengths if full <= length]
+    return lengths[max(below) if below else min(lengths)]
+
+
+def _width(width: int, dim: int, *, least: int = 8) -> int:
+    """A width that is to the miniature's as `width` to `dim`, a multiple of 8."""
+    return max(round(width * DIM / dim / 8) * 8, least)
+
+
+def _group(name: str, group: Any, dim: int) -> Any:
+    kind: Any = getattr(r, name.capitalize())
+    values: dict[str, Any] = {
+        attribute: getattr(group, of.field, None) for attribute, of in r.attributes(kind).items()
+    }
+    if name == "latent":
+        small = {key: width and _width(width, dim) for key, width in values.items()}
+    else:
+        count = min(values["count"], EXPERTS)
+        small = values | {
+            "count": count,
+            "active": min(values["active"], ACTIVE),
+            "shared": values["shared"] and 1,
+            "dense": values["dense"] and 1,
+            "ffn": _width(values["ffn"], dim, least=16),
+        }
+        if values["groups"]:
+            small |= {"groups": 2, "groups_used": 1 if values["groups_used"] == 1 else 2}
+            if values["groups_used"] and values["groups_used"] < values["groups"]:
+                small["groups_used"] = 1
+    return kind(**small, places={})
+
+
+def tokenizers(recipe: r.Recipe, datasets: Mapping[str, r.Dataset]) -> dict[str, r.Tokenizer]:
+    """Every tokenizer, or else one, trained on the stand-ins of documents."""
+    on = [name for name, each in datasets.items() if each.kind == "documents"]
+    made = r.TokenizerTraining(on=on, vocab=VOCAB)
+    full = recipe.tokenizers or {"words": r.Tokenizer(name="words", places=recipe.header.places)}
+    return {
+        name: replace(each, file=None, hub=None, bytes=False, train=made)
+        for name, each in full.items()
+    }
+
+
+def datasets(recipe: r.Recipe, program: Program) -> dict[str, r.Dataset]:
+    """The stand-ins of all data sets, each of its kind."""
+    post = any(
+        isinstance(stage, TrainStage) and stage.spec.kind != "train"
+        for stage in program.stages.values()
+    )
+    samples = {name: _sample(each, post) for name, each in recipe.datasets.items()}
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, each in recipe.datasets.items():
+        groups.setdefault((samples[name], each.kind), []).append(name)
+    rounds = max([b.count for b in recipe.stages.values() if isinstance(b, r.Rounds)], default=1)
+    found = {}
+    for name, each in recipe.datasets.items():
+        sample = samples[name]
+        group = groups[sample, each.kind]
+        share = THERE_ARE.get(sample, 10**9) // len(group)
+        documents = min(DOCUMENTS[sample], share)
+        if each.kind == "prompts":
+            documents = min(PROMPTS * max(rounds, 2), share)
+        found[name] = r.Dataset(
+            name=name, places=each.places, sample=sample, kind=each.kind, documents=documents,
+            skip=documents * group.index(name), bad_lines=documents,
+            holdout=max(each.holdout, HOLDOUT.get(each.kind, Fraction(0))),
+            filters=[
+                replace(one, keep=max(one.keep, Fraction(1, 2)))
+                for one in each.filters if not one.file
+            ],
+        )  # fmt: skip
+    return found
+
+
+def _sample(dataset: r.Dataset, post: bool) -> str:
+    if dataset.kind != "documents":
+        return "python_functions"
+    if dataset.sample:
+        return dataset.sample
+    for sample, parts in _BY_NAME:
+        if any(part in dataset.name for part in parts):
+            return sample
+    return "python_functions" if post else "python_docs"
+
+
+def dialogs(recipe: r.Recipe) -> dict[str, r.Dialog]:
+    """The protocols; a template is a file, so that a built-in one stands in for it."""
+    return {
+        name: replace(
+            each, system=None, template=None,
+            protocol="chatml" if each.template is not None else each.protocol,
+        )
+        for name, each in recipe.dialogs.items()
+    }  # fmt: skip

@@ -1,0 +1,224 @@
+"""Stages of a miniature: every attribute of a stage through its map."""
+
+from fractions import Fraction
+from math import gcd
+from typing import Any
+
+from ...spec import recipe as r
+from ...spec import schedule as sc
+from ...spec.quantity import Quantity
+from ...spec.record import replace
+from ..clock import Length, nearest
+from ..program import CheckpointStage, Program, TrainStage
+from .blocks import nearest_length
+from .scale import STRETCH, Scale, Steps, averaged_from, steps
+
+DRAWS, ANSWER, ANSWERS = 4, 32, 8
+"""Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
+DEPTHS, SAMPLES = 3, 1
+"""Of a needle test, at most."""
+LOSS, RATIO = Fraction(100), Fraction(10)
+"""Thresholds that every loss stays below: in nats, and as a multiple of the loss at the start."""
+
+
+class Stages:
+    """Scales stages.
+
+    Args:
+        program: the recipe's, scheduled.
+        target: steps of a stage that trains, where its changes do not take more.
+    """
+
+    def __init__(self, recipe: r.Recipe, program: Program, scale: Scale, target: int) -> None:
+        self.recipe, self.program, self.scale, self.target = recipe, program, scale, target
+
+    def all(self) -> dict[str, r.Stage | r.Rounds]:
+        return {
+            name: replace(
+                stage,
+                stages={inner: self._stage(of, f"{name}.1.{inner}")
+                        for inner, of in stage.stages.items()},
+            )
+            if isinstance(stage, r.Rounds)
+            else self._stage(stage, name)
+            for name, stage in self.recipe.stages.items()
+        }  # fmt: skip
+
+    def _stage(self, spec: r.Stage, name: str) -> r.Stage:
+        """A stage that the program has under a name, in rounds that of the first round."""
+        if isinstance(spec, r.Training):
+            resolved = self.program.stages[name]
+            assert isinstance(resolved, TrainStage)
+            return self._training(spec, resolved)
+        if isinstance(spec, r.Checkpoint):
+            resolved = self.program.stages[name]
+            assert isinstance(resolved, CheckpointStage)
+            of = self.program.stages[resolved.of]
+            assert isinstance(of, TrainStage)
+            step = steps(of, self.target).at[of.checkpoints[name][0]]
+            return replace(spec, after=Quantity(Fraction(step), "steps"))
+        changes: dict[str, Any] = {}
+        if getattr(spec, "seq_len", None):
+            changes["seq_len"] = self.scale.lengths[spec.seq_len]  # type: ignore[attr-defined]
+        if getattr(spec, "max_tokens", None):
+            changes["max_tokens"] = min(spec.max_tokens, ANSWER)  # type: ignore[attr-defined]
+        if isinstance(spec, r.Sample):
+            changes["draws"] = draws = min(spec.draws, DRAWS)
+            changes["keep"] = spec.keep and min(spec.keep, draws)
+        if isinstance(spec, r.Measuring):
+            changes |= self._measures(spec)
+        return replace(spec, **changes)
+
+    def _measures(self, spec: r.Measuring) -> dict[str, Any]:
+        changes: dict[str, Any] = {"suites": None, "tasks": None}
+        if spec.prompts:
+            changes["limit"] = min(spec.limit or ANSWERS, ANSWERS)
+        if spec.needle:
+            changes["needle"] = self._needle(spec.needle)
+        if spec.suites and not spec.loss:
+            documents = [n for n, d in self.recipe.datasets.items() if d.kind == "documents"]
+            changes["loss"] = documents[:1]
+            changes["limit"] = None
+        return changes
+
+    def _needle(self, needle: r.Needle) -> r.Needle:
+        lengths = needle.lengths and [self.scale.lengths[each] for each in needle.lengths]
+        return replace(needle, lengths=lengths, depths=min(needle.depths, DEPTHS),
+                       samples=min(needle.samples, SAMPLES))  # fmt: skip
+
+    # Stages that train
+
+    def _training(self, spec: r.Training, stage: TrainStage) -> r.Training:
+        steps_of = steps(stage, self.target)
+        length = self._length(stage)
+        changes: dict[str, Any] = {
+            "tokens": None, "epochs": None, "steps": steps_of.at[stage.steps],
+            "cluster": None, "precision": None, "recompute": None,
+            "checkpoint": None, "parallel": self._placement(spec, stage, steps_of, length),
+        }  # fmt: skip
+        for knob in ("seq_len", "batch", "lr", "data", "rope_theta"):
+            schedule: sc.Schedule | None = getattr(spec, knob)
+            if schedule is not None:
+                changes[knob] = self._schedule(knob, schedule, stage, steps_of, length)
+        if spec.checkpoint:
+            every = nearest(Fraction(spec.checkpoint * changes["steps"], stage.steps))
+            changes["checkpoint"] = max(every, changes["steps"] // 10, 1)
+        if spec.average:
+            over = changes["steps"] - steps_of.at[averaged_from(stage)]
+            every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))
+            changes["average"] = replace(
+                spec.average, every=min(max(every, 1), max(over // 2, 1)),
+                over=spec.average.over and Quantity(Fraction(over), "steps"),
+            )  # fmt: skip
+        if spec.gate:
+            changes["gate"] = replace(
+                spec.gate,
+                requirements=[_passing(each) for each in spec.gate.requirements],
+                extend=spec.gate.extend and Quantity(Fraction(STRETCH), "steps"),
+                needle=self._needle(spec.gate.needle),
+            )
+        scaling: Any = getattr(spec, "rope_scaling", None)
+        if getattr(scaling, "original", None):
+            original = nearest_length(scaling.original, self.scale.lengths)
+            changes["rope_scaling"] = replace(scaling, original=original)
+        return replace(spec, **{n: v for n, v in changes.items() if n in r.fields(type(spec))})
+
+    def _length(self, stage: TrainStage) -> Length:
+        spec = stage.spec
+        if spec.tokens is not None:
+            return Length("tokens", Fraction(spec.tokens))
+        unit = "steps" if spec.steps is not None or spec.data_kind == "preferences" else "tokens"
+        return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
+
+    def _schedule(
+        self, knob: str, schedule: sc.Schedule, stage: TrainStage, steps_of: Steps, length: Length
+    ) -> sc.Schedule:
+        """The schedule with its values through their map and its bounds in steps."""
+        ends = [*stage.begins[knob][1:], stage.steps]
+        segments = []
+        for segment, begin, end in zip(
+            schedule.segments, stage.begins[knob], ends, strict=True
+        ):  # fmt: skip
+            over = segment.over and self._over(segment.over, stage, (begin, end), steps_of, length)
+            bound = None
+            if len(segments) + 1 < len(ends):
+                until = Quantity(Fraction(steps_of.at[end]), "steps")
+                span = segment.bound.span if segment.bound else None
+                bound = sc.Bound(relative=False, quantity=until, span=span)
+            segments.append(
+                replace(
+                    segment, over=over, bound=bound,
+                    start=self._value(knob, segment.start, stage),
+                    end=self._value(knob, segment.end, stage),
+                )
+            )  # fmt: skip
+        return replace(schedule, segments=tuple(segments))
+
+    def _value(self, knob: str, value: Any, stage: TrainStage) -> Any:
+        if value is None or isinstance(value, sc.Last):
+            return value
+        if knob == "seq_len":
+            return self.scale.lengths[value]
+        if knob == "batch":
+            return self.scale.batch(value, stage.spec.data_kind)
+        return value * self.scale.rates[stage.spec.kind] if knob == "lr" else value
+
+    def _over(
+        self, over: Quantity, stage: TrainStage, span: tuple[int, int], steps_of: Steps,
+        length: Length,
+    ) -> Quantity:  # fmt: skip
+        """The length of a curve: it is to its segment as in the recipe, and as before it ends
+        inside of the segment, with it or after it."""
+        begin, end = span
+        wish = length.of(over)
+        extent = Fraction(end - begin)
+        if wish.unit == "tokens":
+            extent = Fraction(stage.tokens_before(end) - stage.tokens_before(begin))
+        ratio, small = wish.value / extent, steps_of.of(begin, end)
+        size = nearest(ratio * small)
+        if ratio < 1:
+            size = min(size, small - 1)
+        elif ratio > 1:
+            size = max(size, small + 1)
+        return Quantity(Fraction(max(size, 1)), "steps")
+
+    def _placement(
+        self, spec: r.Training, stage: TrainStage, steps_of: Steps, length: Length
+    ) -> sc.Schedule:
+        """One rank has no placements but micro-batches; where a placement changes, and the job
+        with it, at a step at which nothing else cuts the stage, they change."""
+        if spec.parallel and any(s.end == sc.AUTO for s in spec.parallel.segments):
+            return spec.parallel
+        base = {"micro_batch": micro} if (micro := self._micro(spec, stage)) else {}
+        if spec.parallel is None:
+            return sc.constant(base, spec.at())
+        cuts = {segment.from_step for segment in stage.segments}
+        others = {0, *stage.begins["seq_len"], *stage.begins["rope_theta"]}
+        others.update(step for step, _ in stage.checkpoints.values())
+        schedule = self._schedule("parallel", spec.parallel, stage, steps_of, length)
+        placed, toggled = [], False
+        for segment, begin in zip(schedule.segments, stage.begins["parallel"], strict=True):
+            toggled ^= begin in cuts - others
+            placed.append(replace(segment, end={"micro_batch": 1} if toggled else base))
+        return replace(schedule, segments=tuple(placed))
+
+    def _micro(self, spec: r.Training, stage: TrainStage) -> int | None:
+        """Sequences by which a ramp of the batch moves: without them it would be one."""
+        if not spec.batch or all(s.shape == "hold" for s in spec.batch.segments):
+            return None
+        longest = max(self.scale.lengths[length] for _, _, length in stage.lengths)
+        values = []
+        for value in (v for s in spec.batch.segments for v in (s.start, s.end)):
+            if isinstance(value, Quantity):
+                small = self.scale.batch(value, spec.data_kind)
+                values.append(int(small.value / (longest if small.unit == "tokens" else 1)))
+        common = gcd(*values)
+        return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)
+
+
+def _passing(requirement: r.Requirement) -> r.Requirement:
+    """The requirement with a threshold that every model meets."""
+    if requirement.op in (">=", ">"):
+        return replace(requirement, op=">=", value=Fraction(0))
+    value = Fraction(1) if requirement.measure == "needle" else LOSS
+    return replace(requirement, op="<=", value=RATIO if requirement.of_start else value)

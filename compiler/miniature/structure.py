@@ -1,0 +1,80 @@
+"""What a miniature has in common with its recipe: the graph, and the order of all changes."""
+
+from typing import Any
+
+from ...spec import schedule as sc
+from ..program import Program, TrainStage
+from .scale import averaged_from
+
+
+def structure(program: Program) -> dict[str, Any]:
+    """The structure of a scheduled program, for comparison.
+
+    Returns: stage → its kind, what it goes on from, and of a stage that trains the number of its
+        segments, the changes of every knob in the order of their steps (those at one step
+        together), the shapes of its learning rate, its gate and its average.
+    """
+    return {name: _stage(stage) for name, stage in program.stages.items()}
+
+
+def _stage(stage: Any) -> dict[str, Any]:
+    if not isinstance(stage, TrainStage):
+        return {"kind": stage.spec.kind, "of": stage.of}
+    gate = stage.spec.gate
+    return {
+        "kind": stage.spec.kind,
+        "of": stage.parent,
+        "segments": len(stage.segments),
+        "changes": changes(stage),
+        "order": {
+            "seq_len": _order([length for _, _, length in stage.lengths]),
+            "rates": [(piece.shape, (piece.end > piece.start) - (piece.end < piece.start))
+                      for piece in stage.lr],
+            "batches": _order([s.end.value for s in _segments(stage.spec.batch) if _own(s)]),
+            "sources": list(stage.mixture[0].weights),
+        },
+        "carries": stage.carries,
+        "gate": gate and ([q.measure for q in gate.requirements], gate.attempts),
+        "averages": stage.spec.average is not None,
+    }  # fmt: skip
+
+
+def changes(stage: TrainStage) -> list[list[str]]:
+    """What changes in a stage, in order; what changes at one step stands together."""
+    at: dict[int, list[str]] = {}
+    for knob, begins in sorted(stage.begins.items()):
+        if knob == "parallel" and any(s.end == sc.AUTO for s in _segments(stage.spec.parallel)):
+            continue  # one placement for every length, of which CPUs have one
+        for step in begins:
+            at.setdefault(step, []).append(knob)
+    for name, (step, _) in sorted(stage.checkpoints.items()):
+        at.setdefault(step, []).append(f"checkpoint {name}")
+    if stage.spec.average and averaged_from(stage):
+        at.setdefault(averaged_from(stage), []).append("average")
+    return [found for _, found in sorted(at.items())]
+
+
+def _segments(schedule: sc.Schedule | None) -> tuple[sc.Segment, ...]:
+    return schedule.segments if schedule else ()
+
+
+def _own(segment: sc.Segment) -> bool:
+    return not isinstance(segment.end, sc.Last)
+
+
+def _order(values: list[Any]) -> list[int]:
+    """The ranks of values: equal for lists that rise and fall alike."""
+    ranks = {value: rank for rank, value in enumerate(sorted(set(values)))}
+    return [ranks[value] for value in values]
+
+
+def difference(full: dict[str, Any], small: dict[str, Any]) -> tuple[str, str] | None:
+    """The first stage in which two structures differ, and in what; None where they do not."""
+    if list(full) != list(small):
+        missing = next(iter(set(full) ^ set(small)), next(iter(full)))
+        return missing, "the graph of stages"
+    for name, values in full.items():
+        for what, value in values.items():
+            if small[name].get(what) != value:
+                return name, what
+    return None
