@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 from ..compiler.plan import Plan
-from ..runtime.errors import RunError
-from ..runtime.store import disk
 from .common import colors, problem
 
 FILE = "miniature.txt"
@@ -40,6 +38,9 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
 
     Raises: RunError: the folder is that of another recipe's run, or cannot be written.
     """
+    from ..runtime.errors import RunError
+    from ..runtime.store import disk
+
     try:
         there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["recipe"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -27,7 +27,7 @@ recipe far { seed = 5 }
 model large { size = "70B" }
 tokenizer theirs { hub = "nobody/nothing" }
 dataset web  { files = "s3://nowhere/web/*.parquet" }
-dataset code { hub = "nobody/code" }
+dataset math { hub = "nobody/math" }
 cluster big { nodes = 128, gpus = 8 of "H100 80GB" }
 stage pretrain: train {
   model   = large
@@ -35,7 +35,7 @@ stage pretrain: train {
   seq_len = 4Ki for 6 steps then 8Ki
   batch   = 1024 seqs -> 2048 seqs for 9 steps then 2048 seqs
   lr      = 0 -> 1e-4 for 4 steps then -> 1e-5 cosine
-  data    = { web 80%, code 20% } -> { web 50%, code 50% } for 12 steps then web
+  data    = { web 80%, math 20% } -> { web 50%, math 50% } for 12 steps then web
   parallel = { tensor 8 }
   gate seq_len { require needle >= 100% }
 }
@@ -78,8 +78,6 @@ def test_a_recipe_for_a_cluster_whose_data_are_elsewhere_runs_in_miniature(tmp_p
     runs_as_planned(spec, tmp_path)
     table = (tmp_path / "runs" / "far_miniature" / "miniature.txt").read_text()
     assert "s3://nowhere/web/*.parquet" in table
-    again = etude("run", spec, "--miniature", "--ranks", "2", cwd=tmp_path)
-    assert again.returncode == 2
 
 
 @pytest.mark.exhaustive
