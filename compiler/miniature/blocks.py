@@ -19,7 +19,7 @@ DOCUMENTS = {"python_docs": 300, "python_code": 40, "python_functions": 600, "ar
 THERE_ARE = {"python_docs": 2000, "python_code": 400, "python_functions": 3000}
 """Documents that every supported Python has; the generated samples have as many as are asked for.
 Stand-ins of one sample and kind share them, each its own part."""
-PROMPTS = 6
+PROMPTS = 16
 """Prompts of each round."""
 HOLDOUT = {"documents": Fraction(2, 100), "preferences": Fraction(10, 100)}
 """The least share that is held out, so that measures have something to measure on."""
@@ -42,13 +42,15 @@ def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.M
     """
     changes: dict[str, Any] = {
         "size": None, "layers": LAYERS, "dim": DIM, "heads": HEADS, "vocab": None,
-        "kv_heads": max(HEADS * shape.kv_heads // shape.heads, 1),
+        "kv_heads": max(HEADS * shape.kv_heads // shape.heads, 1)
+        if shape.kv_heads < shape.heads else None,
         "ffn": _width(shape.ffn, shape.dim, least=16),
         "rope_theta": shape.rope_theta, "tied": shape.tied, "norm_eps": shape.norm_eps,
     }  # fmt: skip
     known = r.attributes(r.Model)
-    if "head_dim" in known and shape.head_dim * shape.heads != shape.dim:
-        changes["head_dim"] = 2 * DIM // HEADS
+    if "head_dim" in known:
+        wide = shape.head_dim * shape.heads > shape.dim and not getattr(shape, "latent", None)
+        changes["head_dim"] = 2 * DIM // HEADS if wide else None
     scaling: Any = getattr(full, "rope_scaling", None)
     original = getattr(scaling, "original", None)
     if original:
@@ -142,7 +144,7 @@ def _sample(dataset: r.Dataset, post: bool) -> str:
     if dataset.sample:
         return dataset.sample
     for sample, parts in _BY_NAME:
-        if any(part in dataset.name for part in parts):
+        if any(part in dataset.name for part in parts) and not (post and sample == "python_code"):
             return sample
     return "python_functions" if post else "python_docs"
 

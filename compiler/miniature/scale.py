@@ -19,14 +19,16 @@ from ..program import Program, TrainStage
 SHORTEST = 64
 LONGEST = 2048
 """Lengths are from SHORTEST to LONGEST, as far as their order allows."""
-ROW = 256
-"""Rows of dialogs and preferences have at least so many tokens, for the stand-ins to fit in."""
+ROW = 512
+"""Rows of dialogs and preferences have at least so many tokens, for stand-ins and drafts to fit."""
 STEP_TOKENS = (2048, 8192)
 """Tokens of the smallest and of the largest batch that is aimed at."""
 MOST_SEQUENCES = 32
 STRETCH = 3
 """Steps of the shortest stretch between two changes."""
-PEAKS = {"train": Fraction(3, 1000), "sft": Fraction(1, 1000), "reward": Fraction(1, 1000),
+FRESH = 64
+"""Steps of a stage on random weights, for a model that writes words and ends its answers."""
+PEAKS = {"train": Fraction(3, 1000), "sft": Fraction(3, 1000), "reward": Fraction(1, 1000),
          "dpo": Fraction(1, 10_000)}  # fmt: skip
 """Kind of stage → its highest learning rate: what a model two layers deep learns well with."""
 
@@ -87,7 +89,7 @@ def _lengths(program: Program, trained: list[TrainStage]) -> dict[int, int]:
 
     ratios = [Fraction(length, ordered[0]) for length in ordered]
     exact = all(each.denominator == 1 and each.numerator.bit_count() == 1 for each in ratios)
-    for base in (SHORTEST, 2 * SHORTEST, 4 * SHORTEST):
+    for base in (SHORTEST * 2**n for n in range(4)):
         for steps in ([int(each) for each in ratios] if exact else [],
                       [2**place for place in range(len(ordered))]):  # fmt: skip
             found = [base * step for step in steps]
@@ -188,6 +190,7 @@ def steps(stage: TrainStage, target: int) -> Steps:
     """The map of a stage's steps: every stretch between two changes has at least `STRETCH`, or as
     many as it had, and the rest of `target` goes to the stretches by their lengths.
     """
+    target = max(target, FRESH) if stage.spec.model else target
     marks = {0, stage.steps, *(step for step, _ in stage.checkpoints.values())}
     marks.update(step for begins in stage.begins.values() for step in begins)
     marks.add(averaged_from(stage))

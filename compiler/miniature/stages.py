@@ -13,7 +13,7 @@ from ..program import CheckpointStage, Program, TrainStage
 from .blocks import nearest_length
 from .scale import STRETCH, Scale, Steps, averaged_from, steps
 
-DRAWS, ANSWER, ANSWERS = 4, 32, 8
+DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
 DEPTHS, SAMPLES = 3, 1
 """Of a needle test, at most."""
