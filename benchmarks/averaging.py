@@ -27,7 +27,8 @@ MODELS = 3
 SHAPE: dict[str, Any] = {
     "family": "llama3", "size": None, "layers": 8, "dim": 1024, "heads": 16, "kv_heads": 16,
     "head_dim": 64, "ffn": 2816, "vocab": 16_384, "context": 512, "rope_theta": 10_000.0,
-    "rope_scaling": "none", "tied": False, "norm_eps": 1e-5,
+    "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0, "tied": False,
+    "norm_eps": 1e-5, "qk_norm": False, "latent": None, "experts": None,
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def make_models(folder: Path) -> dict[str, float]:
     from etude.runtime.engine.export import export
 
     prepare("cpu")
-    from etude.runtime.engine.models import model_spec
+    from etude.runtime.engine.families import model_spec
 
     shape = Architecture(**SHAPE)
     tokenizer.save(tokenizer.byte_level(), folder / "tokenizer")

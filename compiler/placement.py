@@ -6,6 +6,7 @@ from math import gcd, lcm, log, prod
 
 from ..spec.diagnostics import Report
 from ..spec.source import Span
+from .architectures import dense_layers
 from .program import Hardware
 from .values import Architecture, Resources
 
@@ -29,9 +30,9 @@ def mesh(
     """
     tensor, context, pipeline = (degrees.get(n, 1) for n in ("tensor", "context", "pipeline"))
     world = hardware.world_size
-    if degrees.get("expert", 1) > 1:
-        report.add("E431", f"{model.family} has no experts to place", span,
-                   help="leave `expert` out")  # fmt: skip
+    expert = degrees.get("expert", 1)
+    if expert > 1 and model.experts is None:
+        report.add("E431", "this model has no experts to place", span, help="leave `expert` out")
         return None
     fixed = tensor * context * pipeline
     if world % fixed:
@@ -56,14 +57,11 @@ def mesh(
             span, help=_nearest_data(data, replicate),
         )  # fmt: skip
         return None
-    for what, number in (
-        ("heads", model.heads), ("kv_heads", model.kv_heads), ("ffn", model.ffn),
-        ("vocab", model.vocab),
-    ):  # fmt: skip
+    for what, number in tensor_widths(model, expert).items():
         if number % tensor:
             report.add(
                 "E433", f"tensor {tensor} does not divide the model's {number} {what}", span,
-                help=f"the nearest that does is {_nearest_tensor(model, world, tensor)}",
+                help=f"the nearest that does is {_nearest_tensor(model, expert, world, tensor)}",
             )  # fmt: skip
             return None
     if pipeline > 1 and model.tied:
@@ -79,10 +77,33 @@ def mesh(
             f"{max(d for d in _divisors(world) if d <= model.layers)}",
         )  # fmt: skip
         return None
+    if model.experts and expert > 1:
+        room = gcd(shard * context * tensor, model.experts.count)
+        if room % expert:
+            report.add(
+                "E433",
+                f"expert {expert} does not divide both the {model.experts.count} experts and the "
+                f"shard {shard} × context {context} × tensor {tensor} ranks that they are placed "
+                "on",
+                span, help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
+            )  # fmt: skip
+            return None
     return Resources(
         world_size=world, device=hardware.device, replicate=replicate, shard=shard,
-        tensor=tensor, context=context, pipeline=pipeline,
+        tensor=tensor, context=context, pipeline=pipeline, expert=expert,
     )  # fmt: skip
+
+
+def tensor_widths(model: Architecture, expert: int) -> dict[str, int]:
+    """What tensor parallelism cuts, in the spec's words; experts only where they stay together."""
+    widths = {
+        "heads": model.heads, "kv_heads": model.kv_heads, "ffn": model.ffn, "vocab": model.vocab,
+    }  # fmt: skip
+    if model.experts and expert == 1:
+        widths["experts.ffn"] = model.experts.ffn
+    if dense_layers(model) == 0:
+        del widths["ffn"]
+    return widths
 
 
 def data_parallel(resources: Resources) -> int:
@@ -134,9 +155,9 @@ def _nearest(numbers: Iterable[int], wish: int) -> int:
     return min(numbers, key=lambda number: (abs(number - wish), number))
 
 
-def _nearest_tensor(model: Architecture, world: int, wish: int) -> int:
+def _nearest_tensor(model: Architecture, expert: int, world: int, wish: int) -> int:
     """The nearest degree of tensor parallelism that the model and the ranks allow."""
-    common = gcd(model.heads, model.kv_heads, model.ffn, model.vocab)
+    common = gcd(*tensor_widths(model, expert).values())
     return _nearest(_divisors(gcd(common, world)), wish)
 
 

@@ -4,9 +4,18 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec.diagnostics import did_you_mean
-from .architectures import PUBLISHED
+from ..spec.record import replace
+from .architectures import FAMILIES, PUBLISHED, Family
 from .scope import Scope
-from .values import Architecture
+from .values import Architecture, Experts, Latent
+
+_LLAMA_SCALING = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
+"""Llama 3.1's (torchtitan 0.3, `models/common/rope.py`)."""
+_UNSCALED = {"rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0}
+_NUMBERS = ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
+            "norm_eps")  # fmt: skip
+_LATENT = ("keys", "plain", "rotary", "values")
+_EXPERTS = ("count", "active", "ffn")
 
 
 def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architecture | None:
@@ -21,8 +30,7 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
             help=did_you_mean(model.family, PUBLISHED),
         )  # fmt: skip
         return None
-    shape: dict[str, Any] = {"rope_theta": 10_000.0, "rope_scaling": "none", "tied": False,
-                             "norm_eps": 1e-5}  # fmt: skip
+    shape: dict[str, Any] = {"rope_theta": 10_000.0, "tied": False, "norm_eps": 1e-5}
     if model.size:
         sizes = PUBLISHED[model.family]
         if model.size not in sizes:
@@ -32,8 +40,7 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
             )  # fmt: skip
             return None
         shape |= sizes[model.size]
-    for name in ("layers", "dim", "heads", "kv_heads", "ffn", "vocab", "rope_theta",
-                 "rope_scaling", "tied", "norm_eps"):  # fmt: skip
+    for name in _NUMBERS:
         if getattr(model, name) is not None:
             shape[name] = getattr(model, name)
     training = (
@@ -52,17 +59,68 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
     if missing:
         scope.report.add(
             "E417", f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
-            model.at(), help="or name a published size: size = \"8B\"",
+            model.at(), help=f'or name a published size: size = "{next(iter(PUBLISHED[model.family]))}"',
         )  # fmt: skip
         return None
     return _shape(scope, model, shape)
 
 
+def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> Architecture | None:
+    """The architecture with its rotary positions stretched; None after reporting."""
+    if scaling is None:
+        return model
+    allowed = FAMILIES[model.family].scalings
+    if scaling.kind not in allowed:
+        scope.error(
+            "E418", f"{model.family} has no rope_scaling `{scaling.kind}`", scaling.at(),
+            f"it has {', '.join(allowed)}",
+        )  # fmt: skip
+        return None
+    if scaling.kind != "yarn":
+        return replace(model, **(_LLAMA_SCALING if scaling.kind == "llama" else _UNSCALED))
+    for name in ("factor", "original"):
+        if getattr(scaling, name) is None:
+            scope.error(
+                "E417", f"yarn needs `{name}`", scaling.at(),
+                "write `yarn { factor = 8, original = 8Ki }`: how many times longer than what was "
+                "trained before",
+            )  # fmt: skip
+            return None
+    return replace(
+        model, rope_scaling="yarn", rope_factor=scaling.factor, rope_original=scaling.original
+    )
+
+
 def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture | None:
-    if shape["dim"] % shape["heads"] or (shape["dim"] // shape["heads"]) % 2:
+    family = FAMILIES[model.family]
+    latent = _latent(scope, model, family, shape.pop("latent", {}))
+    experts = _experts(scope, model, family, shape.pop("experts", {}))
+    if isinstance(latent, bool) or isinstance(experts, bool):
+        return None
+    if latent:
+        if model.head_dim or (model.kv_heads and model.kv_heads != shape["heads"]):
+            scope.report.add(
+                "E418", f"heads of {model.family} come from latents",
+                model.at("head_dim" if model.head_dim else "kv_heads"),
+                help="leave it out, and give the widths in `latent`",
+            )  # fmt: skip
+            return None
+        shape["kv_heads"] = shape["heads"]
+        shape["head_dim"] = latent.plain + latent.rotary
+    elif "head_dim" not in shape:
+        if shape["dim"] % shape["heads"]:
+            scope.report.add(
+                "E418", f"`dim` {shape['dim']} is not an even multiple of `heads` {shape['heads']}",
+                model.at("heads"), help="or give `head_dim`",
+            )  # fmt: skip
+            return None
+        shape["head_dim"] = shape["dim"] // shape["heads"]
+    rotary = latent.rotary if latent else shape["head_dim"]
+    if rotary % 2:
         scope.report.add(
-            "E418", f"`dim` {shape['dim']} is not an even multiple of `heads` {shape['heads']}",
-            model.at("heads"), help="rotary embeddings need an even width a head",
+            "E418", f"rotary positions turn pairs, and a head is {rotary} wide",
+            model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
+            help="rotary embeddings need an even width a head",
         )  # fmt: skip
         return None
     if shape["heads"] % shape["kv_heads"]:
@@ -72,7 +130,102 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture 
             model.at("kv_heads"),
         )  # fmt: skip
         return None
-    return Architecture(
-        family=model.family, size=model.size, head_dim=shape["dim"] // shape["heads"],
-        context=0, **shape,
+    found = Architecture(
+        family=model.family, size=model.size, context=0, qk_norm=family.qk_norm, latent=latent,
+        experts=experts, **_UNSCALED, **shape,
     )  # fmt: skip
+    return scaled(scope, found, model.rope_scaling)
+
+
+def _latent(
+    scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
+) -> Latent | bool | None:
+    """The latents of a model; False after reporting."""
+    if not family.latent:
+        if model.latent:
+            scope.report.add("E418", f"attention of {model.family} has no latents",
+                             model.at("latent"), help="leave `latent` out")  # fmt: skip
+            return False
+        return None
+    found = {"queries": 0} | published | _given(model.latent, r.Latent)
+    if missing := [name for name in _LATENT if name not in found]:
+        return _lacks(scope, model, "latent", missing)
+    return Latent(**found)
+
+
+def _experts(
+    scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
+) -> Experts | bool | None:
+    """The experts of a model; False after reporting."""
+    given = _given(model.experts, r.Experts)
+    if not family.experts:
+        if given:
+            scope.report.add("E418", f"{model.family} has no experts", model.at("experts"),
+                             help="write `family = qwen3`, or leave `experts` out")  # fmt: skip
+            return False
+        return None
+    found = {
+        "shared": 1 if family.latent else 0, "dense": 0, "groups": None, "groups_used": None,
+        "scale": 1.0, "balance": family.balance,
+    } | published | given  # fmt: skip
+    if not published and not model.experts:
+        if not family.latent:
+            return None
+        return _lacks(scope, model, "experts", list(_EXPERTS))
+    if missing := [name for name in _EXPERTS if name not in found]:
+        return _lacks(scope, model, "experts", missing)
+    problem = _contradiction(model.family, family, found)
+    if problem:
+        of = model.experts
+        place = of.at(problem[0]) if of else model.at("experts")
+        scope.report.add("E418", problem[1], place, help=problem[2])
+        return False
+    return Experts(score=family.score, normalized=True, **found)  # type: ignore[arg-type]
+
+
+def _contradiction(
+    name: str, family: Family, found: dict[str, Any]
+) -> tuple[str, str, str | None] | None:
+    """Attribute, message and help of what does not fit together in the experts of a model."""
+    if found["active"] > found["count"]:
+        return "active", f"{found['active']} of {found['count']} experts cannot be active", None
+    if found["groups"] is not None or found["groups_used"] is not None:
+        groups, used = found["groups"], found["groups_used"]
+        if not family.latent:
+            return "groups", f"{name} chooses from all experts", "leave the groups out"
+        if groups is None or used is None:
+            return "groups", "`groups` and `groups_used` belong together", None
+        if found["count"] % groups or found["count"] // groups < 2:
+            return (
+                "groups",
+                f"{found['count']} experts are not {groups} groups of two or more",
+                None,
+            )
+        if used > groups or found["active"] > used * (found["count"] // groups):
+            return (
+                "groups_used",
+                f"{found['active']} experts cannot be chosen from {used} of {groups} groups", None,
+            )  # fmt: skip
+    if not family.latent:
+        for attribute, default in (("shared", 0), ("scale", 1.0)):
+            if found[attribute] != default:
+                return attribute, f"experts of {name} have no `{attribute}`", "leave it out"
+    elif not found["shared"]:
+        return "shared", f"{name} has one shared expert at least", "write `shared = 1`"
+    return None
+
+
+def _given(group: r.Declaration | None, model: type[r.Declaration]) -> dict[str, Any]:
+    if group is None:
+        return {}
+    values = {name: getattr(group, name) for name in r.attributes(model)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> bool:
+    scope.report.add(
+        "E417", f"`{group}` of the model `{model.name}` needs "
+        f"{', '.join(f'`{name}`' for name in missing)}",
+        model.at(group), help="or name a published size",
+    )  # fmt: skip
+    return False

@@ -34,6 +34,7 @@ def torchtitan(
             "tensor_parallel_degree": resources.tensor,
             "context_parallel_degree": resources.context,
             "pipeline_parallel_degree": resources.pipeline,
+            "expert_parallel_degree": resources.expert,
             **({"pipeline_parallel_schedule": "GPipe"} if short else {}),
         },
         "optimizer": {

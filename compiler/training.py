@@ -7,7 +7,7 @@ from ..spec.schedule import Last
 from .graph import parents
 from .program import AnyStage, CheckpointStage, Hardware, TrainStage
 from .scope import Scope
-from .shape import architecture
+from .shape import architecture, scaled
 
 DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
 _POST = (r.Sft, r.PreferenceTraining)
@@ -57,6 +57,8 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
     else:
         assert isinstance(spec, r.Train)
         model = architecture(spec, tokenizer, scope)
+    if model:
+        model = scaled(scope, model, spec.rope_scaling)
     hardware = _hardware(scope, spec, parent)
     if model is None or hardware is None:
         return None

@@ -28,8 +28,50 @@ class Value(Record):
             list(fields(cls)),
             ref=f"{cls.__module__}.{cls.__qualname__}",
             config=core.CoreConfig(title=cls.__name__, extra_fields_behavior="forbid"),
-            serialization=core.plain_serializer_function_ser_schema(vars),
+            serialization=core.plain_serializer_function_ser_schema(_plain),
         )
+
+
+def _plain(value: Value) -> dict[str, Any]:
+    """The fields of a value, and of the values in it."""
+    return {
+        name: _plain(item) if isinstance(item, Value) else item
+        for name, item in vars(value).items()
+    }
+
+
+class Latent(Value):
+    """Attention through latents (multi-head latent attention, arXiv:2405.04434 §2.1): widths.
+
+    Queries and keys of a head are `plain` + `rotary` wide, its values `values`.
+    """
+
+    queries: int  # of the latent that queries come from; 0: they come from the hidden state
+    keys: int  # of the latent that keys and values come from
+    plain: int
+    rotary: int
+    values: int
+
+
+class Experts(Value):
+    """Feed-forward layers that are mixtures of experts (arXiv:2401.06066).
+
+    Every layer after the first `dense` ones routes a token to `active` of `count` experts, and
+    sends it through the `shared` ones. Of `groups` of experts only the best `groups_used` are
+    chosen from. A bias on the choice balances their load (arXiv:2408.15664).
+    """
+
+    count: int
+    active: int
+    ffn: int  # width of an expert
+    shared: int
+    dense: int
+    groups: int | None
+    groups_used: int | None
+    score: Literal["softmax", "sigmoid"]
+    normalized: bool  # the scores of a token's experts add up to 1
+    scale: float  # and are then multiplied with this
+    balance: float  # by so much a step the bias moves; 0: there is none
 
 
 class Architecture(Value):
@@ -46,9 +88,14 @@ class Architecture(Value):
     vocab: int
     context: int  # longest sequence that the stage's model is built for
     rope_theta: float
-    rope_scaling: Literal["none", "llama"]
+    rope_scaling: Literal["none", "llama", "yarn"]
+    rope_factor: float  # by which rope_scaling lengthens; 1 without
+    rope_original: int  # the length before; 0 without
     tied: bool
     norm_eps: float
+    qk_norm: bool  # queries and keys are normed, head by head
+    latent: Latent | None
+    experts: Experts | None
 
 
 class LrPiece(Value):
@@ -86,6 +133,7 @@ class Resources(Value):
     tensor: int
     context: int
     pipeline: int
+    expert: int  # experts are placed on so many of the shard × context × tensor ranks
 
 
 class Rounding(Value):

@@ -383,6 +383,8 @@ class _Binder(Statements):
         groups: dict[tuple[type, str], type[r.Declaration]] = {
             (r.Tokenizer, "train"): r.TokenizerTraining,
             (r.Dataset, "fields"): r.Fields,
+            (r.Model, "experts"): r.Experts,
+            (r.Model, "latent"): r.Latent,
             (r.Evaluate, "needle"): r.Needle,
             (r.Best, "needle"): r.Needle,
         }
@@ -397,7 +399,19 @@ class _Binder(Statements):
             return self._optimizer(value)
         if issubclass(model, r.Training) and name == "average":
             return self._polyak(value)
+        if name == "rope_scaling" and name in r.attributes(model):
+            return self._rope_scaling(value)
         return value
+
+    def _rope_scaling(self, value: s.Value) -> r.RopeScaling | None:
+        if isinstance(value, s.Tagged) and value.tag.name == "yarn":
+            return self._build(value.braces.items, r.RopeScaling, value.span, "yarn",
+                               name="yarn", kind="yarn")  # fmt: skip
+        if isinstance(value, s.Path) and value.name in ("none", "llama"):
+            return r.RopeScaling(name=value.name, kind=value.name, places={"": value.span})
+        self._error("E202", "this is not a way of stretching positions", value.span,
+                    help="write `none`, `llama`, or `yarn { factor = 8, original = 8Ki }`")  # fmt: skip
+        return None
 
     def _optimizer(self, value: s.Value) -> Any:
         if isinstance(value, s.Path) and value.name == "last":

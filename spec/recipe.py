@@ -79,6 +79,38 @@ class Header(Declaration):
     tracking: str | None = attribute(c.one_of("wandb"), None)
 
 
+class Experts(Declaration):
+    """Feed-forward layers that are mixtures of experts."""
+
+    count: int | None = attribute(_whole(most=MOST), None)
+    active: int | None = attribute(_whole(most=MOST), None)
+    shared: int | None = attribute(_whole(least=0, most=MOST), None)
+    ffn: int | None = attribute(_whole(most=MOST), None)
+    dense: int | None = attribute(_whole(least=0, most=MOST), None)
+    groups: int | None = attribute(_whole(most=MOST), None)
+    groups_used: int | None = attribute(_whole(most=MOST), None)
+    scale: float | None = attribute(c.real(above=0), None)
+    balance: float | None = attribute(c.real(least=0), None)
+
+
+class Latent(Declaration):
+    """Attention through latents: widths."""
+
+    queries: int | None = attribute(_whole(least=0, most=MOST), None)
+    keys: int | None = attribute(_whole(most=MOST), None)
+    plain: int | None = attribute(_whole(most=MOST), None)
+    rotary: int | None = attribute(_whole(most=MOST), None)
+    values: int | None = attribute(_whole(most=MOST), None)
+
+
+class RopeScaling(Declaration):
+    """How rotary positions are stretched; YaRN's `factor` over an `original` length."""
+
+    kind: str
+    factor: float | None = attribute(c.real(above=1), None)
+    original: int | None = attribute(_whole("tokens"), None)
+
+
 class Model(Declaration):
     """An architecture: a published size, or a shape of one's own."""
 
@@ -88,12 +120,15 @@ class Model(Declaration):
     dim: int | None = attribute(_whole(most=MOST), None)
     heads: int | None = attribute(_whole(most=MOST), None)
     kv_heads: int | None = attribute(_whole(most=MOST), None)
+    head_dim: int | None = attribute(_whole(most=MOST), None)
     ffn: int | None = attribute(_whole(most=MOST), None)
     vocab: int | None = attribute(_whole(most=MOST), None)
     rope_theta: float | None = attribute(c.real(above=0), None)
-    rope_scaling: str | None = attribute(c.one_of("none", "llama"), None)
+    rope_scaling: RopeScaling | None = attribute(None, None)
     tied: bool | None = attribute(c.flag, None)
     norm_eps: float | None = attribute(c.real(above=0), None)
+    latent: Latent | None = attribute(None, None)
+    experts: Experts | None = attribute(None, None)
 
 
 class TokenizerTraining(Declaration):
@@ -252,6 +287,7 @@ class Training(Stage):
 
     model: str | None = None
     rope_theta: Schedule | None = None
+    rope_scaling: RopeScaling | None = None
     tokenizer: str | None = None
     gate: Gate | None = None
     from_: str | None = attribute(c.reference, None, "from")
@@ -279,6 +315,7 @@ class Train(Training):
     data_kind: ClassVar[str] = "documents"
     model: str | None = attribute(c.name, None)
     rope_theta: Schedule | None = attribute(c.schedule(c.theta_operand), None)
+    rope_scaling: RopeScaling | None = attribute(None, None)
     tokenizer: str | None = attribute(c.name, None)
     gate: Gate | None = attribute(None, None)
 

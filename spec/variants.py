@@ -24,7 +24,7 @@ _EXCLUSIVE = {
 """Attributes of which a block has one: the changed one takes the place of the other."""
 _FLAGS = ("bytes", "awaited")
 _ENTRIES = ("parallel", "data")
-_NEW_GROUPS = ("parallel", "fields", "needle")
+_NEW_GROUPS = ("parallel", "fields", "needle", "experts", "latent")
 _WHOLE = "give it as a whole"
 
 

@@ -14,10 +14,10 @@ from ...compiler.plan import Dpo, Reward, TrainJob
 from ...compiler.timeline import Timeline
 from ..errors import RunError
 from .checkpoint import Checkpoints, Start
+from .families import Head, model_spec
 from .loader import Loader
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
-from .models import Head, model_spec
 from .objectives import BradleyTerryLoss, DpoLoss
 from .optimizer import Optimizers
 from .trainer import Trainer

@@ -42,7 +42,7 @@ def export(
     if result.is_dir():
         return
     prepare_any()
-    from .models import hf_config
+    from .families import hf_config
 
     score = job.head == "score"
     config = hf_config(job.model, score=score)
@@ -65,7 +65,7 @@ def export(
 
 def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights under Hugging Face's names, one in memory at a time."""
-    from .models import model_spec
+    from .families import model_spec
 
     score = job.head == "score"
     spec = model_spec(job.model, "cpu", job.model.context, "score" if score else "logits")

@@ -5,6 +5,7 @@ Names carry shapes: B sequences, L tokens, D dimensions, N places, V tokens of t
 # ruff: noqa: N803, N806 (the names are also torchtitan's)
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import spmd_types as spmd
@@ -14,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from torchtitan.components.loss import _LossParallelCrossEntropy
 from torchtitan.distributed.spmd_types import current_spmd_mesh, spmd_mesh_size
 from torchtitan.models.common import Linear
+from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.decoder_sharding import (
     dense_activation_placement,
     dense_param_placement,
 )
-from torchtitan.models.llama3 import Llama3Model
 from torchtitan.protocols.sharding import ShardingConfig
 
 PIECE = 2048
@@ -72,48 +73,53 @@ class TokenHead(Linear):
         return F.cross_entropy(logits_NV, targets_N, reduction="none")
 
 
-class RecordModel(Llama3Model):
-    """A Llama whose forward pass says something of given places of the rows.
+@cache
+def record_model(decoder: type[Decoder]) -> type[Decoder]:
+    """A decoder whose forward pass says something of given places of the rows.
 
     With a `TokenHead`: the cross-entropy of `targets`; with a linear head of one output: scores.
     """
+    base: Any = decoder
 
-    @dataclass(kw_only=True, slots=True)
-    class Config(Llama3Model.Config):
-        def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
-            Llama3Model.Config.update_from_config(self, config=config, **kwargs)
-            if self.lm_head.out_features == 1:
-                # One output cannot be sharded: each tensor rank computes it from whole states.
-                whole = dense_activation_placement(tp=spmd.I)
-                assert self.norm.sharding_config is not None
-                self.norm.sharding_config.out_dst_shardings = whole
-                self.lm_head.sharding_config = ShardingConfig(
-                    state_shardings={"weight": dense_param_placement(tp=spmd.I)}
-                )
+    class RecordModel(base):
+        @dataclass(kw_only=True, slots=True)
+        class Config(base.Config):
+            def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
+                base.Config.update_from_config(self, config=config, **kwargs)
+                if self.lm_head.out_features == 1:
+                    # One output cannot be sharded: each tensor rank computes it from whole states.
+                    whole = dense_activation_placement(tp=spmd.I)
+                    assert self.norm.sharding_config is not None
+                    self.norm.sharding_config.out_dst_shardings = whole
+                    self.lm_head.sharding_config = ShardingConfig(
+                        state_shardings={"weight": dense_param_placement(tp=spmd.I)}
+                    )
 
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor | None = None,
-        attention_masks: Any = None,
-        places: torch.Tensor | None = None,
-        targets: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """
-        Args:
-            tokens: int64, shape (B, L).
-            places: int64, shape (N,): places b · L + l.
-            targets: int64, shape (N,), for a `TokenHead`.
+        def forward(
+            self,
+            tokens: torch.Tensor,
+            positions: torch.Tensor | None = None,
+            attention_masks: Any = None,
+            places: torch.Tensor | None = None,
+            targets: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            """
+            Args:
+                tokens: int64, shape (B, L).
+                places: int64, shape (N,): places b · L + l.
+                targets: int64, shape (N,), for a `TokenHead`.
 
-        Returns:
-            float32, shape (N,).
-        """
-        assert places is not None
-        hidden_BLD = self.tok_embeddings(tokens)
-        for layer in self.layers.values():
-            hidden_BLD = layer(hidden_BLD, attention_masks, positions)
-        hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
-        if targets is not None:
-            return self.lm_head(hidden_1ND, targets)
-        # FSDP2 hooks onto what is returned, which should not be a view.
-        return self.lm_head(hidden_1ND).flatten().to(torch.float32, copy=True)
+            Returns:
+                float32, shape (N,).
+            """
+            assert places is not None
+            hidden_BLD = self.tok_embeddings(tokens)
+            for layer in self.layers.values():
+                hidden_BLD = layer(hidden_BLD, attention_masks, positions)
+            hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
+            if targets is not None:
+                return self.lm_head(hidden_1ND, targets)
+            # FSDP2 hooks onto what is returned, which should not be a view.
+            return self.lm_head(hidden_1ND).flatten().to(torch.float32, copy=True)
+
+    return RecordModel

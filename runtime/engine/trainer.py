@@ -22,7 +22,6 @@ from ...compiler.plan import TrainJob
 from .attention import DocumentAttention, document_mask, segment_blocks, segment_mask
 from .averaging import Mean
 from .checkpoint import Checkpoints
-from .heads import RecordModel
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import RecordLoss
@@ -120,7 +119,7 @@ class Trainer(TitanTrainer):
         if self._masked:
             masks: Any = segment_mask(segments)
         else:
-            attention = cast(RecordModel.Config, self.model_config).layers[0].attention
+            attention = cast(Any, self.model_config).layers[0].attention
             masks = segment_blocks(segments, attention.inner_attention.block_size)
         kwargs |= {"positions": positions, "attention_masks": masks, "record": record}
         return inputs, labels, kwargs

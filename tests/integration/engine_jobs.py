@@ -23,6 +23,7 @@ from etude.compiler.plan import (
     TrainJob,
     Window,
 )
+from etude.compiler.values import Experts, Latent
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
 from etude.runtime.engine.device import prepare
@@ -84,10 +85,36 @@ def architecture(**changes: Any) -> Architecture:
         "context": 256,
         "rope_theta": 10_000.0,
         "rope_scaling": "none",
+        "rope_factor": 1.0,
+        "rope_original": 0,
         "tied": False,
         "norm_eps": 1e-5,
+        "qk_norm": False,
+        "latent": None,
+        "experts": None,
     }
     return Architecture(**{**values, **changes})
+
+
+def experts(**changes: Any) -> Experts:
+    values: dict[str, Any] = {
+        "count": 8,
+        "active": 2,
+        "ffn": 32,
+        "shared": 0,
+        "dense": 0,
+        "groups": None,
+        "groups_used": None,
+        "score": "softmax",
+        "normalized": True,
+        "scale": 1.0,
+        "balance": 0.0,
+    }
+    return Experts(**{**values, **changes})
+
+
+def latent(**changes: Any) -> Latent:
+    return Latent(**{"queries": 48, "keys": 32, "plain": 16, "rotary": 8, "values": 16, **changes})
 
 
 def lr(from_step: int, to_step: int, shape: Any, start: float, end: float) -> LrPiece:
@@ -207,6 +234,7 @@ def train_job(
             tensor=1,
             context=1,
             pipeline=1,
+            expert=1,
         ),
         cost=Cost(parameters=0, flops_per_token=0, attention_flops_per_token=0, flops=0),
         torchtitan=sections,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import architecture, run, tensors, train_job, weights
+from engine_jobs import architecture, experts, latent, run, tensors, train_job, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from etude.compiler.plan import Architecture, AverageJob, ExportJob
@@ -14,7 +14,7 @@ from etude.runtime.engine import export as exporting
 from etude.runtime.engine.attention import document_mask
 from etude.runtime.engine.average import average
 from etude.runtime.engine.export import export
-from etude.runtime.engine.models import model_spec
+from etude.runtime.engine.families import model_spec
 from etude.runtime.engine.storage import weights_of
 from etude.runtime.errors import RunError
 
@@ -85,9 +85,30 @@ def test_an_unknown_family_is_named() -> None:
 SHAPES = {
     "grouped": architecture(),
     "tied": architecture(tied=True, kv_heads=4),
-    "long": architecture(rope_scaling="llama", rope_theta=500_000.0, norm_eps=1e-6),
+    "long": architecture(
+        rope_scaling="llama", rope_factor=8.0, rope_original=8192, rope_theta=500_000.0,
+        norm_eps=1e-6,
+    ),
+    "yarn": architecture(rope_scaling="yarn", rope_factor=4.0, rope_original=64),
     "wide heads": architecture(head_dim=32),
-}
+    "qwen3": architecture(family="qwen3", qk_norm=True, head_dim=32, tied=True),
+    "qwen3 yarn": architecture(
+        family="qwen3", qk_norm=True, rope_scaling="yarn", rope_factor=4.0, rope_original=64
+    ),
+    "qwen3 experts": architecture(
+        family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3
+    ),
+    "deepseek": architecture(
+        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(), layers=3,
+        experts=experts(shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1,
+                        balance=0.001),
+    ),
+    "deepseek yarn": architecture(
+        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(queries=0),
+        experts=experts(shared=2, score="sigmoid", balance=0.001), rope_scaling="yarn",
+        rope_factor=4.0, rope_original=64,
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())

@@ -155,7 +155,7 @@ def check_against_transformers(
 
 def split_qkv(state: dict[str, torch.Tensor], shape: Architecture) -> dict[str, torch.Tensor]:
     """Fused q, k and v as the checkpoints have them."""
-    from etude.runtime.engine.models import model_spec
+    from etude.runtime.engine.families import model_spec
 
     head = "score" if state["lm_head.weight"].shape[0] == 1 else "logits"
     module = model_spec(shape, "cpu", shape.context, head).model.build()
