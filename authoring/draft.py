@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..compiler.architectures import PUBLISHED
+from ..compiler.architectures import PUBLISHED, published
 from . import writing as w
 from .config import Config
 
@@ -105,8 +105,9 @@ class Draft:
             shape: layers, dim, heads, kv_heads, ffn, vocab, rope_theta, rope_scaling, tied,
                 norm_eps.
         """
-        for size, published in PUBLISHED["llama3"].items():
-            changed = {key: value for key, value in shape.items() if published[key] != value}
+        for size in PUBLISHED["llama3"]:
+            known = vars(published("llama3", size))
+            changed = {key: value for key, value in shape.items() if known[key] != value}
             if set(changed) <= {"rope_scaling", "rope_theta", "norm_eps", "vocab"}:
                 name = self.name(f"llama_{size}", "model")
                 lines = [("size", w.quoted(size)), *_attributes(changed)]

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from etude.compiler.architectures import PUBLISHED
+from etude.compiler.architectures import published
 from etude.compiler.costs.estimate import Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
-from etude.compiler.values import Architecture, Resources
+from etude.compiler.values import Resources
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "cost.md"
@@ -72,18 +72,14 @@ def rows() -> list[Row]:
 
 
 def _setting(row: dict[str, Any], name: str) -> Setting:
-    shape = PUBLISHED["llama3"][row["size"]]
-    model = Architecture(
-        family="llama3", size=row["size"], head_dim=shape["dim"] // shape["heads"],
-        context=row["seq_len"], **shape,
-    )  # fmt: skip
+    model = published("llama3", row["size"], row["seq_len"])
     degrees = {n: row.get(n, 1) for n in ("shard", "tensor", "context", "pipeline")}
     device = gpu(name)
     assert device
     return Setting(
         model=model,
         resources=Resources(
-            world_size=math.prod(degrees.values()), device=name, replicate=1, **degrees
+            world_size=math.prod(degrees.values()), device=name, replicate=1, expert=1, **degrees
         ),
         seq_len=row["seq_len"], micro_batch=row["micro_batch"],
         sequences=row["micro_batch"] * row.get("shard", 1),

@@ -4,9 +4,10 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
+from ..compiler.architectures import dense_layers
 from ..compiler.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.check import check_recipe
-from ..compiler.costs.estimate import FORMULAS, evaluate
+from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
@@ -109,7 +110,7 @@ def _placed(stage: TrainStage) -> int:
 
 
 def _is(candidate: Candidate, resources: Resources) -> bool:
-    names = ("replicate", "tensor", "context", "pipeline")
+    names = ("replicate", "tensor", "context", "pipeline", "expert")
     return all(candidate.degrees.get(name, 1) == getattr(resources, name) for name in names)
 
 
@@ -147,12 +148,12 @@ def _values(program: Program, stage: TrainStage, segment: Segment) -> dict[str, 
 def _account(stage: TrainStage, values: Mapping[str, float], seconds: float) -> dict[str, float]:
     model, device = stage.model, gpu(stage.hardware.device)
     symbols = dict(values) | {
-        "layers": model.layers, "tied": float(model.tied), "tokens": stage.tokens,
-        "seconds": seconds, "W": stage.hardware.world_size, "V": model.vocab, "d": model.dim,
-        "f": model.ffn, "q": model.heads * model.head_dim, "k": model.kv_heads * model.head_dim,
+        **shape_symbols(model), "dense": dense_layers(model),
+        "mixed": model.layers - dense_layers(model), "tied": float(model.tied),
+        "tokens": stage.tokens, "seconds": seconds, "W": stage.hardware.world_size,
         "watts": device.watts if device else 0.0, "gpu_hour": stage.hardware.price or 0.0,
     }  # fmt: skip
-    layer = {"N_layer": FORMULAS["N_layer"]}
+    layer = {name: FORMULAS[name] for name in ("N_attention", "N_layer", "N_expert", "N_mixed")}
     return evaluate(symbols, compiled(layer | ACCOUNT))
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..spec.record import Record
-from .values import Architecture
+from .values import Architecture, Experts, Latent
 
 _LLAMA3: dict[str, Any] = {
     "kv_heads": 8,
@@ -79,6 +79,13 @@ class Family(Record):
     balance: float = 0.0
     scalings: tuple[str, ...] = ("none", "llama", "yarn")
 
+    def usual_experts(self) -> dict[str, Any]:
+        """Fields of `Experts` where a model does not say."""
+        return {
+            "shared": 1 if self.latent else 0, "dense": 0, "groups": None, "groups_used": None,
+            "score": self.score, "normalized": True, "scale": 1.0, "balance": self.balance,
+        }  # fmt: skip
+
 
 FAMILIES: dict[str, Family] = {
     "llama3": Family(),
@@ -87,6 +94,36 @@ FAMILIES: dict[str, Family] = {
         latent=True, experts=True, score="sigmoid", balance=0.001, scalings=("none", "yarn")
     ),
 }
+
+
+def published(family: str, size: str, context: int = 0) -> Architecture:
+    """The architecture of a published size, for sequences of up to `context` tokens."""
+    return complete(family, size, dict(PUBLISHED[family][size]), context)
+
+
+def complete(
+    family: str, size: str | None, shape: dict[str, Any], context: int = 0
+) -> Architecture:
+    """The architecture of a shape: what it does not say is as usual in the family.
+
+    Args:
+        shape: fields of `Architecture`; `latent` and `experts` as their fields by name.
+    """
+    kind = FAMILIES[family]
+    latent, experts = shape.get("latent"), shape.get("experts")
+    usual: dict[str, Any] = {
+        "kv_heads": shape["heads"], "rope_theta": 10_000.0, "tied": False, "norm_eps": 1e-5,
+        "head_dim": latent["plain"] + latent["rotary"] if latent
+        else shape["dim"] // shape["heads"],
+        "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0,
+    }  # fmt: skip
+    return Architecture(
+        family=family, size=size, context=context, qk_norm=kind.qk_norm,
+        **usual | shape | {
+            "latent": Latent(**{"queries": 0} | latent) if latent else None,
+            "experts": Experts(**kind.usual_experts() | experts) if experts else None,
+        },
+    )  # fmt: skip
 
 
 class Weights(Record):

@@ -5,9 +5,9 @@ from typing import Any
 from ..spec import recipe as r
 from ..spec.diagnostics import did_you_mean
 from ..spec.record import replace
-from .architectures import FAMILIES, PUBLISHED, Family
+from .architectures import FAMILIES, PUBLISHED, Family, complete
 from .scope import Scope
-from .values import Architecture, Experts, Latent
+from .values import Architecture
 
 _LLAMA_SCALING = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
 """Llama 3.1's (torchtitan 0.3, `models/common/rope.py`)."""
@@ -30,7 +30,7 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
             help=did_you_mean(model.family, PUBLISHED),
         )  # fmt: skip
         return None
-    shape: dict[str, Any] = {"rope_theta": 10_000.0, "tied": False, "norm_eps": 1e-5}
+    shape: dict[str, Any] = {}
     if model.size:
         sizes = PUBLISHED[model.family]
         if model.size not in sizes:
@@ -54,12 +54,12 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
                 f"the model has {shape['vocab']} tokens, its tokenizer {training.vocab}",
                 model.at("vocab"), help=f"write `vocab = {training.vocab}`",
             )  # fmt: skip
-    shape.setdefault("kv_heads", shape.get("heads"))
     missing = [n for n in ("layers", "dim", "heads", "ffn", "vocab") if n not in shape]
     if missing:
+        example = next(iter(PUBLISHED[model.family]))
         scope.report.add(
             "E417", f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
-            model.at(), help=f'or name a published size: size = "{next(iter(PUBLISHED[model.family]))}"',
+            model.at(), help=f'or name a published size: size = "{example}"',
         )  # fmt: skip
         return None
     return _shape(scope, model, shape)
@@ -72,7 +72,7 @@ def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> 
     allowed = FAMILIES[model.family].scalings
     if scaling.kind not in allowed:
         scope.error(
-            "E418", f"{model.family} has no rope_scaling `{scaling.kind}`", scaling.at(),
+            "E419", f"{model.family} has no rope_scaling `{scaling.kind}`", scaling.at(),
             f"it has {', '.join(allowed)}",
         )  # fmt: skip
         return None
@@ -93,118 +93,102 @@ def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> 
 
 def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture | None:
     family = FAMILIES[model.family]
-    latent = _latent(scope, model, family, shape.pop("latent", {}))
-    experts = _experts(scope, model, family, shape.pop("experts", {}))
-    if isinstance(latent, bool) or isinstance(experts, bool):
+    latent = _latent(scope, model, family, shape.get("latent", {}))
+    experts = _experts(scope, model, family, shape.get("experts", {}))
+    if latent is None or experts is None:
         return None
-    if latent:
-        if model.head_dim or (model.kv_heads and model.kv_heads != shape["heads"]):
-            scope.report.add(
-                "E418", f"heads of {model.family} come from latents",
-                model.at("head_dim" if model.head_dim else "kv_heads"),
-                help="leave it out, and give the widths in `latent`",
-            )  # fmt: skip
-            return None
-        shape["kv_heads"] = shape["heads"]
-        shape["head_dim"] = latent.plain + latent.rotary
-    elif "head_dim" not in shape:
-        if shape["dim"] % shape["heads"]:
-            scope.report.add(
-                "E418", f"`dim` {shape['dim']} is not an even multiple of `heads` {shape['heads']}",
-                model.at("heads"), help="or give `head_dim`",
-            )  # fmt: skip
-            return None
-        shape["head_dim"] = shape["dim"] // shape["heads"]
-    rotary = latent.rotary if latent else shape["head_dim"]
+    heads = shape["heads"]
+    if latent and (model.head_dim or shape.get("kv_heads", heads) != heads):
+        scope.report.add(
+            "E419", f"heads of {model.family} come from latents",
+            model.at("head_dim" if model.head_dim else "kv_heads"),
+            help="leave it out, and give the widths in `latent`",
+        )  # fmt: skip
+        return None
+    if not latent and "head_dim" not in shape and shape["dim"] % heads:
+        scope.report.add(
+            "E418", f"`dim` {shape['dim']} is not an even multiple of `heads` {heads}",
+            model.at("heads"), help="or give the width of a head, `head_dim`",
+        )  # fmt: skip
+        return None
+    found = complete(model.family, model.size, shape | {"latent": latent, "experts": experts})
+    rotary = found.latent.rotary if found.latent else found.head_dim
     if rotary % 2:
         scope.report.add(
-            "E418", f"rotary positions turn pairs, and a head is {rotary} wide",
+            "E418", f"a head's {rotary} elements do not turn in pairs",
             model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
             help="rotary embeddings need an even width a head",
         )  # fmt: skip
         return None
-    if shape["heads"] % shape["kv_heads"]:
+    if heads % found.kv_heads:
         scope.report.add(
-            "E418",
-            f"`heads` {shape['heads']} is not a multiple of `kv_heads` {shape['kv_heads']}",
+            "E418", f"`heads` {heads} is not a multiple of `kv_heads` {found.kv_heads}",
             model.at("kv_heads"),
         )  # fmt: skip
         return None
-    found = Architecture(
-        family=model.family, size=model.size, context=0, qk_norm=family.qk_norm, latent=latent,
-        experts=experts, **_UNSCALED, **shape,
-    )  # fmt: skip
     return scaled(scope, found, model.rope_scaling)
 
 
 def _latent(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
-) -> Latent | bool | None:
-    """The latents of a model; False after reporting."""
+) -> dict[str, Any] | None:
+    """The latents of a model, {} where it has none; None after reporting."""
     if not family.latent:
         if model.latent:
-            scope.report.add("E418", f"attention of {model.family} has no latents",
+            scope.report.add("E419", f"attention of {model.family} has no latents",
                              model.at("latent"), help="leave `latent` out")  # fmt: skip
-            return False
-        return None
-    found = {"queries": 0} | published | _given(model.latent, r.Latent)
+            return None
+        return {}
+    found = published | _given(model.latent, r.Latent)
     if missing := [name for name in _LATENT if name not in found]:
         return _lacks(scope, model, "latent", missing)
-    return Latent(**found)
+    return found
 
 
 def _experts(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
-) -> Experts | bool | None:
-    """The experts of a model; False after reporting."""
-    given = _given(model.experts, r.Experts)
+) -> dict[str, Any] | None:
+    """The experts of a model, {} where it has none; None after reporting."""
     if not family.experts:
-        if given:
-            scope.report.add("E418", f"{model.family} has no experts", model.at("experts"),
+        if model.experts:
+            scope.report.add("E419", f"{model.family} has no experts", model.at("experts"),
                              help="write `family = qwen3`, or leave `experts` out")  # fmt: skip
-            return False
-        return None
-    found = {
-        "shared": 1 if family.latent else 0, "dense": 0, "groups": None, "groups_used": None,
-        "scale": 1.0, "balance": family.balance,
-    } | published | given  # fmt: skip
-    if not published and not model.experts:
-        if not family.latent:
             return None
-        return _lacks(scope, model, "experts", list(_EXPERTS))
+        return {}
+    if not published and not model.experts and not family.latent:
+        return {}
+    found = published | _given(model.experts, r.Experts)
     if missing := [name for name in _EXPERTS if name not in found]:
         return _lacks(scope, model, "experts", missing)
-    problem = _contradiction(model.family, family, found)
+    problem = _contradiction(model.family, family, family.usual_experts() | found)
     if problem:
-        of = model.experts
-        place = of.at(problem[0]) if of else model.at("experts")
-        scope.report.add("E418", problem[1], place, help=problem[2])
-        return False
-    return Experts(score=family.score, normalized=True, **found)  # type: ignore[arg-type]
+        attribute, message, help = problem
+        place = (model.experts and model.experts.at(attribute)) or model.at("experts")
+        scope.report.add("E419", message, place, help=help)
+        return None
+    return found
 
 
-def _contradiction(
-    name: str, family: Family, found: dict[str, Any]
-) -> tuple[str, str, str | None] | None:
+def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[str, str, str] | None:
     """Attribute, message and help of what does not fit together in the experts of a model."""
     if found["active"] > found["count"]:
-        return "active", f"{found['active']} of {found['count']} experts cannot be active", None
+        return "active", f"{found['active']} of {found['count']} experts cannot be active", ""
     if found["groups"] is not None or found["groups_used"] is not None:
         groups, used = found["groups"], found["groups_used"]
         if not family.latent:
             return "groups", f"{name} chooses from all experts", "leave the groups out"
         if groups is None or used is None:
-            return "groups", "`groups` and `groups_used` belong together", None
+            return "groups", "`groups` and `groups_used` belong together", ""
         if found["count"] % groups or found["count"] // groups < 2:
             return (
                 "groups",
                 f"{found['count']} experts are not {groups} groups of two or more",
-                None,
+                "",
             )
         if used > groups or found["active"] > used * (found["count"] // groups):
             return (
                 "groups_used",
-                f"{found['active']} experts cannot be chosen from {used} of {groups} groups", None,
+                f"{found['active']} experts cannot be chosen from {used} of {groups} groups", "",
             )  # fmt: skip
     if not family.latent:
         for attribute, default in (("shared", 0), ("scale", 1.0)):
@@ -222,10 +206,9 @@ def _given(group: r.Declaration | None, model: type[r.Declaration]) -> dict[str,
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> bool:
+def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None:
     scope.report.add(
         "E417", f"`{group}` of the model `{model.name}` needs "
         f"{', '.join(f'`{name}`' for name in missing)}",
         model.at(group), help="or name a published size",
     )  # fmt: skip
-    return False

@@ -104,6 +104,40 @@ def _shown(value: Any, *, text: bool = False) -> str:
     return f"[{', '.join(_shown(item, text=text) for item in value)}]"
 
 
+class Experts(Block):
+    """Feed-forward layers that are mixtures of experts."""
+
+    count: Number | None = None
+    active: Number | None = None
+    shared: Number | None = None
+    ffn: Number | None = None
+    dense: Number | None = None
+    groups: Number | None = None
+    groups_used: Number | None = None
+    scale: Number | None = None
+    balance: Number | None = None
+
+
+class Latent(Block):
+    """Attention through latents: widths."""
+
+    queries: Number | None = None
+    keys: Number | None = None
+    plain: Number | None = None
+    rotary: Number | None = None
+    values: Number | None = None
+
+
+class Yarn(Block):
+    """Positions that are stretched by `factor` over an `original` length."""
+
+    factor: Number
+    original: Number
+
+    def group(self) -> str:
+        return f"yarn {super().group()}"
+
+
 class Model(Block):
     """An architecture: a published size, or a shape of one's own."""
 
@@ -113,12 +147,15 @@ class Model(Block):
     dim: Number | None = None
     heads: Number | None = None
     kv_heads: Number | None = None
+    head_dim: Number | None = None
     ffn: Number | None = None
     vocab: Number | None = None
     rope_theta: Number | None = None
-    rope_scaling: Literal["none", "llama"] | None = None
+    rope_scaling: Literal["none", "llama"] | Yarn | None = None
     tied: bool | None = None
     norm_eps: Number | None = None
+    latent: Latent | None = None
+    experts: Experts | None = None
 
 
 class TokenizerTraining(Block):
@@ -274,6 +311,7 @@ class Train(Training):
     kind: Literal["train"] = "train"
     model: Name | None = None
     rope_theta: Schedule | None = None
+    rope_scaling: Literal["none", "llama"] | Yarn | None = None
     tokenizer: Name | None = None
     gate: Gate | None = None
 

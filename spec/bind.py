@@ -409,8 +409,10 @@ class _Binder(Statements):
                                name="yarn", kind="yarn")  # fmt: skip
         if isinstance(value, s.Path) and value.name in ("none", "llama"):
             return r.RopeScaling(name=value.name, kind=value.name, places={"": value.span})
-        self._error("E202", "this is not a way of stretching positions", value.span,
-                    help="write `none`, `llama`, or `yarn { factor = 8, original = 8Ki }`")  # fmt: skip
+        self._error(
+            "E202", "this is not a way of stretching positions", value.span,
+            help="write `none`, `llama`, or `yarn { factor = 8, original = 8Ki }`",
+        )  # fmt: skip
         return None
 
     def _optimizer(self, value: s.Value) -> Any:

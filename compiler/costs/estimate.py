@@ -5,7 +5,7 @@ from types import CodeType
 from typing import Any
 
 from ...spec.record import Record, field
-from ..architectures import parameters
+from ..architectures import attention_flops_per_token, dense_layers, flops_per_token, widths
 from ..values import Architecture, Resources
 from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
@@ -14,7 +14,7 @@ LOSS_CHUNKS = 8
 """Parts in which torchtitan's chunked loss computes logits on GPUs."""
 MEMORY_PARTS = ("parameters", "gradients", "optimizer", "activations", "logits", "buffers",
                 "margin")  # fmt: skip
-TIME_PARTS = ("compute", "tensor", "context", "bubble", "pipeline", "data", "update")
+TIME_PARTS = ("compute", "tensor", "context", "expert", "bubble", "pipeline", "data", "update")
 
 
 class Setting(Record):
@@ -85,15 +85,15 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
         if found["memory"] > memory:
             memory, values = found["memory"], found
     # A step takes as long as the stage with most layers.
-    most = max(_pipeline_stages(setting), key=lambda ends: ends["L"])
+    most = max(_pipeline_stages(setting), key=lambda ends: ends["L_d"] + ends["L_e"])
     timed = evaluate(values | most, _memory_code() | _time_code())
     r = setting.resources
     tokens = setting.sequences * setting.seq_len / r.world_size
     seconds = timed["time"]
     model = setting.model
-    flops = 6 * parameters(model) + 6 * model.layers * base["q"] * setting.seq_len
+    flops = flops_per_token(model) + attention_flops_per_token(model, setting.seq_len)
     time = {part: timed[part] for part in TIME_PARTS}
-    for part in ("tensor", "context"):
+    for part in ("tensor", "context", "expert"):
         time[part] *= base["m"]
     return Estimate(
         memory={part: values[part] for part in MEMORY_PARTS},
@@ -127,8 +127,8 @@ def _symbols(setting: Setting) -> dict[str, float]:
     shard = r.shard * r.context
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
-        "d": model.dim, "q": model.heads * model.head_dim, "k": model.kv_heads * model.head_dim,
-        "f": model.ffn, "V": model.vocab, "s": setting.seq_len, "S": shard, "R": r.replicate,
+        **shape_symbols(model), "s": setting.seq_len, "S": shard, "R": r.replicate,
+        "x": r.expert, "X": r.expert if r.expert > 1 else r.tensor,
         "t": r.tensor, "c": r.context, "p": r.pipeline, "v": setting.stages_per_gpu, "b": batch,
         "m": max(local // batch, 1), "chunks": setting.chunks,
         "save_all": setting.recompute == "none", "save_some": setting.recompute == "selective",
@@ -143,6 +143,22 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "bw_t": link(1, r.tensor), "bw_c": link(r.tensor, r.context),
         "bw_s": link(r.tensor, shard), "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
+        # Of the same GPUs as shard, context and tensor, next to each other.
+        "bw_e": link(1, r.expert),
+    }  # fmt: skip
+
+
+def shape_symbols(model: Architecture) -> dict[str, float]:
+    """The symbols that the model alone decides."""
+    queries, keys, values = widths(model)
+    latent, experts = model.latent, model.experts
+    return {
+        "d": model.dim, "H": model.heads, "q": queries, "k": keys, "w": values,
+        "u": values if latent else queries, "normed": model.qk_norm,
+        "r_q": latent.queries if latent else 0, "r_k": latent.keys if latent else 0,
+        "r": latent.rotary if latent else 0, "f": model.ffn, "V": model.vocab,
+        "E": experts.count if experts else 0, "K": experts.active if experts else 0,
+        "E_s": experts.shared if experts else 0, "e": experts.ffn if experts else 0,
     }  # fmt: skip
 
 
@@ -167,9 +183,21 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
 
         ends = [(most * each - 1, table, 0, 0, alive(0)), (most * each, 0, 0, 0, alive(1)),
                 (most * each - 1, 0, table, 1, alive(pipeline - 1))]  # fmt: skip
+    dense = dense_layers(model)
+    counts = [
+        min(layers, dense) if first else layers if model.experts is None else 0
+        for first, (layers, *_) in zip([True, False, False], ends, strict=False)
+    ]
     return [
-        {"L": layers, "N_in": n_in, "N_out": n_out, "has_out": has, "alive": alive}
-        for layers, n_in, n_out, has, alive in ends
+        {
+            "L_d": of,
+            "L_e": layers - of,
+            "N_in": n_in,
+            "N_out": n_out,
+            "has_out": has,
+            "alive": alive,
+        }
+        for of, (layers, n_in, n_out, has, alive) in zip(counts, ends, strict=True)
     ]
 
 

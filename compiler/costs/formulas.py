@@ -9,11 +9,23 @@ from types import CodeType
 from ...spec.record import Record
 
 SYMBOLS = {
-    "L": "transformer layers in the pipeline stage (of all where there is one)",
+    "L_d": "layers of the pipeline stage (of all where there is one) without experts",
+    "L_e": "layers of the pipeline stage with experts",
     "d": "width",
+    "H": "heads",
     "q": "width of all queries: heads × width of a head",
     "k": "width of all keys: KV heads × width of a head",
+    "w": "width of all values",
+    "u": "width of what attention mixes: heads × width of a value",
+    "normed": "1 where queries and keys are normed, else 0",
+    "r_q": "width of the latent of queries, 0 where there is none",
+    "r_k": "width of the latent of keys and values, 0 where there is none",
+    "r": "width of a head that turns with the position, beside a latent",
     "f": "width of the feed-forward layer",
+    "E": "experts of a layer",
+    "K": "experts that a token is routed to",
+    "E_s": "shared experts",
+    "e": "width of an expert",
     "V": "vocabulary",
     "s": "tokens of a sequence",
     "N_in": "parameters of the embedding, 0 where the pipeline stage has none",
@@ -24,6 +36,8 @@ SYMBOLS = {
     "t": "tensor-parallel degree",
     "c": "context-parallel degree",
     "p": "pipeline-parallel degree",
+    "x": "expert-parallel degree",
+    "X": "GPUs that share out a layer's experts: x, or t without expert parallelism",
     "v": "pipeline stages a GPU",
     "b": "sequences of a micro-batch",
     "m": "micro-batches of a step",
@@ -48,6 +62,7 @@ SYMBOLS = {
     "bw_r": "bandwidth between replicas",
     "bw_c": "bandwidth between context-parallel GPUs",
     "bw_p": "bandwidth between pipeline stages",
+    "bw_e": "bandwidth between expert-parallel GPUs",
 }
 """What the formulas take, in words."""
 
@@ -91,24 +106,46 @@ FITTED: dict[str, float] = {
 """Constants that `python -m benchmarks.cost_model --fit` fits to published measurements."""
 
 MEMORY: dict[str, Formula] = {
-    "N_layer": _of(
-        "2 * d * q + 2 * d * k + 3 * d * f + 2 * d",
-        "parameters of a layer: attention, SwiGLU and two norms",
+    "L": _of("L_d + L_e", "layers of the pipeline stage"),
+    "N_attention": _of(
+        "(r_q * (d + 1 + q) if r_q else d * q) + d * (r_k + r) + r_k * (1 + q - H * r + u) + u * d"
+        " if r_k else 2 * d * q + 2 * d * k + 2 * normed * q / H",
+        "parameters of attention: through latents (arXiv:2412.19437 §2.1.1), or of grouped queries",
     ),
-    "N": _of("L * N_layer + N_in + N_out", "parameters of the pipeline stage"),
+    "N_layer": _of(
+        "N_attention + 3 * d * f + 2 * d",
+        "parameters of a layer without experts: attention, SwiGLU and two norms",
+    ),
+    "N_expert": _of("3 * d * e", "parameters of an expert"),
+    "N_mixed": _of(
+        "N_attention + d * E + E_s * N_expert + 2 * d",
+        "parameters of a layer with experts, but for those that tokens are routed to",
+    ),
+    "N_rest": _of(
+        "L_d * N_layer + L_e * N_mixed + N_in + N_out",
+        "parameters of the pipeline stage, but for experts",
+    ),
+    "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
+    "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
     "parameters": _of("4 * N / (S * t)", "fp32 weights, sharded (FSDP2)", "bytes"),
     "gradients": _of("4 * N / (S * t)", "fp32 gradients, reduced and sharded (FSDP2)", "bytes"),
     "optimizer": _of("8 * N / (S * t)", "two fp32 moments of AdamW, sharded", "bytes"),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
+    "F": _of(
+        "(L_d * f + L_e * e * (K + E_s)) / L",
+        "width of the feed-forward layers that a token goes through, a layer",
+    ),
+    "copies": _of("2 * K * d * L_e / L", "width of what goes to experts and comes back, a layer"),
     "saved_all": _of(
-        "bytes * (2 * d + 2 * q + 2 * k + 2 * f + eager * (2 * d + 2 * f)) / t",
+        "bytes * ((2 * d + q + k + w + u + 2 * F + copies + eager * (2 * d + 2 * F)) / t"
+        " + r_q + r_k)",
         "bytes a token and layer kept without recomputation: both residuals, queries, keys, values "
         "and output of attention, and the two products of SwiGLU (arXiv:2205.05198 §4); without "
         "torch.compile also the norms' outputs and what SwiGLU makes of its products",
         "bytes",
     ),
     "saved_some": _of(
-        "bytes * ((2 * d + 2 * q + k + f) / t + d * (t > 1))",
+        "bytes * ((2 * d + q + u + w + F + copies) / t + d * (t > 1))",
         "the same with selective recomputation: the input, attention, and every second matrix "
         "product: queries, values, gate, and the layer's last, before it is reduced "
         "(torchtitan 0.3, distributed/activation_checkpoint.py)",
@@ -134,9 +171,13 @@ MEMORY: dict[str, Formula] = {
         "logits and gradient (torchtitan, components/loss.py)",
         "bytes",
     ),
+    "N_gathered": _of(
+        "max((L_d > 0) * N_layer / t, (L_e > 0) * (N_mixed / t + E * N_expert / X))",
+        "parameters of the largest layer that a GPU works with",
+    ),
     "buffers": _of(
-        "(p == 1) * ((gathered + 4) * 2 * N_layer + bytes * (N_in + N_out)) / t"
-        " + (p > 1) * a_pipeline * (gathered + 4) * N / t",
+        "(p == 1) * ((gathered + 4) * 2 * N_gathered + bytes * (N_in + N_out) / t)"
+        " + (p > 1) * a_pipeline * (gathered + 4) * (N_rest / t + N_experts / X)",
         "gathered weights and whole gradients: of two layers, and in a pipeline of the stage, "
         "which FSDP2 does not shard again between micro-batches",
         "bytes",
@@ -156,8 +197,12 @@ MEMORY: dict[str, Formula] = {
 
 TIME: dict[str, Formula] = {
     "effective": _of("peak * power ** e_power", "peak rate under the power limit", "FLOP/s"),
+    "N_active": _of(
+        "L_d * N_layer + L_e * (N_mixed + K * N_expert)",
+        "parameters of the layers that a token goes through",
+    ),
     "matmul_flops": _of(
-        "L * 2 * T / t * (N_layer * (3 + recompute) + save_some * d * (k + q + f))",
+        "2 * T / t * (N_active * (3 + recompute) + save_some * d * L * (k + u + F))",
         "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), and "
         "what is recomputed, selectively keys, attention's output and up; of one micro-batch",
         "FLOPs",
@@ -166,7 +211,7 @@ TIME: dict[str, Formula] = {
         "3 * 2 * T * d * V / (t * p)", "the output layer's, over all stages", "FLOPs"
     ),
     "attention_flops": _of(
-        "L * 2 * q * s * T / t * (3.5 + recompute)",
+        "L * (q + u) * s * T / t * (3.5 + recompute)",
         "causal attention: scores and weighted sums over half of the sequence, backward 2.5 times "
         "forward (arXiv:2307.08691 §4.1)",
         "FLOPs",
@@ -184,7 +229,7 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "elementwise": _of(
-        "(e_memory + eager * e_eager) * L * T * bytes * (12 * d + 6 * f) / t"
+        "(e_memory + eager * e_eager) * L * T * bytes * (12 * d + 6 * F + 2 * copies) / t"
         " * (3 + recompute + 0.5 * save_some) / hbm",
         "norms, rotations, activations and residuals: bound by memory",
         "s",
@@ -196,15 +241,21 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "context_all": _of(
-        "(c > 1) * L * T * (c - 1) * bytes * 2 * k / t * (3 + recompute) / (e_network * bw_c)",
+        "(c > 1) * L * T * (c - 1) * bytes * (k + w) / t * (3 + recompute) / (e_network * bw_c)",
         "keys and values passed around the ring (arXiv:2310.01889 §3)",
         "s",
     ),
     "context": _of(
         "max(context_all - e_hidden * attention, 0)", "of that, what attention does not hide", "s"
     ),
+    "expert": _of(
+        "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (2 + recompute)"
+        " / (e_network * bw_e)",
+        "tokens sent to the GPUs of their experts and back, in both passes (arXiv:2006.16668 §3.2)",
+        "s",
+    ),
     "micro_batch": _of(
-        "matmul + attention + elementwise + tensor + context",
+        "matmul + attention + elementwise + tensor + context + expert",
         "one micro-batch through the stage, forward and backward",
         "s",
     ),
@@ -226,7 +277,8 @@ TIME: dict[str, Formula] = {
         "pipeline once",
     ),
     "data_all": _of(
-        "gathers * (2 * gathered + 4) * N / t * (S - 1) / S / (e_network * bw_s)"
+        "gathers * (2 * gathered + 4) * (N_rest / t * (S - 1) / S"
+        " + N_experts / X * (S * t - X) / (S * t)) / (e_network * bw_s)"
         " + 8 * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
         "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
         "s",
@@ -234,7 +286,7 @@ TIME: dict[str, Formula] = {
     "data": _of("max(data_all - e_hidden * compute, 0)", "of that, what work does not hide", "s"),
     "update": _of("28 * N / (S * t) / hbm", "AdamW: 28 bytes read and written a parameter", "s"),
     "time": _of(
-        "compute + m * (tensor + context) + bubble + pipeline + data + update",
+        "compute + m * (tensor + context + expert) + bubble + pipeline + data + update",
         "an optimizer step",
         "s",
     ),
@@ -243,11 +295,15 @@ TIME: dict[str, Formula] = {
 
 ACCOUNT: dict[str, Formula] = {
     "P": _of(
-        "layers * N_layer + d + V * d * (2 - tied)",
+        "dense * N_layer + mixed * (N_mixed + E * N_expert) + d + V * d * (2 - tied)",
         "all parameters: layers, last norm, embedding and output layer",
     ),
+    "P_active": _of(
+        "dense * N_layer + mixed * (N_mixed + K * N_expert) + d + V * d * (2 - tied)",
+        "parameters that a token goes through",
+    ),
     "flops": _of(
-        "6 * P * tokens",
+        "6 * P_active * tokens",
         "as reports count them (arXiv:2001.08361 §2.1; arXiv:2407.21783 §1)",
         "FLOPs",
     ),
@@ -257,7 +313,8 @@ ACCOUNT: dict[str, Formula] = {
 }
 """What a stage takes as a whole."""
 TOTALS = {
-    "layers": "transformer layers",
+    "dense": "layers without experts",
+    "mixed": "layers with experts",
     "tied": "1 where embedding and output share their weights, else 0",
     "tokens": "tokens of the stage",
     "seconds": "estimated steps of the stage, each with its batch",

@@ -5,6 +5,7 @@ from math import log
 
 from ...spec import recipe as r
 from ...spec.quantity import short
+from ..architectures import FAMILIES
 from ..placement import data_parallel
 from ..program import Program, TrainStage
 from . import Found, rule
@@ -126,6 +127,27 @@ def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
             f"a pipeline of {need} stages has at most {most} sequences to work on at a time",
             stage.spec.at("parallel"), "half of the ranks wait for the others: make the pipeline "
             "shorter or the batch larger",
+        )  # fmt: skip
+
+
+@rule("W619")
+def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
+    experts = stage.model.experts
+    if stage.spec.model and experts and not experts.balance:
+        yield Found(
+            f"nothing balances the load of the {experts.count} experts",
+            _model(stage, program, "experts"), "write `balance = 0.001`",
+        )  # fmt: skip
+
+
+@rule("W620")
+def balance_lost(stage: TrainStage, program: Program) -> Iterator[Found]:
+    experts = stage.model.experts
+    if stage.spec.model and experts and experts.balance and not FAMILIES[stage.model.family].latent:
+        yield Found(
+            "exports of this model have no place for the bias that balances its experts",
+            _model(stage, program, "experts"),
+            "what is measured on exports differs a little from the trained model",
         )  # fmt: skip
 
 

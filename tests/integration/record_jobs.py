@@ -20,8 +20,8 @@ from etude.runtime.data.record_shards import (
     Record,
     write_records,
 )
-from etude.runtime.engine.forward import reference
 from etude.runtime.engine.families import hf_config, model_spec
+from etude.runtime.engine.forward import reference
 from etude.runtime.engine.train import make_trainer
 
 SEQ_LEN = 64

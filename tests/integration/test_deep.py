@@ -79,7 +79,7 @@ class Case:
             "parallelism": {
                 "data_parallel_replicate_degree": replicate, "data_parallel_shard_degree": shard,
                 "tensor_parallel_degree": tensor, "context_parallel_degree": context,
-                "pipeline_parallel_degree": pipeline,
+                "pipeline_parallel_degree": pipeline, "expert_parallel_degree": 1,
                 "pipeline_parallel_schedule": "GPipe" if pipeline > self.micro else "1F1B",
             },
             "activation_checkpoint":
@@ -87,7 +87,7 @@ class Case:
         }  # fmt: skip
         resources = Resources(
             world_size=self.world, device="H100 80GB", replicate=replicate, shard=shard,
-            tensor=tensor, context=context, pipeline=pipeline,
+            tensor=tensor, context=context, pipeline=pipeline, expert=1,
         )  # fmt: skip
         job = like.model_copy(
             update={"model": model, "seq_len": self.seq_len, "resources": resources,

@@ -46,7 +46,7 @@ def test_it_is_no_slower_than_the_published_placement_of_405b(
     found = trained(text)
     (segment,) = found.segments
     ours = segment_estimate(found, segment, batch)
-    resources = Resources(world_size=gpus, device="H100", replicate=1, **published)
+    resources = Resources(world_size=gpus, device="H100", replicate=1, expert=1, **published)
     theirs = segment_estimate(
         found,
         Segment(from_step=0, to_step=1, seq_len=seq_len, rope_theta=5e5, resources=resources,

@@ -1,5 +1,6 @@
 """The cost model: formulas that are computed as they are shown, against what was published."""
 
+import math
 import runpy
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import pytest
 from specs import HEAD, check, jobs, plan, stage
 
-from etude.compiler.architectures import PUBLISHED, parameters
+from etude.compiler.architectures import PUBLISHED, active_parameters, parameters, published
 from etude.compiler.costs.estimate import FORMULAS, MEMORY_PARTS, TIME_PARTS, Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
-from etude.compiler.values import Architecture, Resources
+from etude.compiler.values import Resources
 
 ROOT = Path(__file__).parents[2]
 MODEL = runpy.run_path(str(ROOT / "benchmarks" / "cost_model.py"))
@@ -21,13 +22,10 @@ H100 = (
 
 
 def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
-    shape = PUBLISHED["llama3"][size]
-    degrees = {"tensor": 1, "context": 1, "pipeline": 1, "replicate": 1}
+    degrees = {"tensor": 1, "context": 1, "pipeline": 1, "replicate": 1, "expert": 1}
     degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
-    rest = degrees["tensor"] * degrees["context"] * degrees["pipeline"] * degrees["replicate"]
-    model = Architecture(
-        family="llama3", size=size, head_dim=shape["dim"] // shape["heads"], context=8192, **shape
-    )
+    rest = math.prod(degrees.values()) // degrees["expert"]
+    model = published(changes.pop("family", "llama3"), size, 8192)
     values: dict[str, Any] = {
         "seq_len": 8192, "micro_batch": 1, "sequences": gpus, "recompute": "full",
         "gpus_per_node": 8, "gpu": GPUS["H100 80GB"],
@@ -54,10 +52,15 @@ def test_the_rows_are_fitted_and_held_out_by_the_rule() -> None:
         assert [row.fitted for row in of] == [n % 2 == 0 for n in range(len(of))]
 
 
-@pytest.mark.parametrize("size", PUBLISHED["llama3"])
-def test_parameters_by_formula_are_those_of_the_architecture(size: str) -> None:
-    found = estimate(setting(size, pipeline=1))
-    shape = setting(size).model
+SIZES = [(family, size) for family, sizes in PUBLISHED.items() for size in sizes]
+
+
+@pytest.mark.parametrize(("family", "size"), SIZES)
+def test_parameters_by_formula_are_those_of_the_architecture(family: str, size: str) -> None:
+    found = estimate(setting(size, family=family))
+    shape = published(family, size)
+    active = found.values["N_active"] + shape.vocab * shape.dim * (1 if shape.tied else 2)
+    assert active + shape.dim == active_parameters(shape)
     layers = found.values["N"] - found.values["N_in"] - found.values["N_out"]
     table = shape.vocab * shape.dim * (1 if shape.tied else 2)
     assert layers + table + shape.dim == parameters(shape)

@@ -35,6 +35,9 @@ PAGES = sorted([*DOCS.glob("*.md"), DOCS / "errors" / "index.md", ROOT / "CONTRI
 ATTRIBUTES: dict[str, type[r.Declaration]] = {
     "`recipe`": r.Header,
     "`model`": r.Model,
+    "`experts` of a model": r.Experts,
+    "`latent` of a model": r.Latent,
+    "`yarn` of `rope_scaling`": r.RopeScaling,
     "`tokenizer`": r.Tokenizer,
     "`train` of a tokenizer": r.TokenizerTraining,
     "`dataset`": r.Dataset,
