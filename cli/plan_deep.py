@@ -74,7 +74,7 @@ def name(configuration: "Configuration") -> str:
     job, mesh = configuration.job, configuration.job.resources
     degrees = {
         "replicate": mesh.replicate, "shard": mesh.shard, "tensor": mesh.tensor,
-        "context": mesh.context, "pipeline": mesh.pipeline,
+        "context": mesh.context, "pipeline": mesh.pipeline, "expert": mesh.expert,
     }  # fmt: skip
     placed = " × ".join(f"{what} {degree}" for what, degree in degrees.items() if degree > 1)
     return (
@@ -89,8 +89,8 @@ def _shown(built: "Built") -> dict:
     return {
         "jobs": list(built.configuration.jobs),
         "stage": job.stage,
-        "model": vars(job.model),
-        "resources": vars(job.resources),
+        "model": job.model.as_dict(),
+        "resources": job.resources.as_dict(),
         "seq_len": job.seq_len,
         "micro_batch": job.torchtitan["training"]["local_batch_size"],
         "recompute": (job.torchtitan["activation_checkpoint"] or {}).get("mode", "none"),

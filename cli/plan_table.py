@@ -9,6 +9,7 @@ from ..compiler.plan import (
     AnyJob,
     AverageJob,
     BestJob,
+    Cost,
     DatasetJob,
     EvaluateJob,
     GateJob,
@@ -98,7 +99,7 @@ def table(plan: Plan) -> None:
         flops = sum(job.cost.flops for job in trained)
         scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
         console.print(
-            f"\n{short(trained[0].cost.parameters)} parameters, "
+            f"\n{_parameters(trained[0].cost)}, "
             f"{_at_most(*(j.objective.name for j in trained))}"
             f"{short(sum(j.tokens for j in trained))} tokens, "
             f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
@@ -156,6 +157,13 @@ def _changes(plan: Plan) -> list[str]:
     """The variant, and what was changed on the command line."""
     variant = [f"variant {plan.variant}"] if plan.variant else []
     return variant + [f"--set {change}" for change in plan.changes]
+
+
+def _parameters(cost: Cost) -> str:
+    shown = f"{short(cost.parameters)} parameters"
+    if cost.active_parameters < cost.parameters:
+        shown += f" ({short(float(f'{cost.active_parameters:.4g}'))} active)"
+    return shown
 
 
 def _at_most(*kinds: str) -> str:
@@ -245,7 +253,7 @@ def _epochs(job: TrainJob) -> str:
 def _mesh(job: TrainJob) -> str:
     r = job.resources
     degrees = {"replicate": r.replicate, "shard": r.shard, "tensor": r.tensor,
-               "context": r.context, "pipeline": r.pipeline}  # fmt: skip
+               "context": r.context, "pipeline": r.pipeline, "expert": r.expert}  # fmt: skip
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
     return f"{r.world_size} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
 

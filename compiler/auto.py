@@ -11,9 +11,9 @@ from ..spec.record import Record, replace
 from .clock import Length, run_clock
 from .costs.hardware import GIB, gpu
 from .costs.jobs import segment_estimate
-from .placement import data_parallel, mesh, sequence_divisor
+from .placement import data_parallel, mesh, sequence_divisor, tensor_widths
 from .program import Segment, TrainStage
-from .values import Resources
+from .values import Architecture, Resources
 
 HEADROOM = 0.95
 """Share of a GPU's memory that a placement may be estimated to take."""
@@ -127,7 +127,7 @@ def _placements(
     """Meshes that the world, the model and the stretch allow, with their degrees."""
     hardware, model = stage.hardware, stage.model
     world, node = hardware.world_size, hardware.per_node
-    widths = gcd(model.heads, model.kv_heads, model.ffn, model.vocab, world)
+    widths = gcd(*tensor_widths(model, 2).values(), world)
     nothing = Report()
     for tensor in _divisors(gcd(widths, node)):
         for context in [1] if together else _divisors(world // tensor):
@@ -138,14 +138,23 @@ def _placements(
                     break
                 data = world // tensor // context // pipeline
                 for replicate in _replicas(data, tensor, node):
-                    degrees = {"replicate": replicate, "tensor": tensor, "context": context,
-                               "pipeline": pipeline}  # fmt: skip
-                    degrees = {name: degree for name, degree in degrees.items() if degree > 1}
                     if any(n % data for n in stretch.sequences):
                         continue
-                    resources = mesh(hardware, degrees, model, None, nothing)
-                    if resources and stretch.seq_len % sequence_divisor(resources) == 0:
-                        yield resources, degrees
+                    for expert in _expert_degrees(model, data // replicate * context * tensor):
+                        degrees = {"replicate": replicate, "tensor": tensor, "context": context,
+                                   "pipeline": pipeline, "expert": expert}  # fmt: skip
+                        degrees = {name: degree for name, degree in degrees.items() if degree > 1}
+                        resources = mesh(hardware, degrees, model, None, nothing)
+                        if resources and stretch.seq_len % sequence_divisor(resources) == 0:
+                            yield resources, degrees
+
+
+def _expert_degrees(model: Architecture, ranks: int) -> list[int]:
+    """Degrees of expert parallelism: powers of two that divide experts and ranks."""
+    if model.experts is None:
+        return [1]
+    common = gcd(model.experts.count, ranks)
+    return [1 << power for power in range(common.bit_length()) if common % (1 << power) == 0]
 
 
 def _replicas(data: int, tensor: int, node: int) -> list[int]:

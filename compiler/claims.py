@@ -2,7 +2,7 @@
 
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
-from .architectures import flops_per_token, parameters
+from .architectures import active_parameters, flops_per_token, parameters
 from .program import Program, TrainStage
 from .values import Claim
 
@@ -19,6 +19,7 @@ def claims(program: Program, report: Report) -> Program:
         if isinstance(stage, TrainStage):
             per_token = flops_per_token(stage.model)
             figures.setdefault("parameters", parameters(stage.model))
+            figures.setdefault("active_parameters", active_parameters(stage.model))
             of = {"tokens": stage.tokens, "steps": stage.steps, "flops": per_token * stage.tokens}
             for figure, value in of.items():
                 figures[figure] = figures.get(figure, 0) + value
@@ -27,6 +28,7 @@ def claims(program: Program, report: Report) -> Program:
             written = f"{block.partition('.')[0]}.{inner}" if block else name
             figures |= {f"{written}.{figure}": value for figure, value in of.items()}
             figures[f"{written}.parameters"] = parameters(stage.model)
+            figures[f"{written}.active_parameters"] = active_parameters(stage.model)
             stages[written] = stage
     for total in ("tokens", "steps", "flops"):
         figures.setdefault(total, 0)

@@ -87,6 +87,16 @@ def _totals(jobs: list[Any]) -> Totals:
     )
 
 
+def _scaling(stage: TrainStage) -> dict[str, str]:
+    model = stage.model
+    if model.rope_scaling == "none":
+        return {}
+    return {
+        "rope_scaling": f"{model.rope_scaling}, factor {model.rope_factor:g} over "
+        f"{model.rope_original} tokens"
+    }
+
+
 def _summary(stage: Any, origins: Origins) -> StageSummary:
     if not isinstance(stage, TrainStage):
         return StageSummary(
@@ -104,6 +114,7 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
         "lr": f"ends at {float(end.lr):.4g}",
         "data": ", ".join(f"{n} {short(s * 100)}%" for n, s in end.data.items()),
         "rope_theta": f"{end.rope_theta:g}",
+        **_scaling(stage),
         "parallel": ", ".join(f"{k} {v}" for k, v in end.parallel.items()) or "data parallel",
         "clip": f"{stage.clip:g}",
         "precision": stage.precision,

@@ -165,7 +165,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Value):
-        return dict(vars(value))
+        return {name: _plain(item) for name, item in vars(value).items()}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

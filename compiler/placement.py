@@ -88,10 +88,40 @@ def mesh(
                 span, help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
             )  # fmt: skip
             return None
+    if model.experts and (uneven := _uneven_experts(model, shard * context, tensor, expert)):
+        report.add(
+            "E433",
+            f"{model.experts.count} experts are fewer than the ranks that FSDP shards them over, "
+            f"and {uneven}",
+            span, help="more ranks for `expert`, `replicate` or `pipeline` leave fewer for FSDP",
+        )  # fmt: skip
+        return None
     return Resources(
         world_size=world, device=hardware.device, replicate=replicate, shard=shard,
         tensor=tensor, context=context, pipeline=pipeline, expert=expert,
     )  # fmt: skip
+
+
+def _uneven_experts(model: Architecture, ranks: int, tensor: int, expert: int) -> str | None:
+    """What of experts FSDP cannot cut evenly, in words.
+
+    Where it has more ranks than experts it cuts each along a side, which has to come out even
+    (torchtitan 0.3, `distributed/fsdp.py`).
+
+    Args:
+        ranks: shard × context.
+    """
+    experts = model.experts
+    if experts is None or dense_layers(model) == model.layers:
+        return None
+    over = ranks * tensor // expert if expert > 1 else ranks
+    if over * expert <= experts.count:
+        return None
+    width = experts.ffn if expert > 1 else experts.ffn // tensor
+    for what, side in (("their width", width), ("the model's width", model.dim)):
+        if side % over:
+            return f"{what} of {side} does not divide into {over} parts"
+    return None
 
 
 def tensor_widths(model: Architecture, expert: int) -> dict[str, int]:

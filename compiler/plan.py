@@ -56,7 +56,10 @@ class Cost(Value):
     """What a job takes. Estimates (see docs/cost.md) are null where the device is not known."""
 
     parameters: int
-    flops_per_token: int = Field(description="6 × parameters, as reports count")
+    active_parameters: int = Field(
+        description="those that a token goes through: of experts those that it is routed to"
+    )
+    flops_per_token: int = Field(description="6 × active_parameters, as reports count")
     attention_flops_per_token: int = Field(description="causal attention scores, on top")
     flops: int = Field(description="flops_per_token × tokens")
     memory: dict[str, int] | None = Field(

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from ..spec import recipe as r
 from ..spec.record import replace
-from .architectures import attention_flops_per_token, flops_per_token, parameters
+from .architectures import active_parameters, attention_flops_per_token, flops_per_token, parameters
 from .clock import nearest
 from .costs.jobs import job_costs
 from .gates import Gates
@@ -151,6 +151,7 @@ class Training:
             "roundings": stage.roundings if number == 0 and not extends else [],
             "cost": Cost(
                 parameters=parameters(stage.model),
+                active_parameters=active_parameters(stage.model),
                 flops_per_token=per_token,
                 attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
                 flops=per_token * tokens,

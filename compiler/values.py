@@ -14,6 +14,13 @@ class Value(Record):
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, and those of the values in them."""
+        return {
+            name: item.as_dict() if isinstance(item, Value) else item
+            for name, item in vars(self).items()
+        }
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema as core
@@ -28,16 +35,8 @@ class Value(Record):
             list(fields(cls)),
             ref=f"{cls.__module__}.{cls.__qualname__}",
             config=core.CoreConfig(title=cls.__name__, extra_fields_behavior="forbid"),
-            serialization=core.plain_serializer_function_ser_schema(_plain),
+            serialization=core.plain_serializer_function_ser_schema(cls.as_dict),
         )
-
-
-def _plain(value: Value) -> dict[str, Any]:
-    """The fields of a value, and of the values in it."""
-    return {
-        name: _plain(item) if isinstance(item, Value) else item
-        for name, item in vars(value).items()
-    }
 
 
 class Latent(Value):

@@ -52,7 +52,13 @@ def configurations(plan: Plan) -> list[Configuration]:
         sections["training"] = {**job.torchtitan["training"], "steps": 0}
         sections.pop("debug", None)
         same = json.dumps(
-            [job.objective.name, vars(job.model), vars(job.resources), job.seq_len, sections],
+            [
+                job.objective.name,
+                job.model.as_dict(),
+                job.resources.as_dict(),
+                job.seq_len,
+                sections,
+            ],
             sort_keys=True,
         )
         batch = gcd(*(piece.sequences for piece in job.schedule.batch))

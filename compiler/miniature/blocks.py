@@ -47,19 +47,22 @@ def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.M
         "ffn": _width(shape.ffn, shape.dim, least=16),
         "rope_theta": shape.rope_theta, "tied": shape.tied, "norm_eps": shape.norm_eps,
     }  # fmt: skip
-    known = r.attributes(r.Model)
-    if "head_dim" in known:
-        wide = shape.head_dim * shape.heads > shape.dim and not getattr(shape, "latent", None)
-        changes["head_dim"] = 2 * DIM // HEADS if wide else None
-    scaling: Any = getattr(full, "rope_scaling", None)
-    original = getattr(scaling, "original", None)
-    if original:
-        changes["rope_scaling"] = replace(scaling, original=nearest_length(original, lengths))
+    wide = shape.head_dim * shape.heads > shape.dim and not shape.latent
+    changes["head_dim"] = 2 * DIM // HEADS if wide else None
+    if full.rope_scaling:
+        changes["rope_scaling"] = rope_scaling(full.rope_scaling, lengths)
     for name in ("latent", "experts"):
-        group = getattr(shape, name, None)
-        if name in known and group is not None:
+        group = getattr(shape, name)
+        if group is not None:
             changes[name] = _group(name, group, shape.dim)
     return replace(full, **changes)
+
+
+def rope_scaling(scaling: r.RopeScaling, lengths: Mapping[int, int]) -> r.RopeScaling:
+    """A way of stretching positions, from the miniature of the original length."""
+    if scaling.original is None:
+        return scaling
+    return replace(scaling, original=nearest_length(scaling.original, lengths))
 
 
 def nearest_length(length: int, lengths: Mapping[int, int]) -> int:

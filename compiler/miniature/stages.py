@@ -10,7 +10,7 @@ from ...spec.quantity import Quantity
 from ...spec.record import replace
 from ..clock import Length, nearest
 from ..program import CheckpointStage, Program, TrainStage
-from .blocks import nearest_length
+from .blocks import rope_scaling
 from .scale import STRETCH, Scale, Steps, averaged_from, steps
 
 DRAWS, ANSWER, ANSWERS = 8, 64, 8
@@ -117,10 +117,8 @@ class Stages:
                 extend=spec.gate.extend and Quantity(Fraction(STRETCH), "steps"),
                 needle=self._needle(spec.gate.needle),
             )
-        scaling: Any = getattr(spec, "rope_scaling", None)
-        if getattr(scaling, "original", None):
-            original = nearest_length(scaling.original, self.scale.lengths)
-            changes["rope_scaling"] = replace(scaling, original=original)
+        if spec.rope_scaling:
+            changes["rope_scaling"] = rope_scaling(spec.rope_scaling, self.scale.lengths)
         return replace(spec, **{n: v for n, v in changes.items() if n in r.fields(type(spec))})
 
     def _length(self, stage: TrainStage) -> Length:

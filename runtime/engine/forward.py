@@ -330,6 +330,12 @@ def _as_train_job(job: ReferenceJob | ScoreJob) -> TrainJob:
         checkpoint_every=1,
         roundings=[],
         resources=resources,
-        cost=Cost(parameters=0, flops_per_token=0, attention_flops_per_token=0, flops=0),
+        cost=Cost(
+            parameters=0,
+            active_parameters=0,
+            flops_per_token=0,
+            attention_flops_per_token=0,
+            flops=0,
+        ),
         torchtitan=sections,
     )

@@ -236,7 +236,13 @@ def train_job(
             pipeline=1,
             expert=1,
         ),
-        cost=Cost(parameters=0, flops_per_token=0, attention_flops_per_token=0, flops=0),
+        cost=Cost(
+            parameters=0,
+            active_parameters=0,
+            flops_per_token=0,
+            attention_flops_per_token=0,
+            flops=0,
+        ),
         torchtitan=sections,
     )
 

@@ -12,6 +12,7 @@ import pytest
 from specs import HEAD, check, jobs, only, plan, stage
 
 from etude.cli.main import main
+from etude.compiler.architectures import complete
 from etude.compiler.compile import compile_recipe
 from etude.compiler.emit import emit, emit_each, function
 from etude.compiler.plan import TrainJob
@@ -20,7 +21,6 @@ from etude.compiler.values import Resources
 from etude.runtime import deep
 from etude.runtime.deep import Built, Configuration, build, configurations
 from etude.runtime.errors import RunError
-from etude.spec.record import replace
 
 CLUSTER = 'cluster big {{ nodes = {nodes}, gpus = {gpus} of "H100 80GB" }}\n'
 MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
@@ -29,7 +29,7 @@ MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
 class Case:
     """A random model, mesh and batch, as a spec and as what torchtitan is asked."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, family: str = "llama3") -> None:
         draw = random.Random(seed)
         self.heads = draw.choice([2, 4, 6, 8])
         self.kv_heads = draw.choice([d for d in (1, 2, 3, 4, 6, 8) if self.heads % d == 0])
@@ -50,9 +50,31 @@ class Case:
         self.batch = draw.choice([6, 8, 12, 16, 24, 48])
         self.micro = draw.choice([1, 1, 2, 3])
         self.recompute = draw.choice(["none", "selective", "full"])
+        self.family = family
+        self.groups: dict[str, dict[str, int]] = {}
+        if family == "llama3":
+            return
+        if family == "deepseek_v3":
+            self.kv_heads = self.model["kv_heads"] = self.heads
+            self.groups["latent"] = {
+                "queries": draw.choice([0, 24]), "keys": 32, "plain": 16, "rotary": 8, "values": 16,
+            }  # fmt: skip
+        if family == "deepseek_v3" or draw.random() < 0.7:
+            self.groups["experts"] = {
+                "count": draw.choice([4, 6, 8]), "active": 2, "ffn": draw.choice([32, 36]),
+                "shared": draw.choice([1, 2]) if family == "deepseek_v3" else 0,
+                "dense": draw.choice([0, 1]),
+            }  # fmt: skip
+            if (degree := draw.choice((1, 1, 2, 4))) > 1:
+                self.degrees["expert"] = degree
 
     def spec(self) -> str:
-        shape = ", ".join(f"{name} = {value}" for name, value in self.model.items())
+        shape = ", ".join(
+            f"{name} = {value}" for name, value in ({"family": self.family} | self.model).items()
+        )
+        for name, group in self.groups.items():
+            values = ", ".join(f"{each} = {value}" for each, value in group.items())
+            shape += f", {name} = {{ {values} }}"
         head = HEAD.replace(MODEL, shape + (", tied = true" if self.tied else ""))
         assert MODEL not in head
         placed = ", ".join(
@@ -68,8 +90,13 @@ class Case:
         tensor, context, pipeline, replicate = (
             self.degrees.get(name, 1) for name in ("tensor", "context", "pipeline", "replicate")
         )
+        expert = self.degrees.get("expert", 1)
         shard = max(self.world // (tensor * context * pipeline * replicate), 1)
-        model = replace(like.model, head_dim=16, tied=self.tied, context=self.seq_len, **self.model)
+        shape: dict[str, Any] = {"rope_theta": 10_000.0, "tied": self.tied, "head_dim": 16}
+        shape |= self.model | self.groups
+        if "latent" in shape:
+            shape["head_dim"] = 24
+        model = complete(self.family, None, shape, self.seq_len)
         sections = {
             **like.torchtitan,
             "training": {
@@ -79,7 +106,7 @@ class Case:
             "parallelism": {
                 "data_parallel_replicate_degree": replicate, "data_parallel_shard_degree": shard,
                 "tensor_parallel_degree": tensor, "context_parallel_degree": context,
-                "pipeline_parallel_degree": pipeline, "expert_parallel_degree": 1,
+                "pipeline_parallel_degree": pipeline, "expert_parallel_degree": expert,
                 "pipeline_parallel_schedule": "GPipe" if pipeline > self.micro else "1F1B",
             },
             "activation_checkpoint":
@@ -87,7 +114,7 @@ class Case:
         }  # fmt: skip
         resources = Resources(
             world_size=self.world, device="H100 80GB", replicate=replicate, shard=shard,
-            tensor=tensor, context=context, pipeline=pipeline, expert=1,
+            tensor=tensor, context=context, pipeline=pipeline, expert=expert,
         )  # fmt: skip
         job = like.model_copy(
             update={"model": model, "seq_len": self.seq_len, "resources": resources,
@@ -117,6 +144,7 @@ def compare(cases: list[Case], results: list[Built]) -> list[str]:
 
 def test_checking_and_torchtitan_agree() -> None:
     cases = [Case(seed) for seed in range(10)]
+    cases += [Case(s, family) for s in range(5) for family in ("qwen3", "deepseek_v3")]
     small = HEAD + CLUSTER.format(nodes=1, gpus=8)
     placed = stage(batch="8 seqs", parallel="{ context 2 }", seq_len="512")
     good = configurations(plan(small + placed))[0]
@@ -133,6 +161,7 @@ def test_checking_and_torchtitan_agree() -> None:
 @pytest.mark.exhaustive
 def test_checking_and_torchtitan_agree_on_hundreds() -> None:
     cases = [Case(seed) for seed in range(10, 410)]
+    cases += [Case(s, family) for s in range(200) for family in ("qwen3", "deepseek_v3")]
     assert compare(cases, build(case.asked(LIKE) for case in cases)) == []
 
 
