@@ -190,7 +190,7 @@ def test_too_many_lengths_are_refused_with_their_place() -> None:
 
 
 def test_too_many_changes_are_refused() -> None:
-    many = "rounds align 200 { stage more: train { from = previous.more or first, steps = 9 } }\n"
+    many = "rounds align 300 { stage more: train { from = previous.more or first, steps = 9 } }\n"
     report = Report()
     assert miniature(text(HEAD + stage(steps="9") + many), report) is None
     assert [each.code for each in report.errors] == ["E481"]
