@@ -70,13 +70,17 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
+        # torch remembers meshes by their sizes: those with and without experts apart, which are
+        # the same but for the experts, cannot follow each other in a process.
+        self.expert: int | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking) if rank == 0 else None
 
     def run(self) -> int | None:
-        """Walks the plan to its end, or to the first job that needs another number of ranks.
+        """Walks the plan to its end, or to the first job that needs another number of ranks, or
+        its experts on another number of them.
 
-        Returns: that number, or None at the end.
+        Returns: the number of ranks that it needs, or None at the end.
         Raises: RunError, Stopped.
         """
         try:
@@ -98,9 +102,11 @@ class Scheduler:
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
         self.actual[job.key] = key = self._key(job, inputs)
         if self.store.artifact(key) is None:
-            ranks = job.resources.world_size if isinstance(job, TrainJob | ForwardJob) else None
-            if ranks not in (None, self.world_size):
-                return ranks
+            if isinstance(job, TrainJob | ForwardJob):
+                mesh = job.resources
+                if mesh.world_size != self.world_size or self.expert not in (None, mesh.expert):
+                    return mesh.world_size
+                self.expert = mesh.expert
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
         elif self.rank == 0:
             self._record(job, key, "kept")

@@ -6,9 +6,11 @@ of an expert.
 # ruff: noqa: N803 (the names are also torchtitan's)
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.distributed._functional_collectives import all_to_all_single_autograd
 from torch.distributed.tensor import DTensor
 from torchtitan.models.common.config_utils import (
     make_ffn_config,
@@ -17,6 +19,7 @@ from torchtitan.models.common.config_utils import (
     make_router_config,
 )
 from torchtitan.models.common.moe import GroupedExperts, MoE
+from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
 
 from ....compiler.values import Architecture
 from . import common as c
@@ -46,6 +49,29 @@ class CpuExperts(GroupedExperts):
         return torch.cat([*results, x_RD[sum(counts) :]])
 
 
+class CpuDispatcher(AllToAllTokenDispatcher):
+    """Sends tokens to the ranks of their experts in one message a rank, as uneven as they are.
+
+    torchtitan's exchange takes a form of all-to-all in which gloo wants even parts.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(AllToAllTokenDispatcher.Config):
+        pass
+
+    def _dispatch_token_exchange(
+        self, routed_input_ND: torch.Tensor, pg: Any, output_splits: list[int],
+        input_splits: list[int],
+    ) -> torch.Tensor:  # fmt: skip
+        return all_to_all_single_autograd(routed_input_ND, output_splits, input_splits, pg)
+
+    def _combine_token_exchange(
+        self, routed_output_RD: torch.Tensor, pg: Any, input_splits: list[int],
+        output_splits: list[int],
+    ) -> torch.Tensor:  # fmt: skip
+        return all_to_all_single_autograd(routed_output_RD, input_splits, output_splits, pg)
+
+
 def experts_config(
     architecture: Architecture, device: str, *, gate: c.Init, first: c.Init, gated: c.Init,
     last: c.Init,
@@ -63,10 +89,8 @@ def experts_config(
         param_init=init, comm_backend="standard",
     )  # fmt: skip
     if device == "cpu":
-        inner = routed.inner_experts
-        routed.inner_experts = CpuExperts.Config(
-            **{field.name: getattr(inner, field.name) for field in fields(inner)}
-        )
+        routed.inner_experts = CpuExperts.Config(**_fields(routed.inner_experts))
+        routed.token_dispatcher = CpuDispatcher.Config(**_fields(routed.token_dispatcher))
     return make_moe_config(
         num_experts=experts.count,
         router=make_router_config(
@@ -82,3 +106,7 @@ def experts_config(
         ) if experts.shared else None,
         load_balance_coeff=experts.balance or None,
     )  # fmt: skip
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in fields(config)}
