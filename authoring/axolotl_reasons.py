@@ -11,11 +11,11 @@ _TOKENIZER = "the tokenizer is that of the model that is trained on"
 _SHARDED = "weights are always sharded (FSDP2)"
 
 IRRELEVANT: dict[str, str] = {
-    "model_type": "the engine builds the family llama3",
+    "model_type": "models are imported as the family llama3",
     "tokenizer_type": _TOKENIZER,
     "tokenizer_use_fast": _TOKENIZER,
     "tokenizer_legacy": _TOKENIZER,
-    "is_llama_derived_model": "the engine builds the family llama3",
+    "is_llama_derived_model": "models are imported as the family llama3",
     "trust_remote_code": "models bring no code along",
     "base_model_config": "the shape is the model's",
     "num_labels": "a reward model has one score",

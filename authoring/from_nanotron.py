@@ -152,7 +152,7 @@ def _required(config: Config, path: str) -> int:
 
 def _shape(config: Config) -> dict[str, object]:
     if config.flag(f"{_MODEL}.is_qwen2_config") or config.has(f"{_MODEL}.moe_config"):
-        raise ConfigError("the model is no Llama: the engine builds the family llama3 alone")
+        raise ConfigError("the model is no Llama: only the family llama3 is imported")
     heads = _required(config, f"{_MODEL}.num_attention_heads")
     activation = config.text(f"{_MODEL}.hidden_act", default="silu")
     if activation != "silu":

@@ -124,8 +124,8 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     made = Draft(config, options)
     family = config.text("model_spec.name", "model.name", default="llama3")
     if family != "llama3":
-        raise ConfigError(f"the engine cannot build the family `{family}`",
-                          help="etude has llama3, of any shape")  # fmt: skip
+        raise ConfigError(f"models of the family `{family}` are not imported",
+                          help="llama3 is, of any shape; others are written by hand")  # fmt: skip
     shape = _shape(config)
     model = None if options.base else made.model(shape)
     if options.base:
