@@ -120,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
     verify = command("verify", "Compare the figures that specs claim with those of their plans.")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="specs, and folders of specs")
+    verify.add_argument("--sources", action="store_true", help="list what is assumed, and why")
     verify.add_argument("--markdown", action="store_true", help="as a Markdown table")
     verify.add_argument("--json", action="store_true", help="as JSON")
 

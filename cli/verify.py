@@ -16,20 +16,24 @@ def run(arguments: Namespace) -> int:
         problem(f"there are no specs in {', '.join(arguments.paths)}", "name files or folders")
         return 1
     rows: list[dict[str, Any]] = []
+    sources: list[dict[str, Any]] = []
     broken: list[str] = []
     for file in files:
-        found = _claims(file)
+        found = _verified(file)
         if found is None:
             broken.append(str(file))
         else:
-            rows += found
+            rows += found[0]
+            sources.append(found[1])
     failed = [row for row in rows if not row["holds"]]
     if arguments.json:
-        print(json.dumps({"claims": rows, "failed": len(failed), "broken": broken}, indent=2))
+        shown = {"claims": rows, "failed": len(failed), "broken": broken, "sources": sources}
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
     elif arguments.markdown:
         print("\n".join(_markdown(rows)))
     else:
         _table(rows)
+        print("\n".join(_sources(sources, listed=arguments.sources)))
         print(_summary(rows, failed, len(files), broken))
     return 1 if failed or broken else 0
 
@@ -46,20 +50,22 @@ def _specs(paths: list[str]) -> Iterator[Path]:
             yield path
 
 
-def _claims(file: Path) -> list[dict[str, Any]] | None:
-    """The claims of a spec, those too that do not hold; None after reporting what is wrong."""
+def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
+    """The claims of a spec, those too that do not hold, and where its values are from; None after
+    reporting what is wrong."""
     from ..compiler.check import through
     from ..compiler.claims import claims
     from ..compiler.program import Program
     from ..compiler.resolve import resolve
     from ..compiler.schedule import schedule
+    from ..compiler.sources import sourced_values
     from ..compiler.unroll import unroll
 
     recipe, report = load_file(str(file))
     program = (
         through((unroll, resolve, schedule), Program(recipe, None), report) if recipe else None
     )
-    if program is None:
+    if recipe is None or program is None:
         show(report)
         return None
     found = claims(program, report)
@@ -67,14 +73,39 @@ def _claims(file: Path) -> list[dict[str, Any]] | None:
     if unknown:
         show(report)
         return None
+    name = recipe.header.name
+    values = sourced_values(recipe)
     return [
         {
-            "recipe": recipe.header.name if recipe else "", "file": str(file), "claim": claim.what,
+            "recipe": name, "file": str(file), "claim": claim.what,
             "claimed": claim.claimed, "computed": claim.computed, "off": _off(claim),
             "tolerance": claim.tolerance, "cite": claim.cite, "holds": claim.holds,
         }
         for claim in found.claims
-    ]  # fmt: skip
+    ], {
+        "recipe": name,
+        "file": str(file),
+        "values": len(values),
+        "cited": sum(of.source is not None and not of.source.assumed for of in values),
+        "assumed": [
+            {"value": of.name, "why": of.source.text, "file": str(of.place.source.name),
+             "line": of.place.line}
+            for of in values if of.source is not None and of.source.assumed
+        ],
+    }  # fmt: skip
+
+
+def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
+    """How many values of each recipe are cited and assumed, and, if `listed`, what is assumed."""
+    for of in sources:
+        assumed = len(of["assumed"])
+        yield (
+            f"{of['recipe']}: of {of['values']} values {of['cited']} cited, {assumed} assumed, "
+            f"{of['values'] - of['cited'] - assumed} without a source"
+        )
+        if listed:
+            for each in of["assumed"]:
+                yield f"  {each['file']}:{each['line']}: {each['value']}: {each['why']}"
 
 
 def _off(claim: Any) -> float:

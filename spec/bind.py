@@ -289,6 +289,7 @@ class _Binder(Statements):
         values: dict[str, Any] = {}
         filters: list[r.Filter] = []
         places: dict[str, Span] = {"": head}
+        sources: dict[str, r.Cited] = {}
         known = r.attributes(model)
         before = len(self.report.errors)
         for item in items:
@@ -316,13 +317,29 @@ class _Binder(Statements):
                 values[name] = value
                 written = item.value if isinstance(item, s.Assign) else value
                 places[name] = written.span if isinstance(written, s.Value) else span
+                if isinstance(item, s.Assign) and item.origin:
+                    self._source(name, item.origin, sources)
         found = self._read(values, model, head, what)
         lacking = any(a.required and a.field not in found for a in known.values())
         if lacking or len(self.report.errors) > before:
             return None
         if filters:
             found["filters"] = filters
-        return model(**given, **found, places=places)
+        return model(**given, **found, places=places, sources=sources)
+
+    def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
+        """Where the value of an attribute is from."""
+        try:
+            text = c.text(origin.text)
+        except c.Invalid as problem:
+            self._invalid(problem)
+            return
+        if not text.strip():
+            self._error("E322", "this says nothing of where the value is from", origin.span,
+                        help='write where: cite "Table 3", or why: assumed "the report names none"'
+                        )  # fmt: skip
+            return
+        sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
 
     def _read(
         self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str

@@ -160,11 +160,18 @@ class _Builder(Transformer):
 
     def assign(self, span, path, *rest):
         rest = [part for part in rest if not isinstance(part, Token)]
+        origin = rest.pop() if isinstance(rest[-1], s.Origin) else None
         claim = rest.pop() if isinstance(rest[-1], s.Claim) else None
-        return s.Assign(path, rest[0], claim, span)
+        return s.Assign(path, rest[0], claim, origin, span)
 
-    def claim(self, span, within, cite=None):
-        return s.Claim(within, cite)
+    def claim(self, span, within):
+        return s.Claim(within)
+
+    def cited(self, span, text):
+        return s.Origin(False, text, span)
+
+    def origin(self, span, text):
+        return s.Origin(True, text, span)
 
     def entry(self, span, word, value):
         if isinstance(value, s.Braces):

@@ -10,7 +10,7 @@ from .source import Source, Span
 _CLOSES = {"}": "{", "]": "[", ")": "("}
 _REST_OF_LINE = re.compile(r"[ \t\f\r]*(?:#[^\n]*)?\n")
 _BLANKS = re.compile(r"(?:[ \t\f\r]*(?:#[^\n]*)?\n)*[ \t\f\r]*")
-_BEGINS = re.compile(r"(?!(?:then|over|until|for|within)\b)[A-Za-z_]")
+_BEGINS = re.compile(r"(?!(?:then|over|until|for|within)\b|(?:cite|assumed)[ \t]+\")[A-Za-z_]")
 _RECORDS = (of for of in vars(s).values() if isinstance(of, type) and issubclass(of, tuple))
 _NODES = set(_RECORDS) - {tuple}
 _make = tuple.__new__

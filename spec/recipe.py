@@ -39,11 +39,21 @@ MOST = 10**9
 """No dimension of a model or an evaluation is larger."""
 
 
+class Cited(Record):
+    """Where a value is from: the place where it was published, or why it was assumed."""
+
+    assumed: bool
+    text: str
+    span: Span = field(compare=False)
+
+
 class Declaration(Record):
-    """A named block. `places` maps attributes to where they were written, "" to the head."""
+    """A named block. `places` maps attributes to where they were written, "" to the head, and
+    `sources` to where their values are from."""
 
     name: str = ""
     places: dict[str, Span] = field(default_factory=dict, compare=False)
+    sources: dict[str, Cited] = field(default_factory=dict, compare=False)
 
     def at(self, attribute: str = "") -> Span | None:
         """Where an attribute was written, or else the block's head."""

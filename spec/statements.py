@@ -202,7 +202,10 @@ class Statements(ABC):
             try:
                 value = c.number(item.value, [unit], unit).value
                 tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
-                cite = c.text(item.claim.cite) if item.claim and item.claim.cite else None
+                cite = c.text(item.origin.text) if item.origin else None
+                if item.origin and item.origin.assumed:
+                    self._error("E322", "a claim is a figure that was published",
+                                item.origin.span, help='write `cite "…"`')  # fmt: skip
             except c.Invalid as problem:
                 self._invalid(problem)
                 continue

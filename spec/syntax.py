@@ -175,16 +175,24 @@ Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
 
 
 class Claim(NamedTuple):
-    """The tolerance and source of an expectation."""
+    """The tolerance of an expectation."""
 
     within: Number | Path
-    cite: Text | Path | None
+
+
+class Origin(NamedTuple):
+    """`cite "§3.4"` or `assumed "why"`: where a value is from."""
+
+    assumed: bool
+    text: Text | Path
+    span: Span
 
 
 class Assign(NamedTuple):
     path: Path
     value: Value
     claim: Claim | None
+    origin: Origin | None
     span: Span
 
 

@@ -110,8 +110,9 @@ def _lengths(program: Program, trained: list[TrainStage]) -> dict[int, int]:
 def _batches(
     trained: list[TrainStage], lengths: Mapping[int, int]
 ) -> dict[tuple[str, Fraction], Fraction]:
-    """A batch in tokens is a whole number of sequences at every length of the recipe."""
-    whole = lcm(*(lengths[length] for stage in trained for _, _, length in stage.lengths))
+    """A batch in tokens is a whole number of sequences at every length that it may meet."""
+    in_tokens = [stage for stage in trained if _in_tokens(stage)]
+    whole = lcm(*(lengths[length] for stage in in_tokens for _, _, length in stage.lengths))
     used: dict[str, dict[Fraction, int]] = {"tokens": {}, "seqs": {}, "pairs": {}}
     for stage in trained:
         longest = max(lengths[length] for _, _, length in stage.lengths)
@@ -125,6 +126,12 @@ def _batches(
         for value, sequences in _spread(dict(sorted(sizes.items()))).items():
             found[unit, value] = Fraction(sequences * times)
     return found
+
+
+def _in_tokens(stage: TrainStage) -> bool:
+    """Whether some of a stage's batches are given in tokens, here or by the stage before."""
+    last = stage.end.batch.unit if stage.end else ""
+    return "tokens" in {last, *(value.unit for value in _written(stage))}
 
 
 def _written(stage: TrainStage) -> Iterator[Quantity]:

@@ -1,0 +1,106 @@
+"""`cite` and `assumed`: where values are from, and that they change nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from specs import HEAD, check, plan, stage
+
+from etude.cli.main import main
+from etude.compiler.sources import sourced_values
+from etude.spec.diagnostics import Report
+from etude.spec.format import format_text
+from etude.spec.load import load
+from etude.spec.source import Source
+
+SPEC = """\
+recipe sources { title = "t", cite = "arXiv:1", seed = 1 assumed "none is named" }
+model base { size = "8B" cite "Table 3", rope_theta = 1e6 assumed "as usual", }
+dataset web { files = "web.jsonl" }
+cluster big { gpus = 8 of "H100 80GB" cite "Table 4" }
+stage pretrain: train {
+  model = base
+  steps = 100 cite "§1"
+  seq_len = 4Ki for 50 steps then 8Ki
+    cite "§2, on a line of its own"
+  batch = 64 seqs assumed "not said"  # beside it
+  lr = 0 -> 1e-3 for 10 steps then -> 1e-4 cosine
+  data = web
+  parallel = { tensor 8 } cite "Table 4"
+}
+expect { parameters = 8B within 1% cite "Table 3" }
+"""
+
+
+def loaded(tmp_path: Path, text: str = SPEC):
+    path = tmp_path / "spec.etude"
+    path.write_text(text, encoding="utf-8")
+    report = Report()
+    recipe = load(path, report)
+    assert recipe is not None, [d.message for d in report.diagnostics]
+    return recipe
+
+
+def test_every_value_knows_its_source(tmp_path: Path) -> None:
+    found = {
+        of.name: (of.source.assumed, of.source.text) if of.source else None
+        for of in sourced_values(loaded(tmp_path))
+    }
+    assert found == {
+        "base.rope_theta": (True, "as usual"),
+        "big.gpus": (False, "Table 4"),
+        "pretrain.steps": (False, "§1"),
+        "pretrain.seq_len": (False, "§2, on a line of its own"),
+        "pretrain.batch": (True, "not said"),
+        "pretrain.lr": None,
+        "pretrain.data": None,
+        "pretrain.parallel": (False, "Table 4"),
+    }
+
+
+def test_sources_change_no_plan() -> None:
+    plain = stage()
+    lines = [
+        f'{line} cite "§{number}"' if " = " in line and line.startswith("  ") else line
+        for number, line in enumerate(plain.splitlines())
+    ]
+    assert any("cite" in line for line in lines)
+    with_sources = plan(HEAD + "\n".join(lines) + "\n")
+    assert [job.key for job in with_sources.jobs] == [job.key for job in plan(HEAD + plain).jobs]
+
+
+def test_formatting_keeps_sources_and_is_done_once(tmp_path: Path) -> None:
+    once = format_text(Source("spec.etude", SPEC), Report())
+    assert once is not None
+    assert format_text(Source("spec.etude", once), Report()) == once
+    before, after = (
+        [(of.name, of.source) for of in sourced_values(loaded(tmp_path, text))]
+        for text in (SPEC, once)
+    )
+    assert [(n, s and (s.assumed, s.text)) for n, s in before] == [
+        (n, s and (s.assumed, s.text)) for n, s in after
+    ]
+
+
+@pytest.mark.parametrize("source", ['cite ""', 'assumed "  "'])
+def test_an_empty_source_is_an_error(source: str) -> None:
+    found = check(HEAD + stage().replace("steps", f"clip = 1 {source}\n  steps", 1))
+    assert [d.code for d in found if d.severity == "error"] == ["E322"]
+
+
+def test_a_claim_cannot_be_assumed(tmp_path: Path) -> None:
+    found = check(HEAD + stage() + 'expect { tokens = 5 assumed "x" }\n')
+    assert "E322" in [d.code for d in found]
+
+
+def test_verify_counts_and_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded(tmp_path)
+    path = str(tmp_path / "spec.etude")
+    assert main(["verify", path, "--sources"]) == 0
+    shown = capsys.readouterr().out
+    assert "sources: of 8 values 4 cited, 2 assumed, 2 without a source" in shown
+    assert "spec.etude:10: pretrain.batch: not said" in shown
+    assert main(["verify", path, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["sources"]
+    assert (found["values"], found["cited"]) == (8, 4)
+    assert [each["value"] for each in found["assumed"]] == ["base.rope_theta", "pretrain.batch"]
