@@ -172,6 +172,8 @@ class _Completer:
         if before and before[-1] not in ("->", "then", "or", ".", "["):
             if schedule and before[-1] not in ("for", "until", "over"):
                 yield from _keywords(["then", "for", "until", "over", "->", *SHAPES])
+            if before[-1] not in ("for", "until", "over", "."):
+                yield from _keywords(["cite", "assumed"])
             if attribute == "average" and before[-1] == "polyak":
                 yield from _keywords(["every"])
             if before[-1] != ".":

@@ -1,6 +1,7 @@
 """Published recipes: each is laid out, plans without errors and warnings, and its claims hold."""
 
 import json
+import runpy
 from argparse import Namespace
 from pathlib import Path
 
@@ -48,3 +49,10 @@ def test_the_claims_of_a_published_recipe_hold(
     assert claims
     loose = [claim for claim in claims if claim["tolerance"] > 0.15]
     assert [claim["claim"] for claim in loose] == [], "a tolerance above 15 % needs a reason"
+
+
+def test_the_page_shows_what_the_recipes_claim_and_compute() -> None:
+    docs = FOLDER.parents[1] / "docs"
+    text = (docs / "reproducing.md").read_text(encoding="utf-8")
+    made = runpy.run_path(str(docs / "published.py"))["page"](text)
+    assert made == text, "run: python docs/published.py"
