@@ -59,7 +59,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install --quiet -e .
-	$(BIN)/python -m compileall -q etude spec compiler runtime lsp authoring cli
+	$(BIN)/python -m compileall -q etude spec compiler runtime lsp authoring pages cli
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

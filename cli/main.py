@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("file", metavar="SPEC")
     plan.add_argument("-o", "--output", metavar="PLAN", help="write the plan as JSON to a file")
     plan.add_argument("--json", action="store_true", help="the plan as JSON on standard output")
+    plan.add_argument("--html", metavar="PAGE", help="write the plan as one HTML page to a file")
     plan.add_argument(
         "--provenance", action="store_true", help="show every value and where it came from"
     )

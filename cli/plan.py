@@ -12,6 +12,11 @@ def run(arguments: Namespace) -> int:
 
         if refused(arguments):
             return 2
+    if arguments.html:
+        from .plan_page import refused as misused
+
+        if misused(arguments):
+            return 2
     if arguments.why:
         from .why import run as why
 
@@ -41,6 +46,11 @@ def run(arguments: Namespace) -> int:
         except OSError as reason:
             problem(f"{arguments.output} cannot be written: {(reason.strerror or '').lower()}")
             return 1
+    if arguments.html:
+        from .plan_page import write
+
+        if code := write(plan, arguments.file, arguments.html):
+            return code
     if arguments.against:
         from .diff import compare, opened
 
@@ -52,7 +62,7 @@ def run(arguments: Namespace) -> int:
         from .provenance import table as origins
 
         origins(plan)
-    elif not arguments.output:
+    elif not (arguments.output or arguments.html):
         if arguments.miniature:
             from .miniature import table as mapping
 

@@ -1,0 +1,1 @@
+"""A plan as a page for people: one file that needs nothing else."""

@@ -1,0 +1,75 @@
+"""The graph of a plan's stages: what goes on from what, and where the run waits for people."""
+
+from typing import Any
+
+from ..compiler.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
+
+
+def graph(plan: Plan) -> dict[str, Any]:
+    """Nodes (stages, and pauses for awaited files) and edges, in the order that they run.
+
+    Returns:
+        nodes: id, kind, lines of text, and the group (a round, as in `align.2`) or "".
+        edges: from, to, and the roles; `model` is the weights that a stage begins with.
+    """
+    jobs = {job.key: job for job in plan.jobs}
+    nodes: dict[str, dict[str, Any]] = {}
+    edges: dict[tuple[str, str], list[str]] = {}
+
+    def providers(job: AnyJob, role: str) -> list[tuple[str, str]]:
+        """Stages and pauses that a job stands for, looking through what only prepares."""
+        if isinstance(job, DatasetJob) and job.awaited:
+            pause = f"pause {job.name}"
+            if pause not in nodes:
+                nodes[pause] = {"id": pause, "kind": "pause", "group": "",
+                                "lines": ["waits for people", job.name]}  # fmt: skip
+                for inner, key in job.inputs.items():
+                    link(pause, jobs[key], inner)
+            return [(pause, role)]
+        if job.stage:
+            return [(job.stage, role)]
+        return [pair for key in job.inputs.values() for pair in providers(jobs[key], "data")]
+
+    def link(to: str, job: AnyJob, role: str) -> None:
+        for source, what in providers(job, role.split(":")[0].split(".")[0]):
+            if source != to:
+                roles = edges.setdefault((source, to), [])
+                if what not in roles:
+                    roles.append(what)
+
+    for job in plan.jobs:
+        if job.stage is None or job.extends or job.kind == "export":
+            continue
+        if job.stage not in nodes:
+            nodes[job.stage] = _node(plan, job.stage)
+        for role, key in job.inputs.items():
+            link(job.stage, jobs[key], role)
+    return {
+        "nodes": list(nodes.values()),
+        "edges": [
+            {"from": a, "to": b, "roles": roles}
+            for (a, b), roles in edges.items()
+            if a in nodes and b in nodes
+        ],
+    }
+
+
+def gates(plan: Plan, stage: str) -> list[GateJob]:
+    return [j for j in plan.jobs if isinstance(j, GateJob) and j.stage == stage and not j.attempt]
+
+
+def _node(plan: Plan, stage: str) -> dict[str, Any]:
+    from ..spec.quantity import short
+
+    summary = plan.stages[stage]
+    group, _, name = stage.rpartition(".")
+    second = summary.kind + (f" · {short(summary.tokens)} tokens" if summary.tokens else "")
+    lines = [name if group else stage, second]
+    guarded = gates(plan, stage)
+    if guarded:
+        lines.append(f"◆ {len(guarded)} gate{'s' if len(guarded) > 1 else ''}")
+    if any(isinstance(j, TrainJob) and j.stage == stage and j.average for j in plan.jobs):
+        lines.append("x̄ Polyak average")
+    if stage in plan.outputs and summary.kind not in ("evaluate", "sample"):
+        lines.append("⇥ exported")
+    return {"id": stage, "kind": summary.kind, "group": group, "lines": lines}

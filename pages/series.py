@@ -1,0 +1,101 @@
+"""The schedules of a plan as rows over tokens, for charts."""
+
+from bisect import bisect_right
+from itertools import pairwise
+from typing import Any
+
+from ..compiler.curves import value
+from ..compiler.plan import Plan, TrainJob
+from ..compiler.values import LrPiece
+
+SAMPLES = 48
+"""Points of a curved ramp; a straight line needs its ends only."""
+ROWS_OF_A_JOB = 600
+"""Longer lists of boundaries are thinned evenly; a chart has no more pixels."""
+
+
+def trained(plan: Plan) -> list[TrainJob]:
+    """The jobs that train in any case: without the extensions of gates."""
+    return [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+
+
+def schedules(plan: Plan) -> dict[str, Any]:
+    """Stages and rows on one axis: tokens, counted through all training in the order it runs.
+
+    Returns:
+        stages: name, first and last token of each stage on the axis.
+        sources: names of data sets, in order of appearance.
+        rows: [token on the axis, stage's number, step of the stage, learning rate, sequences and
+            tokens a step, sequence length, RoPE base, and the share of each source]. Two rows at
+            one token are what holds before and after it.
+    """
+    jobs = trained(plan)
+    sources = list(
+        dict.fromkeys(n for job in jobs for p in job.schedule.mixture for n in p.weights)
+    )
+    stages: list[dict[str, Any]] = []
+    rows: list[list[float]] = []
+    at = 0
+    for job in jobs:
+        name = str(job.stage)
+        if not stages or stages[-1]["name"] != name:
+            stages.append({"name": name, "from": at, "to": at})
+        rows += _rows(job, at, len(stages) - 1, sources)
+        at += job.tokens
+        stages[-1]["to"] = at
+    return {"stages": stages, "sources": sources, "rows": rows}
+
+
+def _rows(job: TrainJob, at: int, stage: int, sources: list[str]) -> list[list[float]]:
+    end = job.first_step + job.steps
+    batches = job.schedule.batch
+    starts = [piece.from_step for piece in batches]
+    before = [0]
+    for piece in batches:
+        taken = (piece.to_step - piece.from_step) * piece.sequences * job.seq_len
+        before.append(before[-1] + taken)
+
+    def tokens(step: int) -> int:
+        number = bisect_right(starts, step) - 1
+        piece = batches[number]
+        return before[number] + (step - piece.from_step) * piece.sequences * job.seq_len
+
+    marks = {job.first_step, end}
+    for piece in (*job.schedule.lr, *batches, *job.schedule.mixture):
+        marks |= {piece.from_step, piece.to_step}
+    for piece in job.schedule.lr:
+        if piece.shape not in ("hold", "linear"):
+            length = piece.to_step - piece.from_step
+            marks |= {piece.from_step + length * n // SAMPLES for n in range(SAMPLES)}
+    steps = sorted(marks)
+    thin = -(-len(steps) // ROWS_OF_A_JOB)
+    steps = [*steps[:-1:thin], end]
+
+    def row(step: int, shown: int) -> list[float]:
+        """What holds at a boundary, of the pieces that step `shown` is in."""
+        rate = _piece(job.schedule.lr, shown)
+        batch = _piece(batches, shown).sequences
+        weights = _piece(job.schedule.mixture, shown).weights
+        whole = sum(weights.values())
+        shares = [_round(weights.get(name, 0) / whole) for name in sources]
+        done = tokens(step)
+        lr = _round(_rate(rate, step, job.first_token + done))
+        return [at + done, stage, step, lr, batch, batch * job.seq_len, job.seq_len,
+                job.model.rope_theta, *shares]  # fmt: skip
+
+    return [r for a, b in pairwise(steps) for r in (row(a, a), row(b, b - 1))]
+
+
+def _piece(pieces: list[Any], step: int) -> Any:
+    return pieces[bisect_right([piece.from_step for piece in pieces], step) - 1]
+
+
+def _rate(piece: LrPiece, step: int, tokens: int) -> float:
+    if piece.shape == "hold":
+        return piece.start
+    clock = step if piece.clock == "steps" else tokens
+    return value(piece.shape, piece.start, piece.end, (clock - piece.origin) / piece.length)
+
+
+def _round(number: float) -> float:
+    return float(f"{number:.6g}")

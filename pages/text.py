@@ -1,0 +1,38 @@
+"""The text of a spec as HTML: a line an anchor, its words coloured."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+_WORDS = re.compile(
+    r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*")'
+    r"|(?P<number>\b[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z%]*)"
+    r"|(?P<attribute>\b[A-Za-z_]\w*(?=\s*=))|(?P<word>\b[A-Za-z_]\w*\b)"
+)
+
+
+@lru_cache(maxsize=1)
+def _keywords() -> frozenset[str]:
+    """The words that the grammar has a meaning for."""
+    from .. import spec
+
+    grammar = Path(str(spec.__file__)).with_name("grammar.lark").read_text()
+    return frozenset(re.findall(r'"([a-z_]+)"', grammar))
+
+
+def highlighted(text: str) -> list[Markup]:
+    """The lines of a spec, escaped."""
+    lines = []
+    for line in text.split("\n"):
+        parts, at = [Markup("")], 0
+        for match in _WORDS.finditer(line):
+            kind = match.lastgroup
+            if kind == "word" and match[0] not in _keywords():
+                continue
+            parts += [escape(line[at : match.start()]),
+                      Markup('<span class="{}">{}</span>').format(kind, match[0])]  # fmt: skip
+            at = match.end()
+        lines.append(Markup("").join([*parts, escape(line[at:])]))
+    return lines[:-1] if lines and not lines[-1] else lines

@@ -1,0 +1,136 @@
+"""The page of a plan in a browser: Debian's Chromium, headless, driven by playwright."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from etude_cli import etude
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BROWSER = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(
+    BROWSER is None and not os.environ.get("ETUDE_NEEDS_BROWSER"),
+    reason="chromium is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    assert BROWSER, "chromium is not installed"
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, str]:
+    """Addresses of pages, as the command writes them."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = {}
+    for name in ("llama3_405b", "llama3_posttraining_tiny"):
+        to = folder / f"{name}.html"
+        done = etude("plan", EXAMPLES / f"{name}.etude", "--html", to, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found[name] = to.as_uri()
+    return found
+
+
+def opened(browser, address: str, scheme: str = "light", width: int = 1280, csp: bool = True):
+    """A tab with the page, and the list that all complaints and requests go to."""
+    tab = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=not csp
+    ).new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on(
+        "request", lambda r: None if r.url.startswith(("file:", "data:")) else said.append(r.url)
+    )
+    tab.goto(address)
+    return tab, said
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["llama3_405b", "llama3_posttraining_tiny"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, width):
+    tab, said = opened(browser, pages[name], scheme, width)
+    assert tab.locator("#schedules svg path").count() > 10
+    assert tab.locator("#graph a").count() >= 3
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+    assert said == []
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser, pages, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    for address in pages.values():
+        tab, _ = opened(browser, address, scheme, csp=False)
+        found = Axe().run(tab).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+@needs_browser
+def test_all_of_it_can_be_used_with_the_keyboard(browser, pages):
+    tab, said = opened(browser, pages["llama3_405b"])
+    reached = set()
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        where = tab.evaluate("(({id, tagName}) => id || tagName)(document.activeElement)")
+        outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or where == "BODY"
+        reached.add(where)
+    assert {"theme", "graph", "stage", "equal", "schedules", "SUMMARY"} <= reached
+
+    tab.focus("#schedules")
+    tab.keyboard.press("Home")
+    assert "pretrain, step 0" in tab.inner_text("#said")
+    tab.keyboard.press("End")
+    assert "anneal, step" in tab.inner_text("#said")
+    tab.focus("#theme")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.select_option("#stage", label="long_context")
+    tab.keyboard.press("Escape")
+    assert said == []
+
+
+@needs_browser
+def test_what_a_spec_says_does_not_run(browser, tmp_path):
+    spec = tmp_path / "evil.etude"
+    spec.write_text(
+        (EXAMPLES / "quickstart.etude").read_text()
+        + "\n# </script><img src=x onerror=\"console.log('ran')\">\n"
+    )
+    done = etude("plan", spec, "--html", tmp_path / "evil.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tab, said = opened(browser, (tmp_path / "evil.html").as_uri())
+    assert tab.locator("img").count() == 0
+    assert "<img src=x" in tab.inner_text("pre >> nth=0")
+    assert said == []
+
+
+def test_mistakes_get_one_message(tmp_path):
+    spec = EXAMPLES / "quickstart.etude"
+    for options, code, words in (
+        (["--html", tmp_path], 2, "is a folder"),
+        (["--html", tmp_path / "no" / "page.html"], 1, "cannot be written"),
+        (["--html", tmp_path / "page.html", "--json"], 2, "--json does not go with --html"),
+        (["--html", tmp_path / "page.html", "--why", "pretrain.lr"], 2, "--why does not go"),
+        (["--html", spec], 2, "would be overwritten"),
+    ):
+        done = etude("plan", spec, *options, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+    assert not (tmp_path / "page.html").exists()
+    assert spec.read_text().startswith("#") or "recipe" in spec.read_text()
