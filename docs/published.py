@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from etude.cli.main import main
+from etude.cli.main import main  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reproducing.md"
