@@ -79,12 +79,13 @@ def _setting(row: dict[str, Any], name: str) -> Setting:
     return Setting(
         model=model,
         resources=Resources(
-            world_size=math.prod(degrees.values()), device=name, replicate=1, expert=1, **degrees
+            world_size=math.prod(degrees.values()), device=name, replicate=1, expert=1,
+            interleave=row.get("interleave", 1), **degrees,
         ),
         seq_len=row["seq_len"], micro_batch=row["micro_batch"],
         sequences=row["micro_batch"] * row.get("shard", 1),
         recompute=row["recompute"], gpus_per_node=8, gpu=device, precision=row["precision"],
-        stages_per_gpu=row.get("stages_per_gpu", 1), chunks=1,
+        chunks=1,
         **{name: row[name] for name in ENGINE if name in row},
     )  # fmt: skip
 

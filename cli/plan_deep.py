@@ -74,7 +74,8 @@ def name(configuration: "Configuration") -> str:
     job, mesh = configuration.job, configuration.job.resources
     degrees = {
         "replicate": mesh.replicate, "shard": mesh.shard, "tensor": mesh.tensor,
-        "context": mesh.context, "pipeline": mesh.pipeline, "expert": mesh.expert,
+        "context": mesh.context, "pipeline": mesh.pipeline,
+        "interleave": mesh.interleave, "expert": mesh.expert,
     }  # fmt: skip
     placed = " × ".join(f"{what} {degree}" for what, degree in degrees.items() if degree > 1)
     return (

@@ -253,7 +253,8 @@ def _epochs(job: TrainJob) -> str:
 def _mesh(job: TrainJob) -> str:
     r = job.resources
     degrees = {"replicate": r.replicate, "shard": r.shard, "tensor": r.tensor,
-               "context": r.context, "pipeline": r.pipeline, "expert": r.expert}  # fmt: skip
+               "context": r.context, "pipeline": r.pipeline,
+               "interleave": r.interleave, "expert": r.expert}  # fmt: skip
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
     return f"{r.world_size} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
 

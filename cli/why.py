@@ -110,7 +110,7 @@ def _placed(stage: TrainStage) -> int:
 
 
 def _is(candidate: Candidate, resources: Resources) -> bool:
-    names = ("replicate", "tensor", "context", "pipeline", "expert")
+    names = ("replicate", "tensor", "context", "pipeline", "interleave", "expert")
     return all(candidate.degrees.get(name, 1) == getattr(resources, name) for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from math import gcd
 
 from ..spec import schedule as sc
@@ -11,7 +12,14 @@ from ..spec.record import Record, replace
 from .clock import Length, run_clock
 from .costs.hardware import GIB, gpu
 from .costs.jobs import segment_estimate
-from .placement import data_parallel, mesh, sequence_divisor, tensor_widths
+from .placement import (
+    data_parallel,
+    interleaves,
+    mesh,
+    rounds,
+    sequence_divisor,
+    tensor_widths,
+)
 from .program import Segment, TrainStage
 from .values import Architecture, Resources
 
@@ -140,13 +148,31 @@ def _placements(
                 for replicate in _replicas(data, tensor, node):
                     if any(n % data for n in stretch.sequences):
                         continue
-                    for expert in _expert_degrees(model, data // replicate * context * tensor):
+                    for expert, interleave in product(
+                        _expert_degrees(model, data // replicate * context * tensor),
+                        _interleaves(model, pipeline),
+                    ):
                         degrees = {"replicate": replicate, "tensor": tensor, "context": context,
-                                   "pipeline": pipeline, "expert": expert}  # fmt: skip
+                                   "pipeline": pipeline, "interleave": interleave,
+                                   "expert": expert}  # fmt: skip
                         degrees = {name: degree for name, degree in degrees.items() if degree > 1}
                         resources = mesh(hardware, degrees, model, None, nothing)
-                        if resources and stretch.seq_len % sequence_divisor(resources) == 0:
+                        if resources and _takes(resources, stretch):
                             yield resources, degrees
+
+
+def _takes(resources: Resources, stretch: Stretch) -> bool:
+    """Whether the mesh divides the sequences, and an interleaved pipeline the batches."""
+    if stretch.seq_len % sequence_divisor(resources):
+        return False
+    each = [sequences // data_parallel(resources) for sequences in stretch.sequences]
+    return resources.interleave == 1 or None not in (rounds(resources, n) for n in each)
+
+
+def _interleaves(model: Architecture, pipeline: int) -> list[int]:
+    """Stages a rank of a pipeline: powers of two, and the most that there are layers for."""
+    found = interleaves(model.layers, pipeline)
+    return [n for n in found if n & (n - 1) == 0 or n == found[-1]]
 
 
 def _expert_degrees(model: Architecture, ranks: int) -> list[int]:

@@ -13,6 +13,8 @@ from .program import Program, TrainStage
 from .provenance import Origins, declared, in_words
 from .values import Scaled
 
+MOST_SHOWN = 6
+"""Of more values that follow each other only the ends are shown."""
 PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
 
@@ -110,7 +112,7 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
         "seq_len": " → ".join(str(v) for _, _, v in stage.lengths),
-        "batch": " → ".join(dict.fromkeys(f"{b.sequences} {unit}" for b in stage.batches)),
+        "batch": _few([f"{b.sequences} {unit}" for b in stage.batches]),
         "lr": f"ends at {float(end.lr):.4g}",
         "data": ", ".join(f"{n} {short(s * 100)}%" for n, s in end.data.items()),
         "rope_theta": f"{end.rope_theta:g}",
@@ -166,3 +168,11 @@ def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
 def _dialog(settings: dict[str, Any] | None) -> str:
     assert settings
     return str(settings.get("protocol") or settings.get("template") or settings["header"])
+
+
+def _few(values: list[str]) -> str:
+    """Values that follow each other; of a ramp with many levels the ends and their number."""
+    values = list(dict.fromkeys(values))
+    if len(values) <= MOST_SHOWN:
+        return " → ".join(values)
+    return f"{values[0]} → {values[-1]} in {len(values)} levels"

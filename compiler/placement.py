@@ -29,7 +29,7 @@ def mesh(
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
     """
     tensor, context, pipeline = (degrees.get(n, 1) for n in ("tensor", "context", "pipeline"))
-    world = hardware.world_size
+    world, interleave = hardware.world_size, degrees.get("interleave", 1)
     expert = degrees.get("expert", 1)
     if expert > 1 and model.experts is None:
         report.add("E431", "this model has no experts to place", span, help="leave `expert` out")
@@ -70,6 +70,9 @@ def mesh(
             "part", span, help="leave `pipeline` out, or write `tied = false` in the model",
         )  # fmt: skip
         return None
+    if interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, interleave)):
+        report.add("E433", wrong[0], span, help=wrong[1])
+        return None
     if pipeline > model.layers:
         report.add(
             "E433", f"pipeline {pipeline} is more than the model's {model.layers} layers", span,
@@ -98,8 +101,48 @@ def mesh(
         return None
     return Resources(
         world_size=world, device=hardware.device, replicate=replicate, shard=shard,
-        tensor=tensor, context=context, pipeline=pipeline, expert=expert,
+        tensor=tensor, context=context, pipeline=pipeline, interleave=interleave, expert=expert,
     )  # fmt: skip
+
+
+def interleaves(layers: int, pipeline: int) -> list[int]:
+    """Numbers of stages a rank that a pipeline can have, in rising order; 1 is not interleaved."""
+    if pipeline == 1:
+        return [1]
+    most = (layers + 2) // pipeline
+    return [1, *(n for n in range(2, most + 1) if layers_per_stage(layers, pipeline, n))]
+
+
+def layers_per_stage(layers: int, pipeline: int, interleave: int) -> int | None:
+    """Layers of an interleaved pipeline's fullest stage; None where so many do not exist.
+
+    The embedding and the output count as a layer each, and as many stages are made as this number
+    gives (torchtitan 0.3, `pipeline_parallel_layers_per_stage`).
+    """
+    stages = pipeline * interleave
+    each = -(-(layers + 2) // stages)
+    return each if -(-(layers + 2) // each) == stages else None
+
+
+def _uneven_stages(layers: int, pipeline: int, interleave: int) -> tuple[str, str] | None:
+    """What is wrong with an interleaved pipeline, and the way out."""
+    if pipeline == 1:
+        return f"interleave {interleave} needs a pipeline", "write `pipeline 2`, or leave it out"
+    if interleave in interleaves(layers, pipeline):
+        return None
+    near = _nearest(interleaves(layers, pipeline), interleave)
+    return (
+        f"pipeline {pipeline} × interleave {interleave} = {pipeline * interleave} stages do not "
+        f"share out {layers} layers, the embedding and the output",
+        f"the nearest that does is interleave {near}" if near > 1 else "leave `interleave` out",
+    )
+
+
+def rounds(resources: Resources, micro_batch: int) -> int | None:
+    """The rounds in which an interleaved pipeline takes a rank's sequences; None where they would
+    differ (torch 2.14, `ScheduleInterleaved1F1B`)."""
+    found = max(micro_batch // resources.pipeline, 1)
+    return None if micro_batch % found else found
 
 
 def _uneven_experts(model: Architecture, ranks: int, tensor: int, expert: int) -> str | None:

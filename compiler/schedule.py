@@ -22,6 +22,7 @@ from .placement import (
     data_parallel,
     mesh,
     micro_batch,
+    rounds,
     sequence_divisor,
 )
 from .program import CheckpointStage, MixturePart, Program, Segment, State, TrainStage
@@ -379,6 +380,11 @@ class _Scheduler:
     ) -> list[Segment]:  # fmt: skip
         lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
         changes = {step for knob in (lengths, thetas, places) for step, _ in knob}
+        # A pipeline fills and drains once a step only if it takes the whole batch at a time.
+        changes |= {
+            step for step in clock.begins["batch"]
+            if (there := meshes[_frozen(_at(places, step))]) and there.pipeline > 1
+        }  # fmt: skip
         cuts = sorted(changes | set(checkpoints))
         cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
         segments: list[Segment] = []
@@ -431,6 +437,18 @@ class _Scheduler:
     def _divisible(
         self, batches: list[int], resources: Resources, micro: int, seq_len: int
     ) -> None:
+        if resources.interleave > 1 and rounds(resources, micro) is None:
+            low = micro // resources.pipeline * resources.pipeline
+            self.report.add(
+                "E451",
+                f"{micro} sequences of a data-parallel rank do not divide into equal rounds of an "
+                f"interleaved pipeline of {resources.pipeline} ranks",
+                self.spec.at("batch"),
+                help=f"the nearest are {low} and {low + resources.pipeline}: batches of "
+                f"{low * data_parallel(resources)} and "
+                f"{(low + resources.pipeline) * data_parallel(resources)} sequences",
+            )  # fmt: skip
+            return
         granule = data_parallel(resources) * micro
         for sequences in batches:
             if sequences % granule:

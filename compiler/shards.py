@@ -37,14 +37,20 @@ def local_parameters(model: Architecture, resources: Resources, stage: int) -> i
     What does not divide evenly leaves the first rank the most.
 
     Args:
-        stage: the pipeline stage, counted from 0.
+        stage: the pipeline stage, counted from 0; of an interleaved pipeline the first of those
+            that the rank has.
     """
     if model.family not in COUNTED:
         return None
     ranks = resources.shard * resources.context
     apart = resources.expert > 1
     total = 0
-    for shape, cut in _weights(model, resources.pipeline, stage):
+    stages = resources.pipeline * resources.interleave
+    for shape, cut in (
+        weight
+        for part in range(stage, stages, resources.pipeline)
+        for weight in _weights(model, stages, part)
+    ):
         sides, over, along = list(shape), ranks, 0
         expert = len(shape) == 3
         if expert and apart:

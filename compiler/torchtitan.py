@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .placement import layers_per_stage
 from .program import Segment, TrainStage
 from .values import LrPiece
 
@@ -14,9 +15,6 @@ def torchtitan(
     resources = segment.resources
     peak = max(max(piece.start, piece.end) for piece in lr)
     optimizer = stage.optimizer
-    # With fewer sequences than stages, 1F1B runs all forward passes first, as GPipe does; and
-    # torch's 1F1B takes no such batch.
-    short = resources.pipeline > segment.micro_batch
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
     return {
         "training": {
@@ -35,7 +33,7 @@ def torchtitan(
             "context_parallel_degree": resources.context,
             "pipeline_parallel_degree": resources.pipeline,
             "expert_parallel_degree": resources.expert,
-            **({"pipeline_parallel_schedule": "GPipe"} if short else {}),
+            **_pipeline(stage, segment),
         },
         "optimizer": {
             "implementation": "foreach" if on_cpu else "fused",
@@ -57,3 +55,20 @@ def torchtitan(
         "debug": {"seed": seed, "deterministic": True},
         "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
     }
+
+
+def _pipeline(stage: TrainStage, segment: Segment) -> dict[str, Any]:
+    """The schedule of a pipeline, where it is not torchtitan's own choice."""
+    resources = segment.resources
+    if resources.interleave > 1:
+        return {
+            "pipeline_parallel_schedule": "Interleaved1F1B",
+            "pipeline_parallel_layers_per_stage": layers_per_stage(
+                stage.model.layers, resources.pipeline, resources.interleave
+            ),
+        }
+    # With fewer sequences than stages, 1F1B runs all forward passes first, as GPipe does; and
+    # torch's 1F1B takes no such batch.
+    return (
+        {"pipeline_parallel_schedule": "GPipe"} if resources.pipeline > segment.micro_batch else {}
+    )

@@ -132,6 +132,7 @@ class Resources(Value):
     tensor: int
     context: int
     pipeline: int
+    interleave: int  # pipeline stages of a rank, which lie `pipeline` stages apart
     expert: int  # experts are placed on so many of the shard × context × tensor ranks
 
 

@@ -3,10 +3,12 @@
 torch is imported by a process of its own (`engine/deep.py`), never by the one that asks.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 from typing import NamedTuple
@@ -130,25 +132,26 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
                     "ranks": first_ranks(of.job)})
         for of in wanted
     ]  # fmt: skip
+    log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at the end)
     process = subprocess.Popen(
         [sys.executable, "-m", "etude.runtime.engine.deep"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What it logs is kept in a file: of a pipe that nobody reads there is an end.
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
         # The process plays one rank after the other, whatever it is started as.
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
-    assert process.stderr is not None
     try:
-        try:
-            process.stdin.write("\n".join(lines) + "\n")
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        for _ in wanted:
+        for asked in lines:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(asked + "\n")
+                process.stdin.flush()
             line = process.stdout.readline()
             if not line:
-                raise _died(process.stderr.read(), process.wait())
+                code = process.wait()
+                log.seek(0)
+                raise _died(log.read(), code)
             answer = json.loads(line)
             if "died" in answer:
                 raise _died("", answer["died"])
@@ -156,8 +159,9 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
     finally:
         process.kill()
         process.wait()
-        for stream in (process.stdout, process.stderr):
-            stream.close()
+        for stream in (process.stdin, process.stdout, log):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 def _died(log: str, code: int) -> RunError:

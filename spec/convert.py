@@ -417,7 +417,8 @@ def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quant
     return result
 
 
-DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "expert", "micro_batch")
+DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "interleave", "expert",
+           "micro_batch")  # fmt: skip
 
 
 def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:

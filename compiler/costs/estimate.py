@@ -25,7 +25,6 @@ class Setting(Record):
             batch); in a pipeline those that it cuts into micro-batches of one.
         sequences: of the global batch.
         precision: of the layers: "bf16", "fp32", "fp8" or "fp8 rowwise".
-        stages_per_gpu: of the pipeline: 1 is 1F1B, more is its interleaved form.
         eager: without torch.compile.
         pipeline_batch: sequences of a pipeline's micro-batch.
         plain_loss: the loss is not compiled.
@@ -41,7 +40,6 @@ class Setting(Record):
     gpus_per_node: int
     gpu: Gpu
     precision: str = "bf16"
-    stages_per_gpu: int = 1
     chunks: int = LOSS_CHUNKS
     eager: bool = False
     pipeline_batch: int = 1
@@ -129,8 +127,9 @@ def _symbols(setting: Setting) -> dict[str, float]:
     return {
         **shape_symbols(model), "s": setting.seq_len, "S": shard, "R": r.replicate,
         "x": r.expert, "X": r.expert if r.expert > 1 else r.tensor,
-        "t": r.tensor, "c": r.context, "p": r.pipeline, "v": setting.stages_per_gpu, "b": batch,
-        "m": max(local // batch, 1), "chunks": setting.chunks,
+        "t": r.tensor, "c": r.context, "p": r.pipeline, "v": r.interleave, "b": batch,
+        "m": max(local // batch, 1),
+        "fills": max(local // setting.micro_batch, 1) if pipelined else 0, "chunks": setting.chunks,
         "save_all": setting.recompute == "none", "save_some": setting.recompute == "selective",
         "recompute": setting.recompute == "full", "eager": setting.eager,
         "plain_loss": setting.plain_loss, "merged": setting.merged, "bytes": bytes_of,
@@ -167,19 +166,24 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
     model, pipeline = setting.model, setting.resources.pipeline
     table = model.vocab * model.dim
     output = 0 if model.tied and pipeline == 1 else table
-    stages = pipeline * setting.stages_per_gpu
+    stages = pipeline * setting.resources.interleave
     if pipeline == 1:
         ends = [(model.layers, table, output, 1, 1.0)]
     else:
         most = -(-(model.layers + 2) // stages)
-        local = setting.sequences // (setting.resources.replicate * setting.resources.shard)
-        local = max(local // setting.pipeline_batch, 1)
-        each = setting.stages_per_gpu
+        local = max(setting.micro_batch // setting.pipeline_batch, 1)
+        each = setting.resources.interleave
 
         def alive(rank: int) -> float:
-            """Micro-batches in flight: those that are before their backward pass."""
-            extra = (each - 1) * pipeline / each
-            return min(pipeline - rank + extra, local)
+            """Micro-batches in flight: those that are before their backward pass.
+
+            An interleaved rank runs forward through all of its stages but the last with a round
+            of micro-batches, and through that one as often as it takes to the end and back.
+            """
+            if each == 1:
+                return min(pipeline - rank, local)
+            ahead = (each - 1) * min(pipeline, local) + 2 * (pipeline - 1 - rank) + 1
+            return min(ahead / each, local)
 
         ends = [(most * each - 1, table, 0, 0, alive(0)), (most * each, 0, 0, 0, alive(1)),
                 (most * each - 1, 0, table, 1, alive(pipeline - 1))]  # fmt: skip

@@ -41,6 +41,7 @@ SYMBOLS = {
     "v": "pipeline stages a GPU",
     "b": "sequences of a micro-batch",
     "m": "micro-batches of a step",
+    "fills": "times a step that a pipeline fills and drains: batch over what it takes at a time",
     "alive": "micro-batches whose activations are held at once",
     "chunks": "parts that the loss is computed in",
     "save_all": "1 without recomputation, else 0",
@@ -261,7 +262,9 @@ TIME: dict[str, Formula] = {
     ),
     "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
     "bubble": _of(
-        "(p - 1) / v * micro_batch", "waiting of a pipeline (1F1B, arXiv:2104.04473 §2.2)", "s"
+        "fills * (p - 1) / v * micro_batch",
+        "waiting of a pipeline (1F1B and interleaved, arXiv:2104.04473 §2.2)",
+        "s",
     ),
     "handing": _of(
         "(p > 1) * 4 * m * v * T * bytes * d / t / (e_network * bw_p)",
@@ -272,9 +275,9 @@ TIME: dict[str, Formula] = {
         "max(handing - e_hidden * compute, 0)", "of that, what work does not hide", "s"
     ),
     "gathers": _of(
-        "(p == 1) * m + (p > 1)",
+        "(p == 1) * m + fills",
         "times a step that weights are gathered and gradients reduced: once a micro-batch, in a "
-        "pipeline once",
+        "pipeline each time that it fills",
     ),
     "data_all": _of(
         "gathers * (2 * gathered + 4) * (N_rest / t * (S - 1) / S"

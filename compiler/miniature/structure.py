@@ -1,8 +1,10 @@
 """What a miniature has in common with its recipe: the graph, and the order of all changes."""
 
+from itertools import pairwise
 from typing import Any
 
 from ...spec import schedule as sc
+from ...spec.record import replace
 from ..program import Program, TrainStage
 from .scale import averaged_from
 
@@ -24,7 +26,7 @@ def _stage(stage: Any) -> dict[str, Any]:
     return {
         "kind": stage.spec.kind,
         "of": stage.parent,
-        "segments": len(stage.segments),
+        "segments": _cuts(stage),
         "changes": changes(stage),
         "order": {
             "seq_len": _order([length for _, _, length in stage.lengths]),
@@ -37,6 +39,17 @@ def _stage(stage: Any) -> dict[str, Any]:
         "gate": gate and ([q.measure for q in gate.requirements], gate.attempts),
         "averages": stage.spec.average is not None,
     }  # fmt: skip
+
+
+def _cuts(stage: TrainStage) -> int:
+    """Segments, but for those that differ only in what a pipeline takes at a time."""
+    cuts = {step for _, (step, _) in stage.checkpoints.items()}
+    return 1 + sum(
+        after.from_step in cuts
+        or replace(after, from_step=0, to_step=0, micro_batch=0)
+        != replace(before, from_step=0, to_step=0, micro_batch=0)
+        for before, after in pairwise(stage.segments)
+    )
 
 
 def changes(stage: TrainStage) -> list[list[str]]:

@@ -116,17 +116,19 @@ def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
 @rule("W618")
 def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
     """A pipeline that at its largest batch has fewer sequences a rank than stages."""
-    most = need = 0
+    most, need, stages = 0, 0.0, 1
     for segment in stage.segments:
-        need = max(need, segment.resources.pipeline)
+        r = segment.resources
+        need = max(need, r.pipeline / r.interleave)
+        stages = max(stages, r.pipeline)
         batch = max(b.sequences for b in stage.batches
                     if b.from_step < segment.to_step and b.to_step > segment.from_step)  # fmt: skip
         most = max(most, batch // data_parallel(segment.resources))
-    if need > 1 and most < need:
+    if stages > 1 and most < need:
         yield Found(
-            f"a pipeline of {need} stages has at most {most} sequences to work on at a time",
-            stage.spec.at("parallel"), "half of the ranks wait for the others: make the pipeline "
-            "shorter or the batch larger",
+            f"a pipeline of {stages} ranks has at most {most} sequences to work on at a time",
+            stage.spec.at("parallel"), "half of the ranks wait for the others: interleave the "
+            "pipeline, make it shorter, or the batch larger",
         )  # fmt: skip
 
 
@@ -164,10 +166,11 @@ def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
 @rule("N612")
 def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
     layers = stage.model.layers
-    for pipeline in sorted({segment.resources.pipeline for segment in stage.segments}):
-        if layers % pipeline and (layers + 2) % pipeline:
+    meshes = [segment.resources for segment in stage.segments]
+    for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
+        if layers % stages and (layers + 2) % stages:
             yield Found(
-                f"{layers} layers do not divide into a pipeline of {pipeline}",
+                f"{layers} layers do not divide into a pipeline of {stages} stages",
                 stage.spec.at("parallel"), "its fuller stages are waited for; the embedding and "
                 "the output may count as a layer each",
             )  # fmt: skip

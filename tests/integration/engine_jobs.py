@@ -234,6 +234,7 @@ def train_job(
             tensor=1,
             context=1,
             pipeline=1,
+            interleave=1,
             expert=1,
         ),
         cost=Cost(

@@ -50,6 +50,9 @@ class Case:
         self.batch = draw.choice([6, 8, 12, 16, 24, 48])
         self.micro = draw.choice([1, 1, 2, 3])
         self.recompute = draw.choice(["none", "selective", "full"])
+        if (pipeline := self.degrees.get("pipeline", 1)) > 1 and draw.random() < 0.4:
+            self.degrees["interleave"] = draw.choice([2, 2, 3])
+            self.micro = draw.choice([1, 2, pipeline, 2 * pipeline + 1])
         self.family = family
         self.groups: dict[str, dict[str, int]] = {}
         if family == "llama3":
@@ -90,7 +93,8 @@ class Case:
         tensor, context, pipeline, replicate = (
             self.degrees.get(name, 1) for name in ("tensor", "context", "pipeline", "replicate")
         )
-        expert = self.degrees.get("expert", 1)
+        expert, interleave = (self.degrees.get(name, 1) for name in ("expert", "interleave"))
+        layers = -(-(self.model["layers"] + 2) // (pipeline * interleave))
         shard = max(self.world // (tensor * context * pipeline * replicate), 1)
         shape: dict[str, Any] = {"rope_theta": 10_000.0, "tied": self.tied, "head_dim": 16}
         shape |= self.model | self.groups
@@ -107,14 +111,17 @@ class Case:
                 "data_parallel_replicate_degree": replicate, "data_parallel_shard_degree": shard,
                 "tensor_parallel_degree": tensor, "context_parallel_degree": context,
                 "pipeline_parallel_degree": pipeline, "expert_parallel_degree": expert,
-                "pipeline_parallel_schedule": "GPipe" if pipeline > self.micro else "1F1B",
+                "pipeline_parallel_schedule": "Interleaved1F1B" if interleave > 1
+                else "GPipe" if pipeline > self.micro else "1F1B",
+                "pipeline_parallel_layers_per_stage": layers if interleave > 1 else None,
             },
             "activation_checkpoint":
                 None if self.recompute == "none" else {"mode": self.recompute},
         }  # fmt: skip
         resources = Resources(
             world_size=self.world, device="H100 80GB", replicate=replicate, shard=shard,
-            tensor=tensor, context=context, pipeline=pipeline, expert=expert,
+            tensor=tensor, context=context, pipeline=pipeline, interleave=interleave,
+            expert=expert,
         )  # fmt: skip
         job = like.model_copy(
             update={"model": model, "seq_len": self.seq_len, "resources": resources,
@@ -262,7 +269,7 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
     each = emit_each(made)
     train_jobs = [job for job in made.jobs if isinstance(job, TrainJob)]
     assert sorted(each) == sorted(f"{function(job)}.py" for job in train_jobs)
-    assert len(train_jobs) == 3
+    assert len(train_jobs) == 4
     for job in train_jobs:
         theirs = module[function(job)]()
         loader: Any = BaseDataLoader.Config()

@@ -26,10 +26,15 @@ LAYOUTS = {
     "replicated": {"data_parallel_replicate_degree": 2, "data_parallel_shard_degree": 1},
     "tensor": {"tensor_parallel_degree": 2},
     "pipeline": {"pipeline_parallel_degree": 2},
+    "interleaved": {
+        "pipeline_parallel_degree": 2,
+        "pipeline_parallel_schedule": "Interleaved1F1B",
+        "pipeline_parallel_layers_per_stage": 1,
+    },
 }
 
 
-def job(world_size: int, steps: int = 14, **parallelism: int) -> TrainJob:
+def job(world_size: int, steps: int = 14, **parallelism: int | str) -> TrainJob:
     return train_job(
         steps=steps,
         batch=[(0, 4), (8, 8)] if steps > 8 else 4,

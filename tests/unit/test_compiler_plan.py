@@ -312,6 +312,44 @@ def test_a_pipeline_with_less_sequences_than_stages_runs_all_forward_passes_firs
     assert (schedule(32), schedule(64)) == ("GPipe", None)
 
 
+def test_an_interleaved_pipeline_has_several_stages_a_rank() -> None:
+    head = HEAD.replace("layers = 2", "layers = 6")
+    spec = stage(batch="64 seqs", parallel="{ pipeline 2, interleave 4 }")
+    job = only(jobs(plan(head + CLUSTER + spec)))
+    assert (job.resources.pipeline, job.resources.interleave) == (2, 4)
+    asked = job.torchtitan["parallelism"]
+    assert asked["pipeline_parallel_schedule"] == "Interleaved1F1B"
+    assert asked["pipeline_parallel_layers_per_stage"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parallel", "batch", "code", "words"),
+    [
+        ("{ interleave 2 }", 64, "E433", "needs a pipeline"),
+        ("{ pipeline 2, interleave 3 }", 64, "E433", "= 6 stages do not share out 6 layers"),
+        ("{ pipeline 2, interleave 5 }", 64, "E433", "= 10 stages do not share out 6 layers"),
+        ("{ pipeline 4, tensor 2, interleave 2 }", 72, "E451", "do not divide into equal rounds"),
+    ],
+)
+def test_what_cannot_be_interleaved_is_said(
+    parallel: str, batch: int, code: str, words: str
+) -> None:
+    head = HEAD.replace("layers = 2", "layers = 6")
+    found = check(head + CLUSTER + stage(batch=f"{batch} seqs", parallel=parallel))
+    assert code in [each.code for each in found]
+    assert any(words in each.message for each in found), [each.message for each in found]
+
+
+def test_a_pipeline_takes_more_at_a_time_where_the_batch_grows() -> None:
+    batch = "64 seqs for 4 steps then 128 seqs"
+    piped = jobs(plan(HEAD + CLUSTER + stage(batch=batch, parallel="{ pipeline 2 }")))
+    assert [job.torchtitan["training"]["local_batch_size"] for job in piped] == [
+        job.schedule.batch[0].sequences // job.resources.shard for job in piped
+    ]
+    assert len(piped) == 2
+    assert len(jobs(plan(HEAD + CLUSTER + stage(batch=batch)))) == 1
+
+
 def test_ranks_replace_the_cluster() -> None:
     made = plan(HEAD + CLUSTER + stage(batch="64 seqs"), ranks=2)
     resources = only(jobs(made)).resources

@@ -22,9 +22,10 @@ H100 = (
 
 
 def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
-    degrees = {"tensor": 1, "context": 1, "pipeline": 1, "replicate": 1, "expert": 1}
+    degrees = {"tensor": 1, "context": 1, "pipeline": 1, "interleave": 1,
+               "replicate": 1, "expert": 1}  # fmt: skip
     degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
-    rest = math.prod(degrees.values()) // degrees["expert"]
+    rest = math.prod(degrees.values()) // degrees["expert"] // degrees["interleave"]
     model = published(changes.pop("family", "llama3"), size, 8192)
     values: dict[str, Any] = {
         "seq_len": 8192, "micro_batch": 1, "sequences": gpus, "recompute": "full",
