@@ -16,7 +16,7 @@ from .context import Context, Frame, context
 from .project import Analysis
 
 Kind = types.CompletionItemKind
-SHAPES = ("linear", "cosine", "sqrt", "exponential")
+SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 FIGURES = ("parameters", "tokens", "steps", "flops")
 OTHERS: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
     r.Train: (("gate", "gate seq_len {\n  require needle >= ${1:90}%\n}", "before a longer one"),),

@@ -14,7 +14,7 @@ from .project import Analysis
 
 RESERVED = frozenset(
     ("last", "then", "over", "until", "for", "within", "every", "with", "use", "let", "require",
-     "otherwise", "of", "where", "allow", "linear", "cosine", "sqrt", "exponential")
+     "otherwise", "of", "where", "allow", "linear", "cosine", "half_cosine", "sqrt", "exponential")
 )  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -11,14 +11,14 @@ from .quantity import UNITS
 from .source import Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
-_KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "sqrt", "exponential",
-             "otherwise", "require", "extend", "most", "times", "cite", "assumed"]  # fmt: skip
+_KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "half_cosine", "sqrt",
+             "exponential", "otherwise", "require", "extend", "most", "times", "cite", "assumed"]  # fmt: skip
 _CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed)[ \t]+\")")
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
 _MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
-               "cosine", "sqrt", "exponential", "cite", "assumed", "at", "most",
+               "cosine", "half_cosine", "sqrt", "exponential", "cite", "assumed", "at", "most",
                "allow"}  # fmt: skip
 _TERMINALS = {
     "NAME": "a name",
@@ -36,7 +36,7 @@ _TERMINALS = {
     "COLON": "`:`",
     "DOT": "`.`",
     "COMPARE": "`>=`, `<=`, `>` or `<`",
-    "SHAPE": "the shape of a ramp (`linear`, `cosine`, `sqrt`, `exponential`)",
+    "SHAPE": "the shape of a ramp (`linear`, `cosine`, `half_cosine`, `sqrt`, `exponential`)",
     "__ANON_0": "`->`",
     "$END": "the end of the file",
 }

@@ -41,7 +41,7 @@ class Segment(Record, kw_only=False):
         over: length of the whole curve; None: the segment's own length.
     """
 
-    shape: Literal["hold", "linear", "cosine", "sqrt", "exponential"]
+    shape: Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
     start: Any
     end: Any
     over: Quantity | None

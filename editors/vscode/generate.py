@@ -16,7 +16,7 @@ TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
 FLOW = ("then", "over", "until", "for", "within", "with", "every", "or", "of", "where", "in", "at",
         "most")  # fmt: skip
 STATEMENTS = ("require", "otherwise", "extend", "cite", "assumed", "keep", "drop")
-SHAPES = ("linear", "cosine", "sqrt", "exponential")
+SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 
 

@@ -133,7 +133,7 @@ def test_splitting_a_segment_changes_no_token_no_step_and_no_rate(
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(1, 4),
-    st.sampled_from(["linear", "cosine", "sqrt"]), st.integers(1, 120),
+    st.sampled_from(["linear", "cosine", "half_cosine", "sqrt"]), st.integers(1, 120),
 )  # fmt: skip
 def test_a_ramp_of_the_batch_is_monotone_and_ends_exactly_when_it_should(
     start: int, end: int, micro: int, shape: str, length: int

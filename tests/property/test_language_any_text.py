@@ -39,7 +39,7 @@ WORDS = [
     *["{", "}", "[", "]", "(", ")", "=", ":", ".", ",", "->", ">", ">=", "<", "<=", "#", "%", "\n", '"', "\\", "'", "-", "$", "\x00", "é"], "\n", "\r\n", "\t",
     *["recipe", "model", "dataset", "cluster", "stage", "expect", "let", "use", "tokenizer", "train", "average", "evaluate"],
     *["then", "for", "until", "over", "every", "within", "cite", "require", "otherwise", "extend", "at", "most", "of", "with", "last"],
-    *["linear", "cosine", "sqrt", "exponential", "steps", "tokens", "%", "x", "seqs", "h", "min", "GiB", "epochs", "first", "tiny"],
+    *["linear", "cosine", "half_cosine", "sqrt", "exponential", "steps", "tokens", "%", "x", "seqs", "h", "min", "GiB", "epochs", "first", "tiny"],
     *["lr", "data", "batch", "seq_len", "parallel", "rope_theta", "optimizer", "adamw", "polyak", "gate", "needle", "loss"],
     *["0", "1", "1e-3", "8Ki", "8K", "50%", "1.5x", "1e40", "1e9999", "9_9", "0.0000001", "4Mi", "1.5T", "true", "null"],
     *["rounds", "dialog", "sft", "reward", "dpo", "score", "sample", "best", "previous", "or", "round", "..", "[1..round]", "[round]", "[2]"],

@@ -9,6 +9,7 @@ from specs import HEAD, after, check, jobs, only, plan, rates, segments, stage
 SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda u: u,
     "cosine": lambda u: 0.5 - 0.5 * math.cos(math.pi * u),
+    "half_cosine": lambda u: 2 * ((1 - math.cos(math.pi * (1 + u) / 2)) / 2 - 0.5),
     "sqrt": lambda u: u**0.5,
 }
 
@@ -33,7 +34,7 @@ def test_a_constant() -> None:
     assert lr("3e-4") == [3e-4] * 100
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
 @pytest.mark.parametrize(("start", "end"), [(1e-5, 1e-3), (1e-3, 1e-5)])
 def test_a_ramp_over_the_whole_stage(shape: str, start: float, end: float) -> None:
     expected = [curve(shape, start, end, step / 100) for step in range(100)]
@@ -44,7 +45,7 @@ def test_a_ramp_is_linear_unless_said_otherwise() -> None:
     assert lr("0 -> 1e-3") == lr("0 -> 1e-3 linear")
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
 def test_warmup_and_decay(shape: str) -> None:
     expected = [curve("linear", 0, 1e-3, s / 10) for s in range(10)]
     expected += [curve(shape, 1e-3, 1e-5, s / 90) for s in range(90)]
@@ -58,7 +59,7 @@ def test_warmup_stable_decay() -> None:
     assert lr(schedule) == close(*expected)
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
 def test_over_says_how_long_the_curve_is_wherever_it_is_cut(shape: str) -> None:
     cut = lr(f"1e-3 -> 1e-5 {shape} over 400 steps")
     assert cut == close(*[curve(shape, 1e-3, 1e-5, s / 400) for s in range(100)])

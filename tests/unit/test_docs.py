@@ -153,9 +153,9 @@ def test_units_suffixes_degrees_and_shapes_are_those_of_the_code() -> None:
     assert set(SUFFIXES) - {""} <= quoted(text)
     degrees = [row[0].strip("`") for row in rows(sections(language())["Placements"])]
     assert sorted(degrees) == sorted(DEGREES)
-    (shapes,) = re.findall(r"^shape +=([a-z |]+)", language(), flags=re.MULTILINE)
+    (shapes,) = re.findall(r"^shape +=([a-z_ |]+)", language(), flags=re.MULTILINE)
     grammar = (ROOT / "spec" / "grammar.lark").read_text()
-    (known,) = re.findall(r"SHAPE.*?\(([a-z|]+)\)", grammar)
+    (known,) = re.findall(r"SHAPE.*?\(([a-z_|]+)\)", grammar)
     assert [shape.strip() for shape in shapes.split("|")] == known.split("|")
 
 
