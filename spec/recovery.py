@@ -12,7 +12,8 @@ from .source import Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
 _KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "half_cosine", "sqrt",
-             "exponential", "otherwise", "require", "extend", "most", "times", "cite", "assumed"]  # fmt: skip
+             "exponential", "otherwise", "require", "extend", "most", "times", "cite",
+             "assumed"]  # fmt: skip
 _CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed)[ \t]+\")")
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
