@@ -1,23 +1,53 @@
-"""Writes the table of claims into docs/reproducing.md: `python docs/published.py`."""
+"""Writes what published recipes claim into docs/reproducing.md and the README:
+`python docs/published.py`."""
 
 import contextlib
 import io
+import json
 import re
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from etude.cli.main import main  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reproducing.md"
+README = ROOT / "README.md"
+
+
+def verified(option: str) -> str:
+    """What `etude verify` says of the recipes."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main(["verify", str(ROOT / "examples" / "published"), option])
+    return out.getvalue().strip()
 
 
 def page(text: str) -> str:
-    """The page with the table that the recipes make now."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        main(["verify", str(ROOT / "examples" / "published"), "--markdown"])
-    table = out.getvalue().strip()
+    """The page with the table of claims that the recipes make now."""
+    return _filled(text, verified("--markdown"))
+
+
+def readme(text: str) -> str:
+    """The README with a line for each recipe."""
+    return _filled(text, "\n".join(_summary(json.loads(verified("--json")))))
+
+
+def _summary(found: dict) -> Iterator[str]:
+    yield "| recipe | claims that hold | the largest deviation | values cited | assumed |"
+    yield "| --- | ---: | --- | ---: | ---: |"
+    for of in found["sources"]:
+        claims = [claim for claim in found["claims"] if claim["recipe"] == of["recipe"]]
+        held = sum(claim["holds"] for claim in claims)
+        most = max(claims, key=lambda claim: abs(claim["off"]))
+        name = Path(of["file"]).stem
+        yield (
+            f"| [{name}](examples/published/{name}.etude) | {held} of {len(claims)} "
+            f"| {most['off']:+.1%}, {most['claim']} | {of['cited']} | {len(of['assumed'])} |"
+        )
+
+
+def _filled(text: str, table: str) -> str:
     return re.sub(
         r"(?<=<!-- table -->\n).*(?=<!-- end -->)",
         lambda _: table + "\n",
@@ -27,7 +57,5 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    PAGE.write_text(after, encoding="utf-8")
-    sys.exit(0)
+    for file, made in ((PAGE, page), (README, readme)):
+        file.write_text(made(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -51,8 +51,11 @@ def test_the_claims_of_a_published_recipe_hold(
     assert [claim["claim"] for claim in loose] == [], "a tolerance above 15 % needs a reason"
 
 
-def test_the_page_shows_what_the_recipes_claim_and_compute() -> None:
-    docs = FOLDER.parents[1] / "docs"
-    text = (docs / "reproducing.md").read_text(encoding="utf-8")
-    made = runpy.run_path(str(docs / "published.py"))["page"](text)
+@pytest.mark.parametrize(
+    ("page", "path"), [("page", "docs/reproducing.md"), ("readme", "README.md")]
+)
+def test_the_pages_show_what_the_recipes_claim_and_compute(page: str, path: str) -> None:
+    root = FOLDER.parents[1]
+    text = (root / path).read_text(encoding="utf-8")
+    made = runpy.run_path(str(root / "docs" / "published.py"))[page](text)
     assert made == text, "run: python docs/published.py"
