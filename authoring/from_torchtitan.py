@@ -8,6 +8,8 @@ from .config import Config
 from .draft import Draft, Options, optimizer, placement
 from .tree import ConfigError, Leaf
 
+SCHEDULE = "parallelism.pipeline_parallel_schedule"
+LAYERS_PER_STAGE = "parallelism.pipeline_parallel_layers_per_stage"
 # Sizes that torchtitan names, beside the published ones.
 _DEBUG = {"layers": 6, "dim": 256, "heads": 16, "kv_heads": 16, "ffn": 768, "vocab": 2048,
           "rope_theta": 500_000.0, "rope_scaling": "llama", "tied": False,
@@ -58,8 +60,8 @@ IRRELEVANT = {
     "parallelism.module_fqns_per_model_part": "layers are divided evenly",
     "parallelism.pipeline_parallel_first_stage_less_layers": "layers are divided evenly",
     "parallelism.pipeline_parallel_last_stage_less_layers": "layers are divided evenly",
-    "parallelism.pipeline_parallel_layers_per_stage": "layers are divided evenly",
-    "parallelism.pipeline_parallel_schedule": "the pipeline's schedule is the engine's choice",
+    LAYERS_PER_STAGE: "layers are divided evenly",
+    SCHEDULE: "the pipeline's schedule is the engine's choice",
     "parallelism.pipeline_parallel_schedule_csv": "the pipeline's schedule is the engine's choice",
     "parallelism.pipeline_parallel_split_points": "layers are divided evenly",
     "parallelism.pipeline_parallel_microbatch_size": "the engine cuts a pipeline's batch",
@@ -162,7 +164,9 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _recompute(config),
             placement(
                 replicate=degrees["replicate"], tensor=degrees["tensor"],
-                context=degrees["context"], pipeline=degrees["pipeline"], micro_batch=local,
+                context=degrees["context"], pipeline=degrees["pipeline"],
+                interleave=_interleave(config, degrees["pipeline"], shape["layers"]),
+                micro_batch=local,
             ),
             f"checkpoint every {w.plain(interval)} steps" if makes else None,
         )
@@ -222,6 +226,16 @@ def _scaling(config: Config, rope: str) -> str:
     elif kind not in ("llama", "none"):
         config.lost(f"{rope}.scaling", "scaled as in Llama 3.1 or not at all; not at all here")
     return "llama" if kind == "llama" else "none"
+
+
+def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
+    """The stages of a rank, of which torchtitan gives the layers; by default there are two."""
+    named = config.node(SCHEDULE)
+    if pipeline == 1 or not isinstance(named, Leaf) or named.value != "Interleaved1F1B":
+        return None
+    config.text(SCHEDULE)
+    each = config.whole(LAYERS_PER_STAGE, default=None, least=1)
+    return 2 if each is None else -(-(layers + 2) // each) // pipeline
 
 
 def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:

@@ -213,6 +213,17 @@ def test_nanotrons_learning_rate_is_the_same_at_every_step(
     assert rates(of_pretrain(spec)) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize(("layers", "interleave"), [("", 2), ("layers_per_stage = 8", 4)])
+def test_torchtitans_interleaved_pipeline_stays_one(layers: str, interleave: int) -> None:
+    text = (CONFIGS / "torchtitan_405b.toml").read_text().replace(
+        "pipeline_parallel_degree = 1",
+        'pipeline_parallel_degree = 4\npipeline_parallel_schedule = "Interleaved1F1B"\n'
+        + (f"pipeline_parallel_{layers}\n" if layers else ""),
+    )  # fmt: skip
+    made = imported("torchtitan_405b.toml", text, gpus=128).text
+    assert f"tensor 8, pipeline 4, interleave {interleave}, micro_batch" in made
+
+
 def test_nanotrons_batch_is_micro_times_accumulation_times_data_parallel() -> None:
     result = of_pretrain(imported("nanotron_tiny.yaml").text)
     assert set(batches(result)) == {3 * 5 * 4}
