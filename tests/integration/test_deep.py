@@ -250,7 +250,7 @@ def test_a_builder_that_dies_is_said_in_one_sentence(monkeypatch: pytest.MonkeyP
 EMITTED = (
     HEAD + CLUSTER.format(nodes=1, gpus=8)
     + stage(batch="8 seqs for 50 steps then 16 seqs", lr="0 -> 1e-3 for 10 steps then -> 1e-5",
-            seq_len="256 for 60 steps then 512", parallel="{ tensor 2, pipeline 2 }",
+            seq_len="256 for 60 steps then 512", parallel="{ tensor 2, pipeline 2, micro_batch 2 }",
             recompute="selective")
     + "stage second: train { from = first, steps = 10, recompute = full }\n"
 )  # fmt: skip
@@ -269,7 +269,7 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
     each = emit_each(made)
     train_jobs = [job for job in made.jobs if isinstance(job, TrainJob)]
     assert sorted(each) == sorted(f"{function(job)}.py" for job in train_jobs)
-    assert len(train_jobs) == 4
+    assert len(train_jobs) == 3
     for job in train_jobs:
         theirs = module[function(job)]()
         loader: Any = BaseDataLoader.Config()
