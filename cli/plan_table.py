@@ -112,7 +112,10 @@ def table(plan: Plan) -> None:
     for claim in plan.claims:
         console.print(
             f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
-            f"{claim.computed:.6g}" + (f", {escape(claim.cite)}" if claim.cite else "")
+            f"{claim.computed:.6g}"
+            + (f"; contradicted: {escape(claim.contradicted)}" if claim.contradicted else "")
+            + (f"; because {escape(claim.because)}" if claim.because else "")
+            + (f", {escape(claim.cite)}" if claim.cite else "")
         )
 
 

@@ -25,7 +25,7 @@ def run(arguments: Namespace) -> int:
         else:
             rows += found[0]
             sources.append(found[1])
-    failed = [row for row in rows if not row["holds"]]
+    failed = [row for row in rows if not row["holds"] and not row["contradicted"]]
     if arguments.json:
         shown = {"claims": rows, "failed": len(failed), "broken": broken, "sources": sources}
         print(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -79,7 +79,8 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
         {
             "recipe": name, "file": str(file), "claim": claim.what,
             "claimed": claim.claimed, "computed": claim.computed, "off": _off(claim),
-            "tolerance": claim.tolerance, "cite": claim.cite, "holds": claim.holds,
+            "tolerance": claim.tolerance, "cite": claim.cite, "because": claim.because,
+            "contradicted": claim.contradicted, "holds": claim.holds,
         }
         for claim in found.claims
     ], {
@@ -113,9 +114,12 @@ def _off(claim: Any) -> float:
 
 
 def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]) -> str:
-    text = f"{len(rows)} claims in {files} specs, {len(rows) - len(failed)} hold"
+    holding = sum(row["holds"] for row in rows)
+    text = f"{len(rows)} claims in {files} specs, {holding} hold"
     if failed:
         text += f", {len(failed)} do not"
+    if contradicted := len(rows) - holding - len(failed):
+        text += f", {contradicted} contradicted by their own source"
     return text + (f"; {len(broken)} specs cannot be planned" if broken else "")
 
 
@@ -126,8 +130,16 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["recipe"], row["claim"], f"{row['claimed']:.6g}", f"{row['computed']:.6g}",
         f"{row['off']:+.2%}", f"{row['tolerance']:.2%}", row["cite"] or "",
-        "holds" if row["holds"] else "does not hold",
+        _verdict(row),
     ]  # fmt: skip
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["contradicted"]:
+        return f"contradicted: {row['contradicted']}"
+    if not row["holds"]:
+        return "does not hold"
+    return f"holds; so wide because {row['because']}" if row["because"] else "holds"
 
 
 def _markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -153,6 +165,6 @@ def _table(rows: list[dict[str, Any]]) -> None:
         right = name in ("claimed", "computed", "off by", "within")
         shape.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        style = None if row["holds"] else "red"
+        style = "yellow" if row["contradicted"] else None if row["holds"] else "red"
         shape.add_row(*map(escape, _cells(row)), style=style)
     console.print(shape)

@@ -1,8 +1,10 @@
 """Published figures against the plan: the `expect` block."""
 
+from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
 from .architectures import active_parameters, flops_per_token, parameters
+from .moments import MOMENTS, step_at
 from .program import Program, TrainStage
 from .values import Claim
 
@@ -12,7 +14,43 @@ SUMS = ESTIMATES[:4]
 
 
 def claims(program: Program, report: Report) -> Program:
-    """Fills `claims`; a claim that does not hold is an error at its place."""
+    """Fills `claims`; a claim that does not hold is an error at its place, unless it says what of
+    its source contradicts it."""
+    figures, stages = _exact(program)
+    found = []
+    for claimed in program.recipe.expectations:
+        computed = _computed(program, claimed, figures, stages, report)
+        if computed is None:
+            continue
+        off = abs(computed - claimed.value) / claimed.value if claimed.value else abs(computed)
+        holds = off <= claimed.tolerance
+        found.append(
+            Claim(
+                what=shown(claimed), claimed=float(claimed.value), computed=float(computed),
+                tolerance=float(claimed.tolerance), cite=claimed.cite, because=claimed.because,
+                contradicted=claimed.contradicted, holds=holds,
+            )
+        )  # fmt: skip
+        if not holds and claimed.contradicted is None:
+            report.add(
+                "E462",
+                f"`{shown(claimed)}` is {float(computed):.6g} in this plan, not "
+                f"{float(claimed.value):.6g}",
+                claimed.at("value"), label=f"off by {float(off):.2%}",
+                help=f"the claim allows {float(claimed.tolerance):.2%}: mend the recipe, the "
+                'figure or its tolerance; where the source contradicts itself, add '
+                '`contradicted "by what"`',
+            )  # fmt: skip
+    return replace(program, claims=found)
+
+
+def shown(claimed: r.Expectation) -> str:
+    """What is claimed: `pretrain.lr at 2,000 steps`."""
+    return claimed.name if claimed.moment is None else f"{claimed.name} at {claimed.moment}"
+
+
+def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
+    """The figures that are counted, by name, and the stages that others may be of."""
     figures: dict[str, float] = {}
     stages: dict[str, TrainStage] = {}
     for name, stage in program.stages.items():
@@ -32,50 +70,51 @@ def claims(program: Program, report: Report) -> Program:
             stages[written] = stage
     for total in ("tokens", "steps", "flops"):
         figures.setdefault(total, 0)
-    found = []
-    for expectation in program.recipe.expectations:
-        of, _, figure = expectation.name.rpartition(".")
-        if figure in ESTIMATES and (of in stages or (not of and figure in SUMS)):
-            value = _estimated(program, stages.get(of), figure)
-            if value is None:
-                missing = "the price of a GPU-hour" if figure == "price" else "a known kind of GPU"
-                report.add(
-                    "E461", f"`{expectation.name}` is not estimated in this plan", expectation.at(),
-                    help=f"its cluster needs {missing}",
-                )  # fmt: skip
-                continue
-            figures[expectation.name] = value
-        if expectation.name not in figures:
-            report.add(
-                "E461", f"`{expectation.name}` is not a figure of this plan", expectation.at(),
-                help=did_you_mean(expectation.name, _names(figures, stages)),
-            )  # fmt: skip
-            continue
-        computed, claimed = figures[expectation.name], expectation.value
-        off = abs(computed - claimed) / claimed if claimed else abs(computed)
-        holds = off <= expectation.tolerance
-        found.append(
-            Claim(
-                what=expectation.name, claimed=float(claimed), computed=float(computed),
-                tolerance=float(expectation.tolerance), cite=expectation.cite, holds=holds,
-            )
+    return figures, stages
+
+
+def _computed(
+    program: Program, claimed: r.Expectation, figures: dict[str, float],
+    stages: dict[str, TrainStage], report: Report,
+) -> float | None:  # fmt: skip
+    """The plan's figure; None after reporting that it has none."""
+    of, _, figure = claimed.name.rpartition(".")
+    stage = stages.get(of)
+    if claimed.moment is not None and stage and figure in MOMENTS:
+        step = step_at(stage, claimed.moment)
+        if step is not None:
+            return MOMENTS[figure](stage, step)
+        report.add(
+            "E463", f"`{of}` ends before this", claimed.at("moment"),
+            help=f"it has {stage.steps:,} steps and {stage.tokens:,} tokens",
         )  # fmt: skip
-        if not holds:
+        return None
+    if claimed.moment is None and figure in ESTIMATES and (stage or (not of and figure in SUMS)):
+        value = _estimated(program, stage, figure)
+        if value is None:
+            missing = "the price of a GPU-hour" if figure == "price" else "a known kind of GPU"
             report.add(
-                "E462",
-                f"`{expectation.name}` is {float(computed):.6g} in this plan, not "
-                f"{float(claimed):.6g}",
-                expectation.at("value"), label=f"off by {float(off):.2%}",
-                help=f"the claim allows {float(expectation.tolerance):.2%}: mend the recipe, the "
-                "figure or its tolerance",
+                "E461", f"`{claimed.name}` is not estimated in this plan", claimed.at(),
+                help=f"its cluster needs {missing}",
             )  # fmt: skip
-    return replace(program, claims=found)
-
-
-def _names(figures: dict[str, float], stages: dict[str, TrainStage]) -> list[str]:
-    """All figures that a claim may name."""
-    estimates = [f"{name}.{figure}" for name in stages for figure in ESTIMATES]
-    return [*figures, *SUMS, *estimates]
+        return value
+    if claimed.moment is None and claimed.name in figures:
+        return figures[claimed.name]
+    at_moments = [f"{name}.{figure}" for name in stages for figure in MOMENTS]
+    if claimed.moment is not None:
+        what, known = "a figure of a stage at one of its moments", at_moments
+    elif claimed.name in at_moments:
+        report.add(
+            "E463", f"`{claimed.name}` changes during the stage", claimed.at(),
+            help=f"say when: `{claimed.name} at 1000 steps`, `at 2B tokens` or `at 50%`",
+        )  # fmt: skip
+        return None
+    else:
+        estimates = [f"{name}.{figure}" for name in stages for figure in ESTIMATES]
+        what, known = "a figure of this plan", [*figures, *SUMS, *estimates, *at_moments]
+    report.add("E461", f"`{claimed.name}` is not {what}", claimed.at(),
+               help=did_you_mean(claimed.name, known))  # fmt: skip
+    return None
 
 
 def _estimated(program: Program, stage: TrainStage | None, figure: str) -> float | None:

@@ -146,13 +146,15 @@ class Rounding(Value):
 
 
 class Claim(Value):
-    """A published figure that the plan must meet."""
+    """A published figure that the plan must meet, or say why its source contradicts itself."""
 
     what: str
     claimed: float
     computed: float
     tolerance: float
     cite: str | None
+    because: str | None  # why the tolerance is as wide as it is
+    contradicted: str | None  # by what of the source itself: then it need not hold
     holds: bool
 
 

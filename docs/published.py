@@ -38,11 +38,14 @@ def _summary(found: dict) -> Iterator[str]:
     yield "| --- | ---: | --- | ---: | ---: |"
     for of in found["sources"]:
         claims = [claim for claim in found["claims"] if claim["recipe"] == of["recipe"]]
+        disputed = sum(bool(claim["contradicted"]) for claim in claims)
+        claims = [claim for claim in claims if not claim["contradicted"]]
         held = sum(claim["holds"] for claim in claims)
         most = max(claims, key=lambda claim: abs(claim["off"]))
         name = Path(of["file"]).stem
         yield (
-            f"| [{name}](examples/published/{name}.etude) | {held} of {len(claims)} "
+            f"| [{name}](examples/published/{name}.etude) | {held} of {len(claims)}"
+            f"{f', {disputed} contradicted by the source' if disputed else ''} "
             f"| {most['off']:+.1%}, {most['claim']} | {of['cited']} | {len(of['assumed'])} |"
         )
 

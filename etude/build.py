@@ -449,10 +449,15 @@ class Rounds(Block):
 
 
 class Claim(Block):
-    """A published figure: `value` within `tolerance`."""
+    """A published figure: `value` within a tolerance, with why that is wide, or what refutes it.
+
+    Its name may have a moment: `pretrain.lr at 2000 steps`.
+    """
 
     value: Number
     within: Number
+    because: Text = None
+    contradicted: Text = None
     cite: Text = None
 
 
@@ -489,8 +494,11 @@ class Recipe(Block):
         blocks += [_stage(name, stage) for name, stage in self.stages.items()]
         if self.expect:
             claims = [
-                (what, f"{_shown(claim.value)} within {_shown(claim.within)}"
-                 + (f" cite {w.quoted(claim.cite)}" if claim.cite else ""))
+                (what, f"{_shown(claim.value)} within {_shown(claim.within)}" + "".join(
+                    f" {word} {w.quoted(text)}"
+                    for word in ("because", "contradicted", "cite")
+                    if (text := getattr(claim, word))
+                ))
                 for what, claim in self.expect.items()
             ]  # fmt: skip
             blocks.append(w.block("expect", *claims))

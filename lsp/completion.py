@@ -18,6 +18,7 @@ from .project import Analysis
 Kind = types.CompletionItemKind
 SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 FIGURES = ("parameters", "tokens", "steps", "flops")
+AT_MOMENTS = ("lr", "batch", "sequences", "seq_len", "rope_theta")
 OTHERS: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
     r.Train: (("gate", "gate seq_len {\n  require needle >= ${1:90}%\n}", "before a longer one"),),
     r.Tokenizer: (("bytes", "bytes", "one token a byte"),),
@@ -312,12 +313,16 @@ class _Completer:
         if not words or (words[-1] == "." and "=" not in words):
             for figure in FIGURES:
                 yield _item(figure, Kind.Property, "what the plan comes to", f"{figure}")
+        if words and words[-1] == "." and "=" not in words:
+            for figure in AT_MOMENTS:
+                text = f"{figure} at ${{1:1000}} steps"
+                yield _item(figure, Kind.Property, "at a moment of the stage", text)
         if not words:
             yield from (_name(of) for of in self.names.kind("stage"))
         elif words[-1] == "." and "=" not in words:
             yield from (_name(of) for of in self.names.kind("stage", words[0]))
         elif self.here.statement[-1].kind == "number":
-            yield from _keywords(["within", "cite"])
+            yield from _keywords(["within", "because", "contradicted", "cite"])
 
     def _variant(self) -> Iterator[types.CompletionItem]:
         words = self.words

@@ -173,7 +173,8 @@ class Names:
             for item in block.items:
                 if isinstance(item, s.Assign):
                     self._words(item.path.words[:-1], STAGES, "")
-                    self._value(item.value, (), "")
+                    for part in (item.at, item.value, item.claim, item.origin):
+                        self._value(part, (), "")
         elif keyword == "variant":
             self._variant(block)
         else:
@@ -263,7 +264,15 @@ class Names:
                     self._value(part.bound, (), scope)
                     if isinstance(part, s.Ramp):
                         self._value(part.over, (), scope)
-            case s.Bound() | s.Range() | s.Periodic() | s.Counted() | s.Claim():
+            case (
+                s.Bound()
+                | s.Range()
+                | s.Periodic()
+                | s.Counted()
+                | s.Claim()
+                | s.Origin()
+                | s.Reason()
+            ):
                 for part in node:
                     self._value(part, (), scope)
             case s.Tagged():

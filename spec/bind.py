@@ -371,9 +371,12 @@ class _Binder(Statements):
                 self._error("E310", f"`{item.path.name}` is not an attribute", item.path.span,
                             help="attributes have one name")  # fmt: skip
                 return None
-            if item.claim:
-                self._error("E310", "only expectations have a tolerance", item.claim.within.span,
-                            help="move this to the `expect` block")  # fmt: skip
+            misplaced = item.claim.within if item.claim else item.at
+            if misplaced:
+                self._error(
+                    "E310", "only expectations have a tolerance, or a place in a stage",
+                    misplaced.span, help="move this to the `expect` block",
+                )  # fmt: skip
                 return None
             name = item.path.name
             return name, self._nested(name, item.value, model), item.path.span

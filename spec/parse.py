@@ -159,13 +159,23 @@ class _Builder(Transformer):
         return _Label(value)
 
     def assign(self, span, path, *rest):
-        rest = [part for part in rest if not isinstance(part, Token)]
+        at = next((part.of for part in rest if isinstance(part, _At)), None)
+        rest = [part for part in rest if not isinstance(part, Token | _At)]
         origin = rest.pop() if isinstance(rest[-1], s.Origin) else None
         claim = rest.pop() if isinstance(rest[-1], s.Claim) else None
-        return s.Assign(path, rest[0], claim, origin, span)
+        return s.Assign(path, at, rest[0], claim, origin, span)
 
-    def claim(self, span, within):
-        return s.Claim(within)
+    def at(self, span, value):
+        return _At(value)
+
+    def claim(self, span, within, reason=None):
+        return s.Claim(within, reason)
+
+    def reason(self, span, text):
+        return s.Reason(False, text, span)
+
+    def contradicted(self, span, text):
+        return s.Reason(True, text, span)
 
     def cited(self, span, text):
         return s.Origin(False, text, span)
@@ -365,6 +375,11 @@ def _joined(first: s.Path, last: s.List) -> Span:
 
 
 class _Label:
+    def __init__(self, of):
+        self.of = of
+
+
+class _At:
     def __init__(self, of):
         self.of = of
 

@@ -452,11 +452,20 @@ class Rounds(Declaration):
 
 
 class Expectation(Declaration):
-    """`what = value within tolerance cite "source"`."""
+    """`what at place = value within tolerance because "why" cite "source"`.
+
+    Attributes:
+        moment: where in a stage: steps, tokens or a share of it; None: about the whole.
+        because: why the tolerance is as wide as it is.
+        contradicted: by what of the source itself; such a claim need not hold.
+    """
 
     value: Fraction
     tolerance: Fraction
     cite: str | None
+    moment: Quantity | None = None
+    because: str | None = None
+    contradicted: str | None = None
 
 
 class Recipe(Declaration):

@@ -13,13 +13,16 @@ from .source import Source, Span
 _RESERVED = {"then", "over", "until", "for", "within"}
 _KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "half_cosine", "sqrt",
              "exponential", "otherwise", "require", "extend", "most", "times", "cite",
-             "assumed"]  # fmt: skip
-_CONTINUES = re.compile(r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed)[ \t]+\")")
+             "assumed", "because", "contradicted"]  # fmt: skip
+_CONTINUES = re.compile(
+    r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed|because|contradicted)[ \t]+\")"
+)
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
 _MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
-               "cosine", "half_cosine", "sqrt", "exponential", "cite", "assumed", "at", "most",
+               "cosine", "half_cosine", "sqrt", "exponential", "cite", "assumed", "because",
+               "contradicted", "at", "most",
                "allow"}  # fmt: skip
 _TERMINALS = {
     "NAME": "a name",

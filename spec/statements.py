@@ -11,7 +11,10 @@ from . import syntax as s
 from .diagnostics import Report, did_you_mean
 from .source import Span
 
-CLAIMED = {"tokens": "tokens", "steps": "steps", "memory": "GiB", "hours": "h", "gpu_hours": "h"}
+CLAIMED = {
+    "tokens": "tokens", "batch": "tokens", "seq_len": "tokens", "steps": "steps",
+    "sequences": "seqs", "memory": "GiB", "hours": "h", "gpu_hours": "h",
+}  # fmt: skip
 """Figure of a claim → its unit; the others have none."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
@@ -202,6 +205,9 @@ class Statements(ABC):
             try:
                 value = c.number(item.value, [unit], unit).value
                 tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
+                moment = c.length("steps", "tokens", "%")(item.at) if item.at else None
+                reason = item.claim.reason if item.claim else None
+                why = c.text(reason.text) if reason else None
                 cite = c.text(item.origin.text) if item.origin else None
                 if item.origin and item.origin.assumed:
                     self._error("E322", "a claim is a figure that was published",
@@ -212,7 +218,15 @@ class Statements(ABC):
             found.append(
                 r.Expectation(
                     name=item.path.name, value=value, tolerance=tolerance, cite=cite,
-                    places={"": item.path.span, "value": item.value.span},
+                    moment=moment,
+                    because=why if reason and not reason.contradicted else None,
+                    contradicted=why if reason and reason.contradicted else None,
+                    places={
+                        "": item.path.span, "value": item.value.span,
+                        "moment": item.at.span if item.at else item.path.span,
+                        "within": item.claim.within.span if item.claim else item.path.span,
+                        "reason": reason.span if reason else item.path.span,
+                    },
                 )
             )  # fmt: skip
         return found

@@ -174,10 +174,19 @@ Operand: TypeAlias = Number | Text | Path | Indexed | Either | List | Braces | T
 Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
 
 
+class Reason(NamedTuple):
+    """`because "why"` or `contradicted "by what"`: what is said of a claim that is far off."""
+
+    contradicted: bool
+    text: Text | Path
+    span: Span
+
+
 class Claim(NamedTuple):
     """The tolerance of an expectation."""
 
     within: Number | Path
+    reason: Reason | None
 
 
 class Origin(NamedTuple):
@@ -189,7 +198,10 @@ class Origin(NamedTuple):
 
 
 class Assign(NamedTuple):
+    """`path = value`; `at` is where in a stage an expectation is about."""
+
     path: Path
+    at: Number | Path | None
     value: Value
     claim: Claim | None
     origin: Origin | None

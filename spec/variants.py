@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 def change(item: s.Item, report: Report) -> Change | None:
     """The change that a statement of a variant asks for, or None after reporting."""
-    if isinstance(item, s.Assign) and item.claim is None:
+    if isinstance(item, s.Assign) and item.claim is None and item.at is None:
         return Change(item.path, item.value, item.origin, item.span)
     report.add("E341", "this is not a change", item.span,
                help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
@@ -268,7 +268,7 @@ class _Changer:
             new = s.Entry(part, change.value, change.span)  # type: ignore[arg-type]
         group = braces._replace(items=_replaced(braces.items, {part.name}, new), span=change.span)
         whole = group if value is braces else value._replace(braces=group, span=change.span)
-        return s.Assign(s.Path((name,), name.span), whole, None, change.origin, change.span)
+        return s.Assign(s.Path((name,), name.span), None, whole, None, change.origin, change.span)
 
 
 def _is(value: s.Value, name: str) -> bool:
@@ -282,7 +282,9 @@ def _item(word: s.Word, change: Change) -> s.Item | None:
     if word.name == "similar" and isinstance(change.value, s.Number | s.Path):
         drop = s.Word("drop", word.span)
         return s.Alike(drop, word, ">", change.value, change.span)
-    return s.Assign(s.Path((word,), word.span), change.value, None, change.origin, change.span)
+    return s.Assign(
+        s.Path((word,), word.span), None, change.value, None, change.origin, change.span
+    )
 
 
 def _gives(item: s.Item, names: set[str]) -> bool:

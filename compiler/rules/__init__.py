@@ -13,7 +13,7 @@ from ...spec.diagnostics import Report
 from ...spec.source import Span
 from ..program import Program, TrainStage
 
-GROUPS = ("rates", "shapes", "cost", "data", "measures", "preferences", "unused")
+GROUPS = ("rates", "shapes", "cost", "data", "measures", "preferences", "claims", "unused")
 """The modules that hold the rules."""
 
 

@@ -15,7 +15,17 @@ SUFFIXES: dict[str, Any] = import_module("etude.spec.parse").SUFFIXES
 TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
 FLOW = ("then", "over", "until", "for", "within", "with", "every", "or", "of", "where", "in", "at",
         "most")  # fmt: skip
-STATEMENTS = ("require", "otherwise", "extend", "cite", "assumed", "keep", "drop")
+STATEMENTS = (
+    "require",
+    "otherwise",
+    "extend",
+    "cite",
+    "assumed",
+    "because",
+    "contradicted",
+    "keep",
+    "drop",
+)
 SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 

@@ -75,7 +75,7 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (HEAD + "tokenizer t { train = { on [¦", ["web", "math"], ["tiny"]),
         (POST_TRAINING + "stage e: evaluate { from = align.¦", ["chat", "rm"], ["first"]),
         (POST_TRAINING + "stage e: evaluate { from = align.chat[¦", ["1", "2"], ["round"]),
-        (POST_TRAINING + "expect {\n  first.¦", ["flops", "steps"], ["lr"]),
+        (POST_TRAINING + "expect {\n  first.¦", ["flops", "steps", "lr"], ["optimizer"]),
         (POST_TRAINING.replace("from = first, data = ranked", "from = ¦"),
          ["first", "chat", "previous.chat"], ["rm", "asked"]),
         (POST_TRAINING.replace("ranked[1..round]", "ranked[¦"), ["round", "1..round"], []),
