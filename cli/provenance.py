@@ -3,6 +3,7 @@
 import sys
 
 from ..compiler.plan import Plan, Provenance
+from ..compiler.sources import in_words
 from .common import colors
 
 
@@ -19,15 +20,23 @@ def table(plan: Plan) -> None:
         emoji=False,
     )  # fmt: skip
     shown = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
-    for name in ("value", "is", "comes from"):
+    for name in ("value", "is", "comes from", "source"):
         shown.add_column(name, overflow="fold")
     stages = {name: summary.values for name, summary in plan.stages.items()}
     for block, values in {**plan.values, **stages}.items():
         for attribute, value in values.items():
-            row = (f"{block}.{attribute}", value.value, _origin(value))
+            row = (f"{block}.{attribute}", value.value, _origin(value), _source(value))
             shown.add_row(*map(escape, row))
         shown.add_section()
     console.print(shown)
+    if plan.sources:
+        console.print(f"sources: {in_words(plan.sources)}")
+
+
+def _source(value: Provenance) -> str:
+    if value.assumed:
+        return f"assumed: {value.assumed}"
+    return value.cite or ""
 
 
 def _origin(value: Provenance) -> str:

@@ -58,7 +58,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     from ..compiler.program import Program
     from ..compiler.resolve import resolve
     from ..compiler.schedule import schedule
-    from ..compiler.sources import sourced_values
+    from ..compiler.sources import count, sourced_values
     from ..compiler.unroll import unroll
 
     recipe, report = load_file(str(file))
@@ -87,7 +87,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
         "recipe": name,
         "file": str(file),
         "values": len(values),
-        "cited": sum(of.source is not None and not of.source.assumed for of in values),
+        "cited": count(recipe).cited,
         "assumed": [
             {"value": of.name, "why": of.source.text, "file": str(of.place.source.name),
              "line": of.place.line}
@@ -98,12 +98,12 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
 
 def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
     """How many values of each recipe are cited and assumed, and, if `listed`, what is assumed."""
+    from ..compiler.plan import Sources
+    from ..compiler.sources import in_words
+
     for of in sources:
-        assumed = len(of["assumed"])
-        yield (
-            f"{of['recipe']}: of {of['values']} values {of['cited']} cited, {assumed} assumed, "
-            f"{of['values'] - of['cited'] - assumed} without a source"
-        )
+        counts = Sources(values=of["values"], cited=of["cited"], assumed=len(of["assumed"]))
+        yield f"{of['recipe']}: {in_words(counts)}"
         if listed:
             for each in of["assumed"]:
                 yield f"  {each['file']}:{each['line']}: {each['value']}: {each['why']}"

@@ -4,14 +4,16 @@ from typing import Any
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import short
-from ..spec.recipe import Recipe
+from ..spec.recipe import Recipe, attributes
 from .check import CHECKS, Pass, through
 from .costs.jobs import digits
 from .lower import lower
 from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
 from .program import Program, TrainStage
 from .provenance import Origins, declared, in_words
+from .sources import count
 from .values import Scaled
+from .words import written
 
 MOST_SHOWN = 6
 """Of more values that follow each other only the ends are shown."""
@@ -42,7 +44,7 @@ def _plan(
     recipe: Recipe, program: Program, report: Report, miniature: list[Scaled] | None = None
 ) -> Plan:
     header = recipe.header
-    origins = Origins(program.recipe)
+    origins = Origins(program)
     return Plan(
         etude_plan=1,
         recipe=header.name,
@@ -61,6 +63,7 @@ def _plan(
             )
             for each in report.silenced
         ],
+        sources=None if miniature else count(recipe),
         outputs=program.outputs,
         stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
         totals=_totals(program.jobs),
@@ -111,9 +114,10 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
     unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
+        **_given(stage.spec, "tokens", "steps", "epochs"),
         "seq_len": " → ".join(str(v) for _, _, v in stage.lengths),
         "batch": _few([f"{b.sequences} {unit}" for b in stage.batches]),
-        "lr": f"ends at {float(end.lr):.4g}",
+        "lr": f"{float(end.lr):.4g}",
         "data": ", ".join(f"{n} {short(s * 100)}%" for n, s in end.data.items()),
         "rope_theta": f"{end.rope_theta:g}",
         **_scaling(stage),
@@ -125,6 +129,10 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
         f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
         + ("carried over" if stage.carries else "fresh"),
     }
+    for knob in ("seq_len", "batch", "lr", "data"):
+        given = getattr(stage.spec, knob)
+        if given and [segment.shape for segment in given.segments] != ["hold"]:
+            shown[knob] = written(given)
     if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
     for name in OBJECTIVE:
@@ -133,6 +141,7 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
             shown[name] = in_words(value)
     if stage.spec.kind == "dpo" and "reference" not in shown:
         shown["reference"] = stage.parent or ""
+    shown |= _given(stage.spec, *(name for name in stage.spec.places if name not in shown))
     return StageSummary(
         kind=stage.spec.kind, goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
         values={n: origins.record(v, origins.stage(stage, n)) for n, v in shown.items()},
@@ -162,7 +171,21 @@ def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
     rendered = any(getattr(stage.spec, name, None) for name in ("prompts", "accuracy"))
     if rendered and getattr(stage, "dialog", None):
         values["dialog"] = origins.record(_dialog(stage.dialog), origins.stage(stage, "dialog"))
+    for name, value in _given(
+        stage.spec, *(n for n in stage.spec.places if n not in values)
+    ).items():
+        values[name] = origins.record(value, origins.stage(stage, name))
     return values
+
+
+def _given(spec: Any, *names: str) -> dict[str, str]:
+    """Those of some attributes that the spec gives, as it writes them. Gates are jobs."""
+    known = attributes(type(spec))
+    return {
+        name: written(getattr(spec, known[name].field))
+        for name in names
+        if name in spec.places and name in known and name != "gate"
+    }
 
 
 def _dialog(settings: dict[str, Any] | None) -> str:

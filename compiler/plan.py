@@ -372,6 +372,12 @@ class Provenance(Value):
     place: str | None = Field(
         default=None, description="file:line:column, the file relative to the spec's folder"
     )
+    cite: str | None = Field(
+        default=None, description="where the value was published, as the spec says"
+    )
+    assumed: str | None = Field(
+        default=None, description="why it was assumed; null, as `cite`, where the spec says nothing"
+    )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Provenance):
@@ -393,6 +399,15 @@ class Totals(Value):
     gpu_hours: float | None = None
     energy_kwh: float | None = None
     price: float | None = None
+
+
+class Sources(Value):
+    """How many values of models, clusters and stages the spec gives, and of how many it says where
+    they are from. Those that say which model, stage or machine is meant do not count."""
+
+    values: int
+    cited: int
+    assumed: int
 
 
 class StageSummary(Value):
@@ -427,6 +442,9 @@ class Plan(Value):
     )
     silenced: list[SilencedFinding] = Field(
         default=[], description="what an `allow` silences, with the reasons"
+    )
+    sources: Sources | None = Field(
+        default=None, description="null of a miniature, whose values are no longer the source's"
     )
     outputs: dict[str, str] = Field(description="stage → key of the export of its result")
     stages: dict[str, StageSummary]

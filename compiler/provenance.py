@@ -32,12 +32,15 @@ class Origin(NamedTuple):
         text: the same for people, in a few words, such as `recipe.etude:12:9`, "let peak, …",
             "variant hot, …" or "from pretrain". Paths are relative to the spec's folder.
         subject: the name of the `let`, variant, size or stage, and what --set was given.
+        source: what the spec says of where the value is from, `cite` or `assumed`; of an inherited
+            value what is said where it was given.
     """
 
     kind: Kind
     span: Span | None
     text: str
     subject: str = ""
+    source: r.Cited | None = None
 
 
 DEFAULT = Origin("default", None, "etude's default")
@@ -45,10 +48,11 @@ _GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
 
 
 class Origins:
-    """Tells where the values of a recipe were written."""
+    """Tells where the values of a program were written."""
 
-    def __init__(self, recipe: r.Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.recipe = recipe = program.recipe
         main = recipe.main.name if recipe.main else ""
         self.folder = posixpath.dirname(main)
 
@@ -81,14 +85,16 @@ class Origins:
     def of(self, block: r.Declaration, attribute: str) -> Origin:
         """The origin of an attribute of a block, before anything is inherited."""
         span = block.places.get(attribute)
-        return self.written(span) if span else DEFAULT
+        if span is None:
+            return DEFAULT
+        return self.written(span)._replace(source=block.sources.get(attribute))
 
     def model(self, model: r.Model, attribute: str) -> Origin:
         """The origin of an attribute of a model, its published size included."""
         sizes = PUBLISHED.get(model.family, {})
         if attribute not in model.places and attribute in sizes.get(model.size or "", {}):
             return Origin("size", model.at("size"), f"published size {model.size}",
-                          model.size or "")  # fmt: skip
+                          model.size or "", model.sources.get("size"))  # fmt: skip
         return self.of(model, attribute)
 
     def record(self, value: str, origin: Origin) -> Provenance:
@@ -97,7 +103,12 @@ class Origins:
                  "use": "use"}  # fmt: skip
         of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
         place = self.place(origin.span) if origin.span else None
-        return Provenance(value=value, origin=of, place=place)
+        source = origin.source
+        return Provenance(
+            value=value, origin=of, place=place,
+            cite=source.text if source and not source.assumed else None,
+            assumed=source.text if source and source.assumed else None,
+        )  # fmt: skip
 
     def stage(self, stage: Any, attribute: str) -> Origin:
         """The origin of an attribute of a resolved stage."""
@@ -107,8 +118,9 @@ class Origins:
         if known == "model" and stage.spec.model:
             return self.model(self.recipe.models[stage.spec.model], attribute)
         if known.startswith("from "):
-            source = known.removeprefix("from ")
-            return Origin("from", None, known, source)
+            name = known.removeprefix("from ")
+            before = self.stage(self.program.trained(name), attribute)
+            return Origin("from", None, known, name, before.source)
         return DEFAULT
 
 
@@ -125,7 +137,7 @@ def provenance(program: Program) -> dict[tuple[str, str], Origin]:
 
 def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
     recipe = program.recipe
-    origins = Origins(recipe)
+    origins = Origins(program)
     for attribute in _valued(recipe.header):
         yield ("recipe", attribute), origins.of(recipe.header, attribute)
     for keyword in _GROUPS:
@@ -145,7 +157,7 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
 
 def declared(program: Program) -> dict[str, dict[str, Provenance]]:
     """The values of the blocks that are no stages: block → attribute → value."""
-    recipe, origins = program.recipe, Origins(program.recipe)
+    recipe, origins = program.recipe, Origins(program)
     built = shapes(program)
     found: dict[str, dict[str, Provenance]] = {}
     for (block, attribute), origin in _all(program):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ..spec import recipe as r
 from ..spec.source import Span
+from .plan import Sources
 
 _NAMES = frozenset(
     ("size", "family", "model", "from", "tokenizer", "cluster", "dialog", "reference", "of",
@@ -35,6 +36,24 @@ def sourced_values(recipe: r.Recipe) -> list[SourcedValue]:
                 name = f"{block.name}.{attribute}"
                 found.append(SourcedValue(name, place, block.sources.get(attribute)))
     return found
+
+
+def count(recipe: r.Recipe) -> Sources:
+    """Of how many values the spec says where they are from."""
+    found = [of.source for of in sourced_values(recipe)]
+    return Sources(
+        values=len(found),
+        cited=sum(source is not None and not source.assumed for source in found),
+        assumed=sum(source is not None and source.assumed for source in found),
+    )
+
+
+def in_words(of: Sources) -> str:
+    """The same for people."""
+    return (
+        f"of {of.values} values {of.cited} cited, {of.assumed} assumed, "
+        f"{of.values - of.cited - of.assumed} without a source"
+    )
 
 
 def _blocks(recipe: r.Recipe) -> Iterator[r.Declaration]:

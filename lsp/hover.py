@@ -155,7 +155,10 @@ def _resolved(analysis: Analysis, here: Place, name: str) -> list[str]:
 
 
 def _origin(origin: Origin) -> str:
-    return origin.text.removeprefix("from ")
+    text, source = origin.text.removeprefix("from "), origin.source
+    if source is None:
+        return text
+    return f"{text}, {'assumed' if source.assumed else 'cited'}: {source.text}"
 
 
 def _model(analysis: Analysis, here: Place) -> list[str]:

@@ -17,11 +17,11 @@ from ..resolve import resolve
 from ..schedule import schedule
 from ..unroll import unroll
 from ..values import Scaled
+from ..words import NOTHING, in_full, written
 from . import blocks
 from .scale import Scale, Unscalable, scale
 from .stages import Stages
 from .structure import difference, structure
-from .words import NOTHING, in_full, written
 
 PASSES = (unroll, resolve, schedule)
 """What says how long a recipe is and what changes in it; no claims, no advice."""
@@ -91,7 +91,7 @@ def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
         allowances=[],
     )
     for target in TARGETS:
-        staged = replace(small, stages=Stages(recipe, full, maps, target).all())
+        staged = _unsourced(replace(small, stages=Stages(recipe, full, maps, target).all()))
         program = _scheduled(staged)
         tokens = sum(map(_tokens, program.stages.values()))
         if tokens <= (TOKENS if target != TARGETS[-1] else MOST_TOKENS):
@@ -103,6 +103,23 @@ def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
         f"a miniature that keeps every change would train more than {MOST_TOKENS:,} tokens, which "
         "takes longer than ten minutes",
         recipe.header.at(), "take fewer rounds, such as --set align.rounds=2",
+    )  # fmt: skip
+
+
+def _unsourced(recipe: r.Recipe) -> r.Recipe:
+    """The recipe without a word on where its values are from: they are no longer those values."""
+
+    def plain(blocks: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: replace(of, stages=plain(of.stages)) if isinstance(of, r.Rounds)
+            else replace(of, sources={})
+            for name, of in blocks.items()
+        }  # fmt: skip
+
+    groups = ("models", "tokenizers", "datasets", "dialogs", "stages")
+    return replace(
+        recipe, header=replace(recipe.header, sources={}),
+        **{group: plain(getattr(recipe, group)) for group in groups},
     )  # fmt: skip
 
 

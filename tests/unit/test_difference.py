@@ -32,7 +32,7 @@ def test_what_changes_is_made_again_with_its_reason_and_what_follows_with_its_ca
     assert jobs["first.1"].what == "kept"
     assert jobs["second.1"].what == "again"
     assert [(c.name, c.old, c.new) for c in jobs["second.1"].changed] == [
-        ("lr", "ends at 0.0001", "ends at 0.0002")
+        ("lr", "0.0001", "0.0002")
     ]
     assert jobs["second.1"].changed[0].place
     assert jobs["second.1"].because == []

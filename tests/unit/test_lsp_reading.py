@@ -167,6 +167,11 @@ def test_hover_tells_value_and_meaning(
     assert all(part in text for part in parts), text
 
 
+def test_hover_tells_the_source_of_a_value(tmp_path: Path) -> None:
+    text = HEAD + stage(clip='0.5 assumed "none is named"').replace("clip", "cl¦ip", 1)
+    assert "assumed: none is named" in shown(tmp_path, text)
+
+
 def test_hover_on_a_finding_shows_its_rule(tmp_path: Path) -> None:
     text = shown(tmp_path, SPEC.replace("data = web", "data = web¦b"))
     assert "E402" in text

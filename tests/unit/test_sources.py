@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from specs import HEAD, check, plan, stage
+from specs import HEAD, after, check, plan, stage
 
+from etude.cli.common import compile_file, load_file
 from etude.cli.main import main
+from etude.compiler.plan import Plan, Sources
 from etude.compiler.sources import sourced_values
 from etude.spec.diagnostics import Report
 from etude.spec.format import format_text
 from etude.spec.load import load
 from etude.spec.source import Source
 
+PUBLISHED = Path(__file__).parents[2] / "examples" / "published"
 SPEC = """\
 recipe sources { title = "t", cite = "arXiv:1", seed = 1 assumed "none is named" }
 model base { size = "8B" cite "Table 3", rope_theta = 1e6 assumed "as usual", }
@@ -67,6 +71,92 @@ def test_sources_change_no_plan() -> None:
     assert any("cite" in line for line in lines)
     with_sources = plan(HEAD + "\n".join(lines) + "\n")
     assert [job.key for job in with_sources.jobs] == [job.key for job in plan(HEAD + plain).jobs]
+
+
+def compiled(tmp_path: Path, text: str = SPEC, **changes: Any) -> Plan:
+    path = tmp_path / "spec.etude"
+    path.write_text(text, encoding="utf-8")
+    made, report = compile_file(str(path), None, **changes)
+    assert made is not None, [d.message for d in report.diagnostics]
+    return made
+
+
+def test_the_plan_has_the_source_of_every_value_that_has_one(tmp_path: Path) -> None:
+    made = compiled(tmp_path)
+    blocks = {name.partition(".")[2]: of for name, of in made.values.items()}
+    blocks |= {name: of.values for name, of in made.stages.items()}
+    for of in sourced_values(loaded(tmp_path)):
+        block, _, attribute = of.name.partition(".")
+        value = blocks[block][attribute]
+        assert (value.cite, value.assumed) == (
+            of.source.text if of.source and not of.source.assumed else None,
+            of.source.text if of.source and of.source.assumed else None,
+        )
+    assert made.values["recipe"]["seed"].assumed == "none is named"
+    assert made.sources == Sources(values=8, cited=4, assumed=2)
+
+
+def test_what_is_inherited_or_of_a_size_keeps_its_source_and_what_is_changed_loses_it(
+    tmp_path: Path,
+) -> None:
+    text = (
+        SPEC
+        + after("second", steps="10", lr="last").replace("from = first", "from = pretrain")
+        + "stage soup: average { of = [pretrain, second] }\n"
+    )
+    text += 'stage last_one: train { from = soup, steps = 9, lr = 1e-5, clip = 1 cite "§3" }\n'
+    made = compiled(tmp_path, text)
+    assert made.values["model.base"]["layers"].cite == "Table 3"
+    assert made.stages["second"].values["seq_len"].cite == "§2, on a line of its own"
+    assert made.stages["second"].values["clip"].cite is None
+    assert made.stages["last_one"].values["batch"].assumed == "not said"
+    assert made.stages["last_one"].values["clip"].cite == "§3"
+    changed = compiled(tmp_path, text, sets=["pretrain.seq_len=8Ki"])
+    assert changed.stages["second"].values["seq_len"].cite is None
+
+
+@pytest.mark.parametrize("file", sorted(PUBLISHED.glob("*.etude")), ids=lambda file: file.stem)
+def test_the_plans_of_published_recipes_have_every_source(file: Path) -> None:
+    made, _ = compile_file(str(file), None)
+    recipe, _ = load_file(str(file))
+    assert made is not None
+    assert recipe is not None
+    named = [*made.values.values(), *(stage.values for stage in made.stages.values())]
+    carried = {
+        (value.place.rpartition(":")[0].rpartition("/")[2], value.cite, value.assumed)
+        for values in named for value in values.values() if value.place
+    }  # fmt: skip
+    for of in sourced_values(recipe):
+        if of.source is not None:
+            at = f"{Path(of.place.source.name).name}:{of.place.line}"
+            texts = (None, of.source.text) if of.source.assumed else (of.source.text, None)
+            assert (at, *texts) in carried, of.name
+
+
+def test_a_miniature_claims_no_sources(tmp_path: Path) -> None:
+    made = compiled(tmp_path, miniature=True)
+    named = [*made.values.values(), *(stage.values for stage in made.stages.values())]
+    assert not any(value.cite or value.assumed for of in named for value in of.values())
+    assert made.sources is None
+
+
+def test_provenance_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded(tmp_path)
+    path = str(tmp_path / "spec.etude")
+    assert main(["plan", path, "--provenance"]) == 0
+    shown = capsys.readouterr().out
+    rows = {
+        cells[1]: cells[4]
+        for cells in ([c.strip() for c in line.split("|")] for line in shown.splitlines())
+        if len(cells) == 6
+    }
+    assert rows["pretrain.batch"] == "assumed: not said"
+    assert rows["pretrain.steps"] == "§1"
+    assert rows["pretrain.lr"] == ""
+    assert "sources: of 8 values 4 cited, 2 assumed, 2 without a source" in shown
+    assert main(["plan", path, "--provenance", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["stages"]["pretrain"]["values"]["batch"]["assumed"] == "not said"
 
 
 def test_formatting_keeps_sources_and_is_done_once(tmp_path: Path) -> None:

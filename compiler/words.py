@@ -1,12 +1,12 @@
-"""Values as specs write them, for the table of what became of what."""
+"""Values as specs write them."""
 
 from fractions import Fraction
 from typing import Any
 
-from ...spec import recipe as r
-from ...spec import schedule as sc
-from ...spec.quantity import Quantity, plain, short
-from ...spec.record import Record, fields
+from ..spec import recipe as r
+from ..spec import schedule as sc
+from ..spec.quantity import Quantity, plain, short
+from ..spec.record import Record, fields
 
 NOTHING = "{ }"
 """A placement without degrees."""
@@ -49,7 +49,7 @@ def written(value: Any) -> str:
             return f"{lengths}{value.depths} depths, samples {value.samples}"
         case r.Polyak():
             over = f" over {_quantity(value.over)}" if value.over else ""
-            return f"polyak every {value.every} steps{over}"
+            return f"polyak every {value.every} step{'s' * (value.every > 1)}{over}"
         case r.Gate():
             return _gate(value)
         case r.Declaration():
