@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
     if arguments.html:
         from .plan_page import write
 
-        if code := write(plan, arguments.file, arguments.html):
+        if code := write(plan, arguments):
             return code
     if arguments.against:
         from .diff import compare, opened

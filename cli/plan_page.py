@@ -1,10 +1,11 @@
 """`etude plan --html`: the plan as one file for people."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..compiler.plan import Plan
-from .common import problem
+from .common import compile_file, problem, show
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")
 """Options that show something else than the plan's table, which the page stands for."""
@@ -30,22 +31,52 @@ def refused(arguments: Namespace) -> bool:
     return False
 
 
-def write(plan: Plan, spec: str, to: str) -> int:
-    """Writes the page of a plan; the exit code."""
+def write(plan: Plan, arguments: Namespace) -> int:
+    """Writes the page of a plan, with those of its variants; the exit code."""
     from ..pages.page import page
 
-    text = page(plan, texts(plan, Path(spec)))
+    found = variants(
+        plan, arguments.file, ranks=arguments.ranks, sets=arguments.set,
+        miniature=arguments.miniature,
+    )  # fmt: skip
+    if found is None:
+        return 1
+    text = page(plan, texts(Path(arguments.file), plan, *found.values()), found)
     try:
-        Path(to).write_text(text, encoding="utf-8")
+        Path(arguments.html).write_text(text, encoding="utf-8")
     except OSError as reason:
-        problem(f"{to} cannot be written: {(reason.strerror or '').lower()}")
+        problem(f"{arguments.html} cannot be written: {(reason.strerror or '').lower()}")
         return 1
     return 0
 
 
-def texts(plan: Plan, spec: Path) -> dict[str, str]:
-    """The spec and the files that the plan's values come from, by their names in its places."""
-    named = [*plan.values.values(), *(stage.values for stage in plan.stages.values())]
+def variants(
+    plan: Plan, spec: str, *, ranks: int | None = None, sets: Sequence[str] = (),
+    miniature: bool = False,
+) -> dict[str, Plan] | None:  # fmt: skip
+    """The plans of a recipe's variants, under the same options; None after reporting what is wrong
+    with one. A variant itself has none."""
+    found: dict[str, Plan] = {}
+    for name in plan.variants if plan.variant is None else ():
+        made, report = compile_file(spec, ranks, variant=name, sets=sets, miniature=miniature)
+        if made is None:
+            show(report)
+            problem(
+                f"the variant `{name}` cannot be planned, and so the page is not written",
+                f"mend it: `etude check {spec} --variant {name}` shows this, too",
+            )
+            return None
+        found[name] = made
+    return found
+
+
+def texts(spec: Path, *plans: Plan) -> dict[str, str]:
+    """The spec and the files that values of plans come from, by their names in its places."""
+    named = [
+        values
+        for plan in plans
+        for values in (*plan.values.values(), *(stage.values for stage in plan.stages.values()))
+    ]
     places = {value.place for values in named for value in values.values() if value.place}
     names = {spec.name, *(place.split(":")[0] for place in places)}
     found = {}

@@ -87,6 +87,8 @@ def table(plan: Plan) -> None:
             console.print(f"\n[bold]{name}[/bold]: {summary.kind}{of}")
         width_of_names = max([11, *map(len, summary.values)])
         for attribute, value in summary.values.items():
+            if attribute == "gate":
+                continue  # below, as the plan has it
             console.print(
                 f"  {attribute:<{width_of_names}} {escape(value.value)}  "
                 f"[dim]({value.origin})[/dim]"

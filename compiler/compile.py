@@ -179,12 +179,12 @@ def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
 
 
 def _given(spec: Any, *names: str) -> dict[str, str]:
-    """Those of some attributes that the spec gives, as it writes them. Gates are jobs."""
+    """Those of some attributes that the spec gives, as it writes them."""
     known = attributes(type(spec))
     return {
         name: written(getattr(spec, known[name].field))
         for name in names
-        if name in spec.places and name in known and name != "gate"
+        if name in spec.places and name in known
     }
 
 

@@ -9,7 +9,7 @@ def graph(plan: Plan) -> dict[str, Any]:
     """Nodes (stages, and pauses for awaited files) and edges, in the order that they run.
 
     Returns:
-        nodes: id, kind, lines of text, and the group (a round, as in `align.2`) or "".
+        nodes: id, kind, lines of text, tokens, and the group (a round, as in `align.2`) or "".
         edges: from, to, and the roles; `model` is the weights that a stage begins with.
     """
     jobs = {job.key: job for job in plan.jobs}
@@ -21,7 +21,7 @@ def graph(plan: Plan) -> dict[str, Any]:
         if isinstance(job, DatasetJob) and job.awaited:
             pause = f"pause {job.name}"
             if pause not in nodes:
-                nodes[pause] = {"id": pause, "kind": "pause", "group": "",
+                nodes[pause] = {"id": pause, "kind": "pause", "group": "", "tokens": 0,
                                 "lines": ["waits for people", job.name]}  # fmt: skip
                 for inner, key in job.inputs.items():
                     link(pause, jobs[key], inner)
@@ -72,4 +72,5 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
         lines.append("x̄ Polyak average")
     if stage in plan.outputs and summary.kind not in ("evaluate", "sample"):
         lines.append("⇥ exported")
-    return {"id": stage, "kind": summary.kind, "group": group, "lines": lines}
+    return {"id": stage, "kind": summary.kind, "group": group, "tokens": summary.tokens,
+            "lines": lines}  # fmt: skip

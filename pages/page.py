@@ -1,35 +1,50 @@
 """The page of a plan: a pure function of the plan and of the texts that it was made of."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..compiler.plan import DatasetJob, Plan, Provenance
+from ..compiler.values import Claim
 from ..spec.quantity import short
 from .graph import gates, graph
 from .series import schedules, trained
 from .text import highlighted
+from .variants import compared
 
 _HERE = Path(__file__).parent
+KINDS = ("cited", "assumed", "without a source", "default of etude")
+"""What a spec says of where a value is from."""
 
 
-def page(plan: Plan, texts: dict[str, str]) -> str:
+def page(
+    plan: Plan,
+    texts: dict[str, str],
+    variants: Mapping[str, Plan] | None = None,
+    home: str | None = None,
+) -> str:
     """The page as HTML, complete: styles, scripts and data are in it; it loads nothing.
 
     Args:
         texts: the spec and the files that it uses, by their names in the plan's places, the spec
             first.
+        variants: plans of the recipe's variants, which the page shows beside it.
+        home: address of the page that this one belongs to, for a link back.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(short=short, hours=_hours, share=lambda x: f"{100 * x:.4g}%")
-    jobs = trained(plan)
-    data = {**schedules(plan), "graph": graph(plan), "memory": _memory(plan)}
+    plans = {"recipe": plan, **(variants or {})}
+    drawn = graph(plan)
+    order = list(dict.fromkeys(job.stage for of in plans.values() for job in trained(of)))
+    data = {
+        "plans": [{"name": name, **schedules(of)} for name, of in plans.items()],
+        "order": order,
+        "graph": drawn,
+        "memory": _memory(plan),
+        "rounds": any(node["group"] for node in drawn["nodes"]),
+    }
+    blocks = {**plan.values, **{name: s.values for name, s in plan.stages.items()}}
+    counts = Counter(kind(value) for values in blocks.values() for value in values.values())
     files = list(texts)
 
     def anchor(value: Provenance) -> str | None:
@@ -37,16 +52,40 @@ def page(plan: Plan, texts: dict[str, str]) -> str:
         name, _, rest = (value.place or "").partition(":")
         return f"L{files.index(name)}-{rest.split(':')[0]}" if name in files else None
 
+    return render(
+        "page.jinja", data, plan=plan, jobs=trained(plan), anchor=anchor, gates=gates, home=home,
+        series=data, data_memory=data["memory"], variants=variants or {}, blocks=blocks,
+        compared=compared(plan, variants or {}),
+        kinds=[(each, counts[each]) for each in KINDS],
+        specs={name: highlighted(text) for name, text in texts.items()},
+        pauses=[j for j in plan.jobs if isinstance(j, DatasetJob) and j.awaited],
+    )  # fmt: skip
+
+
+def render(template: str, data: Any, **values: Any) -> str:
+    """A page of a template, with data for its scripts."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
     def raw(name: str) -> Markup:
         return Markup((_HERE / name).read_text(encoding="utf-8"))
 
-    return environment.get_template("page.jinja").render(
-        plan=plan, jobs=jobs, data=Markup(_script(data)), anchor=anchor, raw=raw, gates=gates,
-        series=data, data_memory=data["memory"],
-        specs={name: highlighted(text) for name, text in texts.items()},
-        blocks={**plan.values, **{name: s.values for name, s in plan.stages.items()}},
-        pauses=[j for j in plan.jobs if isinstance(j, DatasetJob) and j.awaited],
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters.update(
+        short=short, big=_big, hours=_hours, kind=kind, off=_off, share=lambda x: f"{100 * x:.4g}%"
+    )
+    made = environment.get_template(template)
+    return made.render(data=Markup(_script(data)), raw=raw, **values)
+
+
+def kind(value: Provenance) -> str:
+    """Which of `KINDS` a value is."""
+    if value.cite or value.assumed:
+        return "cited" if value.cite else "assumed"
+    return "default of etude" if value.origin == "etude" else "without a source"
 
 
 def _script(data: Any) -> str:
@@ -66,3 +105,15 @@ def _memory(plan: Plan) -> list[dict[str, Any]]:
 
 def _hours(seconds: float | None) -> str:
     return "not known" if seconds is None else f"{seconds / 3600:,.4g}"
+
+
+def _big(number: float | None) -> str:
+    """An estimate, to four digits."""
+    if number is None:
+        return "not known"
+    return f"{number:.4g}" if number < 1000 else short(round(number))
+
+
+def _off(claim: Claim) -> str:
+    off = claim.computed / claim.claimed - 1 if claim.claimed else claim.computed
+    return f"{off:+.2%}"

@@ -9,6 +9,7 @@ import pytest
 from etude_cli import etude
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PAGES = ("llama3_405b", "llama3_posttraining_tiny", "ablation_tiny")
 BROWSER = shutil.which("chromium")
 needs_browser = pytest.mark.skipif(
     BROWSER is None and not os.environ.get("ETUDE_NEEDS_BROWSER"),
@@ -32,7 +33,7 @@ def pages(tmp_path_factory) -> dict[str, str]:
     """Addresses of pages, as the command writes them."""
     folder = tmp_path_factory.mktemp("pages")
     found = {}
-    for name in ("llama3_405b", "llama3_posttraining_tiny"):
+    for name in PAGES:
         to = folder / f"{name}.html"
         done = etude("plan", EXAMPLES / f"{name}.etude", "--html", to, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -56,7 +57,7 @@ def opened(browser, address: str, scheme: str = "light", width: int = 1280, csp:
 
 
 @needs_browser
-@pytest.mark.parametrize("name", ["llama3_405b", "llama3_posttraining_tiny"])
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, width):
     tab, said = opened(browser, pages[name], scheme, width)
@@ -82,13 +83,14 @@ def test_axe_finds_nothing(browser, pages, scheme):
 def test_all_of_it_can_be_used_with_the_keyboard(browser, pages):
     tab, said = opened(browser, pages["llama3_405b"])
     reached = set()
-    for _ in range(60):
+    for _ in range(120):
         tab.keyboard.press("Tab")
         where = tab.evaluate("(({id, tagName}) => id || tagName)(document.activeElement)")
         outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none" or where == "BODY"
         reached.add(where)
-    assert {"theme", "graph", "stage", "equal", "schedules", "SUMMARY"} <= reached
+    wanted = {"theme", "graph", "stage", "equal", "schedules", "SUMMARY", "kind", "word"}
+    assert wanted <= reached
 
     tab.focus("#schedules")
     tab.keyboard.press("Home")
@@ -100,6 +102,57 @@ def test_all_of_it_can_be_used_with_the_keyboard(browser, pages):
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     tab.select_option("#stage", label="long_context")
     tab.keyboard.press("Escape")
+    assert said == []
+
+
+@needs_browser
+def test_variants_are_drawn_together_and_one_by_one(browser, pages):
+    tab, said = opened(browser, pages["ablation_tiny"])
+    dashed = tab.locator("#schedules svg path[stroke-dasharray]")
+    assert dashed.count() == 10  # two other plans, five charts
+    assert tab.inner_text("#legend").split() == ["recipe", "mixed", "brief"]
+    tab.focus("#plan")
+    tab.keyboard.press("ArrowDown")
+    tab.focus("#schedules")
+    tab.keyboard.press("End")
+    said_now = tab.inner_text("#said")
+    assert "Plan mixed" in said_now
+    assert "sums 60%" in said_now
+    tab.uncheck("#overlay")
+    assert dashed.count() == 0
+    assert tab.inner_text("#legend") == "mixed"
+    tab.select_option("#plan", label="brief")
+    tab.select_option("#stage", label="anneal")
+    tab.check("#equal")
+    row = tab.locator("#variants ~ .scroll tr", has_text="pretrain").first
+    assert row.inner_text().count("= shared") == 2
+    assert said == []
+
+
+@needs_browser
+def test_values_are_filtered_by_source_and_words_and_links_still_lead_to_them(browser, tmp_path):
+    spec = EXAMPLES / "published" / "llama3_8b.etude"
+    done = etude("plan", spec, "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tab, said = opened(browser, (tmp_path / "page.html").as_uri())
+    rows = tab.locator("#provenance tbody tr:visible")
+    everything = rows.count()
+    tab.select_option("#kind", "assumed")
+    assumed = rows.count()
+    assert 0 < assumed < everything
+    assert f"assumed: {assumed}" in tab.inner_text("#kind")
+    assert all("assumed" in text for text in rows.all_inner_texts())
+    assert tab.inner_text("#found") == f"{assumed} of {everything}"
+    tab.fill("#word", "dpo.lr")
+    assert rows.count() == 0
+    tab.select_option("#kind", "cited")
+    assert rows.count() == 6
+    assert "§4.1.4" in rows.first.inner_text()
+    tab.locator("#graph a").first.click()
+    assert rows.count() == everything
+    assert tab.evaluate("location.hash").startswith("#of-")
+    tab.check("#rounds")
+    assert tab.locator("#graph a").count() > 30
     assert said == []
 
 
@@ -116,6 +169,20 @@ def test_what_a_spec_says_does_not_run(browser, tmp_path):
     assert tab.locator("img").count() == 0
     assert "<img src=x" in tab.inner_text("pre >> nth=0")
     assert said == []
+
+
+def test_a_variant_that_is_wrong_keeps_the_page_from_being_written(tmp_path):
+    spec = tmp_path / "spec.etude"
+    text = (EXAMPLES / "ablation_tiny.etude").read_text()
+    spec.write_text(text + "variant odd { anneal.lr = 3 steps }\n")
+    done = etude("plan", spec, "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error[E206]" in done.stderr
+    assert "the variant `odd` cannot be planned" in done.stderr
+    assert not (tmp_path / "page.html").exists()
+    done = etude("plan", spec, "--html", "page.html", "--variant", "brief", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'id="variants"' not in (tmp_path / "page.html").read_text()
 
 
 def test_mistakes_get_one_message(tmp_path):

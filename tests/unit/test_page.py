@@ -8,13 +8,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from specs import POST_TRAINING, plan
+from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.cli.common import compile_file
-from etude.cli.plan_page import texts
+from etude.cli.plan_page import texts, variants
+from etude.compiler.compile import compile_recipe
+from etude.compiler.plan import Plan
 from etude.pages.graph import graph
 from etude.pages.page import page
 from etude.pages.series import schedules
+from etude.pages.variants import compared
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = """recipe bad {{ title = "{evil}", seed = 1 }}
@@ -44,7 +49,9 @@ def example(name: str) -> str:
     file = EXAMPLES / f"{name}.etude"
     compiled, _ = compile_file(str(file), None)
     assert compiled is not None
-    return page(compiled, texts(compiled, file))
+    found = variants(compiled, str(file))
+    assert found is not None
+    return page(compiled, texts(file, compiled, *found.values()), found)
 
 
 def embedded(text: str) -> dict:
@@ -61,7 +68,7 @@ def test_nothing_that_a_spec_says_becomes_an_element():
     assert "img" not in found.tags
     assert found.tags.count("script") == calm.tags.count("script")
     assert "onerror" not in found.attributes
-    assert embedded(page(of, {EVIL: text}))["sources"] == ["web"]
+    assert embedded(page(of, {EVIL: text}))["plans"][0]["sources"] == ["web"]
 
 
 def test_the_page_loads_nothing():
@@ -72,7 +79,7 @@ def test_the_page_loads_nothing():
     assert found.tags.count("link") == text.count('<link rel="icon" href="data:,">') == 1
 
 
-@pytest.mark.parametrize("name", ["quickstart", "llama3_405b", "llama3_posttraining_tiny"])
+@pytest.mark.parametrize("name", ["quickstart", "published/llama3_405b", "ablation_tiny"])
 def test_a_page_is_below_two_megabytes(name: str):
     assert len(example(name).encode()) < 2_000_000
 
@@ -130,3 +137,81 @@ def test_every_value_links_to_the_line_that_it_comes_from():
     links = set(re.findall(r'href="#(L\d+-\d+)"', text))
     assert links
     assert links <= set(re.findall(r'id="(L\d+-\d+)"', text))
+
+
+VARIED = (
+    HEAD
+    + stage(lr="0 -> peak for 5 steps then peak", clip='1 cite "§2"', steps="100")
+    + after(lr="last -> 0", body="gate seq_len { require loss(short) < 9.0 }")
+    + after("third", lr="1e-4").replace("from = first", "from = second")
+    + """let peak = 1e-3
+    variant hot { peak = 2e-3 }
+    variant calm { second.gate = default, third.clip = 0.5 }
+    variant wide { tiny.dim = 128 }
+    variant same { first.clip = 1 }
+    """
+)
+
+
+def variant(text: str, name: str) -> Plan:
+    recipe = loads(text, Report(), variant=name)
+    made = recipe and compile_recipe(recipe, Report())
+    assert made
+    return made
+
+
+def varied() -> tuple[Plan, dict[str, Plan]]:
+    names = ("hot", "calm", "wide", "same")
+    return plan(VARIED), {name: variant(VARIED, name) for name in names}
+
+
+def test_variants_say_what_they_share_and_what_they_train_again():
+    of, others = varied()
+    found = compared(of, others)
+    cells = {row["name"]: [cell["what"] for cell in row["cells"]] for row in found["stages"]}
+    assert cells["first"] == ["again", "shared", "again", "shared"]
+    assert cells["second"] == ["again", "shared", "again", "shared"]
+    assert cells["third"] == ["again", "again", "again", "shared"]
+    total = sum(stage.tokens for stage in of.stages.values())
+    third = of.stages["third"].tokens
+    assert [each["tokens"] for each in found["variants"]] == [total, third, total, 0]
+    assert found["tokens"] == 3 * total + third
+    assert found["apart"] == 5 * total
+
+
+def test_variants_name_each_change_once_and_nothing_that_follows_from_it():
+    of, others = varied()
+    changes = {
+        each["name"]: [(c["name"], c["old"], c["new"]) for c in each["changes"]]
+        for each in compared(of, others)["variants"]
+    }
+    assert changes["hot"] == [
+        ("first.lr", "0 -> 0.001 for 5 steps then 0.001", "0 -> 0.002 for 5 steps then 0.002")
+    ]
+    assert ("third.clip", "1", "0.5") in changes["calm"]
+    assert [old for name, old, new in changes["calm"] if name == "second.gate" and not new]
+    assert changes["wide"][0] == ("model.tiny.dim", "64", "128")
+    assert changes["same"] == []
+
+
+def test_a_change_in_every_round_is_one_change():
+    text = POST_TRAINING + "variant strong { align.dpo.beta = 0.3 }"
+    (found,) = compared(plan(text), {"strong": variant(text, "strong")})["variants"]
+    assert [(c["name"], c["new"]) for c in found["changes"]] == [("align.dpo.beta", "0.3")]
+
+
+def test_the_table_of_values_tells_cited_assumed_and_defaults_apart():
+    text = page(plan(VARIED), {})
+    kinds = set(re.findall(r'data-kind="([^"]*)"><th', text))
+    assert kinds == {"cited", "without a source", "default of etude"}
+    for inherited in ("first.clip", "second.clip"):
+        assert re.findall(rf'data-kind="([^"]*)"><th scope="row">{inherited}<', text) == ["cited"]
+    assert "1 are cited, 0 assumed" in text
+
+
+def test_the_table_of_claims_says_how_far_off_each_is():
+    text = page(plan(VARIED + 'expect { first.steps = 98 within 3% cite "Table 9" }'), {})
+    row = re.search(r'<tr><th scope="row">first.steps</th>(.*?)</tr>', text)
+    assert row
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
+    assert cells == ["98", "100", "+2.04%", "3%", "✓ yes", "Table 9"]
