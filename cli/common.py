@@ -22,11 +22,20 @@ def colors(stream: TextIO) -> bool:
 def load_file(
     file: str, *, variant: str | None = None, sets: Sequence[str] = ()
 ) -> tuple["Recipe | None", Report]:
-    """The recipe in a spec file, changed as the command line says, and what was found in it."""
-    from ..spec.load import load
+    """The recipe in a spec file, changed as the command line says, and what was found in it.
+
+    Without a recipe, that is all that can be found.
+    """
+    from ..spec.load import bound, read
 
     report = Report()
-    return load(Path(file), report, variant=variant or "", sets=sets), report
+    statements = read(Path(file), report)
+    recipe = bound(statements, report, variant=variant or "", sets=sets)
+    if recipe is None:
+        from ..compiler.rest import check_rest
+
+        check_rest(*statements, report, variant=variant or "", sets=sets)
+    return recipe, report
 
 
 def compile_file(

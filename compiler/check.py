@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from ..spec.diagnostics import Report
 from ..spec.recipe import Recipe
+from ..spec.source import Span
 from .claims import claims
 from .program import Program
 from .resolve import resolve
@@ -18,10 +19,13 @@ CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims, rules)
 def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Program | None:
     """The program of a recipe after all passes that can find something wrong, or None.
 
+    Where there are errors, the blocks that have nothing to do with them are looked at all the same.
     Of a recipe with variants each variant is checked too; what is wrong with one is reported, and
     does not keep the recipe's own program back.
     """
     program = through(CHECKS, Program(recipe, ranks), report)
+    if program is None:
+        check_rest_of(recipe, report, ranks=ranks)
     if recipe.variants and not recipe.variant:
         from .variants import check_variants  # most recipes have none
 
@@ -29,10 +33,20 @@ def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) ->
     return program
 
 
+def check_rest_of(recipe: Recipe, report: Report, *, ranks: int | None = None) -> None:
+    """Adds what is found in the blocks of a recipe that its errors have nothing to do with."""
+    from .rest import check_rest  # only where something is wrong
+
+    check_rest(
+        recipe.statements, Span(recipe.main, 0, 0) if recipe.main else None, report,
+        variant=recipe.variant, sets=recipe.sets, ranks=ranks,
+    )  # fmt: skip
+
+
 def through(passes: Iterable[Pass], program: Program, report: Report) -> Program | None:
     """The program after all passes, or None after the first that found an error."""
     for transform in passes:
         program = transform(program, report)
-        if report.errors:
+        if report.failures:
             return None
     return program

@@ -5,7 +5,7 @@ from typing import Any
 from ..spec.diagnostics import Report
 from ..spec.quantity import short
 from ..spec.recipe import Recipe, attributes
-from .check import CHECKS, Pass, through
+from .check import CHECKS, Pass, check_rest_of, through
 from .costs.jobs import digits
 from .lower import lower
 from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
@@ -27,7 +27,10 @@ def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) 
         ranks: run every stage on so many CPU processes of this machine instead of its cluster.
     """
     program = through(PASSES, Program(recipe, ranks), report)
-    return None if program is None else _plan(recipe, program, report)
+    if program is None:
+        check_rest_of(recipe, report, ranks=ranks)
+        return None
+    return _plan(recipe, program, report)
 
 
 def compile_miniature(recipe: Recipe, report: Report) -> Plan | None:

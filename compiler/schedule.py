@@ -60,13 +60,13 @@ class _Scheduler:
         self.begins: dict[str, list[int]] = {}
 
     def run(self) -> TrainStage:
-        before = len(self.report.errors)
+        before = self.report.failures
         seq_len = self._absolute("seq_len")
         batch = self._absolute("batch")
         parallel = self._absolute("parallel", default={})
         theta = self._absolute("rope_theta", default=self.stage.model.rope_theta)
         length = self._length()
-        if length is None or len(self.report.errors) > before:
+        if length is None or self.report.failures > before:
             return self.stage
         if any(segment.end == sc.AUTO for segment in parallel):
             placed = place(self.stage, parallel, seq_len, batch, length, self.report)
@@ -77,7 +77,7 @@ class _Scheduler:
                 self.origins["recompute"] = "etude"
                 self.stage = replace(self.stage, recompute=recompute)
         meshes = {_frozen(s.end): self._mesh(s) for s in parallel}
-        if None in meshes.values() or len(self.report.errors) > before:
+        if None in meshes.values() or self.report.failures > before:
             return self.stage
         for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
             self._only_holds(what, segments)
@@ -90,14 +90,14 @@ class _Scheduler:
                         "E446", f"{what} has no exponential ramps", segment.span,
                         help="write linear, cosine or sqrt",
                     )  # fmt: skip
-        if len(self.report.errors) > before:
+        if self.report.failures > before:
             return self.stage
         granule = 1
         for degrees, resources in meshes.items():
             assert resources
             granule = lcm(granule, data_parallel(resources) * dict(degrees).get("micro_batch", 1))
         clock = run_clock(length, seq_len, batch, granule, self.report, self.spec.at())
-        if clock is None or len(self.report.errors) > before:
+        if clock is None or self.report.failures > before:
             return self.stage
         lr = self._lr(rates, length, clock)
         mixture, shares = self._mixture(data, length, clock)
@@ -106,7 +106,7 @@ class _Scheduler:
         borders = self._checkpoints(length, clock)
         cuts = [border.step for border in borders.values()]
         segments = self._segments(clock, thetas, places, meshes, cuts)
-        if len(self.report.errors) > before:
+        if self.report.failures > before:
             return self.stage
         end = State(
             lr=_lr_at(lr[-1], clock, clock.steps),

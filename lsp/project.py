@@ -9,13 +9,14 @@ from pathlib import Path
 from ..compiler.check import CHECKS
 from ..compiler.program import Program
 from ..compiler.provenance import Origin, provenance
+from ..compiler.rest import check_rest
 from ..compiler.variants import check_variants
 from ..spec import syntax as s
 from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
 from ..spec.load import MAX_BYTES, Files
 from ..spec.recipe import Recipe
-from ..spec.source import Source
+from ..spec.source import Source, Span
 from .names import Names
 from .parsing import Parser
 from .positions import Lines
@@ -174,13 +175,21 @@ class Project:
         files = Files(report, main.parent, self.texts, self._parse)
         items = files.read(main, None)
         part = not any(_shape(source.text)[0] for source, _ in files.trees.values())
-        recipe = bind(items, report, broken=part or bool(report.errors), where=files.start)
+        recipe = bind(items, report, broken=part or bool(report.failures), where=files.start)
         program = None
-        if recipe and not report.errors:
-            program = self._check(recipe, report)
+        if recipe and not report.failures:
+            program = self._check(recipe, files.start, report)
+        elif not part:
+            self._check_rest(items, files.start, report)
         return Analysis(main, files.trees, report.diagnostics, recipe, program, self.encoding)
 
-    def _check(self, recipe: Recipe, report: Report) -> Program | None:
+    def _check_rest(self, items: Sequence[s.Item], where: Span | None, report: Report) -> None:
+        try:
+            check_rest(items, where, report)
+        except Exception:
+            log.exception("what has no errors could not be checked")
+
+    def _check(self, recipe: Recipe, where: Span | None, report: Report) -> Program | None:
         """The program after the last pass that could be run."""
         program = Program(recipe, None)
         for transform in CHECKS:
@@ -189,7 +198,8 @@ class Project:
             except Exception:  # an error of etude's own costs the editor its answer, not its server
                 log.exception("a pass failed")
                 return None
-            if report.errors:
+            if report.failures:
+                self._check_rest(recipe.statements, where, report)
                 break
         if recipe.variants:
             try:

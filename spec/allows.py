@@ -82,8 +82,9 @@ def _valid(item: s.Allow, report: Report) -> bool:
     return False
 
 
-def silence(report: Report, allowances: Sequence[Allowance]) -> None:
-    """Moves what is allowed from the findings to the silenced ones; reports what silences nothing.
+def silence(report: Report, allowances: Sequence[Allowance], *, whole: bool = True) -> None:
+    """Moves what is allowed from the findings to the silenced ones; reports what silences nothing,
+    where the whole spec was looked at.
 
     Where several cover a finding, the innermost does.
     """
@@ -93,7 +94,7 @@ def silence(report: Report, allowances: Sequence[Allowance]) -> None:
     used: set[int] = set()
     _apply(report, inner, used)
     for place, allowance in enumerate(inner):
-        if place not in used and allowance.code != "W651":
+        if whole and place not in used and allowance.code != "W651":
             report.add(
                 "W651", f"this silences nothing: there is no {allowance.code} "
                 + ("in this block" if allowance.within else "in this spec"), allowance.span,

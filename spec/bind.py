@@ -48,7 +48,7 @@ MOST_ROUNDS = 1000
 
 def bind(
     items: Iterable[s.Item], report: Report, *, broken: bool = False, where: Span | None = None,
-    variant: str = "", sets: Sequence[str] = (),
+    variant: str = "", sets: Sequence[str] = (), left_out: frozenset[str] = frozenset(),
 ) -> r.Recipe | None:  # fmt: skip
     """The recipe that the statements of all files declare, or None where something is wrong.
 
@@ -58,25 +58,27 @@ def bind(
         where: the beginning of the main file, where what the whole spec lacks is reported.
         variant: the variant to apply; its name, "" for none.
         sets: changes on top of it, as on the command line: `pretrain.lr=1e-3`.
+        left_out: the keywords of blocks that are missing here because of errors.
     """
     statements = list(items)
     items = changed(statements, report, variant=variant, sets=sets)
     kept, allowances = taken(items, report)
-    recipe = _Binder(report, broken, where, changed=bool(variant or sets)).recipe(kept)
+    unchanged = not (variant or sets or left_out)
+    recipe = _Binder(report, broken, where, unchanged=unchanged).recipe(kept)
     if recipe is None:
         return None
     others = [block for name, block in recipe.variants.items() if name != variant]
     allowances = [each for each in allowances if each.within not in others]
-    more = {"variant": variant, "sets": list(sets), "statements": statements}
+    more = {"variant": variant, "sets": list(sets), "statements": statements, "left_out": left_out}
     return replace(recipe, allowances=allowances, **more)
 
 
 class _Binder(Statements):
     def __init__(
-        self, report: Report, broken: bool, where: Span | None, *, changed: bool = False
+        self, report: Report, broken: bool, where: Span | None, *, unchanged: bool = True
     ) -> None:
         super().__init__(report, broken)
-        self.changed = changed
+        self.unchanged = unchanged
         self.where = where
         self.lets = Lets((), report)
 
@@ -128,7 +130,7 @@ class _Binder(Statements):
             found[group][name] = self._declaration(item, model, name) if model else None
         header = self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())
-        if self.report.errors or broken or header is None:
+        if self.report.failures or broken or header is None:
             return None
         self._unused()
         lets = {place: (let.word.name, let.value.span) for place, let in self.lets.uses.items()}
@@ -164,7 +166,7 @@ class _Binder(Statements):
         """Notes the lets of the main file that stand nowhere."""
         main = self.where.source if self.where else None
         for name, let in self.lets.of.items():
-            if name not in self.lets.used and let.span.source is main and not self.changed:
+            if name not in self.lets.used and let.span.source is main and self.unchanged:
                 self._error("N656", f"nothing uses `let {name}`", let.word.span,
                             help=f"write `{name}` where the value stands, or leave the `let` out"
                             )  # fmt: skip
@@ -291,7 +293,7 @@ class _Binder(Statements):
         places: dict[str, Span] = {"": head}
         sources: dict[str, r.Cited] = {}
         known = r.attributes(model)
-        before = len(self.report.errors)
+        before = self.report.failures
         for item in items:
             try:
                 if isinstance(item, s.Filter | s.Alike):
@@ -321,7 +323,7 @@ class _Binder(Statements):
                     self._source(name, item.origin, sources)
         found = self._read(values, model, head, what)
         lacking = any(a.required and a.field not in found for a in known.values())
-        if lacking or len(self.report.errors) > before:
+        if lacking or self.report.failures > before:
             return None
         if filters:
             found["filters"] = filters
@@ -457,11 +459,11 @@ class _Binder(Statements):
         places = {"": value.span, "every": value.every.span}
         if value.over:
             places["over"] = value.over.span
-        before = len(self.report.errors)
+        before = self.report.failures
         values: dict[str, Any] = {"every": value.every}
         if value.over:
             values["over"] = value.over
         found = self._read(values, r.Polyak, value.span, "polyak")
-        if len(self.report.errors) > before:
+        if self.report.failures > before:
             return None
         return r.Polyak(name="polyak", places=places, **found)

@@ -89,11 +89,13 @@ class Report:
 
     Attributes:
         silenced: what an `allow` silences.
+        failures: the number of errors, with those that are known already.
     """
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.silenced: list[Silenced] = []
+        self.failures = 0
         self._seen: set[tuple[Any, ...]] = set()
         self._written: dict[Span, tuple[Span, str]] = {}
 
@@ -114,12 +116,17 @@ class Report:
         notes = tuple(notes)
         if span and span in self._written:
             notes += (self._written[span],)
-        diagnostic = Diagnostic(code, message, span, label, help, notes)
-        place = span and (span.source.name, span.start, span.end)
-        same = (code, place, label, *(_ROUND.sub("", text) for text in (message, help)))
+        self.take(Diagnostic(code, message, span, label, help, notes))
+
+    def take(self, found: Diagnostic) -> None:
+        """Adds a finding as it is."""
+        self.failures += found.severity == "error"
+        place = found.span and (found.span.source.name, found.span.start, found.span.end)
+        texts = (_ROUND.sub("", text) for text in (found.message, found.help))
+        same = (found.code, place, found.label, *texts)
         if same not in self._seen:
             self._seen.add(same)
-            self.diagnostics.append(diagnostic)
+            self.diagnostics.append(found)
 
     @property
     def errors(self) -> list[Diagnostic]:

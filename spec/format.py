@@ -33,9 +33,9 @@ def format_text(source: Source, report: Report) -> str | None:
 
     Raises: FormatError: the layout does not read as the text did; never seen.
     """
-    before = len(report.errors)
+    before = report.failures
     items = parse(source, report)
-    if len(report.errors) > before:
+    if report.failures > before:
         return None
     found = _read(source.text)
     forced: set[int] = set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from . import syntax as s
 from .bind import bind
@@ -24,27 +25,44 @@ def load(
         variant: a variant of the recipe; "" for none.
         sets: changes on top of it, as `--set` takes them: `pretrain.lr=1e-3`.
     """
-    files = Files(report, path.parent)
-    items = files.read(path, None)
-    broken = bool(report.errors)
-    recipe = bind(
-        items, report, broken=broken, where=files.start, variant=variant, sets=sets
-    )  # fmt: skip
-    return None if report.errors else recipe
+    return bound(read(path, report), report, variant=variant, sets=sets)
 
 
 def loads(
     text: str, report: Report, *, name: str = "<text>", variant: str = "", sets: Sequence[str] = ()
 ) -> Recipe | None:
     """The recipe in a text, which cannot `use` files."""
+    return bound(reads(text, report, name=name), report, variant=variant, sets=sets)
+
+
+class Statements(NamedTuple):
+    """What all files of a spec say; `where` is the beginning of the main file, if there is one."""
+
+    items: Sequence[s.Item]
+    where: Span | None
+
+
+def read(path: Path, report: Report) -> Statements:
+    """The statements of a file and of what it `use`s. Touches no other file."""
+    files = Files(report, path.parent)
+    items = files.read(path, None)
+    return Statements(items, files.start)
+
+
+def reads(text: str, report: Report, *, name: str = "<text>") -> Statements:
+    """The statements of a text, which cannot `use` files."""
     source = Source(name, text)
-    items = parse(source, report)
-    broken = bool(report.errors)
-    recipe = bind(
-        no_use(items, report), report, broken=broken, where=Span(source, 0, 0),
-        variant=variant, sets=sets,
-    )  # fmt: skip
-    return None if report.errors else recipe
+    return Statements(no_use(parse(source, report), report), Span(source, 0, 0))
+
+
+def bound(
+    statements: Statements, report: Report, *, variant: str = "", sets: Sequence[str] = ()
+) -> Recipe | None:
+    """The recipe that statements declare, or None where the report has an error."""
+    items, where = statements
+    broken = bool(report.failures)
+    recipe = bind(items, report, broken=broken, where=where, variant=variant, sets=sets)
+    return None if report.failures else recipe
 
 
 def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:

@@ -478,6 +478,8 @@ class Recipe(Declaration):
         variant: the one that was applied; "" for none.
         sets: what was changed on the command line, as written there.
         statements: those that it was bound from, before any change.
+        left_out: the keywords of blocks that are missing here because of errors; what has to know
+            the whole spec is not judged then.
     """
 
     header: Header
@@ -495,3 +497,4 @@ class Recipe(Declaration):
     sets: list[str] = field(default_factory=list, compare=False)
     statements: Sequence[Any] = field(default=(), compare=False)
     allowances: list[Allowance] = field(default_factory=list)
+    left_out: frozenset[str] = field(default=frozenset(), compare=False)

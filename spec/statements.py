@@ -116,7 +116,7 @@ class Statements(ABC):
             return None
         requirements: list[r.Requirement] = []
         values: dict[str, Any] = {}
-        before = len(self.report.errors)
+        before = self.report.failures
         for item in block.items:
             if isinstance(item, s.Require):
                 self._requirement(item, requirements)
@@ -139,10 +139,10 @@ class Statements(ABC):
                     help="a gate has `require …`, `otherwise extend … at most … times` and "
                     "`needle = { … }`",
                 )  # fmt: skip
-        if not requirements and len(self.report.errors) == before:
+        if not requirements and self.report.failures == before:
             self._missing("E313", "this gate requires nothing", block.head,
                           help="write `require needle >= 90%`")  # fmt: skip
-        if len(self.report.errors) != before:
+        if self.report.failures != before:
             return None
         return r.Gate(name="seq_len", places={"": block.head}, requirements=requirements, **values)
 

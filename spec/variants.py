@@ -67,9 +67,9 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
             report.add("E101", "a value is missing here", Span(source, len(text) - 1, len(text)),
                        help="write a value after it")  # fmt: skip
             continue
-        before = len(report.errors)
+        before = report.failures
         items = parse(source, report)
-        if len(report.errors) > before:
+        if report.failures > before:
             continue
         if len(items) != 1:
             report.add("E341", "this is not one change", Span(source, 0, max(len(text), 1)),

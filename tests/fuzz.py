@@ -22,8 +22,9 @@ sys.path.insert(0, str(ROOT))
 from specs import HEAD, POST_TRAINING, after, stage  # noqa: E402
 
 from etude.compiler.check import check_recipe  # noqa: E402
+from etude.compiler.rest import check_rest  # noqa: E402
 from etude.spec.diagnostics import Report  # noqa: E402
-from etude.spec.load import loads  # noqa: E402
+from etude.spec.load import bound, reads  # noqa: E402
 from etude.spec.render import render_all  # noqa: E402
 
 LIMIT = 1.0
@@ -68,9 +69,12 @@ def tried(seed: int) -> str:
     begin = time.process_time()
     try:
         report = Report()
-        recipe = loads(text, report, name="spec")
+        statements = reads(text, report, name="spec")
+        recipe = bound(statements, report)
         if recipe:
             check_recipe(recipe, report)
+        else:
+            check_rest(*statements, report)
         lines = text.count("\n") + 1
         for found in report.diagnostics:
             if not found.span or not 1 <= found.span.line <= lines + 1:

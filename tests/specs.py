@@ -4,9 +4,10 @@ from typing import Any
 
 from etude.compiler.compile import compile_recipe
 from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.rest import check_rest
 from etude.compiler.timeline import Timeline
 from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import loads
+from etude.spec.load import bound, loads, reads
 from etude.spec.recipe import Recipe
 
 HEAD = """recipe test { seed = 1 }
@@ -83,8 +84,12 @@ def check(text: str) -> list[Diagnostic]:
 
 def compiled(text: str, ranks: int | None = None) -> tuple[Plan | None, Report]:
     report = Report()
-    recipe = loads(text, report, name="spec")
-    return (compile_recipe(recipe, report, ranks=ranks) if recipe else None), report
+    statements = reads(text, report, name="spec")
+    recipe = bound(statements, report)
+    if recipe is None:
+        check_rest(*statements, report, ranks=ranks)
+        return None, report
+    return compile_recipe(recipe, report, ranks=ranks), report
 
 
 def parsed(text: str) -> Recipe:

@@ -1,7 +1,8 @@
 """What is no error and yet probably a mistake: each rule is one function, registered with its code.
 
 A rule takes the whole program, or every stage of one class, and yields what it finds. Its page in
-`spec/rules/` says why, and where its thresholds come from.
+`spec/rules/` says why, and where its thresholds come from. Where a spec has errors, rules see what
+is left without them; a rule that finds something because something else is missing needs all.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,16 +29,25 @@ class Found(NamedTuple):
 
 
 Rule = Callable[..., Iterator[Found]]
-RULES: dict[str, tuple[Rule, type | None]] = {}
-"""Code → the rule, and the class of the stages that it looks at one by one; None: all at once."""
+RULES: dict[str, tuple[Rule, type | None, str | None]] = {}
+"""Code → the rule, the class of the stages that it looks at one by one (None: all at once), and
+what must not be left out of the recipe."""
+ALL = ""
 
 
-def rule(code: str, stages: type | None = TrainStage) -> Callable[[Rule], Rule]:
-    """Registers a rule: of a stage and the program, or with `stages=None` of the program."""
+def rule(
+    code: str, stages: type | None = TrainStage, needs: str | None = None
+) -> Callable[[Rule], Rule]:
+    """Registers a rule: of a stage and the program, or with `stages=None` of the program.
+
+    Args:
+        needs: the keyword of the blocks of which none may be left out for the rule to be right;
+            ALL: no block at all.
+    """
 
     def register(function: Rule) -> Rule:
         assert code not in RULES, code
-        RULES[code] = (function, stages)
+        RULES[code] = (function, stages, needs)
         return function
 
     return register
@@ -50,10 +60,13 @@ def rules(program: Program, report: Report) -> Program:
     by_class: dict[type | None, list[Any]] = {None: [()]}
     for stage in program.stages.values():
         by_class.setdefault(type(stage), []).append((stage,))
-    for code, (function, stages) in RULES.items():
+    left_out = program.recipe.left_out - {"expect", "variant"}  # which declare nothing
+    for code, (function, stages, needs) in RULES.items():
+        if needs in left_out or (needs == ALL and left_out):
+            continue
         for arguments in by_class.get(stages, ()):
             for found in function(*arguments, program):
                 report.add(code, found.message, found.span, label=found.label, help=found.help,
                            notes=found.notes)  # fmt: skip
-    silence(report, program.recipe.allowances)
+    silence(report, program.recipe.allowances, whole=not left_out)
     return program

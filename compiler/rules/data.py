@@ -202,7 +202,7 @@ def the_same_source_twice(program: Program) -> Iterator[Found]:
                 )  # fmt: skip
 
 
-@rule("N621", stages=None)
+@rule("N621", stages=None, needs="recipe")
 def no_seed(program: Program) -> Iterator[Found]:
     header = program.recipe.header
     if "seed" not in header.places:

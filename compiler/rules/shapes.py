@@ -101,15 +101,12 @@ def _larger(length: int) -> str:
 
 @rule("W617")
 def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
-    clusters = program.recipe.clusters
-    cluster = clusters.get(stage.spec.cluster or next(iter(clusters), ""))
-    if program.ranks is not None or cluster is None or cluster.gpus is None:
-        return
+    node = stage.hardware.per_node
     tensor = max(segment.resources.tensor for segment in stage.segments)
-    if tensor > cluster.gpus[0] and stage.hardware.device == cluster.gpus[1]:
+    if _on_gpu(stage) and tensor > node:
         yield Found(
-            f"tensor {tensor} spans nodes of {cluster.gpus[0]} GPUs", stage.spec.at("parallel"),
-            f"write `tensor {cluster.gpus[0]}` or less, and let `pipeline` or `shard` span nodes",
+            f"tensor {tensor} spans nodes of {node} GPUs", stage.spec.at("parallel"),
+            f"write `tensor {node}` or less, and let `pipeline` or `shard` span nodes",
         )  # fmt: skip
 
 

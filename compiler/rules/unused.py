@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from ...spec import recipe as r
 from ..graph import data_of
 from ..program import AverageStage, BestStage, Program, SampleStage, ScoreStage, TrainStage
-from . import Found, rule
+from . import ALL, Found, rule
 
 
-@rule("N652", stages=None)
+@rule("N652", stages=None, needs=ALL)
 def unused_dataset(program: Program) -> Iterator[Found]:
     recipe = program.recipe
     used = {name for stage in recipe.stages.values() for name in data_of(stage)}
@@ -26,7 +26,7 @@ def unused_dataset(program: Program) -> Iterator[Found]:
                         "add it to a mixture, or leave it out")  # fmt: skip
 
 
-@rule("N653", stages=None)
+@rule("N653", stages=None, needs=ALL)
 def unused_result(program: Program) -> Iterator[Found]:
     """Weights that nothing goes on from or measures, but for the last ones."""
     used = _used(program)
@@ -41,7 +41,7 @@ def unused_result(program: Program) -> Iterator[Found]:
             )  # fmt: skip
 
 
-@rule("N654", stages=None)
+@rule("N654", stages=None, needs=ALL)
 def unused_samples(program: Program) -> Iterator[Found]:
     recipe = program.recipe
     used = _used(program)
@@ -73,7 +73,7 @@ def _used(program: Program) -> set[str]:
     return used
 
 
-@rule("N655", stages=None)
+@rule("N655", stages=None, needs=ALL)
 def unused_declaration(program: Program) -> Iterator[Found]:
     recipe = program.recipe
     stages = recipe.stages.values()

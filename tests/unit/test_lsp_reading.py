@@ -97,6 +97,15 @@ def test_findings_have_places_codes_and_other_places(tmp_path: Path) -> None:
     assert second.range.start.character == lines[-1].rindex("nodes") + 1
 
 
+def test_warnings_are_shown_beside_errors(tmp_path: Path) -> None:
+    warm = stage(lr="0 -> 1e-3 for 50% then 1e-3")
+    for wrong, code in (("nonsense = 1", "E308"), ("data = nowhere", "E402"), ("lr = ", "E101")):
+        text = HEAD + warm + f"stage other: train {{\n  steps = 10\n  {wrong}\n}}\n"
+        analysis, path, _ = at(tmp_path, text)
+        found = {of.code for of in diagnostics(analysis)[path]}
+        assert {"W601", code} <= found
+
+
 def test_what_can_go_is_shown_pale(tmp_path: Path) -> None:
     analysis, path, _ = at(tmp_path, SPEC + "let nobody = 3\n")
     pale = {of.code for of in diagnostics(analysis)[path] if of.tags}

@@ -1,0 +1,281 @@
+"""Findings beside errors: what can be said of the blocks that no error touches.
+
+A block with an error is left out, and with it every block that names it or goes on from it; the
+others are checked as if they were the whole spec. Dependence is judged by the words of a block, so
+that rather too much is left out than too little: what is found is right, whatever the error hides.
+What has to know the whole spec (`Recipe.left_out`) is not judged.
+"""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
+from typing import Any, NamedTuple
+
+from ..spec import syntax as s
+from ..spec.bind import BLOCKS, bind
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.pieces import pieces
+from ..spec.source import Source, Span
+from ..spec.variants import changed
+from .program import Program
+
+MOST_ROUNDS = 6
+"""Each pass may find errors that those before it could not see: so often blocks are left out."""
+_CHOSEN = ("cluster", "tokenizer", "dialog")
+"""Blocks of which a stage that names none gets one."""
+_NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
+"""Kinds of stages that no stage goes on from unasked."""
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
+_COMMENT = re.compile(r"#[^\n]*")
+_NAMELESS = ("recipe", "expect", "variant")
+"""Blocks that nothing refers to."""
+_ORIGINS = {"from", "of", "model"}
+
+
+def check_rest(
+    statements: Sequence[s.Item], where: Span | None, report: Report, *, variant: str = "",
+    sets: Sequence[str] = (), ranks: int | None = None,
+) -> None:  # fmt: skip
+    """Adds to a report with errors what is found in blocks that have nothing to do with them.
+
+    Args:
+        statements: those of all files, before any change.
+        where: the beginning of the main file.
+        variant: the variant that was applied.
+        sets: the changes of the command line.
+    """
+    from .check import CHECKS, through  # which checks the rest of what has errors
+
+    kept = changed(statements, Report(), variant=variant, sets=sets)
+    left_out: frozenset[str] = frozenset()
+    errors = report.errors
+    for _ in range(MOST_ROUNDS):
+        before = len(kept), left_out
+        kept, more = without(kept, errors)
+        left_out |= more
+        if not _whole(kept) or (len(kept), left_out) == before:
+            return
+        own = Report()
+        recipe = bind(kept, own, where=where, left_out=left_out)
+        if recipe and not own.errors:
+            through(CHECKS, Program(recipe, ranks), own)
+        errors = own.errors
+        for found in errors or own.diagnostics:
+            report.take(found)
+        if not errors:
+            report.silenced += own.silenced
+            return
+
+
+class Gap(NamedTuple):
+    """A stretch of text between statements that could not be read: what it may declare."""
+
+    keywords: frozenset[str]
+    names: frozenset[str]
+
+
+def without(
+    items: Sequence[s.Item], errors: Iterable[Diagnostic]
+) -> tuple[list[s.Item], frozenset[str]]:
+    """The statements that no error touches, and the keywords of the others.
+
+    None are left where there is no telling what an error hides. The `recipe` block stays, without
+    what it says.
+    """
+    found = _hit(items, errors)
+    if found is None:
+        return [], frozenset()
+    known, hit = found
+    needed: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(known):
+        for name in _needs(known, place, item):
+            needed[name].append(place)
+    ahead, lost, names = list(hit), set(hit), set()
+    while ahead:
+        place = ahead.pop()
+        for name in _gives(known[place], place) - names:
+            names.add(name)
+            ahead += [each for each in needed[name] if each not in lost]
+            lost.update(needed[name])
+    kept: list[s.Item] = []
+    for place, item in enumerate(known):
+        if not isinstance(item, s.Block):
+            kept += [] if place in lost or isinstance(item, Gap) else [item]
+        elif item.keyword.name == "recipe":
+            kept.append(_emptied(item) if place in lost else item)
+        elif item.keyword.name == "expect" and names:
+            claims = [each for each in item.items if _is_known(each, names)]
+            kept += [item._replace(items=tuple(claims))] if place not in lost else []
+        elif place not in lost:
+            kept.append(item)
+    return kept, frozenset().union(*(_left_out(known[place]) for place in lost))
+
+
+def _hit(
+    items: Sequence[s.Item], errors: Iterable[Diagnostic]
+) -> tuple[list[s.Item | Gap], set[int]] | None:
+    """The statements, with a gap where one could not be read, and the places of those with errors.
+
+    None where braces do not match, so that what belongs to which block is not known, where
+    something stands outside of blocks, and where a file cannot be used.
+    """
+    spans: dict[Source, list[tuple[int, int, int]]] = defaultdict(list)
+    for place, item in enumerate(items):
+        spans[item.span.source].append((item.span.start, item.span.end, place))
+    hit: set[int] = set()
+    gaps: dict[tuple[int, int], Gap] = {}
+    for span in [error.span for error in errors]:
+        if span is None or span.source not in spans:
+            return None
+        of = spans[span.source]
+        after = bisect_right(of, (span.start, inf, 0))
+        before = of[after - 1] if after else (0, 0, -1)
+        if span.start < before[1]:
+            if not isinstance(items[before[2]], s.Block | s.Let):
+                return None
+            hit.add(before[2])
+            continue
+        end = of[after][0] if after < len(of) else len(span.source.text)
+        gap = _gap(span.source.text[before[1] : end])
+        if gap is None or pieces(span.source.text) is None:
+            return None
+        gaps[before[2], before[1]] = gap
+    if not gaps:
+        return list(items), hit
+    found: list[s.Item | Gap] = []
+    places: set[int] = set()
+    ahead = sorted(gaps.items(), key=lambda each: each[0], reverse=True)
+    for place in range(-1, len(items)):
+        if place >= 0:
+            if place in hit:
+                places.add(len(found))
+            found.append(items[place])
+        while ahead and ahead[-1][0][0] == place:
+            places.add(len(found))
+            found.append(ahead.pop()[1])
+    return found, places
+
+
+def _gap(text: str) -> Gap | None:
+    """What a text that cannot be read may declare; None where there is no telling."""
+    words = _WORD.findall(_COMMENT.sub("", text))
+    if not words or words[0] not in (*BLOCKS, "let"):
+        return None
+    pairs = _PAIR.findall(text)
+    keywords = {words[0], *(first for first, _ in pairs)} & {*BLOCKS, "let", "use"}
+    if "use" in keywords:
+        return None
+    return Gap(frozenset(keywords), frozenset([*words[1:2], *(second for _, second in pairs)]))
+
+
+def _gives(item: s.Item | Gap, place: int) -> set[str]:
+    """What a statement declares, as `_needs` names it: also that of blocks which ended up in it."""
+    if isinstance(item, Gap):
+        return {f"the statement {place}", *item.names, *(f"any {word}" for word in item.keywords)}
+    if isinstance(item, s.Let):
+        return {item.word.name}
+    if not isinstance(item, s.Block):
+        return set()
+    found = {f"the statement {place}", f"any {item.keyword.name}"}
+    blocks = [item]
+    while blocks:
+        block = blocks.pop()
+        if block.keyword.name not in _NAMELESS:
+            found |= {label.name for label in block.labels if isinstance(label, s.Word)}
+        blocks += [each for each in block.items if isinstance(each, s.Block)]
+    return found
+
+
+def _needs(items: Sequence[s.Item | Gap], place: int, item: s.Item | Gap) -> set[str]:
+    """The words of a statement, and what it gets without naming it."""
+    if isinstance(item, Gap) or _keyword(item) in ("recipe", "expect"):
+        return set()
+    found = set(_words(item))
+    if not isinstance(item, s.Block) or item.keyword.name not in ("stage", "rounds"):
+        return found
+    inner = item.items if item.keyword.name == "rounds" else (item,)
+    for stage in inner:
+        given = _attributes(stage)
+        kind = _kind(stage)
+        found |= {f"any {name}" for name in _CHOSEN
+                  if name not in given and (name != "dialog" or kind != "train")}  # fmt: skip
+        if not given & _ORIGINS:
+            found |= {f"the statement {each}" for each in _above(items, place, kind)}
+    if item.keyword.name == "stage" and _INDEXED in found:
+        found.add("any rounds")  # whose number says what there is to choose from
+    return found
+
+
+_INDEXED = "an index"
+
+
+def _words(item: Any) -> Iterator[str]:
+    """The names in a statement that may be those of others: no keywords, kinds and attributes."""
+    if isinstance(item, s.Block):
+        yield from (label.name for label in item.labels if isinstance(label, s.Word))
+        for inner in item.items:
+            if isinstance(inner, s.Assign) and item.keyword.name != "variant":
+                yield from _words((inner.value,))
+            else:
+                yield from _words(inner)
+        return
+    for part in item:
+        if type(part) is s.Word:
+            yield part.name
+        elif type(part) is not Span and isinstance(part, tuple):
+            if type(part) is s.Indexed:
+                yield _INDEXED
+            yield from _words(part)
+
+
+def _above(items: Sequence[s.Item | Gap], place: int, kind: str) -> Iterator[int]:
+    """The statements above, up to the first that surely has weights to go on from."""
+    for above in range(place - 1, -1, -1):
+        item = items[above]
+        keyword = _keyword(item)
+        if isinstance(item, Gap) or keyword in ("stage", "rounds") or keyword not in BLOCKS:
+            yield above
+        if not isinstance(item, s.Block) or keyword not in ("stage", "rounds"):
+            continue
+        inner = item.items if item.keyword.name == "rounds" else (item,)
+        kinds = {_kind(stage) for stage in inner} - {*_NO_WEIGHTS, ""}
+        if kinds - (set() if kind == "reward" else {"reward"}):
+            return
+
+
+def _kind(stage: Any) -> str:
+    return stage.kind.name if isinstance(stage, s.Block) and stage.kind else ""
+
+
+def _attributes(stage: Any) -> set[str]:
+    items = stage.items if isinstance(stage, s.Block) else ()
+    return {item.path.name for item in items if isinstance(item, s.Assign)}
+
+
+def _keyword(item: s.Item | Gap) -> str:
+    return item.keyword.name if isinstance(item, s.Block) else ""
+
+
+def _left_out(item: s.Item | Gap) -> frozenset[str]:
+    """The keywords of the blocks that are lost with a statement."""
+    return item.keywords if isinstance(item, Gap) else frozenset([_keyword(item)])
+
+
+def _emptied(header: s.Block) -> s.Block:
+    """The `recipe` block with nothing but what it allows."""
+    return header._replace(items=tuple(i for i in header.items if isinstance(i, s.Allow)))
+
+
+def _is_known(claim: s.Item, lost: set[str]) -> bool:
+    """Whether a claim is one of a stage that is left, and not of the whole recipe."""
+    words = claim.path.words if isinstance(claim, s.Assign) else ()
+    return len(words) > 1 and words[0].name not in lost
+
+
+def _whole(items: Sequence[s.Item]) -> bool:
+    """Whether there is a header, and a stage to look at."""
+    keywords = {_keyword(item) for item in items}
+    return "recipe" in keywords and bool(keywords & {"stage", "rounds"})

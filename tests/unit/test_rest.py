@@ -1,0 +1,107 @@
+"""Warnings and later errors beside errors: what one run says of blocks that have none."""
+
+import pytest
+from specs import HEAD, after, compiled, stage
+
+from etude.compiler.compile import compile_recipe
+from etude.spec.diagnostics import Report
+from etude.spec.load import loads
+
+WARM = stage(lr="0 -> 1e-3 for 50% then 1e-3")
+"""W601."""
+
+
+def codes(text: str, notes: str = "") -> list[str]:
+    """The codes of what is found; of the notes only those that are named."""
+    found = compiled(text)[1].ordered()
+    return [d.code for d in found if d.severity != "note" or d.code in notes]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (after("bad", nonsense="1"), "E308"),
+        (after("bad", lr="0 ->"), "E101"),
+        ("stage bad: train { steps = = 10 }\n", "E101"),
+        ("stge bad: train { steps = 10 }\n", "E302"),
+        (after("bad", lr="1e-3 q"), "E204"),
+        (after("bad", data="nowhere"), "E402"),
+        (after("bad", batch="5 seqs", parallel="{ tensor 3 }"), "E432"),
+        (after("bad", lr="1e-3 for 50 steps then 1e-4"), "E441"),
+        ("expect { steps = 7 }\n", "E462"),
+        ("dataset bad { hub = 7 }\n", "E201"),
+        ("variant bad { 7 }\n", "E101"),
+    ],
+)
+def test_a_warning_is_shown_beside_an_error(error: str, code: str) -> None:
+    assert codes(HEAD + WARM + error) == ["W601", code]
+
+
+def test_errors_of_several_passes_are_shown_together() -> None:
+    text = HEAD + WARM
+    text += after("one", from_="first", nonsense="1")  # found by the binder
+    text += after("two", from_="first", data="nowhere")  # by the resolution of names
+    text += after("three", from_="first", lr="1e-3 for 50 steps then 1e-4")  # by the schedule
+    text += "expect { first.steps = 7 }\n"  # by the claims
+    assert codes(text) == ["W601", "E308", "E402", "E441", "E462"]
+
+
+@pytest.mark.parametrize(
+    "dependent",
+    [
+        after("second", lr="0 -> 1e-3 for 50% then 1e-3"),
+        after("second", from_="first", lr="0 -> 1e-3 for 50% then 1e-3"),
+        "stage second: average { of = [first] }\n",
+        "expect { steps = 7, first.steps = 7 }\n",
+        "variant hot { first.steps = 7 }\n",
+    ],
+)
+def test_what_depends_on_a_block_with_an_error_is_not_judged(dependent: str) -> None:
+    assert codes(HEAD + stage(nonsense="1") + dependent) == ["E308"]
+
+
+def test_what_goes_on_from_a_block_that_cannot_be_read_is_not_judged() -> None:
+    for lost, code in (("stage between: train { = }\n", "E101"), ("stge b: train {\n}\n", "E302")):
+        text = HEAD + WARM + lost + after(lr="0 -> 1 for 50% then 1")
+        assert codes(text) == ["W601", code]
+
+
+def test_a_choice_that_may_have_been_among_others_is_not_judged() -> None:
+    clusters = "cluster one { cpus = 2 }\ncluster two { cpus = }\n"
+    assert codes(HEAD + clusters + WARM) == ["E101"]
+    named = WARM.replace("lr =", "cluster = one\n  lr =")
+    assert codes(HEAD + clusters + named) == ["E101", "W601"]
+
+
+def test_nothing_is_missing_that_may_be_in_a_block_with_an_error() -> None:
+    """Rules that say that nothing uses something keep silent; that of a seed does not."""
+    text = HEAD.replace("seed = 1", "") + WARM + after("bad", data="nowhere")
+    assert codes(text, "N621 N652 N653") == ["N621", "W601", "E402"]
+    assert codes(HEAD + WARM, "N652") == ["N652", "W601"]
+
+
+def test_what_is_allowed_stays_so() -> None:
+    allowed = WARM.replace("lr =", 'allow W601 "wanted"\n  lr =')
+    assert codes(HEAD + allowed + after("bad", nonsense="1")) == ["E308"]
+    unused = allowed.replace("W601", "W602")
+    assert codes(HEAD + unused + after("bad", nonsense="1")) == ["W601", "E308"]
+    assert codes(HEAD + unused) == ["W651", "W601"]
+
+
+def test_a_note_on_a_let_is_shown_once() -> None:
+    text = HEAD + "let slow = 0 -> 1e-3 for 50% then 1e-3\n" + stage(lr="slow")
+    wrong = compiled(text + after("bad", nonsense="1"))[1].ordered()
+    assert [len(found.notes) for found in wrong if found.code == "W601"] == [1]
+
+
+@pytest.mark.parametrize("text", ["lr = 1\n", 'use "other.etude"\n', "}\n", "nonsense\n"])
+def test_an_error_outside_of_blocks_hides_everything(text: str) -> None:
+    assert set(codes(HEAD + WARM + text)) <= {"E301", "E121", "E101"}
+
+
+def test_a_compiled_recipe_reports_all_of_it() -> None:
+    report = Report()
+    recipe = loads(HEAD + WARM + after("bad", data="nowhere"), report)
+    assert recipe
+    assert compile_recipe(recipe, report) is None
+    assert [d.code for d in report.ordered() if d.severity != "note"] == ["W601", "E402"]
