@@ -53,18 +53,13 @@ def _specs(paths: list[str]) -> Iterator[Path]:
 def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     """The claims of a spec, those too that do not hold, and where its values are from; None after
     reporting what is wrong."""
-    from ..compiler.check import through
+    from ..compiler.check import SCHEDULED, through
     from ..compiler.claims import claims
     from ..compiler.program import Program
-    from ..compiler.resolve import resolve
-    from ..compiler.schedule import schedule
     from ..compiler.sources import count, sourced_values
-    from ..compiler.unroll import unroll
 
     recipe, report = load_file(str(file))
-    program = (
-        through((unroll, resolve, schedule), Program(recipe, None), report) if recipe else None
-    )
+    program = through(SCHEDULED, Program(recipe, None), report) if recipe else None
     if recipe is None or program is None:
         show(report)
         return None

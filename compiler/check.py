@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from ..spec.diagnostics import Report
 from ..spec.recipe import Recipe
 from ..spec.source import Span
+from .borrow import borrow
 from .claims import claims
 from .program import Program
 from .resolve import resolve
@@ -13,7 +14,9 @@ from .schedule import schedule
 from .unroll import unroll
 
 Pass = Callable[[Program, Report], Program]
-CHECKS: tuple[Pass, ...] = (unroll, resolve, schedule, claims, rules)
+SCHEDULED: tuple[Pass, ...] = (borrow, unroll, resolve, schedule)
+"""What says how long a recipe is and what changes in it; no claims, no advice."""
+CHECKS: tuple[Pass, ...] = (*SCHEDULED, claims, rules)
 
 
 def check_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Program | None:

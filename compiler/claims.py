@@ -6,6 +6,7 @@ from ..spec.record import replace
 from .architectures import active_parameters, flops_per_token, parameters
 from .moments import MOMENTS, step_at
 from .program import Program, TrainStage
+from .scope import as_written
 from .values import Claim
 
 ESTIMATES = ("hours", "gpu_hours", "energy_kwh", "price", "memory", "mfu", "tokens_per_second")
@@ -62,8 +63,7 @@ def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
             for figure, value in of.items():
                 figures[figure] = figures.get(figure, 0) + value
             # Of a stage that is repeated, the last round's figures are those that count.
-            block, _, inner = name.rpartition(".")
-            written = f"{block.partition('.')[0]}.{inner}" if block else name
+            written = as_written(name, stage.spec.variant)
             figures |= {f"{written}.{figure}": value for figure, value in of.items()}
             figures[f"{written}.parameters"] = parameters(stage.model)
             figures[f"{written}.active_parameters"] = active_parameters(stage.model)

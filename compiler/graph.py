@@ -30,15 +30,21 @@ def order(scope: Scope) -> list[str]:
 
 def parents(stage: r.Stage | r.Rounds, scope: Scope) -> list[str]:
     """The stages whose weights a stage goes on from, samples or measures."""
+    named = named_parents(stage)
+    if named is not None:
+        return named
+    above = scope.above.get(stage.name)
+    return [above] if above else []
+
+
+def named_parents(stage: r.Stage | r.Rounds) -> list[str] | None:
+    """The same as far as the stage itself says it; None: it is the stage above."""
     if isinstance(stage, r.Average | r.Best):
         return stage.of
     written = getattr(stage, "from_", None)
     if written:
         return [written]
-    if isinstance(stage, r.Train) and stage.model:
-        return []
-    above = scope.above.get(stage.name)
-    return [above] if above else []
+    return [] if isinstance(stage, r.Train) and stage.model else None
 
 
 def _needed(name: str, scope: Scope) -> list[str]:

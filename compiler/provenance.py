@@ -72,9 +72,10 @@ class Origins:
             if where.source.name.startswith("--set:"):
                 given = where.source.text.strip()
                 return Origin("set", span, f"{by}--set {given}", given)
-            if _inside(where, recipe.variants.get(recipe.variant)):
-                text = f"{by}variant {recipe.variant}, {self.place(where)}"
-                return Origin("variant", span, text, recipe.variant)
+            for variant, block in recipe.variants.items():
+                if _inside(where, block):
+                    text = f"{by}variant {variant}, {self.place(where)}"
+                    return Origin("variant", span, text, variant)
         if let:
             return Origin("let", span, f"let {let}, {self.place(at)}", let)
         used = recipe.main is not None and span.source != recipe.main

@@ -29,14 +29,15 @@ class Scope:
         self.ranks = program.ranks
         self.report = report
         self.stages: dict[str, AnyStage] = {}
-        self.above = _above(program.recipe.stages)
+        self.above = above(program.recipe.stages)
 
     def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
         self.report.add(code, message, span, help=help)
 
     def shown(self, name: str) -> str:
         """A stage of a round as specs write it: `align.chat`, or `chat` inside the rounds."""
-        return _ROUND.sub(r"\1.\2", name)
+        stage = self.recipe.stages.get(name)
+        return as_written(name, stage.variant if isinstance(stage, r.Stage) else "")
 
     def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
         """Whether there is something of this name; what there is not is reported."""
@@ -140,21 +141,41 @@ class Scope:
         return dialog_settings(declared[name])
 
 
-def _above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
+def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     """For each stage the one above that has weights: what `from` defaults to.
 
     A reward model writes no text: only another one goes on from it unasked. A checkpoint is a
-    point on the way of a stage, from which a stage goes on where it says so.
+    point on the way of a stage, from which a stage goes on where it says so. A stage of a variant
+    is above nothing of the recipe, and below what its original is below, as the variant has it.
     """
     found: dict[str, str | None] = {}
     any_model = language_model = None
     for name, stage in stages.items():
+        variant = stage.variant if isinstance(stage, r.Stage) else ""
+        if variant:
+            source = found[original(name, variant)]
+            head, _, inner = (source or "").rpartition(".")
+            twin = f"{head}{'.' if head else ''}{variant}.{inner}"
+            found[name] = twin if twin in stages else source
+            continue
         found[name] = any_model if isinstance(stage, r.Reward) else language_model
         if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint):
             any_model = name
             if not isinstance(stage, r.Reward):
                 language_model = name
     return found
+
+
+def original(name: str, variant: str) -> str:
+    """The stage of the recipe that a stage of a variant stands beside: `align.2.gentle.sft` →
+    `align.2.sft`. Of a stage that is of no variant, itself."""
+    return name.replace(f"{variant}.", "", 1) if variant else name
+
+
+def as_written(name: str, variant: str = "") -> str:
+    """A stage as specs name it, whatever its round: `gentle.align.sft`."""
+    plain = _ROUND.sub(r"\1.\2", original(name, variant))
+    return f"{variant}.{plain}" if variant else plain
 
 
 def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:

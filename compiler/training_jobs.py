@@ -27,6 +27,7 @@ from .plan import (
     Window,
 )
 from .program import CheckpointStage, Program, Segment, TrainStage
+from .scope import original
 from .torchtitan import torchtitan
 from .values import BatchPiece
 
@@ -221,7 +222,8 @@ class Training:
         seed = self.jobs.seed
         if stage.spec.data_kind == "documents":
             return seed
-        return int.from_bytes(hashlib.sha256(f"{seed} {stage.name}".encode()).digest()[:4], "big")
+        name = original(stage.name, stage.spec.variant)
+        return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 
 def _objective(spec: r.Training) -> NextToken | Sft | Reward | Dpo:

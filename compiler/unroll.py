@@ -6,15 +6,14 @@ one dataset a round or range of rounds, and what a sample stage has drawn become
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
-from ..spec.schedule import Last, Schedule
 from ..spec.source import Span
 from .program import Program
+from .references import with_references
 
 _REFERENCE = re.compile(
     r"(?P<name>[^\[\] ]+)(?:\[(?P<first>[^.\[\]]+)(?:\.\.(?P<last>[^.\[\]]+))?\])?"
@@ -77,40 +76,12 @@ class _Unroller:
 
     def _stage(self, stage: r.Stage, name: str, place: Place) -> r.Stage:
         """The stage under its own name, every reference in it replaced."""
-        changes: dict[str, Any] = {"name": name}
-        for attribute in ("from_", "judge", "reference"):
-            written = getattr(stage, attribute, None)
-            if written:
-                at = stage.at(attribute.rstrip("_"))
-                changes[attribute] = self._one_stage(written, place, at)
-        if isinstance(stage, r.Average | r.Best):
-            at = stage.at("of")
-            changes["of"] = [name for of in stage.of for name in self._stages(of, place, at)]
-        if isinstance(stage, r.Sample | r.Measuring) and stage.prompts:
-            changes["prompts"] = self._data(stage.prompts, place, stage.at("prompts"))
-        for attribute in ("loss", "accuracy", "data"):
-            written = getattr(stage, attribute, None)
-            if isinstance(written, list):
-                at = stage.at(attribute)
-                changes[attribute] = [self._data(w, place, at) for w in written]
-            elif isinstance(written, Schedule):
-                changes[attribute] = self._schedule(written, place)
-        return replace(stage, **changes)
-
-    def _schedule(self, schedule: Schedule, place: Place) -> Schedule:
-        segments = []
-        for segment in schedule.segments:
-            ends = [self._mixture(mix, place, segment.span) for mix in (segment.start, segment.end)]
-            segments.append(replace(segment, start=ends[0], end=ends[1]))
-        return replace(schedule, segments=tuple(segments))
-
-    def _mixture(self, mixture: Any, place: Place, at: Span | None) -> Any:
-        if isinstance(mixture, Last):
-            factors = tuple((self._data(name, place, at), f) for name, f in mixture.factors)
-            return replace(mixture, factors=factors)
-        if isinstance(mixture, Mapping):
-            return {self._data(name, place, at): share for name, share in mixture.items()}
-        return mixture
+        return with_references(
+            replace(stage, name=name),
+            stage_of=lambda written, at: self._one_stage(written, place, at),
+            stages_of=lambda written, at: self._stages(written, place, at),
+            data_of=lambda written, at: self._data(written, place, at),
+        )
 
     # Stages
 
@@ -213,7 +184,7 @@ class _Unroller:
             if all(self.kinds.get(one) is r.Sample for one in of):
                 shown = of[0]
                 if len(of) > 1:
-                    block, _, inner = of[0].split(".")
+                    block, _, inner = of[0].split(".", 2)
                     shown = f"{block}.{inner}{index}"
                 made = shown + (f".{output}" if output else "")
                 self.datasets.setdefault(

@@ -217,9 +217,11 @@ class _Completer:
         rounds = self.here.rounds
         if before[-1:] == ["."]:
             owner = before[-2] if len(before) > 1 else ""
-            scope = rounds if owner == "previous" else owner
-            for of in self.names.kind("stage", scope) if scope else ():
-                yield _name(of)
+            scopes = [rounds if owner == "previous" else owner]
+            if owner in (of.symbol.name for of in self.names.kind("variant")):
+                scopes = list(dict.fromkeys(["", rounds]))
+            for scope in scopes:
+                yield from (_name(of) for of in self.names.kind("stage", scope))
             if "dataset" in kinds:
                 yield _item("pairs", Kind.Property, "the preferences that a judge makes of draws")
             return
@@ -239,6 +241,8 @@ class _Completer:
                 for of in self.names.kind("stage", rounds):
                     name = f"previous.{of.symbol.name}"
                     yield _item(name, Kind.Reference, "of the round before")
+            if "dataset" not in kinds:
+                yield from (_name(of) for of in self.names.kind("variant"))
 
     def _own_name(self) -> str:
         """The name of the stage that the cursor is in."""

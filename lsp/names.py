@@ -300,6 +300,11 @@ class Names:
         if len(words) == 1 and let in self.declarations:
             self._refers(let, words[0])
             return
+        variant = Symbol("variant", "", words[0].name)
+        if "stage" in kinds and len(words) > 1 and variant in self.declarations:
+            self._refers(variant, words[0])
+            self._words(words[1:], kinds, scope)
+            return
         symbol = self.resolve(words, kinds, scope)
         if symbol is None:
             return

@@ -285,9 +285,10 @@ class Gate(Declaration):
 
 
 class Stage(Declaration):
-    """What every kind of stage has."""
+    """What every kind of stage has; `variant` is the one that it was taken from."""
 
     kind: ClassVar[str]
+    variant: str = ""
 
 
 class Training(Stage):

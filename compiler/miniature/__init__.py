@@ -10,12 +10,10 @@ from typing import Any
 from ...spec import recipe as r
 from ...spec.diagnostics import Report
 from ...spec.record import Record, fields, replace
-from ..check import through
+from ..borrow import borrow
+from ..check import SCHEDULED, through
 from ..program import Program, TrainStage
 from ..provenance import shapes
-from ..resolve import resolve
-from ..schedule import schedule
-from ..unroll import unroll
 from ..values import Scaled
 from ..words import NOTHING, in_full, written
 from . import blocks
@@ -23,8 +21,6 @@ from .scale import Scale, Unscalable, scale
 from .stages import Stages
 from .structure import difference, structure
 
-PASSES = (unroll, resolve, schedule)
-"""What says how long a recipe is and what changes in it; no claims, no advice."""
 TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
 """Steps of a stage that trains, tried one after the other."""
 TOKENS = 2_700_000
@@ -50,7 +46,9 @@ class Miniature(Record):
 
 def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
     """The miniature of a recipe; None where the report says why there is none."""
-    full = through(PASSES, Program(recipe, None), report)
+    # The stages of variants that are referred to are scaled like all others.
+    recipe = borrow(Program(recipe, None), report).recipe
+    full = through(SCHEDULED, Program(recipe, None), report)
     if full is None:
         return None
     try:
@@ -137,7 +135,7 @@ def _tokens(stage: Any) -> int:
 def _scheduled(small: r.Recipe) -> Program:
     """Raises: Unscalable: the maps have made what no recipe may be."""
     report = Report()
-    program = through(PASSES, Program(small, None), report)
+    program = through(SCHEDULED, Program(small, None), report)
     if program is None:
         first = report.errors[0]
         raise Unscalable(f"in the miniature, {first.message}", first.span, first.help)

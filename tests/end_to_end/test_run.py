@@ -121,6 +121,29 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     ]  # fmt: skip
 
 
+def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finished: Path) -> None:
+    """`short` is trained once, for the mean and for the variant's own run."""
+    (finished / "meeting.etude").write_text(
+        TINY + "stage mean: average { of = [anneal, short.anneal] }\n"
+        "stage twice: average { of = [anneal, anneal] }\n"
+        "variant short { anneal.steps = 5 }\n"
+    )
+    done = etude("run", "meeting.etude", "--json", cwd=finished)
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    begun = {event["job"] for event in events if event["event"] == "started"}
+    assert {"short.anneal.1", "mean"} <= begun
+    assert not begun & {"pretrain.1", "pretrain.2", "anneal.1"}
+    run = finished / "runs" / "tiny"
+    own = weights(run, "anneal")
+    assert weights(run, "twice") == own
+    assert weights(run, "mean") != own
+    done = etude("run", "meeting.etude", "--variant", "short", "--json", cwd=finished)
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ("kept", "anneal.1") in {(event["event"], event["job"]) for event in events}
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     ranks: int, finished: Path, finished_on_two: Path, tmp_path: Path
