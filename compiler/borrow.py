@@ -69,10 +69,7 @@ def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r
     changes = [group[:-1] for group in SHARED if getattr(recipe, group) != getattr(other, group)]
     if recipe.header.seed != other.header.seed:
         changes.append("seed")
-    if any(
-        isinstance(block, r.Rounds) and block.count != other.stages[name].count
-        for name, block in recipe.stages.items()
-    ):
+    if _rounds(recipe) != _rounds(other):
         changes.append("number of rounds")
     if changes:
         report.add(
@@ -92,6 +89,10 @@ def _stages(recipe: r.Recipe) -> Iterator[tuple[Place, r.Stage]]:
                 yield Place(name, inner), repeated
         else:
             yield Place("", name), stage
+
+
+def _rounds(recipe: r.Recipe) -> list[int]:
+    return [block.count for block in recipe.stages.values() if isinstance(block, r.Rounds)]
 
 
 class _Found(NamedTuple):
