@@ -30,7 +30,7 @@ _NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
 _COMMENT = re.compile(r"#[^\n]*")
-_NAMELESS = ("recipe", "expect", "variant")
+_NAMELESS = ("recipe", "expect")
 """Blocks that nothing refers to."""
 _ORIGINS = {"from", "of", "model"}
 
