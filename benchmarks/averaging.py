@@ -28,7 +28,8 @@ SHAPE: dict[str, Any] = {
     "family": "llama3", "size": None, "layers": 8, "dim": 1024, "heads": 16, "kv_heads": 16,
     "head_dim": 64, "ffn": 2816, "vocab": 16_384, "context": 512, "rope_theta": 10_000.0,
     "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0, "tied": False,
-    "norm_eps": 1e-5, "qk_norm": False, "latent": None, "experts": None,
+    "norm_eps": 1e-5, "qk_norm": False, "biased": False, "sinks": False,
+    "window": 0, "latent": None, "experts": None,
 }  # fmt: skip
 
 

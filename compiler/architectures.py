@@ -21,6 +21,12 @@ _QWEN3: dict[str, Any] = {
 }
 _QWEN3_MOE: dict[str, Any] = _QWEN3 | {"kv_heads": 4}
 
+_GPT_OSS: dict[str, Any] = {
+    "dim": 2880, "heads": 64, "kv_heads": 8, "head_dim": 64, "vocab": 201_088, "window": 128,
+    "rope_theta": 150_000.0, "rope_scaling": "yarn", "rope_factor": 32.0, "rope_original": 4096,
+    "norm_eps": 1e-5,
+}  # fmt: skip
+
 _DEEPSEEK: dict[str, Any] = {"rope_theta": 10_000.0, "norm_eps": 1e-6}
 _LATENT = {"queries": 1536, "keys": 512, "plain": 128, "rotary": 64, "values": 128}
 
@@ -56,6 +62,11 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
            "experts": {"count": 256, "active": 8, "shared": 1, "ffn": 2048, "dense": 3,
                        "groups": 8, "groups_used": 4, "scale": 2.5}},
     },
+    # arXiv:2508.10925, §2 and Table 1; widths: config.json of the published weights.
+    "gpt_oss": {
+        "20B": _GPT_OSS | {"layers": 24, "experts": {"count": 32, "active": 4, "ffn": 2880}},
+        "120B": _GPT_OSS | {"layers": 36, "experts": {"count": 128, "active": 4, "ffn": 2880}},
+    },
 }  # fmt: skip
 """family → size → shape: what the engine can build."""
 
@@ -70,6 +81,10 @@ class Family(Record):
         score: how the router scores experts.
         balance: how fast the bias that balances their load moves, where a model does not say.
         scalings: of rotary positions.
+        sparse: every layer has experts.
+        biased: attention, routers and experts add biases.
+        sinks: attention has sinks.
+        windows: layers may have a window: those that `windowed` names.
     """
 
     qk_norm: bool = False
@@ -78,6 +93,10 @@ class Family(Record):
     score: str = "softmax"
     balance: float = 0.0
     scalings: tuple[str, ...] = ("none", "llama", "yarn")
+    sparse: bool = False
+    biased: bool = False
+    sinks: bool = False
+    windows: bool = False
 
     def usual_experts(self) -> dict[str, Any]:
         """Fields of `Experts` where a model does not say."""
@@ -93,7 +112,11 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v3": Family(
         latent=True, experts=True, score="sigmoid", balance=0.001, scalings=("none", "yarn")
     ),
-}
+    "gpt_oss": Family(
+        experts=True, sparse=True, biased=True, sinks=True, windows=True,
+        scalings=("none", "yarn"),
+    ),
+}  # fmt: skip
 
 
 def published(family: str, size: str, context: int = 0) -> Architecture:
@@ -115,10 +138,12 @@ def complete(
         "kv_heads": shape["heads"], "rope_theta": 10_000.0, "tied": False, "norm_eps": 1e-5,
         "head_dim": latent["plain"] + latent["rotary"] if latent
         else shape["dim"] // shape["heads"],
-        "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0,
+        "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0, "window": 0,
+        "ffn": experts["ffn"] if experts else 0,
     }  # fmt: skip
     return Architecture(
-        family=family, size=size, context=context, qk_norm=kind.qk_norm,
+        family=family, size=size, context=context, qk_norm=kind.qk_norm, biased=kind.biased,
+        sinks=kind.sinks,
         **usual | shape | {
             "latent": Latent(**{"queries": 0} | latent) if latent else None,
             "experts": Experts(**kind.usual_experts() | experts) if experts else None,
@@ -145,6 +170,17 @@ def dense_layers(model: Architecture) -> int:
     return min(model.experts.dense, model.layers) if model.experts else model.layers
 
 
+def windowed(model: Architecture, layer: int) -> bool:
+    """Whether a layer, counted from 0, has the model's window: every other one, from the first
+    (arXiv:2508.10925 §2.2)."""
+    return model.window > 0 and layer % 2 == 0
+
+
+def windowed_layers(model: Architecture) -> int:
+    """Layers with a window."""
+    return sum(windowed(model, layer) for layer in range(model.layers))
+
+
 def weights(model: Architecture) -> Weights:
     """Counts of parameters. Biases that balance the load of experts are no parameters."""
     dim, heads, latent, experts = model.dim, model.heads, model.latent, model.experts
@@ -158,12 +194,14 @@ def weights(model: Architecture) -> Weights:
     else:
         attention = dim * model.head_dim * (2 * heads + 2 * model.kv_heads)
         attention += 2 * model.head_dim * model.qk_norm
-    expert = 3 * dim * experts.ffn if experts else 0
+        attention += model.biased * ((heads + 2 * model.kv_heads) * model.head_dim + dim)
+        attention += model.sinks * heads
+    expert = 3 * dim * experts.ffn + model.biased * (2 * experts.ffn + dim) if experts else 0
     table = model.vocab * dim
     return Weights(
         attention=attention, norms=2 * dim, feed_forward=3 * dim * model.ffn,
         shared=expert * experts.shared if experts else 0,
-        router=dim * experts.count if experts else 0, expert=expert,
+        router=(dim + model.biased) * experts.count if experts else 0, expert=expert,
         embedding=table, output=0 if model.tied else table, final_norm=dim,
     )  # fmt: skip
 
@@ -205,12 +243,16 @@ def widths(model: Architecture) -> tuple[int, int, int]:
 
 
 def attention_flops_per_token(model: Architecture, seq_len: int) -> int:
-    """Training FLOPs a token of causal attention scores: 3 · layers · heads · (w + v) · seq_len,
+    """Training FLOPs a token of causal attention scores: 3 · heads · (w + v) · seq_len a layer,
     where queries and keys are w wide a head and values v.
 
     Scores and weighted sums take 2 · heads · (w + v) FLOPs a key, three times over for forward and
-    backward; half of the keys lie in the future (PaLM, arXiv:2204.02311, Appendix B, halved).
+    backward; half of the keys lie in the future (PaLM, arXiv:2204.02311, Appendix B, halved). In a
+    window of n tokens a token has n keys, but for the first n, which have half as many: in place
+    of seq_len stands n · (2 - n / seq_len).
     """
     latent = model.latent
     width = latent.plain + latent.rotary + latent.values if latent else 2 * model.head_dim
-    return 3 * model.layers * model.heads * width * seq_len
+    near, window = windowed_layers(model), min(model.window, seq_len)
+    twice = (model.layers - near) * seq_len**2 + near * window * (2 * seq_len - window)
+    return 3 * model.heads * width * twice // seq_len

@@ -91,18 +91,19 @@ def mesh(
                 span, help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
             )  # fmt: skip
             return None
-    if model.experts and (uneven := _uneven_experts(model, shard * context, tensor, expert)):
-        report.add(
-            "E433",
-            f"{model.experts.count} experts are fewer than the ranks that FSDP shards them over, "
-            f"and {uneven}",
-            span, help="more ranks for `expert`, `replicate` or `pipeline` leave fewer for FSDP",
-        )  # fmt: skip
-        return None
-    return Resources(
+    found = Resources(
         world_size=world, device=hardware.device, replicate=replicate, shard=shard,
         tensor=tensor, context=context, pipeline=pipeline, interleave=interleave, expert=expert,
     )  # fmt: skip
+    if model.experts and (uneven := _uneven_experts(model, found)):
+        report.add(
+            "E433",
+            f"{model.experts.count} experts are fewer than the ranks that have a part of them, "
+            f"and {uneven}",
+            span, help="more ranks for `expert` or `pipeline` leave fewer for FSDP",
+        )  # fmt: skip
+        return None
+    return found
 
 
 def interleaves(layers: int, pipeline: int) -> list[int]:
@@ -145,22 +146,32 @@ def rounds(resources: Resources, micro_batch: int) -> int | None:
     return None if micro_batch % found else found
 
 
-def _uneven_experts(model: Architecture, ranks: int, tensor: int, expert: int) -> str | None:
-    """What of experts FSDP cannot cut evenly, in words.
+def cut_inside(count: int, resources: Resources) -> int | None:
+    """Over how many ranks FSDP cuts each of `count` experts along a side; None where it shares out
+    whole ones.
 
-    Where it has more ranks than experts it cuts each along a side, which has to come out even
-    (torchtitan 0.3, `distributed/fsdp.py`).
-
-    Args:
-        ranks: shard × context.
+    It cuts them where the mesh has more ranks than there are experts: with expert parallelism the
+    mesh of shard, context and tensor, without it that of replicas too (torchtitan 0.3,
+    `distributed/fsdp.py`).
     """
+    ranks = resources.shard * resources.context
+    if resources.expert > 1:
+        over = ranks * resources.tensor // resources.expert
+        return over if over * resources.expert > count else None
+    return ranks if resources.replicate * ranks * resources.tensor > count else None
+
+
+def _uneven_experts(model: Architecture, resources: Resources) -> str | None:
+    """What of experts FSDP cannot cut evenly along a side, in words."""
     experts = model.experts
     if experts is None or dense_layers(model) == model.layers:
         return None
-    over = ranks * tensor // expert if expert > 1 else ranks
-    if over * expert <= experts.count:
+    over = cut_inside(experts.count, resources)
+    if over is None:
         return None
-    width = experts.ffn if expert > 1 else experts.ffn // tensor
+    # The two products before the gate are one where they have biases.
+    width = experts.ffn * (2 if model.biased else 1)
+    width //= 1 if resources.expert > 1 else resources.tensor
     for what, side in (("their width", width), ("the model's width", model.dim)):
         if side % over:
             return f"{what} of {side} does not divide into {over} parts"

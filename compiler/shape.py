@@ -13,7 +13,7 @@ _LLAMA_SCALING = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 
 """Llama 3.1's (torchtitan 0.3, `models/common/rope.py`)."""
 _UNSCALED = {"rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0}
 _NUMBERS = ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
-            "norm_eps")  # fmt: skip
+            "norm_eps", "window")  # fmt: skip
 _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
@@ -54,7 +54,9 @@ def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architec
                 f"the model has {shape['vocab']} tokens, its tokenizer {training.vocab}",
                 model.at("vocab"), help=f"write `vocab = {training.vocab}`",
             )  # fmt: skip
-    missing = [n for n in ("layers", "dim", "heads", "ffn", "vocab") if n not in shape]
+    family = FAMILIES[model.family]
+    needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
+    missing = [n for n in needed if n not in shape]
     if missing:
         example = next(iter(PUBLISHED[model.family]))
         scope.report.add(
@@ -98,6 +100,16 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture 
     if latent is None or experts is None:
         return None
     heads = shape["heads"]
+    for name, known, why in (
+        ("window", family.windows, "all layers see the whole document"),
+        ("ffn", not family.sparse, "every layer has experts, whose width is `experts.ffn`"),
+    ):
+        if getattr(model, name) is not None and not known:
+            scope.report.add(
+                "E419", f"{model.family} has no `{name}`: {why}", model.at(name),
+                help="leave it out",
+            )  # fmt: skip
+            return None
     if latent and (model.head_dim or shape.get("kv_heads", heads) != heads):
         scope.report.add(
             "E419", f"heads of {model.family} come from latents",
@@ -155,7 +167,7 @@ def _experts(
                              help="write `family = qwen3`, or leave `experts` out")  # fmt: skip
             return None
         return {}
-    if not published and not model.experts and not family.latent:
+    if not (published or model.experts or family.latent or family.sparse):
         return {}
     found = published | _given(model.experts, r.Experts)
     if missing := [name for name in _EXPERTS if name not in found]:
@@ -190,6 +202,8 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
                 "groups_used",
                 f"{found['active']} experts cannot be chosen from {used} of {groups} groups", "",
             )  # fmt: skip
+    if family.sparse and found["dense"]:
+        return "dense", f"every layer of {name} has experts", "leave `dense` out"
     if not family.latent:
         for attribute, default in (("shared", 0), ("scale", 1.0)):
             if found[attribute] != default:

@@ -2,12 +2,23 @@
 
 from collections.abc import Iterator
 from math import prod
+from typing import NamedTuple
 
 from .architectures import dense_layers
+from .placement import cut_inside
 from .values import Architecture, Resources
 
-COUNTED = ("llama3", "qwen3", "deepseek_v3")
+COUNTED = ("llama3", "qwen3", "deepseek_v3", "gpt_oss")
 """Families whose weights are counted one by one here."""
+
+
+class Weight(NamedTuple):
+    """A weight: its shape, the axis that tensor parallelism cuts, and whether its first axis counts
+    experts."""
+
+    shape: tuple[int, ...]
+    cut: int | None
+    experts: bool = False
 
 
 def first_layer(layers: int, pipeline: int, stage: int) -> int:
@@ -44,86 +55,96 @@ def local_parameters(model: Architecture, resources: Resources, stage: int) -> i
         return None
     ranks = resources.shard * resources.context
     apart = resources.expert > 1
+    inside = model.experts and cut_inside(model.experts.count, resources)
     total = 0
     stages = resources.pipeline * resources.interleave
-    for shape, cut in (
+    for of in (
         weight
         for part in range(stage, stages, resources.pipeline)
         for weight in _weights(model, stages, part)
     ):
-        sides, over, along = list(shape), ranks, 0
-        expert = len(shape) == 3
-        if expert and apart:
+        sides, over, along = list(of.shape), ranks, 0
+        if of.experts and apart:
             over = ranks * resources.tensor // resources.expert
             sides[0] //= resources.expert
-        elif cut is not None:
-            sides[cut] = -(-sides[cut] // resources.tensor)
-        if expert and over * (resources.expert if apart else 1) > shape[0]:
+        elif of.cut is not None:
+            sides[of.cut] = -(-sides[of.cut] // resources.tensor)
+        if of.experts and inside:
             along = 1
         sides[along] = -(-sides[along] // over)
         total += prod(sides)
     return total
 
 
-def _weights(
-    model: Architecture, pipeline: int, stage: int
-) -> Iterator[tuple[tuple[int, ...], int | None]]:
-    """The shape of every weight of a stage, and the axis that tensor parallelism cuts."""
+def _weights(model: Architecture, pipeline: int, stage: int) -> Iterator[Weight]:
     dim = model.dim
     if stage == 0:
-        yield (model.vocab, dim), 0
+        yield Weight((model.vocab, dim), 0)
     first = first_layer(model.layers, pipeline, stage)
     for layer in range(first, first + layers_of_stage(model.layers, pipeline, stage)):
-        yield (dim,), None
-        yield (dim,), None
+        yield Weight((dim,), None)
+        yield Weight((dim,), None)
         yield from _attention(model)
         if layer < dense_layers(model):
             yield from _feed_forward(dim, model.ffn)
         else:
             yield from _experts(model)
     if stage == pipeline - 1:
-        yield (dim,), None
+        yield Weight((dim,), None)
         if not model.tied:
-            yield (model.vocab, dim), 0
+            yield Weight((model.vocab, dim), 0)
 
 
-def _attention(model: Architecture) -> Iterator[tuple[tuple[int, ...], int | None]]:
+def _attention(model: Architecture) -> Iterator[Weight]:
     dim, heads, latent = model.dim, model.heads, model.latent
     if latent is None:
         queries, keys = heads * model.head_dim, model.kv_heads * model.head_dim
-        yield (queries, dim), 0
-        yield (keys, dim), 0
-        yield (keys, dim), 0
-        yield (dim, queries), 1
+        for rows in (queries, keys, keys):
+            yield Weight((rows, dim), 0)
+            if model.biased:
+                yield Weight((rows,), 0)
+        yield Weight((dim, queries), 1)
+        if model.biased:
+            yield Weight((dim,), None)
+        if model.sinks:
+            yield Weight((heads,), 0)
         if model.qk_norm:
-            yield (model.head_dim,), None
-            yield (model.head_dim,), None
+            yield Weight((model.head_dim,), None)
+            yield Weight((model.head_dim,), None)
         return
     queries = heads * (latent.plain + latent.rotary)
     if latent.queries:
-        yield (latent.queries, dim), None
-        yield (latent.queries,), None
-        yield (queries, latent.queries), 0
+        yield Weight((latent.queries, dim), None)
+        yield Weight((latent.queries,), None)
+        yield Weight((queries, latent.queries), 0)
     else:
-        yield (queries, dim), 0
-    yield (latent.keys + latent.rotary, dim), None
-    yield (latent.keys,), None
-    yield (heads * (latent.plain + latent.values), latent.keys), 0
-    yield (dim, heads * latent.values), 1
+        yield Weight((queries, dim), 0)
+    yield Weight((latent.keys + latent.rotary, dim), None)
+    yield Weight((latent.keys,), None)
+    yield Weight((heads * (latent.plain + latent.values), latent.keys), 0)
+    yield Weight((dim, heads * latent.values), 1)
 
 
-def _feed_forward(dim: int, ffn: int) -> Iterator[tuple[tuple[int, ...], int | None]]:
-    yield (ffn, dim), 0
-    yield (ffn, dim), 0
-    yield (dim, ffn), 1
+def _feed_forward(dim: int, ffn: int) -> Iterator[Weight]:
+    yield Weight((ffn, dim), 0)
+    yield Weight((ffn, dim), 0)
+    yield Weight((dim, ffn), 1)
 
 
-def _experts(model: Architecture) -> Iterator[tuple[tuple[int, ...], int | None]]:
+def _experts(model: Architecture) -> Iterator[Weight]:
     experts, dim = model.experts, model.dim
     assert experts
-    yield (experts.count, dim), None
+    count, ffn = experts.count, experts.ffn
+    yield Weight((count, dim), None)
     if experts.shared:
-        yield from _feed_forward(dim, experts.ffn * experts.shared)
-    yield (experts.count, experts.ffn, dim), 1
-    yield (experts.count, experts.ffn, dim), 1
-    yield (experts.count, dim, experts.ffn), 2
+        yield from _feed_forward(dim, ffn * experts.shared)
+    if not model.biased:
+        yield Weight((count, ffn, dim), 1, experts=True)
+        yield Weight((count, ffn, dim), 1, experts=True)
+        yield Weight((count, dim, ffn), 2, experts=True)
+        return
+    yield Weight((count,), None)
+    yield Weight((count, 2 * ffn, dim), 1, experts=True)
+    yield Weight((count, 2 * ffn), 1, experts=True)
+    yield Weight((count, dim, ffn), 2, experts=True)
+    yield Weight((count, dim), None, experts=True)

@@ -93,6 +93,9 @@ class Architecture(Value):
     tied: bool
     norm_eps: float
     qk_norm: bool  # queries and keys are normed, head by head
+    biased: bool  # attention, routers and experts add biases
+    sinks: bool  # a head may look at nothing: its softmax has one more entry (arXiv:2309.17453)
+    window: int  # tokens, itself included, that a token sees in layers with a window; 0: no window
     latent: Latent | None
     experts: Experts | None
 

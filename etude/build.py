@@ -154,6 +154,7 @@ class Model(Block):
     rope_scaling: Literal["none", "llama"] | Yarn | None = None
     tied: bool | None = None
     norm_eps: Number | None = None
+    window: Number | None = None
     latent: Latent | None = None
     experts: Experts | None = None
 

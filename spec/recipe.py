@@ -137,6 +137,7 @@ class Model(Declaration):
     rope_scaling: RopeScaling | None = attribute(None, None)
     tied: bool | None = attribute(c.flag, None)
     norm_eps: float | None = attribute(c.real(above=0), None)
+    window: int | None = attribute(_whole("tokens", least=0), None)
     latent: Latent | None = attribute(None, None)
     experts: Experts | None = attribute(None, None)
 

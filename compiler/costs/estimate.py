@@ -5,7 +5,13 @@ from types import CodeType
 from typing import Any
 
 from ...spec.record import Record, field
-from ..architectures import attention_flops_per_token, dense_layers, flops_per_token, widths
+from ..architectures import (
+    attention_flops_per_token,
+    dense_layers,
+    flops_per_token,
+    widths,
+    windowed_layers,
+)
 from ..values import Architecture, Resources
 from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
@@ -126,6 +132,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
         **shape_symbols(model), "s": setting.seq_len, "S": shard, "R": r.replicate,
+        "window": min(model.window, setting.seq_len),
         "x": r.expert, "X": r.expert if r.expert > 1 else r.tensor,
         "t": r.tensor, "c": r.context, "p": r.pipeline, "v": r.interleave, "b": batch,
         "m": max(local // batch, 1),
@@ -154,6 +161,8 @@ def shape_symbols(model: Architecture) -> dict[str, float]:
     return {
         "d": model.dim, "H": model.heads, "q": queries, "k": keys, "w": values,
         "u": values if latent else queries, "normed": model.qk_norm,
+        "biased": model.biased, "sinks": model.sinks,
+        "near": windowed_layers(model) / model.layers,
         "r_q": latent.queries if latent else 0, "r_k": latent.keys if latent else 0,
         "r": latent.rotary if latent else 0, "f": model.ffn, "V": model.vocab,
         "E": experts.count if experts else 0, "K": experts.active if experts else 0,

@@ -18,6 +18,10 @@ SYMBOLS = {
     "w": "width of all values",
     "u": "width of what attention mixes: heads × width of a value",
     "normed": "1 where queries and keys are normed, else 0",
+    "biased": "1 where attention, routers and experts have biases, else 0",
+    "sinks": "1 where heads have sinks, else 0",
+    "near": "share of the layers that have a window",
+    "window": "tokens of a window, at most those of a sequence",
     "r_q": "width of the latent of queries, 0 where there is none",
     "r_k": "width of the latent of keys and values, 0 where there is none",
     "r": "width of a head that turns with the position, beside a latent",
@@ -110,16 +114,17 @@ MEMORY: dict[str, Formula] = {
     "L": _of("L_d + L_e", "layers of the pipeline stage"),
     "N_attention": _of(
         "(r_q * (d + 1 + q) if r_q else d * q) + d * (r_k + r) + r_k * (1 + q - H * r + u) + u * d"
-        " if r_k else 2 * d * q + 2 * d * k + 2 * normed * q / H",
+        " if r_k else 2 * d * q + 2 * d * k + 2 * normed * q / H + biased * (q + 2 * k + d)"
+        " + sinks * H",
         "parameters of attention: through latents (arXiv:2412.19437 §2.1.1), or of grouped queries",
     ),
     "N_layer": _of(
         "N_attention + 3 * d * f + 2 * d",
         "parameters of a layer without experts: attention, SwiGLU and two norms",
     ),
-    "N_expert": _of("3 * d * e", "parameters of an expert"),
+    "N_expert": _of("3 * d * e + biased * (2 * e + d)", "parameters of an expert"),
     "N_mixed": _of(
-        "N_attention + d * E + E_s * N_expert + 2 * d",
+        "N_attention + (d + biased) * E + E_s * N_expert + 2 * d",
         "parameters of a layer with experts, but for those that tokens are routed to",
     ),
     "N_rest": _of(
@@ -211,10 +216,14 @@ TIME: dict[str, Formula] = {
     "output_flops": _of(
         "3 * 2 * T * d * V / (t * p)", "the output layer's, over all stages", "FLOPs"
     ),
+    "seen": _of(
+        "(1 - near) * s + near * window * (2 - window / s)",
+        "twice the keys that a token sees, its mean over the sequence and the layers",
+    ),
     "attention_flops": _of(
-        "L * (q + u) * s * T / t * (3.5 + recompute)",
-        "causal attention: scores and weighted sums over half of the sequence, backward 2.5 times "
-        "forward (arXiv:2307.08691 §4.1)",
+        "L * (q + u) * seen * T / t * (3.5 + recompute)",
+        "causal attention: scores and weighted sums over half of the sequence, or the window; "
+        "backward 2.5 times forward (arXiv:2307.08691 §4.1)",
         "FLOPs",
     ),
     "matmul": _of(

@@ -6,12 +6,14 @@ from typing import Any
 
 from ...spec import recipe as r
 from ...spec.record import replace
+from ..architectures import FAMILIES
 from ..program import Program, TrainStage
 from ..values import Architecture
 
 LAYERS, DIM, HEADS = 2, 64, 4
 VOCAB = 1024
 EXPERTS, ACTIVE = 8, 2
+WINDOW = 8
 
 DOCUMENTS = {"python_docs": 300, "python_code": 40, "python_functions": 600, "arithmetic": 600,
              "needles": 1500}  # fmt: skip
@@ -49,8 +51,19 @@ def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.M
     }  # fmt: skip
     wide = shape.head_dim * shape.heads > shape.dim and not shape.latent
     changes["head_dim"] = 2 * DIM // HEADS if wide else None
-    if full.rope_scaling:
-        changes["rope_scaling"] = rope_scaling(full.rope_scaling, lengths)
+    stretched = full.rope_scaling
+    if stretched is None and shape.rope_scaling == "yarn":
+        stretched = r.RopeScaling(
+            kind="yarn", factor=shape.rope_factor, original=shape.rope_original
+        )
+    if stretched:
+        changes["rope_scaling"] = rope_scaling(stretched, lengths)
+    if shape.window:
+        # As much of the longest sequence, and more than a token's neighbours.
+        longest = max(lengths)
+        changes["window"] = max(round(shape.window * lengths[longest] / longest), WINDOW)
+    if FAMILIES[shape.family].sparse:
+        changes["ffn"] = None
     for name in ("latent", "experts"):
         group = getattr(shape, name)
         if group is not None:

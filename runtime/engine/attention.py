@@ -1,9 +1,10 @@
-"""Attention within documents, on the CPU.
+"""Attention within documents: masks, and their use on the CPU.
 
 Names carry shapes: B sequences, L tokens, N heads, H dimensions a head.
 """
 # ruff: noqa: N803, N806 (the names are also torchtitan's, which shards q, k and v by them)
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,11 @@ import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask
 from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
+
+Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Masks = torch.Tensor | dict[str, torch.Tensor]
+WHOLE, NEAR = "basic_mask", "sliding_window_mask"
+"""The masks of layers without and with a window, as torchtitan's models name them."""
 
 
 def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
@@ -43,8 +49,25 @@ def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
     return (seen_BLL | same_BLL).tril()[:, None]
 
 
-def segment_blocks(segments_BL: torch.Tensor, block_size: int | tuple[int, int]) -> BlockMask:
-    """The mask of `segment_mask`, as FlexAttention takes it."""
+def by_window(mask: torch.Tensor, positions_BL: torch.Tensor, window: int) -> Masks:
+    """What the layers of a model with windows are given: the mask, and the same within the window.
+
+    Args:
+        mask: bool, shape (B, 1, L, L).
+        positions_BL: places in the documents.
+        window: tokens that a token sees in layers with a window, itself included; 0: none has one.
+    """
+    if not window:
+        return mask
+    apart_BLL = positions_BL[:, :, None] - positions_BL[:, None, :]
+    return {WHOLE: mask, NEAR: mask & (apart_BLL < window)[:, None]}
+
+
+def segment_blocks(
+    segments_BL: torch.Tensor, positions_BL: torch.Tensor, window: int,
+    block_size: int | tuple[int, int],
+) -> BlockMask | dict[str, BlockMask]:  # fmt: skip
+    """The masks of `segment_mask` and `by_window`, as FlexAttention takes them."""
     B, L = segments_BL.shape
 
     def sees(
@@ -53,13 +76,24 @@ def segment_blocks(segments_BL: torch.Tensor, block_size: int | tuple[int, int])
         theirs = segments_BL[b, kv_idx]
         return (q_idx >= kv_idx) & ((theirs == 0) | (theirs == segments_BL[b, q_idx]))
 
-    return create_attention_mask(
-        sees, B, None, L, L, device=segments_BL.device, BLOCK_SIZE=block_size
-    )
+    def near(
+        b: torch.Tensor, h: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
+    ) -> torch.Tensor:
+        apart = positions_BL[b, q_idx] - positions_BL[b, kv_idx]
+        return sees(b, h, q_idx, kv_idx) & (apart < window)
+
+    masks = {
+        name: create_attention_mask(
+            of, B, None, L, L, device=segments_BL.device, BLOCK_SIZE=block_size
+        )
+        for name, of in ({WHOLE: sees, NEAR: near} if window else {WHOLE: sees}).items()
+    }
+    return masks if window else masks[WHOLE]
 
 
 class DocumentAttention(Module):
-    """Scaled dot-product attention under a mask from `document_mask` or `segment_mask`.
+    """Scaled dot-product attention under a mask from `document_mask` or `segment_mask`, or that
+    within a window.
 
     It stands in for torchtitan's FlexAttention, which has no backward pass on the CPU.
     """
@@ -80,9 +114,17 @@ class DocumentAttention(Module):
         attention_masks: torch.Tensor,
         scale: float | None = None,
         enable_gqa: bool = False,
+        out_transform: Transform | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Returns the mixed values, shape (B, L, N, H); k and v may have fewer heads than q."""
+        """Returns the mixed values, shape (B, L, N, H); k and v may have fewer heads than q.
+
+        Args:
+            out_transform: of the mixed values, and of the logarithms of the sums that the softmax
+                divides by, shape (B, L, N).
+        """
+        if out_transform is not None:
+            return out_transform(*_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale))
         out_BNLH = F.scaled_dot_product_attention(
             q_BLNH.transpose(1, 2),
             k_BLNH.transpose(1, 2),
@@ -92,3 +134,20 @@ class DocumentAttention(Module):
             enable_gqa=enable_gqa,
         )
         return out_BNLH.transpose(1, 2)
+
+
+def _with_sums(
+    q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor, mask: torch.Tensor,
+    scale: float | None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Mixed values and the logarithms of softmax's sums, which torch's attention does not give."""
+    each = q_BLNH.shape[2] // k_BLNH.shape[2]
+    q_BNLH, k_BNLH, v_BNLH = (
+        of.transpose(1, 2).repeat_interleave(times, dim=1)
+        for of, times in ((q_BLNH, 1), (k_BLNH, each), (v_BLNH, each))
+    )
+    by = q_BLNH.shape[-1] ** -0.5 if scale is None else scale
+    scores_BNLL = (q_BNLH @ k_BNLH.transpose(2, 3)).float() * by
+    scores_BNLL = scores_BNLL.masked_fill(~mask, float("-inf"))
+    out_BNLH = scores_BNLL.softmax(-1).to(v_BNLH.dtype) @ v_BNLH
+    return out_BNLH.transpose(1, 2), scores_BNLL.logsumexp(-1).transpose(1, 2)

@@ -19,7 +19,13 @@ from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan import TrainJob
-from .attention import DocumentAttention, document_mask, segment_blocks, segment_mask
+from .attention import (
+    DocumentAttention,
+    by_window,
+    document_mask,
+    segment_blocks,
+    segment_mask,
+)
 from .averaging import Mean
 from .checkpoint import Checkpoints
 from .loader import Batch, Loader
@@ -100,7 +106,7 @@ class Trainer(TitanTrainer):
     def post_dataloading_process(
         self, input_dict: dict[str, torch.Tensor], labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """torchtitan's, with the mask that DocumentAttention takes: one for all layers.
+        """torchtitan's, with the masks that DocumentAttention takes.
 
         Of rows of records (see `rows`), what the model is asked comes as the entry `record`.
         """
@@ -108,7 +114,9 @@ class Trainer(TitanTrainer):
             return self._record_rows(dict(input_dict), labels)
         inputs, labels, kwargs = super().post_dataloading_process(input_dict, labels)
         if self._masked:
-            kwargs["attention_masks"] = document_mask(input_dict["positions"])
+            positions = input_dict["positions"]
+            masks = by_window(document_mask(positions), positions, self.job.model.window)
+            kwargs["attention_masks"] = masks
         return inputs, labels, kwargs
 
     def _record_rows(
@@ -116,11 +124,13 @@ class Trainer(TitanTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         tokens, positions, segments = map(record.pop, ("input", "positions", "segments"))
         inputs, labels, kwargs = super().post_dataloading_process({"input": tokens}, labels)
+        window = self.job.model.window
         if self._masked:
-            masks: Any = segment_mask(segments)
+            masks: Any = by_window(segment_mask(segments), positions, window)
         else:
             attention = cast(Any, self.model_config).layers[0].attention
-            masks = segment_blocks(segments, attention.inner_attention.block_size)
+            size = attention.inner_attention.block_size
+            masks = segment_blocks(segments, positions, window, size)
         kwargs |= {"positions": positions, "attention_masks": masks, "record": record}
         return inputs, labels, kwargs
 

@@ -90,6 +90,9 @@ def architecture(**changes: Any) -> Architecture:
         "tied": False,
         "norm_eps": 1e-5,
         "qk_norm": False,
+        "biased": False,
+        "sinks": False,
+        "window": 0,
         "latent": None,
         "experts": None,
     }

@@ -1,13 +1,15 @@
 """Experts on two ranks, together and placed apart; killed and resumed, balanced."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from engine_jobs import architecture, experts, latent, run, same, train_job, weights
 from test_engine_ranks import Run, Workplace
 
-from etude.compiler.plan import TrainJob
+from etude.compiler.plan import Architecture, TrainJob
+from etude.runtime.engine.families import gpt_oss
 from etude.spec.record import replace
 
 DEEPSEEK = architecture(
@@ -16,10 +18,22 @@ DEEPSEEK = architecture(
 )  # fmt: skip
 
 
-def job(world_size: int, expert: int = 1, steps: int = 6) -> TrainJob:
+GPT_OSS = architecture(
+    family="gpt_oss", biased=True, sinks=True, window=8, experts=experts(balance=0.01)
+)
+PIPELINED = {
+    "pipeline_parallel_degree": 2,
+    "pipeline_parallel_schedule": "1F1B",
+}
+
+
+def job(
+    world_size: int, expert: int = 1, steps: int = 6, model: Architecture = DEEPSEEK,
+    **parallelism: int | str,
+) -> TrainJob:  # fmt: skip
     made = train_job(
-        steps=steps, batch=4, checkpoint_every=3, world_size=world_size, model=DEEPSEEK,
-        torchtitan={"parallelism": {"expert_parallel_degree": expert}},
+        steps=steps, batch=4, checkpoint_every=3, world_size=world_size, model=model,
+        torchtitan={"parallelism": {"expert_parallel_degree": expert, **parallelism}},
     )  # fmt: skip
     return made.model_copy(update={"resources": replace(made.resources, expert=expert)})
 
@@ -54,3 +68,38 @@ def test_the_bias_moves_towards_experts_with_little_load(two_ranks: Workplace) -
     # It moves by the balance a step, less the mean of all moves.
     assert bias.abs().max() <= 6 * 2 * 0.01
     torch.testing.assert_close(bias.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+
+
+def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    expected = run(job(1, model=GPT_OSS), inputs, tmp_path / "job")
+    place = Workplace(inputs, tmp_path)
+    # In a pipeline each stage draws its own weights: both go on from the same ones.
+    assert place.run(
+        Run(job(2, model=GPT_OSS), "together"),
+        Run(job(2, model=GPT_OSS, tensor_parallel_degree=2), "tensor"),
+        Run(job(2, steps=3, model=GPT_OSS), "on", model="together"),
+        Run(job(2, steps=3, model=GPT_OSS, **PIPELINED), "pipeline", model="together"),
+    ) == 0  # fmt: skip
+    assert place.run(Run(job(2, 2, model=GPT_OSS), "apart")) == 0
+    for name in ("together", "apart", "tensor", "pipeline"):
+        theirs = place.events("on") if name == "pipeline" else expected
+        for what in ("loss", "grad_norm"):
+            found = [event[what] for event in place.events(name)]
+            assert found == pytest.approx([e[what] for e in theirs], rel=1e-4), (name, what)
+
+
+def test_ranks_that_add_up_their_parts_have_a_part_of_the_bias_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(1)
+    made: Any = gpt_oss.GptOssExperts.Config(dim=16, hidden_dim=16, num_experts=3).build()
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight)
+    routed, counts = torch.randn(8, 16), torch.tensor([2, 0, 4])
+    whole = made(routed, counts).float()
+    monkeypatch.setattr(gpt_oss, "spmd_mesh_size", lambda axis: 4)
+    part = made(routed, counts).float()
+    bias = made.mlp2_bias_ED[[0, 0, 2, 2, 2, 2]]
+    torch.testing.assert_close((whole - part)[:6], 0.75 * bias, rtol=0.05, atol=0.5)

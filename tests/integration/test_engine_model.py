@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from etude.compiler.plan import Architecture, AverageJob, ExportJob
 from etude.runtime.data.stream import pack
 from etude.runtime.engine import export as exporting
-from etude.runtime.engine.attention import document_mask
+from etude.runtime.engine.attention import by_window, document_mask
 from etude.runtime.engine.average import average
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import model_spec
@@ -29,9 +29,12 @@ def build(shape: Architecture, state: dict[str, torch.Tensor] | None = None) -> 
     return model.eval()
 
 
-def logits(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def logits(
+    model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor, window: int = 0
+) -> torch.Tensor:
     with torch.no_grad():
-        return model(tokens, positions=positions, attention_masks=document_mask(positions))
+        masks = by_window(document_mask(positions), positions, window)
+        return model(tokens, positions=positions, attention_masks=masks)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,13 @@ SHAPES = {
         experts=experts(shared=2, score="sigmoid", balance=0.001), rope_scaling="yarn",
         rope_factor=4.0, rope_original=64,
     ),
+    "gpt_oss": architecture(
+        family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
+    ),
+    "gpt_oss yarn": architecture(
+        family="gpt_oss", biased=True, sinks=True, experts=experts(), rope_scaling="yarn",
+        rope_factor=4.0, rope_original=64,
+    ),
 }  # fmt: skip
 
 
@@ -128,7 +138,10 @@ def test_transformers_computes_the_same(
     ours = build(shape, weights(result / "state"))
     with torch.no_grad():
         expected = theirs(tokens).logits
-    torch.testing.assert_close(logits(ours, tokens, positions), expected, rtol=1e-4, atol=1e-5)
+    found = logits(ours, tokens, positions, shape.window)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    if shape.window:
+        assert not torch.allclose(logits(ours, tokens, positions), expected, rtol=1e-4, atol=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert tokenizer.decode(tokenizer("the cat")["input_ids"]) == "the cat"
     assert theirs.config.eos_token_id == tokenizer.eos_token_id == 257

@@ -4,13 +4,14 @@ from typing import Any
 
 from ....compiler.values import Architecture
 from ...errors import RunError
-from . import deepseek_v3, llama3, qwen3
+from . import deepseek_v3, gpt_oss, llama3, qwen3
 from .common import Family, Head
 
 FAMILIES: dict[str, Family] = {
     "llama3": llama3.FAMILY,
     "qwen3": qwen3.FAMILY,
     "deepseek_v3": deepseek_v3.FAMILY,
+    "gpt_oss": gpt_oss.FAMILY,
 }
 
 

@@ -89,8 +89,8 @@ def experts_config(
         param_init=init, comm_backend="standard",
     )  # fmt: skip
     if device == "cpu":
-        routed.inner_experts = CpuExperts.Config(**_fields(routed.inner_experts))
-        routed.token_dispatcher = CpuDispatcher.Config(**_fields(routed.token_dispatcher))
+        routed.inner_experts = CpuExperts.Config(**fields_of(routed.inner_experts))
+        routed.token_dispatcher = CpuDispatcher.Config(**fields_of(routed.token_dispatcher))
     return make_moe_config(
         num_experts=experts.count,
         router=make_router_config(
@@ -108,5 +108,6 @@ def experts_config(
     )  # fmt: skip
 
 
-def _fields(config: Any) -> dict[str, Any]:
+def fields_of(config: Any) -> dict[str, Any]:
+    """The fields of a configuration, for one of a kind that has the same."""
     return {field.name: getattr(config, field.name) for field in fields(config)}

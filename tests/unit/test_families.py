@@ -1,0 +1,90 @@
+"""What families of models have, and what they have not."""
+
+import pytest
+from specs import HEAD, check, jobs, only, parsed, plan, stage
+
+from etude.compiler.architectures import (
+    active_parameters,
+    attention_flops_per_token,
+    parameters,
+    published,
+    windowed,
+)
+from etude.compiler.compile import compile_miniature
+from etude.spec.diagnostics import Report
+from etude.spec.record import replace
+
+MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
+GPT_OSS = (
+    "family = gpt_oss, layers = 2, dim = 64, heads = 4, vocab = 300, window = 16, "
+    "experts = { count = 4, active = 2, ffn = 32 }"
+)
+
+
+def spec(model: str) -> str:
+    assert MODEL in HEAD
+    return HEAD.replace(MODEL, model) + stage()
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "active"), [("20B", 20.91e9, 3.61e9), ("120B", 116.83e9, 5.13e9)]
+)
+def test_gpt_oss_has_as_many_parameters_as_published(
+    size: str, total: float, active: float
+) -> None:
+    shape = published("gpt_oss", size)
+    assert parameters(shape) == pytest.approx(total, rel=1e-3)
+    # arXiv:2508.10925, Table 1, leaves the embedding out of what is active.
+    assert active_parameters(shape) - shape.vocab * shape.dim == pytest.approx(active, rel=2e-3)
+
+
+def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
+    job = only(jobs(plan(spec(GPT_OSS))))
+    assert (job.model.window, job.model.ffn, job.model.kv_heads) == (16, 32, 4)
+    assert (job.model.biased, job.model.sinks) == (True, True)
+    assert [windowed(job.model, layer) for layer in range(3)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
+        (MODEL + ", window = 16", "E419"),
+        (GPT_OSS + ", ffn = 128", "E419"),
+        (GPT_OSS.replace("ffn = 32", "ffn = 32, dense = 1"), "E419"),
+        (GPT_OSS.replace("ffn = 32", "ffn = 32, shared = 1"), "E419"),
+        (GPT_OSS + ", rope_scaling = llama", "E419"),
+        (GPT_OSS.replace(", experts = { count = 4, active = 2, ffn = 32 }", ""), "E417"),
+        (GPT_OSS.replace("window = 16", "window = 0"), None),
+    ],
+)
+def test_what_does_not_belong_to_a_family_is_an_error(model: str, code: str | None) -> None:
+    found = [each for each in check(spec(model)) if each.severity == "error"]
+    assert [each.code for each in found] == ([code] if code else [])
+
+
+def test_a_published_size_keeps_its_stretched_positions_unless_told_otherwise() -> None:
+    job = only(jobs(plan(spec('family = gpt_oss, size = "20B"'))))
+    assert (job.model.rope_scaling, job.model.rope_factor, job.model.window) == ("yarn", 32.0, 128)
+    job = only(jobs(plan(spec('family = gpt_oss, size = "20B", rope_scaling = none'))))
+    assert job.model.rope_scaling == "none"
+
+
+def test_windows_spare_attention_what_lies_beyond_them() -> None:
+    shape = published("gpt_oss", "20B")
+    whole = replace(shape, window=0)
+    assert attention_flops_per_token(shape, 128) == attention_flops_per_token(whole, 128)
+    # Of 24 layers 12 see 128 of 4096 tokens: 128 · (2 - 1/32) in place of 4096 for twice the mean.
+    long, full = (attention_flops_per_token(each, 4096) for each in (shape, whole))
+    assert long * 4096 == full // 2 * (4096 + 252)
+
+
+def test_a_miniature_has_windows_and_positions_of_its_size() -> None:
+    text = HEAD.replace(MODEL, 'family = gpt_oss, size = "20B"') + stage(seq_len="4096")
+    made = compile_miniature(parsed(text), Report())
+    assert made
+    model = only(jobs(made)).model
+    assert (model.family, model.layers, model.window) == ("gpt_oss", 2, 8)
+    assert model.rope_scaling == "yarn"
+    assert model.experts
+    assert (model.experts.count, model.ffn) == (8, model.experts.ffn)
