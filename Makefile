@@ -8,7 +8,7 @@ EXTENSION := editors/vscode
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-exhaustive miniatures lint format bench fuzz docs clean
+.PHONY: demo test test-exhaustive miniatures lint format bench fuzz docs gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -53,6 +53,10 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python editors/vscode/generate.py
+
+# The plan pages of all published recipes, and one that leads to them.
+gallery: $(VENV)/.installed
+	$(BIN)/python docs/gallery.py build/gallery
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -73,7 +73,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     return [
         {
             "recipe": name, "file": str(file), "claim": claim.what,
-            "claimed": claim.claimed, "computed": claim.computed, "off": _off(claim),
+            "claimed": claim.claimed, "computed": claim.computed, "off": claim.off,
             "tolerance": claim.tolerance, "cite": claim.cite, "because": claim.because,
             "contradicted": claim.contradicted, "holds": claim.holds,
         }
@@ -102,10 +102,6 @@ def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
         if listed:
             for each in of["assumed"]:
                 yield f"  {each['file']}:{each['line']}: {each['value']}: {each['why']}"
-
-
-def _off(claim: Any) -> float:
-    return claim.computed / claim.claimed - 1 if claim.claimed else claim.computed
 
 
 def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]) -> str:

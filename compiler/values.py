@@ -160,6 +160,11 @@ class Claim(Value):
     contradicted: str | None  # by what of the source itself: then it need not hold
     holds: bool
 
+    @property
+    def off(self) -> float:
+        """How far the plan's figure is from the claimed one, as a share of it."""
+        return self.computed / self.claimed - 1 if self.claimed else self.computed
+
 
 class Scaled(Value):
     """An attribute of a recipe, and what it is in the recipe's miniature, as specs write them."""

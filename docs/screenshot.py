@@ -1,4 +1,4 @@
-"""Writes docs/plan_page.png, the plan page of Llama 3 405B: `python docs/screenshot.py`.
+"""Writes docs/plan_page.png and docs/gallery.png: `python docs/screenshot.py`.
 
 Needs Debian's `chromium` and the development environment (playwright).
 """
@@ -10,23 +10,27 @@ import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).parent
+PICTURES = {
+    "plan_page.png": ("llama3_405b.html", 1000, 1900),
+    "gallery.png": ("index.html", 1280, 1010),
+}
+"""Picture → page of the gallery, width and height in pixels."""
 
 
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    spec = DOCS.parent / "examples" / "llama3_405b.etude"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        page = Path(folder) / "page.html"
-        subprocess.run(
-            [sys.executable, "-m", "etude.cli.main", "plan", spec, "--html", page], check=True
-        )
+        subprocess.run([sys.executable, DOCS / "gallery.py", folder], check=True)
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        tab = browser.new_page(viewport={"width": 1000, "height": 1900}, color_scheme="light")
-        tab.goto(page.as_uri())
-        tab.screenshot(path=DOCS / "plan_page.png")
+        for picture, (page, width, height) in PICTURES.items():
+            tab = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="light"
+            )
+            tab.goto((Path(folder) / page).as_uri())
+            tab.screenshot(path=DOCS / picture)
         browser.close()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.plan import DatasetJob, Plan, Provenance
-from ..compiler.values import Claim
 from ..spec.quantity import short
 from .graph import gates, graph
 from .series import schedules, trained
@@ -75,7 +74,12 @@ def render(template: str, data: Any, **values: Any) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        short=short, big=_big, hours=_hours, kind=kind, off=_off, share=lambda x: f"{100 * x:.4g}%"
+        short=short,
+        big=_big,
+        exact=_exact,
+        hours=_hours,
+        kind=kind,
+        share=lambda x: f"{100 * x:.4g}%",
     )
     made = environment.get_template(template)
     return made.render(data=Markup(_script(data)), raw=raw, **values)
@@ -114,6 +118,9 @@ def _big(number: float | None) -> str:
     return f"{number:.4g}" if number < 1000 else short(round(number))
 
 
-def _off(claim: Claim) -> str:
-    off = claim.computed / claim.claimed - 1 if claim.claimed else claim.computed
-    return f"{off:+.2%}"
+def _exact(number: float) -> str:
+    """A figure, to six digits, so that two can be compared."""
+    for suffix, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if size <= number < 1000 * size:
+            return f"{number / size:.6g}{suffix}"
+    return f"{number:,.6g}"

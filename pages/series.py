@@ -13,6 +13,9 @@ SAMPLES = 48
 ROWS_OF_A_JOB = 600
 """Longer lists of boundaries are thinned evenly; a chart has no more pixels."""
 
+ROWS_OF_A_PICTURE = 1200
+"""A small picture is a few hundred pixels wide; sharp changes take two rows each."""
+
 
 def trained(plan: Plan) -> list[TrainJob]:
     """The jobs that train in any case: without the extensions of gates."""
@@ -44,6 +47,36 @@ def schedules(plan: Plan) -> dict[str, Any]:
         at += job.tokens
         stages[-1]["to"] = at
     return {"stages": stages, "sources": sources, "rows": rows}
+
+
+def picture(plan: Plan) -> dict[str, Any]:
+    """The schedules as a small picture, in which every stage is equally wide, and so is every
+    round, however many stages it has.
+
+    Returns:
+        rows: [place from 0 to 1, learning rate, sequence length, and the share of each source].
+        sources: how many there are.
+    """
+    found = schedules(plan)
+    stages = found["stages"]
+    units = [stage["name"].rpartition(".")[0] or stage["name"] for stage in stages]
+    places = list(dict.fromkeys(units))
+    share = 1 / len(places)
+    widths = [share / units.count(unit) for unit in units]
+    starts = [
+        share * places.index(unit) + width * units[:n].count(unit)
+        for n, (unit, width) in enumerate(zip(units, widths, strict=True))
+    ]
+    rows: list[list[float]] = []
+    for token, stage, _, lr, _, _, length, _, *shares in found["rows"]:
+        begin, end = stages[stage]["from"], stages[stage]["to"]
+        x = starts[stage] + widths[stage] * (token - begin) / (end - begin)
+        row = [round(x, 4), lr, length, *(round(each, 3) for each in shares)]
+        if not rows or row != rows[-1]:
+            rows.append(row)
+    thin = -(-len(rows) // ROWS_OF_A_PICTURE)
+    return {"rows": rows if thin < 2 else [*rows[:-1:thin], rows[-1]],
+            "sources": len(found["sources"])}  # fmt: skip
 
 
 def _rows(job: TrainJob, at: int, stage: int, sources: list[str]) -> list[list[float]]:

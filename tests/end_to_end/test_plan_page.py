@@ -1,31 +1,13 @@
-"""The page of a plan in a browser: Debian's Chromium, headless, driven by playwright."""
+"""The page of a plan in a browser."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import needs_browser, opened, violations
 from etude_cli import etude
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = ("llama3_405b", "llama3_posttraining_tiny", "ablation_tiny")
-BROWSER = shutil.which("chromium")
-needs_browser = pytest.mark.skipif(
-    BROWSER is None and not os.environ.get("ETUDE_NEEDS_BROWSER"),
-    reason="chromium is not installed",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    assert BROWSER, "chromium is not installed"
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +21,6 @@ def pages(tmp_path_factory) -> dict[str, str]:
         assert done.returncode == 0, done.stderr
         found[name] = to.as_uri()
     return found
-
-
-def opened(browser, address: str, scheme: str = "light", width: int = 1280, csp: bool = True):
-    """A tab with the page, and the list that all complaints and requests go to."""
-    tab = browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=not csp
-    ).new_page()
-    said: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on(
-        "request", lambda r: None if r.url.startswith(("file:", "data:")) else said.append(r.url)
-    )
-    tab.goto(address)
-    return tab, said
 
 
 @needs_browser
@@ -71,12 +38,7 @@ def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, widt
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser, pages, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    for address in pages.values():
-        tab, _ = opened(browser, address, scheme, csp=False)
-        found = Axe().run(tab).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+    assert [violations(browser, address, scheme) for address in pages.values()] == [[]] * len(PAGES)
 
 
 @needs_browser

@@ -14,9 +14,10 @@ from etude.cli.common import compile_file
 from etude.cli.plan_page import texts, variants
 from etude.compiler.compile import compile_recipe
 from etude.compiler.plan import Plan
+from etude.pages.gallery import gallery
 from etude.pages.graph import graph
 from etude.pages.page import page
-from etude.pages.series import schedules
+from etude.pages.series import picture, schedules
 from etude.pages.variants import compared
 from etude.spec.diagnostics import Report
 from etude.spec.load import loads
@@ -215,3 +216,33 @@ def test_the_table_of_claims_says_how_far_off_each_is():
     assert row
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
     assert cells == ["98", "100", "+2.04%", "3%", "✓ yes", "Table 9"]
+
+
+def test_figures_of_claims_have_six_digits_on_both_sides():
+    text = example("published/smollm3_3b")
+    row = re.search(r'<tr><th scope="row">parameters</th>(.*?)</tr>', text)
+    assert row
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row[1])[:2] == ["3.08B", "3.0751B"]
+
+
+def test_the_picture_of_a_card_has_what_the_plan_has():
+    found = picture(plan(POST_TRAINING))
+    rows = found["rows"]
+    assert rows[0][0] == 0
+    assert rows[-1][0] == 1
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    # The first stage and two rounds: a third of the width each.
+    assert max(row[0] for row in rows if row[1] == 1e-3) == pytest.approx(1 / 3, abs=1e-3)
+    assert all(sum(row[3:]) == pytest.approx(1, abs=0.01) for row in rows)
+    assert all(len(row) == 3 + found["sources"] for row in rows)
+
+
+def test_a_card_counts_rounds_and_contradicted_claims_apart():
+    claims = """expect {
+      first.steps = 100
+      first.tokens = 7k within 1% contradicted "Table 2: 100 steps of 64 tokens"
+    }"""
+    text = gallery("Some", {"a.html": plan(POST_TRAINING), "b.html": plan(VARIED + claims)})
+    assert text.count('<li class="card"') == 2
+    assert "first · align × 2 · pick" in text
+    assert re.search(r"1 of 2 hold <span[^>]*>off by at most 0.0%</span>, 1 contradicted", text)

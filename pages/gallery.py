@@ -1,0 +1,62 @@
+"""A page with a card for each of several plans, which leads to its page."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..compiler.plan import Plan, Sources
+from .page import render
+from .series import picture, trained
+
+
+def gallery(title: str, plans: Mapping[str, Plan]) -> str:
+    """The page as HTML, complete, as `page.page` makes those that it leads to.
+
+    Args:
+        plans: addresses of the pages, relative to this one, and what they show.
+    """
+    cards = [_card(address, plan) for address, plan in plans.items()]
+    counts = [plan.sources for plan in plans.values() if plan.sources]
+    sources = Sources(
+        **{name: sum(getattr(each, name) for each in counts) for name in Sources.model_fields}
+    )
+    return render(
+        "gallery.jinja", {"pictures": [card["picture"] for card in cards]}, title=title,
+        cards=cards, sources=sources, claims=sum(card["claims"] for card in cards),
+        held=sum(card["held"] for card in cards),
+    )  # fmt: skip
+
+
+def _card(address: str, plan: Plan) -> dict[str, Any]:
+    jobs = trained(plan)
+    lengths = sorted({job.seq_len for job in jobs})
+    return {
+        "address": address,
+        "plan": plan,
+        "path": _path(plan),
+        "cost": jobs[0].cost,
+        "resources": max((job.resources for job in jobs), key=lambda of: of.world_size),
+        "claims": len(plan.claims),
+        "held": sum(claim.holds for claim in plan.claims),
+        "contradicted": sum(claim.contradicted is not None for claim in plan.claims),
+        "off": max((abs(claim.off) for claim in plan.claims if claim.holds), default=0.0),
+        "lengths": lengths,
+        "rate": max(piece.start for job in jobs for piece in job.schedule.lr),
+        "picture": picture(plan),
+    }
+
+
+def _path(plan: Plan) -> str:
+    """The stages in the order that they run, rounds as one: `pretrain · anneal · align × 6`."""
+    names = [
+        re.sub(r"\.\d+\..*", "", name)
+        for name, stage in plan.stages.items()
+        if stage.kind not in ("evaluate", "checkpoint")
+    ]
+    rounds = Counter(name.split(".")[0] for name in {
+        n.rpartition(".")[0] for n in plan.stages if "." in n
+    })  # fmt: skip
+    return " · ".join(
+        name + (f" × {rounds[name]}" if name in rounds else "") for name in dict.fromkeys(names)
+    )
