@@ -36,12 +36,17 @@ RAMP_RESOLUTION = 1000
 def schedule(program: Program, report: Report) -> Program:
     """Fills steps, tokens, schedules, segments and the end state of every train stage."""
     stages = dict(program.stages)
+    checkpoints: dict[str, list[CheckpointStage]] = {}
+    for stage in stages.values():
+        if isinstance(stage, CheckpointStage):
+            checkpoints.setdefault(stage.of, []).append(stage)
     for name, stage in stages.items():
         if isinstance(stage, TrainStage):
             parent = replace(program, stages=stages).trained(stage.parent) if stage.parent else None
             if parent is not None and parent.end is None:
                 continue
-            stages[name] = _Scheduler(stage, parent, program, report).run()
+            own = checkpoints.get(name, [])
+            stages[name] = _Scheduler(stage, parent, own, program, report).run()
         elif isinstance(stage, CheckpointStage):
             stages[name] = replace(stage, part=before(stage, stages[stage.of]))
     return replace(program, stages=stages)
@@ -49,9 +54,11 @@ def schedule(program: Program, report: Report) -> Program:
 
 class _Scheduler:
     def __init__(
-        self, stage: TrainStage, parent: TrainStage | None, program: Program, report: Report
-    ) -> None:
+        self, stage: TrainStage, parent: TrainStage | None, checkpoints: list[CheckpointStage],
+        program: Program, report: Report,
+    ) -> None:  # fmt: skip
         self.stage = stage
+        self.checkpoints = checkpoints
         self.spec = stage.spec
         self.last = parent.end if parent else None
         self.program = program
@@ -414,9 +421,7 @@ class _Scheduler:
     def _checkpoints(self, length: Length, clock: Clock) -> dict[str, Border]:
         """Where the stage's checkpoints are; those that lie outside of it are reported."""
         found = {}
-        for stage in self.program.stages.values():
-            if not isinstance(stage, CheckpointStage) or stage.of != self.stage.name:
-                continue
+        for stage in self.checkpoints:
             wish = length.of(stage.spec.after)
             border = clock.border(wish)
             if 0 < border.step < clock.steps:

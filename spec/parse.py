@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path as FilePath
+from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedInput
 from platformdirs import user_cache_path
@@ -12,6 +13,7 @@ from platformdirs import user_cache_path
 from . import syntax as s
 from .diagnostics import Diagnostic, Report
 from .lexer import BRACES, OneRegexLexer
+from .reader import Reader
 from .source import Source, Span
 
 SUFFIXES = {
@@ -49,6 +51,11 @@ def _parser() -> Lark:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def _reader() -> Reader:
+    return Reader(_parser())
+
+
 def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
     """The statements of a source. What cannot be read is reported and left out."""
     text = source.text if source.text.endswith("\n") else source.text + "\n"
@@ -60,6 +67,12 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
         )  # fmt: skip
         return ()
     for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 2))):
+        own = Report()
+        items = _reader().read(text, _Builder(source, own).node)
+        if items is not None:
+            for found in own.diagnostics:
+                report.take(found)
+            return items
         try:
             tree = _parser().parse(text)
         except UnexpectedInput as problem:
@@ -136,6 +149,10 @@ class _Builder(Transformer):
         meta = tree.meta
         span = Span(self.source, getattr(meta, "start_pos", 0), getattr(meta, "end_pos", 0))
         return getattr(self, tree.data)(span, *children)
+
+    def node(self, kind: str, start: int, end: int, parts: list[Any]) -> Any:
+        """What a rule of the grammar makes of its parts."""
+        return getattr(self, kind)(Span(self.source, start, end), *parts)
 
     def _token(self, token: Token) -> Span:
         start = token.start_pos or 0

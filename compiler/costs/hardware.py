@@ -5,6 +5,7 @@ GPU's share of its node's, one way, of the usual machines with it.
 """
 
 import re
+from functools import lru_cache
 
 from ...spec.record import Record
 
@@ -69,6 +70,7 @@ GPUS = {
 """name → GPU."""
 
 
+@lru_cache(maxsize=256)
 def gpu(name: str) -> Gpu | None:
     """The GPU that a spec names; None where it is unknown.
 

@@ -46,9 +46,11 @@ def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
 @rule("W661")
 def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
     known = gpu(stage.hardware.device)
-    if known is None or any(True for _ in _fullest(stage, known, STATE)):
+    if known is None:
         return
     for segment, batch, memory, total in _fullest(stage, known):
+        if any(True for _ in _fullest(stage, known, STATE)):  # W662
+            return
         most = max(memory, key=lambda part: memory[part])
         yield Found(
             f"the estimate for a GPU is {total / GIB:.0f} GiB, and {known.name} has "

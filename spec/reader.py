@@ -1,0 +1,115 @@
+"""Text to syntax nodes in one go, with lark's tables and without its trees.
+
+Lark makes a tree with places and then transforms it, and that takes three times as long. What cannot
+be read here is for lark to judge: it knows what was expected where.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lark import Lark, Token
+from lark.parsers.lalr_analysis import Shift
+
+from .lexer import OneRegexLexer
+
+_START, _END = "start", "$END"
+DROP, KEEP, INLINE = range(3)
+
+
+class _Reduction(NamedTuple):
+    """A rule of the grammar: what becomes of each of its symbols, and the node that they make.
+
+    Attributes:
+        node: the method of the builder; "" for a rule whose parts belong to the one around it.
+    """
+
+    origin: str
+    parts: tuple[int, ...]
+    node: str
+
+
+class Reader:
+    """Reads what the grammar of a parser describes; frozen tables, made once."""
+
+    def __init__(self, lark: Lark) -> None:
+        frontend: Any = lark.parser
+        table = frontend.parser._parse_table
+        lexer = frontend.lexer
+        assert isinstance(lexer, OneRegexLexer)
+        self.match = lexer.regex.match
+        self.words = lexer.words
+        self.ignored = frozenset(lexer.conf.ignore)
+        self.start: int = table.start_states[_START]
+        self.end: int = table.end_states[_START]
+        known: dict[Any, _Reduction] = {}
+        self.actions: dict[int, dict[str, int | _Reduction]] = {
+            state: {
+                symbol: argument if action is Shift
+                else known.setdefault(argument, _reduction(argument))
+                for symbol, (action, argument) in actions.items()
+            }
+            for state, actions in table.states.items()
+        }  # fmt: skip
+
+    def read(self, text: str, node: Callable[[str, int, int, list[Any]], Any]) -> Any:
+        """What the whole text makes; None where it cannot be read.
+
+        Args:
+            node: makes a node of its kind, its beginning, its end and its parts.
+        """
+        match, words, ignored, all_actions = self.match, self.words, self.ignored, self.actions
+        states, values = [self.start], []
+        actions = all_actions[self.start]
+        position, end = 0, len(text)
+        while True:
+            if position < end:
+                found = match(text, position)
+                if found is None:
+                    return None
+                kind, word, begin = found.lastgroup or "", found[0], position
+                position = found.end()
+                if kind in ignored:
+                    continue
+                if kind == "NAME" and words.get(word) in actions:
+                    kind = words[word]
+            else:
+                kind, word, begin = _END, "", end
+            while True:
+                action = actions.get(kind)
+                if action is None:
+                    return None
+                if type(action) is int:
+                    break
+                origin, parts, name = action  # type: ignore[misc]
+                size = len(parts)
+                inner = values[len(values) - size :]
+                first, last = (inner[0][1], inner[-1][2]) if size else (0, 0)
+                of: list[Any] = []
+                for part, (value, _, _) in zip(parts, inner, strict=True):
+                    if part == KEEP:
+                        of.append(value)
+                    elif part == INLINE:
+                        of += value
+                if size:
+                    del values[-size:]
+                    del states[-size:]
+                values.append((node(name, first, last, of) if name else of, first, last))
+                state = all_actions[states[-1]][origin]
+                states.append(state)  # type: ignore[arg-type]
+                actions = all_actions[state]  # type: ignore[index]
+                if kind == _END and state == self.end:
+                    return values[-1][0]
+            states.append(action)
+            actions = all_actions[action]
+            values.append((Token(kind, word, begin), begin, position))
+
+
+def _reduction(rule: Any) -> _Reduction:
+    parts = tuple(
+        (DROP if symbol.filter_out else KEEP) if symbol.is_term
+        else INLINE if symbol.name.startswith("_") else KEEP
+        for symbol in rule.expansion
+    )  # fmt: skip
+    origin = str(rule.origin.name)
+    name = rule.alias or ("" if origin.startswith("_") else origin)
+    return _Reduction(origin, parts, name)
