@@ -1,12 +1,13 @@
 """Parsing again after an edit: blocks that were not touched are not read a second time."""
 
-from collections.abc import Sequence
-
 from ..spec import syntax as s
 from ..spec.diagnostics import Diagnostic, Report
-from ..spec.parse import add_moved, parse
-from ..spec.pieces import moved, pieces
-from ..spec.source import Source
+from ..spec.parse import parse
+from ..spec.pieces import pieces
+from ..spec.source import Piece, Source
+
+Read = tuple[Piece, tuple[s.Item, ...], list[Diagnostic]]
+"""A piece, what it says, and what is wrong with it."""
 
 
 class Parser:
@@ -14,26 +15,34 @@ class Parser:
 
     A text is cut where one block has ended and a line begins the next statement. Where braces do
     not match there is no telling where blocks end, and the text is read as a whole.
+
+    The statements of a piece that is still there are the same objects as before, with their places
+    moved: those that were given for an earlier text are of no use then.
     """
 
     def __init__(self) -> None:
-        self.known: dict[str, tuple[Sequence[s.Item], list[Diagnostic]]] = {}
+        self.known: dict[str, list[Read]] = {}
 
     def parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
         cuts = pieces(source.text)
         if cuts is None:
             return parse(source, report)
-        known: dict[str, tuple[Sequence[s.Item], list[Diagnostic]]] = {}
+        known: dict[str, list[Read]] = {}
         items: list[s.Item] = []
         for start, end in cuts:
-            text = source.text[start:end]
-            found = self.known.get(text) or known.get(text)
-            if found is None:
-                own = Report()
-                found = parse(Source(source.name, text), own), own.diagnostics
-            known[text] = found
-            statements, diagnostics = found
-            items += [moved(item, source, start) for item in statements]
-            add_moved(diagnostics, source, start, report)
+            read = self._read(source.text[start:end], source, start)
+            known.setdefault(read[0].text, []).append(read)
+            items += read[1]
+            for found in read[2]:
+                report.take(found)
         self.known = known
         return tuple(items)
+
+    def _read(self, text: str, source: Source, start: int) -> Read:
+        same = self.known.get(text)
+        if same:  # each of several blocks that are the same is an object of its own
+            read = same.pop()
+            read[0].move(source, start)
+            return read
+        piece, own = Piece(text, source, start), Report()
+        return piece, parse(piece, own), own.diagnostics

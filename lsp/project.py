@@ -87,7 +87,7 @@ class Project:
         self.texts: dict[Path, str] = {}
         self.encoding = "utf-16"
         self.folders: list[Path] = []
-        self._parsers: dict[Path, Parser] = {}
+        self._parsers: dict[tuple[Path, Path], Parser] = {}
         self._analyses: dict[Path, Analysis] = {}
         self._mains: dict[Path, list[Path]] = {}
 
@@ -101,7 +101,7 @@ class Project:
 
     def close(self, path: Path) -> None:
         self.texts.pop(path, None)
-        self._parsers.pop(path, None)
+        self._parsers = {of: parser for of, parser in self._parsers.items() if path not in of}
         self.forget()
 
     def forget(self) -> None:
@@ -166,13 +166,14 @@ class Project:
         with path.open("rb") as file:
             return file.read(MAX_BYTES).decode("utf-8", "replace")
 
-    def _parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
-        path = Path(source.name).resolve()
-        return self._parsers.setdefault(path, Parser()).parse(source, report)
-
     def _analyse(self, main: Path) -> Analysis:
         report = Report()
-        files = Files(report, main.parent, self.texts, self._parse)
+
+        def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
+            file = main, Path(source.name).resolve()
+            return self._parsers.setdefault(file, Parser()).parse(source, report)
+
+        files = Files(report, main.parent, self.texts, parse)
         items = files.read(main, None)
         part = not any(_shape(source.text)[0] for source, _ in files.trees.values())
         recipe = bind(items, report, broken=part or bool(report.failures), where=files.start)

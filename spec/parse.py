@@ -11,10 +11,10 @@ from lark import Lark, Token, Transformer, UnexpectedInput
 from platformdirs import user_cache_path
 
 from . import syntax as s
-from .diagnostics import Diagnostic, Report
+from .diagnostics import Report
 from .lexer import BRACES, OneRegexLexer
 from .reader import Reader
-from .source import Source, Span
+from .source import Piece, Source, Span
 
 SUFFIXES = {
     "": Fraction(1),
@@ -56,7 +56,7 @@ def _reader() -> Reader:
     return Reader(_parser())
 
 
-def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
+def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
     """The statements of a source. What cannot be read is reported and left out."""
     text = source.text if source.text.endswith("\n") else source.text + "\n"
     deep = _too_deep(text)
@@ -80,7 +80,7 @@ def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
             from .pieces import pieces
             from .recovery import recover
 
-            cuts = pieces(text)
+            cuts = pieces(text) if isinstance(source, Source) else None
             if cuts is not None and len(cuts) > 1:
                 return _by_pieces(source, text, cuts, report)
             shorter = recover(problem, text, source, report)
@@ -96,26 +96,10 @@ def _by_pieces(
     source: Source, text: str, cuts: Sequence[tuple[int, int]], report: Report
 ) -> tuple[s.Item, ...]:
     """The statements of a text that has an error, which costs no piece but its own."""
-    from .pieces import moved
-
     items: list[s.Item] = []
     for start, end in cuts:
-        own = Report()
-        found = parse(Source(source.name, text[start:end]), own)
-        items += [moved(item, source, start) for item in found]
-        add_moved(own.diagnostics, source, start, report)
+        items += parse(Piece(text[start:end], source, start), report)
     return tuple(items)
-
-
-def add_moved(found: Sequence[Diagnostic], source: Source, by: int, report: Report) -> None:
-    """Reports what was found in a piece of a source that begins `by` characters into it."""
-    from .pieces import moved
-
-    for of in found:
-        report.add(
-            of.code, of.message, moved(of.span, source, by), label=of.label, help=of.help,
-            notes=[(moved(place, source, by), message) for place, message in of.notes],
-        )  # fmt: skip
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -139,7 +123,7 @@ def _too_deep(text: str) -> int | None:
 class _Builder(Transformer):
     """Turns lark's tree into the syntax tree; every rule of the grammar has a method."""
 
-    def __init__(self, source: Source, report: Report) -> None:
+    def __init__(self, source: Source | Piece, report: Report) -> None:
         super().__init__()
         self.source = source
         self.report = report
@@ -388,7 +372,7 @@ class _Builder(Transformer):
 
 
 def _joined(first: s.Path, last: s.List) -> Span:
-    return Span(first.span.source, first.span.start, last.span.end)
+    return Span(first.span.origin, first.span.first, last.span.last)
 
 
 class _Label:

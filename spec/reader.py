@@ -1,7 +1,7 @@
 """Text to syntax nodes in one go, with lark's tables and without its trees.
 
-Lark makes a tree with places and then transforms it, and that takes three times as long. What cannot
-be read here is for lark to judge: it knows what was expected where.
+Lark makes a tree with places and then transforms it, and that takes twice as long. What cannot be
+read here is for lark to judge: it knows what was expected where.
 """
 
 from collections.abc import Callable

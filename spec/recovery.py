@@ -8,7 +8,7 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from .diagnostics import Report, did_you_mean
 from .lexer import BRACES
 from .quantity import UNITS
-from .source import Source, Span
+from .source import Piece, Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
 _KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "half_cosine", "sqrt",
@@ -46,7 +46,7 @@ _TERMINALS = {
 }
 
 
-def recover(problem: UnexpectedInput, text: str, source: Source, report: Report) -> str:
+def recover(problem: UnexpectedInput, text: str, source: Source | Piece, report: Report) -> str:
     """Reports a problem; returns the text with spaces for the statement that has it.
 
     Places in the text stay. Where nothing can be left out, the text is returned as it is.
@@ -86,7 +86,7 @@ def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | No
     return len(before) - 1 if follows else None
 
 
-def _report_missing_value(offset: int, source: Source, report: Report) -> None:
+def _report_missing_value(offset: int, source: Source | Piece, report: Report) -> None:
     report.add(
         "E101", "a value is missing here", Span(source, offset, offset + 1),
         help="write a value after it, or leave the attribute out",
@@ -94,7 +94,7 @@ def _report_missing_value(offset: int, source: Source, report: Report) -> None:
 
 
 def _report(
-    problem: UnexpectedInput, offset: int, source: Source, text: str, report: Report
+    problem: UnexpectedInput, offset: int, source: Source | Piece, text: str, report: Report
 ) -> None:
     end = offset + 1
     if isinstance(problem, UnexpectedToken):

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .record import Record
 
@@ -17,6 +17,12 @@ class Source(Record, kw_only=False):
 
     name: str
     text: str
+    offset: ClassVar[int] = 0
+
+    @property
+    def source(self) -> "Source":
+        """Itself: the places of spans may also be counted in a `Piece`."""
+        return self
 
     @cached_property
     def _line_starts(self) -> list[int]:
@@ -38,12 +44,49 @@ class Source(Record, kw_only=False):
         return self.text[starts[number - 1] : end].rstrip("\r")
 
 
-class Span(NamedTuple):
-    """A half-open range of characters of a source."""
+class Piece:
+    """A stretch of a source that is read by itself.
 
-    source: Source
-    start: int
-    end: int
+    Places in it stay right when it moves: an editor's text is read again after every edit, and what
+    was made of the pieces that are the same is not made anew. This is the one value that changes.
+
+    Attributes:
+        text: what is read.
+        source: the source that it is in now.
+        offset: where it begins there.
+    """
+
+    __slots__ = ("offset", "source", "text")
+
+    def __init__(self, text: str, source: Source, offset: int) -> None:
+        self.text = text
+        self.source = source
+        self.offset = offset
+
+    def move(self, source: Source, offset: int) -> None:
+        """To where the same text stands in another source."""
+        self.source = source
+        self.offset = offset
+
+
+class Span(NamedTuple):
+    """A half-open range of characters of a source, counted in the whole or in a piece of it."""
+
+    origin: Source | Piece
+    first: int
+    last: int
+
+    @property
+    def source(self) -> Source:
+        return self.origin.source
+
+    @property
+    def start(self) -> int:
+        return self.origin.offset + self.first
+
+    @property
+    def end(self) -> int:
+        return self.origin.offset + self.last
 
     @property
     def line(self) -> int:
@@ -52,6 +95,14 @@ class Span(NamedTuple):
     @property
     def column(self) -> int:
         return self.source.position(self.start)[1]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Span):
+            return NotImplemented
+        return (self.start, self.end, self.source) == (other.start, other.end, other.source)
+
+    def __hash__(self) -> int:
+        return hash((self.start, self.end))
 
     def __repr__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"

@@ -297,7 +297,7 @@ class Block(NamedTuple):
     def head(self) -> Span:
         """The keyword and the name: the place to point to for the block as a whole."""
         last = self.kind or (self.labels[-1] if self.labels else self.keyword)
-        return Span(self.span.source, self.keyword.span.start, last.span.end)
+        return Span(self.span.origin, self.keyword.span.first, last.span.last)
 
 
 Item: TypeAlias = (

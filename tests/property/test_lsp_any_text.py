@@ -64,6 +64,47 @@ def edited(draw: st.DrawFn) -> tuple[str, int]:
     return text, cursor
 
 
+@st.composite
+def edits(draw: st.DrawFn) -> list[str]:
+    """Texts that follow each other as someone types, takes back and repeats blocks."""
+    texts = [draw(st.sampled_from(TEXTS))]
+    for _ in range(draw(st.integers(1, 6))):
+        text = texts[-1]
+        cuts = pieces(text) or [(0, len(text))]
+        start, end = draw(st.sampled_from(cuts))
+        match draw(st.sampled_from(["type", "take out", "repeat", "back"])):
+            case "type":
+                at = draw(st.integers(0, len(text)))
+                gone = draw(st.sampled_from([0, 0, 1, 5]))
+                text = text[:at] + draw(st.sampled_from(TYPED)) + text[at + gone :]
+            case "take out":
+                text = text[:start] + text[end:]
+            case "repeat":
+                text = text[:start] + text[start:end] + text[start:]
+            case "back":
+                text = draw(st.sampled_from(texts))
+        texts.append(text)
+    return texts
+
+
+@given(edits())
+@settings(max_examples=40, deadline=None)
+def test_after_edits_everything_is_as_if_it_were_read_anew(texts: list[str]) -> None:
+    project, path = Project(), FOLDER / "spec.etude"
+    for text in texts:
+        project.open(path, text)
+        after, fresh = project.analysis(path), Project()
+        fresh.open(path, text)
+        anew = fresh.analysis(path)
+        assert after
+        assert anew
+        assert after.trees == anew.trees
+        assert diagnostics.diagnostics(after) == diagnostics.diagnostics(anew)
+        assert after.program == anew.program
+        hints = [inlay.hints(each, path, 0, len(text)) for each in (after, anew)]
+        assert hints[0] == hints[1]
+
+
 def ask(project: Project, path: Path, offset: int) -> None:
     """Everything that can be asked of a place."""
     analysis = project.analysis(path)
