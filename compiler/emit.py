@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE
 from .plan import NextToken, Plan, Sft, TrainJob
-from .values import Architecture, LrPiece
+from .torchtitan import rope
+from .values import Architecture, LrPiece, Value
 
-EMITTED = ("llama3",)
-"""Families whose models are written out."""
 SECTIONS = {
     "training": "TrainingConfig", "parallelism": "ParallelismConfig", "compile": "CompileConfig",
     "debug": "DebugConfig", "comm": "CommConfig",
@@ -45,7 +45,7 @@ def _module(plan: Plan, jobs: list[TrainJob], all_jobs: list[TrainJob]) -> str:
             f"--module FILE --config {function(job)}"
         )
     if written:
-        lines.append(IMPORTS)
+        lines += _builders({job.model.family for job in written})
     titles = {job.key: job for job in all_jobs}
     for job in jobs:
         reason = _left_out(job)
@@ -56,12 +56,18 @@ def _module(plan: Plan, jobs: list[TrainJob], all_jobs: list[TrainJob]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _builders(families: set[str]) -> Iterator[str]:
+    """Imports, and the functions that build models of the families."""
+    used = [builder for family, builder in BUILDERS.items() if family in families]
+    lines = [line for builder in used for line in builder.imports]
+    mixture = MIXTURE if any(builder.needs_mixture for builder in used) else ""
+    yield IMPORTS + "\n".join(lines) + "\n" + COMMON + mixture + "".join(b.text for b in used)
+
+
 def _left_out(job: TrainJob) -> str | None:
     """Why torchtitan alone cannot do a job."""
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
-    if job.model.family not in EMITTED:
-        return f"models of the family {job.model.family} are not written out"
     return None
 
 
@@ -74,15 +80,20 @@ def _job(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
     if job.resources.device == "cpu":
         yield "    # Etude runs this job on CPUs, with attention of its own: see torchtitan's flex,"
         yield "    # which trains on GPUs only."
+    if job.model.biased and job.resources.tensor > 1 and job.resources.expert == 1:
+        yield "    # Etude mends experts of this placement: torchtitan 0.3 adds the last bias of an"
+        yield "    # expert once for each tensor-parallel rank."
     yield "    return Trainer.Config("
     yield "        model_spec=ModelSpec("
     yield f"            name={job.model.family!r},"
     yield f"            flavor={job.model.size or 'custom'!r},"
     yield from _model(job.model, job.seq_len)
-    yield "            parallelize_fn=parallelize_llama,"
+    builder, experts = BUILDERS[job.model.family], job.model.experts
+    balanced = "register_moe_load_balancing_hook" if experts and experts.balance else None
+    yield f"            parallelize_fn={builder.parallelize},"
     yield "            pipelining_fn=pipeline_llm,"
-    yield "            post_optimizer_build_fn=None,"
-    yield "            state_dict_adapter=Llama3StateDictAdapter,"
+    yield f"            post_optimizer_build_fn={balanced},"
+    yield f"            state_dict_adapter={builder.adapter},"
     yield "        ),"
     yield "        loss=ChunkedLossWrapper.Config("
     yield f"            loss_fn=CrossEntropyLoss.Config(global_vocab_size={job.model.vocab})"
@@ -102,12 +113,11 @@ def _job(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
 
 
 def _model(model: Architecture, seq_len: int) -> Iterator[str]:
-    names = ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta",
-             "rope_scaling", "tied", "norm_eps")  # fmt: skip
-    yield "            model=llama3("
-    for name in names:
-        yield f"                {name}={getattr(model, name)!r},"
-    yield f"                seq_len={seq_len},"
+    yield f"            model={model.family}("
+    for name in (*BUILDERS[model.family].takes, "vocab", "tied", "norm_eps"):
+        value = getattr(model, name)
+        yield f"                {name}={value.as_dict() if isinstance(value, Value) else value!r},"
+    yield f"                rope={rope(model, seq_len)!r},"
     yield "            ),"
 
 
@@ -223,97 +233,3 @@ def _pieces(lines: Any) -> Iterator[str]:
     if len(shown) > 20:
         shown = [*shown[:10], f"… {len(shown) - 20} more …", *shown[-10:]]
     return (f"#   {line}" for line in shown)
-
-
-HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
-# Made by `etude plan --emit torchtitan`.
-#
-# Each function is a configuration; jobs that go on from another load its checkpoint. Gates,
-# averages, evaluations and post-training by preferences are etude's, and not here. Run one with"""
-
-IMPORTS = '''
-from functools import partial
-from pathlib import Path
-
-from torch import nn
-from torchtitan.components.checkpoint import CheckpointManager
-from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
-from torchtitan.components.optimizer import (
-    LRSchedulersContainer,
-    OptimizersContainer,
-    ParamGroupConfig,
-)
-from torchtitan.config import CompileConfig, ParallelismConfig, TrainingConfig
-from torchtitan.config.configs import CommConfig, DebugConfig
-from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
-from torchtitan.distributed.pipeline_parallel import pipeline_llm
-from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataLoader
-from torchtitan.models.common import ComplexRoPE, Embedding, Linear, RMSNorm
-from torchtitan.models.common.config_utils import (
-    get_attention_config,
-    make_ffn_config,
-    make_gqa_config,
-)
-from torchtitan.models.common.param_init import depth_scaled_std, skip_param_init
-from torchtitan.models.llama3 import Llama3Model, parallelize_llama
-from torchtitan.models.llama3.model import Llama3TransformerBlock
-from torchtitan.models.llama3.state_dict_adapter import Llama3StateDictAdapter
-from torchtitan.protocols.model_spec import ModelSpec
-from torchtitan.trainer import Trainer
-
-OUTPUTS = Path("outputs").resolve()
-"""Checkpoints; torchtitan wants the whole path."""
-
-
-def llama3(
-    *, layers, dim, heads, kv_heads, head_dim, ffn, vocab, rope_theta, rope_scaling, tied,
-    norm_eps, seq_len,
-) -> Llama3Model.Config:
-    """Torchtitan's Llama 3 of any shape."""
-    weight = {"weight": partial(nn.init.trunc_normal_, std=0.02)}
-    head_std = dim**-0.5
-
-    def norm() -> RMSNorm.Config:
-        return RMSNorm.Config(
-            normalized_shape=dim, eps=norm_eps, param_init={"weight": nn.init.ones_}
-        )
-
-    def block(layer: int) -> Llama3TransformerBlock.Config:
-        scaled = {"weight": partial(nn.init.trunc_normal_, std=depth_scaled_std(0.02, layer))}
-        return Llama3TransformerBlock.Config(
-            attention_norm=norm(),
-            ffn_norm=norm(),
-            attention=make_gqa_config(
-                dim=dim, n_heads=heads, n_kv_heads=kv_heads, head_dim=head_dim,
-                wqkv_param_init=weight, wo_param_init=scaled,
-                inner_attention=get_attention_config("flex"),
-                rope=ComplexRoPE.Config(
-                    dim=head_dim, max_seq_len=seq_len, theta=rope_theta, scaling=rope_scaling
-                ),
-            ),
-            feed_forward=make_ffn_config(
-                dim=dim, hidden_dim=ffn, w1_param_init=weight, w2w3_param_init=scaled
-            ),
-        )
-
-    return Llama3Model.Config(
-        dim=dim,
-        vocab_size=vocab,
-        enable_weight_tying=tied,
-        tok_embeddings=Embedding.Config(
-            num_embeddings=vocab,
-            embedding_dim=dim,
-            param_init={"weight": skip_param_init if tied else nn.init.normal_},
-        ),
-        norm=norm(),
-        lm_head=Linear.Config(
-            in_features=dim,
-            out_features=vocab,
-            param_init={
-                "weight": partial(
-                    nn.init.trunc_normal_, std=head_std, a=-3 * head_std, b=3 * head_std
-                )
-            },
-        ),
-        layers=[block(layer) for layer in range(layers)],
-    )'''

@@ -4,7 +4,7 @@ from typing import Any
 
 from .placement import layers_per_stage
 from .program import Segment, TrainStage
-from .values import LrPiece
+from .values import Architecture, LrPiece
 
 
 def torchtitan(
@@ -55,6 +55,23 @@ def torchtitan(
         "debug": {"seed": seed, "deterministic": True},
         "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
     }
+
+
+def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
+    """What torchtitan's rotary positions are told, for sequences of up to `seq_len` tokens."""
+    options: dict[str, Any] = {
+        "dim": model.latent.rotary if model.latent else model.head_dim,
+        "max_seq_len": seq_len,
+        "theta": model.rope_theta,
+        "scaling": model.rope_scaling,
+    }
+    if model.rope_scaling == "llama":
+        options["scaling_factor"] = model.rope_factor
+        options["original_max_position_embeddings"] = model.rope_original
+    if model.rope_scaling == "yarn":
+        options["rope_factor"] = model.rope_factor
+        options["original_seq_len"] = model.rope_original
+    return options
 
 
 def _pipeline(stage: TrainStage, segment: Segment) -> dict[str, Any]:

@@ -302,6 +302,54 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
     assert module["first_1"]().lr_scheduler.warmup_steps == 10
 
 
+EXPERTS = "experts = { count = 8, active = 2, ffn = 32, balance = 0.001%s }"
+SHAPES = {
+    "llama3 yarn": MODEL + ", rope_scaling = yarn { factor = 4, original = 64 }, tied = true",
+    "qwen3": "family = qwen3, head_dim = 32, " + MODEL,
+    "qwen3 experts": f"family = qwen3, {MODEL}, {EXPERTS % ', dense = 1'}",
+    "deepseek_v3": "family = deepseek_v3, layers = 3, dim = 64, heads = 4, ffn = 128, vocab = 300, "
+    "latent = { queries = 24, keys = 32, plain = 16, rotary = 8, values = 16 }, "
+    + EXPERTS
+    % ", dense = 1, groups = 4, groups_used = 2, scale = 2.5",
+    "deepseek_v3 yarn": 'family = deepseek_v3, size = "671B", '
+    "rope_scaling = yarn { factor = 40, original = 4Ki }",
+    "gpt_oss": "family = gpt_oss, layers = 3, dim = 64, heads = 4, kv_heads = 2, vocab = 300, "
+    f"window = 32, {EXPERTS % ''}",
+    "gpt_oss yarn": 'family = gpt_oss, size = "20B"',
+}
+
+
+@pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
+def test_models_of_every_family_are_emitted_as_the_engine_builds_them(
+    model: str, tmp_path: Path
+) -> None:
+    from etude.runtime.engine.families import model_spec
+
+    spec = HEAD.replace(MODEL, model) + CLUSTER.format(nodes=1, gpus=8)
+    made = plan(spec + stage(batch="8 seqs", parallel="{ tensor 2 }"))
+    (tmp_path / "all.py").write_text(emit(made))
+    job = only(jobs(made))
+    theirs = runpy.run_path(str(tmp_path / "all.py"))[function(job)]().model_spec
+    ours = model_spec(job.model, "H100 80GB", job.seq_len)
+    assert _shown(theirs) == _shown(ours)
+    for one, other in zip(_kinds(ours), _kinds(theirs), strict=True):
+        # The engine has some of torchtitan's modules mended.
+        assert issubclass(one, other)
+    assert theirs.parallelize_fn is ours.parallelize_fn
+    assert theirs.post_optimizer_build_fn is ours.post_optimizer_build_fn
+    assert issubclass(ours.state_dict_adapter, theirs.state_dict_adapter)
+
+
+def _kinds(spec: Any) -> list[type]:
+    from torchtitan.protocols.module import Module
+
+    return [type(found[1]) for found in spec.model.traverse(Module.Config)]
+
+
+def _shown(spec: Any) -> str:
+    return json.dumps(spec.model.to_dict(), sort_keys=True, default=repr, indent=1)
+
+
 def test_jobs_that_torchtitan_cannot_do_are_left_out_with_a_reason() -> None:
     from specs import POST_TRAINING
 

@@ -125,23 +125,6 @@ def spec(
     )
 
 
-def rope_options(architecture: Architecture, seq_len: int) -> dict[str, Any]:
-    """What torchtitan's rotary positions are told."""
-    options: dict[str, Any] = {
-        "dim": architecture.latent.rotary if architecture.latent else architecture.head_dim,
-        "max_seq_len": seq_len,
-        "theta": architecture.rope_theta,
-        "scaling": architecture.rope_scaling,
-    }
-    if architecture.rope_scaling == "llama":
-        options["scaling_factor"] = architecture.rope_factor
-        options["original_max_position_embeddings"] = architecture.rope_original
-    if architecture.rope_scaling == "yarn":
-        options["rope_factor"] = architecture.rope_factor
-        options["original_seq_len"] = architecture.rope_original
-    return options
-
-
 def hf_rope(architecture: Architecture) -> dict[str, Any]:
     """The same for transformers."""
     theta = {"rope_theta": architecture.rope_theta}

@@ -12,6 +12,7 @@ from torchtitan.models.deepseek_v3.state_dict_adapter import DeepSeekV3StateDict
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ....compiler.architectures import dense_layers
+from ....compiler.torchtitan import rope
 from ....compiler.values import Architecture
 from . import common as c
 from .experts import experts_config
@@ -43,7 +44,7 @@ def _attention(
         wkv_b=c.linear(device, heads * (latent.plain + latent.values), latent.keys, drawn),
         wo=c.linear(device, dim, heads * latent.values, scaled),
         inner_attention=c.inner_attention(device),
-        rope=ComplexRoPE.Config(**c.rope_options(architecture, seq_len)),
+        rope=ComplexRoPE.Config(**rope(architecture, seq_len)),
     )
 
 

@@ -28,6 +28,7 @@ from torchtitan.models.gpt_oss.state_dict_adapter import GptOssStateDictAdapter
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ....compiler.architectures import windowed
+from ....compiler.torchtitan import rope
 from ....compiler.values import Architecture
 from . import common as c
 from .experts import CpuDispatcher, fields_of
@@ -132,7 +133,7 @@ def _attention(
         sliding_window_size=architecture.window if windowed(architecture, layer) else None,
         inner_attention=c.inner_attention(device),
         param_init=c.whole(device, drawn, "sinks"),
-        rope=CosSinRoPE.Config(**c.rope_options(architecture, seq_len), truncate=False),
+        rope=CosSinRoPE.Config(**rope(architecture, seq_len), truncate=False),
     )
 
 

@@ -11,6 +11,7 @@ from torchtitan.models.llama3.model import Llama3TransformerBlock
 from torchtitan.models.llama3.state_dict_adapter import Llama3StateDictAdapter
 from torchtitan.protocols.model_spec import ModelSpec
 
+from ....compiler.torchtitan import rope
 from ....compiler.values import Architecture
 from . import common as c
 
@@ -33,7 +34,7 @@ def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.H
                     wqkv_param_init=weight,
                     wo_param_init=scaled,
                     inner_attention=c.inner_attention(device),
-                    rope=ComplexRoPE.Config(**c.rope_options(architecture, seq_len)),
+                    rope=ComplexRoPE.Config(**rope(architecture, seq_len)),
                 ),
                 feed_forward=make_ffn_config(
                     dim=dim, hidden_dim=architecture.ffn, w1_param_init=weight,

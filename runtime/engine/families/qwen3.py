@@ -12,6 +12,7 @@ from torchtitan.models.qwen3.state_dict_adapter import Qwen3StateDictAdapter
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ....compiler.architectures import dense_layers
+from ....compiler.torchtitan import rope
 from ....compiler.values import Architecture
 from . import common as c
 from .experts import experts_config
@@ -38,7 +39,7 @@ def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.H
                     wqkv_param_init=weight,
                     wo_param_init=c.whole(device, last) if mixed else weight,
                     inner_attention=c.inner_attention(device),
-                    rope=CosSinRoPE.Config(**c.rope_options(architecture, seq_len)),
+                    rope=CosSinRoPE.Config(**rope(architecture, seq_len)),
                     qk_norm=c.norm(architecture, architecture.head_dim),
                 ),
                 feed_forward=make_ffn_config(
