@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
-from math import gcd
+from math import fsum, gcd
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
@@ -321,7 +321,7 @@ def choose(choices: Sequence[Sequence[Candidate]]) -> tuple[str, list[Candidate]
         if all(picked):
             kept = [c for c in picked if c]
             best = [min(c.seconds for c in candidates if c.fits) for candidates in choices]
-            slower = sum(c.seconds / b for c, b in zip(kept, best, strict=True))
+            slower = fsum(c.seconds / b for c, b in zip(kept, best, strict=True))
             found.append((slower, kind, kept))
     return min(found, key=lambda each: each[0])[1:] if found else None
 

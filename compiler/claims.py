@@ -1,5 +1,7 @@
 """Published figures against the plan: the `expect` block."""
 
+from math import fsum
+
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
@@ -135,11 +137,11 @@ def _estimated(program: Program, stage: TrainStage | None, figure: str) -> float
     if not costs or not all(costs):
         return None
     if figure == "memory":
-        return max(sum(cost["memory"].values()) for cost in costs) / GIB
-    seconds = sum(cost["seconds"] for cost in costs)
+        return max(fsum(cost["memory"].values()) for cost in costs) / GIB
+    seconds = fsum(cost["seconds"] for cost in costs)
     if figure == "hours":
         return seconds / 3600
     if figure in ("mfu", "tokens_per_second"):
-        return sum(cost[figure] * cost["seconds"] for cost in costs) / seconds
+        return fsum(cost[figure] * cost["seconds"] for cost in costs) / seconds
     values = [cost[figure] for cost in costs]
-    return None if None in values else sum(values)
+    return None if None in values else fsum(values)

@@ -1,5 +1,6 @@
 """The compiler: a recipe goes through the passes from left to right and comes out as a plan."""
 
+from math import fsum
 from typing import Any
 
 from ..spec.diagnostics import Report
@@ -82,7 +83,7 @@ def _totals(jobs: list[Any]) -> Totals:
         values = [getattr(job.cost, name) for job in trained]
         if not values or any(value is None for value in values):
             return None
-        return digits(sum(values))
+        return digits(fsum(values))
 
     return Totals(
         tokens=sum(job.tokens for job in trained),

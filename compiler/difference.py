@@ -5,6 +5,7 @@ because of what it says itself, or because of what one of its inputs says.
 """
 
 from collections.abc import Iterator, Mapping
+from math import fsum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -135,7 +136,7 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
 
 def _sum(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    return fsum(known) if len(known) == len(values) else None
 
 
 def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list[Changed]:

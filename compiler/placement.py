@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from math import gcd, lcm, log, prod
+from math import fsum, gcd, lcm, log, prod
 
 from ..spec.diagnostics import Report
 from ..spec.source import Span
@@ -259,7 +259,7 @@ def _nearest_mesh(world: int, wished: Mapping[str, int]) -> str:
         best = min(
             (way for way in ways if world % prod(way) == 0),
             key=lambda way: (
-                sum(abs(log(d / w)) for d, w in zip(way, given.values(), strict=True)), way,
+                fsum(abs(log(d / w)) for d, w in zip(way, given.values(), strict=True)), way,
             ),
         )  # fmt: skip
         found = dict(zip(given, best, strict=True))

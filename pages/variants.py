@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from math import fsum
 from typing import Any
 
 from ..compiler.difference import Difference, difference
@@ -42,7 +43,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             for name, of in found.items()
         ],
         "tokens": sum(job.tokens for job in jobs.values()),
-        "gpu_hours": None if None in hours else sum(h for h in hours if h is not None),
+        "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in trained(of)),
     }  # fmt: skip
 

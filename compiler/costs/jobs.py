@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import fsum
 from typing import Any
 
 from ...spec.record import replace
@@ -62,7 +63,7 @@ def job_costs(stage: TrainStage, segment: Segment, batch: Sequence[BatchPiece]) 
     assert low is not None
     assert high is not None
     slope = (high.seconds - low.seconds) / max(sizes[-1] - sizes[0], 1)
-    seconds = sum(
+    seconds = fsum(
         (piece.to_step - piece.from_step) * (low.seconds + (piece.sequences - sizes[0]) * slope)
         for piece in batch
     )

@@ -1,6 +1,7 @@
 """Placements that do not fit into the memory of their GPUs, and GPUs that nothing is known of."""
 
 from collections.abc import Iterator
+from math import fsum
 
 from ...spec.diagnostics import did_you_mean
 from ...spec.record import replace
@@ -19,7 +20,7 @@ def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iter
         batch = max(b.sequences for b in segment_batch(stage, segment))
         estimate = segment_estimate(stage, segment, batch)
         if estimate:
-            total = sum(estimate.memory[part] for part in parts or estimate.memory)
+            total = fsum(estimate.memory[part] for part in parts or estimate.memory)
             found.append((total, segment, batch, estimate.memory))
     for total, segment, batch, memory in sorted(found, key=lambda each: -each[0])[:1]:
         if total > known.memory:
