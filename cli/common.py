@@ -61,6 +61,15 @@ def compile_file(
     return compile_recipe(recipe, report, ranks=ranks), report
 
 
+def is_plan(path: Path) -> bool:
+    """Whether a file in JSON is a plan, and not a spec."""
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".json" and b'"etude_plan"' in file.read()
+    except OSError:
+        return False
+
+
 def open_run(name: str) -> "tuple[Plan, Store] | None":
     """The plan and the store of a run folder; None, with a message, where it is none."""
     from ..compiler.schema import PlanError, read_plan

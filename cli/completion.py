@@ -36,7 +36,7 @@ def _complete(action: argparse.Action) -> None:
     from ..spec.codes import known
 
     kinds: dict[str, Any] = {
-        "SPEC": shtab.glob("*.etude"),
+        "SPEC": shtab.glob("*.etude", "*.json"),
         "SPEC_OR_PLAN": shtab.glob("*.etude", "*.json"),
         "CONFIG": shtab.glob(*CONFIGS),
         "PLAN": shtab.FILE,

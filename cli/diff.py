@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import colors, compile_file, open_run, problem, show
+from .common import colors, compile_file, is_plan, open_run, problem, show
 
 if TYPE_CHECKING:
     from ..compiler.difference import Changed, Difference, JobDifference
@@ -53,7 +53,7 @@ def opened(name: str) -> "tuple[Plan, Any] | None":
     path = Path(name)
     if path.is_dir():
         return open_run(name)
-    if _is_plan(path):
+    if is_plan(path):
         try:
             return read_plan(path), None
         except PlanError as reason:
@@ -64,14 +64,6 @@ def opened(name: str) -> "tuple[Plan, Any] | None":
         show(report)
         return None
     return plan, None
-
-
-def _is_plan(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return path.suffix == ".json" and b"etude_plan" in file.read()
-    except OSError:
-        return False
 
 
 def _finished(store: Any) -> set[str]:

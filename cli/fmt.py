@@ -5,14 +5,14 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 
 from ..spec.diagnostics import Report
 from ..spec.format import FormatError, format_text
-from ..spec.load import read_text
+from ..spec.load import in_json, read_text
 from ..spec.source import Source
 from .common import colors, problem, show
 
@@ -20,26 +20,21 @@ STANDARD_INPUT = "-"
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.to:
+        if len(arguments.files) > 1 or arguments.check or arguments.diff:
+            problem("--to writes one spec to standard output", "give one file, and no --check")
+            return 2
+        return _shown(arguments.files[0], arguments.to)
     codes = [_one(file, arguments) for file in arguments.files]
     sys.stdout.flush()
     return max(codes)
 
 
 def _one(file: str, arguments: Namespace) -> int:
-    report = Report()
-    try:
-        text = _text(file, report)
-        made = None if text is None else format_text(Source(file, text), report)
-    except FormatError:
-        problem(f"{file} would not say the same afterwards, and is left as it is",
-                "this is a bug in etude: report it with the file")  # fmt: skip
+    made = _made(file, _laid_out)
+    if made is None:
         return 1
-    except OSError as reason:
-        problem(f"{file} cannot be read: {_why(reason)}")
-        return 1
-    show(report)
-    if text is None or made is None:
-        return 1
+    text, made = made
     if arguments.diff:
         sys.stdout.writelines(_diff(file, text, made))
     if arguments.check:
@@ -58,6 +53,45 @@ def _one(file: str, arguments: Namespace) -> int:
             return 1
         print(f"{file}: laid out anew")
     return 0
+
+
+def _shown(file: str, form: str) -> int:
+    """Writes a spec in another form to standard output."""
+    from ..spec.convert_form import to_json, to_text
+
+    made = _made(file, to_json if form == "json" else to_text)
+    if made is None:
+        return 1
+    sys.stdout.write(made[1])
+    sys.stdout.flush()
+    return 0
+
+
+def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str, str] | None:
+    """The text of a file and what is made of it; None after reporting."""
+    report = Report()
+    try:
+        text = _text(file, report)
+        made = None if text is None else make(Source(file, text), report)
+    except FormatError:
+        problem(f"{file} would not say the same afterwards, and is left as it is",
+                "this is a bug in etude: report it with the file")  # fmt: skip
+        return None
+    except OSError as reason:
+        problem(f"{file} cannot be read: {_why(reason)}")
+        return None
+    show(report)
+    return None if text is None or made is None else (text, made)
+
+
+def _laid_out(source: Source, report: Report) -> str | None:
+    if not in_json(source):
+        return format_text(source, report)
+    from ..spec.from_json import spec
+    from ..spec.json_text import laid_out
+
+    node = spec(source, report)
+    return None if node is None or report.errors else laid_out(node)
 
 
 def _text(file: str, report: Report) -> str | None:

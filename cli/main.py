@@ -79,10 +79,14 @@ def parser() -> argparse.ArgumentParser:
     ranks(check)
     changes(check)
 
-    fmt = command("fmt", "Lay specs out in the canonical way.")
+    fmt = command("fmt", "Lay specs out in the canonical way, or write one as JSON or as text.")
     fmt.add_argument("files", nargs="+", metavar="SPEC", help="files; - is standard input")
     fmt.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
     fmt.add_argument("--diff", action="store_true", help="write nothing; show what would change")
+    fmt.add_argument(
+        "--to", choices=["json", "etude"],
+        help="write one spec, as text or JSON, to standard output; JSON has no comments",
+    )  # fmt: skip
 
     plan = command("plan", "Show what would run: tokens, steps, schedules, mixtures, epochs.")
     plan.add_argument("file", metavar="SPEC")
@@ -182,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])
 
     schema = command("schema", "Print the JSON Schema of a format.")
-    schema.add_argument("format", choices=["plan"])
+    schema.add_argument("format", choices=["plan", "spec"])
     return main
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from .common import compile_file, findings, problem, show
+from .common import compile_file, findings, is_plan, problem, show
 
 
 def run(arguments: Namespace) -> int:
@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> int:
         if refused(arguments):
             return 2
     try:
-        if source.suffix == ".json":
+        if is_plan(source):
             for option in ("ranks", "variant", "set", "miniature"):
                 if getattr(arguments, option):
                     problem(f"a plan is run as it is: --{option} belongs to `etude plan`")

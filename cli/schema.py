@@ -3,9 +3,11 @@
 import json
 from argparse import Namespace
 
-from ..compiler.schema import plan_schema
-
 
 def run(arguments: Namespace) -> int:
-    print(json.dumps(plan_schema(), indent=2, sort_keys=True))
+    if arguments.format == "plan":
+        from ..compiler.schema import plan_schema as schema
+    else:
+        from ..schema import spec_schema as schema
+    print(json.dumps(schema(), indent=2, sort_keys=True, ensure_ascii=False))
     return 0

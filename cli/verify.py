@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..spec.json_form import MARK
 from .common import colors, load_file, problem, show
 
 
@@ -43,11 +44,18 @@ def _specs(paths: list[str]) -> Iterator[Path]:
     for name in paths:
         path = Path(name)
         if path.is_dir():
-            for file in sorted(path.rglob("*.etude")):
-                if "recipe " in file.read_text(encoding="utf-8", errors="replace"):
-                    yield file
+            files = sorted([*path.rglob("*.etude"), *path.rglob("*.json")])
+            yield from (file for file in files if _has_recipe(file))
         else:
             yield path
+
+
+def _has_recipe(file: Path) -> bool:
+    """Whether a file is a spec of its own, as far as can be told without parsing."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if file.suffix == ".json":
+        return f'"{MARK}"' in text and '"name"' in text
+    return "recipe " in text
 
 
 def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:

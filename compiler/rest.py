@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS, bind
 from ..spec.diagnostics import Diagnostic, Report
+from ..spec.load import in_json
 from ..spec.pieces import pieces
 from ..spec.source import Source, Span
 from ..spec.variants import changed
@@ -125,6 +126,8 @@ def _hit(
     spans: dict[Source, list[tuple[int, int, int]]] = defaultdict(list)
     for place, item in enumerate(items):
         spans[item.span.source].append((item.span.start, item.span.end, place))
+    for of in spans.values():
+        of.sort()  # in JSON they stand in any order
     hit: set[int] = set()
     gaps: dict[tuple[int, int], Gap] = {}
     for span in [error.span for error in errors]:
@@ -139,7 +142,7 @@ def _hit(
             hit.add(before[2])
             continue
         end = of[after][0] if after < len(of) else len(span.source.text)
-        gap = _gap(span.source.text[before[1] : end])
+        gap = None if in_json(span.source) else _gap(span.source.text[before[1] : end])
         if gap is None or pieces(span.source.text) is None:
             return None
         gaps[before[2], before[1]] = gap

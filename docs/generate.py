@@ -15,6 +15,7 @@ SECTIONS = {
     "E10": "Text",
     "E11": "Numbers",
     "E12": "Files",
+    "E13": "JSON",
     "E20": "Values",
     "E21": "Mixtures, placements and schedules",
     "E30": "Blocks",
@@ -120,7 +121,8 @@ def _example(example: Any) -> list[str]:
         return ["", "```sh", example.shell.rstrip(), "```"]
     lines = []
     for name, text in example.texts.items():
-        lines += ["", *([f"`{name}`:", ""] if name else []), "```etude", text.rstrip(), "```"]
+        kind = "json" if name.endswith(".json") else "etude"
+        lines += ["", *([f"`{name}`:", ""] if name else []), f"```{kind}", text.rstrip(), "```"]
     return lines
 
 

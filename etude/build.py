@@ -9,99 +9,40 @@ recipe = Recipe(
 )
 print(recipe.text())
 
-Attributes have the names of the language; `from` is `from_`, and `fields` is `fields_`. A value is
-a number, a flag, a list, a group, or a string with what a spec would say, such as
-`lr="0 -> 3e-4 for 2000 steps then -> 0"`. Attributes that are texts in a spec, such as titles and
-files, are plain strings. Only names and kinds are checked here; what is wrong with values is found
-where every spec is checked, and pointed to in the text.
+The models are the JSON form of specs (docs/json.md): `model_dump_json` writes what every command
+reads, and `model_validate_json` reads what `etude fmt --to json` writes. Attributes have the names
+of the language; `from` is `from_`, and `fields` is `fields_`. A value is a number, a flag, a list,
+a group, or a string with what a spec would say, such as `lr="0 -> 3e-4 for 2000 steps then -> 0"`.
+Attributes that are texts in a spec, such as titles and files, are plain strings. Only names and
+kinds are checked here; what is wrong with values is found where every spec is checked.
 """
 
-import json
-from collections.abc import Iterator
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
-from .authoring import writing as w
+from .attributes import (
+    FIELDS,
+    FROM,
+    Attributes,
+    Block,
+    Flag,
+    Let,
+    Name,
+    Names,
+    Number,
+    Numbers,
+    Reasons,
+    Schedule,
+    Sources,
+    Text,
+    Texts,
+    Value,
+    Written,
+)
 
 if TYPE_CHECKING:
     from .spec.recipe import Recipe as Bound
-
-Text: TypeAlias = Annotated[str | None, "text"]
-"""A text in a spec: written in quotes."""
-Texts: TypeAlias = Annotated[str | list[str] | None, "text"]
-Flag: TypeAlias = Annotated[bool, "word"]
-"""On where its name stands alone."""
-Number: TypeAlias = int | float | str
-"""A number, or what a spec would say: `15T`, `8000 steps`, `50%`."""
-Name: TypeAlias = str
-"""The name of a declaration, or a reference such as `previous.chat or pretrain`."""
-Group: TypeAlias = dict[str, Number]
-"""Names with numbers: `{"web": "90%", "math": "10%"}`, `{"tensor": 8}`."""
-Schedule: TypeAlias = Number | Group
-"""A value, or a schedule as a spec says it."""
-
-
-_FROM = Field(
-    default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
-)
-_FIELDS = Field(
-    default=None, validation_alias=AliasChoices("fields", "fields_"), serialization_alias="fields"
-)
-
-
-_FIRST = ("model", "from_", "of")
-
-
-class Block(BaseModel):
-    """Attributes, by the names of the language; those that are None are left out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def attributes(self) -> Iterator[w.Line]:
-        """The lines of the block."""
-        fields = type(self).model_fields
-        for name in sorted(fields, key=lambda name: name not in _FIRST):
-            field, value = fields[name], getattr(self, name)
-            if (name == "kind" and isinstance(self, Stage)) or value is None:
-                continue
-            yield from self._lines(field.serialization_alias or name, value, field.metadata)
-
-    def _lines(self, name: str, value: Any, marks: list[Any]) -> Iterator[w.Line]:
-        if "word" in marks:
-            if value:
-                yield name
-        elif "lines" in marks:
-            yield from value
-        elif "every" in marks:
-            yield f"{name} every {_shown(value)} step{'s' if value != 1 else ''}"
-        elif isinstance(value, Gate):
-            yield from ("gate seq_len {", *(f"  {line}" for line in value.lines()), "}")
-        else:
-            yield name, _shown(value, text="text" in marks)
-
-    def group(self) -> str:
-        """The block as a value: `{ name = value, … }`."""
-        lines = [line if isinstance(line, str) else f"{line[0]} = {line[1]}"
-                 for line in self.attributes() if line]  # fmt: skip
-        return f"{{ {', '.join(lines)} }}"
-
-
-def _shown(value: Any, *, text: bool = False) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return w.real(Fraction(repr(value)))
-    if isinstance(value, str):
-        return w.quoted(value) if text else value
-    if isinstance(value, Block):
-        return value.group()
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{name} {_shown(item)}' for name, item in value.items())} }}"
-    return f"[{', '.join(_shown(item, text=text) for item in value)}]"
 
 
 class Experts(Block):
@@ -128,14 +69,12 @@ class Latent(Block):
     values: Number | None = None
 
 
-class Yarn(Block):
+class Yarn(Attributes):
     """Positions that are stretched by `factor` over an `original` length."""
 
-    factor: Number
-    original: Number
-
-    def group(self) -> str:
-        return f"yarn {super().group()}"
+    kind: Literal["yarn"] = "yarn"
+    factor: Number | None = None
+    original: Number | None = None
 
 
 class Model(Block):
@@ -151,22 +90,19 @@ class Model(Block):
     ffn: Number | None = None
     vocab: Number | None = None
     rope_theta: Number | None = None
-    rope_scaling: Literal["none", "llama"] | Yarn | None = None
-    tied: bool | None = None
+    rope_scaling: Literal["none", "llama"] | Yarn | Let | None = None
+    tied: bool | Let | None = None
     norm_eps: Number | None = None
     window: Number | None = None
-    latent: Latent | None = None
-    experts: Experts | None = None
+    latent: Latent | Let | None = None
+    experts: Experts | Let | None = None
 
 
 class TokenizerTraining(Block):
     """A tokenizer to be trained."""
 
-    on: list[Name]
+    on: Names
     vocab: Number
-
-    def group(self) -> str:
-        return f"{{ on {_shown(self.on)}, vocab {_shown(self.vocab)} }}"
 
 
 class Tokenizer(Block):
@@ -175,7 +111,7 @@ class Tokenizer(Block):
     file: Text = None
     hub: Text = None
     bytes: Flag = False
-    train: TokenizerTraining | None = None
+    train: TokenizerTraining | Let | None = None
 
 
 class Fields(Block):
@@ -194,12 +130,12 @@ class Fields(Block):
 class Dialog(Block):
     """A chat protocol."""
 
-    protocol: Literal["llama3", "chatml"] | None = None
+    protocol: Literal["llama3", "chatml"] | Let | None = None
     template: Text = None
     header: Text = None
     end_of_turn: Text = None
     end_of_message: Text = None
-    roles: list[Name] | None = None
+    roles: Names | None = None
     system: Text = None
 
 
@@ -214,18 +150,22 @@ class Dataset(Block):
     hub: Text = None
     config: Text = None
     split: Text = None
-    sample: Name | None = None
+    sample: (
+        Literal["python_docs", "python_code", "python_functions", "arithmetic", "needles"]
+        | Let
+        | None
+    ) = None
     documents: Number | None = None
     skip: Number | None = None
-    fields_: Fields | None = _FIELDS
+    fields_: Fields | Let | None = FIELDS
     tokens: Number | None = None
     holdout: Number | None = None
     bad_lines: Number | None = None
-    kind: Literal["documents", "dialogs", "preferences", "prompts"] | None = None
+    kind: Literal["documents", "dialogs", "preferences", "prompts"] | Let | None = None
     pairs: Number | None = None
     awaited: Flag = False
     candidates: Name | None = None
-    filters: Annotated[list[str], "lines"] = []
+    filters: list[str] = []
 
 
 class Cluster(Block):
@@ -237,24 +177,19 @@ class Cluster(Block):
     price: Number | None = None
 
 
-class Optimizer(Block):
+class Optimizer(Attributes):
     """The optimizer's settings."""
 
     kind: Literal["adamw", "adam"] = "adamw"
-    betas: list[float] | None = None
+    betas: Numbers | None = None
     weight_decay: Number | None = None
     eps: Number | None = None
-
-    def group(self) -> str:
-        given = {k: v for k, v in self if k != "kind" and v is not None}
-        shown = ", ".join(f"{name} = {_shown(value)}" for name, value in given.items())
-        return f"{self.kind} {{ {shown} }}" if given else self.kind
 
 
 class Needle(Block):
     """The grid of a needle-in-a-haystack evaluation."""
 
-    lengths: list[Number] | None = None
+    lengths: Numbers | None = None
     depths: Number | None = None
     samples: Number | None = None
 
@@ -269,16 +204,7 @@ class Gate(Block):
 
     require: list[str]
     otherwise: str | None = None
-    needle: Needle | None = None
-
-    def lines(self) -> list[str]:
-        """The statements of the block."""
-        found = [f"require {condition}" for condition in self.require]
-        if self.otherwise:
-            found.append(f"otherwise {self.otherwise}")
-        if self.needle:
-            found.append(f"needle = {self.needle.group()}")
-        return found
+    needle: Needle | Let | None = None
 
 
 class Stage(Block):
@@ -288,7 +214,7 @@ class Stage(Block):
 class Training(Stage):
     """What all kinds of training have."""
 
-    from_: Name | None = _FROM
+    from_: Name | None = FROM
     tokens: Number | None = None
     steps: Number | None = None
     epochs: Number | None = None
@@ -297,13 +223,13 @@ class Training(Stage):
     lr: Schedule | None = None
     data: Schedule | None = None
     parallel: Schedule | None = None
-    optimizer: Optimizer | Literal["adamw", "adam", "last"] | None = None
+    optimizer: Optimizer | Literal["adamw", "adam", "last"] | Let | None = None
     clip: Number | None = None
-    precision: Literal["bf16", "fp32"] | None = None
-    recompute: Literal["none", "selective", "full"] | None = None
+    precision: Literal["bf16", "fp32"] | Let | None = None
+    recompute: Literal["none", "selective", "full"] | Let | None = None
     cluster: Name | None = None
     average: str | None = None
-    checkpoint: Annotated[int | None, "every"] = None
+    checkpoint: Number | None = None
 
 
 class Train(Training):
@@ -312,7 +238,7 @@ class Train(Training):
     kind: Literal["train"] = "train"
     model: Name | None = None
     rope_theta: Schedule | None = None
-    rope_scaling: Literal["none", "llama"] | Yarn | None = None
+    rope_scaling: Literal["none", "llama"] | Yarn | Let | None = None
     tokenizer: Name | None = None
     gate: Gate | None = None
 
@@ -322,21 +248,15 @@ class Sft(Training):
 
     kind: Literal["sft"] = "sft"
     dialog: Name | None = None
-    loss: Literal["assistant", "all"] | None = None
+    loss: Literal["assistant", "all"] | Let | None = None
 
 
 class Preferences(Training):
     """What training on preferences has; responses more alike than `similar` are left out."""
 
     dialog: Name | None = None
-    layout: Literal["joint", "pairs"] | None = None
+    layout: Literal["joint", "pairs"] | Let | None = None
     similar: Number | None = None
-
-    def _lines(self, name: str, value: Any, marks: list[Any]) -> Iterator[w.Line]:
-        if name == "similar":
-            yield f"drop similar > {_shown(value)}"
-        else:
-            yield from super()._lines(name, value, marks)
 
 
 class Reward(Preferences):
@@ -353,16 +273,16 @@ class Dpo(Preferences):
     beta: Number | None = None
     nll: Number | None = None
     label_smoothing: Number | None = None
-    normalize: bool | None = None
-    mask: Literal["none", "formatting"] | None = None
+    normalize: bool | Let | None = None
+    mask: Literal["none", "formatting"] | Let | None = None
 
 
 class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
 
     kind: Literal["score"] = "score"
-    from_: Name | None = _FROM
-    data: list[Name]
+    from_: Name | None = FROM
+    data: Names
     seq_len: Number | None = None
 
 
@@ -370,7 +290,7 @@ class Sample(Stage):
     """Rejection sampling."""
 
     kind: Literal["sample"] = "sample"
-    from_: Name | None = _FROM
+    from_: Name | None = FROM
     prompts: Name
     draws: Number | None = None
     temperature: Number | None = None
@@ -385,54 +305,47 @@ class Average(Stage):
     """The mean of the weights of other stages."""
 
     kind: Literal["average"] = "average"
-    of: list[Name]
-    weights: list[Number] | None = None
+    of: Names
+    weights: Numbers | None = None
 
 
 class Checkpoint(Stage):
     """The weights of a stage on its way."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    from_: Name | None = _FROM
+    from_: Name | None = FROM
     after: Number
 
 
 class Measuring(Stage):
     """What can be measured of a model."""
 
-    loss: list[Name] | None = None
+    loss: Names | None = None
     seq_len: Number | None = None
-    needle: Needle | None = None
-    accuracy: list[Name] | None = None
+    needle: Needle | Let | None = None
+    accuracy: Names | None = None
     judge: Name | None = None
     prompts: Name | None = None
     limit: Number | None = None
     max_tokens: Number | None = None
     temperature: Number | None = None
     dialog: Name | None = None
-    suites: dict[str, list[str]] | None = None
+    suites: dict[str, str | Let | list[str | Let]] | Let | None = None
     tasks: Text = None
-
-    def _lines(self, name: str, value: Any, marks: list[Any]) -> Iterator[w.Line]:
-        if name == "suites":
-            shown = (f"{suite} {_shown(tasks, text=True)}" for suite, tasks in value.items())
-            yield name, f"{{ {', '.join(shown)} }}"
-        else:
-            yield from super()._lines(name, value, marks)
 
 
 class Evaluate(Measuring):
     """Measures of a stage's result."""
 
     kind: Literal["evaluate"] = "evaluate"
-    from_: Name | None = _FROM
+    from_: Name | None = FROM
 
 
 class Best(Measuring):
     """The best of several stages by one measure."""
 
     kind: Literal["best"] = "best"
-    of: list[Name]
+    of: Names
 
 
 AnyStage: TypeAlias = Annotated[
@@ -441,83 +354,115 @@ AnyStage: TypeAlias = Annotated[
 ]
 
 
-class Rounds(Block):
+class Rounds(Written):
     """Stages repeated `count` times."""
 
     kind: Literal["rounds"] = "rounds"
-    count: int
+    count: Number
     stages: dict[str, AnyStage]
+    allow: Reasons = {}
 
 
-class Claim(Block):
+class Claim(Written):
     """A published figure: `value` within a tolerance, with why that is wide, or what refutes it.
 
     Its name may have a moment: `pretrain.lr at 2000 steps`.
     """
 
     value: Number
-    within: Number
+    within: Number | None = None
     because: Text = None
     contradicted: Text = None
     cite: Text = None
 
 
+class Expect(Written):
+    """Claims by the names of figures, several of one in a list, and what is silenced of them."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Claim | list[Claim]]
+
+    allow: Reasons = {}
+
+
+class Variant(Written):
+    """A named change to the recipe.
+
+    Attributes:
+        set: values by the paths of what they change: `pretrain.lr`.
+    """
+
+    set: dict[str, Value] = {}
+    sources: Sources = {}
+    allow: Reasons = {}
+
+
+class Use(Written):
+    """A file whose stages come after one of this file."""
+
+    file: str
+    after: Name | None = None
+
+
 class Recipe(Block):
     """Everything that a spec declares, by name and in order."""
 
+    schema_: str | None = Field(
+        default=None, validation_alias=AliasChoices("$schema", "schema_"),
+        serialization_alias="$schema",
+    )  # fmt: skip
+    etude_spec: Literal[1] = 1
     name: str
     title: Text = None
     cite: Text = None
-    seed: int | None = None
+    seed: Number | None = None
     notes: Text = None
-    tracking: Literal["wandb"] | None = None
+    tracking: Literal["wandb"] | Let | None = None
+    use: list[str | Use] = []
+    let: dict[str, Value] = {}
     models: dict[str, Model] = {}
     tokenizers: dict[str, Tokenizer] = {}
     datasets: dict[str, Dataset] = {}
     dialogs: dict[str, Dialog] = {}
     clusters: dict[str, Cluster] = {}
-    stages: dict[str, Annotated[AnyStage | Rounds, Field(discriminator="kind")]]
-    expect: dict[str, Claim] = {}
+    stages: dict[str, Annotated[AnyStage | Rounds, Field(discriminator="kind")]] = {}
+    expect: dict[str, Claim | list[Claim]] | Expect | list[Expect] = {}
+    variants: dict[str, Variant] = {}
+
+    def json_text(self) -> str:
+        """The spec in its JSON form, laid out: where the places of diagnostics lie."""
+        from .spec.json_text import laid_out, read
+        from .spec.source import Source
+
+        node = read(Source("<text>", self.model_dump_json()), _report())
+        assert node
+        return laid_out(node)
 
     def text(self) -> str:
-        """The spec."""
-        header = ("title", "cite", "seed", "notes", "tracking")
-        lines: list[w.Line] = [
-            (name, json.dumps(value, ensure_ascii=False) if name != "tracking" else str(value))
-            for name in header
-            if (value := getattr(self, name)) is not None
-        ]
-        blocks = [w.block(f"recipe {self.name}", *lines)]
-        groups = {"model": self.models, "tokenizer": self.tokenizers, "dataset": self.datasets,
-                  "dialog": self.dialogs, "cluster": self.clusters}  # fmt: skip
-        for keyword, group in groups.items():
-            blocks += [w.block(f"{keyword} {n}", *each.attributes()) for n, each in group.items()]
-        blocks += [_stage(name, stage) for name, stage in self.stages.items()]
-        if self.expect:
-            claims = [
-                (what, f"{_shown(claim.value)} within {_shown(claim.within)}" + "".join(
-                    f" {word} {w.quoted(text)}"
-                    for word in ("because", "contradicted", "cite")
-                    if (text := getattr(claim, word))
-                ))
-                for what, claim in self.expect.items()
-            ]  # fmt: skip
-            blocks.append(w.block("expect", *claims))
-        return "\n\n".join(blocks) + "\n"
+        """The spec as a text.
+
+        Raises: etude.SpecError: a string cannot be read; its place is in `json_text()`.
+        """
+        from .spec.convert_form import to_text
+        from .spec.source import Source
+
+        report = _report()
+        made = to_text(Source("<text>", self.json_text()), report)
+        report.stop_on_errors()
+        assert made is not None
+        return made
 
     def bound(self) -> "Bound":
         """The recipe as the compiler takes it.
 
-        Raises: etude.SpecError: with all that is wrong; its places are in `text()`.
+        Raises: etude.SpecError: with all that is wrong; its places are in `json_text()`.
         """
         from . import loads
 
-        return loads(self.text())
+        return loads(self.json_text())
 
 
-def _stage(name: str, stage: AnyStage | Rounds) -> str:
-    if isinstance(stage, Rounds):
-        inner = "\n\n".join(_stage(each, of) for each, of in stage.stages.items())
-        body = "\n".join(f"  {line}" if line else "" for line in inner.splitlines())
-        return f"rounds {name} {stage.count} {{\n{body}\n}}"
-    return w.block(f"stage {name}: {stage.kind}", *stage.attributes())
+def _report() -> Any:
+    from .spec.diagnostics import Report
+
+    return Report()

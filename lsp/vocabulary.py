@@ -79,6 +79,9 @@ def is_schedule(model: type[r.Declaration], attribute: str) -> bool:
 TITLES: dict[type[r.Declaration], str] = {
     r.Header: "recipe",
     r.Model: "model",
+    r.Experts: "experts of a model",
+    r.Latent: "latent of a model",
+    r.RopeScaling: "yarn of rope_scaling",
     r.Tokenizer: "tokenizer",
     r.TokenizerTraining: "train of a tokenizer",
     r.Dataset: "dataset",

@@ -35,7 +35,7 @@ BLOCKS = {
 _PLURAL = {"model": "models", "tokenizer": "tokenizers", "dataset": "datasets",
            "cluster": "clusters", "dialog": "dialogs", "stage": "stages",
            "rounds": "stages"}  # fmt: skip
-_MODELS: dict[str, type[r.Declaration]] = {
+MODELS: dict[str, type[r.Declaration]] = {
     "recipe": r.Header,
     "model": r.Model,
     "tokenizer": r.Tokenizer,
@@ -43,6 +43,16 @@ _MODELS: dict[str, type[r.Declaration]] = {
     "cluster": r.Cluster,
     "dialog": r.Dialog,
 }
+"""The models of blocks, by keyword; those of stages are `recipe.STAGES`."""
+GROUPS: dict[tuple[type, str], type[r.Declaration]] = {
+    (r.Tokenizer, "train"): r.TokenizerTraining,
+    (r.Dataset, "fields"): r.Fields,
+    (r.Model, "experts"): r.Experts,
+    (r.Model, "latent"): r.Latent,
+    (r.Evaluate, "needle"): r.Needle,
+    (r.Best, "needle"): r.Needle,
+}
+"""The attributes that are groups of attributes themselves, `{ name = value, … }`."""
 MOST_ROUNDS = 1000
 
 
@@ -126,7 +136,7 @@ class _Binder(Statements):
             if keyword == "rounds":
                 found[group][name] = self._rounds(item, name)
                 continue
-            model = self._kind(item) if keyword == "stage" else _MODELS[keyword]
+            model = self._kind(item) if keyword == "stage" else MODELS[keyword]
             found[group][name] = self._declaration(item, model, name) if model else None
         header = self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())
@@ -402,15 +412,7 @@ class _Binder(Statements):
 
     def _nested(self, name: str, value: Any, model: type[r.Declaration]) -> Any:
         """The values that are groups of attributes themselves."""
-        groups: dict[tuple[type, str], type[r.Declaration]] = {
-            (r.Tokenizer, "train"): r.TokenizerTraining,
-            (r.Dataset, "fields"): r.Fields,
-            (r.Model, "experts"): r.Experts,
-            (r.Model, "latent"): r.Latent,
-            (r.Evaluate, "needle"): r.Needle,
-            (r.Best, "needle"): r.Needle,
-        }
-        group = groups.get((model, name))
+        group = GROUPS.get((model, name))
         if group:
             if not isinstance(value, s.Braces):
                 self._error("E201", f"`{name}` is a group of attributes", value.span,

@@ -15,7 +15,8 @@ are read one by one where somebody asks: checking a spec that is fine reads none
     ```
 
 After `etude` stands the frame of the example, a file beside the pages with what the example stands
-on; and where an example is about files, the name of this one. A block of `sh` makes `spec.etude`
+on; and where an example is about files, the name of this one, which is a block of `json` where it
+is in JSON. A block of `sh` makes `spec.etude`
 where that is no text. What only `etude plan --deep` or `--miniature` finds has no examples:
 checking finds nothing.
 """
@@ -34,7 +35,7 @@ _PAGE = re.compile(
     re.DOTALL,
 )
 _BLOCK = re.compile(
-    r"^```(?P<kind>etude|sh)(?: (?P<frame>\w+))?(?: (?P<file>\w+\.etude))?\n(?P<text>.*?)^```$",
+    r"^```(?P<kind>etude|json|sh)(?: (?P<frame>\w+))?(?: (?P<file>\w+\.\w+))?\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 

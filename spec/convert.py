@@ -6,7 +6,7 @@ the reason and a way out.
 
 from collections.abc import Callable, Collection
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import syntax as s
 from .diagnostics import did_you_mean
@@ -126,19 +126,25 @@ def suites(value: s.Value) -> dict[str, list[str]]:
     return found
 
 
-def one_of(*choices: str) -> Callable[[s.Value], str]:
-    def convert(value: s.Value) -> str:
+class OneOf(NamedTuple):
+    """Reads a name that is one of some."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, value: s.Value) -> str:
         chosen = name(value)
-        if chosen not in choices:
+        if chosen not in self.choices:
             raise Invalid(
                 "E202",
-                f"`{chosen}` is not one of {', '.join(choices)}",
+                f"`{chosen}` is not one of {', '.join(self.choices)}",
                 value.span,
-                help=did_you_mean(chosen, choices),
+                help=did_you_mean(chosen, self.choices),
             )
         return chosen
 
-    return convert
+
+def one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def quantity(number: s.Number, units: Collection[str], default: str | None = None) -> Quantity:

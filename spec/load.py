@@ -13,6 +13,8 @@ from .source import Source, Span
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
+JSON = ".json"
+"""What the names of specs in JSON end with."""
 
 
 def load(
@@ -31,7 +33,7 @@ def load(
 def loads(
     text: str, report: Report, *, name: str = "<text>", variant: str = "", sets: Sequence[str] = ()
 ) -> Recipe | None:
-    """The recipe in a text, which cannot `use` files."""
+    """The recipe in a text, or in its JSON form, which cannot `use` files."""
     return bound(reads(text, report, name=name), report, variant=variant, sets=sets)
 
 
@@ -52,7 +54,7 @@ def read(path: Path, report: Report) -> Statements:
 def reads(text: str, report: Report, *, name: str = "<text>") -> Statements:
     """The statements of a text, which cannot `use` files."""
     source = Source(name, text)
-    return Statements(no_use(parse(source, report), report), Span(source, 0, 0))
+    return Statements(no_use(statements(source, report), report), Span(source, 0, 0))
 
 
 def bound(
@@ -73,13 +75,31 @@ def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:
     return items
 
 
+def in_json(source: Source) -> bool:
+    """Whether a spec is in its JSON form, by its name, or where that does not tell, by how it
+    begins: no text begins with a brace."""
+    begins = source.text.lstrip().startswith("{")
+    return source.name.endswith(JSON) or (begins and not source.name.endswith(".etude"))
+
+
+def statements(
+    source: Source, report: Report, parse: Callable[[Source, Report], Sequence[s.Item]] = parse
+) -> Sequence[s.Item]:
+    """The statements of a source: a text, or a spec in JSON."""
+    if not in_json(source):
+        return parse(source, report)
+    from . import from_json  # only where there is JSON: checking a spec has 0.1 s
+
+    return from_json.statements(source, report)
+
+
 class Files:
     """Reads a file and what it `use`s.
 
     Args:
         root: the folder that `use` does not leave.
         texts: by resolved path, texts that stand for those on the disk: an editor's.
-        parse: reads the statements of a source.
+        parse: reads the statements of a source that is a text.
 
     Attributes:
         trees: by resolved path, every file that was read and its statements.
@@ -110,9 +130,9 @@ class Files:
         items: list[s.Item] = []
         source = Source(str(path), text)
         self.start = self.start or Span(source, 0, 0)
-        statements = self.parse(source, self.report)
-        self.trees[resolved] = source, statements
-        for item in statements:
+        found = statements(source, self.report, self.parse)
+        self.trees[resolved] = source, found
+        for item in found:
             if isinstance(item, s.Use):
                 items += self._use(path, item)
             else:

@@ -120,6 +120,45 @@ def _too_deep(text: str) -> int | None:
     return None
 
 
+def number(text: str, unit: s.Word | None, span: Span, place: Span, report: Report) -> s.Number:
+    """A number as it is written; where it is none, a stand-in after reporting.
+
+    Args:
+        span: the place of the number with its unit.
+        place: that of the number alone.
+    """
+    match = _NUMBER.fullmatch(text)
+    assert match, text
+    digits, exponent, suffix = match[1].replace("_", ""), match[2] or "", match[3]
+    stand_in = s.Number(Fraction(1000), "", unit, str(text), span)
+    if len(digits) > 40 or len(exponent) > 4 or abs(int(exponent[1:] or 0)) > 40:
+        report.add("E112", "this number is out of range", place, help="use at most 40 digits")
+        return stand_in
+    if suffix not in SUFFIXES:
+        _unknown_suffix(str(text), suffix, place, report)
+        return stand_in
+    value = Fraction(digits + exponent) * SUFFIXES[suffix]
+    written = str(text) if unit is None else f"{text} {unit.name}"
+    return s.Number(value, suffix, unit, written, span)
+
+
+def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
+    number = text[: len(text) - len(suffix)]
+    guess = {"K": ("k", "Ki"), "m": ("M", "Mi"), "G": ("B", "Gi"), "g": ("B", "Gi"),
+             "b": ("B", "Gi"), "t": ("T", "T"), "KB": ("k", "Ki"), "ki": ("k", "Ki"),
+             "mi": ("M", "Mi"), "gi": ("B", "Gi")}.get(suffix)  # fmt: skip
+    if guess:
+        decimal, binary = (SUFFIXES[g] * Fraction(number.replace("_", "")) for g in guess)
+        help = f"write `{number}{guess[0]}` for {_plain(decimal)}"
+        if guess[0] != guess[1]:
+            help += f" or `{number}{guess[1]}` for {_plain(binary)}"
+    else:
+        help = "the suffixes are k M B T (powers of 1000), Ki Mi Gi (of 1024), % and x"
+        if suffix[:1].islower() or len(suffix) > 2:
+            help = f"a unit stands apart: `{number} {suffix}`; " + help
+    report.add("E111", f"`{suffix}` is not a suffix of numbers", span, help=help)
+
+
 class _Builder(Transformer):
     """Turns lark's tree into the syntax tree; every rule of the grammar has a method."""
 
@@ -271,38 +310,7 @@ class _Builder(Transformer):
         return self._number(number, unit, span)
 
     def _number(self, token: Token, unit: s.Word | None, span: Span) -> s.Number:
-        match = _NUMBER.fullmatch(token)
-        assert match, token
-        digits, exponent, suffix = match[1].replace("_", ""), match[2] or "", match[3]
-        place = self._token(token)
-        stand_in = s.Number(Fraction(1000), "", unit, str(token), span)
-        if len(digits) > 40 or len(exponent) > 4 or abs(int(exponent[1:] or 0)) > 40:
-            self.report.add(
-                "E112", "this number is out of range", place, help="use at most 40 digits"
-            )
-            return stand_in
-        if suffix not in SUFFIXES:
-            self._unknown_suffix(str(token), suffix, place)
-            return stand_in
-        value = Fraction(digits + exponent) * SUFFIXES[suffix]
-        written = str(token) if unit is None else f"{token} {unit.name}"
-        return s.Number(value, suffix, unit, written, span)
-
-    def _unknown_suffix(self, text: str, suffix: str, span: Span) -> None:
-        number = text[: len(text) - len(suffix)]
-        guess = {"K": ("k", "Ki"), "m": ("M", "Mi"), "G": ("B", "Gi"), "g": ("B", "Gi"),
-                 "b": ("B", "Gi"), "t": ("T", "T"), "KB": ("k", "Ki"), "ki": ("k", "Ki"),
-                 "mi": ("M", "Mi"), "gi": ("B", "Gi")}.get(suffix)  # fmt: skip
-        if guess:
-            decimal, binary = (SUFFIXES[g] * Fraction(number.replace("_", "")) for g in guess)
-            help = f"write `{number}{guess[0]}` for {_plain(decimal)}"
-            if guess[0] != guess[1]:
-                help += f" or `{number}{guess[1]}` for {_plain(binary)}"
-        else:
-            help = "the suffixes are k M B T (powers of 1000), Ki Mi Gi (of 1024), % and x"
-            if suffix[:1].islower() or len(suffix) > 2:
-                help = f"a unit stands apart: `{number} {suffix}`; " + help
-        self.report.add("E111", f"`{suffix}` is not a suffix of numbers", span, help=help)
+        return number(token, unit, span, self._token(token), self.report)
 
     def text(self, span, token):
         raw = str(token)[1:-1]

@@ -15,11 +15,14 @@ from etude.cli.main import main, parser
 from etude.compiler import plan as plans
 from etude.compiler.check import check_recipe
 from etude.compiler.compile import compile_recipe
+from etude.spec import json_form as form
 from etude.spec import recipe as r
 from etude.spec.bind import BLOCKS
 from etude.spec.codes import known
 from etude.spec.convert import DEGREES
+from etude.spec.convert_form import to_text
 from etude.spec.diagnostics import Report
+from etude.spec.json_text import laid_out, read
 from etude.spec.load import loads
 from etude.spec.parse import SUFFIXES, parse
 from etude.spec.quantity import UNITS, plain
@@ -178,6 +181,25 @@ def test_the_error_in_the_tutorial_is_what_check_says() -> None:
     report = Report()
     loads(spec, report, name="small.etude")
     assert render_all(report.ordered()) in page.read_text(encoding="utf-8")
+
+
+def test_the_spec_in_json_is_right_and_its_error_is_what_check_says() -> None:
+    page = DOCS / "json.md"
+    spec = next(blocks(page, "json"))
+    report = Report()
+    recipe = loads(spec, report)
+    assert recipe
+    check_recipe(recipe, report)
+    assert all(d.severity == "note" for d in report.diagnostics), render_all(report.ordered())
+    assert to_text(Source("<text>", spec), report)
+    node = read(Source("<text>", spec), report)
+    assert laid_out(node) == spec
+    loads(spec.replace("20 steps", "20 setps"), report := Report(), name="small.json")
+    assert render_all(report.ordered()[:1]).partition("\n\n")[0] in page.read_text(encoding="utf-8")
+
+
+def test_every_key_of_the_form_is_described() -> None:
+    assert set(form.TOP) <= quoted((DOCS / "json.md").read_text(encoding="utf-8"))
 
 
 def test_the_plan_in_the_tutorial_is_what_plan_shows(

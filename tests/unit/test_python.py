@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pydantic
 import pytest
@@ -12,22 +12,27 @@ from specs import POST_TRAINING
 
 import etude
 from etude import build as b
+from etude.spec import json_form as form
 from etude.spec import recipe as r
+from etude.spec.json_form import BLOCKS
 from etude.spec.record import fields
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
-PAIRS: dict[type[b.Block], type[r.Declaration]] = {
+PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
+    b.Experts: r.Experts, b.Latent: r.Latent, b.Yarn: r.RopeScaling,
     b.Model: r.Model, b.TokenizerTraining: r.TokenizerTraining, b.Tokenizer: r.Tokenizer,
     b.Fields: r.Fields, b.Dialog: r.Dialog, b.Dataset: r.Dataset, b.Cluster: r.Cluster,
     b.Needle: r.Needle, b.Train: r.Train, b.Sft: r.Sft, b.Reward: r.Reward, b.Dpo: r.Dpo,
     b.Score: r.Score, b.Sample: r.Sample, b.Checkpoint: r.Checkpoint, b.Average: r.Average,
-    b.Evaluate: r.Evaluate, b.Best: r.Best, b.Optimizer: r.Optimizer,
+    b.Evaluate: r.Evaluate, b.Best: r.Best, b.Optimizer: r.Optimizer, b.Gate: r.Gate,
+    b.Recipe: r.Header,
 }  # fmt: skip
-# Written as statements, or what tells the kind of a stage.
-STATEMENTS = {"filters", "similar", "kind", "gate"}
+# Written as statements in texts, what tells the kind of a group, and what every block may have.
+STATEMENTS = {"filters", "similar", "kind", "gate", "sources", "allow", "require", "otherwise"}
+TOP = {"$schema", "etude_spec", "name", "use", "let", "stages", "expect", "variants", *BLOCKS}
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -38,24 +43,48 @@ def test_the_examples_of_the_page_run(
     exec(compile(EXAMPLES[number], f"docs/python.md, example {number}", "exec"), {})
 
 
-def names(model: type[b.Block]) -> set[str]:
-    return {f.serialization_alias or name for name, f in model.model_fields.items()}
+def names(model: type[b.Attributes]) -> dict[str, Any]:
+    """The fields of a model by the names of the language."""
+    return {f.serialization_alias or name: f for name, f in model.model_fields.items()}
 
 
 @pytest.mark.parametrize("model", PAIRS, ids=lambda model: model.__name__)
-def test_the_models_have_the_attributes_of_the_language(model: type[b.Block]) -> None:
-    there = set(r.attributes(PAIRS[model]))
-    own = names(model) - (STATEMENTS - there)
+def test_the_models_have_the_attributes_of_the_language(model: type[b.Attributes]) -> None:
+    there = set(form.names(PAIRS[model]))
+    own = set(names(model)) - (STATEMENTS - there) - (TOP if model is b.Recipe else set())
     assert own == there - (STATEMENTS - own)
+    assert "sources" in names(model)
+
+
+@pytest.mark.parametrize("model", PAIRS, ids=lambda model: model.__name__)
+def test_what_is_required_and_which_choices_there_are_is_that_of_the_language(
+    model: type[b.Attributes],
+) -> None:
+    for name, attribute in r.attributes(PAIRS[model]).items():
+        field = names(model)[name]
+        assert field.is_required() == attribute.required, name
+        choices = set(form.choices(PAIRS[model], name)) - {"true", "false"}
+        assert choices_of(field.annotation) == choices, name
+        assert form.named(PAIRS[model], name) == (b.Let in parts(field.annotation)), name
+
+
+def parts(annotation: Any) -> set[Any]:
+    """What a union is of."""
+    return set(get_args(annotation)) or {annotation}
+
+
+def choices_of(annotation: Any) -> set[str]:
+    return {choice for part in parts(annotation) if get_origin(part) is Literal
+            for choice in get_args(part)}  # fmt: skip
 
 
 def test_every_block_and_kind_of_stage_can_be_built() -> None:
     built = {model.__name__.lower() for model in PAIRS if issubclass(model, b.Stage)}
     assert built == set(r.STAGES)
-    recipe = set(b.Recipe.model_fields)
-    assert set(r.attributes(r.Header)) <= recipe
     groups = {"models", "tokenizers", "datasets", "clusters", "dialogs", "stages"}
-    assert groups <= recipe & set(fields(r.Recipe))
+    assert groups <= set(b.Recipe.model_fields) & set(fields(r.Recipe))
+    assert set(names(b.Recipe)) == set(form.TOP)
+    assert b.Recipe.model_fields["etude_spec"].default == form.VERSION
 
 
 def post_training() -> b.Recipe:
@@ -139,8 +168,8 @@ def test_statements_claims_and_gates() -> None:
     assert bound.datasets["web"].filters[0].file == "sites.txt"
     assert bound.header.title == 'A "title"'
     assert etude.compile(recipe).claims[0].what == "pretrain.steps"
-    dumped = recipe.model_dump_json(by_alias=True, exclude_none=True)
-    assert b.Recipe.model_validate_json(dumped) == recipe
+    assert b.Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert etude.compile(etude.loads(recipe.text())).jobs == etude.compile(recipe).jobs
 
 
 def test_a_wrong_name_or_kind_is_refused_where_it_is_written() -> None:
@@ -150,7 +179,7 @@ def test_a_wrong_name_or_kind_is_refused_where_it_is_written() -> None:
         b.Recipe.model_validate({"name": "x", "stages": {"a": {"kind": "trian"}}})
 
 
-def test_wrong_values_are_diagnostics_with_places_in_the_text() -> None:
+def test_wrong_values_are_diagnostics_with_places_in_the_json() -> None:
     recipe = post_training().model_copy(update={"stages": {"a": b.Train(model="tini", steps=1.5)}})
     with pytest.raises(etude.SpecError) as raised:
         etude.compile(recipe)
@@ -158,7 +187,7 @@ def test_wrong_values_are_diagnostics_with_places_in_the_text() -> None:
     assert [d.code for d in found] == [d.code for d in raised.value.diagnostics]
     assert found[0].code == "E207"
     assert found[0].span
-    assert "1.5" in recipe.text().splitlines()[found[0].span.line - 1]
+    assert "1.5" in recipe.json_text().splitlines()[found[0].span.line - 1]
 
 
 def test_check_gives_warnings_and_raises_nothing() -> None:

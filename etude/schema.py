@@ -1,0 +1,49 @@
+"""The published JSON Schema of specs in their JSON form."""
+
+from typing import Any
+
+from .build import Recipe
+from .lsp.vocabulary import documentation
+from .spec import json_form as form
+from .spec import recipe as r
+
+_OTHERS: dict[str, type[r.Declaration]] = {"Yarn": r.RopeScaling}
+"""Models of `etude.build` that have another name in `etude.spec.recipe`."""
+
+
+def spec_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a spec with a recipe; the descriptions are those of the
+    reference."""
+    made = Recipe.model_json_schema(mode="validation")
+    definitions = made.pop("$defs")
+    for name, of in definitions.items():
+        _describe(of, _OTHERS.get(name) or getattr(r, name, None))
+    _describe(made, r.Header)
+    made["required"] = [form.MARK, *made["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"etude-spec-{form.VERSION}.schema.json",
+        "title": "A spec of etude",
+        **made,
+        "$defs": definitions,
+    }
+
+
+def _describe(schema: dict[str, Any], model: Any) -> None:
+    """Gives attributes the words of the reference, in place of what pydantic makes of names."""
+    schema.pop("title", None)
+    for name, of in schema.get("properties", {}).items():
+        of.pop("title", None)
+        if of.get("default", 0) is None:
+            del of["default"]
+        if name == "kind" and "default" in of:  # it tells which of several models this is
+            schema["required"] = [name, *schema.get("required", ())]
+        entry = documentation(model, name) if _is_declaration(model) else None
+        if entry:
+            left_out = entry.default in ("—", "required", "")
+            default = "" if left_out else f"; default: {entry.default}"
+            of["description"] = f"{entry.meaning} (takes {entry.value}{default})"
+
+
+def _is_declaration(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, r.Declaration)

@@ -1,0 +1,45 @@
+"""A spec from one of its forms to the other: texts to JSON and JSON to texts."""
+
+from collections.abc import Sequence
+
+from . import syntax as s
+from .bind import bind
+from .diagnostics import Report
+from .format import FormatError, format_text
+from .json_text import laid_out
+from .load import in_json, statements
+from .source import Source
+from .to_json import Unfit, as_json
+from .to_text import text as written
+
+
+def to_json(source: Source, report: Report) -> str | None:
+    """A spec as JSON, in the canonical layout; None, with the findings, where it has errors that
+    JSON could not hold. Comments are lost.
+
+    Raises: FormatError: JSON cannot hold what is no error; never seen.
+    """
+    items = _read(source, report)
+    if items is None:
+        return None
+    try:
+        return laid_out(as_json(items))
+    except Unfit as unfit:
+        bind(items, report, broken=True)
+        if not report.errors:
+            raise FormatError(unfit) from None
+        return None
+
+
+def to_text(source: Source, report: Report) -> str | None:
+    """A spec as a text, in the canonical layout; None, with the findings, where it cannot be read.
+    Of a text, comments stay."""
+    if not in_json(source):
+        return format_text(source, report)
+    items = _read(source, report)
+    return None if items is None else written(items)
+
+
+def _read(source: Source, report: Report) -> Sequence[s.Item] | None:
+    items = statements(source, report)
+    return None if report.errors else items
