@@ -2,12 +2,13 @@
 
 import json
 from argparse import Namespace
+from importlib import import_module
 
 
 def run(arguments: Namespace) -> int:
     if arguments.format == "plan":
-        from ..compiler.schema import plan_schema as schema
+        schema = import_module("..compiler.schema", __package__).plan_schema()
     else:
-        from ..schema import spec_schema as schema
-    print(json.dumps(schema(), indent=2, sort_keys=True, ensure_ascii=False))
+        schema = import_module("..schema", __package__).spec_schema()
+    print(json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False))
     return 0
