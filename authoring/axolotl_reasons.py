@@ -164,7 +164,6 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "special_tokens": ([], "special tokens are the tokenizer's and the dialog's"),
     "tokens": ([], "special tokens are the tokenizer's and the dialog's"),
     "added_tokens_overrides": ([], "special tokens are the tokenizer's and the dialog's"),
-    "tokenizer_config": ([], _TOKENIZER),
     "plugins": ([], "a spec brings no code along; what a plugin changes is listed by its settings"),
     "center_rewards_coefficient": (_ZERO, "rewards are not centered"),
     "dpo_use_weighting": (_NONE, "pairs have equal weights"),

@@ -1,11 +1,13 @@
 """A spec in the making: its blocks, the names it uses up, and what importers share."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
-from ..compiler.architectures import PUBLISHED, published
+from ..compiler import architectures
 from . import writing as w
 from .config import Config
+from .published_models import Published, by_config, by_name
 
 MOST_ON_A_NODE = 8
 
@@ -98,32 +100,62 @@ class Draft:
             )
         return None
 
-    def model(self, shape: dict[str, object]) -> str:
+    def model(self, shape: dict[str, object], published: tuple[str, int] | None = None) -> str:
         """A model block from the numbers of its shape; returns its name.
 
         Args:
             shape: layers, dim, heads, kv_heads, ffn, vocab, rope_theta, rope_scaling, tied,
                 norm_eps.
+            published: the folder of its weights and their context, where it has some.
         """
-        for size in PUBLISHED["llama3"]:
-            known = vars(published("llama3", size))
+        weights: list[w.Line] = []
+        if published:
+            weights = [("weights", w.quoted(published[0])), ("context", w.count(published[1]))]
+        for size in architectures.PUBLISHED["llama3"]:
+            known = vars(architectures.published("llama3", size))
             changed = {key: value for key, value in shape.items() if known[key] != value}
             if set(changed) <= {"rope_scaling", "rope_theta", "norm_eps", "vocab"}:
                 name = self.name(f"llama_{size}", "model")
-                lines = [("size", w.quoted(size)), *_attributes(changed)]
+                lines = [("size", w.quoted(size)), *_attributes(changed), *weights]
                 self.add(w.block(f"model {name}", *lines))
                 return name
         name = self.name("llama", "model")
-        lines = [("family", "llama3"), *_attributes(shape)]
+        lines = [("family", "llama3"), *_attributes(shape), *weights]
         self.add(w.block(f"model {name}", *lines))
+        return name
+
+    def weights(self, place: str, revision: str | None = None) -> str:
+        """A model with published weights, on the Hub or in a folder; returns its name.
+
+        The shape is that of config.json where the folder is there, else what the name says.
+        """
+        local = is_local(place)
+        known = (by_config(Path(place)) if local else None) or by_name(place)
+        shape = known or Published("llama3", {"size": "8B"}, 8192)
+        if known is None:
+            self.config.needed(
+                f"model of {place}",
+                "what it is like is not known here: write family and shape of its config.json in "
+                "place of Llama 3 8B's",
+            )
+        name = self.name(place.rstrip("/").rpartition("/")[2], "base")
+        self.add(
+            w.block(
+                f"model {name}",
+                ("family", shape.family),
+                *_attributes(shape.shape),
+                ("weights" if local else "hub", w.quoted(place)),
+                ("revision", w.quoted(revision)) if revision and not local else None,
+                ("context", w.count(shape.context)),
+            )
+        )
         return name
 
     def tokenizer(self, place: str) -> None:
         """A tokenizer on the Hub or in a file; after another spec, its own."""
         if self.options.base:
             return
-        local = place.startswith((".", "/", "~")) or place.endswith((".json", ".model"))
-        if not local:
+        if not is_local(place):
             self.add(w.block("tokenizer words", ("hub", w.quoted(place))))
             return
         file = place
@@ -136,6 +168,12 @@ class Draft:
         self.add(w.block("tokenizer words", ("file", w.quoted(file))))
 
 
+def is_local(place: str) -> bool:
+    """Whether a name is that of a file or folder, and not of a repository on the Hub."""
+    begins = place.startswith((".", "/", "~"))
+    return begins or place.endswith((".json", ".model")) or place.count("/") != 1
+
+
 def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
     lines = []
     for key, value in shape.items():
@@ -143,6 +181,8 @@ def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
             shown = str(value).lower()
         elif isinstance(value, float):
             shown = w.real(Fraction(repr(value)))
+        elif key == "size":
+            shown = w.quoted(str(value))
         else:
             shown = str(value)
         lines.append((key, shown))

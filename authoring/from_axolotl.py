@@ -28,7 +28,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     """
     made = Draft(config, options)
     kind = _kind(config)
-    start = _start(config, options)
+    start = _start(config, made)
     sources = datasets(config, made, kind)
     pairs = kind in ("reward", "dpo")
     dialog = _dialog(config, made) if kind != "train" else None
@@ -36,6 +36,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     micro = config.whole("micro_batch_size", default=1, least=1)
     accumulation = config.whole("gradient_accumulation_steps", default=1, least=1)
     batch = micro * accumulation * ranks
+    made.cluster(ranks * degrees["tensor"] * degrees["context"])
     length = config.whole("sequence_len", default=2048 if kind != "train" else 512, least=2)
     made.add(
         w.block(
@@ -95,16 +96,17 @@ def _kind(config: Config) -> str:
     return "train" if kinds == {"completion"} else "sft"
 
 
-def _start(config: Config, options: Options) -> str:
-    model = config.text("base_model")
-    if options.base:
-        config.irrelevant({"base_model": ""})
-        config.assumed("base_model", f"in its place, the result of `{options.base.stage}`")
-        return options.base.stage
-    config.lost("base_model", "stages go on from others; weights from elsewhere are not read")
-    config.needed("stage base", f"a recipe whose stage makes the weights of {model}: declare "
-                  "`base`, or import with --after SPEC")  # fmt: skip
-    return "base"
+def _start(config: Config, made: Draft) -> str:
+    """What the stage goes on from: the user's own stage, or published weights."""
+    model, base = config.text("base_model"), made.options.base
+    tokenizer = config.text("tokenizer_config") or model
+    revision = config.text("revision_of_model")
+    if base:
+        config.irrelevant({"base_model": "", "tokenizer_config": "", "revision_of_model": ""})
+        config.assumed("base_model", f"in its place, the result of `{base.stage}`")
+        return base.stage
+    made.tokenizer(tokenizer)
+    return made.weights(model, revision)
 
 
 def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:

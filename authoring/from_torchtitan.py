@@ -5,7 +5,7 @@ from typing import Any
 
 from . import writing as w
 from .config import Config
-from .draft import Draft, Options, optimizer, placement
+from .draft import Draft, Options, is_local, optimizer, placement
 from .tree import ConfigError, Leaf
 
 SCHEDULE = "parallelism.pipeline_parallel_schedule"
@@ -129,7 +129,8 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         raise ConfigError(f"models of the family `{family}` are not imported",
                           help="llama3 is, of any shape; others are written by hand")  # fmt: skip
     shape = _shape(config)
-    model = None if options.base else made.model(shape)
+    published = _published(config, options)
+    model = None if options.base else made.model(shape, published)
     if options.base:
         config.irrelevant({"model": f"the model is that of `{options.base.stage}`"})
     assets = config.text("hf_assets_path", "model.hf_assets_path", "model.tokenizer_path")
@@ -406,6 +407,18 @@ def _recompute(config: Config) -> w.Line:
     return ("recompute", mode) if mode != "none" else None
 
 
+def _published(config: Config, options: Options) -> tuple[str, int] | None:
+    """The folder of published weights that the model starts from, and how long they may be read."""
+    if options.base or not config.flag("checkpoint.initial_load_in_hf"):
+        return None
+    path = config.text("checkpoint.initial_load_path", "hf_assets_path", "model.hf_assets_path")
+    if path is None or not is_local(path):
+        return None
+    length = config.whole("training.seq_len", default=2048, least=2)
+    config.assumed("context", f"the weights in {path} were trained on sequences as long as here")
+    return path, length
+
+
 def _lost(config: Config, options: Options) -> None:
     if config.has("model.converters") and config.texts("model.converters"):
         for path in ("model.converters", "quantize"):
@@ -413,7 +426,7 @@ def _lost(config: Config, options: Options) -> None:
     else:
         config.irrelevant({"quantize": "off: there is no converter",
                            "model.converters": "off"})  # fmt: skip
-    if config.has("checkpoint.initial_load_path"):
+    if config.has("checkpoint.initial_load_path") and _published(config, options) is None:
         config.lost("checkpoint.initial_load_path", "another program's checkpoint is not read"
                     + ("" if options.base else ": the stage starts from new weights"))  # fmt: skip
     for section in ("validation", "validator"):

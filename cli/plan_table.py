@@ -19,6 +19,7 @@ from ..compiler.plan import (
     ScoreJob,
     TokenizerJob,
     TrainJob,
+    WeightsJob,
 )
 from ..compiler.values import LrPiece
 from ..spec.quantity import short
@@ -194,6 +195,10 @@ def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
             if takes.get("candidates"):
                 what += f", with the draws of {takes['candidates']} to label"
             yield job.name, "pause", "", what
+        elif isinstance(job, WeightsJob):
+            source = job.source
+            where = source.get("folder") or f"{source['hub']}, revision {source['revision']}"
+            yield job.id, job.kind, "", where
         elif isinstance(job, SampleJob):
             kept = f", {job.keep or 'all'} kept"
             judge = f" by {takes['judge']}" if "judge" in takes else ""

@@ -35,6 +35,10 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"{job}: already there"
     if kind == "dataset":
         return f"{job}: {event['documents']:,} documents, {event['tokens']:,} tokens"
+    if kind == "weights":
+        return f"{job}: {event['tensors']:,} tensors, {short(event['parameters'])} parameters"
+    if kind == "changed":
+        return f"{job}: the weights are others than before: what comes of them is made again"
     if kind == "similar":
         return (
             f"{job}: dropped {event['responses']:,} responses too much like better ones, and with "

@@ -10,7 +10,7 @@ from .check import CHECKS, Pass, check_rest_of, through
 from .costs.jobs import digits
 from .lower import lower
 from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
-from .program import Program, TrainStage
+from .program import Program, TrainStage, WeightsStage
 from .provenance import Origins, declared, in_words
 from .sources import count
 from .values import Scaled
@@ -107,6 +107,14 @@ def _scaling(stage: TrainStage) -> dict[str, str]:
 
 
 def _summary(stage: Any, origins: Origins) -> StageSummary:
+    if isinstance(stage, WeightsStage):
+        model = origins.recipe.models[stage.name]
+        names = [n for n in ("weights", "hub", "revision", "context") if getattr(model, n)]
+        return StageSummary(
+            kind=stage.spec.kind, goes_on_from=None, tokens=0, steps=0,
+            values={n: origins.record(str(getattr(model, n)), origins.of(model, n))
+                    for n in names},
+        )  # fmt: skip
     if not isinstance(stage, TrainStage):
         return StageSummary(
             kind=stage.spec.kind, goes_on_from=stage.of if isinstance(stage.of, str) else None,
@@ -194,7 +202,7 @@ def _given(spec: Any, *names: str) -> dict[str, str]:
 
 def _dialog(settings: dict[str, Any] | None) -> str:
     assert settings
-    return str(settings.get("protocol") or settings.get("template") or settings["header"])
+    return str(settings.get("protocol") or settings.get("template") or settings["header"].strip())
 
 
 def _few(values: list[str]) -> str:

@@ -3,6 +3,7 @@
 from ..spec import recipe as r
 from .graph import data_of
 from .scope import Scope
+from .weights import check_weights
 
 
 def check_declared(scope: Scope) -> None:
@@ -17,6 +18,8 @@ def check_declared(scope: Scope) -> None:
             _awaited(scope, dataset, indexed=name in parts)
     for tokenizer in scope.recipe.tokenizers.values():
         _tokenizer(scope, tokenizer)
+    for model in scope.recipe.models.values():
+        check_weights(model, scope.report)
     for dialog in scope.recipe.dialogs.values():
         _dialog(scope, dialog)
 

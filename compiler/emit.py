@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE
-from .plan import NextToken, Plan, Sft, TrainJob
+from .plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from .torchtitan import rope
 from .values import Architecture, LrPiece, Value
 
@@ -22,13 +22,13 @@ SECTIONS = {
 def emit(plan: Plan) -> str:
     """A module with a function for each train job of the plan."""
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
-    return _module(plan, jobs, jobs)
+    return _module(plan, jobs)
 
 
 def emit_each(plan: Plan) -> dict[str, str]:
     """A module a train job, by the name of its file."""
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
-    return {f"{function(job)}.py": _module(plan, [job], jobs) for job in jobs}
+    return {f"{function(job)}.py": _module(plan, [job]) for job in jobs}
 
 
 def function(job: TrainJob) -> str:
@@ -36,7 +36,7 @@ def function(job: TrainJob) -> str:
     return re.sub(r"\W", "_", job.id.replace("+", "_extended_"))
 
 
-def _module(plan: Plan, jobs: list[TrainJob], all_jobs: list[TrainJob]) -> str:
+def _module(plan: Plan, jobs: list[TrainJob]) -> str:
     written = [job for job in jobs if _left_out(job) is None]
     lines = [HEAD.format(recipe=plan.recipe)]
     for job in written[:1]:
@@ -46,13 +46,13 @@ def _module(plan: Plan, jobs: list[TrainJob], all_jobs: list[TrainJob]) -> str:
         )
     if written:
         lines += _builders({job.model.family for job in written})
-    titles = {job.key: job for job in all_jobs}
+    starts = {job.key: job for job in plan.jobs if isinstance(job, TrainJob | WeightsJob)}
     for job in jobs:
         reason = _left_out(job)
         if reason:
             lines.append(f"\n\n# {job.id} is left out: {reason}.")
         else:
-            lines += ["", "", *_job(job, titles.get(job.inputs.get("model", "")))]
+            lines += ["", "", *_job(job, starts.get(job.inputs.get("model", "")))]
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +71,7 @@ def _left_out(job: TrainJob) -> str | None:
     return None
 
 
-def _job(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
+def _job(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator[str]:
     sections = job.torchtitan
     yield f"def {function(job)}() -> Trainer.Config:"
     yield f'    """Job {job.id}: {job.steps:,} steps, {job.tokens:,} tokens."""'
@@ -207,9 +207,13 @@ def _data(job: TrainJob) -> Iterator[str]:
         yield f"# {job.average.from_step}; torchtitan does not."
 
 
-def _checkpoint(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
+def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator[str]:
     yield f'dump_folder=str(OUTPUTS / "{function(job)}"),'
     carried = job.optimizer_state == "carry"
+    published = before if isinstance(before, WeightsJob) else None
+    if published and "hub" in published.source:
+        yield f"# Begins with {published.source['hub']}, revision {published.source['revision']},"
+        yield f"# that has to lie in the folder {_folder(published)}."
     if "model" in job.inputs and before is None:
         yield "# Begins with a model that no train job makes (an average, or the best of some):"
         yield "# put its checkpoint here."
@@ -217,7 +221,12 @@ def _checkpoint(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
     yield "    enable=True,"
     yield f"    interval={job.checkpoint_every},"
     yield "    last_save_model_only=False,"
-    if "model" in job.inputs:
+    if published:
+        yield f"    initial_load_path=str(Path({_folder(published)!r}).resolve()),"
+        yield "    initial_load_in_hf=True,"
+        yield "    initial_load_model_only=True,"
+    elif "model" in job.inputs:
+        assert not isinstance(before, WeightsJob)
         path = f"{function(before)}/checkpoint/step-{before.steps}" if before else "FILL_IN"
         yield f'    initial_load_path=str(OUTPUTS / "{path}"),'
         yield f"    initial_load_model_only={not carried},"
@@ -225,6 +234,12 @@ def _checkpoint(job: TrainJob, before: TrainJob | None) -> Iterator[str]:
         # The counter of steps and the learning rate start anew with each configuration.
         yield '    exclude_from_loading=["lr_scheduler", "dataloader", "train_state"],'
     yield "),"
+
+
+def _folder(published: WeightsJob) -> str:
+    """Where published weights lie, or are to be put."""
+    source = published.source
+    return source.get("folder") or f"weights/{source['hub']}"
 
 
 def _pieces(lines: Any) -> Iterator[str]:

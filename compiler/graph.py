@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..spec import recipe as r
+from .program import Weights
 from .scope import Scope
 
 
@@ -31,6 +32,10 @@ def order(scope: Scope) -> list[str]:
 def parents(stage: r.Stage | r.Rounds, scope: Scope) -> list[str]:
     """The stages whose weights a stage goes on from, samples or measures."""
     named = named_parents(stage)
+    if named == [] and isinstance(stage, r.Train):
+        # Published weights stand in the graph under their model's name.
+        model = stage.model or ""
+        return [model] if isinstance(scope.recipe.stages.get(model), Weights) else []
     if named is not None:
         return named
     above = scope.above.get(stage.name)
@@ -44,7 +49,7 @@ def named_parents(stage: r.Stage | r.Rounds) -> list[str] | None:
     written = getattr(stage, "from_", None)
     if written:
         return [written]
-    return [] if isinstance(stage, r.Train) and stage.model else None
+    return [] if isinstance(stage, r.Training) and stage.model else None
 
 
 def _needed(name: str, scope: Scope) -> list[str]:

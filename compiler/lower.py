@@ -12,6 +12,7 @@ from .program import (
     Program,
     SampleStage,
     TrainStage,
+    WeightsStage,
 )
 from .training_jobs import Training
 
@@ -37,6 +38,8 @@ class _Lowering:
             if isinstance(stage, TrainStage):
                 self.training.stage(stage)
                 needed.pop(stage.parent or "", None)
+            elif isinstance(stage, WeightsStage):
+                self.models.published(stage)
             elif isinstance(stage, CheckpointStage):
                 self.training.checkpoint(stage)
             elif isinstance(stage, AverageStage | BestStage):

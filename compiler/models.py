@@ -17,6 +17,7 @@ from .plan import (
     SampleJob,
     ScoreJob,
     TrainJob,
+    WeightsJob,
 )
 from .program import (
     AverageStage,
@@ -26,6 +27,7 @@ from .program import (
     SampleStage,
     ScoreStage,
     TrainStage,
+    WeightsStage,
 )
 from .torchtitan import torchtitan
 from .values import Architecture
@@ -64,6 +66,12 @@ class Models:
                 ExportJob, content, inputs, id=f"export.{name}", stage=stage, extends=extends
             )
         return self.exports[model]
+
+    def published(self, stage: WeightsStage) -> None:
+        """Adds the job that reads published weights."""
+        content = {"model": self.shape(stage.result), "source": stage.source}
+        key = self.jobs.add(WeightsJob, content, {}, id=stage.name, stage=stage.name)
+        self.jobs.result[stage.name] = key
 
     def average(self, stage: AverageStage) -> None:
         """Adds the job of an average stage."""

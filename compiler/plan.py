@@ -265,6 +265,16 @@ class TrainJob(Job):
     torchtitan: dict[str, Any] = Field(description="sections and fields as torchtitan names them")
 
 
+class WeightsJob(Job):
+    """Published weights (safetensors as Hugging Face has them), to go on from."""
+
+    kind: Literal["weights"] = "weights"
+    model: Architecture = Field(description="what config.json has to say, and the tensors to be")
+    source: dict[str, str] = Field(
+        description="`folder`, relative to the spec's folder; or `hub`, a repository, `revision`"
+    )
+
+
 class AverageJob(Job):
     kind: Literal["average"] = "average"
     model: Architecture
@@ -344,6 +354,7 @@ AnyJob = Annotated[
     TokenizerJob
     | DatasetJob
     | FilterJob
+    | WeightsJob
     | TrainJob
     | AverageJob
     | BestJob

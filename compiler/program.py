@@ -1,7 +1,7 @@
 """The program: the graph of stages while the passes make it absolute, one field after the other."""
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from ..spec import recipe as r
 from ..spec.quantity import Quantity
@@ -85,6 +85,11 @@ class TrainStage(Record):
     checkpoints: dict[str, tuple[int, State]] = field(default_factory=dict)
     """Checkpoint stage → the step that it is before, and what is in force there."""
 
+    @property
+    def published(self) -> bool:
+        """Whether these are published weights, with which nothing is in force."""
+        return isinstance(self.spec, Weights)
+
     def sequences_before(self, step: int) -> int:
         """Sequences that the stage has consumed before `step`."""
         return sum(
@@ -101,6 +106,29 @@ class TrainStage(Record):
                 stop = min(stop, step)
                 total += (self.sequences_before(stop) - self.sequences_before(start)) * seq_len
         return total
+
+
+class Weights(r.Training):
+    """What stands in the graph for a model with published weights: a result that nothing made."""
+
+    kind: ClassVar[str] = "weights"
+
+
+class WeightsStage(Record):
+    """Published weights.
+
+    Attributes:
+        source: `folder`, or `hub` with `revision`, as the plan holds them.
+        result: the weights as the result of a stage that has taken no step.
+        of: nothing, which they are made of.
+    """
+
+    name: str
+    spec: Weights
+    model: Architecture
+    source: dict[str, str]
+    result: TrainStage
+    of: list[str] = field(default_factory=list)
 
 
 class AverageStage(Record):
@@ -165,6 +193,7 @@ class ScoreStage(Record):
 
 AnyStage = (
     TrainStage
+    | WeightsStage
     | CheckpointStage
     | AverageStage
     | BestStage
@@ -187,10 +216,12 @@ class Program(Record, kw_only=False):
     def trained(self, name: str) -> TrainStage:
         """The stage that trained the weights: itself, or the first that it is made of.
 
-        Of a checkpoint it is the part of the stage before it.
+        Of a checkpoint it is the part of the stage before it, of published weights one of no steps.
         """
         stage = self.stages[name]
         while not isinstance(stage, TrainStage):
+            if isinstance(stage, WeightsStage):
+                return stage.result
             if isinstance(stage, CheckpointStage) and stage.part:
                 return stage.part
             stage = self.stages[stage.of if isinstance(stage.of, str) else stage.of[0]]

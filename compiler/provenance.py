@@ -15,7 +15,7 @@ from ..spec.quantity import short
 from ..spec.source import Span
 from .architectures import PUBLISHED
 from .plan import Provenance
-from .program import Program, TrainStage
+from .program import Program, TrainStage, WeightsStage
 from .values import Architecture
 
 Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
@@ -116,8 +116,10 @@ class Origins:
         if attribute in stage.spec.places:
             return self.of(stage.spec, attribute)
         known = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
-        if known == "model" and stage.spec.model:
-            return self.model(self.recipe.models[stage.spec.model], attribute)
+        if known == "model":
+            named = stage.spec.model or stage.parent
+            if named in self.recipe.models:
+                return self.model(self.recipe.models[named], attribute)
         if known.startswith("from "):
             name = known.removeprefix("from ")
             before = self.stage(self.program.trained(name), attribute)
@@ -203,7 +205,7 @@ def shapes(program: Program) -> dict[str, Architecture]:
     return {
         stage.spec.model: stage.model
         for stage in program.stages.values()
-        if isinstance(stage, TrainStage) and stage.spec.model
+        if isinstance(stage, TrainStage | WeightsStage) and stage.spec.model
     }
 
 

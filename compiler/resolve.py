@@ -10,15 +10,17 @@ from .checkpoints import checkpoint
 from .declared import check_declared
 from .graph import order
 from .measuring import average, best, evaluate, sample, score
-from .program import Program
+from .program import Program, Weights
 from .scope import Scope
 from .training import training
+from .weights import weights
 
 STAGES: dict[type[r.Stage | r.Rounds], Callable[[Any, Scope], Any]] = {
     r.Train: training,
     r.Sft: training,
     r.Reward: training,
     r.Dpo: training,
+    Weights: weights,
     r.Checkpoint: checkpoint,
     r.Average: average,
     r.Best: best,

@@ -43,6 +43,8 @@ def schedule(program: Program, report: Report) -> Program:
     for name, stage in stages.items():
         if isinstance(stage, TrainStage):
             parent = replace(program, stages=stages).trained(stage.parent) if stage.parent else None
+            if parent is not None and parent.published:
+                parent = None
             if parent is not None and parent.end is None:
                 continue
             own = checkpoints.get(name, [])

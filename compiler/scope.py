@@ -14,6 +14,8 @@ from .program import (
     SampleStage,
     ScoreStage,
     TrainStage,
+    Weights,
+    WeightsStage,
 )
 
 BUILT_IN_DIALOGS = ("llama3", "chatml")
@@ -57,6 +59,9 @@ class Scope:
         ):  # fmt: skip
             if other != what and name in names:
                 help = f"`{name}` is a {other}; a {what} is meant here"
+                if (other, what) == ("model", "stage"):
+                    help = (f"the model `{name}` has no weights to go on from: name them in its "
+                            "`weights` or `hub`")  # fmt: skip
                 place = names[name].at()
                 notes = [(place, f"the {other} is declared here")] if place else []
         self.report.add(
@@ -99,6 +104,8 @@ class Scope:
     def trained(self, stage: AnyStage) -> TrainStage:
         """The stage that trained the weights: itself, or the first that it is made of."""
         while not isinstance(stage, TrainStage):
+            if isinstance(stage, WeightsStage):
+                return stage.result
             of = stage.of if isinstance(stage.of, str) else stage.of[0]
             stage = self.stages[of]
         return stage
@@ -145,8 +152,9 @@ def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     """For each stage the one above that has weights: what `from` defaults to.
 
     A reward model writes no text: only another one goes on from it unasked. A checkpoint is a
-    point on the way of a stage, from which a stage goes on where it says so. A stage of a variant
-    is above nothing of the recipe, and below what its original is below, as the variant has it.
+    point on the way of a stage, from which a stage goes on where it says so; so are published
+    weights. A stage of a variant is above nothing of the recipe, and below what its original is
+    below, as the variant has it.
     """
     found: dict[str, str | None] = {}
     any_model = language_model = None
@@ -159,7 +167,7 @@ def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
             found[name] = twin if twin in stages else source
             continue
         found[name] = any_model if isinstance(stage, r.Reward) else language_model
-        if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint):
+        if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint | Weights):
             any_model = name
             if not isinstance(stage, r.Reward):
                 language_model = name

@@ -18,7 +18,7 @@ _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
 
-def architecture(spec: r.Train, tokenizer: str | None, scope: Scope) -> Architecture | None:
+def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Architecture | None:
     """The architecture of the model that a stage starts with, complete, or None after reporting."""
     assert spec.model
     if not scope.known(spec.model, "model", scope.recipe.models, spec.at("model")):

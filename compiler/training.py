@@ -1,5 +1,6 @@
 """Stages that train: what they start from, their settings and hardware."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..spec import recipe as r
@@ -17,7 +18,7 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
     """The stage with its names resolved, or None after reporting."""
     if spec.model and spec.from_:
         scope.error(
-            "E404", "a stage has either a `model` (new weights) or a `from`", spec.at("from"),
+            "E404", "a stage has either a `model` or a `from`", spec.at("from"),
             "leave one of them out",
         )  # fmt: skip
         return None
@@ -27,7 +28,8 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         scope.error(
             "E405", f"the stage `{spec.name}` has "
             + ("neither a `model` nor a" if train else "no") + " stage to go on from",
-            spec.at(), "write `model = …`" if train else "write `from = …`",
+            spec.at(), "write `model = …`" if train
+            else f"write `from = {next(_with_weights(scope), '…')}`",
         )  # fmt: skip
         return None
     before = None
@@ -39,6 +41,8 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         if before is None:
             return None
     parent = scope.trained(before) if before else None
+    # With published weights nothing is in force that a stage could go on with.
+    force = None if parent is None or parent.published else parent
     origins: dict[str, str] = {}
 
     def setting(name: str, inherited: Any, default: Any) -> Any:
@@ -46,54 +50,50 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         if given is not None:
             origins[name] = "spec"
             return given
-        origins[name] = f"from {source}" if parent else "etude"
-        return inherited if parent else default
+        origins[name] = f"from {source}" if force else "etude"
+        return inherited if force else default
 
     _length(scope, spec)
-    _needs(scope, spec, parent)
-    tokenizer = _stage_tokenizer(scope, spec, parent)
-    if parent:
-        model = parent.model
-    else:
-        assert isinstance(spec, r.Train)
-        model = architecture(spec, tokenizer, scope)
+    _needs(scope, spec, force, parent)
+    tokenizer = stage_tokenizer(scope, spec, parent)
+    model = parent.model if parent else architecture(spec, tokenizer, scope)
     if model:
         model = scaled(scope, model, spec.rope_scaling)
-    hardware = _hardware(scope, spec, parent)
-    if model is None or hardware is None:
+    where = hardware(scope, spec, force)
+    if model is None or where is None:
         return None
-    dialog = parent.dialog if parent else None
+    dialog = force.dialog if force else None
     if isinstance(spec, _POST):
         origins["dialog"] = "spec" if spec.dialog else f"from {source}" if dialog else "etude"
         dialog = scope.dialog(spec.dialog, dialog, spec.at("dialog"))
         _post(scope, spec)
         if isinstance(spec, r.Dpo) and spec.reference and parent:
             _reference(scope, spec, parent)
-    optimizer, carries = _stage_optimizer(scope, spec, before, parent)
-    on_cpu = hardware.device == "cpu"
+    optimizer, carries = _stage_optimizer(scope, spec, before, force)
+    on_cpu = where.device == "cpu"
     return TrainStage(
         name=spec.name,
         spec=spec,
         parent=source,
         model=model,
         tokenizer=tokenizer,
-        hardware=hardware,
+        hardware=where,
         optimizer=optimizer,
         carries=carries,
-        clip=setting("clip", parent and parent.clip, DEFAULTS["clip"]),
-        precision=setting(
-            "precision", parent and parent.precision, "fp32" if on_cpu else "bf16"
-        ),
-        recompute=setting(
-            "recompute", parent and parent.recompute, DEFAULTS["recompute"]
-        ),
+        clip=setting("clip", force and force.clip, DEFAULTS["clip"]),
+        precision=setting("precision", force and force.precision, "fp32" if on_cpu else "bf16"),
+        recompute=setting("recompute", force and force.recompute, DEFAULTS["recompute"]),
         dialog=dialog,
         origins=origins | {
             "model": f"from {source}" if source else "spec",
             "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer)
-            else f"from {source}" if parent else "etude",
+            else f"from {source}" if force else "etude",
         },
     )  # fmt: skip
+
+
+def _with_weights(scope: Scope) -> Iterator[str]:
+    return (name for name, model in scope.recipe.models.items() if model.weights or model.hub)
 
 
 def _length(scope: Scope, spec: r.Training) -> None:
@@ -133,13 +133,20 @@ def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
         )  # fmt: skip
 
 
-def _needs(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
-    if parent is None:
+def _needs(
+    scope: Scope, spec: r.Training, force: TrainStage | None, parent: TrainStage | None
+) -> None:
+    """What a stage has to say itself.
+
+    Args:
+        force: the stage with what it goes on; None where it starts from a model, or from weights.
+    """
+    if force is None:
         for name in ("seq_len", "batch", "lr", "data"):
             if getattr(spec, name) is None:
                 scope.report.add(
                     "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
-                    help=f"a stage that starts from new weights has no {name} to go on with",
+                    help=f"a stage that starts from a model has no {name} to go on with",
                 )  # fmt: skip
     elif isinstance(spec, _POST):
         wanted = ("lr", "data") if isinstance(spec, r.Sft) else ("lr", "data", "batch")
@@ -160,7 +167,7 @@ def _needs(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
     for requirement in spec.gate.requirements if spec.gate else ():
         if requirement.argument not in (None, "short"):
             scope.data(requirement.argument, "documents", requirement.at())
-    if parent is None:
+    if force is None:
         for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
             schedule = getattr(spec, name)
             for segment in schedule.segments if schedule else ():
@@ -169,7 +176,7 @@ def _needs(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
                         "E409", "there is no stage before this one: `last` has no value",
                         segment.span, help="write the value",
                     )  # fmt: skip
-        for requirement in spec.gate.requirements if spec.gate else ():
+        for requirement in spec.gate.requirements if spec.gate and parent is None else ():
             if requirement.of_start:
                 scope.report.add(
                     "E409", "there is no stage before this one: `of start` has no value",
@@ -213,7 +220,8 @@ def _stage_optimizer(
     return parent.optimizer, not averaged
 
 
-def _stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -> str | None:
+def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -> str | None:
+    """The name of a stage's tokenizer; None where there is none, or after reporting."""
     if spec.tokenizer:
         scope.known(spec.tokenizer, "tokenizer", scope.recipe.tokenizers, spec.at("tokenizer"))
         if parent and parent.tokenizer != spec.tokenizer:
@@ -233,7 +241,8 @@ def _stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) 
     return names[0] if names else None
 
 
-def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
+def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
+    """Where a stage runs; None after reporting."""
     clusters = scope.recipe.clusters
     name = spec.cluster
     if name and not scope.known(name, "cluster", clusters, spec.at("cluster")):

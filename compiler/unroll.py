@@ -14,6 +14,7 @@ from ..spec.record import replace
 from ..spec.source import Span
 from .program import Program
 from .references import with_references
+from .weights import published
 
 _REFERENCE = re.compile(
     r"(?P<name>[^\[\] ]+)(?:\[(?P<first>[^.\[\]]+)(?:\.\.(?P<last>[^.\[\]]+))?\])?"
@@ -72,6 +73,7 @@ class _Unroller:
         for name, dataset in list(self.datasets.items()):
             if dataset.candidates and name in self.recipe.datasets:
                 self._candidates(name, dataset)
+        stages = {**published(self.recipe.models, stages, self.report), **stages}
         return replace(self.recipe, stages=stages, datasets=self.datasets)
 
     def _stage(self, stage: r.Stage, name: str, place: Place) -> r.Stage:

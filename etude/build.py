@@ -96,6 +96,10 @@ class Model(Block):
     window: Number | None = None
     latent: Latent | Let | None = None
     experts: Experts | Let | None = None
+    weights: Text = None
+    hub: Text = None
+    revision: Text = None
+    context: Number | None = None
 
 
 class TokenizerTraining(Block):

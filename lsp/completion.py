@@ -228,7 +228,8 @@ class _Completer:
         own = self._own_name()
         for kind in kinds:
             if kind != "stage":
-                yield from (_name(of) for of in self.names.kind(kind))
+                alone = "stage" not in kinds or kind != "model"
+                yield from (_name(of) for of in self.names.kind(kind) if alone or _weights(of))
                 continue
             for scope in dict.fromkeys(["", rounds]):
                 for of in self.names.kind("stage", scope):
@@ -378,6 +379,12 @@ def _keywords(words: Iterable[str]) -> Iterator[types.CompletionItem]:
 
 def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:
     return (_item(unit, Kind.Unit, "unit") for unit in units)
+
+
+def _weights(of: names.Declaration) -> bool:
+    """Whether a model has weights that a stage could go on from."""
+    items = of.item.items if isinstance(of.item, s.Block) else ()
+    return any(isinstance(i, s.Assign) and i.path.name in ("weights", "hub") for i in items)
 
 
 def _kind(of: names.Declaration) -> str:

@@ -8,6 +8,7 @@ from ..spec import syntax as s
 from ..spec.source import Source, Span
 
 STAGES = ("stage",)
+WITH_WEIGHTS = ("stage", "model")
 DATA = ("dataset", "stage")
 DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "variant")
 
@@ -54,7 +55,9 @@ def referred(model: type[r.Declaration] | None, attribute: str) -> tuple[str, ..
         return ()
     if attribute in ("model", "tokenizer", "cluster", "dialog"):
         return (attribute,) if issubclass(model, r.Stage) else ()
-    if attribute in ("from", "reference", "judge", "of", "candidates"):
+    if attribute in ("from", "reference", "of"):
+        return WITH_WEIGHTS
+    if attribute in ("judge", "candidates"):
         return STAGES
     if attribute == "on":
         return ("dataset",)

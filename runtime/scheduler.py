@@ -22,8 +22,9 @@ from ..compiler.plan import (
     ScoreJob,
     TokenizerJob,
     TrainJob,
+    WeightsJob,
 )
-from . import prepare
+from . import prepare, published
 from .errors import Stopped
 from .recorder import OnEvent, Recorder
 from .store import Store, disk
@@ -137,6 +138,8 @@ class Scheduler:
                     job, self.root, inputs=folders, labels=self.store.folder / TO_LABEL
                 )
             )
+        if isinstance(job, WeightsJob):
+            parts.append(published.fingerprint(job.source, self.root))
         parts += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -160,6 +163,8 @@ class Scheduler:
     def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
         work = self.store.work(key)
         if self.rank == 0:
+            if isinstance(job, WeightsJob) and self._changed(job, key):
+                self.emit({"event": "changed", "job": job.id})
             self._record(job, key, "started")
             self.emit({"event": "started", "job": job.id, "kind": job.kind, "stage": job.stage,
                        "steps": job.steps, "tokens": job.tokens})  # fmt: skip
@@ -181,6 +186,14 @@ class Scheduler:
             self._record(job, key, "finished")
             self.emit({"event": "finished", "job": job.id, "kind": job.kind})
         self.barrier()
+
+    def _changed(self, job: Any, key: str) -> bool:
+        """Whether the run has made the job's result before, from other files."""
+        return any(
+            event["job"] == job.id and event["event"] == "finished" and event["key"] != key
+            and (event["detail"] or {}).get("plan") == job.key
+            for event in self.store.events()
+        )  # fmt: skip
 
     def _train(self, job: TrainJob, inputs: dict[str, Path], work: Path) -> None:
         from .engine.train import train
@@ -207,6 +220,11 @@ class Scheduler:
             )
         elif isinstance(job, FilterJob):
             prepare.make_filter(job, inputs, work)
+        elif isinstance(job, WeightsJob):
+            from .engine.published import weights
+
+            counts = weights(job, work, root=self.root)
+            self.emit({"event": "weights", "job": job.id, **counts})
         elif isinstance(job, ExportJob):
             from .engine.export import export
 

@@ -122,7 +122,7 @@ class RopeScaling(Declaration):
 
 
 class Model(Declaration):
-    """An architecture: a published size, or a shape of one's own."""
+    """An architecture, of a published size or a shape of one's own; and weights that it has."""
 
     family: str = attribute(c.name, "llama3")
     size: str | None = attribute(c.text, None)
@@ -140,6 +140,10 @@ class Model(Declaration):
     window: int | None = attribute(_whole("tokens", least=0), None)
     latent: Latent | None = attribute(None, None)
     experts: Experts | None = attribute(None, None)
+    weights: str | None = attribute(c.text, None)
+    hub: str | None = attribute(c.text, None)
+    revision: str | None = attribute(c.text, None)
+    context: int | None = attribute(_whole("tokens", least=2), None)
 
 
 class TokenizerTraining(Declaration):

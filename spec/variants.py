@@ -17,6 +17,7 @@ _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster
 begins with the keyword."""
 _EXCLUSIVE = {
     "stage": ({"tokens", "steps", "epochs"}, {"model", "from"}),
+    "model": ({"weights", "hub"},),
     "dataset": ({"files", "hub", "sample"},),
     "tokenizer": ({"file", "hub", "bytes", "train"},),
     "cluster": ({"gpus", "cpus"},),

@@ -20,6 +20,7 @@ from . import blocks
 from .scale import Scale, Unscalable, scale
 from .stages import Stages
 from .structure import difference, structure
+from .weights import published, rows, stand_ins, with_texts
 
 TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
 """Steps of a stage that trains, tried one after the other."""
@@ -56,7 +57,10 @@ def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
     except Unscalable as problem:
         report.add("E481", problem.message, problem.span, help=problem.help)
         return None
-    differs = difference(structure(full), structure(found.program))
+    known = structure(full)
+    # What the recipe finds made, its miniature makes under the same name.
+    made = structure(found.program) | {each.name: known[each.name] for each in published(full)}
+    differs = difference(known, made)
     if differs:
         stage, what = differs
         spec = full.stages[stage].spec if stage in full.stages else recipe.header
@@ -71,7 +75,7 @@ def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
 def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
     """Raises: Unscalable."""
     maps = scale(full)
-    datasets = blocks.datasets(recipe, full)
+    datasets = blocks.datasets(with_texts(recipe, full), full)
     small = replace(
         recipe,
         header=replace(
@@ -89,7 +93,8 @@ def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
         allowances=[],
     )
     for target in TARGETS:
-        staged = _unsourced(replace(small, stages=Stages(recipe, full, maps, target).all()))
+        stages = stand_ins(full, maps, target) | Stages(recipe, full, maps, target).all()
+        staged = _unsourced(replace(small, stages=stages))
         program = _scheduled(staged)
         tokens = sum(map(_tokens, program.stages.values()))
         if tokens <= (TOKENS if target != TARGETS[-1] else MOST_TOKENS):
@@ -161,6 +166,7 @@ def _mapping(
             if attribute not in ("family", "size", "context"):
                 yield from _row(f"model {name}", attribute, getattr(before, attribute),
                                 getattr(after, attribute))  # fmt: skip
+    yield from rows(full, small)
     for name, tokenizer in small.tokenizers.items():
         yield from _whole(f"tokenizer {name}", recipe.tokenizers.get(name), tokenizer)
     for name, dataset in recipe.datasets.items():

@@ -48,6 +48,7 @@ def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.M
         if shape.kv_heads < shape.heads else None,
         "ffn": _width(shape.ffn, shape.dim, least=16),
         "rope_theta": shape.rope_theta, "tied": shape.tied, "norm_eps": shape.norm_eps,
+        "weights": None, "hub": None, "revision": None, "context": None,
     }  # fmt: skip
     wide = shape.head_dim * shape.heads > shape.dim and not shape.latent
     changes["head_dim"] = 2 * DIM // HEADS if wide else None

@@ -100,6 +100,9 @@ class Stages:
             schedule: sc.Schedule | None = getattr(spec, knob)
             if schedule is not None:
                 changes[knob] = self._schedule(knob, schedule, stage, steps_of, length)
+        if spec.model and stage.parent:
+            # Published weights have a stage as their stand-in.
+            changes |= {"model": None, "from_": stage.parent}
         if spec.checkpoint:
             every = nearest(Fraction(spec.checkpoint * changes["steps"], stage.steps))
             changes["checkpoint"] = max(every, changes["steps"] // 10, 1)

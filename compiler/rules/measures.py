@@ -12,6 +12,7 @@ from ..program import (
     EvaluateStage,
     Program,
     TrainStage,
+    WeightsStage,
 )
 from . import Found, rule
 from .rates import warm_up
@@ -44,6 +45,8 @@ def needles_beyond_training(program: Program) -> Iterator[Found]:
     """Haystacks longer than the longest sequence that a stage or those before it trained on."""
     longest: dict[str, int] = {}
     for name, stage in program.stages.items():
+        if isinstance(stage, WeightsStage):
+            longest[name] = stage.result.segments[-1].seq_len
         if isinstance(stage, TrainStage):
             before = longest[program.trained(stage.parent).name] if stage.parent else 0
             longest[name] = max([before, *(length for _, _, length in stage.lengths)])

@@ -113,9 +113,14 @@ def jump_at_the_beginning(stage: TrainStage, program: Program) -> Iterator[Found
         )  # fmt: skip
 
 
+def _new(stage: TrainStage) -> bool:
+    """Whether the stage starts from random weights."""
+    return stage.parent is None
+
+
 @rule("W605")
 def far_from_published(stage: TrainStage, program: Program) -> Iterator[Found]:
-    if not stage.spec.model:
+    if not _new(stage):
         return
     size, highest = parameters(stage.model), peak(stage)
     usual = published_peak(size)
@@ -180,7 +185,7 @@ def _edges(stage: TrainStage, piece: LrPiece) -> range:
 
 @rule("N601")
 def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
-    if stage.spec.model and warm_up(stage) is None and parameters(stage.model) >= LARGE:
+    if _new(stage) and warm_up(stage) is None and parameters(stage.model) >= LARGE:
         first = at(stage, stage.lr[0], 0)
         yield Found(
             f"new weights begin at the learning rate {first:.3g}, without a warm-up",
@@ -191,7 +196,7 @@ def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
 @rule("N602")
 def no_weight_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
-    if stage.spec.model and isinstance(optimizer, r.Optimizer) and optimizer.weight_decay == 0:
+    if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.weight_decay == 0:
         yield Found(
             "pre-training without weight decay", optimizer.at("weight_decay"),
             "write `weight_decay = 0.1`",
@@ -201,7 +206,7 @@ def no_weight_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
 @rule("N603")
 def slow_second_moment(stage: TrainStage, program: Program) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
-    if stage.spec.model and isinstance(optimizer, r.Optimizer) and optimizer.betas[1] > 0.99:
+    if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.betas[1] > 0.99:
         yield Found(
             f"the second moment of the optimizer forgets slowly: beta2 is {optimizer.betas[1]:g}",
             optimizer.at("betas"), f"write `betas = [0.9, {PUBLISHED_BETA2}]`",

@@ -46,7 +46,7 @@ def test_standard_input_and_json(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["kind"] == "axolotl"
     assert "stage reward: reward {" in found["spec"]
-    assert "base_model" in {finding["key"] for finding in found["lost"]}
+    assert "base_model" not in {finding["key"] for finding in found["lost"]}
     assert all(finding["reason"] for finding in found["irrelevant"])
 
 

@@ -1,5 +1,6 @@
 """Configurations of other programs as specs: numbers, what is listed, what is refused."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,43 @@ def test_a_stage_after_others_lacks_those_and_nothing_else(name: str) -> None:
     assert plan(BASE + text.replace('use "base.etude"', ""))
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("axolotl")])
+def test_a_stage_without_others_starts_from_the_weights_that_it_names(name: str) -> None:
+    text = imported(name, sizes=dict.fromkeys(data_of(name), 1000000), gpus=8).text
+    job = only([job for job in plan(text).jobs if job.kind == "weights"])
+    assert f"base_model: {job.source['hub']}" in config(name)
+
+
+def test_the_shape_of_weights_is_known_by_their_name() -> None:
+    known = imported("axolotl_liger_fsdp.yaml")
+    assert 'size         = "8B"' in known.text
+    assert not [f for f in known.of("needed") if f.key.startswith("model of")]
+    unknown = imported("axolotl_reward.yaml").of("needed")
+    assert "model of google/gemma-2-2b" in {f.key for f in unknown}
+
+
+def test_the_shape_of_weights_is_read_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "weights" / "mine" / "one"
+    folder.mkdir(parents=True)
+    shape = {"num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 500,
+             "rope_theta": 2e4, "rms_norm_eps": 1e-6, "max_position_embeddings": 256,
+             "model_type": "mistral", "sliding_window": 128}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(shape))
+    old = "base_model: NousResearch/Meta-Llama-3.1-8B"
+    text = changed("axolotl_liger_fsdp.yaml", (old, "base_model: weights/mine/one"))
+    found = imported("axolotl_liger_fsdp.yaml", text, sizes={"finetome_100k": 10**6})
+    job = only([job for job in plan(found.text).jobs if job.kind == "weights"])
+    model = job.model
+    assert (model.layers, model.dim, model.kv_heads, model.vocab) == (3, 48, 2, 500)
+    assert (model.rope_theta, model.norm_eps, model.context) == (2e4, 1e-6, 128)
+    assert job.source == {"folder": "weights/mine/one"}
+    assert 'file = "weights/mine/one/tokenizer.json"' in found.text
+
+
 def data_of(name: str) -> list[str]:
     needed = [f.key for f in imported(name).of("needed")]
     return [key.removeprefix("dataset ") for key in needed if key.startswith("dataset ")]
@@ -98,7 +136,7 @@ def data_of(name: str) -> list[str]:
 def test_what_to_look_at_stands_at_the_end_of_the_spec() -> None:
     text = imported("axolotl_dpo_lora.yaml").text
     comments = text.partition("# To be filled in:")[2]
-    for expected in ("--after", "# Not carried over:", "lora_r = 32 (line 30)", "# Assumed:"):
+    for expected in ("--size", "# Not carried over:", "lora_r = 32 (line 30)", "# Assumed:"):
         assert expected in comments
     assert all(line.startswith("#") for line in comments.splitlines()[1:] if line)
 
@@ -365,7 +403,8 @@ def test_a_stage_of_dpo() -> None:
     assert (objective.beta, objective.nll, objective.label_smoothing) == (0.2, 0.5, 0.1)
     assert 'fields  = { prompt = "conversation" }' in spec
     lost = found(imported(name, text), "lost")
-    assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit", "base_model"} <= set(lost)
+    assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit"} <= set(lost)
+    assert "base_model" not in lost
     assert "load_in_4bit" not in lost
 
 

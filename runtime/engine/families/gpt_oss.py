@@ -41,6 +41,7 @@ EXPERTS = {
 }
 """torchtitan's names of the weights of experts → transformers'."""
 OF_EXPERTS = re.compile(r"layers\.(\d+)\.moe\.routed_experts\.inner_experts\.(\w+)")
+OF_PUBLISHED_EXPERTS = re.compile(r"model\.layers\.(\d+)\.mlp\.experts\.(\w+)")
 
 
 class GptOssExperts(GptOssGroupedExperts):
@@ -101,6 +102,19 @@ class Adapter(GptOssStateDictAdapter):
                 theirs = f"model.layers.{of[1]}.mlp.experts.{EXPERTS[of[2]]}"
                 found[theirs] = weight.transpose(1, 2) if weight.ndim == 3 else weight
         return found
+
+    def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
+        """The way back."""
+        ours = {theirs: name for name, theirs in EXPERTS.items()}
+        found, rest = {}, {}
+        for name, weight in hf_state_dict.items():
+            of = OF_PUBLISHED_EXPERTS.fullmatch(name)
+            if of and of[2] in ours:
+                where = f"layers.{of[1]}.moe.routed_experts.inner_experts.{ours[of[2]]}"
+                found[where] = weight.transpose(1, 2) if weight.ndim == 3 else weight
+            else:
+                rest[name] = weight
+        return found | super().from_hf(rest)
 
 
 def _linear(

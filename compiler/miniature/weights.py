@@ -1,0 +1,71 @@
+"""Stand-ins of published weights: a short training on documents, from random weights."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from ...spec import recipe as r
+from ...spec import schedule as sc
+from ...spec.quantity import Quantity
+from ...spec.record import replace
+from ..program import Program, WeightsStage
+from ..values import Scaled
+from .scale import FRESH, PEAKS, SHORTEST, STEP_TOKENS, Scale
+
+WARM_UP = 8
+END = Fraction(1, 10)
+"""Steps of the warm-up, and where the learning rate ends, as a share of its peak."""
+
+
+def published(program: Program) -> list[WeightsStage]:
+    """The weights that a recipe starts from."""
+    return [stage for stage in program.stages.values() if isinstance(stage, WeightsStage)]
+
+
+def with_texts(recipe: r.Recipe, program: Program) -> r.Recipe:
+    """The recipe with a data set of documents for each of the weights that it starts from."""
+    texts = {
+        _text(stage.name): r.Dataset(name=_text(stage.name), files=[], places=stage.spec.places)
+        for stage in published(program)
+    }
+    return replace(recipe, datasets={**recipe.datasets, **texts})
+
+
+def _text(model: str) -> str:
+    # No declared name has a dot in it.
+    return f"{model}.text"
+
+
+def stand_ins(program: Program, maps: Scale, target: int) -> dict[str, r.Stage | r.Rounds]:
+    """Stages that make, under the same names, what the recipe finds made."""
+    seq_len = min(maps.lengths.values(), default=2 * SHORTEST)
+    batch = Quantity(Fraction(max(2 * STEP_TOKENS[0] // seq_len, 1)), "seqs")
+    peak = PEAKS["train"]
+    warm = sc.Bound(relative=False, quantity=Quantity(Fraction(WARM_UP), "steps"))
+    rates = (
+        sc.Segment("linear", Fraction(0), peak, None, warm),
+        sc.Segment("cosine", None, peak * END, None, None),
+    )
+    return {
+        stage.name: r.Train(
+            name=stage.name, model=stage.name, places=stage.spec.places,
+            steps=max(target, FRESH), seq_len=sc.constant(seq_len), batch=sc.constant(batch),
+            # The mean of one step's weights: like published ones, they have no moments.
+            average=r.Polyak(every=1, over=Quantity(Fraction(1), "steps")),
+            lr=sc.Schedule(rates), data=sc.constant({_text(stage.name): Fraction(1)}),
+        )
+        for stage in published(program)
+    }  # fmt: skip
+
+
+def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
+    """What became of published weights, for the table of what became of what."""
+    for stage in published(program):
+        standing = small.stages[stage.name]
+        assert isinstance(standing, r.Train)
+        source = stage.source
+        yield Scaled(
+            block=f"model {stage.name}", attribute="weights" if "folder" in source else "hub",
+            full=source.get("folder") or source["hub"],
+            miniature=f"random, and trained for {standing.steps} steps on "
+            f"{small.datasets[_text(stage.name)].sample}",
+        )  # fmt: skip

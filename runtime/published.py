@@ -1,0 +1,135 @@
+"""Published weights as files: where they are, and whether they are still the same. No torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+
+CONFIG = "config.json"
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PLACES = 17
+PIECE = 65_536
+"""A file is told from another by its size and by so many pieces of so many bytes."""
+
+
+def find(source: Mapping[str, str], root: Path) -> Path:
+    """The folder of published weights; those of a repository from the local cache if there.
+
+    Raises: DataError: there is no such folder, or the Hub does not give it.
+    """
+    if "hub" in source:
+        return _snapshot(source["hub"], source["revision"])
+    folder = root / source["folder"]
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder} with weights",
+            "name a folder with config.json and *.safetensors in the model's `weights`",
+        )
+    return folder
+
+
+def files(folder: Path) -> dict[str, str] | None:
+    """Tensor → the file that has it, as the index says; None where one file has all.
+
+    Raises: DataError: the folder has neither an index nor the one file, or the index cannot be
+        read, or names a file that is not there.
+    """
+    if (folder / WHOLE).is_file() and not (folder / INDEX).is_file():
+        return None
+    if not (folder / INDEX).is_file():
+        others = [p.name for p in sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))]
+        raise DataError(
+            f"{folder} has no {WHOLE} and no {INDEX}" + (f", but {others[0]}" if others else ""),
+            "weights are read from safetensors: convert others with transformers, "
+            "`AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)`",
+        )
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise DataError(f"{folder / INDEX} has no weight_map", "download the index again")
+    for tensor, file in places.items():
+        if not isinstance(file, str) or not (folder / file).is_file():
+            raise DataError(
+                f"{folder} lacks the file {file}, which has the tensor {tensor}",
+                "download it: the index names it",
+            )
+    return places
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: DataError: it cannot be read, or is no object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise DataError(
+            f"{path} cannot be read: {reason}", "download the weights with all their files"
+        ) from None
+    except ValueError as problem:
+        raise DataError(f"{path} is no JSON: {problem}", "download the file again") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is no JSON object", "download the file again")
+    return found
+
+
+def fingerprint(source: Mapping[str, str], root: Path) -> str:
+    """A digest of the weights: configuration, index, and of every file its size and some pieces.
+
+    With it a job whose weights have changed is another job, and what follows from it too.
+
+    Raises: DataError: there are none.
+    """
+    folder = find(source, root)
+    places = files(folder)
+    digest = hashlib.sha256()
+    try:
+        for name in (CONFIG, INDEX) if places else (CONFIG,):
+            digest.update((folder / name).read_bytes())
+        for name in sorted(set(places.values())) if places else [WHOLE]:
+            with (folder / name).open("rb") as file:
+                size = file.seek(0, 2)
+                digest.update(f"{name} {size}".encode())
+                for place in range(PLACES):
+                    file.seek(max(size - PIECE, 0) * place // (PLACES - 1))
+                    digest.update(file.read(PIECE))
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise DataError(
+            f"the weights {problem.filename or folder} cannot be read: {reason}",
+            "make sure that the files are there and that you may read them, then run again",
+        ) from None
+    return digest.hexdigest()
+
+
+def _snapshot(repo: str, revision: str) -> Path:
+    """Raises: DataError: no network, no such repository or revision, no access."""
+    import huggingface_hub
+
+    wanted: Any = {"revision": revision, "allow_patterns": [CONFIG, "*.safetensors", INDEX]}
+    # The library passes on whatever the network raises.
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repo, local_files_only=True, **wanted))
+        if (folder / CONFIG).is_file() and _there(folder):
+            return folder
+    except Exception:
+        pass
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, **wanted))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(
+            f"the weights {repo}, revision {revision}, cannot be had from the Hub: {reason}",
+            f"check the names and whether they need `hf auth login`; or download them where there "
+            f"is a network (`hf download {repo}`) and name the folder in the model's `weights`",
+        ) from error
+
+
+def _there(folder: Path) -> bool:
+    try:
+        files(folder)
+    except DataError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""Recipes that start from published weights, from end to end."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from etude_cli import etude, kill_when, lines, metrics
+from safetensors.torch import load_file, save_file
+
+TOKENIZER = "tokenizer words { train = { on [docs, tasks], vocab 400 } }"
+SHAPE = "layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64"
+
+MAKE = f"""
+recipe make {{ seed = 3 }}
+model small {{ {SHAPE} }}
+{TOKENIZER}
+dataset docs  {{ sample = python_docs, documents = 40 docs }}
+dataset tasks {{ sample = python_functions, documents = 60 docs }}
+dataset chats {{ sample = python_functions, kind = dialogs, documents = 60 docs, bad_lines = 60 }}
+stage pretrain: train {{
+  model = small, steps = 6, seq_len = 64, batch = 8 seqs, lr = 3e-3, data = docs
+}}
+stage chat: sft {{ steps = 1, batch = 2 seqs, seq_len = 512, lr = 1e-4, data = chats }}
+stage report: evaluate {{ loss = [docs], seq_len = 64 }}
+"""
+
+USE = f"""
+recipe use {{ seed = 3 }}
+model small {{ {SHAPE}, vocab = 400, weights = "published", context = 512 }}
+tokenizer words {{ file = "published/tokenizer.json" }}
+dataset docs  {{ sample = python_docs, documents = 40 docs }}
+dataset tasks {{ sample = python_functions, documents = 60 docs }}
+dataset chats {{ sample = python_functions, kind = dialogs, skip = 60 docs, documents = 60 docs
+                bad_lines = 60 }}
+dataset likes {{ sample = python_functions, kind = preferences, skip = 120 docs, documents = 60
+                holdout = 20%, pairs = 48 pairs, bad_lines = 60 }}
+dataset asks  {{ sample = python_functions, kind = prompts, documents = 4 docs, skip = 180 docs }}
+
+stage before: evaluate {{ from = small, loss = [docs], seq_len = 64 }}
+stage more: train {{ model = small, steps = 4, seq_len = 64, batch = 4 seqs, lr = 1e-3, data = docs
+                    checkpoint every 2 steps }}
+stage sft: sft {{ from = small, steps = 2, batch = 2 seqs, seq_len = 512, lr = 1e-4, data = chats }}
+stage rm: reward {{ from = small, steps = 2, seq_len = 512, batch = 4 pairs, lr = 1e-4
+                   data = likes }}
+stage dpo: dpo {{ from = sft, reference = small, epochs = 1, seq_len = 512, batch = 16 pairs
+                 lr = 1e-5, data = likes }}
+stage judged: evaluate {{ from = small, prompts = asks, max_tokens = 8, judge = rm }}
+stage soup: average {{ of = [small, more] }}
+stage after: evaluate {{ from = soup, loss = [docs] }}
+"""
+
+
+def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:
+    return json.loads((folder / "models" / stage / "scores.json").read_text())
+
+
+def weights_of(folder: Path, stage: str) -> dict[str, Any]:
+    return load_file(folder / "models" / stage / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the spec, the weights that it starts from, and a run of it."""
+    place = tmp_path_factory.mktemp("weights")
+    (place / "make.etude").write_text(MAKE)
+    (place / "use.etude").write_text(USE)
+    run(place, "make.etude")
+    shutil.copytree(place / "runs" / "make" / "models" / "chat", place / "published")
+    run(place, "use.etude")
+    return place
+
+
+def run(place: Path, *arguments: str) -> str:
+    done = etude("run", *arguments, cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_published_weights_have_the_loss_that_they_had(place: Path) -> None:
+    made = scores(place / "runs" / "make", "report")["loss(docs)"]["score"]
+    used = scores(place / "runs" / "use", "before")["loss(docs)"]["score"]
+    assert used == pytest.approx(made, rel=1e-6)
+
+
+def test_every_kind_of_stage_starts_from_them(place: Path) -> None:
+    there = {path.name for path in (place / "runs" / "use" / "models").iterdir()}
+    assert {"before", "dpo", "judged", "after"} <= there
+    first = metrics(place / "runs" / "use", "more.1")[0]
+    assert first["lr"] == 1e-3
+    start, dpo = (load_file(place / "published" / "model.safetensors"),
+                  weights_of(place / "runs" / "use", "dpo"))  # fmt: skip
+    assert start.keys() == dpo.keys()
+    # Two short stages away, and not another model.
+    assert all(0 <= (dpo[name] - start[name]).abs().max() < 1e-2 for name in start)
+
+
+def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "published", tmp_path / "published")
+    (tmp_path / "use.etude").write_text(USE)
+    folder = tmp_path / "runs" / "use"
+    kill_when(lambda: lines(folder, "more.1") >= 3, "run", "use.etude", cwd=tmp_path)
+    assert "small: already there" in run(tmp_path, "use.etude")
+    whole, resumed = (weights_of(at / "runs" / "use", "dpo") for at in (place, tmp_path))
+    assert all(whole[name].equal(resumed[name]) for name in whole)
+
+
+def test_two_ranks_start_from_the_same_weights(place: Path) -> None:
+    run(place, "use.etude", "--ranks", "2", "--folder", "two")
+    one, two = (metrics(place / folder, "more.1")[0] for folder in ("runs/use", "two"))
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_changed_weights_are_noticed(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True, symlinks=True)
+    path = tmp_path / "published" / "model.safetensors"
+    state = load_file(path)
+    state["model.norm.weight"] *= 1.5
+    save_file(state, path, metadata={"format": "pt"})
+    said = run(tmp_path, "use.etude")
+    assert "small: the weights are others than before: what comes of them is made again" in said
+    before, after = (scores(at / "runs" / "use", "before")["loss(docs)"]["score"]
+                     for at in (place, tmp_path))  # fmt: skip
+    assert before != pytest.approx(after, rel=1e-4)
+
+
+def test_weights_that_are_not_there_stop_the_run_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "use.etude").write_text(USE)
+    done = etude("run", "use.etude", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "there is no folder" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,248 @@
+"""Published weights: what transformers writes is what training starts from."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_jobs import architecture, experts, latent, run, tensors, train_job, weights
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from etude.compiler.plan import Architecture, ExportJob, WeightsJob
+from etude.runtime import published
+from etude.runtime.engine.export import export
+from etude.runtime.engine.families import hf_config
+from etude.runtime.engine.published import SOURCE
+from etude.runtime.engine.published import weights as read
+from etude.runtime.engine.train import make_trainer
+from etude.runtime.errors import DataError
+
+SHAPES = {
+    "grouped": architecture(),
+    "tied": architecture(tied=True, kv_heads=4),
+    "wide heads": architecture(head_dim=32),
+    "long": architecture(
+        rope_scaling="llama", rope_factor=8.0, rope_original=8192, rope_theta=500_000.0,
+        norm_eps=1e-6,
+    ),
+    "qwen3": architecture(family="qwen3", qk_norm=True, head_dim=32, tied=True),
+    "qwen3 experts": architecture(
+        family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3
+    ),
+    "deepseek": architecture(
+        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(), layers=3,
+        experts=experts(shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1,
+                        balance=0.001),
+    ),
+    "gpt_oss": architecture(
+        family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
+    ),
+}  # fmt: skip
+
+
+def job(model: Architecture, folder: Path) -> WeightsJob:
+    return WeightsJob(
+        key="w", id="base", stage="base", inputs={}, model=model, source={"folder": str(folder)}
+    )
+
+
+def made(shape: Architecture, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A model that transformers has made and written."""
+    torch.manual_seed(3)
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**hf_config(shape)))
+    model.to(dtype).save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_what_was_exported_is_read_with_the_same_bits(
+    shape: Architecture, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=1, model=shape), inputs, tmp_path / "job")
+    result = tmp_path / "job" / "result"
+    made = ExportJob(key="x", id="x", stage="toy", inputs={}, model=shape)
+    export(made, {"model": result, "tokenizer": inputs["tokenizer"]}, tmp_path / "export")
+    exported = tmp_path / "export" / "result"
+    read(job(shape, exported), tmp_path / "read", root=tmp_path)
+    before, after = weights(result / "state"), tensors(tmp_path / "read" / "result" / "weights")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    source = json.loads((tmp_path / "read" / "result" / SOURCE).read_text())
+    assert source["files"]["model.safetensors"]["bytes"] == (
+        exported / "model.safetensors"
+    ).stat().st_size  # fmt: skip
+
+
+def mean_loss(model: Any, batches: list[Any]) -> float:
+    """The cross-entropy of batches under transformers, every document alone."""
+    total, count = torch.zeros(()), 0
+    for inputs, labels in batches:
+        rows = zip(inputs["input"], inputs["positions"], labels, strict=True)
+        for tokens, positions, targets in rows:
+            starts = [*(positions == 0).nonzero().flatten().tolist(), len(tokens)]
+            starts = starts if starts[0] == 0 else [0, *starts]
+            for begin, end in pairwise(starts):
+                logits = model(tokens[None, begin:end]).logits[0].float()
+                loss = cross_entropy(logits, targets[begin:end], reduction="sum", ignore_index=-100)
+                total += loss.detach()
+                count += int((targets[begin:end] != -100).sum())
+    return float(total) / count
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_the_first_loss_is_that_of_transformers(
+    dtype: torch.dtype, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    shape = architecture()
+    theirs = made(shape, tmp_path / "theirs", dtype).float()
+    read(job(shape, tmp_path / "theirs"), tmp_path / "read", root=tmp_path)
+    first = train_job(steps=1, model=shape)
+    roles = {**inputs, "model": tmp_path / "read" / "result"}
+    with make_trainer(first, roles, tmp_path / "look", tmp_path, lambda event: None, {}) as trainer:
+        batches = list(islice(trainer.dataloader, 2))  # of two rows each: a batch of four
+    events = run(first, roles, tmp_path / "job")
+    assert events[0]["loss"] == pytest.approx(mean_loss(theirs, batches), rel=1e-5)
+    random = run(first, inputs, tmp_path / "random")
+    assert events[0]["loss"] != pytest.approx(random[0]["loss"], rel=1e-3)
+
+
+def test_several_files_are_read_as_one(tmp_path: Path) -> None:
+    model = made(architecture(), tmp_path / "one")
+    model.save_pretrained(tmp_path / "several", max_shard_size="100KB")
+    assert len(list((tmp_path / "several").glob("*.safetensors"))) > 3
+    for name in ("one", "several"):
+        read(job(architecture(), tmp_path / name), tmp_path / f"{name} read", root=tmp_path)
+    one, several = (tensors(tmp_path / f"{n} read" / "result" / "weights")
+                    for n in ("one", "several"))  # fmt: skip
+    assert all(torch.equal(one[name], several[name]) for name in one)
+
+
+def test_a_mistral_is_a_llama_of_its_own_shape(tmp_path: Path) -> None:
+    made(architecture(), tmp_path / "w")
+    change(tmp_path / "w", model_type="mistral", architectures=["MistralForCausalLM"],
+           sliding_window=256)  # fmt: skip
+    read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
+    assert (tmp_path / "read" / "result" / "weights").is_dir()
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def retensor(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    edit(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+NORM = "model.layers.1.input_layernorm.weight"
+WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "there is no folder .*w with weights"),
+    "no configuration": (
+        lambda folder: (folder / "config.json").unlink(), "config.json cannot be read: no such file"
+    ),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is no JSON"),
+    "another shape": (
+        lambda folder: change(folder, num_hidden_layers=3, rms_norm_eps=1e-6),
+        "num_hidden_layers is 3 there, and 2 in the spec; rms_norm_eps is 1e-06 there",
+    ),
+    "another base": (
+        lambda folder: change(folder, rope_parameters={"rope_theta": 5e5, "rope_type": "default"}),
+        "rope_theta is 500000.0 there, and 10000.0 in the spec",
+    ),
+    "another family": (
+        lambda folder: change(folder, model_type="gemma"), "model_type gemma, and `base` of the "
+        "family llama3",
+    ),
+    "no language model": (
+        lambda folder: change(folder, architectures=["LlamaForSequenceClassification"]),
+        "LlamaForSequenceClassification, which is no language model",
+    ),
+    "a shorter context": (
+        lambda folder: change(folder, max_position_embeddings=128),
+        "max_position_embeddings is 128, and `context` of `base` is 256",
+    ),
+    "pickled": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "has no model.safetensors .* but pytorch_model.bin",
+    ),
+    "cut off": (
+        lambda folder: os.truncate(folder / "model.safetensors", 100_000),
+        "model.safetensors is cut off, or no safetensors file",
+    ),
+    "a tensor missing": (
+        lambda folder: retensor(folder, lambda state: state.pop(NORM)), f"lacks the tensor {NORM}"
+    ),
+    "a tensor too much": (
+        lambda folder: retensor(
+            folder, lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(64)})
+        ),
+        "has the tensor model.layers.0.self_attn.q_proj.bias in model.safetensors, which the "
+        "model `base` has not",
+    ),
+    "a tensor of another shape": (
+        lambda folder: retensor(folder, lambda s: s.update({NORM: torch.ones(65)})),
+        rf"the tensor {NORM} of .*model.safetensors has the shape \[65\], .* needs \[64\]",
+    ),
+    "quantized": (
+        lambda folder: retensor(folder, lambda s: s.update({NORM: torch.ones(64).to(torch.int8)})),
+        f"the tensor {NORM} of .* is stored as I8",
+    ),
+    "not a number": (
+        lambda folder: retensor(folder, lambda s: s[NORM].fill_(float("nan"))),
+        f"the tensor {NORM} of .* has values that are not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_named_with_a_way_out(
+    edit: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    made(architecture(), tmp_path / "w")
+    edit(tmp_path / "w")
+    with pytest.raises(DataError, match=message) as raised:
+        read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
+    assert raised.value.help
+    assert not (tmp_path / "read" / "result").exists()
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+    made(architecture(), tmp_path / "x").save_pretrained(tmp_path / "w", max_shard_size="100KB")
+    shard = sorted((tmp_path / "w").glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(DataError, match=rf"lacks the file {shard.name}, which has the tensor"):
+        read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
+
+
+def test_weights_of_the_hub_come_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, commit = tmp_path / "hub", "0" * 40
+    made(architecture(), cache / "models--org--tiny" / "snapshots" / commit)
+    (cache / "models--org--tiny" / "refs").mkdir()
+    (cache / "models--org--tiny" / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    source = {"hub": "org/tiny", "revision": "main"}
+    of = job(architecture(), tmp_path).model_copy(update={"source": source})
+    read(of, tmp_path / "read", root=tmp_path)
+    assert (tmp_path / "read" / "result" / "weights").is_dir()
+    assert commit in json.loads((tmp_path / "read" / "result" / SOURCE).read_text())["from"]
+
+
+def test_changed_weights_have_another_fingerprint(tmp_path: Path) -> None:
+    made(architecture(), tmp_path / "w")
+    source = {"folder": "w"}
+    before = published.fingerprint(source, tmp_path)
+    assert published.fingerprint(source, tmp_path) == before
+    retensor(tmp_path / "w", lambda state: state[NORM].add_(0.5))
+    assert published.fingerprint(source, tmp_path) != before
