@@ -105,7 +105,7 @@ def findings(reports: list[Report]) -> str:
 
 def problem(message: str, help: str = "") -> None:
     """One message on standard error, in the form of a finding without a place."""
-    bold, red, off = ("\033[1m", "\033[31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
+    bold, red, off = ("\033[1m", "\033[1;31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
     print(f"{red}error{off}: {bold}{message}{off}", file=sys.stderr)
     if help:
         print(f"  = help: {help}", file=sys.stderr)

@@ -68,27 +68,26 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
         return ()
     for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 2))):
         own = Report()
-        items = _reader().read(text, _Builder(source, own).node)
-        if items is not None:
-            for found in own.diagnostics:
-                report.take(found)
-            return items
         try:
-            tree = _parser().parse(text)
+            items = _reader().read(text, _Builder(source, own).node)
+            if items is None:
+                return _Builder(source, report).transform(_parser().parse(text))
         except UnexpectedInput as problem:
             # Only where something is wrong.
             from .pieces import pieces
             from .recovery import recover
 
-            cuts = pieces(text) if isinstance(source, Source) else None
-            if cuts is not None and len(cuts) > 1:
+            cuts = pieces(text)
+            if isinstance(source, Source) and cuts is not None and len(cuts) > 1:
                 return _by_pieces(source, text, cuts, report)
             shorter = recover(problem, text, source, report)
             if shorter == text:
                 return ()
             text = shorter
         else:
-            return _Builder(source, report).transform(tree)
+            for found in own.diagnostics:
+                report.take(found)
+            return items
     return ()
 
 

@@ -7,8 +7,10 @@ read here is for lark to judge: it knows what was expected where.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lark import Lark, Token
+from lark import Lark, TextSlice, Token
+from lark.lexer import LexerState, LexerThread
 from lark.parsers.lalr_analysis import Shift
+from lark.parsers.lalr_parser import _Parser
 
 from .lexer import OneRegexLexer
 
@@ -33,8 +35,8 @@ class Reader:
 
     def __init__(self, lark: Lark) -> None:
         frontend: Any = lark.parser
-        table = frontend.parser._parse_table
-        lexer = frontend.lexer
+        self.table = table = frontend.parser._parse_table
+        self.lexer = lexer = frontend.lexer
         assert isinstance(lexer, OneRegexLexer)
         self.match = lexer.regex.match
         self.words = lexer.words
@@ -52,10 +54,12 @@ class Reader:
         }  # fmt: skip
 
     def read(self, text: str, node: Callable[[str, int, int, list[Any]], Any]) -> Any:
-        """What the whole text makes; None where it cannot be read.
+        """What the whole text makes; None where only lark can read it.
 
         Args:
             node: makes a node of its kind, its beginning, its end and its parts.
+
+        Raises: lark.UnexpectedInput: the text cannot be read.
         """
         match, words, ignored, all_actions = self.match, self.words, self.ignored, self.actions
         states, values = [self.start], []
@@ -65,7 +69,7 @@ class Reader:
             if position < end:
                 found = match(text, position)
                 if found is None:
-                    return None
+                    return self._judge(text, position, states)
                 kind, word, begin = found.lastgroup or "", found[0], position
                 position = found.end()
                 if kind in ignored:
@@ -74,12 +78,15 @@ class Reader:
                     kind = words[word]
             else:
                 kind, word, begin = _END, "", end
+            before = states
             while True:
                 action = actions.get(kind)
                 if action is None:
-                    return None
+                    return self._judge(text, begin, before)
                 if type(action) is int:
                     break
+                if before is states:  # as they were when the word was read
+                    before = states.copy()
                 origin, parts, name = action  # type: ignore[misc]
                 size = len(parts)
                 inner = values[len(values) - size :]
@@ -102,6 +109,15 @@ class Reader:
             states.append(action)
             actions = all_actions[action]
             values.append((Token(kind, word, begin), begin, position))
+
+    def _judge(self, text: str, position: int, states: list[Any]) -> None:
+        """Has lark go on from where a word is not expected, without making anything.
+
+        Raises: lark.UnexpectedInput: so it is.
+        """
+        rest = LexerThread(self.lexer, LexerState(TextSlice(text, position, len(text))))
+        parts = [None] * (len(states) - 1)
+        _Parser(self.table, {}).parse(rest, _START, value_stack=parts, state_stack=states)
 
 
 def _reduction(rule: Any) -> _Reduction:

@@ -5,7 +5,7 @@ import unicodedata
 from .diagnostics import Diagnostic
 from .source import Span
 
-_COLORS = {"error": "31", "warning": "33", "note": "36"}
+_COLORS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
 
 
 def _width(text: str) -> int:

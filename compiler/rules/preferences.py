@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ...spec import recipe as r
 from ..program import EvaluateStage, Program, SampleStage, TrainStage
 from . import Found, rule
-from .rates import peak
+from .rates import peak, shown
 
 BETA = (0.01, 1.0)
 NORMALIZED_BETA = (0.1, 20.0)
@@ -32,9 +32,9 @@ def faster_than_before(stage: TrainStage, program: Program) -> Iterator[Found]:
     before = program.trained(stage.parent)
     if before.spec.kind == "sft" and before.lr and peak(stage) > peak(before):
         yield Found(
-            f"dpo at a learning rate of {peak(stage):.3g}, above the {peak(before):.3g} of the "
-            f"fine-tuning before it", stage.spec.at("lr"),
-            f"write {peak(before) / 10:.2g} or less",
+            f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
+            f"the fine-tuning before it", stage.spec.at("lr"),
+            f"write {shown(peak(before) / 10, 2)} or less",
         )  # fmt: skip
 
 

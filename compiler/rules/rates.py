@@ -30,6 +30,11 @@ LARGE = 100e6
 """Parameters from which on new weights are expected to be warmed up."""
 
 
+def shown(rate: float, digits: int = 3) -> str:
+    """A learning rate as specs write it: 8e-5."""
+    return f"{rate:.{digits}g}".replace("e-0", "e-")
+
+
 def at(stage: TrainStage, piece: LrPiece, step: int) -> float:
     """The learning rate of a piece at a step of the stage."""
     position = step if piece.clock == "steps" else stage.tokens_before(step)
@@ -76,8 +81,8 @@ def endless_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
     if piece and piece.length > _total(stage, piece):
         reached = at(stage, piece, piece.to_step)
         yield Found(
-            f"the warm-up is longer than the stage: it ends at {reached:.3g}, not at "
-            f"{piece.end:.3g}", stage.spec.at("lr"),
+            f"the warm-up is longer than the stage: it ends at {shown(reached)}, not at "
+            f"{shown(piece.end)}", stage.spec.at("lr"),
             f"the stage has {_total(stage, piece):,} {piece.clock}, the ramp {piece.length:,}",
         )  # fmt: skip
 
@@ -91,8 +96,8 @@ def unfinished_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
     ended = at(stage, piece, stage.steps)
     if begun - ended < COVERED * (begun - piece.end):
         yield Found(
-            f"the learning rate does not come down to {piece.end:.3g}: the stage ends at "
-            f"{ended:.3g}", stage.spec.at("lr"),
+            f"the learning rate does not come down to {shown(piece.end)}: the stage ends at "
+            f"{shown(ended)}", stage.spec.at("lr"),
             f"the ramp is {piece.length:,} {piece.clock} long, and the stage "
             f"{_total(stage, piece):,}: leave `over` out to end with the stage",
         )  # fmt: skip
@@ -108,8 +113,8 @@ def jump_at_the_beginning(stage: TrainStage, program: Program) -> Iterator[Found
     last, first = float(before.end.lr), at(stage, stage.lr[0], 0)
     if last > 0 and first > JUMP * last:
         yield Found(
-            f"the learning rate jumps from {last:.3g} to {first:.3g} where this stage begins",
-            stage.spec.at("lr"), f"let it rise: `lr = last -> {first:.3g} for 1% then …`",
+            f"the learning rate jumps from {shown(last)} to {shown(first)} where this stage begins",
+            stage.spec.at("lr"), f"let it rise: `lr = last -> {shown(first)} for 1% then …`",
         )  # fmt: skip
 
 
@@ -126,9 +131,10 @@ def far_from_published(stage: TrainStage, program: Program) -> Iterator[Found]:
     usual = published_peak(size)
     if highest > FAR * usual or highest * FAR < usual:
         yield Found(
-            f"the peak learning rate {highest:.3g} is far from what is published for models of "
+            f"the peak learning rate {shown(highest)} is far from what is published for models of "
             f"this size", stage.spec.at("lr"),
-            f"of {short(Fraction(size))} parameters, others were trained with about {usual:.1g}",
+            f"of {short(Fraction(size))} parameters, others were trained with about "
+            f"{shown(usual, 1)}",
         )  # fmt: skip
 
 
@@ -188,8 +194,8 @@ def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
     if _new(stage) and warm_up(stage) is None and parameters(stage.model) >= LARGE:
         first = at(stage, stage.lr[0], 0)
         yield Found(
-            f"new weights begin at the learning rate {first:.3g}, without a warm-up",
-            stage.spec.at("lr"), f"write `lr = 0 -> {first:.3g} for 1% then …`",
+            f"new weights begin at the learning rate {shown(first)}, without a warm-up",
+            stage.spec.at("lr"), f"write `lr = 0 -> {shown(first)} for 1% then …`",
         )  # fmt: skip
 
 

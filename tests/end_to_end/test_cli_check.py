@@ -149,6 +149,6 @@ def terminal(folder: Path, *arguments: str, **environment: str) -> str:
 
 def test_colours_are_for_terminals_and_for_those_who_want_them(tmp_path: Path) -> None:
     write(tmp_path, bad=BAD)
-    assert "\x1b[31m" in terminal(tmp_path, "check", "bad.etude")
+    assert "\x1b[1;31m" in terminal(tmp_path, "check", "bad.etude")
     assert "\x1b" not in terminal(tmp_path, "check", "bad.etude", NO_COLOR="1")
     assert "\x1b" not in check(tmp_path, "bad.etude").stderr
