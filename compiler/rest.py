@@ -26,6 +26,10 @@ MOST_ROUNDS = 6
 """Each pass may find errors that those before it could not see: so often blocks are left out."""
 _CHOSEN = ("cluster", "tokenizer", "dialog")
 """Blocks of which a stage that names none gets one."""
+_TO_TEXT, _TO_REWARD = _LINES = (
+    "what goes on below {}", "what goes on to reward models below {}"
+)  # fmt: skip
+"""What a stage that names nothing to go on from needs, by its kind."""
 _NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
 """Kinds of stages that no stage goes on from unasked."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -91,16 +95,27 @@ def without(
         return [], frozenset()
     known, hit = found
     needed: dict[str, list[int]] = defaultdict(list)
+    implied: dict[str, list[str]] = defaultdict(list)
+    above = -1
     for place, item in enumerate(known):
-        for name in _needs(known, place, item):
+        for name in _needs(item, above):
             needed[name].append(place)
-    ahead, lost, names = list(hit), set(hit), set()
+        if _in_line(item):
+            for line in {*_LINES} - _bears(item):
+                implied[line.format(above)].append(line.format(place))
+            above = place
+    lost, names = set(hit), set()
+    ahead = [name for place in hit for name in _gives(known[place], place)]
     while ahead:
-        place = ahead.pop()
-        for name in _gives(known[place], place) - names:
-            names.add(name)
-            ahead += [each for each in needed[name] if each not in lost]
-            lost.update(needed[name])
+        name = ahead.pop()
+        if name in names:
+            continue
+        names.add(name)
+        ahead += implied[name]
+        for place in needed[name]:
+            if place not in lost:
+                lost.add(place)
+                ahead += _gives(known[place], place)
     kept: list[s.Item] = []
     for place, item in enumerate(known):
         if not isinstance(item, s.Block):
@@ -176,13 +191,14 @@ def _gap(text: str) -> Gap | None:
 
 def _gives(item: s.Item | Gap, place: int) -> set[str]:
     """What a statement declares, as `_needs` names it: also that of blocks which ended up in it."""
+    after = {line.format(place) for line in _LINES}
     if isinstance(item, Gap):
-        return {f"the statement {place}", *item.names, *(f"any {word}" for word in item.keywords)}
+        return {*after, *item.names, *(f"any {word}" for word in item.keywords)}
     if isinstance(item, s.Let):
         return {item.word.name}
     if not isinstance(item, s.Block):
         return set()
-    found = {f"the statement {place}", f"any {item.keyword.name}"}
+    found = {*after, f"any {item.keyword.name}"}
     blocks = [item]
     while blocks:
         block = blocks.pop()
@@ -192,21 +208,24 @@ def _gives(item: s.Item | Gap, place: int) -> set[str]:
     return found
 
 
-def _needs(items: Sequence[s.Item | Gap], place: int, item: s.Item | Gap) -> set[str]:
-    """The words of a statement, and what it gets without naming it."""
+def _needs(item: s.Item | Gap, above: int) -> set[str]:
+    """The words of a statement, and what it gets without naming it.
+
+    Args:
+        above: the place of the stage above.
+    """
     if isinstance(item, Gap) or _keyword(item) in ("recipe", "expect"):
         return set()
     found = set(_words(item))
     if not isinstance(item, s.Block) or item.keyword.name not in ("stage", "rounds"):
         return found
-    inner = item.items if item.keyword.name == "rounds" else (item,)
-    for stage in inner:
+    for stage in _stages(item):
         given = _attributes(stage)
         kind = _kind(stage)
         found |= {f"any {name}" for name in _CHOSEN
                   if name not in given and (name != "dialog" or kind != "train")}  # fmt: skip
         if not given & _ORIGINS:
-            found |= {f"the statement {each}" for each in _above(items, place, kind)}
+            found.add((_TO_REWARD if kind == "reward" else _TO_TEXT).format(above))
     if item.keyword.name == "stage" and _INDEXED in found:
         found.add("any rounds")  # whose number says what there is to choose from
     return found
@@ -234,19 +253,22 @@ def _words(item: Any) -> Iterator[str]:
             yield from _words(part)
 
 
-def _above(items: Sequence[s.Item | Gap], place: int, kind: str) -> Iterator[int]:
-    """The statements above, up to the first that surely has weights to go on from."""
-    for above in range(place - 1, -1, -1):
-        item = items[above]
-        keyword = _keyword(item)
-        if isinstance(item, Gap) or keyword in ("stage", "rounds") or keyword not in BLOCKS:
-            yield above
-        if not isinstance(item, s.Block) or keyword not in ("stage", "rounds"):
-            continue
-        inner = item.items if item.keyword.name == "rounds" else (item,)
-        kinds = {_kind(stage) for stage in inner} - {*_NO_WEIGHTS, ""}
-        if kinds - (set() if kind == "reward" else {"reward"}):
-            return
+def _in_line(item: s.Item | Gap) -> bool:
+    """Whether stages below may go on from this unasked, as far as can be told."""
+    keyword = _keyword(item)
+    return not isinstance(item, s.Let) and (keyword in ("stage", "rounds") or keyword not in BLOCKS)
+
+
+def _bears(item: s.Item | Gap) -> set[str]:
+    """Which stages below surely go on from this and from nothing above it."""
+    kinds = {_kind(stage) for stage in _stages(item)} - {*_NO_WEIGHTS, ""}
+    return ({_TO_TEXT} if kinds - {"reward"} else set()) | ({_TO_REWARD} if kinds else set())
+
+
+def _stages(item: s.Item | Gap) -> Sequence[s.Item]:
+    if not isinstance(item, s.Block) or item.keyword.name not in ("stage", "rounds"):
+        return ()
+    return item.items if item.keyword.name == "rounds" else (item,)
 
 
 def _kind(stage: Any) -> str:

@@ -1,5 +1,7 @@
 """Warnings and later errors beside errors: what one run says of blocks that have none."""
 
+import time
+
 import pytest
 from specs import HEAD, after, compiled, stage
 
@@ -64,6 +66,17 @@ def test_what_goes_on_from_a_block_that_cannot_be_read_is_not_judged() -> None:
     for lost, code in (("stage between: train { = }\n", "E101"), ("stge b: train {\n}\n", "E302")):
         text = HEAD + WARM + lost + after(lr="0 -> 1 for 50% then 1")
         assert codes(text) == ["W601", code]
+
+
+def test_the_time_grows_with_the_number_of_stages_and_not_faster() -> None:
+    def seconds(count: int) -> float:
+        many = "".join(f"stage e{n}: evaluate {{ loss = [web] }}\n" for n in range(count))
+        begin = time.process_time()
+        assert codes(HEAD + WARM + many + after("bad", nonsense="1")) == ["W601", "E308"]
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(2000) < 8 * max(seconds(500), 0.05)
 
 
 def test_a_choice_that_may_have_been_among_others_is_not_judged() -> None:
