@@ -9,7 +9,7 @@ from .plan import Sources
 
 _NAMES = frozenset(
     ("size", "family", "model", "from", "tokenizer", "cluster", "dialog", "reference", "of",
-     "judge", "prompts", "candidates", "tracking")
+     "judge", "prompts", "candidates", "tracking", "weights", "hub", "revision")
 )  # fmt: skip
 """Attributes that say which model or stage is meant, and nothing of how it is trained."""
 
