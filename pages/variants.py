@@ -1,6 +1,7 @@
 """The variants of a recipe beside it: what they share, what they train anew, what they change."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import fsum
 from typing import Any
@@ -9,7 +10,7 @@ from ..compiler.difference import Difference, difference
 from ..compiler.plan import Plan, Provenance
 from .series import trained
 
-ROUND = re.compile(r"\.\d+(?=\.)")
+ROUND = re.compile(r"\.(\d+)(?=\.)")
 """The number of a round, in the name of one of its stages."""
 
 
@@ -17,8 +18,9 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
     """The plans of variants against that of their recipe.
 
     Returns:
-        stages: name, kind, tokens in the recipe (None: it has no such stage), and a cell for each
-            variant: `what` becomes of it (shared, again, new or gone) and the tokens to train.
+        stages: name, kind, tokens in the recipe (None: it has no such stage), whether it stands
+            for several rounds, and a cell for each variant: `what` becomes of it (shared, again,
+            new or gone) and the tokens to train.
         variants: name, changes, and what is trained for it when the recipe is there already:
             tokens, steps, gpu_hours and price, the last two None where they are not known.
         tokens, gpu_hours: of the recipe and all variants together, what they share counted once.
@@ -32,11 +34,11 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
     jobs = {job.key: job for of in (plan, *variants.values()) for job in trained(of)}
     hours = [job.cost.gpu_hours for job in jobs.values()]
     return {
-        "stages": [
+        "stages": _folded([
             {"name": name, "kind": kind, "tokens": own.get(name),
              "cells": [_cell(found[v], name, variants[v]) for v in variants]}
             for name, kind in kinds.items()
-        ],
+        ]),
         "variants": [
             {"name": name, "changes": list(_changes(plan, variants[name], of)),
              "tokens": of.tokens, "steps": of.steps, "gpu_hours": of.gpu_hours, "price": of.price}
@@ -46,6 +48,33 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in trained(of)),
     }  # fmt: skip
+
+
+def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with one in place of those of rounds of which the same is to be said, if they
+    follow each other: `align.1–4.dpo`."""
+    rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        number = ROUND.search(row["name"])
+        block = row["name"][: number.start()] if number else row["name"]
+        rounds.setdefault((block, number[1] if number else ""), []).append(row)
+    found: list[tuple[str, list[str], list[dict[str, Any]]]] = []
+    for (block, number), own in rounds.items():
+        said = [{**row, "name": ROUND.sub("", row["name"])} for row in own]
+        if number and found and found[-1][0] == block and found[-1][2] == said:
+            found[-1][1].append(number)
+        else:
+            found.append((block, [number], said))
+    return [
+        {**row, "several": len(numbers) > 1,
+         "name": row["name"].replace(f"{block}.", f"{block}.{_span(numbers)}.", 1)
+         if numbers[0] else row["name"]}
+        for block, numbers, said in found for row in said
+    ]  # fmt: skip
+
+
+def _span(numbers: list[str]) -> str:
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
 
 
 def _cell(of: Difference, stage: str, variant: Plan) -> dict[str, Any]:
@@ -59,15 +88,24 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
     """The values that a variant changes, each once: not what follows from them in stages that
     inherit, in models of a published size, and in every round."""
     seen = set()
-    before, after = (_values(each) for each in (plan, variant))
-    for name in dict.fromkeys([*after, *before]):
-        old, new = before.get(name), after.get(name)
-        if (old and old.value) == (new and new.value) or _follows(old, new):
-            continue
-        row = {"name": ROUND.sub("", name), "old": old and old.value, "new": new and new.value}
-        if (key := tuple(row.values())) not in seen:
-            seen.add(key)
-            yield {**row, "at": new}
+    before, after = (_rounds(each) for each in (plan, variant))
+    for block in before:
+        if before[block] != after[block]:
+            seen.add(block)
+            yield {"name": f"{block}.rounds", "old": str(before[block]), "new": str(after[block]),
+                   "at": None}  # fmt: skip
+    blocks = _blocks(plan)
+    for block, now in _blocks(variant).items():
+        was = blocks.get(block, now)  # a block that is new belongs to a round that is
+        for name in dict.fromkeys([*now, *was]):
+            old, new = was.get(name), now.get(name)
+            if (old and old.value) == (new and new.value) or _follows(old, new):
+                continue
+            row = {"name": f"{ROUND.sub('', block)}.{name}",
+                   "old": old and old.value, "new": new and new.value}  # fmt: skip
+            if (key := tuple(row.values())) not in seen:
+                seen.add(key)
+                yield {**row, "at": new}
     if not seen:
         for job in of.jobs:
             for each in job.changed:
@@ -81,10 +119,11 @@ def _follows(old: Provenance | None, new: Provenance | None) -> bool:
     return all(value.origin.startswith(("from ", "size ")) for value in known)
 
 
-def _values(plan: Plan) -> dict[str, Provenance]:
-    blocks = {**plan.values, **{name: of.values for name, of in plan.stages.items()}}
-    return {
-        f"{block}.{name}": value
-        for block, values in blocks.items()
-        for name, value in values.items()
-    }
+def _rounds(plan: Plan) -> Counter[str]:
+    """How many rounds each block of rounds has."""
+    numbers = {name.rpartition(".")[0] for name in plan.stages if ROUND.search(name)}
+    return Counter(each.rpartition(".")[0] for each in numbers)
+
+
+def _blocks(plan: Plan) -> dict[str, dict[str, Provenance]]:
+    return {**plan.values, **{name: stage.values for name, stage in plan.stages.items()}}

@@ -201,6 +201,26 @@ def test_a_change_in_every_round_is_one_change():
     assert [(c["name"], c["new"]) for c in found["changes"]] == [("align.dpo.beta", "0.3")]
 
 
+def test_rounds_of_which_the_same_is_to_be_said_are_one_row_and_their_number_one_change():
+    text = POST_TRAINING.replace("align 2 {", "align 4 {").replace("align.chat[1]", "first")
+    text += "variant fewer { align.rounds = 3 }"
+    text = text.replace("data = ranked[1..round]", "data = ranked")
+    found = compared(plan(text), {"fewer": variant(text, "fewer")})
+    rows = {row["name"]: row for row in found["stages"]}
+    assert [name for name in rows if name.endswith(".rm")] == ["align.1–3.rm", "align.4.rm"]
+    assert (rows["align.1–3.rm"]["several"], rows["align.4.rm"]["several"]) == (True, False)
+    assert rows["align.4.rm"]["cells"] == [{"what": "gone", "tokens": 0}]
+    shown = page(plan(text), {}, {"fewer": variant(text, "fewer")})
+    assert re.search(
+        r"align.4.dpo <.*?</th><td>[\d.a-zA-Z]+ tokens</td>\s*<td[^>]*>− left out", shown
+    )
+    assert "not there" not in shown
+    (fewer,) = found["variants"]
+    names = [(c["name"], c["old"], c["new"]) for c in fewer["changes"]]
+    assert ("align.rounds", "4", "3") in names
+    assert not any("labels" in name and new is None for name, _, new in names)
+
+
 def test_the_table_of_values_tells_cited_assumed_and_defaults_apart():
     text = page(plan(VARIED), {})
     kinds = set(re.findall(r'data-kind="([^"]*)"><th', text))
