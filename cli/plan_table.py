@@ -12,7 +12,6 @@ from ..compiler.plan import (
     Cost,
     DatasetJob,
     EvaluateJob,
-    GateJob,
     Plan,
     ReferenceJob,
     SampleJob,
@@ -24,6 +23,7 @@ from ..compiler.plan import (
 from ..compiler.values import LrPiece
 from ..spec.quantity import short
 from .common import colors
+from .plan_stages import at_most, show_stages
 
 
 def table(plan: Plan) -> None:
@@ -47,7 +47,6 @@ def table(plan: Plan) -> None:
         shape.add_column(name, justify="right" if name in ("tokens", "steps", "length") else "left",
                          overflow="fold")  # fmt: skip
     stage = None
-    gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
     for job in plan.jobs:
         if not isinstance(job, TrainJob) or job.extends:
             continue
@@ -55,7 +54,7 @@ def table(plan: Plan) -> None:
             shape.add_section()
         stage = job.stage
         shape.add_row(
-            job.id, _at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
+            job.id, at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
             short(job.seq_len), _batches(job), _rates(job.schedule.lr), _mixture(job), _epochs(job),
             escape(_mesh(job)),
         )  # fmt: skip
@@ -76,34 +75,14 @@ def table(plan: Plan) -> None:
         for row in others:
             shape.add_row(*map(escape, row))
         console.print(shape)
-    for name, summary in plan.stages.items():
-        if summary.steps:
-            console.print(
-                f"\n[bold]{name}[/bold]: "
-                + ("" if summary.kind == "train" else f"{summary.kind}, ")
-                + f"{_at_most(summary.kind)}{summary.tokens:,} tokens, {summary.steps:,} steps"
-            )
-        else:
-            of = f" of {summary.goes_on_from}" if summary.goes_on_from else ""
-            console.print(f"\n[bold]{name}[/bold]: {summary.kind}{of}")
-        width_of_names = max([11, *map(len, summary.values)])
-        for attribute, value in summary.values.items():
-            if attribute == "gate":
-                continue  # below, as the plan has it
-            console.print(
-                f"  {attribute:<{width_of_names}} {escape(value.value)}  "
-                f"[dim]({value.origin})[/dim]"
-            )
-        for gate in gates:
-            if gate.stage == name:
-                console.print(f"  gate        {_gate(gate)}")
+    show_stages(plan, console)
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
         flops = sum(job.cost.flops for job in trained)
         scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
         console.print(
             f"\n{_parameters(trained[0].cost)}, "
-            f"{_at_most(*(j.objective.name for j in trained))}"
+            f"{at_most(*(j.objective.name for j in trained))}"
             f"{short(sum(j.tokens for j in trained))} tokens, "
             f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
             f"(+ {scores:.3g} for attention scores)"
@@ -172,11 +151,6 @@ def _parameters(cost: Cost) -> str:
     return shown
 
 
-def _at_most(*kinds: str) -> str:
-    """What stands before tokens of preferences: rows of them are as long as they are."""
-    return "≤ " if {"reward", "dpo"} & set(kinds) else ""
-
-
 def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
     stages = {job.key: _result(job) for job in plan.jobs if job.stage}
@@ -231,7 +205,7 @@ def _batches(job: TrainJob) -> str:
     shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    return " → ".join(shown) + (" pairs" if _at_most(job.objective.name) else " seqs")
+    return " → ".join(shown) + (" pairs" if at_most(job.objective.name) else " seqs")
 
 
 def _rates(pieces: list[LrPiece]) -> str:
@@ -267,11 +241,3 @@ def _mesh(job: TrainJob) -> str:
                "interleave": r.interleave, "expert": r.expert}  # fmt: skip
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
     return f"{r.world_size} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
-
-
-def _gate(gate: GateJob) -> str:
-    parts = [
-        f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
-        for q in gate.requirements
-    ]
-    return f"after {gate.what}: {' and '.join(parts)}, extended up to {gate.attempts} times"

@@ -1,0 +1,76 @@
+"""The stages of a plan with the value of every attribute, for people."""
+
+from typing import Any
+
+from ..compiler.plan import GateJob, Plan, Provenance, StageSummary
+
+
+def show_stages(plan: Plan, console: Any) -> None:
+    """Prints every stage; one that is repeated in rounds, or is of a variant, with what differs."""
+    from rich.markup import escape
+
+    gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
+    for name, summary in plan.stages.items():
+        first = _first(name, plan)
+        values = summary.values if first is None else _differences(name, first, plan)
+        like = f", as [bold]{first}[/bold]" + (" but" if values else "") if first else ""
+        console.print(f"\n[bold]{name}[/bold]: {_head(summary)}{like}")
+        width = max([11, *map(len, values)])
+        for attribute, value in values.items():
+            if attribute != "gate":  # below, as the plan has it
+                console.print(
+                    f"  {attribute:<{width}} {escape(value.value)}  [dim]({value.origin})[/dim]"
+                )
+        for gate in gates:
+            if gate.stage == name:
+                console.print(f"  gate        {_gate(gate)}")
+
+
+def at_most(*kinds: str) -> str:
+    """What stands before tokens of preferences: rows of them are as long as they are."""
+    return "≤ " if {"reward", "dpo"} & set(kinds) else ""
+
+
+def _head(summary: StageSummary) -> str:
+    if not summary.steps:
+        return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
+    kind = "" if summary.kind == "train" else f"{summary.kind}, "
+    tokens = f"{at_most(summary.kind)}{summary.tokens:,} tokens"
+    return f"{kind}{tokens}, {summary.steps:,} steps"
+
+
+def _first(name: str, plan: Plan) -> str | None:
+    """The stage of the first round, or that of the recipe, which a stage is compared with."""
+    parts = name.split(".")
+    own = [part for part in parts if part not in plan.variants]
+    if len(own) < len(parts):
+        found = ".".join(own)
+    elif len(parts) == 3 and parts[1].isdecimal() and parts[1] != "1":
+        found = f"{parts[0]}.1.{parts[2]}"
+    else:
+        return None
+    return found if found in plan.stages else None
+
+
+def _differences(name: str, first: str, plan: Plan) -> dict[str, Provenance]:
+    """The values that are not those of the other stage, its rounds and variants aside."""
+
+    def plain(stage: str, attribute: str) -> str | None:
+        # In round 2, `align.2.drafts` is what `align.1.drafts` is in the first.
+        value = plan.stages[stage].values.get(attribute)
+        place = stage.rpartition(".")[0]
+        return value.value.replace(f"{place}.", "") if value and place else value and value.value
+
+    return {
+        attribute: value
+        for attribute, value in plan.stages[name].values.items()
+        if plain(name, attribute) != plain(first, attribute)
+    }
+
+
+def _gate(gate: GateJob) -> str:
+    parts = [
+        f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
+        for q in gate.requirements
+    ]
+    return f"after {gate.what}: {' and '.join(parts)}, extended up to {gate.attempts} times"

@@ -1,0 +1,42 @@
+"""`etude plan` shows the stages of later rounds, and of variants, by what differs."""
+
+import io
+
+from rich.console import Console
+from specs import HEAD, POST_TRAINING, after, plan, stage
+
+from etude.cli.plan_stages import show_stages
+from etude.compiler.plan import Plan
+
+
+def shown(made: Plan) -> dict[str, str]:
+    """Stage → what is printed of it, on one line."""
+    out = io.StringIO()
+    show_stages(made, Console(file=out, width=200, highlight=False))
+    parts = [part.split(": ", 1) for part in out.getvalue().strip().split("\n\n")]
+    return {name: " ".join(text.split()) for name, text in parts}
+
+
+def test_a_later_round_shows_what_is_not_as_in_the_first() -> None:
+    found = shown(plan(POST_TRAINING))
+    assert " model llama3 " in found["align.1.rm"]
+    assert found["align.2.rm"].endswith("steps, as align.1.rm but data ranked[1..2] 100% (spec)")
+    assert found["align.2.sft"].endswith("10 steps, as align.1.sft")
+
+
+def test_the_round_before_is_not_the_same_round() -> None:
+    found = shown(plan(POST_TRAINING))
+    assert found["align.2.chat"] == (
+        "average, as align.1.chat but of align.2.dpo, align.1.dpo (spec)"
+    )
+
+
+def test_a_stage_of_a_variant_shows_what_the_variant_changes() -> None:
+    text = HEAD + stage() + after(lr="last -> 0") + (
+        "stage soup: average { of = [second, hot.second] }\n"
+        "variant hot { second.lr = last -> 1e-4, second.clip = 0.5 }\n"
+    )  # fmt: skip
+    found = shown(plan(text))
+    assert found["hot.second"].endswith(
+        "as second but lr last -> 0.0001 (variant hot) clip 0.5 (variant hot)"
+    )
