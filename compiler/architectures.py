@@ -54,13 +54,24 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
         | {"layers": 94, "dim": 4096, "heads": 64, "ffn": 12288,
            "experts": {"count": 128, "active": 8, "ffn": 1536}},
     },
-    # arXiv:2412.19437, §4.2.
+    # 671B: arXiv:2412.19437, §4.2. 16B-A3B, Moonlight: arXiv:2502.16982; 1T-A32B, Kimi K2:
+    # arXiv:2507.20534, Table 2; widths: config.json of the published weights.
     "deepseek_v3": {
+        "16B-A3B": _DEEPSEEK
+        | {"layers": 27, "dim": 2048, "heads": 16, "ffn": 11264, "vocab": 163_840,
+           "rope_theta": 50_000.0, "norm_eps": 1e-5, "latent": _LATENT | {"queries": 0},
+           "experts": {"count": 64, "active": 6, "shared": 2, "ffn": 1408, "dense": 1,
+                       "scale": 2.446}},
         "671B": _DEEPSEEK
         | {"layers": 61, "dim": 7168, "heads": 128, "ffn": 18432, "vocab": 129_280,
            "latent": _LATENT,
            "experts": {"count": 256, "active": 8, "shared": 1, "ffn": 2048, "dense": 3,
                        "groups": 8, "groups_used": 4, "scale": 2.5}},
+        "1T-A32B": _DEEPSEEK
+        | {"layers": 61, "dim": 7168, "heads": 64, "ffn": 18432, "vocab": 163_840,
+           "rope_theta": 50_000.0, "latent": _LATENT,
+           "experts": {"count": 384, "active": 8, "shared": 1, "ffn": 2048, "dense": 1,
+                       "scale": 2.827}},
     },
     # arXiv:2508.10925, §2 and Table 1; widths: config.json of the published weights.
     "gpt_oss": {

@@ -38,7 +38,9 @@ def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
     return each + (stage < more) - (stage in (0, pipeline - 1))
 
 
-def local_parameters(model: Architecture, resources: Resources, stage: int) -> int | None:
+def local_parameters(
+    model: Architecture, resources: Resources, stage: int, *, score: bool = False
+) -> int | None:
     """Parameters that the first rank of a pipeline stage holds; None where that is not known here.
 
     Tensor parallelism cuts a weight along one side, and FSDP cuts the rows of what is left among
@@ -50,6 +52,8 @@ def local_parameters(model: Architecture, resources: Resources, stage: int) -> i
     Args:
         stage: the pipeline stage, counted from 0; of an interleaved pipeline the first of those
             that the rank has.
+        score: whether the model has a head of one output, as those that score have, which no tensor
+            parallelism cuts.
     """
     if model.family not in COUNTED:
         return None
@@ -61,7 +65,7 @@ def local_parameters(model: Architecture, resources: Resources, stage: int) -> i
     for of in (
         weight
         for part in range(stage, stages, resources.pipeline)
-        for weight in _weights(model, stages, part)
+        for weight in _weights(model, stages, part, score)
     ):
         sides, over, along = list(of.shape), ranks, 0
         if of.experts and apart:
@@ -76,7 +80,7 @@ def local_parameters(model: Architecture, resources: Resources, stage: int) -> i
     return total
 
 
-def _weights(model: Architecture, pipeline: int, stage: int) -> Iterator[Weight]:
+def _weights(model: Architecture, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
     dim = model.dim
     if stage == 0:
         yield Weight((model.vocab, dim), 0)
@@ -91,7 +95,9 @@ def _weights(model: Architecture, pipeline: int, stage: int) -> Iterator[Weight]
             yield from _experts(model)
     if stage == pipeline - 1:
         yield Weight((dim,), None)
-        if not model.tied:
+        if score:
+            yield Weight((1, dim), None)
+        elif not model.tied:
             yield Weight((model.vocab, dim), 0)
 
 

@@ -104,8 +104,8 @@ def build(
 
 def _differences(job: TrainJob, answer: dict) -> list[str]:
     differences = [f"torchtitan cuts {words}" for words in answer["reshaped"][:1]]
-    counted = parameters(job.model)
-    if job.objective.name == "reward":
+    counted, score = parameters(job.model), job.objective.name == "reward"
+    if score:
         # One output in place of the vocabulary's, and never tied.
         tied = job.model.tied
         counted += job.model.dim * (1 if tied else 1 - job.model.vocab)
@@ -114,9 +114,7 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
             f"the plan counts {counted:,} parameters, and torchtitan {answer['parameters']:,}"
         )
     for of in answer["ranks"]:
-        planned = None
-        if job.objective.name != "reward":
-            planned = local_parameters(job.model, job.resources, of["stage"])
+        planned = local_parameters(job.model, job.resources, of["stage"], score=score)
         if planned is not None and planned != of["held"]:
             differences.append(
                 f"the plan has {planned:,} parameters on rank {of['rank']} (pipeline stage "

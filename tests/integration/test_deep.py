@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, check, jobs, only, plan, stage
+from specs import HEAD, POST_TRAINING, check, jobs, only, plan, stage
 
 from etude.cli.main import main
 from etude.compiler.architectures import FAMILIES, complete
@@ -265,6 +265,24 @@ EMITTED = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("shape", ["llama3 yarn", "qwen3 experts", "gpt_oss"])
+@pytest.mark.parametrize("placed", ["{ tensor 2 }", "{ replicate 2 }", "{ expert 2 }"])
+def test_jobs_that_learn_from_preferences_are_built_and_counted(shape: str, placed: str) -> None:
+    if "expert" in placed and shape == "llama3 yarn":
+        return
+    rest = POST_TRAINING.removeprefix(HEAD).replace("4 pairs", "8 pairs")
+    rest = rest.replace(
+        "steps = 100, seq_len = 16, batch = 4 seqs",
+        f"steps = 100, seq_len = 32, batch = 8 seqs, parallel = {placed}",
+    )
+    head = HEAD.replace(MODEL, SHAPES[shape]) + CLUSTER.format(nodes=1, gpus=4)
+    found = {}
+    for built in build(configurations(plan(head + rest))):
+        assert (built.rejected, built.differences) == (None, [])
+        found[built.configuration.job.objective.name] = built.ranks[0][1]
+    assert found["dpo"] == found["next_token"] != found["reward"]
+
+
 def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> None:
     from torchtitan.components.dataloader import BaseDataLoader
 
@@ -351,8 +369,6 @@ def _shown(spec: Any) -> str:
 
 
 def test_jobs_that_torchtitan_cannot_do_are_left_out_with_a_reason() -> None:
-    from specs import POST_TRAINING
-
     text = emit(plan(POST_TRAINING))
     assert "no loss for the objective dpo" in text
     assert "no loss for the objective reward" in text

@@ -20,8 +20,10 @@ SIZES = [(family, size) for family, sizes in PUBLISHED.items() for size in sizes
 FLAVORS = {
     ("llama3", "1B"): "1B", ("llama3", "3B"): "3B", ("llama3", "8B"): "8B",
     ("llama3", "70B"): "70B", ("llama3", "405B"): "405B", ("deepseek_v3", "671B"): "671B",
+    ("deepseek_v3", "16B-A3B"): "moonlight-16B-A3B",
     ("gpt_oss", "20B"): "20b", ("gpt_oss", "120B"): "120b",
 } | {("qwen3", size): size for size in PUBLISHED["qwen3"]}  # fmt: skip
+MODULES = {("deepseek_v3", "16B-A3B"): "kimi_k2_7"}
 LENGTH = 4096
 
 
@@ -42,7 +44,7 @@ def test_parameters_and_flops_are_those_that_torchtitan_counts(family: str, size
 @pytest.mark.parametrize(("family", "size"), FLAVORS)
 def test_published_sizes_are_those_that_torchtitan_has(family: str, size: str) -> None:
     shape = published(family, size, LENGTH)
-    module = import_module(f"torchtitan.models.{family}")
+    module = import_module(f"torchtitan.models.{MODULES.get((family, size), family)}")
     theirs = module.model_registry(FLAVORS[family, size], attn_backend="flex").model
     ours = model_spec(shape, "gpu", LENGTH).model
     with torch.device("meta"):

@@ -38,6 +38,17 @@ def test_gpt_oss_has_as_many_parameters_as_published(
     assert active_parameters(shape) - shape.vocab * shape.dim == pytest.approx(active, rel=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("size", "total", "active"), [("16B-A3B", 16e9, 3e9), ("1T-A32B", 1.04e12, 32.6e9)]
+)
+def test_what_kimi_has_published_has_so_many_parameters(
+    size: str, total: float, active: float
+) -> None:
+    shape = published("deepseek_v3", size)
+    assert parameters(shape) == pytest.approx(total, rel=0.015)
+    assert active_parameters(shape) == pytest.approx(active, rel=0.03)
+
+
 def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
     job = only(jobs(plan(spec(GPT_OSS))))
     assert (job.model.window, job.model.ffn, job.model.kv_heads) == (16, 32, 4)
