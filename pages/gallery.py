@@ -25,6 +25,7 @@ def gallery(title: str, plans: Mapping[str, Plan]) -> str:
         "gallery.jinja", {"pictures": [card["picture"] for card in cards]}, title=title,
         cards=cards, sources=sources, claims=sum(card["claims"] for card in cards),
         held=sum(card["held"] for card in cards),
+        contradicted=sum(card["contradicted"] for card in cards),
     )  # fmt: skip
 
 
