@@ -13,7 +13,7 @@ from . import syntax as s
 from .bind import MODELS
 from .diagnostics import Report, did_you_mean
 from .json_text import Node, Numeral, read
-from .json_values import Bad, Entries, Of, Values, as_entry, in_steps, joined
+from .json_values import Bad, Entries, Of, Values, as_entry, joined
 from .source import Source, Span
 from .to_text import shown
 
@@ -275,7 +275,7 @@ class _Reader(Values):
             value = self._attribute_value(word.name, of, model)
             every = word.name == "checkpoint" and form.has(model, word.name) and origin is None
             if every and isinstance(value, s.Number | s.Path):
-                return (s.Every(word, in_steps(value), span),)
+                return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
         if origin:
             self.error("E133", f"`{word.name}` is no value, and has no source", origin.span)

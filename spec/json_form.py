@@ -11,9 +11,11 @@
 """
 
 from functools import cache
+from typing import TypeVar
 
 from . import convert as c
 from . import recipe as r
+from . import syntax as s
 from .bind import GROUPS
 
 VERSION = 1
@@ -44,6 +46,8 @@ TAGGED: dict[str, tuple[type[r.Declaration], tuple[str, ...]]] = {
 """Attributes that are groups with a kind, `adamw { … }`, or names: the group, and the names."""
 STATEMENTS = {"filters": r.Dataset, "similar": r.PreferenceTraining}
 """What texts have as statements → the model of the blocks that may have it."""
+
+Of = TypeVar("Of")
 
 Model = type[r.Declaration] | None
 """The model of a block; None where its kind is unknown."""
@@ -95,3 +99,11 @@ def names(model: type[r.Declaration]) -> tuple[str, ...]:
     """The attributes of blocks of a model, and what stands for statements."""
     more = ("needle",) if model is r.Gate else ()
     return (*r.attributes(model), *more, *(of for of in STATEMENTS if takes(model, of)))
+
+
+def in_steps(every: Of) -> Of:
+    """A number of steps with its unit, and anything else as it is."""
+    if not isinstance(every, s.Number) or every.unit or every.suffix in ("%", "x"):
+        return every
+    unit = s.Word("step" if every.value == 1 else "steps", every.span)
+    return every._replace(unit=unit, text=f"{every.text} {unit.name}")

@@ -252,14 +252,6 @@ def joined(first: Node, last: Node) -> Span:
     return Span(first.span.source, first.span.start, last.span.end)
 
 
-def in_steps(every: s.Number | s.Path) -> s.Number | s.Path:
-    """A number of steps with its unit."""
-    if not isinstance(every, s.Number) or every.unit or every.suffix in ("%", "x"):
-        return every
-    unit = s.Word("step" if every.value == 1 else "steps", every.span)
-    return every._replace(unit=unit, text=f"{every.text} {unit.name}")
-
-
 def as_entry(item: s.Item) -> s.Item:
     """`on [docs]`, as groups without sources are written, of `on = [docs]`."""
     if isinstance(item, s.Assign) and item.origin is None:

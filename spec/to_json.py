@@ -59,7 +59,9 @@ def _block(item: s.Block, name: str, found: dict[str, Any]) -> str | None:
         if "name" in found:
             raise Unfit(item.head)
         found["name"] = name
-        found |= _attributes(item.items, r.Header)
+        own = _attributes(item.items, r.Header)
+        order = sorted(own.get("sources", ()), key=form.TOP.index)
+        found |= own | ({"sources": {key: own["sources"][key] for key in order}} if order else {})
     elif keyword == "variant":
         _put(found.setdefault("variants", {}), name, _variant(item), item.head)
     elif keyword == "rounds":
@@ -194,7 +196,7 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
             case s.Entry(word=s.Word(name)) if model is r.TokenizerTraining:
                 _put(found, name, _value(item.value, model, name), item.span)
             case s.Every() if model and issubclass(model, r.Training):
-                _put(found, item.word.name, _plain(item.every), item.span)
+                _put(found, item.word.name, _plain(form.in_steps(item.every)), item.span)
             case s.Flag() if item.word.name in form.FLAGS:
                 _put(found, item.word.name, True, item.span)
             case s.Filter() if form.takes(model, "filters"):
@@ -248,9 +250,13 @@ def _value(value: s.Value, model: form.Model, name: str) -> Any:
     if group and isinstance(value, s.Braces):
         return _group(value, group)
     if name in form.TAGGED and form.has(model, name) and isinstance(value, s.Tagged):
+        if name == "optimizer" and not value.braces.items:
+            return value.tag.name
         return {"kind": value.tag.name} | _group(value.braces, form.TAGGED[name][0])
     if name == "suites" and form.has(model, name) and isinstance(value, s.Braces):
         return _suites(value)
+    if name == "checkpoint" and form.has(model, name):
+        return _plain(form.in_steps(value))
     return _plain(value)
 
 
