@@ -64,7 +64,8 @@ def test_post_training_is_shown_with_its_pauses(folder: Path) -> None:
         "exam evaluate align.2.chat reward(align.2.rm)",
         "pick best align.2.chat, align.1.chat the lowest loss(web)",
         "align.1.rm: reward, ≤ 640 tokens, 10 steps",
-        "align.2.drafts: sample of align.1.chat", "keep best (etude)", "draws 4 (spec)",
+        "align.2.drafts: sample of align.1.chat, as align.1.drafts but",
+        "keep best (etude)", "draws 4 (spec)",
         "similar 90% (spec)", "reference align.1.sft (etude)", "beta 0.1 (etude)",
         "of align.2.dpo, align.1.dpo (spec)", "batch 4 pairs (spec)",
     ):  # fmt: skip
