@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..compiler import architectures
 from . import writing as w
@@ -100,27 +100,34 @@ class Draft:
             )
         return None
 
-    def model(self, shape: dict[str, object], published: tuple[str, int] | None = None) -> str:
+    def model(
+        self, shape: dict[str, object], published: tuple[str, int] | None = None,
+        family: str = "llama3",
+    ) -> str:  # fmt: skip
         """A model block from the numbers of its shape; returns its name.
 
         Args:
-            shape: layers, dim, heads, kv_heads, ffn, vocab, rope_theta, rope_scaling, tied,
-                norm_eps.
+            shape: attributes of a model, groups as dicts: layers, dim, heads, kv_heads, ffn, …
             published: the folder of its weights and their context, where it has some.
         """
         weights: list[w.Line] = []
         if published:
             weights = [("weights", w.quoted(published[0])), ("context", w.count(published[1]))]
-        for size in architectures.PUBLISHED["llama3"]:
-            known = vars(architectures.published("llama3", size))
-            changed = {key: value for key, value in shape.items() if known[key] != value}
-            if set(changed) <= {"rope_scaling", "rope_theta", "norm_eps", "vocab"}:
-                name = self.name(f"llama_{size}", "model")
-                lines = [("size", w.quoted(size)), *_attributes(changed), *weights]
+        stem = "llama" if family == "llama3" else family
+        kind: list[w.Line] = [] if family == "llama3" else [("family", family)]
+        for size in architectures.PUBLISHED[family]:
+            known = architectures.published(family, size).as_dict()
+            changed = _changed(known, shape)
+            experts = changed.get("experts")
+            balanced = isinstance(experts, dict) and set(experts) == {"balance"}
+            free = {"rope_scaling", "rope_theta", "norm_eps", "vocab"}
+            if set(changed) <= free | ({"experts"} if balanced else set()):
+                name = self.name(f"{stem}_{size}", "model")
+                lines = [*kind, ("size", w.quoted(size)), *_attributes(changed), *weights]
                 self.add(w.block(f"model {name}", *lines))
                 return name
-        name = self.name("llama", "model")
-        lines = [("family", "llama3"), *_attributes(shape), *weights]
+        name = self.name(stem, "model")
+        lines = [("family", family), *_attributes(shape), *weights]
         self.add(w.block(f"model {name}", *lines))
         return name
 
@@ -174,6 +181,19 @@ def is_local(place: str) -> bool:
     return begins or place.endswith((".json", ".model")) or place.count("/") != 1
 
 
+def _changed(known: dict[str, Any], shape: dict[str, Any]) -> dict[str, object]:
+    """What a shape has otherwise than a published size; of a group the part."""
+    found = {}
+    for key, value in shape.items():
+        if isinstance(value, dict) and isinstance(known[key], dict):
+            value = _changed(known[key], value)
+            if value:
+                found[key] = value
+        elif known[key] != value:
+            found[key] = value
+    return found
+
+
 def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
     lines = []
     for key, value in shape.items():
@@ -183,6 +203,9 @@ def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
             shown = w.real(Fraction(repr(value)))
         elif key == "size":
             shown = w.quoted(str(value))
+        elif isinstance(value, dict):
+            group = ", ".join(f"{name} = {each}" for name, each in _attributes(value))
+            shown = f"yarn {{ {group} }}" if key == "rope_scaling" else f"{{ {group} }}"
         else:
             shown = str(value)
         lines.append((key, shown))

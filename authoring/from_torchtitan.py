@@ -6,15 +6,11 @@ from typing import Any
 from . import writing as w
 from .config import Config
 from .draft import Draft, Options, is_local, optimizer, placement
+from .torchtitan_models import model_shape
 from .tree import ConfigError, Leaf
 
 SCHEDULE = "parallelism.pipeline_parallel_schedule"
 LAYERS_PER_STAGE = "parallelism.pipeline_parallel_layers_per_stage"
-# Sizes that torchtitan names, beside the published ones.
-_DEBUG = {"layers": 6, "dim": 256, "heads": 16, "kv_heads": 16, "ffn": 768, "vocab": 2048,
-          "rope_theta": 500_000.0, "rope_scaling": "llama", "tied": False,
-          "norm_eps": 1e-5}  # fmt: skip
-_SIZES = ("1B", "3B", "8B", "70B", "405B")
 _C4 = {"c4": "train", "c4_validation": "validation"}
 
 _WRITTEN = "a run folder holds all that a run writes"
@@ -68,9 +64,9 @@ IRRELEVANT = {
     "parallelism.context_parallel_load_balancer": _SPEED,
     "parallelism.context_parallel_rotate_method": _SPEED,
     "parallelism.context_parallel_ptrr_mask_key": _SPEED,
-    "parallelism.expert_tensor_parallel_degree": "the model is dense",
-    "parallelism.expert_parallel_comm_backend": "the model is dense",
-    "parallelism.pipeline_parallel_expert_parallel_overlap": "the model is dense",
+    "parallelism.expert_tensor_parallel_degree": "the engine's choice",
+    "parallelism.expert_parallel_comm_backend": _SPEED,
+    "parallelism.pipeline_parallel_expert_parallel_overlap": _SPEED,
     "checkpoint.folder": _WRITTEN,
     "checkpoint.async_mode": "checkpoints have no settings but their interval",
     "checkpoint.keep_latest_k": "checkpoints have no settings but their interval",
@@ -102,7 +98,7 @@ IRRELEVANT = {
     "debug.print_config": _LOGGED,
     "debug.save_config_file": _LOGGED,
     "debug.spmd_typechecking": _LOGGED,
-    "debug.moe_force_load_balance": "the model is dense",
+    "debug.moe_force_load_balance": "experts are chosen by the router",
     "debug.detect_anomaly": _LOGGED,
     "debug.enable_structured_logging": _LOGGED,
     "validation": _EVALUATED,
@@ -125,12 +121,9 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     """
     made = Draft(config, options)
     family = config.text("model_spec.name", "model.name", default="llama3")
-    if family != "llama3":
-        raise ConfigError(f"models of the family `{family}` are not imported",
-                          help="llama3 is, of any shape; others are written by hand")  # fmt: skip
-    shape = _shape(config)
+    shape = model_shape(config, family)
     published = _published(config, options)
-    model = None if options.base else made.model(shape, published)
+    model = None if options.base else made.model(shape, published, family)
     if options.base:
         config.irrelevant({"model": f"the model is that of `{options.base.stage}`"})
     assets = config.text("hf_assets_path", "model.hf_assets_path", "model.tokenizer_path")
@@ -138,7 +131,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         made.tokenizer(assets)
     elif not options.base:
         config.needed("tokenizer", 'training needs one: write `tokenizer words { hub = "…" }`')
-    degrees, world = _degrees(config, options)
+    degrees, world = _degrees(config, options, mixed="experts" in shape)
     made.cluster(world)
     steps = config.whole("training.steps", default=10_000, least=1)
     local = config.whole("training.local_batch_size", "training.batch_size", default=8, least=1)
@@ -165,7 +158,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _recompute(config),
             placement(
                 replicate=degrees["replicate"], tensor=degrees["tensor"],
-                context=degrees["context"], pipeline=degrees["pipeline"],
+                context=degrees["context"], pipeline=degrees["pipeline"], expert=degrees["expert"],
                 interleave=_interleave(config, degrees["pipeline"], shape["layers"]),
                 micro_batch=local,
             ),
@@ -184,51 +177,6 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     return made
 
 
-def _shape(config: Config) -> dict[str, object]:
-    built = "model_spec.model"
-    if isinstance(config.node(f"{built}.layers"), list):
-        layer = f"{built}.layers[0]"
-        heads = config.whole(f"{layer}.attention.n_heads", least=1)
-        linear = f"{layer}.attention.qkv_linear"
-        rope = f"{layer}.attention.rope"
-        config.carried("model_spec.flavor")
-        return {
-            "layers": config.count(f"{built}.layers"),
-            "dim": config.whole(f"{built}.dim", least=1),
-            "heads": heads,
-            "kv_heads": config.whole(f"{linear}.n_kv_heads", f"{layer}.attention.n_kv_heads",
-                                     default=heads),
-            "ffn": config.whole(f"{layer}.feed_forward.w1.out_features", least=1),
-            "vocab": config.whole(f"{built}.vocab_size", least=1),
-            "rope_theta": float(config.number(f"{rope}.theta", default=Fraction(10_000))),
-            "rope_scaling": _scaling(config, rope),
-            "tied": config.flag(f"{built}.enable_weight_tying"),
-            "norm_eps": float(config.number(f"{built}.norm.eps", default=Fraction("1e-5"))),
-        }  # fmt: skip
-    flavor = config.text("model_spec.flavor", "model.flavor", default="debugmodel")
-    size = flavor.partition("_")[0]
-    if size == "debugmodel":
-        return _DEBUG
-    if size not in _SIZES:
-        raise ConfigError(f"`{flavor}` is not a published size of llama3",
-                          help=f"there is {', '.join(_SIZES)} and debugmodel")  # fmt: skip
-    from ..compiler.architectures import PUBLISHED
-
-    # torchtitan scales rotary frequencies as Llama 3.1 does, at every size.
-    return {**PUBLISHED["llama3"][size], "rope_scaling": "llama"}
-
-
-def _scaling(config: Config, rope: str) -> str:
-    kind = config.text(f"{rope}.scaling", default="none")
-    numbers = {"scaling_factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
-               "original_max_position_embeddings": 8192}  # fmt: skip
-    if kind == "llama" and {key: config.number(f"{rope}.{key}") for key in numbers} != numbers:
-        config.lost(f"{rope}.scaling_factor", "frequencies are scaled as in Llama 3.1: by 8")
-    elif kind not in ("llama", "none"):
-        config.lost(f"{rope}.scaling", "scaled as in Llama 3.1 or not at all; not at all here")
-    return "llama" if kind == "llama" else "none"
-
-
 def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
     """The stages of a rank, of which torchtitan gives the layers; by default there are two."""
     named = config.node(SCHEDULE)
@@ -239,8 +187,8 @@ def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
     return 2 if each is None else -(-(layers + 2) // each) // pipeline
 
 
-def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
-    """The degrees of parallelism, and the number of ranks."""
+def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str, int], int]:
+    """The degrees of parallelism, and the number of ranks; `mixed` where there are experts."""
 
     def degree(new: str, *old: str) -> int:
         paths = (f"parallelism.{new}", f"training.{new}", f"experimental.{new}", *old)
@@ -260,8 +208,10 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
                              "training.data_parallel_degree") if config.has(p)),
                 "parallelism.data_parallel_shard_degree")  # fmt: skip
     shard = config.whole(path, default=-1)
-    if config.whole("parallelism.expert_parallel_degree", default=1) > 1:
-        config.lost("parallelism.expert_parallel_degree", "the models are dense")
+    expert = config.whole("parallelism.expert_parallel_degree", default=1)
+    if expert > 1 and not mixed:
+        config.lost("parallelism.expert_parallel_degree", "the model is dense")
+        expert = 1
     others = 1
     for value in found.values():
         others *= value
@@ -279,7 +229,7 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
         )
     if options.gpus and options.gpus != others * shard:
         raise ConfigError(f"--gpus {options.gpus}: the degrees multiply to {others * shard}")
-    return found | {"shard": shard}, others * shard
+    return found | {"shard": shard, "expert": expert}, others * shard
 
 
 def _rates(config: Config, steps: int) -> list[str]:

@@ -22,6 +22,7 @@ from etude.compiler.values import Resources
 from etude.runtime import deep
 from etude.runtime.deep import Built, Configuration, build, configurations
 from etude.runtime.errors import RunError
+from etude.spec.record import replace
 
 CLUSTER = 'cluster big {{ nodes = {nodes}, gpus = {gpus} of "H100 80GB" }}\n'
 MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
@@ -356,6 +357,26 @@ def test_models_of_every_family_are_emitted_as_the_engine_builds_them(
     assert theirs.parallelize_fn is ours.parallelize_fn
     assert theirs.post_optimizer_build_fn is ours.post_optimizer_build_fn
     assert issubclass(ours.state_dict_adapter, theirs.state_dict_adapter)
+
+
+@pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
+def test_what_is_emitted_comes_back_as_the_same_job(model: str, tmp_path: Path) -> None:
+    from etude.authoring.draft import Options
+    from etude.authoring.imports import import_config
+
+    expert = ", expert 2" if "experts" in model or "size" in model else ""
+    spec = HEAD.replace(MODEL, model) + CLUSTER.format(nodes=1, gpus=8)
+    spec += stage(batch="8 seqs", parallel=f"{{ tensor 2{expert} }}", recompute="full")
+    job = only(jobs(plan(spec)))
+    (tmp_path / "all.py").write_text(emit(plan(spec)))
+    config = runpy.run_path(str(tmp_path / "all.py"))[function(job)]()
+    saved = json.dumps(config.to_dict(), default=str)
+    made = import_config(saved, "config.json", options=Options(gpus=8))
+    again = only(jobs(plan(made.text), "pretrain"))
+    assert replace(again.model, size=None) == replace(job.model, size=None)
+    for name in ("resources", "seq_len", "steps", "sequences"):
+        assert getattr(again, name) == getattr(job, name), name
+    assert again.torchtitan["optimizer"] == job.torchtitan["optimizer"]
 
 
 def _kinds(spec: Any) -> list[type]:

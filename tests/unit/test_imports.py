@@ -214,9 +214,30 @@ def test_the_number_of_gpus_is_asked_for_where_it_is_needed() -> None:
 
 
 def test_another_family_is_refused_with_its_name() -> None:
-    text = changed("torchtitan_8b.toml", ('name = "llama3"', 'name = "deepseek_v3"'))
-    with pytest.raises(ConfigError, match="family `deepseek_v3`"):
+    text = changed("torchtitan_8b.toml", ('name = "llama3"', 'name = "flux"'))
+    with pytest.raises(ConfigError, match="family `flux`"):
         imported("torchtitan_8b.toml", text)
+    text = changed("torchtitan_8b.toml", ('name = "llama3"', 'name = "deepseek_v3"'))
+    with pytest.raises(ConfigError, match="not a published size of deepseek_v3"):
+        imported("torchtitan_8b.toml", text)
+
+
+@pytest.mark.parametrize(
+    ("family", "flavor", "size", "stretched"),
+    [("qwen3", "30B-A3B", "30B-A3B", 1), ("deepseek_v3", "671B", "671B", 40),
+     ("gpt_oss", "20b", "20B", 32)],
+)  # fmt: skip
+def test_sizes_that_torchtitan_names_are_published_sizes_with_its_balance(
+    family: str, flavor: str, size: str, stretched: float
+) -> None:
+    text = changed(
+        "torchtitan_8b.toml", ('name = "llama3"', f'name = "{family}"'),
+        ('flavor = "8B"', f'flavor = "{flavor}"'),
+    )  # fmt: skip
+    model = only(of_pretrain(imported("torchtitan_8b.toml", text, gpus=8).text)).model
+    assert (model.family, model.size, model.rope_factor) == (family, size, stretched)
+    assert model.experts
+    assert model.experts.balance == 0.001
 
 
 # nanotron

@@ -1,0 +1,140 @@
+"""Shapes of models from torchtitan's configurations: of a size by its name, or layer by layer."""
+
+from fractions import Fraction
+from typing import Any
+
+from ..compiler.architectures import FAMILIES, PUBLISHED
+from .config import Config
+from .tree import ConfigError
+
+BUILT = "model_spec.model"
+# torchtitan's own names, beside the published sizes.
+_DEBUG = {"layers": 6, "dim": 256, "heads": 16, "kv_heads": 16, "ffn": 768, "vocab": 2048,
+          "rope_theta": 500_000.0, "rope_scaling": "llama", "tied": False,
+          "norm_eps": 1e-5}  # fmt: skip
+_BALANCE = 0.001
+"""Of the bias that balances experts, at every size."""
+_STRETCHED: dict[tuple[str, str], dict[str, Any]] = {
+    # torchtitan scales rotary frequencies as Llama 3.1 does, at every size.
+    **{("llama3", size): {"rope_scaling": "llama"} for size in PUBLISHED["llama3"]},
+    ("deepseek_v3", "671B"): {"rope_scaling": {"factor": 40.0, "original": 4096}},
+}
+
+
+def model_shape(config: Config, family: str) -> dict[str, object]:
+    """Attributes of a model in a spec, groups as dicts.
+
+    Raises: ConfigError: no such family, or no such size of it.
+    """
+    if family not in PUBLISHED:
+        raise ConfigError(f"models of the family `{family}` are not imported",
+                          help=f"those of {', '.join(PUBLISHED)} are, of any shape")  # fmt: skip
+    if isinstance(config.node(f"{BUILT}.layers"), list):
+        config.carried("model_spec.flavor")
+        return _layered(config, family)
+    flavor = config.text("model_spec.flavor", "model.flavor", default="debugmodel")
+    named = flavor.partition("_")[0]
+    if (family, named) == ("llama3", "debugmodel"):
+        return _DEBUG
+    size = {each.lower(): each for each in PUBLISHED[family]}.get(named.lower())
+    if size is None:
+        known = [*PUBLISHED[family], *(["debugmodel"] if family == "llama3" else [])]
+        raise ConfigError(
+            f"`{flavor}` is not a published size of {family}",
+            help=f"there is {', '.join(known)}; of others import what torchtitan saves "
+            "(--debug.save_config_file)",
+        )
+    shape = dict(PUBLISHED[family][size])
+    if shape.get("rope_scaling") == "yarn":
+        for name in ("rope_scaling", "rope_factor", "rope_original"):
+            del shape[name]
+    if "experts" in shape:
+        shape["experts"] = shape["experts"] | {"balance": _BALANCE}
+    return shape | _STRETCHED.get((family, size), {})
+
+
+def _layered(config: Config, family: str) -> dict[str, object]:
+    kind = FAMILIES[family]
+    layer, layers = f"{BUILT}.layers[0]", config.count(f"{BUILT}.layers")
+    attention = f"{layer}.attention"
+    linear, rope = f"{attention}.qkv_linear", f"{attention}.rope"
+    heads = config.whole(f"{attention}.n_heads", least=1)
+    dim = config.whole(f"{BUILT}.dim", least=1)
+    shape: dict[str, object] = {"layers": layers, "dim": dim, "heads": heads}
+    if kind.latent:
+        shape["latent"] = {
+            name: config.whole(f"{attention}.{theirs}")
+            for name, theirs in (
+                ("queries", "q_lora_rank"), ("keys", "kv_lora_rank"),
+                ("plain", "qk_nope_head_dim"), ("rotary", "qk_rope_head_dim"),
+                ("values", "v_head_dim"),
+            )
+        }  # fmt: skip
+    else:
+        shape["kv_heads"] = config.whole(
+            f"{linear}.n_kv_heads", f"{attention}.n_kv_heads", default=heads
+        )
+        width = config.whole(f"{attention}.head_dim", f"{linear}.head_dim", default=None)
+        if width is not None and (width * heads != dim or family in ("qwen3", "gpt_oss")):
+            shape["head_dim"] = width
+    mixed = [n for n in range(layers) if isinstance(config.node(f"{BUILT}.layers[{n}].moe"), dict)]
+    if not kind.sparse:
+        # Where all layers have experts, nothing has this width.
+        shape["ffn"] = config.whole(f"{layer}.feed_forward.w1.out_features", default=dim, least=1)
+    if kind.windows:
+        shape["window"] = config.whole(f"{attention}.sliding_window_size", default=0)
+    shape |= {
+        "vocab": config.whole(f"{BUILT}.vocab_size", least=1),
+        "rope_theta": float(config.number(f"{rope}.theta", default=Fraction(10_000))),
+        "rope_scaling": _scaling(config, rope),
+        "tied": config.flag(f"{BUILT}.enable_weight_tying"),
+        "norm_eps": float(config.number(f"{BUILT}.norm.eps", default=Fraction("1e-5"))),
+    }
+    if mixed:
+        shape["experts"] = _experts(config, family, mixed[0])
+    return shape
+
+
+def _experts(config: Config, family: str, dense: int) -> dict[str, object]:
+    """Experts, of which the first `dense` layers have none."""
+    kind, moe = FAMILIES[family], f"{BUILT}.layers[{dense}].moe"
+    router, inner = f"{moe}.router", f"{moe}.routed_experts.inner_experts"
+    width = config.whole(f"{inner}.hidden_dim", least=1)
+    if config.text(f"{router}.score_func", default=kind.score) != kind.score:
+        config.lost(f"{router}.score_func", f"{family} scores experts by {kind.score}")
+    if not config.flag(f"{router}.route_norm", default=True):
+        config.lost(f"{router}.route_norm", "the scores of those chosen add up to 1")
+    found: dict[str, object] = {
+        "count": config.whole(f"{moe}.num_experts", least=1),
+        "active": config.whole(f"{router}.top_k", least=1),
+        "ffn": width,
+        "balance": float(config.number(f"{moe}.load_balance_coeff", default=Fraction(0))),
+    }
+    if dense or not kind.sparse:
+        found["dense"] = dense
+    if kind.latent:
+        shared = config.whole(f"{moe}.shared_experts.w1.out_features", default=width)
+        found["shared"] = shared // width
+        found["scale"] = float(config.number(f"{router}.route_scale", default=Fraction(1)))
+        groups = config.whole(f"{router}.num_expert_groups", default=None)
+        if groups is not None:
+            found["groups"] = groups
+            found["groups_used"] = config.whole(f"{router}.num_limited_groups", default=groups)
+    return found
+
+
+def _scaling(config: Config, rope: str) -> object:
+    kind = config.text(f"{rope}.scaling", default="none")
+    if kind == "yarn":
+        return {
+            "factor": float(config.number(f"{rope}.rope_factor", default=Fraction(1))),
+            "original": config.whole(f"{rope}.original_seq_len", default=4096),
+        }
+    numbers = {"scaling_factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+               "original_max_position_embeddings": 8192}  # fmt: skip
+    if kind == "llama" and {key: config.number(f"{rope}.{key}") for key in numbers} != numbers:
+        config.lost(f"{rope}.scaling_factor", "frequencies are scaled as in Llama 3.1: by 8")
+    elif kind not in ("llama", "none"):
+        config.lost(f"{rope}.scaling", "`llama`, `yarn` or none; none is written")
+        return "none"
+    return kind
