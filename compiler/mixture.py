@@ -18,9 +18,22 @@ from heapq import heappop, heappush
 from math import gcd, inf, lcm
 
 from ..spec.record import Record
+from . import curves
+from .curves import Shape
 
 RESOLUTION = 100_000
 """Shares whose common denominator is larger are rounded to 1/RESOLUTION."""
+
+
+def between(
+    shape: Shape, start: Mapping[str, Fraction], end: Mapping[str, Fraction], u: float
+) -> dict[str, Fraction]:
+    """The shares of a ramp from one mixture to another, after the share `u` of its length."""
+    y = Fraction(curves.progress(shape, u)).limit_denominator(10**6)
+    return {
+        name: start.get(name, Fraction(0)) * (1 - y) + end.get(name, Fraction(0)) * y
+        for name in dict.fromkeys([*start, *end])
+    }
 
 
 def integer_weights(shares: Mapping[str, Fraction], resolution: int = RESOLUTION) -> dict[str, int]:

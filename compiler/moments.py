@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Any
 
 from ..spec.quantity import Quantity
-from . import curves
 from .program import TrainStage
 
 
@@ -31,15 +30,6 @@ def step_at(stage: TrainStage, moment: Quantity) -> int | None:
     return step if step <= stage.steps else None
 
 
-def _lr(stage: TrainStage, step: int) -> float:
-    piece = _in_force(stage.lr, step)
-    if piece.shape == "hold":
-        return piece.start
-    clock = step if piece.clock == "steps" else stage.tokens_before(step)
-    share = (clock - piece.origin) / piece.length
-    return curves.value(piece.shape, piece.start, piece.end, share)
-
-
 def _in_force(pieces: Iterable[Any], step: int) -> Any:
     """The piece that the step is in; at the end of the stage the last one."""
     return [piece for piece in pieces if piece.from_step <= step][-1]
@@ -54,7 +44,7 @@ def _seq_len(stage: TrainStage, step: int) -> int:
 
 
 MOMENTS: dict[str, Callable[[TrainStage, int], float]] = {
-    "lr": _lr,
+    "lr": lambda stage, step: _in_force(stage.lr, step).rate(step, stage.tokens_before),
     "batch": lambda stage, step: _sequences(stage, step) * _seq_len(stage, step),
     "sequences": _sequences,
     "seq_len": _seq_len,

@@ -1,6 +1,5 @@
 """Schedules made absolute: every knob of every train stage, by step."""
 
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -11,11 +10,10 @@ from ..spec.diagnostics import Report
 from ..spec.quantity import Quantity, plain
 from ..spec.record import replace
 from ..spec.source import Span
-from . import curves
 from .auto import place
 from .checkpoints import before
 from .clock import START, Border, Clock, Length, note_rounding, run_clock
-from .mixture import RESOLUTION, integer_weights
+from .mixture import RESOLUTION, between, integer_weights
 from .placement import (
     CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
@@ -118,7 +116,7 @@ class _Scheduler:
         if self.report.failures > before:
             return self.stage
         end = State(
-            lr=_lr_at(lr[-1], clock, clock.steps),
+            lr=lr[-1].rate(clock.steps, clock.tokens_before),
             batch=clock.batch_at_end,
             seq_len=clock.lengths[-1][2],
             data=shares,
@@ -134,7 +132,7 @@ class _Scheduler:
             piece = next(p for p in reversed(lr) if p.from_step <= last)
             weights = _at([(m.from_step, m.weights) for m in mixture], last)
             return State(
-                lr=_lr_at(piece, clock, step),
+                lr=piece.rate(step, clock.tokens_before),
                 batch=Quantity(Fraction(batch * seq_len if unit == "tokens" else batch), unit),
                 seq_len=seq_len,
                 data=shares if weights == mixture[-1].weights
@@ -317,7 +315,7 @@ class _Scheduler:
             if segment.start is not None:
                 start = float(segment.start)
             else:
-                start = _lr_at(pieces[-1], clock, begin.step) if pieces else 0.0
+                start = pieces[-1].rate(begin.step, clock.tokens_before) if pieces else 0.0
             if segment.shape == "exponential" and (start <= 0 or value <= 0):
                 self.report.add(
                     "E448", "an exponential ramp neither begins nor ends at 0", segment.span,
@@ -350,7 +348,11 @@ class _Scheduler:
                 self._nothing_lost(segment, shares, parts[-1:], RESOLUTION)
                 continue
             unit, origin, size = self._over(segment, begin, end, length)
-            mixed = _mixing(segment, before, origin, size)
+
+            def mixed(position: Fraction) -> dict[str, Fraction]:
+                share = min(max(float((position - origin) / size), 0.0), 1.0)  # noqa: B023
+                return between(segment.shape, before, segment.end, share)  # noqa: B023
+
             first_level = len(parts)
             levels = min(RAMP_LEVELS, stop - begin.step)
             edges = [begin.step + (stop - begin.step) * k // levels for k in range(levels + 1)]
@@ -483,33 +485,9 @@ class _Scheduler:
             )
 
 
-def _mixing(
-    segment: sc.Segment, before: dict[str, Fraction], origin: int, size: int
-) -> Callable[[Fraction], dict[str, Fraction]]:
-    """The shares of a ramp from `before`, by the position in steps or tokens."""
-    names = list(dict.fromkeys([*before, *segment.end]))
-
-    def at(position: Fraction) -> dict[str, Fraction]:
-        u = min(max(float((position - origin) / size), 0.0), 1.0)
-        y = Fraction(curves.progress(segment.shape, u)).limit_denominator(10**6)
-        return {
-            n: before.get(n, Fraction(0)) * (1 - y) + segment.end.get(n, Fraction(0)) * y
-            for n in names
-        }
-
-    return at
-
-
 def _frozen(degrees: dict[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(degrees.items()))
 
 
 def _at(changes: list[tuple[int, Any]], step: int) -> Any:
     return next(value for start, value in reversed(changes) if start <= step)
-
-
-def _lr_at(piece: LrPiece, clock: Clock, step: int) -> float:
-    position = step if piece.clock == "steps" else clock.tokens_before(step)
-    return curves.value(
-        piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
-    )

@@ -4,7 +4,6 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
-from . import curves
 from .mixture import Mixture
 from .plan import Schedule, TrainJob
 
@@ -52,12 +51,7 @@ class Timeline:
         """The learning rate of `step`: its curve's value where the step begins."""
         starts = self._lr_starts
         piece = self.schedule.lr[max(bisect_right(starts, step) - 1, 0)]
-        if piece.shape == "hold":
-            return piece.start
-        clock = step if piece.clock == "steps" else self.tokens_before(step)
-        return curves.value(
-            piece.shape, piece.start, piece.end, (clock - piece.origin) / piece.length
-        )
+        return piece.rate(step, self.tokens_before)
 
     @cached_property
     def _lr_starts(self) -> list[int]:

@@ -3,9 +3,11 @@
 Records that pydantic adopts, because checking a spec builds no plan and has no time for pydantic.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from ..spec.record import Record, fields
+from . import curves
 from .curves import Shape
 
 
@@ -115,6 +117,14 @@ class LrPiece(Value):
     clock: Literal["steps", "tokens"]
     origin: int
     length: int
+
+    def rate(self, step: int, tokens_before: Callable[[int], int]) -> float:
+        """The rate of a step: the curve's value where the step begins."""
+        if self.shape == "hold":
+            return self.start
+        position = step if self.clock == "steps" else tokens_before(step)
+        share = (position - self.origin) / self.length
+        return curves.value(self.shape, self.start, self.end, share)
 
 
 class BatchPiece(Value):
