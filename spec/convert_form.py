@@ -10,6 +10,7 @@ from .json_text import laid_out
 from .load import in_json, statements
 from .source import Source
 from .to_json import Unfit, as_json
+from .to_text import Unsayable
 from .to_text import text as written
 
 
@@ -37,7 +38,17 @@ def to_text(source: Source, report: Report) -> str | None:
     if not in_json(source):
         return format_text(source, report)
     items = _read(source, report)
-    return None if items is None else written(items)
+    if items is None:
+        return None
+    try:
+        return written(items)
+    except Unsayable as wrong:
+        bind(items, report, broken=True)
+        if not report.errors:
+            report.add("E133", "something here cannot be said in a text", wrong.span,
+                       help="words of the language, such as `let` and `use`, cannot name a source"
+                       )  # fmt: skip
+        return None
 
 
 def _read(source: Source, report: Report) -> Sequence[s.Item] | None:

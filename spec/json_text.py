@@ -89,7 +89,7 @@ def read(source: Source, report: Report) -> Node | None:
     except _Wrong as wrong:
         # There is a place at the end of the last line, none behind it.
         start = min(wrong.start, max(len(source.text.rstrip()) - 1, 0))
-        span = Span(source, start, max(wrong.end, start + 1) if source.text else 0)
+        span = Span(source, start, min(max(wrong.end, start + 1), len(source.text)))
         report.add(wrong.code, wrong.message, span, help=wrong.help)
         return None
 

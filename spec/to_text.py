@@ -1,24 +1,33 @@
 """Syntax trees to text: what they say, in the canonical layout, without comments."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
 from typing import Any
 
 from . import syntax as s
 from .diagnostics import Report
 from .format import format_text
-from .source import Source
+from .parse import parse
+from .source import Source, Span
 
 MOST_ON_A_LINE = 5
 WIDTH = 88
 """Blocks of so few attributes stand on one line where that is no longer."""
 
 
-def text(items: Iterable[s.Item]) -> str:
+class Unsayable(Exception):
+    """A statement that no text can hold, and its place."""
+
+    def __init__(self, span: Span) -> None:
+        super().__init__(repr(span))
+        self.span = span
+
+
+def text(items: Sequence[s.Item]) -> str:
     """The text that says what the statements say.
 
-    Raises: ValueError: the statements are none that a text can hold; never seen.
+    Raises: Unsayable: a text cannot say one of them, as where JSON names a source `let`.
     """
     parts: list[str] = []
     before: str | None = None
@@ -34,8 +43,14 @@ def text(items: Iterable[s.Item]) -> str:
     report = Report()
     made = format_text(Source("<text>", "\n".join(parts) + "\n"), report)
     if made is None:
-        raise ValueError(report.errors[0].message)
+        raise Unsayable(next((item.span for item in items if not _sayable(item)), items[0].span))
     return made
+
+
+def _sayable(item: s.Item) -> bool:
+    report = Report()
+    parse(Source("<text>", "\n".join(_lines(item)) + "\n"), report)
+    return not report.errors
 
 
 def quoted(value: str) -> str:

@@ -13,7 +13,7 @@ from specs import HEAD, POST_TRAINING, check, place, plan, stage
 import etude
 from etude.build import Recipe
 from etude.schema import spec_schema
-from etude.spec.convert_form import to_json
+from etude.spec.convert_form import to_json, to_text
 from etude.spec.diagnostics import Diagnostic, Report
 from etude.spec.json_text import Numeral, laid_out
 from etude.spec.load import load, loads
@@ -454,3 +454,13 @@ def test_beside_an_error_the_blocks_that_it_does_not_touch_are_checked() -> None
     found = {(d.code, d.severity) for d in check(wrong)}
     assert ("W606", "warning") in found
     assert {(d.code, d.severity) for d in check(as_json(wrong))} == found
+
+
+def test_json_that_no_text_can_say_is_told_where() -> None:
+    report = Report()
+    form = train('"data": {"let": "50%", "web": "50%"}')
+    assert to_text(Source("<text>", form), report) is None
+    assert [d.code for d in report.errors] == ["E133"]
+    assert loads(form.replace('"x"', '"a b"'), Report()) is None
+    assert to_text(Source("<text>", form.replace('"x"', '"a b"')), report := Report()) is None
+    assert "E306" in {d.code for d in report.errors}
