@@ -106,7 +106,7 @@ class _Reader(Values):
     ) -> Iterator[Of]:  # fmt: skip
         """What becomes of the named values under a key."""
         if key in top:
-            for entries in self.each([top[key][1]], lambda of: self.object(of, "by name")):
+            for entries in self.each([top[key][1]], lambda of: self.object(of, "names")):
                 yield from self.each(
                     entries.values(), lambda pair: make(s.Word(pair[0].value, pair[0].inside),
                                                         pair[1])
@@ -157,7 +157,7 @@ class _Reader(Values):
         entries = self.object(of, "the attributes of a stage")
         kind = self._kind(entries, name.span, f"the stage `{name.name}`", '"kind": "train"')
         if kind.name == "rounds" and not inner:
-            return self._rounds(name, of, entries, kind)
+            return self._rounds(name, of, entries)
         model = r.STAGES.get(kind.name)
         if kind.name == "rounds":
             self.error("E320", "rounds hold stages only", kind.span,
@@ -178,7 +178,7 @@ class _Reader(Values):
             raise Bad
         return self.string(entries["kind"][1], f"a kind: {example}")
 
-    def _rounds(self, name: s.Word, of: Node, entries: Entries, kind: s.Word) -> s.Block:
+    def _rounds(self, name: s.Word, of: Node, entries: Entries) -> s.Block:
         self._known(entries, ("kind", "count", "stages", "allow"), "a block of rounds")
         count: list[s.Number | s.Word] = []
         for node in self.each([entries[k][1] for k in ("count",) if k in entries], self.value):

@@ -317,7 +317,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("E134", '{"etude_spec": ¦2}', "reads version 1"),
     ("E134", '{"etude_spec": ¦true}', "reads version 1"),
     ("E133", '{"etude_spec": 1, "name": ¦3}', "the recipe's name, a string, not a number"),
-    ("E133", spec('"models": ¦[]'), "an object with by name, not an array"),
+    ("E133", spec('"models": ¦[]'), "an object with names, not an array"),
     ("E133", spec('"models": {"m": ¦3}'), "not a number"),
     ("E133", spec('"seed": ¦-3'), "never negative"),
     ("E133", spec('"title": ¦3'), "must be a text, not a number"),
