@@ -7,76 +7,20 @@ The models are records and do not derive from pydantic's BaseModel, because impo
 takes longer than checking a spec may.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from . import convert as c
 from .allows import Allowance
+from .declaration import MOST, Declaration, attribute, whole
+from .declaration import Attribute as Attribute
+from .declaration import Cited as Cited
+from .declaration import attributes as attributes
 from .quantity import Quantity
-from .record import MISSING, Record, field, fields
+from .record import field, fields
 from .schedule import Schedule
 from .source import Source, Span
-
-
-def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: str = "") -> Any:
-    """An attribute of a block.
-
-    Args:
-        read: makes its value from a node of the syntax tree; None: the binder makes it.
-        default: MISSING where the attribute is required.
-        name: as written in a spec, where that is no Python name.
-    """
-    return field(default=default, metadata=(read, name))
-
-
-def _whole(unit: str = "", least: int = 1, most: int | None = None) -> Callable[[Any], int]:
-    return c.count(*([unit] if unit else []), least=least, most=most)
-
-
-MOST = 10**9
-"""No dimension of a model or an evaluation is larger."""
-
-
-class Cited(Record):
-    """Where a value is from: the place where it was published, or why it was assumed."""
-
-    assumed: bool
-    text: str
-    span: Span = field(compare=False)
-
-
-class Declaration(Record):
-    """A named block. `places` maps attributes to where they were written, "" to the head, and
-    `sources` to where their values are from."""
-
-    name: str = ""
-    places: dict[str, Span] = field(default_factory=dict, compare=False)
-    sources: dict[str, Cited] = field(default_factory=dict, compare=False)
-
-    def at(self, attribute: str = "") -> Span | None:
-        """Where an attribute was written, or else the block's head."""
-        return self.places.get(attribute) or self.places.get("")
-
-
-class Attribute(NamedTuple):
-    """What a model says of one of its attributes."""
-
-    field: str
-    read: Callable[[Any], Any] | None
-    required: bool
-
-
-@cache
-def attributes(model: type[Declaration]) -> dict[str, Attribute]:
-    """The attributes that a block of a kind may have, by the names that specs use."""
-    found = {}
-    for name, of in fields(model).items():
-        if of.metadata:
-            read, written = of.metadata
-            found[written or name] = Attribute(name, read, of.default is MISSING)
-    return found
 
 
 class Header(Declaration):
@@ -84,7 +28,7 @@ class Header(Declaration):
 
     title: str | None = attribute(c.text, None)
     cite: str | None = attribute(c.text, None)
-    seed: int = attribute(_whole(least=0, most=2**63 - 1), 0)
+    seed: int = attribute(whole(least=0, most=2**63 - 1), 0)
     notes: str | None = attribute(c.text, None)
     tracking: str | None = attribute(c.one_of("wandb"), None)
 
@@ -92,13 +36,13 @@ class Header(Declaration):
 class Experts(Declaration):
     """Feed-forward layers that are mixtures of experts."""
 
-    count: int | None = attribute(_whole(most=MOST), None)
-    active: int | None = attribute(_whole(most=MOST), None)
-    shared: int | None = attribute(_whole(least=0, most=MOST), None)
-    ffn: int | None = attribute(_whole(most=MOST), None)
-    dense: int | None = attribute(_whole(least=0, most=MOST), None)
-    groups: int | None = attribute(_whole(most=MOST), None)
-    groups_used: int | None = attribute(_whole(most=MOST), None)
+    count: int | None = attribute(whole(most=MOST), None)
+    active: int | None = attribute(whole(most=MOST), None)
+    shared: int | None = attribute(whole(least=0, most=MOST), None)
+    ffn: int | None = attribute(whole(most=MOST), None)
+    dense: int | None = attribute(whole(least=0, most=MOST), None)
+    groups: int | None = attribute(whole(most=MOST), None)
+    groups_used: int | None = attribute(whole(most=MOST), None)
     scale: float | None = attribute(c.real(above=0), None)
     balance: float | None = attribute(c.real(least=0), None)
 
@@ -106,11 +50,11 @@ class Experts(Declaration):
 class Latent(Declaration):
     """Attention through latents: widths."""
 
-    queries: int | None = attribute(_whole(least=0, most=MOST), None)
-    keys: int | None = attribute(_whole(most=MOST), None)
-    plain: int | None = attribute(_whole(most=MOST), None)
-    rotary: int | None = attribute(_whole(most=MOST), None)
-    values: int | None = attribute(_whole(most=MOST), None)
+    queries: int | None = attribute(whole(least=0, most=MOST), None)
+    keys: int | None = attribute(whole(most=MOST), None)
+    plain: int | None = attribute(whole(most=MOST), None)
+    rotary: int | None = attribute(whole(most=MOST), None)
+    values: int | None = attribute(whole(most=MOST), None)
 
 
 class RopeScaling(Declaration):
@@ -118,7 +62,7 @@ class RopeScaling(Declaration):
 
     kind: str
     factor: float | None = attribute(c.real(above=1), None)
-    original: int | None = attribute(_whole("tokens"), None)
+    original: int | None = attribute(whole("tokens"), None)
 
 
 class Model(Declaration):
@@ -126,31 +70,31 @@ class Model(Declaration):
 
     family: str = attribute(c.name, "llama3")
     size: str | None = attribute(c.text, None)
-    layers: int | None = attribute(_whole(most=MOST), None)
-    dim: int | None = attribute(_whole(most=MOST), None)
-    heads: int | None = attribute(_whole(most=MOST), None)
-    kv_heads: int | None = attribute(_whole(most=MOST), None)
-    head_dim: int | None = attribute(_whole(most=MOST), None)
-    ffn: int | None = attribute(_whole(most=MOST), None)
-    vocab: int | None = attribute(_whole(most=MOST), None)
+    layers: int | None = attribute(whole(most=MOST), None)
+    dim: int | None = attribute(whole(most=MOST), None)
+    heads: int | None = attribute(whole(most=MOST), None)
+    kv_heads: int | None = attribute(whole(most=MOST), None)
+    head_dim: int | None = attribute(whole(most=MOST), None)
+    ffn: int | None = attribute(whole(most=MOST), None)
+    vocab: int | None = attribute(whole(most=MOST), None)
     rope_theta: float | None = attribute(c.real(above=0), None)
     rope_scaling: RopeScaling | None = attribute(None, None)
     tied: bool | None = attribute(c.flag, None)
     norm_eps: float | None = attribute(c.real(above=0), None)
-    window: int | None = attribute(_whole("tokens", least=0), None)
+    window: int | None = attribute(whole("tokens", least=0), None)
     latent: Latent | None = attribute(None, None)
     experts: Experts | None = attribute(None, None)
     weights: str | None = attribute(c.text, None)
     hub: str | None = attribute(c.text, None)
     revision: str | None = attribute(c.text, None)
-    context: int | None = attribute(_whole("tokens", least=2), None)
+    context: int | None = attribute(whole("tokens", least=2), None)
 
 
 class TokenizerTraining(Declaration):
     """A tokenizer to be trained."""
 
     on: list[str] = attribute(c.names)
-    vocab: int = attribute(_whole(most=MOST))
+    vocab: int = attribute(whole(most=MOST))
 
 
 class Tokenizer(Declaration):
@@ -221,14 +165,14 @@ class Dataset(Declaration):
     config: str | None = attribute(c.text, None)
     split: str = attribute(c.text, "train")
     sample: str | None = attribute(c.one_of(*SAMPLES), None)
-    documents: int | None = attribute(_whole("docs"), None)
-    skip: int = attribute(_whole("docs", least=0), 0)
+    documents: int | None = attribute(whole("docs"), None)
+    skip: int = attribute(whole("docs", least=0), 0)
     fields: Fields = attribute(None, Fields())
-    tokens: int | None = attribute(_whole("tokens"), None)
+    tokens: int | None = attribute(whole("tokens"), None)
     holdout: Fraction = attribute(c.share, Fraction(1, 200))
-    bad_lines: int = attribute(_whole(least=0), 0)
+    bad_lines: int = attribute(whole(least=0), 0)
     kind: str = attribute(c.one_of(*KINDS), "documents")
-    pairs: int | None = attribute(_whole("pairs"), None)
+    pairs: int | None = attribute(whole("pairs"), None)
     awaited: bool = attribute(None, False)
     candidates: str | None = attribute(c.reference, None)
     filters: list[Filter] = field(default_factory=list)
@@ -240,9 +184,9 @@ class Dataset(Declaration):
 class Cluster(Declaration):
     """Nodes and their devices."""
 
-    nodes: int = attribute(_whole(most=c.MOST_DEVICES), 1)
+    nodes: int = attribute(whole(most=c.MOST_DEVICES), 1)
     gpus: tuple[int, str] | None = attribute(c.devices, None)
-    cpus: int | None = attribute(_whole(most=c.MOST_DEVICES), None)
+    cpus: int | None = attribute(whole(most=c.MOST_DEVICES), None)
     price: float | None = attribute(c.real(above=0), None)
 
 
@@ -258,7 +202,7 @@ class Optimizer(Declaration):
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
-    every: int = attribute(_whole("steps"))
+    every: int = attribute(whole("steps"))
     over: Quantity | None = attribute(c.length("tokens", "steps", "%"), None)
 
 
@@ -266,8 +210,8 @@ class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
     lengths: list[int] | None = attribute(c.counts, None)
-    depths: int = attribute(_whole(most=MOST), 5)
-    samples: int = attribute(_whole(most=MOST), 4)
+    depths: int = attribute(whole(most=MOST), 5)
+    samples: int = attribute(whole(most=MOST), 4)
 
 
 class Requirement(Declaration):
@@ -307,8 +251,8 @@ class Training(Stage):
     tokenizer: str | None = None
     gate: Gate | None = None
     from_: str | None = attribute(c.reference, None, "from")
-    tokens: int | None = attribute(_whole("tokens"), None)
-    steps: int | None = attribute(_whole("steps"), None)
+    tokens: int | None = attribute(whole("tokens"), None)
+    steps: int | None = attribute(whole("steps"), None)
     epochs: Quantity | None = attribute(c.epochs, None)
     seq_len: Schedule | None = attribute(c.schedule(c.length_operand), None)
     batch: Schedule | None = attribute(c.schedule(c.batch_operand), None)
@@ -321,7 +265,7 @@ class Training(Stage):
     recompute: str | None = attribute(c.one_of("none", "selective", "full"), None)
     cluster: str | None = attribute(c.name, None)
     average: Polyak | None = attribute(None, None)
-    checkpoint: int | None = attribute(_whole("steps"), None)
+    checkpoint: int | None = attribute(whole("steps"), None)
 
 
 class Train(Training):
@@ -379,7 +323,7 @@ class Score(Stage):
     kind: ClassVar[str] = "score"
     from_: str | None = attribute(c.reference, None, "from")
     data: list[str] = attribute(c.references)
-    seq_len: int | None = attribute(_whole("tokens", least=2), None)
+    seq_len: int | None = attribute(whole("tokens", least=2), None)
 
 
 class Sample(Stage):
@@ -388,10 +332,10 @@ class Sample(Stage):
     kind: ClassVar[str] = "sample"
     from_: str | None = attribute(c.reference, None, "from")
     prompts: str = attribute(c.reference)
-    draws: int = attribute(_whole(most=MOST), 1)
+    draws: int = attribute(whole(most=MOST), 1)
     temperature: float = attribute(c.real(least=0), 1.0)
     top_p: float = attribute(c.real(above=0, most=1), 1.0)
-    max_tokens: int = attribute(_whole("tokens"))
+    max_tokens: int = attribute(whole("tokens"))
     judge: str | None = attribute(c.reference, None)
     keep: int | None = attribute(c.kept, None)
     dialog: str | None = attribute(c.name, None)
@@ -417,13 +361,13 @@ class Measuring(Stage):
     """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
 
     loss: list[str] | None = attribute(c.references, None)
-    seq_len: int | None = attribute(_whole("tokens"), None)
+    seq_len: int | None = attribute(whole("tokens"), None)
     needle: Needle | None = attribute(None, None)
     accuracy: list[str] | None = attribute(c.references, None)
     judge: str | None = attribute(c.reference, None)
     prompts: str | None = attribute(c.reference, None)
-    limit: int | None = attribute(_whole(most=MOST), None)
-    max_tokens: int | None = attribute(_whole("tokens"), None)
+    limit: int | None = attribute(whole(most=MOST), None)
+    max_tokens: int | None = attribute(whole("tokens"), None)
     temperature: float = attribute(c.real(least=0), 1.0)
     dialog: str | None = attribute(c.name, None)
     suites: dict[str, list[str]] | None = attribute(c.suites, None)
