@@ -63,6 +63,8 @@ def bound(
     """The recipe that statements declare, or None where the report has an error."""
     items, where = statements
     broken = bool(report.failures)
+    if broken and not items:
+        return None
     recipe = bind(items, report, broken=broken, where=where, variant=variant, sets=sets)
     return None if report.failures else recipe
 
