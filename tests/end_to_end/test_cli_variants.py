@@ -59,11 +59,12 @@ def test_what_cannot_be_changed_is_an_error_with_its_place(folder: Path) -> None
     done = etude("run", "spec.etude", "--variant", "hat", cwd=folder)
     assert done.returncode == 1
     assert "did you mean `hot`?" in done.stderr
-    assert etude("plan", "spec.etude", "-o", "plan.json", cwd=folder).returncode == 0
+    made = ["plan", "spec.etude", "--variant", "hot", "-o", "plan.json"]
+    assert etude(*made, cwd=folder).returncode == 0
     done = etude("run", "plan.json", "--variant", "hot", cwd=folder)
     assert done.returncode == 2
     assert "--variant belongs to `etude plan`" in done.stderr
     done = etude("run", "plans.json", "--variant", "hot", cwd=folder)
     assert done.returncode == 1
     assert done.stderr.startswith("error[E124]: there is no file plans.json\n")
-    assert done.stderr.count("error") == 1
+    assert "1 error\n" in done.stderr
