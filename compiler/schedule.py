@@ -1,6 +1,7 @@
 """Schedules made absolute: every knob of every train stage, by step."""
 
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from math import lcm
 from typing import Any
@@ -348,11 +349,7 @@ class _Scheduler:
                 self._nothing_lost(segment, shares, parts[-1:], RESOLUTION)
                 continue
             unit, origin, size = self._over(segment, begin, end, length)
-
-            def mixed(position: Fraction) -> dict[str, Fraction]:
-                share = min(max(float((position - origin) / size), 0.0), 1.0)  # noqa: B023
-                return between(segment.shape, before, segment.end, share)  # noqa: B023
-
+            mixed = partial(_mixed, segment, before, origin, size)
             first_level = len(parts)
             levels = min(RAMP_LEVELS, stop - begin.step)
             edges = [begin.step + (stop - begin.step) * k // levels for k in range(levels + 1)]
@@ -483,6 +480,14 @@ class _Scheduler:
                 self.spec.at("seq_len"),
                 help=f"the nearest is {max(round(seq_len / divisor), 1) * divisor}",
             )
+
+
+def _mixed(
+    segment: sc.Segment, before: dict[str, Fraction], origin: int, size: int, position: Fraction
+) -> dict[str, Fraction]:
+    """The shares of a ramp from `before`, at a position in steps or tokens."""
+    share = min(max(float((position - origin) / size), 0.0), 1.0)
+    return between(segment.shape, before, segment.end, share)
 
 
 def _frozen(degrees: dict[str, int]) -> tuple[tuple[str, int], ...]:
