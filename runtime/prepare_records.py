@@ -27,6 +27,7 @@ class RecordMaker:
 
     Args:
         made: the tokenizer; None for prompts that nothing is to be checked of.
+        bad: counts bad lines in place of the job's budget.
 
     Raises: DataError: the dialog's protocol and the tokenizer do not go together.
     """
@@ -38,6 +39,7 @@ class RecordMaker:
         made: Tokenizer | None,
         root: Path,
         on_event: OnEvent,
+        bad: BadLines | None = None,
     ) -> None:
         self._job = job
         self._root = root
@@ -52,6 +54,7 @@ class RecordMaker:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
             self._tokens = records.Tokens(made, rendered, job.longest)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
+        self._bad_lines = bad or BadLines(job.bad_lines, self._bad)
         self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
 
     def write(self, result: Path) -> dict[str, Any]:
@@ -87,16 +90,18 @@ class RecordMaker:
             )
         return {"documents": count, "tokens": 0}
 
+    def made(self) -> Iterator[tuple[Row, Record | None]]:
+        """The dialog or preference that each row is, None where it is left out on purpose."""
+        return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)
+
     def _records(self) -> Iterator[Record]:
-        make = self._dialog if self._job.form == "dialogs" else self._preference
-        for _, record in self._parsed(make):
+        for _, record in self.made():
             if record is not None:
                 yield record
 
     def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
         """What is made of each row that is no bad line."""
-        bad = BadLines(self._job.bad_lines, self._bad)
-        source = self._job.source
+        bad, source = self._bad_lines, self._job.source
         for row in readers.read_rows(
             source, self._job.form, bad, root=self._root, results=self._results
         ):

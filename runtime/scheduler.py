@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +130,18 @@ class Scheduler:
 
         That is the data itself, and which attempt of a gated segment its successors start from.
         """
-        parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items()))]
+        outside = []
         if isinstance(job, TokenizerJob | DatasetJob):
             folders = {role: self._folder(key) for role, key in inputs.items()}
-            parts.append(
+            outside.append(
                 prepare.job_fingerprint(
                     job, self.root, inputs=folders, labels=self.store.folder / TO_LABEL
                 )
             )
         if isinstance(job, WeightsJob):
-            parts.append(published.fingerprint(job.source, self.root))
-        parts += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+            outside.append(published.fingerprint(job.source, self.root))
+        outside += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
+        return artifact_key(job, inputs, outside)
 
     def _read_beside(self, job: Any) -> list[Path]:
         """Files of the spec's folder that a job reads and that are no data: templates, tasks."""
@@ -322,6 +322,17 @@ class Scheduler:
             "train longer at this length, or relax the gate, and run again: "
             "everything finished so far is kept"
         )
+
+
+def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) -> str:
+    """The key of a job's artifact.
+
+    Args:
+        inputs: role → key of the artifact that it reads.
+        outside: digests of what the result depends on and the plan does not know.
+    """
+    parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items())), *outside]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def done(plan: Plan, store: Store) -> dict[str, str]:

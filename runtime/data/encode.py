@@ -19,19 +19,21 @@ the message and is the model's to write. FORMATTING: header and separators, writ
 
 @dataclass
 class Rendered:
-    """A rendered dialog: four lists with one entry a token.
+    """A rendered dialog: lists with one entry a token.
 
     Attributes:
         ids: token ids.
         parts: OTHER, CONTENT, TERMINATION or FORMATTING.
         roles: the role of the token's message, "" outside of messages.
         messages: the number of the token's message in the dialog, from 0; -1 outside of messages.
+        free: whether the token was taken from the dialog, and not written by the protocol.
     """
 
     ids: list[int] = field(default_factory=list)
     parts: list[int] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
+    free: list[bool] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,7 +41,8 @@ class Rendered:
     def cut(self, start: int, stop: int | None = None) -> "Rendered":
         """The tokens from `start` to `stop`."""
         where = slice(start, stop)
-        return Rendered(self.ids[where], self.parts[where], self.roles[where], self.messages[where])
+        lists = (self.ids, self.parts, self.roles, self.messages, self.free)
+        return Rendered(*(each[where] for each in lists))
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Encoder:
             result.parts.append(piece.part)
             result.roles.append(piece.role)
             result.messages.append(piece.message)
+            result.free.append(piece.free)
         return result
 
     def _tokens(self, text: str, placed: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

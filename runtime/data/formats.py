@@ -64,6 +64,14 @@ class Row:
     fields: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Document:
+    """A text, and where it stands, as messages show it ("corpus/a.jsonl:17")."""
+
+    place: str
+    text: str
+
+
 def rows(
     file: File, bad: BadLines, *, columns: Sequence[str] | None = None, example: str = "text"
 ) -> Iterator[Row]:
@@ -99,8 +107,8 @@ def documents(
     *,
     further: Sequence[str] = (),
     keeps: Callable[[Row], bool] | None = None,
-) -> Iterator[str]:
-    """Yields the texts of a file in order.
+) -> Iterator[Document]:
+    """Yields the documents of a file in order.
 
     Args:
         field: the field or column with the text (plain text has none).
@@ -119,7 +127,7 @@ def documents(
         elif keeps is None or keeps(row):
             text = bad.checked(row.fields[field], field, row.place)
             if text is not None:
-                yield text
+                yield Document(row.place, text)
 
 
 def missing(row: Row, field: str, bad: BadLines) -> None:
@@ -165,7 +173,7 @@ def _json_row(line: bytes, example: str, bad: BadLines, place: str) -> Row | Non
     return Row(place, record)
 
 
-def _text(file: File, bad: BadLines) -> Iterator[str]:
+def _text(file: File, bad: BadLines) -> Iterator[Document]:
     content = bytearray()
     try:
         for chunk in _chunks(file):
@@ -179,7 +187,7 @@ def _text(file: File, bad: BadLines) -> Iterator[str]:
         bad.report(f"{file.name}:{line}", f"not valid UTF-8: {error.reason}")
     else:
         if text.strip():
-            yield text
+            yield Document(file.name, text)
         else:
             bad.report(f"{file.name}:1", "the file is empty")
 

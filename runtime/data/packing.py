@@ -1,17 +1,21 @@
 """Which records an epoch holds in which order, and which of them share a row of tokens."""
 
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..errors import DataError
 from .record_shards import CONTENT, TERMINATION, Record, Records
 from .stream import IGNORE, digest, shuffled, write_whole
+
+Mask = Literal["none", "formatting"]
 
 # A batch that straddles two epochs needs both of them; more are never in use at once.
 _EPOCHS_KEPT = 2
@@ -156,6 +160,39 @@ def _best_fit(lengths: list[int], capacity: int, first: int) -> list[list[int]]:
     return sorted(map(sorted, rows))
 
 
+def learned(parts: np.ndarray, *, every_token: bool) -> np.ndarray:
+    """Which tokens of a dialog are labels: bool, shape of `parts`.
+
+    The first one never is, since nothing predicts it.
+
+    Args:
+        every_token: whether to learn every token, and not only the assistant's content and
+            terminators.
+    """
+    taught = every_token | np.isin(parts, (CONTENT, TERMINATION))
+    taught[:1] = False
+    return taught
+
+
+def counted(parts: np.ndarray, mask: Mask) -> np.ndarray:
+    """Which tokens of a response count: bool, shape of `parts`.
+
+    All of them, or, where formatting is masked, content alone: neither headers nor terminators
+    (Llama 3, arXiv:2407.21783, §4.1.4).
+    """
+    return parts == CONTENT if mask == "formatting" else np.ones(len(parts), bool)
+
+
+def compared(responses: int, *, ends: bool) -> Sequence[int]:
+    """Which of a record's responses a loss compares, the best first.
+
+    Args:
+        responses: how many there are.
+        ends: whether it compares the best and the worst alone.
+    """
+    return (0, responses - 1) if ends else range(responses)
+
+
 def pack_dialogs(
     records: list[Record], seq_len: int, *, every_token: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -181,8 +218,8 @@ def pack_dialogs(
         end = begin + len(record.tokens)
         inputs[begin:end] = record.tokens
         positions[begin:end] = np.arange(end - begin)
-        learned = every_token | np.isin(record.parts[1:], (CONTENT, TERMINATION))
-        labels[begin : end - 1] = np.where(learned, record.tokens[1:], IGNORE)
+        taught = learned(record.parts, every_token=every_token)[1:]
+        labels[begin : end - 1] = np.where(taught, record.tokens[1:], IGNORE)
         begin = end
     positions[begin:] = np.arange(seq_len - begin)
     return inputs, labels, positions

@@ -13,6 +13,7 @@ from . import samples
 from .bad_lines import BadLines
 from .formats import (
     SUFFIXES,
+    Document,
     File,
     Row,
     documents,
@@ -37,6 +38,31 @@ def read(
     """Yields the texts of a data set's documents.
 
     Args:
+        source: see `read_documents`.
+        root: the folder that relative patterns and paths start from.
+        bad_lines: how many lines that are no document (not JSON, not UTF-8, no text, an empty
+            text, a damaged file's rest) are skipped.
+        on_bad: called with the message of each skipped line.
+        on_sites: called in the end where there are lists of sites; it holds their counts.
+
+    Raises:
+        DataError: nothing found, not readable, or more bad lines than allowed.
+    """
+    bad = BadLines(bad_lines, on_bad)
+    for document in read_documents(source, bad, root=root, on_sites=on_sites):
+        yield document.text
+
+
+def read_documents(
+    source: Mapping[str, Any],
+    bad: BadLines,
+    *,
+    root: Path,
+    on_sites: Callable[[Sites], None] | None = None,
+) -> Iterator[Document]:
+    """Yields a data set's documents.
+
+    Args:
         source: one of
             `{"kind": "files", "files": [patterns], "text": "text"}`: glob patterns, relative to
             `root` or absolute, or fsspec URLs; the files of all patterns, each once, local ones
@@ -48,21 +74,17 @@ def read(
             Files and Hub data sets may have `"sites": [rules]`, see `sites`, and any one
             `"deal": [hands, first, last]`: dealt out in turn to so many hands, those of the hands
             from first to last, counted from 1.
-        root: the folder that relative patterns and paths start from.
-        bad_lines: how many lines that are no document (not JSON, not UTF-8, no text, an empty
-            text, a damaged file's rest) are skipped.
-        on_bad: called with the message of each skipped line.
-        on_sites: called in the end where there are lists of sites; it holds their counts.
+        bad, root, on_sites: see `read`.
 
     Raises:
         DataError: nothing found, not readable, or more bad lines than allowed.
     """
-    yield from _dealt(_texts(source, root, BadLines(bad_lines, on_bad), on_sites), source)
+    yield from _dealt(_documents(source, root, bad, on_sites), source)
 
 
-def _texts(
+def _documents(
     source: Mapping[str, Any], root: Path, bad: BadLines, on_sites: Callable[[Sites], None] | None
-) -> Iterator[str]:
+) -> Iterator[Document]:
     field = (source.get("fields") or {}).get("text") or source.get("text") or "text"
     sites = Sites(source.get("sites") or (), root)
     keeps = partial(sites.keeps, bad=bad) if sites.fields else None
@@ -76,11 +98,13 @@ def _texts(
                 if keeps is None or keeps(row):
                     text = bad.checked(row.fields[field], field, row.place)
                     if text is not None:
-                        yield text
+                        yield Document(row.place, text)
         case "sample":
-            yield from samples.documents(
+            texts = samples.documents(
                 source["sample"], count=_last(source), seed=source.get("seed") or 0
             )
+            for number, text in enumerate(texts, 1):
+                yield Document(f"{source['sample']}:{number}", text)
         case kind:
             raise DataError(
                 f"a data set of the kind `{kind}` cannot be read",

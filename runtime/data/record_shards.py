@@ -7,13 +7,14 @@ int32, (records, branches), 0 where a record has fewer branches than others.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .encode import Rendered
 from .formats import unreadable
 from .shards import SPLITS, Shards, held_out, write_splits
 
@@ -34,11 +35,14 @@ class Record:
         parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION or FORMATTING.
         branches: () for a dialog; the lengths of the prompt and of each response, which add up
             to n, for a preference.
+        rendered: what the record has just been made of, whole: the dialog, or the prompt and each
+            response; () of a record that is read from its file.
     """
 
     tokens: np.ndarray
     parts: np.ndarray
     branches: tuple[int, ...] = ()
+    rendered: tuple[Rendered, ...] = field(default=(), compare=False, repr=False)
 
 
 def write_records(

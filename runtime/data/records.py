@@ -375,7 +375,7 @@ def _record(*parts: Rendered) -> Record:
          for part in parts for code in part.parts],
         np.uint8,
     )  # fmt: skip
-    return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else ())
+    return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else (), parts)
 
 
 def dump(record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -72,27 +72,26 @@ class Stream:
         tokens = np.empty(length, np.int64)
         starts = np.zeros(length, bool)
         filled = 0
-        while filled < length:
-            epoch, skip = divmod(position + filled, self.epoch_tokens)
-            filled = self._read_epoch(epoch, skip, tokens, starts, filled)
+        for document, start, count in self.stretches(position, length):
+            piece = self._shards.document(document)[start : start + count]
+            tokens[filled : filled + count] = piece
+            starts[filled] = start == 0
+            filled += count
         return tokens, starts
 
-    def _read_epoch(
-        self, epoch: int, skip: int, tokens: np.ndarray, starts: np.ndarray, filled: int
-    ) -> int:
-        """Fills `tokens` from the epoch's token `skip` on, up to its end; returns how far."""
-        order, begins = self._epoch(epoch)
-        place = int(np.searchsorted(begins, skip, side="right")) - 1
-        skip -= int(begins[place])
-        for document in order[place:]:
-            if filled == len(tokens):
-                break
-            piece = self._shards.document(int(document))[skip : skip + len(tokens) - filled]
-            tokens[filled : filled + len(piece)] = piece
-            starts[filled] = skip == 0
-            filled += len(piece)
-            skip = 0
-        return filled
+    def stretches(self, position: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """What `read` reads: the number of each document, the first token of it and how many."""
+        while length:
+            epoch, skip = divmod(position, self.epoch_tokens)
+            order, begins = self._epoch(epoch)
+            place = int(np.searchsorted(begins, skip, side="right")) - 1
+            skip -= int(begins[place])
+            for document in order[place:]:
+                count = min(int(self._shards.lengths[document]) - skip, length)
+                yield int(document), skip, count
+                position, length, skip = position + count, length - count, 0
+                if not length:
+                    break
 
     def _load_epoch(self, epoch: int) -> np.ndarray:
         """The documents' order and the offsets at which they begin: int64, (2, documents)."""

@@ -27,6 +27,7 @@ from ...compiler.plan import (
     TrainJob,
 )
 from ...compiler.timeline import Timeline
+from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..data.stream import write_whole
 from ..errors import Stopped
@@ -76,7 +77,7 @@ def reference(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import check_counts, check_length, check_vocab, counted, lay_out
+        from .rows import check_counts, check_length, check_vocab, lay_out
 
         records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
 

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from ...compiler.plan import Dpo, Resources, Reward
-from ..data.packing import Packing, Shuffled, pack_dialogs
+from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dialogs
 from ..data.record_shards import CONTENT, Record
 from ..data.stream import IGNORE
 from ..errors import DataError
 from .loader import Batch, Loader, check_vocab
 
 Layout = Literal["joint", "pairs"]
-Mask = Literal["none", "formatting"]
 
 
 class DialogLoader(Loader):
@@ -136,15 +135,6 @@ def row_length(branches: Sequence[int], responses: Sequence[int], layout: Layout
     return int(prompts * branches[0] + sum(branches[1 + response] for response in responses))
 
 
-def counted(parts: np.ndarray, mask: Mask) -> np.ndarray:
-    """Which tokens of a response count: bool, shape of `parts`.
-
-    All of them, or, where formatting is masked, content alone: neither headers nor terminators
-    (Llama 3, arXiv:2407.21783, §4.1.4).
-    """
-    return parts == CONTENT if mask == "formatting" else np.ones(len(parts), bool)
-
-
 def collate(rows: Sequence[Row], multiple: int, length: int) -> dict[str, torch.Tensor]:
     """What the model reads of some rows: `input`, `positions` and `segments`, int64, each of
     shape (rows, length rounded up to a multiple)."""
@@ -252,8 +242,7 @@ class PreferenceLoader(Loader):
 
     def _responses(self, branches: Sequence[int]) -> Sequence[int]:
         """Which responses the loss needs, the best first."""
-        responses = range(len(branches) - 1)
-        return responses if isinstance(self._objective, Reward) else (0, responses[-1])
+        return compared(len(branches) - 1, ends=isinstance(self._objective, Dpo))
 
     def _reference(self, source: str, number: int) -> np.ndarray:
         row = self._references[source][number]
