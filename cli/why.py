@@ -24,8 +24,8 @@ WORDS = SYMBOLS | TOTALS
 def run(arguments: Namespace) -> int:
     recipe, report = load_file(arguments.file, variant=arguments.variant, sets=arguments.set)
     program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+    show(report)
     if program is None:
-        show(report)
         return 1
     name, _, figure = arguments.why.rpartition(".")
     trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}

@@ -33,6 +33,7 @@ def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
 
     Raises: RunError, Stopped.
     """
+    _require_claims(plan)
     gc.enable()
     # OpenMP's threads spin while they wait: beside other work on the machine that makes training
     # several times slower. It has to be said before torch is imported.
@@ -47,6 +48,23 @@ def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
         with disk(path):
             path.write_text(plan.to_json() + "\n")
         _walk(read_plan(path), store, root, on_event)
+
+
+def _require_claims(plan: Plan) -> None:
+    """Refuses to train what is not what it claims to be; a change by `--set` is meant to differ.
+
+    Raises: RunError
+    """
+    failed = [claim for claim in plan.claims if not claim.holds and claim.contradicted is None]
+    if failed and not plan.changes:
+        first = failed[0]
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise RunError(
+            f"the recipe claims {first.claimed:.6g} for `{first.what}`, and this plan has "
+            f"{first.computed:.6g}{more}; nothing was run",
+            "`etude verify` lists the claims: correct the recipe, or the claim in `expect`, and "
+            "run again",
+        )
 
 
 def _walk(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:

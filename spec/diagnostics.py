@@ -8,6 +8,9 @@ from .record import Record
 from .source import Source, Span
 
 Severity = Literal["error", "warning", "note"]
+FAILED_CLAIM = "E462"
+"""A published figure that the plan does not meet. The plan is there all the same, and it is what
+shows why; `check`, `verify` and `run` fail."""
 
 
 class Diagnostic(Record, kw_only=False):
@@ -32,6 +35,11 @@ class Diagnostic(Record, kw_only=False):
     @property
     def severity(self) -> Severity:
         return {"E": "error", "W": "warning", "N": "note"}[self.code[0]]  # type: ignore[return-value]
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing can be made of the spec: any error but a claim that does not hold."""
+        return self.severity == "error" and self.code != FAILED_CLAIM
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON; lines and columns count from one."""
@@ -89,7 +97,7 @@ class Report:
 
     Attributes:
         silenced: what an `allow` silences.
-        failures: the number of errors, with those that are known already.
+        failures: how often something was found after which there can be no plan.
     """
 
     def __init__(self) -> None:
@@ -120,7 +128,7 @@ class Report:
 
     def take(self, found: Diagnostic) -> None:
         """Adds a finding as it is."""
-        self.failures += found.severity == "error"
+        self.failures += found.stops
         place = found.span and (found.span.source.name, found.span.start, found.span.end)
         texts = (_ROUND.sub("", text) for text in (found.message, found.help))
         same = (found.code, place, found.label, *texts)
@@ -144,8 +152,8 @@ class Report:
         )
 
     def stop_on_errors(self) -> None:
-        """Raises: SpecError: where an error was found."""
-        if self.errors:
+        """Raises: SpecError: where an error was found that leaves no plan."""
+        if self.failures:
             raise SpecError(self.ordered())
 
 
