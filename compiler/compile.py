@@ -100,10 +100,10 @@ def _scaling(stage: TrainStage) -> dict[str, str]:
     model = stage.model
     if model.rope_scaling == "none":
         return {}
-    return {
-        "rope_scaling": f"{model.rope_scaling}, factor {model.rope_factor:g} over "
-        f"{model.rope_original} tokens"
-    }
+    shown = f"{model.rope_scaling}, factor {model.rope_factor:g} over {model.rope_original} tokens"
+    if (model.rope_low, model.rope_high) != (1, 4):
+        shown += f", between {model.rope_low:g} and {model.rope_high:g} turns"
+    return {"rope_scaling": shown}
 
 
 def _summary(stage: Any, origins: Origins) -> StageSummary:

@@ -9,9 +9,8 @@ from .architectures import FAMILIES, PUBLISHED, Family, complete
 from .scope import Scope
 from .values import Architecture
 
-_LLAMA_SCALING = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
-"""Llama 3.1's (torchtitan 0.3, `models/common/rope.py`)."""
-_UNSCALED = {"rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0}
+_LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
+"""Llama 3.1's way of stretching positions (config.json of the published weights)."""
 _NUMBERS = ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
             "norm_eps", "window")  # fmt: skip
 _LATENT = ("keys", "plain", "rotary", "values")
@@ -78,19 +77,53 @@ def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> 
             f"it has {', '.join(allowed)}",
         )  # fmt: skip
         return None
-    if scaling.kind != "yarn":
-        return replace(model, **(_LLAMA_SCALING if scaling.kind == "llama" else _UNSCALED))
+    stretch = _STRETCHES[scaling.kind](scope, scaling)
+    if stretch is None:
+        return None
+    return replace(
+        model, rope_scaling=scaling.kind, **{f"rope_{key}": n for key, n in stretch.items()}
+    )
+
+
+def _unscaled(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any]:
+    return _LLAMA_31 | {"factor": 1.0, "original": 0}
+
+
+def _llama(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
+    found = _LLAMA_31 | _given(scaling, r.RopeScaling)
+    if found["low"] < found["high"]:
+        return found
+    low, high = f"{found['low']:g}", f"{found['high']:g}"
+    scope.error(
+        "E541", f"`low` {low} is not below `high` {high}",
+        scaling.at("low" if scaling.low is not None else "high"),
+        "what turns fewer than `low` times over the original length is stretched by the whole "
+        "factor, what turns more than `high` times is not; config.json has them as "
+        "low_freq_factor and high_freq_factor",
+    )
+    return None
+
+
+def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
     for name in ("factor", "original"):
         if getattr(scaling, name) is None:
             scope.error(
                 "E417", f"yarn needs `{name}`", scaling.at(),
                 "write `yarn { factor = 8, original = 8Ki }`: how many times longer than what was "
                 "trained before",
-            )  # fmt: skip
+            )
             return None
-    return replace(
-        model, rope_scaling="yarn", rope_factor=scaling.factor, rope_original=scaling.original
-    )
+    for name in ("low", "high"):
+        if getattr(scaling, name) is not None:
+            scope.error(
+                "E419", f"yarn has no `{name}`", scaling.at(name),
+                "leave it out: its bounds are 1 and 32 turns; `low` and `high` are those of `llama`",
+            )
+            return None
+    return _LLAMA_31 | _given(scaling, r.RopeScaling)
+
+
+_STRETCHES = {"none": _unscaled, "llama": _llama, "yarn": _yarn}
 
 
 def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture | None:

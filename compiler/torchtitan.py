@@ -67,6 +67,8 @@ def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
     }
     if model.rope_scaling == "llama":
         options["scaling_factor"] = model.rope_factor
+        options["low_freq_factor"] = model.rope_low
+        options["high_freq_factor"] = model.rope_high
         options["original_max_position_embeddings"] = model.rope_original
     if model.rope_scaling == "yarn":
         options["rope_factor"] = model.rope_factor

@@ -6,7 +6,7 @@ Records that pydantic adopts, because checking a spec builds no plan and has no 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from ..spec.record import Record, fields
+from ..spec.record import MISSING, Record, fields
 from . import curves
 from .curves import Shape
 
@@ -28,9 +28,12 @@ class Value(Record):
         from pydantic_core import core_schema as core
 
         types = get_type_hints(cls)
-        arguments = [
-            core.dataclass_field(name, handler.generate_schema(types[name])) for name in fields(cls)
-        ]
+        arguments = []
+        for name, of in fields(cls).items():
+            schema = handler.generate_schema(types[name])
+            if of.default is not MISSING:
+                schema = core.with_default_schema(schema, default=of.default)
+            arguments.append(core.dataclass_field(name, schema))
         return core.dataclass_schema(
             cls,
             core.dataclass_args_schema(cls.__name__, arguments),
@@ -92,6 +95,8 @@ class Architecture(Value):
     rope_scaling: Literal["none", "llama", "yarn"]
     rope_factor: float  # by which rope_scaling lengthens; 1 without
     rope_original: int  # the length before; 0 without
+    rope_low: float = 1.0  # "llama": what turns less often over that length is stretched in full
+    rope_high: float = 4.0  # "llama": what turns more often is not stretched
     tied: bool
     norm_eps: float
     qk_norm: bool  # queries and keys are normed, head by head

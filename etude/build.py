@@ -69,12 +69,14 @@ class Latent(Block):
     values: Number | None = None
 
 
-class Yarn(Attributes):
+class RopeScaling(Attributes):
     """Positions that are stretched by `factor` over an `original` length."""
 
-    kind: Literal["yarn"] = "yarn"
+    kind: Literal["yarn", "llama"] = "yarn"
     factor: Number | None = None
     original: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
 
 
 class Model(Block):
@@ -90,7 +92,7 @@ class Model(Block):
     ffn: Number | None = None
     vocab: Number | None = None
     rope_theta: Number | None = None
-    rope_scaling: Literal["none", "llama"] | Yarn | Let | None = None
+    rope_scaling: Literal["none", "llama"] | RopeScaling | Let | None = None
     tied: bool | Let | None = None
     norm_eps: Number | None = None
     window: Number | None = None
@@ -242,7 +244,7 @@ class Train(Training):
     kind: Literal["train"] = "train"
     model: Name | None = None
     rope_theta: Schedule | None = None
-    rope_scaling: Literal["none", "llama"] | Yarn | Let | None = None
+    rope_scaling: Literal["none", "llama"] | RopeScaling | Let | None = None
     tokenizer: Name | None = None
     gate: Gate | None = None
 

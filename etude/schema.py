@@ -7,9 +7,6 @@ from .lsp.vocabulary import documentation
 from .spec import json_form as form
 from .spec import recipe as r
 
-_OTHERS: dict[str, type[r.Declaration]] = {"Yarn": r.RopeScaling}
-"""Models of `etude.build` that have another name in `etude.spec.recipe`."""
-
 
 def spec_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a spec with a recipe; the descriptions are those of the
@@ -17,7 +14,7 @@ def spec_schema() -> dict[str, Any]:
     made = Recipe.model_json_schema(mode="validation")
     definitions = made.pop("$defs")
     for name, of in definitions.items():
-        _describe(of, _OTHERS.get(name) or getattr(r, name, None))
+        _describe(of, getattr(r, name, None))
     _describe(made, r.Header)
     made["required"] = [form.MARK, *made["required"]]
     return {

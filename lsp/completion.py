@@ -7,6 +7,7 @@ from lsprotocol import types
 
 from ..compiler.architectures import PUBLISHED
 from ..compiler.scope import BUILT_IN_DIALOGS
+from ..spec import json_form as form
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS
@@ -123,7 +124,7 @@ class _Completer:
                 continue
             entry = vocabulary.documentation(model, name)
             snippet = f"{name} = "
-            if names.group_model(model, name) and model is not r.Train:
+            if form.group(model, name):
                 snippet = f"{name} = {{ $1 }}"
             item = _item(name, Kind.Property, entry.value if entry else "", snippet)
             if entry:
@@ -205,6 +206,12 @@ class _Completer:
                 snippet = f"{name} {{ betas = [0.9, 0.95], weight_decay = 0.1 }}"
                 yield _item(name, Kind.Class, "optimizer", snippet)
             yield _item("last", Kind.Keyword, "go on with the optimizer of the stage before")
+        if attribute == "rope_scaling":
+            yield _item("none", Kind.EnumMember, attribute)
+            yield _item("llama", Kind.EnumMember, "as Llama 3.1: by 8 over 8Ki tokens")
+            for name, factor in (("llama", 32), ("yarn", 8)):
+                snippet = f"{name} {{ factor = ${{1:{factor}}}, original = ${{2:8Ki}} }}"
+                yield _item(f"{name} {{ … }}", Kind.Class, attribute, snippet)
         if attribute == "average":
             yield _item("polyak", Kind.Keyword, "mean over steps", "polyak every ${1:1} step")
         if attribute == "data" and issubclass(model, r.Training):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ..spec import json_form as form
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.source import Source, Span
@@ -87,17 +88,9 @@ def block_model(keyword: str, kind: str | None) -> type[r.Declaration] | None:
 
 def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Declaration] | None:
     """What the group of attributes that an attribute takes may hold."""
-    if model is None:
-        return None
-    if model is r.Tokenizer and attribute == "train":
-        return r.TokenizerTraining
-    if model is r.Dataset and attribute == "fields":
-        return r.Fields
-    if issubclass(model, r.Measuring) and attribute == "needle":
-        return r.Needle
-    if issubclass(model, r.Training) and attribute == "optimizer":
-        return r.Optimizer
-    return None
+    if attribute in form.TAGGED and form.has(model, attribute):
+        return form.TAGGED[attribute][0]
+    return form.group(model, attribute)
 
 
 def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]:

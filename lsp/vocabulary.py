@@ -81,7 +81,7 @@ TITLES: dict[type[r.Declaration], str] = {
     r.Model: "model",
     r.Experts: "experts of a model",
     r.Latent: "latent of a model",
-    r.RopeScaling: "yarn of rope_scaling",
+    r.RopeScaling: "yarn and llama of rope_scaling",
     r.Tokenizer: "tokenizer",
     r.TokenizerTraining: "train of a tokenizer",
     r.Dataset: "dataset",

@@ -428,14 +428,16 @@ class _Binder(Statements):
         return value
 
     def _rope_scaling(self, value: s.Value) -> r.RopeScaling | None:
-        if isinstance(value, s.Tagged) and value.tag.name == "yarn":
-            return self._build(value.braces.items, r.RopeScaling, value.span, "yarn",
-                               name="yarn", kind="yarn")  # fmt: skip
+        if isinstance(value, s.Tagged) and value.tag.name in ("yarn", "llama"):
+            kind = value.tag.name
+            items = value.braces.items
+            return self._build(items, r.RopeScaling, value.span, kind, name=kind, kind=kind)
         if isinstance(value, s.Path) and value.name in ("none", "llama"):
             return r.RopeScaling(name=value.name, kind=value.name, places={"": value.span})
         self._error(
             "E202", "this is not a way of stretching positions", value.span,
-            help="write `none`, `llama`, or `yarn { factor = 8, original = 8Ki }`",
+            help="write `none`, `llama`, `llama { factor = 32 }`, or "
+            "`yarn { factor = 8, original = 8Ki }`",
         )  # fmt: skip
         return None
 

@@ -58,11 +58,17 @@ class Latent(Declaration):
 
 
 class RopeScaling(Declaration):
-    """How rotary positions are stretched; YaRN's `factor` over an `original` length."""
+    """How rotary positions are stretched: by `factor` over an `original` length.
+
+    `llama` leaves alone what turns more than `high` times over the original length, and stretches
+    by the whole factor what turns less than `low` times.
+    """
 
     kind: str
     factor: float | None = attribute(c.real(above=1), None)
     original: int | None = attribute(whole("tokens"), None)
+    low: float | None = attribute(c.real(above=0), None)
+    high: float | None = attribute(c.real(above=0), None)
 
 
 class Model(Declaration):

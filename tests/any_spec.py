@@ -201,7 +201,7 @@ class Writer:
             return self.group(GROUPS[model, name])
         if has(model, name) and name in TAGGED:
             group, names = TAGGED[name]
-            tag = "yarn" if name == "rope_scaling" else self.one(["adamw", "adam"])
+            tag = self.one(["yarn", "llama"] if name == "rope_scaling" else ["adamw", "adam"])
             return self.one([*names, f"{tag} {self.group(group)}"])
         if name == "average":
             over = f" over {self.one(LENGTHS)}" if self.often() else ""

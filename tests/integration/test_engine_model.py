@@ -92,6 +92,10 @@ SHAPES = {
         rope_scaling="llama", rope_factor=8.0, rope_original=8192, rope_theta=500_000.0,
         norm_eps=1e-6,
     ),
+    "longer": architecture(
+        rope_scaling="llama", rope_factor=32.0, rope_original=64, rope_low=0.5, rope_high=8.0,
+        rope_theta=500_000.0,
+    ),
     "yarn": architecture(rope_scaling="yarn", rope_factor=4.0, rope_original=64),
     "wide heads": architecture(head_dim=32),
     "qwen3": architecture(family="qwen3", qk_norm=True, head_dim=32, tied=True),

@@ -40,7 +40,7 @@ ATTRIBUTES: dict[str, type[r.Declaration]] = {
     "`model`": r.Model,
     "`experts` of a model": r.Experts,
     "`latent` of a model": r.Latent,
-    "`yarn` of `rope_scaling`": r.RopeScaling,
+    "`yarn` and `llama` of `rope_scaling`": r.RopeScaling,
     "`tokenizer`": r.Tokenizer,
     "`train` of a tokenizer": r.TokenizerTraining,
     "`dataset`": r.Dataset,

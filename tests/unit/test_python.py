@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
-    b.Experts: r.Experts, b.Latent: r.Latent, b.Yarn: r.RopeScaling,
+    b.Experts: r.Experts, b.Latent: r.Latent, b.RopeScaling: r.RopeScaling,
     b.Model: r.Model, b.TokenizerTraining: r.TokenizerTraining, b.Tokenizer: r.Tokenizer,
     b.Fields: r.Fields, b.Dialog: r.Dialog, b.Dataset: r.Dataset, b.Cluster: r.Cluster,
     b.Needle: r.Needle, b.Train: r.Train, b.Sft: r.Sft, b.Reward: r.Reward, b.Dpo: r.Dpo,

@@ -134,8 +134,10 @@ def hf_rope(architecture: Architecture) -> dict[str, Any]:
     }
     match architecture.rope_scaling:
         case "llama":
-            # The factors that torchtitan's rope has for "llama", those of Llama 3.1.
-            bounds = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+            bounds = {
+                "low_freq_factor": architecture.rope_low,
+                "high_freq_factor": architecture.rope_high,
+            }
             return theta | {"rope_type": "llama3"} | stretched | bounds
         case "yarn":
             # torchtitan turns by YaRN's angles and leaves the length of queries and keys as it is.
