@@ -204,8 +204,11 @@ def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
         elif key == "size":
             shown = w.quoted(str(value))
         elif isinstance(value, dict):
-            group = ", ".join(f"{name} = {each}" for name, each in _attributes(value))
-            shown = f"yarn {{ {group} }}" if key == "rope_scaling" else f"{{ {group} }}"
+            written = {name: each for name, each in value.items() if name != "kind"}
+            group = ", ".join(f"{name} = {each}" for name, each in _attributes(written))
+            shown = f"{{ {group} }}"
+            if key == "rope_scaling":
+                shown = f"{value.get('kind', 'yarn')} {shown}"
         else:
             shown = str(value)
         lines.append((key, shown))

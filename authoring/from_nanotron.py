@@ -5,6 +5,7 @@ from fractions import Fraction
 from . import writing as w
 from .config import Config
 from .draft import Draft, Options, optimizer, placement
+from .published_models import llama_scaling
 from .tree import ConfigError
 
 IRRELEVANT = {
@@ -171,17 +172,20 @@ def _shape(config: Config) -> dict[str, object]:
     }
 
 
-def _scaling(config: Config) -> str:
+def _scaling(config: Config) -> object:
     path = f"{_MODEL}.rope_scaling"
     if not isinstance(config.node(path), dict):
         return "none"
-    numbers = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
-               "original_max_position_embeddings": 8192}  # fmt: skip
-    given = {key: config.number(f"{path}.{key}") for key in numbers}
-    if given == numbers:
-        config.carried(path)
-        return "llama"
-    config.lost(path, "frequencies are scaled as Llama 3.1 does, or not at all; not at all here")
+    kind = config.text(f"{path}.rope_type", f"{path}.type", default="llama3")
+    factor = config.number(f"{path}.factor")
+    if kind == "llama3" and factor is not None:
+        return llama_scaling(
+            factor,
+            config.whole(f"{path}.original_max_position_embeddings", default=None),
+            config.number(f"{path}.low_freq_factor"),
+            config.number(f"{path}.high_freq_factor"),
+        )
+    config.lost(path, "frequencies are stretched as Llama 3.1 does, or not at all; not at all here")
     return "none"
 
 

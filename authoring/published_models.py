@@ -2,6 +2,7 @@
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +28,11 @@ class Published(NamedTuple):
 
 _SMOL: dict[str, Any] = {"vocab": 49_152, "norm_eps": 1e-5, "tied": True}
 _STRETCHED = {"rope_scaling": "llama"}
+_LLAMA_31 = {"factor": 8, "original": 8192, "low": 1, "high": 4}
 _KNOWN: tuple[tuple[str, Published], ...] = (
     (r"llama-?3\.[13]-(8B|70B|405B)", Published("llama3", {"size": "", **_STRETCHED}, 131_072)),
+    (r"llama-?3\.2-(1B|3B)", Published(
+        "llama3", {"size": "", "rope_scaling": {"kind": "llama", "factor": 32.0}}, 131_072)),
     (r"llama-?3-(8B|70B)", Published("llama3", {"size": ""}, 8192)),
     (r"qwen3-(0\.6B|1\.7B|4B|8B|14B|32B|30B-A3B|235B-A22B)", Published(
         "qwen3", {"size": ""}, 32_768)),
@@ -56,6 +60,23 @@ _KNOWN: tuple[tuple[str, Published], ...] = (
         "layers": 24, "dim": 2048, "heads": 32, "ffn": 8192, "rope_theta": 1.3e5, **_SMOL}, 8192)),
 )  # fmt: skip
 """What names have in them → the model. Groups are sizes."""
+
+
+def llama_scaling(
+    factor: Fraction | float | None = None,
+    original: int | None = None,
+    low: Fraction | float | None = None,
+    high: Fraction | float | None = None,
+) -> str | dict[str, Any]:
+    """`rope_scaling` of a model that stretches positions as Llama 3.1 does: `llama`, with the
+    numbers that are not Llama 3.1's. What is None is as there."""
+    given = {"factor": factor, "original": original, "low": low, "high": high}
+    changed = {
+        name: value if name == "original" else float(value)
+        for name, value in given.items()
+        if value is not None and value != _LLAMA_31[name]
+    }
+    return {"kind": "llama", **changed} if changed else "llama"
 
 
 def by_name(name: str) -> Published | None:

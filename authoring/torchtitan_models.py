@@ -5,6 +5,7 @@ from typing import Any
 
 from ..compiler.architectures import FAMILIES, PUBLISHED
 from .config import Config
+from .published_models import llama_scaling
 from .tree import ConfigError
 
 BUILT = "model_spec.model"
@@ -130,11 +131,14 @@ def _scaling(config: Config, rope: str) -> object:
             "factor": float(config.number(f"{rope}.rope_factor", default=Fraction(1))),
             "original": config.whole(f"{rope}.original_seq_len", default=4096),
         }
-    numbers = {"scaling_factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
-               "original_max_position_embeddings": 8192}  # fmt: skip
-    if kind == "llama" and {key: config.number(f"{rope}.{key}") for key in numbers} != numbers:
-        config.lost(f"{rope}.scaling_factor", "frequencies are scaled as in Llama 3.1: by 8")
-    elif kind not in ("llama", "none"):
+    if kind == "llama":
+        return llama_scaling(
+            config.number(f"{rope}.scaling_factor"),
+            config.whole(f"{rope}.original_max_position_embeddings", default=None),
+            config.number(f"{rope}.low_freq_factor"),
+            config.number(f"{rope}.high_freq_factor"),
+        )
+    if kind != "none":
         config.lost(f"{rope}.scaling", "`llama`, `yarn` or none; none is written")
         return "none"
     return kind

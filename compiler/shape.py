@@ -95,7 +95,8 @@ def _llama(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
         return found
     low, high = f"{found['low']:g}", f"{found['high']:g}"
     scope.error(
-        "E541", f"`low` {low} is not below `high` {high}",
+        "E541",
+        f"`low` {low} is not below `high` {high}",
         scaling.at("low" if scaling.low is not None else "high"),
         "what turns fewer than `low` times over the original length is stretched by the whole "
         "factor, what turns more than `high` times is not; config.json has them as "
@@ -108,7 +109,9 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
     for name in ("factor", "original"):
         if getattr(scaling, name) is None:
             scope.error(
-                "E417", f"yarn needs `{name}`", scaling.at(),
+                "E417",
+                f"yarn needs `{name}`",
+                scaling.at(),
                 "write `yarn { factor = 8, original = 8Ki }`: how many times longer than what was "
                 "trained before",
             )
@@ -116,8 +119,10 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
     for name in ("low", "high"):
         if getattr(scaling, name) is not None:
             scope.error(
-                "E419", f"yarn has no `{name}`", scaling.at(name),
-                "leave it out: its bounds are 1 and 32 turns; `low` and `high` are those of `llama`",
+                "E419",
+                f"yarn has no `{name}`",
+                scaling.at(name),
+                "leave it out: `low` and `high` are those of `llama`; YaRN's are 1 and 32 turns",
             )
             return None
     return _LLAMA_31 | _given(scaling, r.RopeScaling)

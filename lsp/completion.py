@@ -105,8 +105,8 @@ class _Completer:
         if self.words:
             yield from self._head()
             return
-        for keyword, form in BLOCKS.items():
-            yield _item(keyword, Kind.Keyword, form, _block_snippet(keyword, form))
+        for keyword, of in BLOCKS.items():
+            yield _item(keyword, Kind.Keyword, of, _block_snippet(keyword, of))
         yield _item("let", Kind.Keyword, "names a value", "let ${1:name} = ${2:value}")
         yield _item("use", Kind.Keyword, "brings another file in", 'use "${1:file.etude}"')
 

@@ -12,6 +12,7 @@ from specs import batches, jobs, only, plan, rates
 from etude.authoring.config import Finding
 from etude.authoring.draft import Base, Options
 from etude.authoring.imports import Imported, import_config
+from etude.authoring.published_models import by_name
 from etude.authoring.tree import ConfigError
 from etude.compiler.plan import Plan, TrainJob
 from etude.spec.diagnostics import Report
@@ -200,6 +201,40 @@ def test_torchtitans_saved_json_says_the_same_as_its_toml() -> None:
     assert old.model == new.model
     assert new.model.rope_scaling == "llama"
     assert old.torchtitan["optimizer"] == new.torchtitan["optimizer"]
+
+
+def test_positions_that_torchtitan_stretches_further_are_stretched_as_far() -> None:
+    text = config("torchtitan_8b.json")
+    text = text.replace('"scaling_factor":8.0', '"scaling_factor":32.0')
+    model = only(of_pretrain(imported("torchtitan_8b.json", text, gpus=8).text)).model
+    assert (model.rope_scaling, model.rope_factor, model.rope_original) == ("llama", 32, 8192)
+    text = text.replace('"high_freq_factor":4.0', '"high_freq_factor":2.0')
+    model = only(of_pretrain(imported("torchtitan_8b.json", text, gpus=8).text)).model
+    assert (model.rope_factor, model.rope_low, model.rope_high) == (32, 1, 2)
+
+
+def test_positions_that_nanotron_stretches_are_stretched_as_far() -> None:
+    scaling = (
+        "{factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, rope_type: llama3, "
+        "original_max_position_embeddings: 8192}"
+    )
+    text = changed("nanotron_tiny.yaml", ("rope_scaling: null", f"rope_scaling: {scaling}"))
+    model = next(
+        j.model
+        for j in plan(imported("nanotron_tiny.yaml", text).text).jobs
+        if isinstance(j, TrainJob)
+    )
+    assert (model.rope_scaling, model.rope_factor, model.rope_original) == ("llama", 32, 8192)
+    text = text.replace("llama3", "linear")
+    assert "rope_scaling" in str(found(imported("nanotron_tiny.yaml", text), "lost"))
+
+
+@pytest.mark.parametrize("size", ["1B", "3B"])
+def test_the_scaling_of_llama_3_2_is_known_by_name(size: str) -> None:
+    model = by_name(f"meta-llama/Llama-3.2-{size}-Instruct")
+    assert model
+    assert model.shape == {"size": size, "rope_scaling": {"kind": "llama", "factor": 32.0}}
+    assert model.context == 131_072
 
 
 def test_gpus_that_the_degrees_do_not_divide_are_refused() -> None:
