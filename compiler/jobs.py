@@ -7,7 +7,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..spec import recipe as r
-from .plan import DatasetJob, FilterJob, FilterRule, TokenizerJob, content_key
+from .plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    FilterJob,
+    FilterRule,
+    TokenizerJob,
+    TrainJob,
+    WeightsJob,
+    content_key,
+)
 from .program import Program, SampleStage, TrainStage
 from .values import Value
 
@@ -20,6 +30,8 @@ class Jobs:
         named: how many data sets are called so.
         result: stage → key of the job that makes its result, for stages lowered so far.
         scores: (score stage, dataset) → key of the job that scores it.
+        contexts: key of a job that makes a model → the longest sequence that the model, or one that
+            it was made from, has been trained on.
     """
 
     def __init__(self, program: Program) -> None:
@@ -31,6 +43,7 @@ class Jobs:
         self.named: Counter[str] = Counter()
         self.result: dict[str, str] = {}
         self.scores: dict[tuple[str, str], str] = {}
+        self.contexts: dict[str, int] = {}
         self.dialogs = _dialogs(program)
 
     def add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
@@ -40,7 +53,21 @@ class Jobs:
         if key not in self.by_key:
             self.by_key[key] = kind(key=key, inputs=inputs, **content, **rest)
             self.jobs.append(self.by_key[key])
+            self._learn_context(self.by_key[key])
         return key
+
+    def _learn_context(self, job: Any) -> None:
+        before = [self.contexts[key] for key in job.inputs.values() if key in self.contexts]
+        match job:
+            case TrainJob():
+                self.contexts[job.key] = max([job.seq_len, *before])
+            case WeightsJob():
+                self.contexts[job.key] = job.model.context
+            case AverageJob():
+                self.contexts[job.key] = max(before)
+            case BestJob():
+                # Which of them it will be is not known: this much each of them has seen.
+                self.contexts[job.key] = min(before)
 
     def tokenizer(self, name: str) -> str:
         """The key of a tokenizer's job."""

@@ -57,8 +57,11 @@ class Models:
             inputs = {"model": model}
             if trained.tokenizer:
                 inputs["tokenizer"] = self.jobs.tokenizer(trained.tokenizer)
+            shape = job.model if isinstance(job, TrainJob) else self.shape(trained)
+            # Positions that are stretched are told apart over their original length at least.
+            context = max(self.jobs.contexts[model], shape.rope_original)
             content = {
-                "model": job.model if isinstance(job, TrainJob) else self.shape(trained),
+                "model": replace(shape, context=context),
                 "head": "score" if trained.spec.kind == "reward" else "tokens",
                 "dialog": trained.dialog,
             }

@@ -90,7 +90,7 @@ class Architecture(Value):
     head_dim: int
     ffn: int
     vocab: int
-    context: int  # longest sequence that the stage's model is built for
+    context: int  # longest sequence that the model is built for; of an export, that it knows
     rope_theta: float
     rope_scaling: Literal["none", "llama", "yarn"]
     rope_factor: float  # by which rope_scaling lengthens; 1 without

@@ -57,6 +57,7 @@ def export(
             tokens |= _padding(partial)
         if job.dialog is not None:
             tokens |= _set_dialog(job.dialog, partial, root or Path())
+        _change_tokenizer(partial, model_max_length=job.model.context)
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
         if not score:
             _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
@@ -155,7 +156,7 @@ def _set_dialog(settings: dict[str, Any], folder: Path, root: Path) -> dict[str,
     return {"eos_token_id": made.stop} if made.stop else {}
 
 
-def _change_tokenizer(folder: Path, **values: str | None) -> None:
+def _change_tokenizer(folder: Path, **values: str | int | None) -> None:
     path = folder / "tokenizer_config.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     _write_json(path, {**before, **values})
