@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -85,6 +85,21 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
     except (PlanError, RunError) as reason:
         problem(reason.message, reason.help)
         return None
+
+
+def too_long(counts: Mapping[str, int]) -> str:
+    """What became of records of more tokens than their `limit`, in words.
+
+    Args:
+        counts: `limit`, `dropped` and `truncated`.
+    """
+    said = [
+        f"{count:,} record{'' if count == 1 else 's'} {what}"
+        for count, what in ((counts["dropped"], "dropped"), (counts["truncated"], "truncated"))
+        if count
+    ]
+    limit = f"{counts['limit']:,} tokens"
+    return f"{' and '.join(said) or 'no record dropped'}: more than {limit}"
 
 
 def show(report: Report, *, notes: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..compiler.plan import Plan
 from ..runtime.recorder import OnEvent
 from ..spec.quantity import short
-from .common import colors
+from .common import colors, too_long
 
 SECONDS = 10.0
 """In a pipe, a train job reports so often."""
@@ -44,6 +44,8 @@ def _message(event: dict[str, Any]) -> str | None:
             f"{job}: dropped {event['responses']:,} responses too much like better ones, and with "
             f"them {event['records']:,} records"
         )
+    if kind == "long":
+        return f"{job}: {too_long(event)}"
     if kind == "sites":
         return (
             f"{job}: {event['dropped']:,} documents dropped by their sites, {event['kept']:,} kept"

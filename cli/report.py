@@ -15,6 +15,8 @@ STEPS = 10
 """Figures of training are means over so many last steps."""
 
 FIGURES = ("loss", "accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
+SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
+LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
 SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pairs")
 
 
@@ -47,16 +49,18 @@ def run(arguments: Namespace) -> int:
 def gather(
     plan: "Plan", folder: Path, states: dict[str, str], results: dict[str, Path]
 ) -> dict[str, Any]:
-    """What is known of a run: lists of stages, evaluations, gates, samples and choices, each in
-    the plan's order.
+    """What is known of a run: lists of stages, data sets of which something was left out,
+    evaluations, gates, samples and choices, each in the plan's order.
 
     Args:
         states: job → "started" or "finished".
         results: job → folder of its result.
     """
+    from ..runtime.data.long import counted, left_out
+
     exported = {job.key: job.stage for job in plan.jobs if job.kind == "export"}
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
-    found |= {name: [] for name in ("stages", "evaluations", "gates", "samples", "best")}
+    found |= {name: [] for name in SECTIONS}
     # The plan's file has its stages by name, its jobs in the order in which they run.
     for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
         found["stages"].append(_trained(plan, folder, str(stage), states))
@@ -76,6 +80,10 @@ def gather(
                 | {"what": job.what, "attempt": job.attempt, "passed": verdict["passed"]}
                 | {"requirements": verdict["requirements"]}
             )
+        elif job.kind == "dataset":
+            counts = counted(result)
+            if left_out(counts):
+                found["data"].append({"job": job.id, "dataset": job.name} | counts)
         elif job.kind == "sample":
             found["samples"].append(about | json.loads((result / "summary.json").read_text()))
         elif job.kind == "best":
@@ -125,6 +133,8 @@ def _show(found: dict[str, Any]) -> None:
         ["stage", "kind", "state", "steps", "tokens", *_present(found["stages"], FIGURES)],
         found["stages"],
     )
+    left_out = [_left_out(row) for row in found["data"]]
+    _table("Records left out", ["dataset", *_present(left_out, LEFT_OUT)], left_out)
     scored = [
         {"stage": row["job"], "of": row["of"]}
         | {name: score["score"] for name, score in row["scores"].items()}
@@ -146,8 +156,21 @@ def _show(found: dict[str, Any]) -> None:
         for row in found["best"] for place, each in enumerate(row["scores"])
     ]  # fmt: skip
     _table("Choices", ["stage", "measure", "of", "score", "best"], chosen)
-    if not any(found[name] for name in ("stages", "evaluations", "gates", "samples", "best")):
+    if not any(found[name] for name in SECTIONS):
         print("nothing to report yet")
+
+
+def _left_out(row: dict[str, Any]) -> dict[str, Any]:
+    """How many records of a data set are not there, or not whole, by the reason."""
+    long = row.get("long") or {}
+    return {
+        "dataset": row["dataset"],
+        "bad lines": row.get("bad_lines"),
+        "limit": long.get("limit"),
+        "dropped": long.get("dropped"),
+        "truncated": long.get("truncated"),
+        "too similar": (row.get("similar") or {}).get("records"),
+    }
 
 
 def _present(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:

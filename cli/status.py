@@ -4,12 +4,17 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .common import colors, open_run
+from .common import colors, open_run, too_long
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
+    from ..runtime.store import Store
 
 
 def run(arguments: Namespace) -> int:
+    from ..runtime.data.long import counted
     from ..runtime.scheduler import done
 
     opened = open_run(arguments.folder)
@@ -24,8 +29,11 @@ def run(arguments: Namespace) -> int:
         }
         for job in plan.jobs
     ]  # fmt: skip
+    made = _made(plan, store)
     for row in rows:
         row |= _last_step(folder, row["job"]) if row["kind"] == "train" else {}
+        if row["kind"] == "dataset" and row["job"] in made:
+            row |= counted(made[row["job"]])
     if arguments.json:
         print(json.dumps({"recipe": plan.recipe, "jobs": rows}, indent=2))
         return 0
@@ -47,7 +55,22 @@ def run(arguments: Namespace) -> int:
         loss = f"{row['loss']:.4f}" if "loss" in row else ""
         table.add_row(row["job"], row["kind"], row["state"], step, loss)
     console.print(table)
+    for row in rows:
+        long = row.get("long")
+        if long and (long["dropped"] or long["truncated"]):
+            print(f"{row['job']}: {too_long(long)}")
     return 0
+
+
+def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
+    """Job → folder of its result; none where one is damaged, which the next run says."""
+    from ..runtime.errors import RunError
+    from ..runtime.scheduler import results
+
+    try:
+        return results(plan, store)
+    except RunError:
+        return {}
 
 
 def _not_begun(job: Any) -> str:

@@ -34,6 +34,18 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
             help='write `files = "corpus/**/*.jsonl.zst"` or `sample = python_docs`',
         )
 
+    if "long" in dataset.places and dataset.kind == "documents":
+        scope.error(
+            "E535", "documents are never too long: what does not fit continues in the next row",
+            dataset.at("long"),
+            "leave `long` out, or write the `kind` of the records: `kind = dialogs`",
+        )  # fmt: skip
+    elif dataset.long == "truncate" and dataset.kind == "prompts":
+        scope.error(
+            "E535", "a prompt that is cut off asks something else", dataset.at("long"),
+            "write `long = drop`",
+        )  # fmt: skip
+
     if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
         scope.error(
             "E523", f"the sample `{dataset.sample}` has no {dataset.kind}", dataset.at("kind"),

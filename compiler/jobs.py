@@ -118,16 +118,25 @@ class Jobs:
 
     def records(
         self, name: str, tokenizer: str | None, dialog: dict[str, Any] | None,
-        longest: int | None, similar: float | None = None,
+        longest: int | None, similar: float | None = None, *, every_token: bool = False,
     ) -> str:  # fmt: skip
         """The key of the job that makes a dataset's dialogs, preferences or prompts.
 
         Args:
             longest: tokens of the longest record that its reader takes.
             similar: responses more alike are dropped.
+            every_token: whether dialogs are learned whole.
         """
-        form = self.recipe.datasets[name].kind
-        more = {"form": form, "dialog": dialog, "longest": longest, "drop_similar": similar}
+        spec = self.recipe.datasets[name]
+        more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
+        more["drop_similar"] = similar
+        # What stages draw is no file in which somebody could shorten a record.
+        long = "drop" if spec.stages else spec.long
+        # What is as it always was is not part of the key.
+        if long != "refuse":
+            more["long"] = long
+        if every_token:
+            more["every_token"] = True
         return self._dataset(name, tokenizer, more)
 
     def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:

@@ -90,10 +90,11 @@ class Models:
         """Adds the job of a best stage."""
         trained = self.program.trained(stage.name)
         (measure,) = stage_measures(stage, trained, self.jobs.seed)
-        inputs = self._measured(stage.spec.judge, [measure], trained)
+        exports = [self.export(name, name) for name in stage.of]
+        inputs = self._measured(stage.spec.judge, [measure], trained, exports)
         for number, name in enumerate(stage.of):
             inputs[f"of.{number}"] = self.jobs.result[name]
-            inputs[f"export.{number}"] = self.export(name, name)
+            inputs[f"export.{number}"] = exports[number]
         content = {"of": stage.of, "measure": measure, "higher": measure.metric != "loss"}
         key = self.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
         self.jobs.result[stage.name] = key
@@ -117,12 +118,14 @@ class Models:
         self, measures: list[Any], stage: TrainStage, export: str, judge: str | None = None
     ) -> dict[str, str]:
         """The model, and what the measures take."""
-        return {"model": export} | self._measured(judge, measures, stage)
+        return {"model": export} | self._measured(judge, measures, stage, [export])
 
     def _measured(
-        self, judge: str | None, measures: list[Any], stage: TrainStage
+        self, judge: str | None, measures: list[Any], stage: TrainStage, exports: list[str]
     ) -> dict[str, str]:
+        """What measures take besides the models of `exports`."""
         inputs = {}
+        judges = {"judge": self.export(judge, judge)} if judge else {}
         for measure in measures:
             if isinstance(measure, LossMeasure):
                 for name in measure.data:
@@ -133,22 +136,22 @@ class Models:
                         name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len
                     )
             elif isinstance(measure, RewardMeasure):
+                room = self._room([*exports, *judges.values()])
                 inputs[f"prompts:{measure.prompts}"] = self.jobs.records(
-                    measure.prompts, stage.tokenizer, measure.dialog, None
+                    measure.prompts, stage.tokenizer, measure.dialog, room
                 )
-        if judge:
-            inputs["judge"] = self.export(judge, judge)
-        return inputs
+        return inputs | judges
 
     def sample(self, stage: SampleStage) -> str:
         """Adds the job of a sample stage; returns its key."""
         spec, trained = stage.spec, self.program.trained(stage.of)
-        inputs = {
-            "model": self.export(stage.of, stage.of),
-            "prompts": self.jobs.records(spec.prompts, trained.tokenizer, stage.dialog, None),
-        }
+        readers = {"model": self.export(stage.of, stage.of)}
         if spec.judge:
-            inputs["judge"] = self.export(spec.judge, spec.judge)
+            readers["judge"] = self.export(spec.judge, spec.judge)
+        prompts = self.jobs.records(
+            spec.prompts, trained.tokenizer, stage.dialog, self._room(list(readers.values()))
+        )
+        inputs = {**readers, "prompts": prompts}
         content = {
             "dialog": stage.dialog, "prompts": spec.prompts, "draws": spec.draws,
             "temperature": spec.temperature, "top_p": spec.top_p, "max_tokens": spec.max_tokens,
@@ -157,6 +160,10 @@ class Models:
         key = self.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
         self.jobs.result[stage.name] = key
         return key
+
+    def _room(self, exports: list[str]) -> int:
+        """Tokens of the longest prompt after which all of some models can still read an answer."""
+        return min(self.jobs.by_key[key].model.context for key in exports) - 1
 
     def score(self, stage: ScoreStage) -> None:
         """Adds the jobs of a score stage, one a dataset."""

@@ -225,6 +225,12 @@ class DatasetJob(Job):
     form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
     dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
     longest: int | None = Field(default=None, description="tokens of the longest record allowed")
+    long: Literal["refuse", "drop", "truncate"] = Field(
+        default="refuse", description="what becomes of longer ones"
+    )
+    every_token: bool = Field(
+        default=False, description="dialogs are learned whole, not the assistant's part alone"
+    )
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"
     )

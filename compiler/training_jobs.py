@@ -194,6 +194,7 @@ class Training:
         return self.jobs.records(
             name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len,
             None if similar is None else float(similar),
+            every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss == "all",
         )  # fmt: skip
 
     def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:

@@ -11,7 +11,8 @@ from ..spec.record import Record, fields
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {"fields": None, "bad_lines": None, "split": None, "kind": "documents",
-                             "skip": 0, "bytes": False, "awaited": False, "nodes": 1}  # fmt: skip
+                             "skip": 0, "bytes": False, "awaited": False, "nodes": 1,
+                             "long": "refuse"}  # fmt: skip
 """Attributes of blocks that are not shown, and those that are not where they are this."""
 
 

@@ -35,6 +35,7 @@ SECTIONS = {
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",
     "E52": "Choices, draws and measures",
+    "E53": "Records",
     "E54": "Published weights and exports",
     "W60": "Learning rates",
     "W61": "Batches, lengths and shapes",

@@ -167,6 +167,7 @@ class Dataset(Block):
     tokens: Number | None = None
     holdout: Number | None = None
     bad_lines: Number | None = None
+    long: Literal["refuse", "drop", "truncate"] | Let | None = None
     kind: Literal["documents", "dialogs", "preferences", "prompts"] | Let | None = None
     pairs: Number | None = None
     awaited: Flag = False

@@ -1,6 +1,8 @@
 """Dataset jobs of dialogs, preferences and prompts."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from .data import readers, records
 from .data.bad_lines import BadLines
 from .data.dialog import renderer
 from .data.formats import Row
+from .data.long import PROMPTS as SUMMARY
+from .data.long import Long, TooLong
 from .data.record_shards import Record, write_records
 from .data.similar import unlike
 from .errors import DataError
@@ -23,7 +27,8 @@ PROMPTS = "prompts.jsonl"
 class RecordMaker:
     """Reads, checks and renders the records of one job.
 
-    What is wrong with a record is a bad line, counted against the job's `bad_lines`.
+    What is wrong with a record is a bad line, counted against the job's `bad_lines`. A record that
+    is too long is one, unless the job says that such records are dropped or truncated.
 
     Args:
         made: the tokenizer; None for prompts that nothing is to be checked of.
@@ -52,16 +57,16 @@ class RecordMaker:
         self._vocab = 0
         if made is not None:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
-            self._tokens = records.Tokens(made, rendered, job.longest)
+            self._tokens = records.Tokens(made, rendered)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
         self._bad_lines = bad or BadLines(job.bad_lines, self._bad)
+        self._long = Long(job.longest, job.long, every_token=job.every_token)
         self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
 
     def write(self, result: Path) -> dict[str, Any]:
         """Writes the data set, and returns a summary with `documents` and `tokens`."""
         if self._job.form == "prompts":
             return self._write_prompts(result)
-        dropping = self._job.drop_similar is not None
         summary = write_records(
             self._records(),
             result,
@@ -70,24 +75,38 @@ class RecordMaker:
             holdout=Fraction(self._job.holdout),
             seed=self._job.seed,
             name=self._job.name,
-            # The counts are complete when the summary is written.
-            extra={"similar": self._similar} if dropping else None,
+            extra=self._counted,
         )
-        if dropping:
-            about = {"job": self._job.id, "dataset": self._job.name}
-            self._emit({"event": "similar", **about, **self._similar})
+        self._report()
         return summary
+
+    def _counted(self) -> dict[str, Any]:
+        """What a summary says besides the records, once all have been read."""
+        similar = {} if self._job.drop_similar is None else {"similar": self._similar}
+        return {"bad_lines": self._bad_lines.count, **self._long.summary(), **similar}
+
+    def _report(self) -> None:
+        about = {"job": self._job.id, "dataset": self._job.name}
+        if self._job.drop_similar is not None:
+            self._emit({"event": "similar", **about, **self._similar})
+        counts = self._long.counts
+        if counts and (counts.dropped or counts.truncated):
+            self._emit({"event": "long", **about, **asdict(counts)})
 
     def _write_prompts(self, result: Path) -> dict[str, Any]:
         count = 0
         with (result / PROMPTS).open("w", encoding="utf-8") as file:
             for row, made in self._parsed(self._prompt):
-                file.write(records.dump({**made.normalized(), "place": row.place}))
-                count += 1
+                if made is not None:
+                    file.write(records.dump({**made.normalized(), "place": row.place}))
+                    count += 1
         if not count:
             raise DataError(
                 f"the data set `{self._job.name}` has no prompts", "give it at least one"
             )
+        summary = {"form": "prompts", "documents": count, **self._counted()}
+        (result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+        self._report()
         return {"documents": count, "tokens": 0}
 
     def made(self) -> Iterator[tuple[Row, Record | None]]:
@@ -100,28 +119,43 @@ class RecordMaker:
                 yield record
 
     def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
-        """What is made of each row that is no bad line."""
+        """What is made of each row that is no bad line.
+
+        Raises: DataError: more lines are bad than allowed; all records are too long.
+        """
+        kept = 0
         bad, source = self._bad_lines, self._job.source
         for row in readers.read_rows(
             source, self._job.form, bad, root=self._root, results=self._results
         ):
             try:
                 made = make(row.fields)
+            except TooLong as problem:
+                bad.report(row.place, problem.message, problem.help)
             except DataError as problem:
                 bad.report(row.place, problem.message)
             else:
+                kept += made is not None
                 yield row, made
+        counts = self._long.counts
+        if counts and counts.dropped and not kept:
+            raise DataError(
+                f"the data set `{self._job.name}` has no {self._job.form} of at most "
+                f"{counts.limit:,} tokens: all {counts.dropped:,} are dropped as too long",
+                "raise `seq_len` of the stages that read it, or give it shorter ones",
+            )
 
     def _bad(self, message: str) -> None:
         about = {"job": self._job.id, "dataset": self._job.name}
         self._emit({"event": "bad_line", **about, "message": message})
 
-    def _dialog(self, fields: dict[str, Any]) -> Record:
+    def _dialog(self, fields: dict[str, Any]) -> Record | None:
+        """None where it is dropped as too long."""
         assert self._tokens
-        return self._tokens.dialog(records.dialog(fields, self._fields))
+        return self._long.fit(self._tokens.dialog(records.dialog(fields, self._fields)))
 
     def _preference(self, fields: dict[str, Any]) -> Record | None:
-        """None where its responses are too much alike."""
+        """None where its responses are too much alike, or it is dropped as too long."""
         assert self._tokens
         found = records.preference(fields, self._fields)
         if self._job.drop_similar is not None:
@@ -132,13 +166,15 @@ class RecordMaker:
                 return None
             responses = [found.responses[number] for number in kept]
             found = records.Preference(found.prompt, responses, found.tools)
-        return self._tokens.preference(found)
+        return self._long.fit(self._tokens.preference(found))
 
-    def _prompt(self, fields: dict[str, Any]) -> records.Prompt:
+    def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
+        """None where it is dropped as too long."""
         found = records.prompt(fields, self._fields)
         checked = self._tokens and (self._job.dialog or isinstance(found.text, str))
         if self._tokens and checked:
-            self._tokens.prompt(found)
+            length = self._tokens.prompt(found)
+            return found if self._long.fits(length, "the prompt", cut=False) else None
         return found
 
 

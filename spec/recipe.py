@@ -156,6 +156,8 @@ class Dialog(Declaration):
 
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 KINDS = ("documents", "dialogs", "preferences", "prompts")
+LONG = ("refuse", "drop", "truncate")
+"""What becomes of records of more tokens than their stage's rows have."""
 
 
 class Dataset(Declaration):
@@ -177,6 +179,7 @@ class Dataset(Declaration):
     tokens: int | None = attribute(whole("tokens"), None)
     holdout: Fraction = attribute(c.share, Fraction(1, 200))
     bad_lines: int = attribute(whole(least=0), 0)
+    long: str = attribute(c.one_of(*LONG), "refuse")
     kind: str = attribute(c.one_of(*KINDS), "documents")
     pairs: int | None = attribute(whole("pairs"), None)
     awaited: bool = attribute(None, False)

@@ -145,7 +145,7 @@ def datasets(recipe: r.Recipe, program: Program) -> dict[str, r.Dataset]:
             documents = min(PROMPTS * max(rounds, 2), share)
         found[name] = r.Dataset(
             name=name, places=each.places, sample=sample, kind=each.kind, documents=documents,
-            skip=documents * group.index(name), bad_lines=documents,
+            skip=documents * group.index(name), bad_lines=documents, long=each.long,
             holdout=max(each.holdout, HOLDOUT.get(each.kind, Fraction(0))),
             filters=[
                 replace(one, keep=max(one.keep, Fraction(1, 2)))

@@ -18,8 +18,11 @@ class BadLines:
         self.count = 0
         self._on_bad = on_bad
 
-    def report(self, place: str, reason: str) -> None:
+    def report(self, place: str, reason: str, help: str = "") -> None:
         """Counts the bad line at `place` ("corpus/a.jsonl:17").
+
+        Args:
+            help: what else could be done than to fix, remove or skip it.
 
         Raises:
             DataError: where more lines are bad than are allowed.
@@ -33,11 +36,10 @@ class BadLines:
         if self.allowed:
             limit = "line" if self.allowed == 1 else "lines"
             message += f" (bad line {self.count}; the dataset allows {self.allowed} bad {limit})"
-        raise DataError(
-            message,
-            f"mend or remove it, or write `bad_lines = {self.count}` or more in the dataset "
-            "to skip that many bad lines",
+        skip = (
+            f"write `bad_lines = {self.count}` or more in the dataset to skip that many bad lines"
         )
+        raise DataError(message, f"{help or 'fix or remove it'}, or {skip}")
 
     def checked(self, value: object, field: str, place: str) -> str | None:
         """The document text `value` of the field `field`, or None for a bad one, then counted."""

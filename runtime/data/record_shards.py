@@ -6,7 +6,7 @@ Preferences have, beside it, for each split the lengths of their branches: `trai
 int32, (records, branches), 0 where a record has fewer branches than others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +35,7 @@ class Record:
         parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION or FORMATTING.
         branches: () for a dialog; the lengths of the prompt and of each response, which add up
             to n, for a preference.
-        rendered: what the record has just been made of, whole: the dialog, or the prompt and each
+        rendered: what the record has just been made of: the dialog, or the prompt and each
             response; () of a record that is read from its file.
     """
 
@@ -54,7 +54,7 @@ def write_records(
     holdout: Fraction,
     seed: int,
     name: str,
-    extra: dict[str, Any] | None = None,
+    extra: Callable[[], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Writes records in two splits, by the rule of `shards.held_out`.
 
@@ -63,7 +63,7 @@ def write_records(
         folder: is made where it is missing; the caller renames it into place.
         form: "dialogs" or "preferences".
         vocab: every token is smaller.
-        extra: further entries of the summary.
+        extra: gives further entries of the summary, once all records have been written.
 
     Returns:
         What `records.json` says too: the summary of `shards.write_splits`, with `form`, `vocab`
@@ -95,7 +95,7 @@ def write_records(
         holdout=holdout,
         seed=seed,
         name=name,
-        extra={"form": form, "vocab": vocab, **(extra or {})},
+        extra=lambda: {"form": form, "vocab": vocab, **(extra() if extra else {})},
         what="records",
     )
     for split, lengths in branches.items():

@@ -296,51 +296,45 @@ class Tokens:
 
     Args:
         renderer: of the data set's dialogs; None where there is no protocol.
-        longest: tokens of the longest record; None for any.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, renderer: Renderer | None, longest: int | None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, renderer: Renderer | None) -> None:
         self._renderer = renderer
         self._encoder = renderer.encoder if renderer else Encoder(tokenizer)
-        self._longest = longest
         ids = special(tokenizer)
         self._begin = "" if ids.bos is None else tokenizer.id_to_token(ids.bos) or ""
         self._end = tokenizer.id_to_token(ids.eos) or ""
 
     def dialog(self, dialog: Dialog) -> Record:
-        """Raises: DataError: it cannot be rendered, or is too long."""
+        """Raises: DataError: it cannot be rendered."""
         if isinstance(dialog.text, str):
             rendered = self._encoder.encode(
                 [Piece(self._begin), Piece(dialog.prompt, free=True), *self._answer(dialog.text)]
             )
         else:
             rendered = self._protocol().render(dialog.text, tools=dialog.tools)
-        self._check(len(rendered), "the dialog")
         return _record(rendered)
 
     def preference(self, preference: Preference) -> Record:
-        """Raises: DataError: it cannot be rendered, or is too long."""
+        """Raises: DataError: it cannot be rendered."""
         heads: list[Rendered] = []
         answers: list[Rendered] = []
         for response in preference.responses:
             head, answer = self._continued(preference.prompt, response, preference.tools)
             heads.append(head)
             answers.append(answer)
-        self._check(len(heads[0]) + sum(map(len, answers)), "the prompt with all responses")
         return _record(heads[0], *answers)
 
-    def prompt(self, prompt: Prompt) -> None:
-        """Checks a prompt.
+    def prompt(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has.
 
-        Raises: DataError: it cannot be rendered, or is too long.
+        Raises: DataError: it cannot be rendered.
         """
         if isinstance(prompt.text, str):
             rendered = self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
         else:
             rendered = self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
-        self._check(len(rendered), "the prompt")
+        return len(rendered)
 
     def _continued(
         self, prompt: Text, response: Text, tools: list[dict[str, Any]] | None
@@ -361,10 +355,6 @@ class Tokens:
         if self._renderer is None:
             raise DataError("the record is a dialog, and the recipe declares no dialog protocol")
         return self._renderer
-
-    def _check(self, length: int, what: str) -> None:
-        if self._longest is not None and length > self._longest:
-            raise DataError(f"{what} takes {length} tokens, more than the {self._longest} allowed")
 
 
 def _record(*parts: Rendered) -> Record:

@@ -76,7 +76,7 @@ def write_shards(
         seed=seed,
         name=name,
         shard_tokens=shard_tokens,
-        extra={"vocab": vocab, "bos": ids.bos, "eos": ids.eos},
+        extra=lambda: {"vocab": vocab, "bos": ids.bos, "eos": ids.eos},
     )
 
 
@@ -90,7 +90,7 @@ def write_splits(
     seed: int,
     name: str,
     shard_tokens: int = 2**28,
-    extra: dict[str, Any] | None = None,
+    extra: Callable[[], dict[str, Any]] | None = None,
     what: str = "documents",
 ) -> dict[str, Any]:
     """Writes documents that are tokens already, as `write_shards` does.
@@ -98,7 +98,7 @@ def write_splits(
     Args:
         documents: of `dtype`, each with one token or more; read once, never all in memory.
         summary: name of the file that says what there is.
-        extra: further entries of the summary.
+        extra: gives further entries of the summary, once all documents have been read.
         what: what the documents are, for people.
 
     Raises:
@@ -125,7 +125,7 @@ def write_splits(
             "seed": seed,
             "holdout": str(holdout),
             "dtype": dtype.name,
-            **(extra or {}),
+            **(extra() if extra else {}),
             "documents": count,
             "tokens": tokens,
             "splits": {split.name: split.finish() for split in (train, heldout)},

@@ -54,7 +54,7 @@ class Protocol:
     def __init__(self, dialog: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> None:
         self._tokenizer = tokenizer
         self._renderer = renderer(dialog, tokenizer, root)
-        self._tokens = Tokens(tokenizer, self._renderer, None)
+        self._tokens = Tokens(tokenizer, self._renderer)
         ids = special(tokenizer)
         self._begin = [] if ids.bos is None else [ids.bos]
         self.stop = frozenset([*self._renderer.stop, ids.eos])

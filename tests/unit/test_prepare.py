@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_dialog import CHATML, LLAMA3, say
+from preparing import LLAMA3, job, lines, make, tokenized
+from test_dialog import say
 
 from etude.compiler.plan import DatasetJob, FilterJob, FilterRule, TokenizerJob
 from etude.runtime import prepare
@@ -21,33 +22,9 @@ ASK = say("user: Sky?")
 GOOD = {"prompt": ASK, "chosen": say("assistant: Blue."), "rejected": say("assistant: Red!")}
 
 
-def job(form: str = "dialogs", **settings) -> DatasetJob:
-    source = settings.pop("source", None) or {"kind": "files", "files": ["d.jsonl"]}
-    return DatasetJob(
-        **{
-            "key": "k", "id": "dataset.d", "stage": None, "inputs": {}, "name": "d",
-            "source": source, "form": form, "dialog": LLAMA3, "holdout": "0", "bad_lines": 0,
-            "seed": 1, **settings,
-        }
-    )  # fmt: skip
-
-
 @pytest.fixture
 def inputs(tmp_path):
-    folder = tmp_path / "tokenizer"
-    special = special_tokens(LLAMA3) + special_tokens(CHATML)
-    tokenizer.save(tokenizer.byte_level(special), folder)
-    return {"tokenizer": folder}
-
-
-def lines(path, *records) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def make(job, inputs, root, **settings):
-    events: list = []
-    prepare.make_dataset(job, inputs, root / "work", root, events.append, **settings)
-    return root / "work" / "result", events
+    return tokenized(tmp_path)
 
 
 def test_dialogs_from_every_kind_of_file(inputs, tmp_path):

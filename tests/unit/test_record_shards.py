@@ -38,7 +38,7 @@ def test_every_record_is_in_one_split(tmp_path, form, vocab):
     made = records(40, form, vocab)
     made[0].tokens[0] = vocab - 1
     made[0].parts[0] = 3
-    summary = write(made, tmp_path, form=form, vocab=vocab, extra={"dropped": 2})
+    summary = write(made, tmp_path, form=form, vocab=vocab, extra=lambda: {"dropped": 2})
     assert json.loads((tmp_path / "records.json").read_text()) == summary
     assert summary["form"] == form
     assert summary["dropped"] == 2

@@ -24,7 +24,7 @@ def made():
 
 @pytest.fixture
 def tokens(made, tmp_path):
-    return Tokens(made, renderer(LLAMA3, made, tmp_path), None)
+    return Tokens(made, renderer(LLAMA3, made, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,8 @@ def test_plain_preferences(tokens):
     assert record.branches == (4, 3, 4)
 
 
-def test_long_records(made, tmp_path):
-    limited = Tokens(made, renderer(LLAMA3, made, tmp_path), 40)
-    limited.dialog(Dialog("x" * 38))
-    with pytest.raises(DataError, match="the dialog takes 41 tokens, more than the 40 allowed"):
-        limited.dialog(Dialog("x" * 39))
-    with pytest.raises(DataError, match="the prompt with all responses takes 42 tokens"):
-        limited.preference(Preference("x" * 9, ["x" * 10, "x" * 20]))
-    with pytest.raises(DataError, match="the prompt takes 41 tokens"):
-        limited.prompt(Prompt("x" * 40))
-
-
 def test_dialogs_without_a_protocol(made):
-    plain = Tokens(made, None, None)
+    plain = Tokens(made, None)
     assert len(plain.dialog(Dialog("abc")).tokens) == 5
     with pytest.raises(DataError, match="no dialog protocol"):
         plain.dialog(Dialog(ASK + BLUE))

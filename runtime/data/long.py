@@ -1,0 +1,188 @@
+"""Records of more tokens than a row has: refused, dropped or cut off, and counted."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .packing import learned
+from .record_shards import CONTENT, SUMMARY, Record
+
+PROMPTS = "prompts.json"
+"""The summary of a data set of prompts, beside `prompts.jsonl`."""
+
+
+class TooLong(DataError):
+    """A record of more tokens than its readers take, where nothing says what becomes of it.
+
+    The help says what to write so that there is no such record.
+    """
+
+    def __init__(self, what: str, length: int, limit: int, *, cut: bool = True) -> None:
+        more = length - limit
+        ways = "`long = drop` or `long = truncate`" if cut else "`long = drop`"
+        raised = (
+            f"raise `seq_len` of the stages that read it to {length:,} or more"
+            if cut
+            else "sample from a model with a longer context"
+        )
+        super().__init__(
+            f"{what} takes {length:,} tokens, {more:,} more than the {limit:,} allowed",
+            f"write {ways} in the dataset, which does so with every record that is too long "
+            f"and counts them, or {raised}",
+        )
+
+
+@dataclass
+class Counts:
+    """What became of the records that were too long.
+
+    Attributes:
+        limit: tokens that a record may have.
+        dropped: records left out, those included of which cutting leaves nothing to learn.
+        truncated: records of which the beginning was kept.
+    """
+
+    limit: int
+    dropped: int = 0
+    truncated: int = 0
+
+
+class Long:
+    """Makes records fit the rows of the stages that read them.
+
+    Args:
+        limit: tokens that a record may have; None for any number. Of a preference, the prompt and
+            all responses count together.
+        policy: "refuse", "drop" or "truncate".
+        every_token: whether every token of a dialog is learned, not the assistant's alone.
+
+    Attributes:
+        counts: None where records that are too long are refused.
+    """
+
+    def __init__(self, limit: int | None, policy: str, *, every_token: bool = False) -> None:
+        self._limit = limit
+        self._policy = policy
+        self._every_token = every_token
+        counted = limit is not None and policy != "refuse"
+        self.counts = Counts(limit) if counted else None
+
+    def fits(self, length: int, what: str, *, cut: bool = True) -> bool:
+        """Whether a text of so many tokens is kept whole; one that is dropped is counted.
+
+        Args:
+            what: what the message calls it.
+            cut: whether it could be truncated.
+
+        Raises: TooLong: it is longer and refused.
+        """
+        if self._limit is None or length <= self._limit:
+            return True
+        if self.counts is None:
+            raise TooLong(what, length, self._limit, cut=cut)
+        if self._policy == "drop":
+            self.counts.dropped += 1
+        return False
+
+    def fit(self, record: Record) -> Record | None:
+        """The record, whole or cut off; None where it is dropped.
+
+        Raises: TooLong: it is longer and refused.
+        """
+        what = "the prompt with all responses" if record.branches else "the dialog"
+        if self.fits(len(record.tokens), what):
+            return record
+        assert self._limit is not None
+        assert self.counts
+        if self._policy == "drop":
+            return None
+        cut = _shortened(record, self._limit, every_token=self._every_token)
+        self.counts.truncated += cut is not None
+        self.counts.dropped += cut is None
+        return cut
+
+    def summary(self) -> dict[str, Any]:
+        """`{"long": counts}`, or nothing where nothing was dropped or cut off on purpose."""
+        return {} if self.counts is None else {"long": asdict(self.counts)}
+
+
+def teaches(record: Record, *, every_token: bool = False) -> bool:
+    """Whether a record teaches anything: a dialog has a label, every response has content."""
+    if record.branches:
+        ends = np.cumsum(record.branches)
+        pairs = itertools.pairwise(ends)
+        return all((record.parts[begin:end] == CONTENT).any() for begin, end in pairs)
+    return bool(learned(record.parts, every_token=every_token).any())
+
+
+def equal_responses(record: Record) -> tuple[int, int] | None:
+    """The numbers of two responses of equal tokens, the better one first."""
+    ends = np.cumsum(record.branches)
+    first: dict[bytes, int] = {}
+    for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+        same = first.setdefault(record.tokens[begin:end].tobytes(), number)
+        if same < number:
+            return same, number
+    return None
+
+
+def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | None:
+    """The beginning of a record: of a dialog the first tokens, of a preference the prompt and the
+    first tokens of all responses, so many of each that they fit.
+
+    None where that teaches nothing: no label is left, or two responses are equal.
+    """
+    kept = np.arange(len(record.tokens)) < limit
+    branches = ()
+    if record.branches:
+        prompt, *responses = record.branches
+        most = _most(responses, limit - prompt)
+        if most < 1:
+            return None
+        branches = (prompt, *(min(length, most) for length in responses))
+        begins = np.cumsum((0, *record.branches[:-1]))
+        places = np.arange(len(record.tokens)) - np.repeat(begins, record.branches)
+        kept = places < np.repeat(branches, record.branches)
+    lengths = branches or (limit,)
+    rendered = tuple(each.cut(0, n) for each, n in zip(record.rendered, lengths, strict=False))
+    cut = Record(record.tokens[kept], record.parts[kept], branches, rendered)
+    same = branches and equal_responses(cut)
+    return cut if teaches(cut, every_token=every_token) and not same else None
+
+
+def _most(lengths: list[int], room: int) -> int:
+    """The most tokens of each response with which all fit: the largest n for which the sum of
+    min(length, n) is at most `room`; 0 or less where there is none."""
+    rest = sorted(lengths)
+    while rest and rest[0] * len(rest) <= room:
+        room -= rest.pop(0)
+    return room // len(rest) if rest else max(lengths)
+
+
+def counted(result: Path) -> dict[str, Any]:
+    """What the making of a data set has counted besides its records: `bad_lines`, `long` and
+    `similar`, those that there are.
+
+    Args:
+        result: the folder of a data set's job.
+    """
+    for name in (SUMMARY, PROMPTS):
+        try:
+            summary = json.loads((result / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return {key: summary[key] for key in ("bad_lines", "long", "similar") if key in summary}
+    return {}
+
+
+def left_out(counts: Mapping[str, Any]) -> bool:
+    """Whether a record was left out or cut off, by what `counted` gives."""
+    long, similar = counts.get("long", {}), counts.get("similar", {})
+    found = (counts.get("bad_lines"), long.get("dropped"), long.get("truncated"))
+    return any(found) or bool(similar.get("responses"))
