@@ -13,6 +13,7 @@ from ..compiler.plan import DatasetJob
 from .data import readers, records
 from .data.bad_lines import BadLines
 from .data.dialog import renderer
+from .data.encode import Rendered
 from .data.formats import Row
 from .data.long import PROMPTS as SUMMARY
 from .data.long import Long, TooLong
@@ -75,13 +76,13 @@ class RecordMaker:
             holdout=Fraction(self._job.holdout),
             seed=self._job.seed,
             name=self._job.name,
-            extra=self._counted,
+            extra=self.counted,
         )
         self._report()
         return summary
 
-    def _counted(self) -> dict[str, Any]:
-        """What a summary says besides the records, once all have been read."""
+    def counted(self) -> dict[str, Any]:
+        """What a summary says besides the records that have been read so far."""
         similar = {} if self._job.drop_similar is None else {"similar": self._similar}
         return {"bad_lines": self._bad_lines.count, **self._long.summary(), **similar}
 
@@ -96,7 +97,7 @@ class RecordMaker:
     def _write_prompts(self, result: Path) -> dict[str, Any]:
         count = 0
         with (result / PROMPTS).open("w", encoding="utf-8") as file:
-            for row, made in self._parsed(self._prompt):
+            for row, made in self.prompts():
                 if made is not None:
                     file.write(records.dump({**made.normalized(), "place": row.place}))
                     count += 1
@@ -104,7 +105,7 @@ class RecordMaker:
             raise DataError(
                 f"the data set `{self._job.name}` has no prompts", "give it at least one"
             )
-        summary = {"form": "prompts", "documents": count, **self._counted()}
+        summary = {"form": "prompts", "documents": count, **self.counted()}
         (result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
         self._report()
         return {"documents": count, "tokens": 0}
@@ -112,6 +113,18 @@ class RecordMaker:
     def made(self) -> Iterator[tuple[Row, Record | None]]:
         """The dialog or preference that each row is, None where it is left out on purpose."""
         return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)
+
+    def asked(self, prompt: records.Prompt) -> Rendered | None:
+        """A prompt as a model gets it; None where the job has no tokenizer, or no protocol for it.
+
+        Raises: DataError: it cannot be rendered.
+        """
+        checked = self._tokens and (self._job.dialog or isinstance(prompt.text, str))
+        return self._tokens.asked(prompt) if self._tokens and checked else None
+
+    def prompts(self) -> Iterator[tuple[Row, records.Prompt | None]]:
+        """The prompt that each row is, None where it is left out on purpose."""
+        return self._parsed(self._prompt)
 
     def _records(self) -> Iterator[Record]:
         for _, record in self.made():
@@ -171,10 +184,9 @@ class RecordMaker:
     def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
         """None where it is dropped as too long."""
         found = records.prompt(fields, self._fields)
-        checked = self._tokens and (self._job.dialog or isinstance(found.text, str))
-        if self._tokens and checked:
-            length = self._tokens.prompt(found)
-            return found if self._long.fits(length, "the prompt", cut=False) else None
+        asked = self.asked(found)
+        if asked is not None and not self._long.fits(len(asked), "the prompt", cut=False):
+            return None
         return found
 
 

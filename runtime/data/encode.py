@@ -41,8 +41,13 @@ class Rendered:
     def cut(self, start: int, stop: int | None = None) -> "Rendered":
         """The tokens from `start` to `stop`."""
         where = slice(start, stop)
-        lists = (self.ids, self.parts, self.roles, self.messages, self.free)
-        return Rendered(*(each[where] for each in lists))
+        return Rendered(
+            self.ids[where],
+            self.parts[where],
+            self.roles[where],
+            self.messages[where],
+            self.free[where],
+        )
 
 
 @dataclass(frozen=True)

@@ -325,16 +325,14 @@ class Tokens:
             answers.append(answer)
         return _record(heads[0], *answers)
 
-    def prompt(self, prompt: Prompt) -> int:
-        """How many tokens a prompt has.
+    def asked(self, prompt: Prompt) -> Rendered:
+        """A prompt as a model gets it, with the assistant's header where it is a dialog.
 
         Raises: DataError: it cannot be rendered.
         """
         if isinstance(prompt.text, str):
-            rendered = self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
-        else:
-            rendered = self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
-        return len(rendered)
+            return self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
+        return self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
 
     def _continued(
         self, prompt: Text, response: Text, tools: list[dict[str, Any]] | None
