@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .formats import unreadable
 from .shards import SPLITS, SUMMARY, Shards, SplitWriter
+from .streams import unreadable
 
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">=": operator.ge,

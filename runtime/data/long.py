@@ -70,8 +70,8 @@ class Long:
         self._limit = limit
         self._policy = policy
         self._every_token = every_token
-        counted = limit is not None and policy != "refuse"
-        self.counts = Counts(limit) if counted else None
+        refuses = limit is None or policy == "refuse"
+        self.counts = None if refuses else Counts(limit)
 
     def fits(self, length: int, what: str, *, cut: bool = True) -> bool:
         """Whether a text of so many tokens is kept whole; one that is dropped is counted.

@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,15 +14,14 @@ from .bad_lines import BadLines
 from .formats import (
     SUFFIXES,
     Document,
-    File,
     Row,
     documents,
-    require_column,
     rows,
     suffix,
-    unreadable,
 )
 from .sites import Sites
+from .streams import File, unreadable
+from .tables import records, require_column
 
 Item = TypeVar("Item")
 
@@ -159,13 +158,13 @@ def _rows(
         case "hub":
             yield from _hub(source, None, root)
         case "sample":
-            records = samples.records(
+            sampled = samples.records(
                 source["sample"],
                 form,
                 count=_last(source),
                 seed=source.get("seed") or 0,
             )
-            for number, fields in enumerate(records, 1):
+            for number, fields in enumerate(sampled, 1):
                 yield Row(f"{source['sample']}:{number}", fields)
         case "job":
             for folder in results:
@@ -285,11 +284,10 @@ def _hub(source: Mapping[str, Any], columns: Sequence[str] | None, root: Path) -
     there = list(dataset.column_names)
     for column in columns or ():
         require_column(there, column, repo)
-    number = 0
-    for batch in dataset.select_columns(list(columns or there)).iter(1000):
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            yield Row(f"{repo}[{split}]:{number}", dict(zip(batch, values, strict=True)))
+    needed = dataset.select_columns(list(columns or there)).with_format("arrow")
+    found = chain.from_iterable(map(records, needed.iter(1000)))
+    for number, fields in enumerate(found, 1):
+        yield Row(f"{repo}[{split}]:{number}", fields)
 
 
 def _load(repo: str, config: str | None, split: str, root: Path) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .encode import Rendered
-from .formats import unreadable
 from .shards import SPLITS, Shards, held_out, write_splits
+from .streams import unreadable
 
 OTHER, CONTENT, TERMINATION, FORMATTING = 0, 1, 2, 3
 """What a token is: a part of the assistant's messages, or anything else."""

@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .formats import unreadable
+from .streams import unreadable
 from .tokenizer import Special, special
 
 SPLITS = ("train", "heldout")

@@ -215,13 +215,13 @@ def test_a_missing_column_is_an_error_whatever_is_allowed(tmp_path):
 
 def test_patterns_that_name_no_documents(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "a.xls").write_text("x")
     (tmp_path / "link.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.txt")
     assert "no file matches `corpus/*.jsonl`" in failure(tmp_path, "corpus/*.jsonl").message
     assert "no file matches `f*`" in failure(tmp_path, "f*").message
     assert "folder is a folder" in failure(tmp_path, "folder").message
-    assert "a.csv, which `*.csv` matches, is of no known kind" in failure(tmp_path, "*.csv").message
+    assert "a.xls, which `*.xls` matches, is of no known kind" in failure(tmp_path, "*.xls").message
     assert "link.txt cannot be read: No such file" in failure(tmp_path, "link.txt").message
     assert "no regular file" in failure(tmp_path, "pipe.txt").message
     assert "no file matches" in failure(tmp_path, "a\0b").message

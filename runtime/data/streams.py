@@ -1,0 +1,104 @@
+"""Files as streams of bytes and lines, decompressed, with one error for what is damaged."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import zstandard
+
+from ..errors import DataError
+
+_READ_BYTES = 1 << 20
+# A few compressed bytes can hold a very long run, and each piece is decompressed whole.
+_ZSTD_READ_BYTES = 1 << 16
+# What `zstd --long=31` writes: the largest window that the format's tools make.
+_ZSTD_WINDOW = 1 << 31
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to read.
+
+    Attributes:
+        name: as messages show it.
+        open: opens it for reading bytes.
+        failures: what reading it may raise when the disk or the network fails.
+    """
+
+    name: str
+    open: Callable[[], IO[bytes]]
+    failures: type[Exception] = OSError
+
+
+class Damaged(Exception):
+    """The compressed stream ends too early or makes no sense."""
+
+
+def unreadable(name: str, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return DataError(
+        f"{name} cannot be read: {reason}",
+        "make sure that the file is still there and that you may read it, then run again",
+    )
+
+
+def chunks(file: File) -> Iterator[bytes]:
+    """The file's content, decompressed, in pieces."""
+    unpack = {"gz": _gzip_chunks, "zst": _zstd_chunks}.get(file.name.lower().rpartition(".")[2])
+    try:
+        with file.open() as stream:
+            if unpack is not None:
+                yield from unpack(stream)
+            else:
+                while chunk := stream.read(_READ_BYTES):
+                    yield chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Damaged(f"damaged gzip stream: {first_line(error)}") from error
+    except zstandard.ZstdError as error:
+        raise Damaged(f"damaged zstd stream: {first_line(error)}") from error
+    except file.failures as error:
+        raise unreadable(file.name, error) from error
+
+
+def _gzip_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=stream) as unpacked:
+        # Unlike `read`, `read1` gives away what it has before it meets damage.
+        while chunk := unpacked.read1(_READ_BYTES):
+            yield chunk
+
+
+def _zstd_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Decompresses all frames; zstandard's own stream reader takes a truncated one for whole."""
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    frame = None
+    while packed := stream.read(_ZSTD_READ_BYTES):
+        while packed:
+            frame = frame or unpacker.decompressobj()
+            chunk = frame.decompress(packed)
+            packed = b""
+            if frame.eof:
+                packed, frame = frame.unused_data, None
+            if chunk:
+                yield chunk
+    if frame is not None:
+        raise zstandard.ZstdError("the file ends inside a frame")
+
+
+def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Splits at line feeds alone; a last line without one is a line too."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if others:
+            yield b"".join(begun)
+            yield from others[:-1]
+            begun = [others[-1]]
+    if last := b"".join(begun):
+        yield last
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
