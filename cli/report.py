@@ -10,6 +10,8 @@ from .common import colors, open_run, problem
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
+    from ..runtime.outcomes import Outcome
+    from ..runtime.store import Store
 
 STEPS = 10
 """Figures of training are means over so many last steps."""
@@ -22,14 +24,14 @@ SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pai
 
 def run(arguments: Namespace) -> int:
     from ..runtime.errors import RunError
-    from ..runtime.scheduler import done, results
+    from ..runtime.outcomes import outcomes, results
 
     opened = open_run(arguments.folder)
     if opened is None:
         return 1
-    (plan, store), folder = opened, Path(arguments.folder)
+    (plan, store), folder = opened, arguments.folder
     try:
-        found = gather(plan, folder, done(plan, store), results(plan, store))
+        found = gather(plan, store, outcomes(plan, store), results(plan, store))
     except RunError as reason:
         problem(reason.message, reason.help)
         return 1
@@ -47,13 +49,13 @@ def run(arguments: Namespace) -> int:
 
 
 def gather(
-    plan: "Plan", folder: Path, states: dict[str, str], results: dict[str, Path]
+    plan: "Plan", store: "Store", outcomes: "dict[str, Outcome]", results: dict[str, Path]
 ) -> dict[str, Any]:
     """What is known of a run: lists of stages, data sets of which something was left out,
     evaluations, gates, samples and choices, each in the plan's order.
 
     Args:
-        states: job → "started" or "finished".
+        outcomes: job → what has become of it.
         results: job → folder of its result.
     """
     from ..runtime.data.long import counted, left_out
@@ -63,7 +65,7 @@ def gather(
     found |= {name: [] for name in SECTIONS}
     # The plan's file has its stages by name, its jobs in the order in which they run.
     for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
-        found["stages"].append(_trained(plan, folder, str(stage), states))
+        found["stages"].append(_trained(plan, store, str(stage), outcomes))
     for job in plan.jobs:
         result = results.get(job.id)
         if result is None:
@@ -91,13 +93,19 @@ def gather(
     return found
 
 
-def _trained(plan: "Plan", folder: Path, stage: str, states: dict[str, str]) -> dict[str, Any]:
-    """What training a stage came to."""
+def _trained(
+    plan: "Plan", store: "Store", stage: str, outcomes: "dict[str, Outcome]"
+) -> dict[str, Any]:
+    """What training a stage came to, and which other runs have done some of it."""
+    from ..runtime.outcomes import steps
+
     jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
-    begun = [job for job in jobs if job.id in states]
-    whole = all(states.get(job.id) == "finished" for job in jobs if job.extends is None)
-    state = "finished" if whole else "started" if begun else "waiting"
-    lines = [line for job in begun for line in _metrics(folder, job.id)]
+    begun = {job.id: outcomes[job.id] for job in jobs if job.id in outcomes}
+    needed = {job.id for job in jobs if job.extends is None}
+    finished = {job for job, outcome in begun.items() if outcome.state == "finished"}
+    state = "finished" if needed <= finished else "started" if begun else "waiting"
+    lines = [line for job, outcome in begun.items() for line in steps(store, job, outcome)]
+    others = dict.fromkeys(outcome.elsewhere(plan, job) for job, outcome in begun.items())
     row: dict[str, Any] = {
         "stage": stage,
         "kind": plan.stages[stage].kind,
@@ -105,6 +113,8 @@ def _trained(plan: "Plan", folder: Path, stage: str, states: dict[str, str]) -> 
         "steps": len(lines),
         "tokens": lines[-1]["tokens"] if lines else 0,
     }
+    if made := "; ".join(filter(None, others)):
+        row["made"] = made
     last = lines[-STEPS:]
     for name in FIGURES:
         values = [line[name] for line in last if line.get(name) is not None]
@@ -113,24 +123,17 @@ def _trained(plan: "Plan", folder: Path, stage: str, states: dict[str, str]) -> 
     return row
 
 
-def _metrics(folder: Path, job: str) -> list[dict[str, Any]]:
-    try:
-        lines = (folder / "metrics" / f"{job}.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    steps = []
-    for line in lines:
-        try:
-            steps.append(json.loads(line))
-        except ValueError:
-            break  # the last line of a run in progress
-    return steps
-
-
 def _show(found: dict[str, Any]) -> None:
     _table(
         f"Training (means of the last {STEPS} steps)",
-        ["stage", "kind", "state", "steps", "tokens", *_present(found["stages"], FIGURES)],
+        [
+            "stage",
+            "kind",
+            "state",
+            "steps",
+            "tokens",
+            *_present(found["stages"], (*FIGURES, "made")),
+        ],
         found["stages"],
     )
     left_out = [_left_out(row) for row in found["data"]]

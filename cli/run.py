@@ -13,7 +13,7 @@ def run(arguments: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.gang import execute
-    from ..runtime.variants import take_metrics, variant_folder
+    from ..runtime.variants import variant_folder
     from .progress import display
 
     source = Path(arguments.file)
@@ -49,8 +49,6 @@ def run(arguments: Namespace) -> int:
         with display(plan, json_lines=arguments.json) as shown:
 
             def on_event(event: dict[str, Any]) -> None:
-                if event["event"] == "kept" and event["kind"] == "train":
-                    take_metrics(folder, event["job"])
                 # Of stand-ins, what is too long for the short rows is skipped by design.
                 if plan.miniature is None or arguments.json or event["event"] != "bad_line":
                     shown(event)

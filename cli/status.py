@@ -10,28 +10,24 @@ from .common import colors, open_run, too_long
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
+    from ..runtime.outcomes import Outcome
     from ..runtime.store import Store
 
 
 def run(arguments: Namespace) -> int:
     from ..runtime.data.long import counted
-    from ..runtime.scheduler import done
+    from ..runtime.outcomes import outcomes
 
     opened = open_run(arguments.folder)
     if opened is None:
         return 1
-    (plan, store), folder = opened, Path(arguments.folder)
-    states = done(plan, store)
-    rows: list[dict[str, Any]] = [
-        {
-            "job": job.id, "kind": job.kind, "state": states.get(job.id, _not_begun(job)),
-            "steps": job.steps, "tokens": job.tokens, "conditional": job.extends is not None,
-        }
-        for job in plan.jobs
-    ]  # fmt: skip
+    plan, store = opened
+    begun = outcomes(plan, store)
+    rows = [_row(plan, job, begun.get(job.id)) for job in plan.jobs]
     made = _made(plan, store)
     for row in rows:
-        row |= _last_step(folder, row["job"]) if row["kind"] == "train" else {}
+        if row["kind"] == "train":
+            row |= _last_step(store, row["job"], begun.get(row["job"]))
         if row["kind"] == "dataset" and row["job"] in made:
             row |= counted(made[row["job"]])
     if arguments.json:
@@ -53,7 +49,8 @@ def run(arguments: Namespace) -> int:
             continue
         step = f"{row.get('step', 0):,} of {row['steps']:,}" if row["steps"] else ""
         loss = f"{row['loss']:.4f}" if "loss" in row else ""
-        table.add_row(row["job"], row["kind"], row["state"], step, loss)
+        state = f"{row['state']}, {row['made']}" if row["made"] else row["state"]
+        table.add_row(row["job"], row["kind"], state, step, loss)
     console.print(table)
     for row in rows:
         long = row.get("long")
@@ -65,7 +62,7 @@ def run(arguments: Namespace) -> int:
 def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
     """Job → folder of its result; none where one is damaged, which the next run says."""
     from ..runtime.errors import RunError
-    from ..runtime.scheduler import results
+    from ..runtime.outcomes import results
 
     try:
         return results(plan, store)
@@ -73,15 +70,24 @@ def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
         return {}
 
 
-def _not_begun(job: Any) -> str:
-    return "awaited" if getattr(job, "awaited", False) else "waiting"
+def _row(plan: "Plan", job: Any, outcome: "Outcome | None") -> dict[str, Any]:
+    waiting = "awaited" if getattr(job, "awaited", False) else "waiting"
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "state": outcome.state if outcome else waiting,
+        "made": (outcome and outcome.elsewhere(plan, job.id)) or None,
+        "steps": job.steps,
+        "tokens": job.tokens,
+        "conditional": job.extends is not None,
+    }
 
 
-def _last_step(folder: Path, job: str) -> dict[str, Any]:
-    path = folder / "metrics" / f"{job}.jsonl"
-    try:
-        lines = path.read_text().splitlines()
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):
+def _last_step(store: "Store", job: str, outcome: "Outcome | None") -> dict[str, Any]:
+    from ..runtime.outcomes import steps
+
+    lines = steps(store, job, outcome)
+    if not lines:
         return {}
+    first, last = lines[0], lines[-1]
     return {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last["lr"]}

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +13,8 @@ from .store import disk
 
 DETAILS = ("accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
 """What some kinds of training report of a step besides the loss."""
+METRICS = "metrics.jsonl"
+"""The steps of a train job, in its artifact: whoever keeps the artifact has them."""
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -53,6 +56,25 @@ class Recorder:
         """Takes the scores of an evaluation or gate."""
         if self._wandb:
             self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
+
+    def hand_over(self, job: str, result: Path) -> None:
+        """Puts the steps of a job that ends into its result."""
+        self.close_file()
+        with disk(result):
+            shutil.copyfile(self._folder / f"{job}.jsonl", result / METRICS)
+
+    def take_over(self, job: str, stage: str, artifact: Path) -> None:
+        """Shows the steps of a job that is kept as this run's, whatever it was called before."""
+        try:
+            lines = (artifact / METRICS).read_text().splitlines()
+        except FileNotFoundError:  # made by an etude that did not keep them
+            return
+        own = self._folder / f"{job}.jsonl"
+        steps = (json.loads(line) | {"job": job, "stage": stage} for line in lines)
+        text = "".join(json.dumps(step) + "\n" for step in steps)
+        if not own.exists() or own.read_text() != text:
+            with disk(own):
+                own.write_text(text)
 
     def _open(self, job: str, step: int) -> None:
         self.close_file()

@@ -111,6 +111,9 @@ class Scheduler:
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
         elif self.rank == 0:
             self._record(job, key, "kept")
+            if isinstance(job, TrainJob):
+                assert self.recorder
+                self.recorder.take_over(job.id, job.stage or "", self._folder(key))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
             self._decide(job)
@@ -182,6 +185,9 @@ class Scheduler:
             self._alone(job, inputs, work)
         self.barrier()
         if self.rank == 0:
+            if isinstance(job, TrainJob):
+                assert self.recorder
+                self.recorder.hand_over(job.id, work / "result")
             self.store.publish(key, work / "result", job.id)
             self._record(job, key, "finished")
             self.emit({"event": "finished", "job": job.id, "kind": job.kind})
@@ -333,32 +339,3 @@ def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) ->
     """
     parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items())), *outside]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def done(plan: Plan, store: Store) -> dict[str, str]:
-    """Job → "started" or "finished", for jobs of the plan that have begun."""
-    states = {job: event["event"] for job, event in _latest(plan, store).items()}
-    return {job: "finished" if event == "kept" else event for job, event in states.items()}
-
-
-def results(plan: Plan, store: Store) -> dict[str, Path]:
-    """Job → folder of its result, for jobs of the plan that are finished.
-
-    Raises: RunError: a result is damaged.
-    """
-    found = {}
-    for job, event in _latest(plan, store).items():
-        folder = store.artifact(event["key"]) if event["event"] != "started" else None
-        if folder:
-            found[job] = folder
-    return found
-
-
-def _latest(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
-    """Job → its last event in the journal, where it was this plan's job."""
-    keys = {job.id: job.key for job in plan.jobs}
-    return {
-        event["job"]: event
-        for event in store.events()
-        if event["job"] in keys and (event["detail"] or {}).get("plan") == keys[event["job"]]
-    }

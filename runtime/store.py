@@ -28,6 +28,7 @@ from typing import Any
 from .errors import RunError, Stopped
 
 MANIFEST = "manifest.json"
+JOURNAL = "journal.sqlite"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -75,7 +76,7 @@ class Store:
 
     @contextmanager
     def _journal(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.folder / "journal.sqlite", timeout=30)
+        connection = sqlite3.connect(self.folder / JOURNAL, timeout=30)
         try:
             with connection:
                 yield connection

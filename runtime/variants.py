@@ -9,14 +9,14 @@ variants is made once, whichever is run first; and one run at a time is at work 
 """
 
 import os
-import shutil
 from pathlib import Path
 
 from .errors import RunError
-from .store import Store, disk
+from .store import JOURNAL
 
 _FOLDERS = ("artifacts", "work", "cache")
 _LOCK = "lock"
+_VARIANTS = "variants"
 
 
 def variant_folder(folder: Path, variant: str) -> Path:
@@ -24,7 +24,7 @@ def variant_folder(folder: Path, variant: str) -> Path:
 
     Raises: RunError: it cannot be made.
     """
-    own = folder / "variants" / variant
+    own = folder / _VARIANTS / variant
     try:
         own.mkdir(parents=True, exist_ok=True)
         for name in (*_FOLDERS, _LOCK):
@@ -39,31 +39,15 @@ def variant_folder(folder: Path, variant: str) -> Path:
     return own
 
 
-def take_metrics(folder: Path, job: str) -> None:
-    """Copies the metrics of a train job that another variant has run, where this run has none.
+def runs(folder: Path) -> dict[str, Path]:
+    """The run folders that share a run's artifacts, itself among them, by the names of their
+    variants; "" is the recipe's own. Those in which nothing has run yet are left out.
 
     Args:
-        folder: the run folder of the recipe or of a variant, in whose journal the job is kept.
-
-    Raises: Stopped: the disk does not take them.
+        folder: the run folder of the recipe or of a variant.
     """
-    own = folder / "metrics" / f"{job}.jsonl"
     home = folder.parents[1] if (folder / _LOCK).is_symlink() else folder
-    if own.exists() or not (home / "variants").is_dir():
-        return
-    key = _made(folder, job, "kept")
-    for other in (home, *sorted((home / "variants").iterdir())):
-        metrics = other / "metrics" / f"{job}.jsonl"
-        # What was begun last in the other folder is what its metrics are of.
-        if other != folder and metrics.exists() and key == _made(other, job, "started"):
-            with disk(own):
-                shutil.copyfile(metrics, own)
-            return
-
-
-def _made(folder: Path, job: str, event: str) -> str | None:
-    """The key that a job had in the last event of a kind."""
-    keys = [
-        e["key"] for e in Store(folder).events() if (e["job"], e["event"]) == (job, event)
-    ]  # fmt: skip
-    return keys[-1] if keys else None
+    found = {"": home}
+    if (home / _VARIANTS).is_dir():
+        found |= {each.name: each for each in sorted((home / _VARIANTS).iterdir())}
+    return {name: each for name, each in found.items() if (each / JOURNAL).is_file()}

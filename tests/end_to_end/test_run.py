@@ -119,6 +119,7 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     assert [(row["stage"], row["steps"]) for row in shown["stages"]] == [
         ("pretrain", 24), ("anneal", 4)
     ]  # fmt: skip
+    assert [row.get("made") for row in shown["stages"]] == ["by the recipe", None]
 
 
 def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finished: Path) -> None:
@@ -142,6 +143,18 @@ def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finishe
     assert done.returncode == 0, done.stdout + done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert ("kept", "anneal.1") in {(event["event"], event["job"]) for event in events}
+    own = "runs/tiny/variants/short"
+    shown = json.loads(etude("report", own, "--json", cwd=finished).stdout)
+    short = next(row for row in shown["stages"] if row["stage"] == "anneal")
+    trained = metrics(run, "short.anneal.1")
+    assert (short["steps"], short["made"]) == (5, "by the recipe as short.anneal.1")
+    assert short["loss"] == pytest.approx(sum(step["loss"] for step in trained) / 5)
+    assert [step["loss"] for step in metrics(run / "variants" / "short", "anneal.1")] == [
+        step["loss"] for step in trained
+    ]
+    done = etude("status", own, "--json", cwd=finished)
+    (row,) = [row for row in json.loads(done.stdout)["jobs"] if row["job"] == "anneal.1"]
+    assert (row["state"], row["step"]) == ("finished", 5)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

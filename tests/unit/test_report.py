@@ -11,7 +11,9 @@ import pytest
 from etude.cli.main import main
 from etude.compiler.compile import compile_recipe
 from etude.compiler.plan import Plan
+from etude.runtime.recorder import METRICS
 from etude.runtime.store import Store
+from etude.runtime.variants import variant_folder
 from etude.spec.diagnostics import Report
 from etude.spec.load import loads
 
@@ -212,3 +214,25 @@ def test_what_cannot_be_reported_is_one_clear_message(
     assert "Traceback" not in shown
     (run.folder / "plan.json").write_text("{}")
     assert main(["report", str(run.folder)]) == 1
+
+
+def test_what_another_run_has_done_is_there(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variant that was run further than the recipe shares its results with it."""
+    run.train("pretrain.1", [{"loss": 2.0}] * 12)
+    other = Store(variant_folder(run.folder, "hot"))
+    other.create()
+    planned = next(job.key for job in run.plan.jobs if job.id == "align.1.rm.1")
+    result = other.work("made") / "result"
+    result.mkdir(parents=True)
+    step = {"job": "align.1.rm.1", "step": 0, "tokens": 64, "loss": 0.25, "lr": 1e-4}
+    (result / METRICS).write_text(json.dumps(step) + "\n")
+    other.publish("made", result, "align.1.rm.1")
+    other.record("align.1.rm.1", "made", "finished", {"plan": planned})
+    stages = {row["stage"]: row for row in report(run, capsys)["stages"]}
+    assert "made" not in stages["pretrain"]
+    assert stages["align.1.rm"] == {
+        "stage": "align.1.rm", "kind": "reward", "state": "finished", "steps": 1, "tokens": 64,
+        "loss": 0.25, "made": "by hot",
+    }  # fmt: skip
+    assert main(["status", str(run.folder)]) == 0
+    assert "finished, by hot" in capsys.readouterr().out
