@@ -218,7 +218,7 @@ def test_what_cannot_be_reported_is_one_clear_message(
 
 def test_what_another_run_has_done_is_there(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """A variant that was run further than the recipe shares its results with it."""
-    run.train("pretrain.1", [{"loss": 2.0}] * 12)
+    run.train("pretrain.1", [{"loss": 2.0, "lr": 1e-3}] * 12)
     other = Store(variant_folder(run.folder, "hot"))
     other.create()
     planned = next(job.key for job in run.plan.jobs if job.id == "align.1.rm.1")
