@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..spec import recipe as r
+from ..spec.record import fields
 from .plan import (
     AverageJob,
     BestJob,
@@ -201,7 +202,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Value):
-        return {name: _plain(item) for name, item in vars(value).items()}
+        # Fields that came later have defaults, at which keys stay what they were without them.
+        of = fields(value)
+        return {
+            name: _plain(item) for name, item in vars(value).items() if item != of[name].default
+        }
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

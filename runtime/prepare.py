@@ -78,8 +78,15 @@ def job_fingerprint(
         awaited.require(job, root, inputs or {}, labels)
         return fingerprint(job.source, root) + _templates([job.dialog or {}], root)
     parts = [fingerprint(data["source"], root) for data in job.datasets.values()]
+    if job.tokenizer["kind"] in ("file", "hub"):
+        # Those of before knew nothing of the files beside them.
+        parts.append("beside")
     if job.tokenizer["kind"] == "file":
-        parts.append(fingerprint_file(root / job.tokenizer["file"]))
+        file = root / job.tokenizer["file"]
+        beside = [file.with_name(name) for name in tokenizer.BESIDE]
+        parts += [
+            fingerprint_file(each) for each in (file, *beside) if each == file or each.is_file()
+        ]
     return "".join(parts) + _templates(job.tokenizer.get("dialogs") or [], root)
 
 

@@ -25,7 +25,7 @@ from ..errors import DataError
 from .dialog import IPYTHON, TOOL_INTRODUCTION, Format, Renderer
 from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .messages import check, normal
-from .tokenizer import special
+from .tokenizer import named, special
 
 _PRIVATE = range(0xE000, 0xF900)
 """Characters that mean nothing, from which the marks are taken."""
@@ -107,9 +107,7 @@ class TemplateRenderer(Renderer):
         self.encoder = Encoder(tokenizer)
         self._template = compiled(self.chat_template)
         ids = special(tokenizer)
-        self._tokens = {"eos_token": tokenizer.id_to_token(ids.eos)}
-        if ids.bos is not None:
-            self._tokens["bos_token"] = tokenizer.id_to_token(ids.bos)
+        self._tokens = named(tokenizer)
         self._ends = [self._end()]
         self._ends += [e for e in _ENDS_OF_MESSAGE if e in text and e in self.encoder.special]
         self.special = list(dict.fromkeys(self._ends))

@@ -4,18 +4,34 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from ..errors import DataError
+from . import tokenizer_files
+from .tokenizer_files import BESIDE as BESIDE
+from .tokenizer_files import GENERATION, SETTINGS, Published, processed
 
 BOS = "<|begin_of_text|>"
 EOS = "<|end_of_text|>"
 SMALLEST_VOCAB = 256 + 2
 
-# The names by which the published tokenizers call the two, the most specific first.
+# What tokenizers without settings beside them call the two, the most specific first.
 _BOS_NAMES = (BOS, "<｜begin▁of▁sentence｜>", "<s>", "<bos>", "[BOS]")
 _EOS_NAMES = (EOS, "<｜end▁of▁sentence｜>", "</s>", "<eos>", "<|endoftext|>", "[EOS]")
+
+
+_PUBLISHED = "published"
+"""The attribute of a loaded tokenizer that holds what the files beside it say."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +114,10 @@ def require(tokenizer: Tokenizer, names: Sequence[str], what: str) -> None:
 
 
 def load(path: Path) -> Tokenizer:
-    """Loads a tokenizer.json file.
+    """Loads a tokenizer.json file, with what the files beside it say of it.
 
     Raises:
-        DataError: it cannot be read or is no tokenizer.
+        DataError: it cannot be read or is no tokenizer, or a file beside it is broken.
     """
     try:
         content = path.read_bytes()
@@ -121,11 +137,12 @@ def load(path: Path) -> Tokenizer:
     # Limits for short inputs that some published files carry would cut or fill up documents.
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    setattr(tokenizer, _PUBLISHED, tokenizer_files.read(path.parent, tokenizer, BOS))
     return tokenizer
 
 
 def from_hub(repo: str) -> Tokenizer:
-    """Loads the tokenizer.json of a Hugging Face repository, from the local cache if it is there.
+    """Loads the tokenizer of a Hugging Face repository, from the local cache if it is there.
 
     Raises:
         DataError: no network, no such repository, no access, or no tokenizer.json in it.
@@ -133,14 +150,17 @@ def from_hub(repo: str) -> Tokenizer:
     import huggingface_hub
     from huggingface_hub import errors
 
-    copy = "or copy its tokenizer.json here and name it with `file`"
+    copy = "or copy its files here and name the tokenizer.json with `file`"
     # The library passes on whatever the network raises.
     try:
         path = huggingface_hub.hf_hub_download(repo, "tokenizer.json")
+        for name in BESIDE:
+            _download_beside(repo, name)
     except errors.LocalEntryNotFoundError as error:
         raise DataError(
             f"the tokenizer {repo} is not on this machine and the Hub is out of reach",
-            f"download it where there is a network (`hf download {repo} tokenizer.json`), {copy}",
+            f"download it where there is a network "
+            f"(`hf download {repo} --include 'tokenizer*' '*.json'`), {copy}",
         ) from error
     except errors.EntryNotFoundError as error:
         raise DataError(
@@ -156,46 +176,129 @@ def from_hub(repo: str) -> Tokenizer:
     return load(Path(path))
 
 
+def _download_beside(repo: str, name: str) -> None:
+    """Downloads a file that says more of the tokenizer, if the repository has it.
+
+    Raises: LocalEntryNotFoundError: the settings may be there, and the Hub is out of reach. Without
+        them other tokens would begin and end a text than with them.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if isinstance(huggingface_hub.try_to_load_from_cache(repo, name), str):
+        return
+    try:
+        huggingface_hub.hf_hub_download(repo, name)
+    except errors.EntryNotFoundError as error:
+        known = huggingface_hub.try_to_load_from_cache(repo, name) is not None
+        if name == SETTINGS and isinstance(error, errors.LocalEntryNotFoundError) and not known:
+            raise
+
+
+def begins(tokenizer: Any) -> int | None:
+    """The id that every text begins with, of a tokenizer that transformers has loaded from an
+    export; None where there is none."""
+    begin = processed(tokenizer.backend_tokenizer)
+    # Once, etude saved its own without a processor.
+    return tokenizer.bos_token_id if begin is None and tokenizer.bos_token == BOS else begin
+
+
 def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, as transformers reads them.
+    """Writes tokenizer.json and tokenizer_config.json, as transformers reads them: with them a text
+    begins as it does in training. What a publisher says ends a generation goes with them.
 
     Raises:
         DataError: the tokenizer has no end-of-text token.
         OSError: writing failed.
     """
-    ids = special(tokenizer)
+    published = _published(tokenizer)
     config: dict[str, object] = {
+        **(published.settings if published else {}),
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": tokenizer.id_to_token(ids.eos),
+        **named(tokenizer),
         "clean_up_tokenization_spaces": False,
     }
-    if ids.bos is not None:
-        config["bos_token"] = tokenizer.id_to_token(ids.bos)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    text = _beginning(tokenizer).to_str(pretty=True)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    _write_json(folder / SETTINGS, config)
+    if published and published.stops:
+        _write_json(folder / GENERATION, {"eos_token_id": list(published.stops)})
+
+
+def _beginning(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer that puts the beginning of text before what it encodes, where training does."""
+    begin = special(tokenizer).bos
+    if begin is None or processed(tokenizer) == begin:
+        return tokenizer
+    name = tokenizer.id_to_token(begin)
+    template = processors.TemplateProcessing(
+        single=f"{name} $A", pair=f"{name} $A {name}:1 $B:1", special_tokens=[(name, begin)]
+    )
+    changed = Tokenizer.from_str(tokenizer.to_str())
+    before = changed.post_processor
+    changed.post_processor = processors.Sequence([before, template]) if before else template
+    return changed
+
+
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def named(tokenizer: Tokenizer) -> dict[str, str]:
+    """The special tokens under the names by which chat templates write them: `eos_token`, and
+    `bos_token` where there is one, even where no text begins with it.
+
+    Raises: DataError: there is no end-of-text token.
+    """
+    published, ids = _published(tokenizer), special(tokenizer)
+    found = {"eos_token": tokenizer.id_to_token(ids.eos) or ""}
+    begin = published.bos if published else None
+    if begin is None and ids.bos is not None:
+        begin = tokenizer.id_to_token(ids.bos)
+    return found | ({"bos_token": begin} if begin else {})
+
+
+def stops(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The ids that end a generation, as the tokenizer's publisher says; none where he does not."""
+    published = _published(tokenizer)
+    return published.stops if published else ()
+
+
+def _published(tokenizer: Tokenizer) -> Published | None:
+    return getattr(tokenizer, _PUBLISHED, None)
 
 
 def special(tokenizer: Tokenizer) -> Special:
-    """The ids of the beginning-of-text and end-of-text tokens.
+    """The ids of the tokens that stand at the beginning and the end of every text.
 
-    Only tokens that are declared special count: "</s>" may also be an ordinary piece of HTML.
+    They are those that the files beside the tokenizer name, and the first only where the tokenizer
+    also puts it there. Where no file says so, they are found by their usual names, among the tokens
+    that are declared special: "</s>" may also be an ordinary piece of HTML.
 
     Raises:
         DataError: there is no end-of-text token.
     """
+    published = _published(tokenizer)
     ids = {
         token.content: number
         for number, token in tokenizer.get_added_tokens_decoder().items()
         if token.special
     }
-    bos = next((ids[name] for name in _BOS_NAMES if name in ids), None)
-    eos = next((ids[name] for name in _EOS_NAMES if name in ids), None)
+    bos = published.begins if published else processed(tokenizer)
+    if bos is None and not (published and published.declared):
+        bos = next((ids[name] for name in _BOS_NAMES if name in ids), None)
+    eos = tokenizer.token_to_id(published.eos) if published and published.eos else None
+    if eos is None:
+        eos = next((ids[name] for name in _EOS_NAMES if name in ids), None)
     if eos is None:
         raise DataError(
-            f"the tokenizer has no end-of-text token (one of {', '.join(_EOS_NAMES)})",
-            "add one of them to its special tokens, or use another tokenizer",
+            "the tokenizer has no end-of-text token: no tokenizer_config.json or "
+            "generation_config.json beside it names one, and no special token is called "
+            f"{' or '.join((', '.join(_EOS_NAMES[:-1]), _EOS_NAMES[-1]))}",
+            "put a tokenizer_config.json beside the tokenizer.json that names the special token "
+            'which ends a text: {"eos_token": "<|end|>"}',
         )
     return Special(bos, eos)
 

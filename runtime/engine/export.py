@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 from ...compiler.plan import ExportJob
 from ..data.dialog import renderer
-from ..data.tokenizer import load, special
+from ..data.tokenizer import load, special, stops
+from ..data.tokenizer_files import GENERATION
 from ..errors import RunError
 from .device import prepare_any
 from .storage import HEAD, model_tensors, read_tensor, reading, weights_of, writing
@@ -52,11 +54,12 @@ def export(
     with writing(partial, "make room on the disk and run again"):
         partial.mkdir(parents=True)
         dtype = _write_weights(_tensors(job, path), partial)
-        tokens = _copy_tokenizer(inputs["tokenizer"], partial)
+        tokenizer = load(inputs["tokenizer"] / "tokenizer.json")
+        tokens = _copy_tokenizer(inputs["tokenizer"], tokenizer, partial)
         if score:
-            tokens |= _padding(partial)
+            tokens |= _padding(tokenizer, partial)
         if job.dialog is not None:
-            tokens |= _set_dialog(job.dialog, partial, root or Path())
+            tokens |= _set_dialog(job.dialog, tokenizer, partial, root or Path())
         _change_tokenizer(partial, model_max_length=job.model.context)
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
         if not score:
@@ -122,18 +125,19 @@ def _shards(tensors: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, t
         yield shard
 
 
-def _copy_tokenizer(tokenizer: Path, folder: Path) -> dict[str, int]:
+def _copy_tokenizer(source: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     """Copies a tokenizer's files, and returns what a model's configuration says of it."""
-    for file in tokenizer.iterdir():
-        shutil.copyfile(file, folder / file.name)
-    ids = special(load(folder / "tokenizer.json"))
+    for file in source.iterdir():
+        if file.name != GENERATION:
+            shutil.copyfile(file, folder / file.name)
+    ids = special(tokenizer)
     begin = {} if ids.bos is None else {"bos_token_id": ids.bos}
-    return {**begin, "eos_token_id": ids.eos}
+    several = list(dict.fromkeys([ids.eos, *stops(tokenizer)]))
+    return {**begin, "eos_token_id": several if len(several) > 1 else ids.eos}
 
 
-def _padding(folder: Path) -> dict[str, int]:
+def _padding(tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
     """Chooses a padding token that no response ends with, and returns its id."""
-    tokenizer = load(folder / "tokenizer.json")
     ids = {
         token.content: number
         for number, token in tokenizer.get_added_tokens_decoder().items()
@@ -147,13 +151,17 @@ def _padding(folder: Path) -> dict[str, int]:
     return {"pad_token_id": pad}
 
 
-def _set_dialog(settings: dict[str, Any], folder: Path, root: Path) -> dict[str, Any]:
+def _set_dialog(
+    settings: dict[str, Any], tokenizer: Tokenizer, folder: Path, root: Path
+) -> dict[str, Any]:
     """Gives the tokenizer the chat template; returns what ends the generation of a message."""
-    made = renderer(settings, load(folder / "tokenizer.json"), root)
+    made = renderer(settings, tokenizer, root)
     _change_tokenizer(folder, chat_template=made.chat_template)
     # A file of its own would go before the template in the configuration.
     (folder / "chat_template.jinja").unlink(missing_ok=True)
-    return {"eos_token_id": made.stop} if made.stop else {}
+    if not made.stop:
+        return {}
+    return {"eos_token_id": list(dict.fromkeys([*made.stop, *stops(tokenizer)]))}
 
 
 def _change_tokenizer(folder: Path, **values: str | int | None) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from ...compiler.plan import NeedleMeasure
 from ..data.needles import haystack
+from ..data.tokenizer import begins
 
 
 def needle(measure: NeedleMeasure, network: Any, tokenizer: Any) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def needle(measure: NeedleMeasure, network: Any, tokenizer: Any) -> dict[str, An
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    begin = begins(tokenizer)
+    start = [] if begin is None else [begin]
     grid: dict[str, dict[str, float]] = {}
     for length in measure.lengths:
         row: dict[str, float] = {}

@@ -13,6 +13,7 @@ import yaml
 from tokenizers.processors import TemplateProcessing
 
 from ...compiler.plan import SuiteMeasure
+from ..data.tokenizer import begins
 from ..errors import DataError, RunError
 
 BATCH = 16
@@ -46,18 +47,18 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
     # Its advice, as below its bars, is for its own command line.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     tasks, manager = _load(measure, root)
-    begin = tokenizer.bos_token
-    if begin:
-        ids = [(begin, tokenizer.bos_token_id)]
+    begin = begins(tokenizer)
+    if begin is not None:
+        name = tokenizer.convert_ids_to_tokens(begin)
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{begin} $A", special_tokens=ids
+            single=f"{name} $A", special_tokens=[(name, begin)]
         )
     model = models.HFLM(
         pretrained=network,
         tokenizer=tokenizer,
         batch_size=BATCH,
         max_length=network.config.max_position_embeddings,
-        add_bos_token=bool(begin),
+        add_bos_token=begin is not None,
     )
     try:
         with _quiet():

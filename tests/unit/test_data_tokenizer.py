@@ -73,7 +73,13 @@ def test_a_vocabulary_smaller_than_the_bytes():
 def test_save_and_load(trained, tmp_path):
     tokenizer.save(trained, tmp_path / "made" / "here")
     loaded = tokenizer.load(tmp_path / "made" / "here" / "tokenizer.json")
-    assert loaded.to_str() == trained.to_str()
+    assert loaded.get_vocab() == trained.get_vocab()
+    for text in TEXTS:
+        ids = trained.encode(text).ids
+        assert loaded.encode(text, add_special_tokens=False).ids == ids
+        assert loaded.encode(text).ids == [0, *ids]
+        assert loaded.encode(text, text).ids == [0, *ids, 0, *ids]
+    assert tokenizer.special(loaded) == tokenizer.special(trained) == tokenizer.Special(0, 1)
     config = json.loads((tmp_path / "made" / "here" / "tokenizer_config.json").read_text())
     assert (config["bos_token"], config["eos_token"]) == ("<|begin_of_text|>", "<|end_of_text|>")
 
