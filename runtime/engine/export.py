@@ -95,7 +95,9 @@ def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) ->
     files: list[list[str]] = []
     size, dtype = 0, ""
     for shard in _shards(tensors):
-        save_file(shard, folder / str(len(files)), metadata={"format": "pt"})
+        path = folder / str(len(files))
+        save_file(shard, path, metadata={"format": "pt"})
+        _share(path)
         files.append(list(shard))
         size += sum(tensor.nbytes for tensor in shard.values())
         dtype = str(next(iter(shard.values())).dtype).removeprefix("torch.")
@@ -110,6 +112,14 @@ def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) ->
     index = {"metadata": {"total_size": size}, "weight_map": places}
     _write_json(folder / "model.safetensors.index.json", index)
     return dtype
+
+
+def _share(path: Path) -> None:
+    """Gives a file the mode of a new one: safetensors writes files that nobody else can read."""
+    new = path.with_name(f"{path.name}.new")
+    new.touch()
+    shutil.copymode(new, path)
+    new.unlink()
 
 
 def _shards(tensors: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:

@@ -1,5 +1,7 @@
 """The model sees each document alone, and transformers reads it as torchtitan computes it."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +149,32 @@ def test_transformers_computes_the_same(
     if shape.window:
         assert not torch.allclose(logits(ours, tokens, positions), expected, rtol=1e-4, atol=1e-5)
     tokenizer = AutoTokenizer.from_pretrained(exported)
-    assert tokenizer.decode(tokenizer("the cat")["input_ids"]) == "the cat"
+    begin, *ids = tokenizer("the cat")["input_ids"]
+    assert begin == theirs.config.bos_token_id == 256
+    assert tokenizer.decode(ids) == "the cat"
     assert theirs.config.eos_token_id == tokenizer.eos_token_id == 257
     assert theirs.generation_config.eos_token_id == 257
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o007, 0o660, 0o770)]
+)
+def test_whoever_may_read_new_files_may_read_exports(
+    umask: int, file: int, folder: int, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=1), inputs, tmp_path / "job")
+    job = ExportJob(key="x", id="x", stage="toy", inputs={}, model=architecture())
+    roles = {"model": tmp_path / "job" / "result", "tokenizer": inputs["tokenizer"]}
+    before = os.umask(umask)
+    try:
+        export(job, roles, tmp_path / "export")
+    finally:
+        os.umask(before)
+    result = tmp_path / "export" / "result"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in result.iterdir()}
+    assert modes == dict.fromkeys(modes, file)
+    assert "model.safetensors" in modes
+    assert stat.S_IMODE(result.stat().st_mode) == folder
 
 
 def test_a_large_export_has_several_files(
@@ -163,6 +188,7 @@ def test_a_large_export_has_several_files(
     export(job, roles, tmp_path / "several")
     files = list((tmp_path / "several" / "result").glob("model-0000*-of-0000*.safetensors"))
     assert len(files) > 2
+    assert not list((tmp_path / "several" / "result").glob("*.new"))
     one, several = (
         AutoModelForCausalLM.from_pretrained(tmp_path / name / "result").state_dict()
         for name in ("one", "several")
