@@ -9,7 +9,7 @@ from ..spec import schedule as sc
 from ..spec.diagnostics import Report
 from ..spec.quantity import Quantity
 from ..spec.record import Record, replace
-from .clock import Length, run_clock
+from .clock import run_clock
 from .costs.hardware import GIB, gpu
 from .costs.jobs import segment_estimate
 from .placement import (
@@ -20,6 +20,7 @@ from .placement import (
     sequence_divisor,
     tensor_widths,
 )
+from .positions import Length
 from .program import Segment, TrainStage
 from .values import Architecture, Resources
 

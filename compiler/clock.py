@@ -5,7 +5,7 @@ boundary (a tie goes to the later one); each is rounded from its own position, s
 accumulates; every segment has at least one step.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import lcm
 from typing import Any
@@ -16,8 +16,11 @@ from ..spec.record import Record, field, replace
 from ..spec.schedule import Segment
 from ..spec.source import Span
 from . import curves
+from .order import crowded, forward, overrun
+from .positions import START, Border, Length, Position
 from .values import BatchPiece, Rounding
 
+_LONGER = "make the stage longer, or the segments before it shorter"
 MAX_LEVELS = 10_000
 """A ramp of the batch moves in at most so many levels; a longer way takes larger strides."""
 
@@ -25,50 +28,6 @@ MAX_LEVELS = 10_000
 def nearest(value: Fraction) -> int:
     """The nearest integer; halves go up."""
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)
-
-
-class Position(Record, kw_only=False):
-    """Where a boundary is wished for: in tokens or steps from where the stage begins."""
-
-    unit: str
-    value: Fraction
-
-
-class Border(Record, kw_only=False):
-    """Where a boundary is: its step and tokens, and the wish in either unit."""
-
-    step: int
-    tokens: int
-    wish_steps: Fraction
-    wish_tokens: Fraction
-
-    def wish(self, unit: str) -> Fraction:
-        return self.wish_tokens if unit == "tokens" else self.wish_steps
-
-
-START = Border(0, 0, Fraction(0), Fraction(0))
-
-
-class Length(Record, kw_only=False):
-    """The length of a stage as the spec gives it."""
-
-    unit: str
-    value: Fraction
-
-    def of(self, quantity: Quantity) -> Position:
-        """A quantity as a length in the stage: percentages are of the whole."""
-        if quantity.unit == "%":
-            return Position(self.unit, quantity.value * self.value)
-        return Position(quantity.unit, quantity.value)
-
-    def boundary(self, segment: Segment, begin: Border) -> Position | None:
-        """The wished end of a segment that begins at `begin`; None where the stage ends it."""
-        if segment.bound is None:
-            return None
-        position = self.of(segment.bound.quantity)
-        if segment.bound.relative:
-            return Position(position.unit, position.value + begin.wish(position.unit))
-        return position
 
 
 class _Knob:
@@ -98,7 +57,7 @@ class _Knob:
         self.changes: list[tuple[int, Any]] = []
         self.begins: list[int] = []
 
-    def next_segment(self, border: Border, seq_len: int) -> bool:
+    def next_segment(self, border: Border, seq_len: int, report: Report) -> bool:
         """On to the segment that begins at `border`; False where there is none."""
         segment = next(self.segments, None)
         if segment is None:
@@ -106,6 +65,8 @@ class _Knob:
         self.segment, self.begin = segment, border
         self.begins.append(border.step)
         self.end = self.length.boundary(segment, border)
+        if self.end:
+            forward(self.what, segment, border.wish(self.end.unit), self.length, report)
         start = self.value if segment.start is None else segment.start
         if segment.shape == "hold":
             self.levels = iter([(segment.end, None)])
@@ -178,8 +139,8 @@ def run_clock(
     lengths = _Knob("seq_len", seq_len, length)
     batches = _Knob("batch", batch, length, granule, sizes)
     knobs = [lengths, batches]
-    lengths.next_segment(START, 0)
-    batches.next_segment(START, lengths.value)
+    lengths.next_segment(START, 0, report)
+    batches.next_segment(START, lengths.value, report)
     here = START
     starts: list[tuple[int, int, int]] = []
     pieces: list[tuple[int, int]] = []
@@ -223,10 +184,10 @@ def run_clock(
                 borders[wish] = replace(here, **{f"wish_{wish.unit}": wish.value})
                 while knob.change and step_of(knob.change, 0) <= coming:
                     knob.next_level(here)
-                if not knob.next_segment(borders[wish], lengths.value):
+                if not knob.next_segment(borders[wish], lengths.value, report):
                     report.add(
                         "E447",
-                        f"{knob.what} has no value after step {coming}: the stage goes on",
+                        f"{knob.what} has no value after step {coming:,}: the stage goes on",
                         knob.segment and knob.segment.span,
                         help="leave the bound of the last segment out",
                     )
@@ -235,13 +196,18 @@ def run_clock(
                 knob.next_level(here)
     for knob in knobs:
         unreached = next(knob.segments, None)
-        if unreached:
+        assert knob.segment
+        if not unreached:
+            last = step_of(knob.end, 0) if knob.end else end
+            overrun(knob.what, knob.segment, last, end, report)
+        else:
+            hint = crowded(knob.segment, knob.begin.wish(length.unit), length)
             report.add(
                 "E441",
                 f"this segment of {knob.what} can never be reached: the stage ends before it, "
                 f"after {short(tokens)} tokens",
                 unreached.span or where,
-                help="make the stage longer, or the segments before it shorter",
+                help=f"{_LONGER}{hint}",
             )
     return Clock(
         steps=end,
@@ -259,6 +225,42 @@ def run_clock(
         begins={knob.what: knob.begins for knob in knobs},
         batch_at_end=batches.value,
     )
+
+
+def borders(
+    segments: Sequence[Segment], length: Length, clock: Clock, knob: str, report: Report
+) -> list[tuple[Segment, Border, Border]]:
+    """Each segment of a knob with its beginning and its end; unreachable ones are reported."""
+    result: list[tuple[Segment, Border, Border]] = []
+    begin = START
+    stop = Border(clock.steps, clock.tokens, Fraction(clock.steps), Fraction(clock.tokens))
+    for segment in segments:
+        if begin.step >= clock.steps:
+            hint = ""
+            if result:
+                hint = crowded(result[-1][0], result[-1][1].wish(length.unit), length)
+            report.add(
+                "E441",
+                f"this segment of {knob} can never be reached: the stage ends after "
+                f"{clock.steps:,} steps",
+                segment.span, help=f"{_LONGER}{hint}",
+            )  # fmt: skip
+            return result
+        wish = length.boundary(segment, begin)
+        if wish and not forward(knob, segment, begin.wish(wish.unit), length, report):
+            return result
+        end = clock.border(wish) if wish else stop
+        if end.step <= begin.step:
+            end = replace(end, step=begin.step + 1, tokens=clock.tokens_before(begin.step + 1))
+        result.append((segment, begin, end))
+        begin = end
+    if segments[-1].bound and begin.step < clock.steps:
+        report.add(
+            "E447", f"{knob} has no value after step {begin.step:,}: the stage has {clock.steps:,}",
+            segments[-1].span, help="leave the bound of the last segment out",
+        )  # fmt: skip
+    overrun(knob, segments[-1], begin.step, clock.steps, report)
+    return result
 
 
 def note_rounding(

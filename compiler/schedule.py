@@ -13,8 +13,9 @@ from ..spec.record import replace
 from ..spec.source import Span
 from .auto import place
 from .checkpoints import before
-from .clock import START, Border, Clock, Length, note_rounding, run_clock
+from .clock import Clock, borders, note_rounding, run_clock
 from .mixture import RESOLUTION, between, integer_weights
+from .order import ordered, within
 from .placement import (
     CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
@@ -24,6 +25,7 @@ from .placement import (
     rounds,
     sequence_divisor,
 )
+from .positions import Border, Length
 from .program import CheckpointStage, MixturePart, Program, Segment, State, TrainStage
 from .values import LrPiece, Resources
 
@@ -73,8 +75,16 @@ class _Scheduler:
         batch = self._absolute("batch")
         parallel = self._absolute("parallel", default={})
         theta = self._absolute("rope_theta", default=self.stage.model.rope_theta)
+        data, rates = self._absolute("data"), self._absolute("lr")
+        knobs = {"seq_len": seq_len, "batch": batch, "parallel": parallel, "rope_theta": theta,
+                 "data": data, "lr": rates}  # fmt: skip
+        self._shapes(knobs)
         length = self._length()
-        if length is None or self.report.failures > before:
+        if length is None:
+            return self.stage
+        for knob, segments in knobs.items():
+            ordered(knob, segments, length, self.report)
+        if self.report.failures > before:
             return self.stage
         if any(segment.end == sc.AUTO for segment in parallel):
             placed = place(self.stage, parallel, seq_len, batch, length, self.report)
@@ -87,17 +97,7 @@ class _Scheduler:
         meshes = {_frozen(s.end): self._mesh(s) for s in parallel}
         if None in meshes.values() or self.report.failures > before:
             return self.stage
-        for what, segments in (("seq_len", seq_len), ("rope_theta", theta), ("parallel", parallel)):
-            self._only_holds(what, segments)
         self._together(parallel)
-        data, rates = self._absolute("data"), self._absolute("lr")
-        for what, segments in (("batch", batch), ("data", data)):
-            for segment in segments:
-                if segment.shape == "exponential":
-                    self.report.add(
-                        "E446", f"{what} has no exponential ramps", segment.span,
-                        help="write linear, cosine or sqrt",
-                    )  # fmt: skip
         if self.report.failures > before:
             return self.stage
         granule = 1
@@ -111,6 +111,8 @@ class _Scheduler:
         mixture, shares = self._mixture(data, length, clock)
         thetas = self._holds(theta, length, clock, "rope_theta")
         places = self._holds(parallel, length, clock, "parallel")
+        if self.spec.average:
+            within(self.spec.average, length, clock.steps, clock.tokens, self.report)
         borders = self._checkpoints(length, clock)
         cuts = [border.step for border in borders.values()]
         segments = self._segments(clock, thetas, places, meshes, cuts)
@@ -229,13 +231,20 @@ class _Scheduler:
     def _mesh(self, segment: sc.Segment) -> Resources | None:
         return mesh(self.stage.hardware, segment.end, self.stage.model, segment.span, self.report)
 
-    def _only_holds(self, knob: str, segments: list[sc.Segment]) -> None:
-        for segment in segments:
-            if segment.shape != "hold":
-                self.report.add(
-                    "E446", f"{knob} changes in steps, not in ramps", segment.span,
-                    help="write the values one after the other: `4Ki for … then 8Ki`",
-                )  # fmt: skip
+    def _shapes(self, knobs: dict[str, list[sc.Segment]]) -> None:
+        """Reports ramps of what has none, and of what has none of their shape."""
+        for knob, segments in knobs.items():
+            for segment in segments:
+                if knob in ("seq_len", "rope_theta", "parallel") and segment.shape != "hold":
+                    self.report.add(
+                        "E446", f"{knob} changes in steps, not in ramps", segment.span,
+                        help="write the values one after the other: `4Ki for … then 8Ki`",
+                    )  # fmt: skip
+                if knob in ("batch", "data") and segment.shape == "exponential":
+                    self.report.add(
+                        "E446", f"{knob} has no exponential ramps", segment.span,
+                        help="write linear, cosine or sqrt",
+                    )  # fmt: skip
 
     def _together(self, parallel: list[sc.Segment]) -> None:
         """Reports placements that would part the responses which preferences compare."""
@@ -255,33 +264,9 @@ class _Scheduler:
     def _borders(
         self, segments: list[sc.Segment], length: Length, clock: Clock, knob: str
     ) -> list[tuple[sc.Segment, Border, Border]]:
-        """Each segment with its beginning and its end; unreachable ones are reported."""
-        result = []
-        begin = START
-        stop = Border(clock.steps, clock.tokens, Fraction(clock.steps), Fraction(clock.tokens))
-        for segment in segments:
-            if begin.step >= clock.steps:
-                self.report.add(
-                    "E441",
-                    f"this segment of {knob} can never be reached: the stage ends after "
-                    f"{plain(Fraction(clock.steps))} steps",
-                    segment.span,
-                    help="make the stage longer, or the segments before it shorter",
-                )
-                break
-            wish = length.boundary(segment, begin)
-            end = clock.border(wish) if wish else stop
-            if end.step <= begin.step:
-                end = replace(end, step=begin.step + 1, tokens=clock.tokens_before(begin.step + 1))
-            result.append((segment, begin, end))
-            begin = end
+        """Each segment with its beginning and its end; what is wrong with them is reported."""
+        result = borders(segments, length, clock, knob, self.report)
         self.begins[knob] = [begin.step for _, begin, _ in result]
-        if segments[-1].bound and result and result[-1][2].step < clock.steps:
-            self.report.add(
-                "E447",
-                f"{knob} has no value after step {result[-1][2].step}: the stage has {clock.steps}",
-                segments[-1].span, help="leave the bound of the last segment out",
-            )  # fmt: skip
         return result
 
     def _holds(

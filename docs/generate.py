@@ -28,7 +28,7 @@ SECTIONS = {
     "E42": "Averages, evaluations, data sets and tokenizers",
     "E43": "Placements",
     "E44": "Schedules in steps",
-    "E45": "Batches and sequences on ranks",
+    "E45": "Batches and sequences on ranks, and segments that do not fit",
     "E46": "Expectations",
     "E48": "Miniatures",
     "E49": "What torchtitan says",

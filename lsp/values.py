@@ -5,7 +5,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..compiler import curves
-from ..compiler.clock import START, Border, Clock, Length
+from ..compiler.clock import Clock
+from ..compiler.positions import START, Border, Length
 from ..compiler.program import Program, TrainStage
 from ..spec.quantity import Quantity, short
 from ..spec.schedule import Segment

@@ -8,7 +8,8 @@ from ...spec import recipe as r
 from ...spec import schedule as sc
 from ...spec.quantity import Quantity
 from ...spec.record import replace
-from ..clock import Length, nearest
+from ..clock import nearest
+from ..positions import Length
 from ..program import CheckpointStage, Program, TrainStage
 from .blocks import rope_scaling
 from .scale import STRETCH, Scale, Steps, averaged_from, steps

@@ -5,7 +5,8 @@ from fractions import Fraction
 
 from ...spec import recipe as r
 from ...spec.quantity import short
-from ..clock import Length, nearest
+from ..clock import nearest
+from ..positions import Length
 from ..program import (
     AverageStage,
     BestStage,

@@ -274,7 +274,7 @@ def test_a_segment_that_is_never_reached_is_an_error_at_its_place(knob: str, sch
     assert text.split("\n")[line - 1][column - 1 :] == schedule[schedule.rindex("then ") + 5 :]
 
 
-def test_a_bound_of_the_last_segment_may_be_where_the_stage_ends_or_later_but_not_before() -> None:
+def test_a_bound_of_the_last_value_may_be_where_the_stage_ends_or_later_but_not_before() -> None:
     for bound in ("100 steps", "100%", "6400 tokens", "1M tokens"):
         assert only(segments(stage(batch=f"4 seqs for {bound}", lr=f"1e-3 for {bound}")))
     for knob, value in (("batch", "4 seqs"), ("lr", "1e-3"), ("data", "web"), ("seq_len", "16")):
@@ -283,8 +283,8 @@ def test_a_bound_of_the_last_segment_may_be_where_the_stage_ends_or_later_but_no
 
 def test_a_curve_keeps_its_length_where_the_stage_ends_before_it() -> None:
     """As long as the curve is cut, the first 100 steps are the same."""
-    long = rates(segments(stage(steps="200", lr="0 -> 1e-3 for 200 steps")))
-    assert rates(segments(stage(steps="100", lr="0 -> 1e-3 for 200 steps"))) == long[:100]
+    long = rates(segments(stage(steps="200", lr="0 -> 1e-3 over 200 steps")))
+    assert rates(segments(stage(steps="100", lr="0 -> 1e-3 over 200 steps"))) == long[:100]
 
 
 @pytest.mark.parametrize("tokens", ["1e40", "1e30 tokens"])
