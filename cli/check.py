@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..spec.diagnostics import Report
 from .common import load_file, show
@@ -15,7 +16,11 @@ def run(arguments: Namespace) -> int:
     human = arguments.format == "human"
     for file in arguments.files:
         recipe, report = load_file(file, variant=arguments.variant, sets=arguments.set)
-        program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+        program = (
+            check_recipe(recipe, report, ranks=arguments.ranks, root=Path(file).parent)
+            if recipe
+            else None
+        )
         reports.append(report)
         if human:
             show(report, notes=True)

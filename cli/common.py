@@ -34,7 +34,8 @@ def load_file(
     if recipe is None:
         from ..compiler.rest import check_rest
 
-        check_rest(*statements, report, variant=variant or "", sets=sets)
+        root = Path(file).parent
+        check_rest(*statements, report, variant=variant or "", sets=sets, root=root)
     return recipe, report
 
 
@@ -58,7 +59,7 @@ def compile_file(
         return None, report
     if miniature:
         return compile_miniature(recipe, report), report
-    return compile_recipe(recipe, report, ranks=ranks), report
+    return compile_recipe(recipe, report, ranks=ranks, root=Path(file).parent), report
 
 
 def is_plan(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The compiler: a recipe goes through the passes from left to right and comes out as a plan."""
 
 from math import fsum
+from pathlib import Path
 from typing import Any
 
 from ..spec.diagnostics import Report
@@ -13,6 +14,7 @@ from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, Train
 from .program import Program, TrainStage, WeightsStage
 from .provenance import Origins, declared, in_words
 from .sources import count
+from .surroundings import surroundings
 from .values import Scaled
 from .words import written
 
@@ -21,17 +23,24 @@ MOST_SHOWN = 6
 PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
 
-def compile_recipe(recipe: Recipe, report: Report, *, ranks: int | None = None) -> Plan | None:
+def compile_recipe(
+    recipe: Recipe, report: Report, *, ranks: int | None = None, root: Path | None = None
+) -> Plan | None:
     """The plan of a recipe, or None where the report says why there is none.
 
     Args:
         ranks: run every stage on so many CPU processes of this machine instead of its cluster.
+        root: the folder of the spec, to look at what it names there. What is found is reported; an
+            error keeps the plan back, and nothing changes it.
     """
     program = through(PASSES, Program(recipe, ranks), report)
     if program is None:
-        check_rest_of(recipe, report, ranks=ranks)
+        check_rest_of(recipe, report, ranks=ranks, root=root)
         return None
-    return _plan(recipe, program, report)
+    plan = _plan(recipe, program, report)
+    if root:
+        surroundings(program, root, report)
+    return None if report.failures else plan
 
 
 def compile_miniature(recipe: Recipe, report: Report) -> Plan | None:

@@ -1,6 +1,7 @@
 """What can be said of datasets, tokenizers and dialogs by themselves."""
 
 from ..spec import recipe as r
+from .data_files import refused, way_out
 from .graph import data_of
 from .scope import Scope
 from .weights import check_weights
@@ -45,6 +46,17 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
             "E535", "a prompt that is cut off asks something else", dataset.at("long"),
             "write `long = drop`",
         )  # fmt: skip
+
+    for pattern in dataset.files or ():
+        records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
+        kind = "" if "[" in dataset.name else refused(pattern, records=records)
+        if kind:
+            scope.error(
+                "E493",
+                f"{dataset.kind} cannot be read from `{kind}` files, such as `{pattern}`",
+                dataset.at("files"),
+                way_out(pattern, kind, records=records),
+            )
 
     if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
         scope.error(

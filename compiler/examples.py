@@ -16,7 +16,8 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
     """What is found in an example, without what is found in its frame.
 
     Args:
-        folder: where the main file is, for an example that commands have made there.
+        folder: where the main file is, for an example that commands have made there, or that is
+            about files beside it.
     """
     report = Report()
     items = list(parse(Source("frame", frame(example.frame)), report)) if example.frame else []
@@ -33,7 +34,7 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
         start = files.start
     recipe = bind(items, report, broken=bool(report.errors), where=start)
     if recipe and not report.errors:
-        check_recipe(recipe, report)
+        check_recipe(recipe, report, root=folder)
     return [d for d in report.ordered() if not d.span or d.span.source.name != "frame"]
 
 

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..spec import syntax as s
@@ -42,7 +43,7 @@ _ORIGINS = {"from", "of", "model"}
 
 def check_rest(
     statements: Sequence[s.Item], where: Span | None, report: Report, *, variant: str = "",
-    sets: Sequence[str] = (), ranks: int | None = None,
+    sets: Sequence[str] = (), ranks: int | None = None, root: Path | None = None,
 ) -> None:  # fmt: skip
     """Adds to a report with errors what is found in blocks that have nothing to do with them.
 
@@ -51,8 +52,10 @@ def check_rest(
         where: the beginning of the main file.
         variant: the variant that was applied.
         sets: the changes of the command line.
+        root: the folder of the spec, to look at what it names there.
     """
     from .check import CHECKS, through  # which checks the rest of what has errors
+    from .surroundings import surroundings
 
     kept = changed(statements, Report(), variant=variant, sets=sets)
     left_out: frozenset[str] = frozenset()
@@ -66,7 +69,9 @@ def check_rest(
         own = Report()
         recipe = bind(kept, own, where=where, left_out=left_out)
         if recipe and not own.errors:
-            through(CHECKS, Program(recipe, ranks), own)
+            program = through(CHECKS, Program(recipe, ranks), own)
+            if program and root:
+                surroundings(program, root, own)
         errors = own.errors
         for found in errors or own.diagnostics:
             report.take(found)

@@ -1,5 +1,7 @@
 """Every variant of a recipe checked as a whole recipe."""
 
+from pathlib import Path
+
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.allows import silence
@@ -8,7 +10,9 @@ from ..spec.diagnostics import Diagnostic, Report
 from ..spec.source import Span
 
 
-def check_variants(recipe: r.Recipe, report: Report, *, ranks: int | None = None) -> None:
+def check_variants(
+    recipe: r.Recipe, report: Report, *, ranks: int | None = None, root: Path | None = None
+) -> None:
     """Adds what is wrong with the variants of a recipe, and not with the recipe itself.
 
     Findings are placed in the variant's block, with a note on the place in the recipe.
@@ -28,7 +32,7 @@ def check_variants(recipe: r.Recipe, report: Report, *, ranks: int | None = None
         own = Report()
         changed = bind(recipe.statements, own, where=where, variant=name, sets=recipe.sets)
         if changed:
-            check_recipe(changed, own, ranks=ranks)
+            check_recipe(changed, own, ranks=ranks, root=root)
         used = {silenced.span for silenced in own.silenced}
         for found in own.ordered():
             # What the recipe silences need not be there in every variant.

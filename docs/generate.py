@@ -31,7 +31,7 @@ SECTIONS = {
     "E45": "Batches and sequences on ranks, and segments that do not fit",
     "E46": "Expectations",
     "E48": "Miniatures",
-    "E49": "What torchtitan says",
+    "E49": "What torchtitan says, and files",
     "E50": "Rounds",
     "E51": "Dialogs, preferences and judges",
     "E52": "Choices, draws and measures",

@@ -3,13 +3,14 @@
 import logging
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from ..compiler.check import CHECKS
 from ..compiler.program import Program
 from ..compiler.provenance import Origin, provenance
 from ..compiler.rest import check_rest
+from ..compiler.surroundings import matched, surroundings
 from ..compiler.variants import check_variants
 from ..spec import syntax as s
 from ..spec.bind import bind
@@ -90,6 +91,7 @@ class Project:
         self._parsers: dict[tuple[Path, Path], Parser] = {}
         self._analyses: dict[Path, Analysis] = {}
         self._mains: dict[Path, list[Path]] = {}
+        self._matched = cache(matched)
 
     def open(self, path: Path, text: str) -> None:
         """Takes a text of the editor, which stands for the file's on the disk."""
@@ -108,6 +110,7 @@ class Project:
         """Files on the disk may have changed."""
         self._analyses = {}
         self._mains = {}
+        self._matched = cache(matched)
 
     def analysis(self, path: Path) -> Analysis | None:
         """The spec that a file is part of: the first where several use it."""
@@ -179,7 +182,7 @@ class Project:
         recipe = bind(items, report, broken=part or bool(report.failures), where=files.start)
         program = None
         if recipe and not report.failures:
-            program = self._check(recipe, files.start, report)
+            program = self._check(main, recipe, files.start, report)
         elif not part:
             self._check_rest(items, files.start, report)
         return Analysis(main, files.trees, report.diagnostics, recipe, program, self.encoding)
@@ -190,7 +193,9 @@ class Project:
         except Exception:
             log.exception("what has no errors could not be checked")
 
-    def _check(self, recipe: Recipe, where: Span | None, report: Report) -> Program | None:
+    def _check(
+        self, main: Path, recipe: Recipe, where: Span | None, report: Report
+    ) -> Program | None:
         """The program after the last pass that could be run."""
         program = Program(recipe, None)
         for transform in CHECKS:
@@ -202,6 +207,8 @@ class Project:
             if report.failures:
                 self._check_rest(recipe.statements, where, report)
                 break
+        else:
+            surroundings(program, main.parent, report, matched=self._matched)
         if recipe.variants:
             try:
                 check_variants(recipe, report)
