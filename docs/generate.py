@@ -21,7 +21,7 @@ SECTIONS = {
     "E30": "Blocks",
     "E31": "Attributes, gates and expectations",
     "E32": "Stages in rounds, and filters",
-    "E33": "Silenced findings",
+    "E33": "Silenced findings, and what is open",
     "E34": "Variants and changes on the command line",
     "E40": "Stages",
     "E41": "Optimizers, tokenizers, clusters and models",

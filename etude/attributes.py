@@ -33,7 +33,7 @@ class Written(BaseModel):
 
 _ALWAYS = ("etude_spec", "kind")
 _FIRST = ("$schema", "etude_spec", "name", "kind", "model", "from", "of")
-_LAST = ("sources", "allow")
+_LAST = ("sources", "allow", "open")
 
 
 def _place(key: str) -> int:
@@ -93,9 +93,14 @@ FIELDS = Field(
 
 
 class Attributes(Written):
-    """Attributes, by the names of the language; those that are None are left out."""
+    """Attributes, by the names of the language; those that are None are left out.
+
+    Attributes:
+        open: those that are yet to be given, and why; `check` reports each as an error.
+    """
 
     sources: Sources = {}
+    open: dict[str, str] = {}
 
 
 class Block(Attributes):

@@ -138,6 +138,9 @@ class _Completer:
         for label, snippet, detail in OTHERS.get(model, ()):
             if label not in given or label in ("keep", "drop"):
                 yield _item(label, Kind.Property, detail, snippet)
+        yield _item(
+            "open", Kind.Keyword, "leaves an attribute open", 'open ${1:attribute} "${2:why}"'
+        )
         yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W} "${2:why}"')
 
     # Where values stand

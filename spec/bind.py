@@ -1,7 +1,7 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from . import convert as c
@@ -303,6 +303,7 @@ class _Binder(Statements):
         places: dict[str, Span] = {"": head}
         sources: dict[str, r.Cited] = {}
         known = r.attributes(model)
+        opened: set[str] = set()
         before = self.report.failures
         for item in items:
             try:
@@ -310,6 +311,10 @@ class _Binder(Statements):
                     self._filter(item, model, what, filters, given)
                     if isinstance(item, s.Alike) and "similar" in given:
                         places.setdefault("similar", item.value.span)
+                    continue
+                if isinstance(item, s.Open):
+                    self._open(item, known, what)
+                    opened.add(item.attribute.name)
                     continue
                 attribute = self._attribute(item, model)
             except c.Invalid as problem:
@@ -331,13 +336,26 @@ class _Binder(Statements):
                 places[name] = written.span if isinstance(written, s.Value) else span
                 if isinstance(item, s.Assign) and item.origin:
                     self._source(name, item.origin, sources)
-        found = self._read(values, model, head, what)
+        found = self._read(values, model, head, what, opened)
         lacking = any(a.required and a.field not in found for a in known.values())
         if lacking or self.report.failures > before:
             return None
         if filters:
             found["filters"] = filters
         return model(**given, **found, places=places, sources=sources)
+
+    def _open(self, item: s.Open, known: Mapping[str, Any], what: str) -> None:
+        """Reports an attribute that is yet to be given."""
+        name = item.attribute.name
+        if name not in known:
+            self._error("E308", f"{what} has no attribute `{name}`", item.attribute.span,
+                        help=did_you_mean(name, known))  # fmt: skip
+            return
+        reason = item.reason.value.strip()
+        self._error(
+            "E335", f"`{name}` is open" + (f": {reason}" if reason else ""), item.span,
+            help=f"write `{name} = …` in place of this line",
+        )  # fmt: skip
 
     def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
         """Where the value of an attribute is from."""
@@ -354,13 +372,18 @@ class _Binder(Statements):
         sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
 
     def _read(
-        self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str
-    ) -> dict[str, Any]:
-        """Fields by name, read from the values of attributes; what is wrong is reported."""
+        self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str,
+        opened: Set[str] = frozenset(),
+    ) -> dict[str, Any]:  # fmt: skip
+        """Fields by name, read from the values of attributes; what is wrong is reported.
+
+        Args:
+            opened: attributes that are left open, and reported already.
+        """
         found: dict[str, Any] = {}
         for name, attribute in r.attributes(model).items():
             if name not in values:
-                if attribute.required:
+                if attribute.required and name not in opened:
                     self._missing("E318", f"{what} needs `{name}`", head)
                 continue
             value = values[name]

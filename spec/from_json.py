@@ -114,7 +114,7 @@ class _Reader(Values):
 
     def _header(self, top: Entries) -> s.Block | None:
         own = {key: pair for key, pair in top.items()
-               if key in (*r.attributes(r.Header), "sources", "allow")}  # fmt: skip
+               if key in (*r.attributes(r.Header), "sources", "allow", "open")}  # fmt: skip
         if "name" not in top:
             for key, _ in own.values():
                 self.error("E305", "a recipe has a name", key, help='write "name": "my_recipe"')
@@ -262,7 +262,8 @@ class _Reader(Values):
             ((name, pair) for name, pair in values.items() if name in form.names(model)),
             lambda of: self._attribute(of[1], model, origins.get(of[0])),
         )
-        return (*(item for items in found for item in items), *self._allows(entries))
+        given = (item for items in found for item in items)
+        return (*given, *self._allows(entries), *self._opens(entries))
 
     def _attribute(
         self, pair: tuple[Node, Node], model: type[r.Declaration], origin: s.Origin | None
@@ -300,7 +301,7 @@ class _Reader(Values):
             label = s.Word("seq_len", word.span)
             return (s.Block(word, (label,), None, self._gate(of), span),)
         group = form.group(model, name)
-        if group and model is not r.Gate and "allow" in of.value:
+        if group and model is not r.Gate and of.value.keys() & {"allow", "open"}:
             return (s.Block(word, (), None, self._group(name, of, group), span),)
         return None
 
@@ -339,7 +340,9 @@ class _Reader(Values):
         entries = self.object(of, "what is required")
         found: list[s.Item] = []
         self._known(
-            entries, ("require", "otherwise", *form.names(r.Gate), "sources", "allow"), "a gate"
+            entries,
+            ("require", "otherwise", *form.names(r.Gate), "sources", "allow", "open"),
+            "a gate",
         )
         rest = dict(entries)
         if "require" in rest:
@@ -349,7 +352,7 @@ class _Reader(Values):
             found += self.each([otherwise], lambda node: self.statement(
                 node, "otherwise ", s.Otherwise, "extend 10B tokens at most 3 times"))  # fmt: skip
         rest = {key: pair for key, pair in rest.items()
-                if key in (*form.names(r.Gate), "sources", "allow")}  # fmt: skip
+                if key in (*form.names(r.Gate), "sources", "allow", "open")}  # fmt: skip
         return (*found, *self._attributes(rest, r.Gate, "a gate"))
 
     def _list(self, of: Node, prefix: str, wanted: type[Any], example: str) -> tuple[s.Item, ...]:
@@ -392,6 +395,18 @@ class _Reader(Values):
         for allowed in self.each([entries["allow"][1]], lambda of: self.object(of, "reasons")):
             for key, of in allowed.values():
                 yield from self.each(_several(of), lambda of, key=key: self._allow(key, of))
+
+    def _opens(self, entries: Entries) -> Iterator[s.Open]:
+        """Attributes that are yet to be given, and why."""
+        given = [entries[key][1] for key in ("open",) if key in entries]
+        for opened in self.each(given, lambda of: self.object(of, "reasons by attributes")):
+            yield from self.each(opened.values(), lambda pair: self._open(*pair))
+
+    def _open(self, key: Node, of: Node) -> s.Open:
+        if type(of.value) is not str:
+            self.wrong(of, f'a reason: "{key.value}": "the source does not say"')
+        word = s.Word(key.value, key.inside)
+        return s.Open(word, s.Text(of.value, of.span), joined(key, of))
 
     def _allow(self, key: Node, of: Node) -> s.Allow:
         if type(of.value) is not str:

@@ -32,11 +32,11 @@ BLOCKS = {
 }
 """Key → the keyword of the blocks that it holds by name."""
 TOP = (
-    SCHEMA, MARK, "name", *r.attributes(r.Header), "sources", "allow", "use", "let", *BLOCKS,
-    "stages", "expect", "variants",
+    SCHEMA, MARK, "name", *r.attributes(r.Header), "sources", "allow", "open", "use", "let",
+    *BLOCKS, "stages", "expect", "variants",
 )  # fmt: skip
 """What a spec may hold, in the canonical order."""
-RESERVED = ("kind", "sources", "allow")
+RESERVED = ("kind", "sources", "allow", "open")
 """Keys of blocks that are no attributes, unless the block has one of this name."""
 FLAGS = ("bytes", "awaited")
 TAGGED: dict[str, tuple[type[r.Declaration], tuple[str, ...]]] = {

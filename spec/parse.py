@@ -263,6 +263,9 @@ class _Builder(Transformer):
     def allow(self, span, code, reason):
         return s.Allow(code, reason, span)
 
+    def open(self, span, attribute, reason):
+        return s.Open(attribute, reason, span)
+
     def alike(self, span, word, what, op, value):
         return s.Alike(word, what, str(op), value, span)
 

@@ -275,6 +275,14 @@ class Allow(NamedTuple):
     span: Span
 
 
+class Open(NamedTuple):
+    """`open lr "the source gives the rate of an adapter"`: an attribute that is yet to be given."""
+
+    attribute: Word
+    reason: Text
+    span: Span
+
+
 class Use(NamedTuple):
     file: Text
     span: Span
@@ -301,5 +309,17 @@ class Block(NamedTuple):
 
 
 Item: TypeAlias = (
-    Use | Let | Block | Assign | Entry | Every | Flag | Require | Otherwise | Filter | Alike | Allow
+    Use
+    | Let
+    | Block
+    | Assign
+    | Entry
+    | Every
+    | Flag
+    | Require
+    | Otherwise
+    | Filter
+    | Alike
+    | Allow
+    | Open
 )

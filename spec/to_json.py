@@ -185,10 +185,13 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
     found: dict[str, Any] = {}
     sources: dict[str, Any] = {}
     allow: dict[str, Any] = {}
+    open_: dict[str, Any] = {}
     for item in items:
         match item:
             case s.Allow():
                 _allow(item, allow)
+            case s.Open():
+                _put(open_, item.attribute.name, item.reason.value, item.span)
             case s.Assign(path=s.Path(words=[word]), at=None, claim=None):
                 _put(found, word.name, _value(item.value, model, word.name), item.span)
                 if item.origin:
@@ -215,7 +218,7 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
     others = form.TOP if model is r.Header else form.RESERVED
     if any(name in others and not form.has(model, name) for name in found):
         raise Unfit(items[0].span)
-    return found | _more(sources, allow)
+    return found | _more(sources, allow) | ({"open": open_} if open_ else {})
 
 
 def _group(braces: s.Braces, model: form.Model) -> dict[str, Any]:

@@ -246,6 +246,11 @@ def _(node: s.Allow) -> str:
 
 
 @shown.register
+def _(node: s.Open) -> str:
+    return f"open {node.attribute.name} {shown(node.reason)}"
+
+
+@shown.register
 def _(node: s.Use) -> str:
     return f"use {shown(node.file)}"
 

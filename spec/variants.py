@@ -299,6 +299,8 @@ def _gives(item: s.Item, names: set[str]) -> bool:
             return item.keyword.name in names
         case s.Alike():
             return item.what.name in names
+        case s.Open():
+            return item.attribute.name in names
     return False
 
 

@@ -74,6 +74,9 @@ def grammar() -> dict[str, Any]:
         "allow": _rule(
             r"\b(allow)\s+([EWN][0-9]{3})\b", "keyword.control", "constant.other.code"
         ),
+        "open": _rule(
+            rf"\b(open)\s+({NAME})(?=\s*\")", "keyword.control", "variable.other.property"
+        ),
         "attribute": _rule(
             rf"({NAME}(?:\s*\.\s*{NAME})*)\s*(=)(?!=)",
             "variable.other.property", "keyword.operator.assignment",

@@ -31,7 +31,17 @@ PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
     b.Recipe: r.Header,
 }  # fmt: skip
 # Written as statements in texts, what tells the kind of a group, and what every block may have.
-STATEMENTS = {"filters", "similar", "kind", "gate", "sources", "allow", "require", "otherwise"}
+STATEMENTS = {
+    "filters",
+    "similar",
+    "kind",
+    "gate",
+    "sources",
+    "allow",
+    "open",
+    "require",
+    "otherwise",
+}
 TOP = {"$schema", "etude_spec", "name", "use", "let", "stages", "expect", "variants", *BLOCKS}
 
 
