@@ -170,7 +170,7 @@ class Jobs:
         else:
             source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
         if dataset.kind != "documents":
-            source["fields"] = {name: getattr(dataset.fields, name) for name in r.FIELDS}
+            source["fields"] = _fields(dataset.fields)
         elif dataset.sample is None:
             source["text"] = dataset.fields.text
         sites = [
@@ -186,6 +186,15 @@ class Jobs:
         if dataset.deal:
             source["deal"] = list(dataset.deal)
         return source
+
+
+_LATER = {"system": "system", "role": None, "content": "content", "ignore": None}
+"""Fields that came later, and their defaults: they are part of keys where they are others."""
+
+
+def _fields(given: r.Fields) -> dict[str, Any]:
+    named = {name: getattr(given, name) for name in r.FIELDS}
+    return {n: v for n, v in named.items() if n not in _LATER or v != _LATER[n]}
 
 
 def _dialogs(program: Program) -> list[dict[str, Any]]:

@@ -131,6 +131,10 @@ class Fields(Block):
     rejected: Text = None
     edited: Text = None
     tools: Text = None
+    system: Text = None
+    role: Text = None
+    content: Text = None
+    ignore: Texts = None
 
 
 class Dialog(Block):

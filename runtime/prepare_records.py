@@ -16,7 +16,8 @@ from .data.dialog import renderer
 from .data.encode import Rendered
 from .data.formats import Row
 from .data.long import PROMPTS as SUMMARY
-from .data.long import Long, TooLong
+from .data.long import Long, equal_responses, teaches
+from .data.record_fields import Fields
 from .data.record_shards import Record, write_records
 from .data.similar import unlike
 from .errors import DataError
@@ -53,14 +54,18 @@ class RecordMaker:
         self._results = _in_order(inputs)
         # Samples and jobs write the default names.
         named = job.source["kind"] in ("files", "hub")
-        self._fields = records.Fields((job.source.get("fields") or {}) if named else {})
+        names = dict(job.source.get("fields") or {}) if named else {}
+        ignored = names.pop("ignore", None) or ()
+        self._fields = Fields(names, ignored)
         self._tokens = None
         self._vocab = 0
         if made is not None:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
             self._tokens = records.Tokens(made, rendered)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
-        self._bad_lines = bad or BadLines(job.bad_lines, self._bad)
+        # What stages draw is no file in which somebody could fix a record.
+        allowed = None if job.source["kind"] == "job" else job.bad_lines
+        self._bad_lines = bad or BadLines(allowed, self._bad)
         self._long = Long(job.longest, job.long, every_token=job.every_token)
         self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
 
@@ -143,10 +148,8 @@ class RecordMaker:
         ):
             try:
                 made = make(row.fields)
-            except TooLong as problem:
-                bad.report(row.place, problem.message, problem.help)
             except DataError as problem:
-                bad.report(row.place, problem.message)
+                bad.report(row.place, problem.message, problem.help)
             else:
                 kept += made is not None
                 yield row, made
@@ -165,7 +168,9 @@ class RecordMaker:
     def _dialog(self, fields: dict[str, Any]) -> Record | None:
         """None where it is dropped as too long."""
         assert self._tokens
-        return self._long.fit(self._tokens.dialog(records.dialog(fields, self._fields)))
+        record = self._tokens.dialog(records.dialog(fields, self._fields))
+        self._require_taught(record)
+        return self._long.fit(record)
 
     def _preference(self, fields: dict[str, Any]) -> Record | None:
         """None where its responses are too much alike, or it is dropped as too long."""
@@ -177,9 +182,24 @@ class RecordMaker:
             if len(kept) < 2:
                 self._similar["records"] += 1
                 return None
-            responses = [found.responses[number] for number in kept]
-            found = records.Preference(found.prompt, responses, found.tools)
-        return self._long.fit(self._tokens.preference(found))
+            found = found.only(kept)
+        record = self._tokens.preference(found)
+        if same := equal_responses(record):
+            one, other = (found.names[number] for number in same)
+            raise records.equal(one, other, " once they are rendered")
+        self._require_taught(record)
+        return self._long.fit(record)
+
+    def _require_taught(self, record: Record) -> None:
+        """Raises: DataError: nothing of the record is learned."""
+        if teaches(record, every_token=self._job.every_token):
+            return
+        if record.branches:
+            raise DataError("a response holds nothing that the assistant says")
+        raise DataError(
+            "nothing of the dialog is learned: no token of it is what the assistant says, or all "
+            "messages of the assistant say that they are not to be learned"
+        )
 
     def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
         """None where it is dropped as too long."""

@@ -113,7 +113,7 @@ class Tokenizer(Declaration):
 
 
 class Fields(Declaration):
-    """Which field of a record holds what."""
+    """Which field of a record, and of its messages, holds what, and which is ignored."""
 
     text: str = attribute(c.text, "text")
     messages: str = attribute(c.text, "messages")
@@ -123,6 +123,10 @@ class Fields(Declaration):
     rejected: str = attribute(c.text, "rejected")
     edited: str = attribute(c.text, "edited")
     tools: str = attribute(c.text, "tools")
+    system: str = attribute(c.text, "system")
+    role: str | None = attribute(c.text, None)
+    content: str = attribute(c.text, "content")
+    ignore: list[str] | None = attribute(c.texts, None)
 
 
 FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)

@@ -9,11 +9,13 @@ class BadLines:
     """Counts bad lines and says when there are too many.
 
     Args:
-        allowed: how many may be skipped (the data set's `bad_lines`).
+        allowed: how many may be skipped (the data set's `bad_lines`); None for any number.
         on_bad: called with the message of each skipped line.
     """
 
-    def __init__(self, allowed: int = 0, on_bad: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, allowed: int | None = 0, on_bad: Callable[[str], None] | None = None
+    ) -> None:
         self.allowed = allowed
         self.count = 0
         self._on_bad = on_bad
@@ -29,7 +31,7 @@ class BadLines:
         """
         self.count += 1
         message = f"{place}: {reason}"
-        if self.count <= self.allowed:
+        if self.allowed is None or self.count <= self.allowed:
             if self._on_bad is not None:
                 self._on_bad(message)
             return

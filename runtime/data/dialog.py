@@ -22,18 +22,18 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece, Rendered
-from .messages import calls, check, normal
+from .encode import CONTENT, EXCLUDED, FORMATTING, OTHER, TERMINATION, Encoder, Piece, Rendered
+from .messages import calls, check, excluded, normal, unweighted, unwritten
 from .tokenizer import BOS, require, special
 
-__all__ = ["CONTENT", "FORMATTING", "OTHER", "TERMINATION", "Rendered", "Renderer"]
+__all__ = ["CONTENT", "EXCLUDED", "FORMATTING", "OTHER", "TERMINATION", "Rendered", "Renderer"]
 
 IPYTHON = "ipython"
 TOOL_INTRODUCTION = (
@@ -68,6 +68,8 @@ class Renderer(ABC):
     ) -> Rendered:
         """The tokens of a dialog, those of its whole text tokenized at once.
 
+        Messages that are not to be learned (`weight` 0, see `messages.normal`) are EXCLUDED.
+
         Args:
             prompt: the dialog does not end with the assistant, and its header follows, so that
                 a model goes on with the answer.
@@ -76,7 +78,12 @@ class Renderer(ABC):
             DataError: the dialog is empty, has an unknown role, an empty message or the wrong
                 end, or the protocol has no way to write it.
         """
-        return self.encoder.encode(self.text(messages, tools=tools, prompt=prompt))
+        messages = normal(messages)
+        pieces = self.text(unweighted(messages), tools=tools, prompt=prompt)
+        skipped = excluded(messages)
+        return self.encoder.encode(
+            [replace(p, part=EXCLUDED) if p.message in skipped else p for p in pieces]
+        )
 
     @abstractmethod
     def text(
@@ -309,6 +316,7 @@ class FormatRenderer(Renderer):
     ) -> list[Piece]:
         messages = normal(messages)
         check(messages, self.form.roles, prompt=prompt)
+        unwritten(messages, tools=self.form.tools)
         if tools and not self.form.tools:
             raise DataError("the dialog's protocol has no way to write tool definitions")
         turns = list(self._turns(messages, tools or []))
@@ -356,8 +364,6 @@ class FormatRenderer(Renderer):
     def _assistant(self, number: int, message: dict[str, Any]) -> Iterator[_Turn]:
         place = f"message {number + 1}"
         called = calls(message, place)
-        if called and not self.form.tools:
-            raise DataError(f"{place} calls a tool, which the dialog's protocol cannot write")
         to_ipython = message.get("to") == IPYTHON and not called
         if to_ipython and not self.form.more:
             raise DataError(

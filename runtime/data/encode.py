@@ -9,11 +9,12 @@ from itertools import accumulate
 
 from tokenizers import Tokenizer
 
-OTHER, CONTENT, TERMINATION, FORMATTING = 0, 1, 2, 3
+OTHER, CONTENT, TERMINATION, FORMATTING, EXCLUDED = 0, 1, 2, 3, 4
 """What a token is of an assistant's message; a token of anything else is OTHER.
 
 CONTENT: the text, tool calls and the mark of their destination included. TERMINATION: what ends
 the message and is the model's to write. FORMATTING: header and separators, written by others.
+EXCLUDED: anything of a message of which its record says that it is not learned.
 """
 
 
@@ -23,7 +24,7 @@ class Rendered:
 
     Attributes:
         ids: token ids.
-        parts: OTHER, CONTENT, TERMINATION or FORMATTING.
+        parts: OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
         roles: the role of the token's message, "" outside of messages.
         messages: the number of the token's message in the dialog, from 0; -1 outside of messages.
         free: whether the token was taken from the dialog, and not written by the protocol.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from .encode import CONTENT
 from .packing import learned
-from .record_shards import CONTENT, SUMMARY, Record
+from .record_shards import SUMMARY, Record
 
 PROMPTS = "prompts.json"
 """The summary of a data set of prompts, beside `prompts.jsonl`."""
@@ -70,8 +71,7 @@ class Long:
         self._limit = limit
         self._policy = policy
         self._every_token = every_token
-        refuses = limit is None or policy == "refuse"
-        self.counts = None if refuses else Counts(limit)
+        self.counts = None if limit is None or policy == "refuse" else Counts(limit)
 
     def fits(self, length: int, what: str, *, cut: bool = True) -> bool:
         """Whether a text of so many tokens is kept whole; one that is dropped is counted.

@@ -7,13 +7,46 @@ from typing import Any
 from ..errors import DataError
 
 DESTINATIONS = ("user", "ipython")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of the assistant's messages that hold what it thinks before it answers."""
+METADATA = frozenset(
+    [
+        *("annotations", "country", "created", "created_at", "date", "finish_reason", "hash"),
+        *("hashed_ip", "header", "id", "index", "lang", "language", "message_id", "meta"),
+        *("metadata", "model", "model_name", "name", "parent_id", "rating", "redacted", "score"),
+        *("source", "state", "status", "stop_reason", "timestamp", "token_count", "tokens"),
+        *("tool_call_id", "toxic", "turn", "turn_identifier", "updated_at", "url", "usage"),
+        "uuid",
+    ]
+)
+"""Keys of messages that say something about a message and are none of its text."""
+ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+}
+"""Names of roles in data sets of the form ShareGPT → those that protocols know."""
+_SHAREGPT = (
+    "name the field that holds the role, and roles are translated, human to user and gpt to "
+    'assistant: write `fields = { role = "role" }` in the dataset'
+)
+_CALL = ("name", "id", "type", "index", "description", "strict")
+"""Keys of a tool call that are none of its arguments."""
+_LEARNED = ("weight", "train", "training", "loss")
+"""Keys that say whether a message is learned."""
 
 
 def normal(messages: object, what: str = "messages") -> list[dict[str, Any]]:
     """Messages in one form: `content` is text, keys without a value are left out.
 
     Content may be a text, null, or a list of texts `{"type": "text", "text": "…"}`, which are
-    joined. Data sets in tables fill missing keys with null, so that null counts as missing.
+    joined. Null counts as missing. A `function_call` becomes one of `tool_calls`, and the role
+    `function` the role `tool`. What says that a message is not learned becomes `"weight": 0`; what
+    says that it is, is left out.
 
     Raises:
         DataError: no list of messages, or a message without a role or with other content.
@@ -29,10 +62,45 @@ def _message(message: object, place: str) -> dict[str, Any]:
     made = {str(key): value for key, value in message.items() if value is not None}
     if not isinstance(made.get("role"), str):
         raise DataError(f"{place} has no role")
-    made["content"] = _content(made.get("content", ""), f"{place} ({made['role']})")
+    place = f"{place} ({made['role']})"
+    made["content"] = _content(made.get("content", ""), place)
+    if made["role"] == "function":
+        made["role"] = "tool"
+    if called := made.pop("function_call", None):
+        if made.get("tool_calls"):
+            raise DataError(f"{place} has `function_call` and `tool_calls`: one of them is enough")
+        made["tool_calls"] = [{"type": "function", "function": called}]
     if "tool_calls" in made and not made["tool_calls"]:
         del made["tool_calls"]
-    return made
+    return _weighted(made, place)
+
+
+def _weighted(message: dict[str, Any], place: str) -> dict[str, Any]:
+    """The message with `weight` where it is not learned, and no other key that says so."""
+    said = {key: message.pop(key) for key in _LEARNED if key in message}
+    for key, value in said.items():
+        if value not in (0, 1):
+            raise DataError(
+                f"{place} has `{key}` {json.dumps(value, default=str)}; a message is learned (1 or "
+                "true) or not (0 or false)"
+            )
+        if value is True and message["role"] != "assistant":
+            raise DataError(
+                f"{place} has `{key}` true, but only the assistant's messages are learned"
+            )
+    if len(set(map(bool, said.values()))) > 1:
+        raise DataError(f"{place}: {' and '.join(map('`{}`'.format, said))} contradict each other")
+    return {**message, "weight": 0} if said and not all(said.values()) else message
+
+
+def excluded(messages: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The numbers, from 0, of messages in normal form that are not learned."""
+    return {number for number, message in enumerate(messages) if message.get("weight") == 0}
+
+
+def unweighted(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages without what says whether they are learned, which is nothing to render."""
+    return [{k: v for k, v in message.items() if k != "weight"} for message in messages]
 
 
 def _content(content: object, place: str) -> str:
@@ -70,7 +138,8 @@ def check(
         place = f"message {number}"
         if roles is not None and role not in roles:
             raise DataError(
-                f"{place} has the unknown role `{role}`; the protocol knows {', '.join(roles)}"
+                f"{place} has the unknown role `{role}`; the protocol knows {', '.join(roles)}",
+                _SHAREGPT if role in ROLES else "",
             )
         filled = message["content"].strip() or (role == "assistant" and _called(message))
         if role in ("user", "assistant") and not filled:
@@ -89,7 +158,42 @@ def check(
 
 
 def _called(message: Mapping[str, Any]) -> bool:
-    return bool(message.get("tool_calls") or message.get("reasoning_content"))
+    return any(message.get(key) for key in ("tool_calls", *THOUGHTS))
+
+
+def unwritten(messages: Sequence[Mapping[str, Any]], *, tools: bool) -> None:
+    """Checks that a protocol of headers and ends can write all that messages in normal form hold.
+
+    Args:
+        tools: whether it has a way to write tool calls.
+
+    Raises:
+        DataError: a key has a value that is not written and no metadata; or names tell speakers of
+            one role apart.
+    """
+    speakers: dict[str, str] = {}
+    for number, message in enumerate(messages, 1):
+        role, place = message["role"], f"message {number} ({message['role']})"
+        known = {"role", "content", "to", "weight", *METADATA}
+        if role == "assistant" and tools:
+            known |= {"tool_calls"}
+        for key, value in message.items():
+            # What a table or an interface fills in where there is nothing.
+            if key in known or value is False or value in ("", [], {}):
+                continue
+            raise DataError(
+                f"{place} has `{key}`, which the dialog's protocol has no way to write",
+                "name a chat template that writes it as `template` in the dialog; or, where "
+                f'nothing of it is to be learned, write `fields = {{ ignore = "{key}" }}` in the '
+                "dataset",
+            )
+        name = message.get("name")
+        if role not in ("tool", "ipython") and name and speakers.setdefault(role, name) != name:
+            raise DataError(
+                f"{place} is by `{name}`, another one before it by `{speakers[role]}`, and the "
+                "dialog's protocol has no way to tell them apart",
+                "name a chat template that writes names, or put them into the content",
+            )
 
 
 def calls(message: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
@@ -111,7 +215,14 @@ def _call(call: object, place: str) -> tuple[str, str]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise DataError(f"{place} has a tool call without a name")
-    arguments = function.get("arguments", {})
+    arguments = function.get("arguments")
+    if arguments is None:
+        others = [key for key in function if key not in _CALL and function[key]]
+        if others:
+            raise DataError(
+                f"{place}: the call of `{function['name']}` has `{others[0]}`, and no `arguments`"
+            )
+        arguments = {}
     if isinstance(arguments, str):
         try:
             parsed = json.loads(arguments)

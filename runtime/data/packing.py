@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from ..errors import DataError
-from .record_shards import CONTENT, TERMINATION, Record, Records
+from .encode import CONTENT, EXCLUDED, TERMINATION
+from .record_shards import Record, Records
 from .stream import IGNORE, digest, shuffled, write_whole
 
 Mask = Literal["none", "formatting"]
@@ -169,7 +170,7 @@ def learned(parts: np.ndarray, *, every_token: bool) -> np.ndarray:
         every_token: whether to learn every token, and not only the assistant's content and
             terminators.
     """
-    taught = every_token | np.isin(parts, (CONTENT, TERMINATION))
+    taught = parts != EXCLUDED if every_token else np.isin(parts, (CONTENT, TERMINATION))
     taught[:1] = False
     return taught
 

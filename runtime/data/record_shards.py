@@ -1,7 +1,8 @@
 """Tokenized dialogs and preferences in memory-mapped files.
 
 A folder of record shards is one of token shards (see `shards`) in which a code stands for every
-token: four times its id, plus what part of a dialog it is. `records.json` says what there is.
+token: so many times its id as there are `parts`, plus what part of a dialog it is, see `encode`.
+`records.json` says what there is.
 Preferences have, beside it, for each split the lengths of their branches: `train-branches.npy`,
 int32, (records, branches), 0 where a record has fewer branches than others.
 """
@@ -18,12 +19,11 @@ from .encode import Rendered
 from .shards import SPLITS, Shards, held_out, write_splits
 from .streams import unreadable
 
-OTHER, CONTENT, TERMINATION, FORMATTING = 0, 1, 2, 3
-"""What a token is: a part of the assistant's messages, or anything else."""
-
 SUMMARY = "records.json"
 FORMS = ("dialogs", "preferences")
-_PARTS = 4
+_PARTS = 5
+_OLD_PARTS = 4
+"""Parts in data sets that were made before there was EXCLUDED: their summary does not say."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Record:
 
     Attributes:
         tokens: int64, shape (n,).
-        parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION or FORMATTING.
+        parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
         branches: () for a dialog; the lengths of the prompt and of each response, which add up
             to n, for a preference.
         rendered: what the record has just been made of: the dialog, or the prompt and each
@@ -95,7 +95,7 @@ def write_records(
         holdout=holdout,
         seed=seed,
         name=name,
-        extra=lambda: {"form": form, "vocab": vocab, **(extra() if extra else {})},
+        extra=lambda: {"form": form, "vocab": vocab, "parts": _PARTS, **(extra() if extra else {})},
         what="records",
     )
     for split, lengths in branches.items():
@@ -147,6 +147,7 @@ class Records:
             self.form: str = self._shards.summary["form"]
             self.vocab: int = self._shards.summary["vocab"]
             self.name: str = self._shards.summary["name"]
+            self._parts: int = self._shards.summary.get("parts", _OLD_PARTS)
             if self.form == "preferences":
                 path = folder / f"{split}-branches.npy"
                 self._branches = np.asarray(np.load(path, mmap_mode="r"))
@@ -182,7 +183,7 @@ class Records:
             DataError: its branches do not add up to it.
         """
         codes = self._shards.document(i).astype(np.int64)
-        tokens, parts = np.divmod(codes, _PARTS)
+        tokens, parts = np.divmod(codes, self._parts)
         branches: tuple[int, ...] = ()
         if self._branches is not None:
             branches = tuple(int(length) for length in self._branches[i] if length)

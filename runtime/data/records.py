@@ -7,7 +7,7 @@ plain text; plain text is rendered without any protocol.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -17,26 +17,14 @@ from tokenizers import Tokenizer
 from ..errors import DataError
 from .dialog import Renderer, continuation
 from .encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered
-from .messages import normal, tool_schemas
+from .messages import excluded, unweighted
 from .messages import text as said
+from .record_fields import Fields, Message, Text, proposal
 from .record_shards import Record
 from .tokenizer import special
 
-FIELDS = (
-    "text",
-    "messages",
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "edited",
-    "tools",
-)
 RANKS = ("edited", "chosen", "rejected")
 """Fields of ranked responses, the best first."""
-
-Message = dict[str, Any]
-Text = str | list[Message]
 
 
 @dataclass(frozen=True)
@@ -55,11 +43,24 @@ class Dialog:
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt and at least two different responses, the best first."""
+    """A prompt and at least two different responses, the best first.
+
+    Attributes:
+        names: how the record calls the responses.
+    """
 
     prompt: Text
     responses: list[Text]
     tools: list[dict[str, Any]] | None = None
+    names: tuple[str, ...] = field(default=(), compare=False)
+
+    def only(self, kept: Sequence[int]) -> "Preference":
+        """The preference with some of its responses alone."""
+        return replace(
+            self,
+            responses=[self.responses[number] for number in kept],
+            names=tuple(self.names[number] for number in kept if self.names),
+        )
 
     def texts(self) -> list[str]:
         return [r if isinstance(r, str) else said(r) for r in self.responses]
@@ -78,53 +79,18 @@ class Prompt:
         return {"messages": self.text, "tools": self.tools}
 
 
-@dataclass(frozen=True)
-class Fields:
-    """Reads a record's fields by the names that the data set gives them.
-
-    Args:
-        names: default name → the data set's name, for those that differ.
-    """
-
-    names: Mapping[str, str] = field(default_factory=dict)
-
-    def name(self, key: str) -> str:
-        return self.names.get(key) or key
-
-    def get(self, record: Mapping[str, Any], key: str) -> Any:
-        return record.get(self.name(key))
-
-    def tools(self, record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        return tool_schemas(self.get(record, "tools"))
-
-    def text(self, record: Mapping[str, Any], key: str) -> Text | None:
-        """Plain text or messages; None where the field is missing or null.
-
-        Raises: DataError
-        """
-        value = self.get(record, key)
-        if value is None or isinstance(value, str):
-            if value is not None:
-                _require_unicode(value, self.name(key))
-            return value
-        return normal(value, self.name(key))
-
-    def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
-        there = ", ".join(map(str, list(record)[:8])) or "nothing"
-        return DataError(f"no {wanted}; there is {there}")
-
-
 def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     """A dialog from `messages`, from `prompt` and `completion`, or from plain `text`.
 
     Raises: DataError: another form; the message is the reason alone.
     """
+    fields.require_readable(record)
     tools = fields.tools(record)
     messages = fields.text(record, "messages")
     if messages is not None:
         if isinstance(messages, str):
             raise DataError(f"`{fields.name('messages')}` is no list of messages")
-        return Dialog(messages, tools=tools)
+        return Dialog(fields.system(record, messages), tools=tools)
     prompt, completion = fields.text(record, "prompt"), fields.text(record, "completion")
     if prompt is None and completion is None:
         text = fields.text(record, "text")
@@ -138,13 +104,14 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
         lacking = "prompt" if prompt is None else "completion"
         raise fields.missing(record, f"field `{fields.name(lacking)}`")
     _require_prompt(prompt)
-    if isinstance(prompt, str) and isinstance(completion, str):
-        if not completion.strip():
-            raise DataError("the completion is empty")
+    if isinstance(completion, str) and not completion.strip():
+        raise DataError("the completion is empty")
+    system = fields.has_system(record)
+    if isinstance(prompt, str) and isinstance(completion, str) and not system:
         return Dialog(completion, prompt)
     asked, answered = _as_prompt(prompt), _as_response(completion)
     _require_answer(answered, "completion")
-    return Dialog([*asked, *answered], tools=tools)
+    return Dialog(fields.system(record, [*asked, *answered]), tools=tools)
 
 
 def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
@@ -156,6 +123,7 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
     Raises: DataError: another form, equal responses, no common prompt, a response that is not
         the assistant's; the message is the reason alone.
     """
+    fields.require_readable(record)
     tools = fields.tools(record)
     found = {rank: _response(record, fields, rank) for rank in RANKS}
     if found["chosen"] is None:
@@ -169,24 +137,69 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
             f"no ranking: beside `{fields.name('chosen')}` there is neither "
             f"`{fields.name('rejected')}` nor `{fields.name('edited')}`"
         )
-    prompt = fields.text(record, "prompt")
-    texts: list[Text] = [text for _, text in responses]
-    whole = [text for text in texts if isinstance(text, list) and _asks(text)]
-    if prompt is None or (whole and len(whole) == len(texts)):
-        prompt, texts = _shared(texts)
-    elif not (isinstance(prompt, str) and all(isinstance(text, str) for text in texts)):
-        prompt, texts = _as_prompt(prompt), list[Text](map(_as_response, texts))
+    names = tuple(fields.name(rank) for rank, _ in responses)
+    prompt, texts = _asked_and_answered(record, fields, [text for _, text in responses])
     _require_prompt(prompt)
-    for (rank, _), text in zip(responses, texts, strict=True):
-        _require_answer(text, fields.name(rank))
-    for i, text in enumerate(texts):
-        same = next(j for j, other in enumerate(texts) if other == text)
-        if same < i:
+    for name, text in zip(names, texts, strict=True):
+        _require_answer(text, name)
+        if isinstance(text, list) and excluded(text):
             raise DataError(
-                f"`{fields.name(responses[same][0])}` and `{fields.name(responses[i][0])}` are "
-                "equal, so they have no order"
+                f"a message of `{name}` is not to be learned, but preferences compare whole "
+                "responses",
+                "leave out what says so, or put the message into the prompt",
             )
-    return Preference(prompt, texts, tools)
+    for i, text in enumerate(texts):
+        same = texts.index(text)
+        if same < i:
+            raise equal(names[same], names[i])
+    return Preference(prompt, texts, tools, names)
+
+
+def equal(one: str, other: str, how: str = "") -> DataError:
+    """What to say of two responses that are equal."""
+    return DataError(f"`{one}` and `{other}` are equal{how}, so they have no order")
+
+
+def _asked_and_answered(
+    record: Mapping[str, Any], fields: Fields, texts: list[Text]
+) -> tuple[Text, list[Text]]:
+    """The prompt of a preference, and its responses.
+
+    Raises: DataError: there is no common prompt, or `prompt` is another one.
+    """
+    prompt = fields.text(record, "prompt")
+    whole = all(isinstance(text, list) and _asks(text) for text in texts)
+    if prompt is None or whole:
+        try:
+            shared, texts = _shared(texts)
+        except DataError as problem:
+            raise DataError(problem.message, proposal(record)) from None
+        if prompt is not None and not _agrees(prompt, shared):
+            raise DataError(
+                f"`{fields.name('prompt')}` is another prompt than that with which the responses "
+                "begin",
+                "correct the record, or leave the prompt out of the responses",
+            )
+        prompt = shared
+    plain = isinstance(prompt, str) and all(isinstance(text, str) for text in texts)
+    if plain and not fields.has_system(record):
+        return prompt, texts
+    asked = fields.system(record, unweighted(_as_prompt(prompt)))
+    return asked, list(map(_as_response, texts))
+
+
+def _agrees(prompt: Text, shared: Text) -> bool:
+    """Whether a prompt is what responses begin with: the same messages, but perhaps the system
+    prompt, or the text of the first or last thing that the user says."""
+    if isinstance(shared, str):
+        return isinstance(prompt, str) and shared.strip() == prompt.strip()
+    if isinstance(prompt, str):
+        asked = [each["content"].strip() for each in shared if each["role"] == "user"]
+        return prompt.strip() in (*asked[:1], *asked[-1:])
+    given = unweighted(prompt)
+    if given[:1] and given[0]["role"] != "system" and shared[0]["role"] == "system":
+        shared = shared[1:]
+    return given == unweighted(shared)
 
 
 def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
@@ -194,11 +207,14 @@ def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
 
     Raises: DataError: there is none, it is empty, or it ends with the assistant's answer.
     """
+    fields.require_readable(record)
     text = fields.text(record, "prompt")
     if text is None:
         text = fields.text(record, "messages")
     if text is None:
         raise fields.missing(record, f"field `{fields.name('prompt')}`")
+    if fields.has_system(record) or isinstance(text, list):
+        text = fields.system(record, unweighted(_as_prompt(text)))
     _require_prompt(text)
     if isinstance(text, list) and text[-1]["role"] == "assistant":
         raise DataError("the prompt ends with a message of the assistant")
@@ -213,13 +229,6 @@ def _response(record: Mapping[str, Any], fields: Fields, rank: str) -> Text | No
             raise DataError(f"`{fields.name(rank)}` is {value}, which is none of `responses`")
         return fields.text({fields.name(rank): offered[value]}, rank)
     return fields.text(record, rank)
-
-
-def _require_unicode(text: str, name: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"the text in `{name}` is not valid Unicode: a lone surrogate") from None
 
 
 def _require_prompt(prompt: Text) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ...compiler.plan import Dpo, Resources, Reward
+from ..data.encode import CONTENT
 from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dialogs
-from ..data.record_shards import CONTENT, Record
+from ..data.record_shards import Record
 from ..data.stream import IGNORE
 from ..errors import DataError
 from .loader import Batch, Loader, check_vocab

@@ -12,14 +12,8 @@ from engine_jobs import architecture, run, tensors, train_job
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from etude.compiler.plan import Architecture, Dpo, Objective, ReferenceJob, ScoreJob, TrainJob
-from etude.runtime.data.record_shards import (
-    CONTENT,
-    FORMATTING,
-    OTHER,
-    TERMINATION,
-    Record,
-    write_records,
-)
+from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
+from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.engine.families import hf_config, model_spec
 from etude.runtime.engine.forward import reference
 from etude.runtime.engine.train import make_trainer

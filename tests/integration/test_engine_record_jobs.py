@@ -25,9 +25,7 @@ from etude.compiler.plan import (
     Sft,
 )
 from etude.compiler.timeline import Timeline
-from etude.runtime.data.record_shards import (
-    Records,
-)
+from etude.runtime.data.record_shards import Records
 from etude.runtime.engine import forward
 from etude.runtime.engine.export import export
 from etude.runtime.engine.forward import reference

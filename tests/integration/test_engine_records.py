@@ -30,16 +30,9 @@ from etude.compiler.plan import (
     Sft,
     TrainJob,
 )
+from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.packing import Packing, Shuffled
-from etude.runtime.data.record_shards import (
-    CONTENT,
-    FORMATTING,
-    OTHER,
-    TERMINATION,
-    Record,
-    Records,
-    write_records,
-)
+from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.data.shards import Shards
 from etude.runtime.engine import heads
 from etude.runtime.engine.forward import score

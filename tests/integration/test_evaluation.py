@@ -21,7 +21,8 @@ from etude.compiler.plan import (
     SuiteMeasure,
 )
 from etude.runtime.best import pick
-from etude.runtime.data.record_shards import CONTENT, OTHER, Record, write_records
+from etude.runtime.data.encode import CONTENT, OTHER
+from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.errors import DataError, RunError
 from etude.runtime.evaluate import measure
 from etude.runtime.sampling import sample

@@ -269,7 +269,7 @@ def failure(made: Renderer, messages, **settings) -> str:
         (LLAMA3, [{"role": "user", "content": 3}], "content that is not text"),
         (LLAMA3, [{"role": "user", "content": [{"type": "image"}]}], "content that is not text"),
         (LLAMA3, [{"role": "user", "content": "\ud800"}], "lone surrogate"),
-        (CHATML, CALLS[1:3], "calls a tool, which the dialog's protocol cannot write"),
+        (CHATML, CALLS[1:3], "has `tool_calls`, which the dialog's protocol has no way to write"),
         (CHATML, CODE[:1] + CODE[2:3], "no end of message"),
         (LLAMA3, [*say("user: a"), {"role": "assistant", "content": "b", "to": "moon"}], "`moon`"),
         (LLAMA3, [*say("user: a"), {"role": "assistant", "tool_calls": [{}]}], "without a name"),

@@ -84,7 +84,7 @@ def test_no_records_at_all(tmp_path):
         ([], [], (), "dialogs"),
         ([1, 2], [0], (), "dialogs"),
         ([1, 300], [0, 0], (), "dialogs"),
-        ([1, 2], [0, 4], (), "dialogs"),
+        ([1, 2], [0, 5], (), "dialogs"),
         ([1, 2, 3], [0, 1, 1], (1, 1, 1), "dialogs"),
         ([1, 2, 3], [0, 1, 1], (1, 2), "preferences"),
         ([1, 2, 3], [0, 1, 1], (1, 1, 2), "preferences"),

@@ -1,0 +1,192 @@
+"""Fields of records by the names that a data set gives them, and what to write for other names."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import DataError
+from .messages import ROLES, normal, tool_schemas
+
+Message = dict[str, Any]
+Text = str | list[Message]
+
+UNREAD = ("images", "image", "videos", "video", "audio", "audios", "chat_template_kwargs")
+"""Fields that change what a dialog says, and that nothing here can render."""
+PROMPTS = ("instruction", "question", "query", "problem", "input")
+COMPLETIONS = ("output", "response", "answer", "solution", "completion")
+_DIALOGS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
+# How texts begin that are lists of messages, in JSON or as Python writes them.
+_WRITTEN = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Reads a record's fields by the names that the data set gives them.
+
+    Args:
+        names: default name → the data set's name, for those that differ. `role` and `content` are
+            fields of messages; where `role` is named, roles have the names of `ROLES` too.
+        ignored: keys of messages that are left out.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    ignored: Sequence[str] = ()
+
+    def name(self, key: str) -> str:
+        return self.names.get(key) or key
+
+    def get(self, record: Mapping[str, Any], key: str) -> Any:
+        return record.get(self.name(key))
+
+    def tools(self, record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """The definitions of tools, also those of the older `functions`.
+
+        Raises: DataError
+        """
+        tools, functions = self.get(record, "tools"), record.get("functions")
+        if tools or not functions or "tools" in self.names:
+            return tool_schemas(tools)
+        return [{"type": "function", "function": each} for each in tool_schemas(functions) or []]
+
+    def text(self, record: Mapping[str, Any], key: str) -> Text | None:
+        """Plain text or messages; None where the field is missing or null.
+
+        One message, and the text of a list of messages in JSON, count as a list.
+
+        Raises: DataError
+        """
+        value, name = self.get(record, key), self.name(key)
+        if isinstance(value, str):
+            _require_unicode(value, name)
+            if not _WRITTEN.match(value):
+                return value
+            value = _list_in(value, name)
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            value = [value]
+        return normal(self._renamed(value), name)
+
+    def system(self, record: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+        """Messages with the record's own system prompt before them, where it has one.
+
+        Raises: DataError: the messages begin with another one.
+        """
+        name, text = self.name("system"), self.get(record, "system")
+        if not isinstance(text, str) or not text.strip():
+            if text and not isinstance(text, str):
+                raise DataError(f"`{name}` is no text")
+            return messages
+        _require_unicode(text, name)
+        if messages and messages[0]["role"] == "system":
+            if messages[0]["content"].strip() != text.strip():
+                raise DataError(f"`{name}` is another system prompt than that of the messages")
+            return messages
+        return [{"role": "system", "content": text}, *messages]
+
+    def has_system(self, record: Mapping[str, Any]) -> bool:
+        text = self.get(record, "system")
+        return isinstance(text, str) and bool(text.strip())
+
+    def require_readable(self, record: Mapping[str, Any]) -> None:
+        """Raises: DataError: the record holds what cannot be rendered, such as images."""
+        for key in UNREAD:
+            if record.get(key) and key not in self.names.values():
+                raise DataError(
+                    f"the record has `{key}`, which is not rendered",
+                    f"leave such records, or `{key}`, out of the data set",
+                )
+
+    def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
+        """What to say where a record lacks what it is to be read from."""
+        there = ", ".join(map(str, list(record)[:8])) or "nothing"
+        return DataError(f"no {wanted}; there is {there}", proposal(record))
+
+    def _renamed(self, messages: object) -> object:
+        """Messages with `role` and `content` where the data set calls them otherwise."""
+        if not isinstance(messages, Sequence):
+            return messages
+        return [self._message(one) if isinstance(one, Mapping) else one for one in messages]
+
+    def _message(self, message: Mapping[str, Any]) -> Message:
+        made = {str(key): value for key, value in message.items() if key not in self.ignored}
+        role, content = self.names.get("role"), self.name("content")
+        if role and role in made:
+            said = made.pop(role)
+            made["role"] = ROLES.get(said, said) if _text(said) else said
+        if content != "content" and content in made:
+            made["content"] = made.pop(content)
+        if "from" in made and "role" not in made:
+            raise DataError(
+                "messages have `from` and no role",
+                'write `fields = { role = "from", content = "value" }` in the dataset: '
+                f"{_translated()}",
+            )
+        return made
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _translated() -> str:
+    """How roles are called in data sets of the form ShareGPT."""
+    return "human is read as user, gpt as assistant"
+
+
+def _list_in(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise DataError(
+            f"`{name}` is a text that looks like a list of messages and is no JSON",
+            "write it as JSON, with double quotes: `json.dumps(messages)` in Python",
+        ) from None
+
+
+def _require_unicode(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the text in `{name}` is not valid Unicode: a lone surrogate") from None
+
+
+def proposal(record: Mapping[str, Any]) -> str:
+    """What to write in the dataset so that a record is read that has fields of other names; ""
+    where that is not known."""
+    for name in (*_DIALOGS, *record):
+        keys = _message_keys(record.get(name))
+        if keys is not None:
+            named = {"messages": name, **keys}
+            changed = {key: value for key, value in named.items() if key != value}
+            more = f": {_translated()}" if keys["role"] == "from" else ""
+            return f"write `{_fields(changed)}` in the dataset{more}" if changed else ""
+    prompt = next((name for name in PROMPTS if _text(record.get(name))), None)
+    completion = next((name for name in COMPLETIONS if _text(record.get(name))), None)
+    if prompt == "instruction" and record.get("input"):
+        return (
+            "`instruction` and `input` are one prompt: join them in the records, as "
+            "docs/data.md shows, since a field cannot be read from two"
+        )
+    if prompt and ("chosen" in record or completion is None):
+        return f"write `{_fields({'prompt': prompt})}` in the dataset"
+    if prompt and completion:
+        named = {"prompt": prompt, "completion": completion}
+        return f"write `{_fields({k: v for k, v in named.items() if k != v})}` in the dataset"
+    return ""
+
+
+def _message_keys(value: object) -> dict[str, str] | None:
+    """How messages call role and content, where a value is a list of messages."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
+        return None
+    role = next((key for key in ("role", "from") if key in value[0]), None)
+    content = next((key for key in ("content", "value", "text") if key in value[0]), None)
+    return {"role": role, "content": content} if role and content else None
+
+
+def _fields(named: Mapping[str, str]) -> str:
+    pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in named.items())
+    return f"fields = {{ {pairs} }}"
