@@ -35,7 +35,10 @@ _NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
 """Kinds of stages that no stage goes on from unasked."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
+_NAMED = re.compile(r"(?:\s|#[^\n]*)*(?:expect\b|[a-z]+[ \t]+[A-Za-z_])")
 _COMMENT = re.compile(r"#[^\n]*")
+_UNKNOWN = "E402"
+"""What names that nothing declares are reported as."""
 _NAMELESS = ("recipe", "expect")
 """Blocks that nothing refers to."""
 _ORIGINS = {"from", "of", "model"}
@@ -59,9 +62,11 @@ def check_rest(
 
     kept = changed(statements, Report(), variant=variant, sets=sets)
     left_out: frozenset[str] = frozenset()
+    nameless = False
     errors = report.errors
     for _ in range(MOST_ROUNDS):
         before = len(kept), left_out
+        nameless = nameless or _hides_a_name(kept, errors)
         kept, more = without(kept, errors)
         left_out |= more
         if not _whole(kept) or (len(kept), left_out) == before:
@@ -74,17 +79,37 @@ def check_rest(
                 surroundings(program, root, own)
         errors = own.errors
         for found in errors or own.diagnostics:
-            report.take(found)
+            if not (nameless and found.code == _UNKNOWN):
+                report.take(found)
         if not errors:
             report.silenced += own.silenced
             return
 
 
 class Gap(NamedTuple):
-    """A stretch of text between statements that could not be read: what it may declare."""
+    """A stretch of text between statements that could not be read: what it may declare.
+
+    Attributes:
+        nameless: its first block has no name.
+    """
 
     keywords: frozenset[str]
     names: frozenset[str]
+    nameless: bool
+
+
+def _hides_a_name(items: Sequence[s.Item], errors: Iterable[Diagnostic]) -> bool:
+    """Whether one of the blocks with errors has lost its name, which others may use."""
+    known, hit = _hit(items, errors) or ([], set())
+    return any(_nameless(known[place]) for place in hit)
+
+
+def _nameless(item: s.Item | Gap) -> bool:
+    if isinstance(item, s.Block):
+        return item.keyword.name not in _NAMELESS and not any(
+            isinstance(label, s.Word) for label in item.labels
+        )
+    return isinstance(item, Gap) and item.nameless
 
 
 def without(
@@ -191,7 +216,8 @@ def _gap(text: str) -> Gap | None:
     keywords = {words[0], *(first for first, _ in pairs)} & {*BLOCKS, "let", "use"}
     if "use" in keywords:
         return None
-    return Gap(frozenset(keywords), frozenset([*words[1:2], *(second for _, second in pairs)]))
+    names = [*words[1:2], *(second for _, second in pairs)]
+    return Gap(frozenset(keywords), frozenset(names), not _NAMED.match(text))
 
 
 def _gives(item: s.Item | Gap, place: int) -> set[str]:

@@ -54,6 +54,7 @@ GROUPS: dict[tuple[type, str], type[r.Declaration]] = {
 }
 """The attributes that are groups of attributes themselves, `{ name = value, … }`."""
 MOST_ROUNDS = 1000
+_LET = re.compile(r"^[ \t]*let\W+(\w+)", re.MULTILINE)
 
 
 def bind(
@@ -99,6 +100,7 @@ class _Binder(Statements):
         headers: list[tuple[s.Block, Any]] = []
         expectations: list[r.Expectation] = []
         variants: dict[str, Span] = {}
+        headless = False  # a block that may be meant to be the header has no name
         for item in items:
             if isinstance(item, s.Let | s.Use):
                 continue
@@ -107,6 +109,7 @@ class _Binder(Statements):
                 continue
             keyword = item.keyword.name
             if keyword not in BLOCKS:
+                headless = headless or not item.labels
                 self._error("E302", f"`{keyword}` is not a block", item.keyword.span,
                             help=did_you_mean(keyword, BLOCKS))  # fmt: skip
                 continue
@@ -115,6 +118,7 @@ class _Binder(Statements):
                 continue
             name = self._name(item)
             if name is None:
+                headless = headless or keyword == "recipe"
                 continue
             if keyword == "variant":
                 self._variant(item, name, variants)
@@ -138,7 +142,7 @@ class _Binder(Statements):
                 continue
             model = self._kind(item) if keyword == "stage" else MODELS[keyword]
             found[group][name] = self._declaration(item, model, name) if model else None
-        header = self._header(headers)
+        header = None if headless and not headers else self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())
         if self.report.failures or broken or header is None:
             return None
@@ -153,6 +157,9 @@ class _Binder(Statements):
     def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
         """The statements with values in place of their names."""
         given = [item for item in items if isinstance(item, s.Let)]
+        if self.broken and self.where:
+            written = _LET.findall(self.where.source.text)
+            self.lost = {*written} - {item.word.name for item in given}
         if not given:
             return items
         self.lets = Lets(given, self.report)
@@ -428,10 +435,25 @@ class _Binder(Statements):
         if isinstance(item, s.Block) and not item.labels:
             braces = s.Braces(item.items, item.span)
             return item.keyword.name, self._nested(item.keyword.name, braces, model), item.span
+        name = self._without_equals(item)
+        if name and name.name in r.attributes(model):
+            value = item.span.source.text[name.span.end : item.span.end].strip()
+            self._error(
+                "E105", f"an `=` is missing after `{name.name}`", name.span,
+                help=f"write `{name.name} = {value if len(value) < 50 else '…'}`",
+            )  # fmt: skip
+            return None
         known = ", ".join(sorted(r.attributes(model)))
         self._error("E311", "this is not an attribute", item.span,
                     help=f"attributes are written `name = value`; there is {known}")  # fmt: skip
         return None
+
+    @staticmethod
+    def _without_equals(item: s.Item) -> s.Word | None:
+        """What may be an attribute whose `=` is missing: `clip 2.0`, `optimizer adamw { … }`."""
+        if isinstance(item, s.Entry) and isinstance(item.word, s.Word):
+            return item.word
+        return item.keyword if isinstance(item, s.Block) and item.labels else None
 
     def _nested(self, name: str, value: Any, model: type[r.Declaration]) -> Any:
         """The values that are groups of attributes themselves."""

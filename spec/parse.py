@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedInput
+from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken
 from platformdirs import user_cache_path
 
 from . import syntax as s
@@ -76,11 +76,12 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
             # Only where something is wrong.
             from .pieces import pieces
             from .recovery import recover
+            from .repair import stretches
 
-            cuts = pieces(text)
-            if isinstance(source, Source) and cuts is not None and len(cuts) > 1:
+            cuts = pieces(text) or stretches(text)
+            if isinstance(source, Source) and len(cuts) > 1:
                 return _by_pieces(source, text, cuts, report)
-            shorter = recover(problem, text, source, report)
+            shorter = recover(problem, text, source, report, _reach)
             if shorter == text:
                 return ()
             text = shorter
@@ -89,6 +90,16 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
                 report.take(found)
             return items
     return ()
+
+
+def _reach(text: str) -> int:
+    """How far a text can be read."""
+    try:
+        _reader().read(text, lambda *_: None)
+    except UnexpectedInput as problem:
+        at_end = isinstance(problem, UnexpectedToken) and problem.token.type == "$END"
+        return len(text) - 1 if at_end else problem.pos_in_stream or 0
+    return len(text)
 
 
 def _by_pieces(

@@ -8,6 +8,7 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from .diagnostics import Report, did_you_mean
 from .lexer import BRACES
 from .quantity import UNITS
+from .repair import Reach, Repair, repaired
 from .source import Piece, Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
@@ -46,12 +47,23 @@ _TERMINALS = {
 }
 
 
-def recover(problem: UnexpectedInput, text: str, source: Source | Piece, report: Report) -> str:
-    """Reports a problem; returns the text with spaces for the statement that has it.
+def recover(
+    problem: UnexpectedInput, text: str, source: Source | Piece, report: Report, reach: Reach
+) -> str:
+    """Reports a problem; returns the text as it was meant, where that can be told, or with spaces
+    for the statement that has the problem.
 
     Places in the text stay. Where nothing can be left out, the text is returned as it is.
     """
     offset = _offset(problem, text)
+    repair = repaired(text, offset, reach)
+    if repair:
+        at, what = repair.note or (0, "")
+        report.add(
+            repair.code, repair.message, Span(source, repair.start, repair.end), help=repair.help,
+            notes=[(Span(source, at, at + 1), what)] if repair.note else [],
+        )  # fmt: skip
+        return _kept(repair, text, reach)
     empty = _without_value(problem, text, offset)
     if empty is not None:
         _report_missing_value(empty, source, report)
@@ -60,6 +72,26 @@ def recover(problem: UnexpectedInput, text: str, source: Source | Piece, report:
     if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
         return _without_open_block(text)
     return _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+
+
+def _kept(repair: Repair, text: str, reach: Reach) -> str:
+    """The text to go on with after a repair: without the statement, where that cannot be read."""
+    if len(repair.text) != len(text):
+        return _without_statement(text, repair.start, False)
+    if repair.whole:
+        return repair.text
+    end = repair.note[0] if repair.note else repair.start
+    if text[repair.start] in "[(" and end > repair.start:
+        start = text.rfind("\n", 0, repair.start) + 1
+        inside = re.sub(r"[^\n]", " ", text[start : end + 1])
+        return text[:start] + inside + repair.text[end + 1 :]
+    offset = min(reach(repair.text), len(text) - 1)
+    line = repair.text[: repair.start].rsplit("\n", 1)[-1]
+    if line.rstrip().endswith(("=", "->")) and not repair.text[repair.start].strip():
+        return _without_statement(repair.text, repair.start, False)
+    if text.count("\n", 0, offset) == text.count("\n", 0, repair.start):
+        return _without_statement(repair.text, offset, False)
+    return repair.text
 
 
 def _offset(problem: UnexpectedInput, text: str) -> int:

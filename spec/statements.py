@@ -28,12 +28,14 @@ class Statements(ABC):
 
     Attributes:
         names: those that a `let` gives to values.
+        lost: those of a `let` that could not be parsed.
     """
 
     def __init__(self, report: Report, broken: bool) -> None:
         self.report = report
         self.broken = broken
         self.names: Collection[str] = ()
+        self.lost: Collection[str] = ()
 
     @abstractmethod
     def _build(
@@ -50,6 +52,8 @@ class Statements(ABC):
             self._error(code, message, span, **rest)
 
     def _invalid(self, problem: c.Invalid) -> None:
+        if problem.name in self.lost:
+            return
         meant = did_you_mean(problem.name, self.names) if problem.name else ""
         self._error(problem.code, problem.message, problem.span, label=problem.label,
                     help=meant if meant.startswith("did") else problem.help)  # fmt: skip

@@ -83,10 +83,13 @@ def rounds(more: str, count: int = 2, **attributes: str | None) -> str:
 
 EXAMPLES: list[tuple[str, str, str]] = [
     ("E101", train(lr="1e-3 ¦5"), "is not expected here"),
-    ("E101", train(lr="¦)"), "`)` is not expected here"),
+    ("E106", train(lr="¦)"), "nothing is open that this `)` closes"),
+    ("E105", train(data="{ web 70% ¦math 30% }"), "write `web 70%, math 30%`"),
+    ("E105", train(body="¦clip 2.0"), "write `clip = 2.0`"),
+    ("E106", train(data="¦{ web 70%, math 30%"), "write `}` after `30%`"),
     ("E101", HEAD + "stage first: train {\n  lr ¦=\n  steps = 3\n}", "a value is missing here"),
     ("E101", entry("let a = 'text'").replace("'text'", "¦'text'"), "double quotes"),
-    ("E101", HEAD + "stage first: train {\n  steps = ¦3\n", "inside a block"),
+    ("E106", HEAD + "stage first: train ¦{\n  steps = 3\n", "write `}` after `3`"),
     ("E101", entry("dataset every ¦{ sample = arithmetic }"), "has a meaning of its own"),
     ("E101", train(batch="¦= 4 seqs"), "one `=` is enough"),
     ("E101", train(lr="1e-3 untill ¦5 steps"), "did you mean `until`?"),

@@ -126,27 +126,29 @@ stage third: train {
         ("E111", (10, 13)),
         ("E101", (11, 10)),
         ("E214", (12, 10)),
-        ("E101", (18, 19)),
+        ("E105", (18, 19)),
+        ("E208", (19, 14)),
         ("E101", (22, 12)),
         ("E305", (25, 1)),
-        ("E101", (28, 11)),
+        ("E106", (28, 11)),
         ("E102", (29, 12)),
     ]
 
 
 @pytest.mark.parametrize("block", ["stage third: train {", "model other {", "x = ["])
 def test_an_open_brace_is_one_error_that_names_it(block: str) -> None:
-    found = only(check(SPEC + block + "\n  steps = 3\n  lr = 4e-3\n"))
-    assert found.code == "E101"
-    if block.endswith("{"):
-        assert found.message == "the file ends inside a block"
-        assert found.notes[0][0].line == SPEC.count("\n") + 1
+    attributes = "dim = 3\n  heads = 4" if "model" in block else "steps = 3\n  lr = 4e-3"
+    found = check(f"{SPEC}{block}\n  {attributes}\n")[0]
+    assert found.code == "E106"
+    assert found.message == f"this `{block[-1]}` is not closed"
+    assert place(found) == (SPEC.count("\n") + 1, len(block))
+    assert found.notes[0][0].line == SPEC.count("\n") + 3
 
 
 @pytest.mark.parametrize("extra", ["}", "}}}", "]", ")", "} then"])
 def test_a_closing_brace_too_many_hides_nothing_else(extra: str) -> None:
     found = check(SPEC + f"{extra}\n" + "modle x { }\n")
-    assert {d.code for d in found} == {"E101", "E302"}
+    assert [d.code for d in found] == ["E106", "E302"]
     assert place(found[-1]) == (SPEC.count("\n") + 2, 1)
 
 

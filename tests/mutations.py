@@ -1,0 +1,71 @@
+"""Texts with one mistake each, and what is found in them."""
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from etude.compiler.check import check_recipe
+from etude.compiler.rest import check_rest
+from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.load import bound, reads
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").rglob("*.etude"))
+_TOKEN = re.compile(r'#[^\n]*|"(?:[^"\\\n]|\\.)*"|[A-Za-z_]\w*|[0-9][\w.%]*(?:e-?\d+)?|->|\S')
+INSERTED = (",", "{", "}", "[", "]", "(", ")", '"', "'", "=", ":", ";", "-", "for", "then", "1")
+
+
+class Mistake(NamedTuple):
+    """A text with one mistake.
+
+    Attributes:
+        kind: what was done: `delete "`, `insert ]`, `delete a word`, …
+        line: where, from one.
+    """
+
+    text: str
+    kind: str
+    line: int
+
+
+def mistakes(text: str, number: int, seed: int) -> Iterator[Mistake]:
+    """So many texts with one mistake each, drawn anew for each seed."""
+    draw = random.Random(seed)
+    tokens = [match for match in _TOKEN.finditer(text) if match[0][0] != "#"]
+    marks = [match for match in tokens if not match[0][0].isalnum()]
+    for _ in range(number):
+        token = draw.choice(marks if draw.random() < 0.5 else tokens)
+        start, end = token.span()
+        word = token[0]
+        if draw.random() < 0.35:
+            what = draw.choice(INSERTED)
+            space = "" if what in "\"',;:)}]" else " "
+            at = draw.choice((start, end))
+            changed, kind = f"{text[:at]}{space}{what}{space}{text[at:]}", f"insert {what}"
+        elif word[0] == '"' and draw.random() < 0.7:
+            at = draw.choice((start, end - 1))
+            start = at
+            changed, kind = text[:at] + text[at + 1 :], 'delete "'
+        else:
+            kind = (
+                "a text"
+                if word[0] == '"'
+                else "a word"
+                if word[0].isalpha() or word[0] == "_"
+                else ("a number" if word[0].isdigit() else word)
+            )
+            changed, kind = text[:start] + text[end:], f"delete {kind}"
+        yield Mistake(changed, kind, text.count("\n", 0, start) + 1)
+
+
+def errors(text: str) -> list[Diagnostic]:
+    """What `etude check` finds in a text, without warnings and notes."""
+    report = Report()
+    statements = reads(text, report, name="spec")
+    recipe = bound(statements, report)
+    if recipe is None:
+        check_rest(*statements, report)
+    else:
+        check_recipe(recipe, report)
+    return [found for found in report.ordered() if found.severity == "error"]
