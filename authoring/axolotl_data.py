@@ -9,6 +9,13 @@ from .draft import Draft
 
 _FILES = (".jsonl", ".json", ".parquet", ".txt", ".csv", ".arrow", ".zst", ".gz")
 _REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
+_LONG = {"drop": "drop", "truncate": "truncate"}
+"""What axolotl does with records that do not fit, if it does not stop; it drops unless told."""
+_ALPACA = (
+    "alpaca puts wording of its own around the instruction and `input`, which etude does not "
+    'write; to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
+)
+_SHAREGPT = {"user": "human", "assistant": "gpt"}
 _KIND = {"train": "documents", "sft": "dialogs", "reward": "preferences", "dpo": "preferences"}
 
 # Formats by name → the fields that hold what etude reads. What follows the dot in a format such as
@@ -17,7 +24,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "completion": {},
     "pretrain": {},
     "chat_template": {},
-    "alpaca": {"prompt": "instruction", "completion": "output"},
+    "sharegpt": {"messages": "conversations", "role": "from", "content": "value"},
     "chatml.intel": {"prompt": "question"},
     "llama3.intel": {"prompt": "question"},
     "chatml.icr": {"prompt": "input"},
@@ -40,6 +47,7 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
     if held > 1 or (held == 1 and config.text("val_set_size") == "1"):
         config.lost("val_set_size", "a share is held out, not a number of records")
         held = Fraction(1, 200)
+    strategy = config.text("excess_length_strategy", default="drop")
     for path in _paths(config):
         source, wish = _source(config, path)
         name = made.name(wish, "data")
@@ -48,7 +56,8 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
                 f"dataset {name}",
                 *source,
                 ("kind", _KIND[kind]) if kind != "train" else None,
-                _fields(config, path, kind),
+                _fields(config, made, path, kind),
+                ("long", _LONG[strategy]) if strategy in _LONG and kind != "train" else None,
                 ("holdout", w.percent(held)),
                 _size(config, made, name, kind),
             )
@@ -106,51 +115,57 @@ def _split(config: Config, path: str) -> str:
     return split
 
 
-def _fields(config: Config, path: str, kind: str) -> w.Line:
-    """Which field holds what, where that is not as etude expects it."""
+def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
+    """Which field holds what, where that is not as etude expects it; open where it is not known."""
     form = config.text(f"{path}.type", default=None)
     if form is None and config.node(f"{path}.type") is not None:
-        config.lost(f"{path}.type", "a format of one's own: name the fields in `fields`")
-    fields: dict[str, str] = {}
-    if form:
-        base = form.partition(":")[0]
-        known = _FIELDS.get(form, _FIELDS.get(base))
-        if known is None:
-            config.lost(f"{path}.type", "a format that etude does not know: name the `fields`")
-        elif base == "alpaca":
-            config.lost(f"{path}.type", "the field `input` and the wording around the prompt are "
-                        "left out")  # fmt: skip
-        fields |= known or {}
+        config.lost(f"{path}.type", "a format of one's own")
+        return made.open("fields", "the format is one of its own; say which field holds what")
+    base = form.partition(":")[0] if form else ""
+    known = _FIELDS.get(form or "", _FIELDS.get(base))
+    if form and known is None:
+        reason = _ALPACA if base.startswith("alpaca") else (
+            f"`{form}` is a format of axolotl's that is not known here; say which field holds what"
+        )  # fmt: skip
+        return made.open("fields", reason, key=f"{path}.type")
+    fields = dict(known or {})
     if kind in ("reward", "dpo"):
         names = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
     elif kind == "sft":
-        names = {"messages": "field_messages", "text": "field", "tools": "field_tools"}
+        names = {"messages": "field_messages", "text": "field", "tools": "field_tools",
+                 "system": "field_system"}  # fmt: skip
     else:
         names = {"text": "text_column", "text ": "field"}
     for ours, theirs in names.items():
         given = config.text(f"{path}.{theirs}", default=None)
         if given:
             fields[ours.strip()] = given
-    defaults = ("text", "messages", "prompt", "chosen", "rejected", "tools")
+    fields |= _mappings(config, path, kind)
+    defaults = ("text", "messages", "prompt", "chosen", "rejected", "tools", "system")
     shown = [f"{ours} = {w.quoted(theirs)}" for ours, theirs in fields.items()
              if not (ours in defaults and ours == theirs)]  # fmt: skip
-    _mappings(config, path)
     return ("fields", f"{{ {', '.join(shown)} }}") if shown else None
 
 
-def _mappings(config: Config, path: str) -> None:
-    """The parts of a message: etude reads `role` and `content`, as the formats of TRL have them."""
+def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
+    """What the parts of a message are called, where it is not `role` and `content`."""
+    found = {}
+    for part in ("role", "content"):
+        given = config.text(
+            f"{path}.message_property_mappings.{part}", f"{path}.message_field.{part}",
+            f"{path}.message_field_{part}", default=part,
+        )  # fmt: skip
+        if given != part and kind == "sft":
+            found[part] = given
     for mapping in (f"{path}.message_property_mappings", f"{path}.message_field"):
         node = config.node(mapping)
         for part in node if isinstance(node, dict) else ():
             config.lost_unless(f"{mapping}.{part}", [part], f"messages hold their {part} in "
                                f"`{part}`: rename it in the data", "as in etude")  # fmt: skip
-    for old, part in (("message_field_role", "role"), ("message_field_content", "content")):
-        config.lost_unless(f"{path}.{old}", [part], f"messages hold their {part} in `{part}`: "
-                           "rename it in the data", "as in etude")  # fmt: skip
     roles = config.node(f"{path}.roles")
     for role in roles if isinstance(roles, dict) else ():
-        config.lost_unless(f"{path}.roles.{role}", [[role], role], f"the role is called `{role}`: "
+        same = [[role], role, *([[_SHAREGPT[role]], _SHAREGPT[role]] if role in _SHAREGPT else [])]
+        config.lost_unless(f"{path}.roles.{role}", same, f"the role is called `{role}`: "
                            "rename it in the data", "as in etude")  # fmt: skip
     config.lost_unless(f"{path}.roles_to_train", [["assistant"], "assistant"],
                        "the assistant's messages are learned", "as in etude")  # fmt: skip
@@ -158,6 +173,7 @@ def _mappings(config: Config, path: str) -> None:
                        "learned", "as in etude")  # fmt: skip
     config.lost_unless(f"{path}.revision", ["main"], "the newest revision is read", "the newest")
     config.irrelevant({f"{path}.trust_remote_code": "data sets bring no code along"})
+    return found
 
 
 def _size(config: Config, made: Draft, name: str, kind: str) -> w.Line:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from ..compiler import architectures
 from . import writing as w
 from .config import Config
-from .published_models import Published, by_config, by_name
+from .published_models import by_config, by_name, kind_of
 
 MOST_ON_A_NODE = 8
+NO_TOKENIZER = 'the configuration names none; declare one: tokenizer words { hub = "…" }'
 
 
 class Base(NamedTuple):
@@ -60,6 +61,15 @@ class Draft:
     def add(self, block: str) -> None:
         self.blocks.append(block)
 
+    def open(self, attribute: str, reason: str, *, key: str = "") -> str:
+        """The line that leaves an attribute open, which `check` reports until it is given.
+
+        Args:
+            key: what is missing, as the summary names it; the attribute, if left out.
+        """
+        self.config.needed(key or attribute, reason)
+        return f"open {attribute} {w.quoted(reason)}"
+
     def header(self, name: str, title: str, *lines: w.Line) -> None:
         """The `recipe` block; after another spec, what takes its place."""
         if self.options.base:
@@ -76,9 +86,16 @@ class Draft:
         assert model
         return "model", model
 
-    def cluster(self, world: int) -> None:
-        """The machines for so many ranks; after another spec, its own."""
+    def cluster(self, world: int | None) -> None:
+        """The machines for so many ranks, None where nobody tells; after another spec, its own."""
         if self.options.base:
+            return
+        if world is None:
+            reason = (
+                f"how many there are is not in the configuration; write `gpus = 8 of "
+                f"{w.quoted(self.options.gpu or 'H100 80GB')}`, say, or import with --gpus N"
+            )
+            self.add(w.block("cluster gpus", self.open("gpus", reason, key="GPUs")))
             return
         size = next(n for n in range(min(MOST_ON_A_NODE, world), 0, -1) if world % n == 0)
         gpu = self.options.gpu or "H100 80GB"
@@ -94,10 +111,8 @@ class Draft:
             self.unused.discard(dataset)
             return attribute, w.count(self.options.sizes[dataset])
         if why:
-            self.config.needed(
-                f"dataset {dataset}",
-                f"{why}: write `{attribute} = …` in the data set (--size {dataset}=COUNT)",
-            )
+            reason = f"{why}; import with --size {dataset}=COUNT, or write it"
+            return self.open(attribute, reason, key=f"dataset {dataset}")
         return None
 
     def model(
@@ -123,11 +138,11 @@ class Draft:
             free = {"rope_scaling", "rope_theta", "norm_eps", "vocab"}
             if set(changed) <= free | ({"experts"} if balanced else set()):
                 name = self.name(f"{stem}_{size}", "model")
-                lines = [*kind, ("size", w.quoted(size)), *_attributes(changed), *weights]
+                lines = [*kind, ("size", w.quoted(size)), *attributes(changed), *weights]
                 self.add(w.block(f"model {name}", *lines))
                 return name
         name = self.name(stem, "model")
-        lines = [("family", family), *_attributes(shape), *weights]
+        lines = [("family", family), *attributes(shape), *weights]
         self.add(w.block(f"model {name}", *lines))
         return name
 
@@ -138,25 +153,36 @@ class Draft:
         """
         local = is_local(place)
         known = (by_config(Path(place)) if local else None) or by_name(place)
-        shape = known or Published("llama3", {"size": "8B"}, 8192)
-        if known is None:
-            self.config.needed(
-                f"model of {place}",
-                "what it is like is not known here: write family and shape of its config.json in "
-                "place of Llama 3 8B's",
-            )
         name = self.name(place.rstrip("/").rpartition("/")[2], "base")
+        shape: list[w.Line] = (
+            [("family", known.family), *attributes(known.shape)]
+            if known
+            else [self._unknown(place, local)]
+        )
         self.add(
             w.block(
                 f"model {name}",
-                ("family", shape.family),
-                *_attributes(shape.shape),
+                *shape,
                 ("weights" if local else "hub", w.quoted(place)),
                 ("revision", w.quoted(revision)) if revision and not local else None,
-                ("context", w.count(shape.context)),
+                ("context", w.count(known.context)) if known else None,
             )
         )
         return name
+
+    def _unknown(self, place: str, local: bool) -> str:
+        """What is said of a model whose family and shape are not known."""
+        kind = kind_of(Path(place)) if local else None
+        families = ", ".join(architectures.PUBLISHED)
+        if kind:
+            reason = f"its config.json describes a model of the kind {kind}, as it stands here"
+            reason += f" no model of etude's families, which are {families}"
+        else:
+            reason = (
+                f"what {place} is like is not known here; write family and size, or the shape, and "
+                f"the context that its config.json has (families are {families})"
+            )
+        return self.open("family", reason, key=f"model of {place}")
 
     def tokenizer(self, place: str) -> None:
         """A tokenizer on the Hub or in a file; after another spec, its own."""
@@ -167,10 +193,10 @@ class Draft:
             return
         file = place
         if place.endswith(".model"):
-            file = place.rpartition("/")[0] + "/tokenizer.json"
-            self.config.needed("tokenizer", f"{place} cannot be read; etude takes the "
-                               "`tokenizer.json` of the same model")  # fmt: skip
-        elif not place.endswith(".json"):
+            reason = f"{place} cannot be read; name the `tokenizer.json` of the same model"
+            self.add(w.block("tokenizer words", self.open("file", reason, key="tokenizer")))
+            return
+        if not place.endswith(".json"):
             file = f"{place.rstrip('/')}/tokenizer.json"
         self.add(w.block("tokenizer words", ("file", w.quoted(file))))
 
@@ -194,7 +220,8 @@ def _changed(known: dict[str, Any], shape: dict[str, Any]) -> dict[str, object]:
     return found
 
 
-def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
+def attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
+    """A model's shape as lines of its block."""
     lines = []
     for key, value in shape.items():
         if isinstance(value, bool):
@@ -205,7 +232,7 @@ def _attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
             shown = w.quoted(str(value))
         elif isinstance(value, dict):
             written = {name: each for name, each in value.items() if name != "kind"}
-            group = ", ".join(f"{name} = {each}" for name, each in _attributes(written))
+            group = ", ".join(f"{name} = {each}" for name, each in attributes(written))
             shown = f"{{ {group} }}"
             if key == "rope_scaling":
                 shown = f"{value.get('kind', 'yarn')} {shown}"

@@ -11,6 +11,7 @@ from .draft import Draft, Options, optimizer, placement
 from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
+_SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
 _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
 
@@ -31,12 +32,12 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     start = _start(config, made)
     sources = datasets(config, made, kind)
     pairs = kind in ("reward", "dpo")
-    dialog = _dialog(config, made) if kind != "train" else None
+    dialog = _dialog(config, made) if kind != "train" and _speaks(config) else None
     degrees, ranks = _degrees(config, options)
     micro = config.whole("micro_batch_size", default=1, least=1)
     accumulation = config.whole("gradient_accumulation_steps", default=1, least=1)
-    batch = micro * accumulation * ranks
-    made.cluster(ranks * degrees["tensor"] * degrees["context"])
+    unit = "pairs" if pairs else "seqs"
+    made.cluster(ranks * degrees["tensor"] * degrees["context"] if ranks else None)
     length = config.whole("sequence_len", default=2048 if kind != "train" else 512, least=2)
     made.add(
         w.block(
@@ -44,12 +45,12 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             ("from", start),
             _length(config, kind),
             ("seq_len", w.count(length)),
-            ("batch", f"{w.plain(batch)} {'pairs' if pairs else 'seqs'}"),
-            ("lr", w.schedule(_rates(config))),
+            _batch(made, micro * accumulation, ranks, unit),
+            *_rates(config, made),
             ("data", w.mixture(sources)),
             ("dialog", dialog) if dialog else None,
             *_objective(config, kind),
-            _optimizer(config),
+            _optimizer(config, made),
             ("clip", w.real(config.number("max_grad_norm", default=Fraction(1)) or Fraction(1))),
             _precision(config),
             ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
@@ -109,23 +110,34 @@ def _start(config: Config, made: Draft) -> str:
     return made.weights(model, revision)
 
 
-def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int]:
-    """The degrees of parallelism, and how many ranks have their own part of a batch."""
+def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | None]:
+    """The degrees of parallelism, and how many ranks have their own part of a batch; None where
+    neither the configuration nor the user tells."""
     tensor = config.whole("tensor_parallel_size", default=1, least=1)
     context = config.whole("context_parallel_size", "sequence_parallel_degree", default=1, least=1)
     replicate = config.whole("dp_replicate_size", default=1, least=1)
     shard = config.whole("dp_shard_size", default=0, least=0)
     model = tensor * context
+    ranks = shard * replicate or None
+    if options.gpus and ranks and options.gpus != ranks * model:
+        raise ConfigError(
+            f"--gpus {options.gpus}: the configuration's degrees multiply to {ranks * model}",
+            help="leave --gpus out, or change dp_shard_size in the configuration",
+        )
+    if options.gpus and options.gpus % (model * replicate):
+        raise ConfigError(f"{options.gpus} GPUs cannot be divided by {model * replicate}",
+                          help="the configuration's degrees multiply to that")  # fmt: skip
     if options.gpus:
-        if options.gpus % model:
-            raise ConfigError(f"{options.gpus} GPUs cannot be divided by {model}")
         ranks = options.gpus // model
-    else:
-        ranks = max(shard, 1) * replicate
-        if not shard:
-            config.needed("GPUs", f"their number is not in the configuration; the batch is written "
-                          f"for {ranks * model} (--gpus N)")  # fmt: skip
     return {"tensor": tensor, "context": context, "replicate": replicate}, ranks
+
+
+def _batch(made: Draft, own: int, ranks: int | None, unit: str) -> w.Line:
+    """The global batch; open where nobody tells how many ranks there are."""
+    if ranks is None:
+        reason = f"each GPU takes {own} {unit} a step; import with --gpus N, or write the product"
+        return made.open("batch", reason)
+    return "batch", f"{w.plain(own * ranks)} {unit}"
 
 
 def _length(config: Config, kind: str) -> w.Line:
@@ -138,20 +150,49 @@ def _length(config: Config, kind: str) -> w.Line:
     return "epochs", w.real(epochs)
 
 
-def _rates(config: Config) -> list[str]:
+def _rates(config: Config, made: Draft) -> list[w.Line]:
+    """The learning rate; open where the configuration's is that of an adapter, or has a shape that
+    the language lacks. The schedule then stands beside it, as a comment."""
+    kind = config.text("lr_scheduler", default="cosine")
+    segments = _segments(config, kind)
+    adapter = config.text("adapter")
+    if adapter:
+        config.lost("adapter", "all weights are trained: there are no adapters")
+        reason = (
+            f"the configuration's is that of a {adapter} adapter, and here all weights are "
+            "trained, mostly at a tenth of it or less"
+        )
+    elif kind not in _SHAPES:
+        reason = f"`{kind}` is no shape of schedules; its peak is {segments[-1]}"
+    else:
+        return [("lr", w.schedule(segments))]
+    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+
+
+def _warmup(config: Config) -> str:
+    """How long the rate warms up; a number of steps below 1 is a share, as in transformers 5."""
+    steps = config.number("warmup_steps", default=None)
+    ratio = config.number("warmup_ratio", default=None)
+    if steps is not None and 0 < steps < 1:
+        steps, ratio = None, steps
+    if steps is not None and (steps.denominator != 1 or steps < 0):
+        raise config.wrong("warmup_steps", "a whole number, or a share below 1")
+    if steps is None and ratio is None:
+        ratio = Fraction(3, 100)
+        config.assumed("warmup_ratio", "without warm-up axolotl takes 3 %, at most 100 steps")
+    if steps:
+        return w.in_steps(int(steps))
+    return w.percent(ratio) if ratio and steps is None else ""
+
+
+def _segments(config: Config, kind: str) -> list[str]:
     """transformers' schedules: step i of a warm-up of n steps has i / n of the peak."""
     peak = config.number("learning_rate")
     if peak is None:
         raise ConfigError("`learning_rate` is missing")
-    steps = config.whole("warmup_steps", default=None, least=0)
-    ratio = config.number("warmup_ratio", default=None)
-    if steps is None and ratio is None:
-        ratio = Fraction(3, 100)
-        config.assumed("warmup_ratio", "without warm-up axolotl takes 3 %, at most 100 steps")
-    warmup = f"{w.plain(steps)} steps" if steps else w.percent(ratio) if ratio else ""
+    warmup = _warmup(config)
     high = w.real(peak)
     low = config.number("cosine_min_lr_ratio", default=Fraction(0)) * peak
-    kind = config.text("lr_scheduler", default="cosine")
     segments = [f"0 -> {high} for {warmup}"] if warmup else []
     arrow = "->" if segments else f"{high} ->"
     constant = config.number("cosine_constant_lr_ratio", default=None)
@@ -161,11 +202,7 @@ def _rates(config: Config) -> list[str]:
         return [*segments, f"{arrow} {w.real(low)} cosine"]
     if kind == "linear":
         return [*segments, f"{arrow} 0"]
-    if kind == "constant":
-        return [high]
-    if kind != "constant_with_warmup":
-        config.lost("lr_scheduler", "not a shape of schedules; it stays constant")
-    return [*segments, high]
+    return [high] if kind == "constant" else [*segments, high]
 
 
 def _objective(config: Config, kind: str) -> list[w.Line]:
@@ -186,11 +223,15 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
     ]
 
 
-def _optimizer(config: Config) -> w.Line:
+def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optimizer", default="adamw_torch_fused")
     if not _ADAMW.fullmatch(kind):
-        config.lost("optimizer", "only AdamW and Adam; AdamW is written, with the same rates")
-    elif _QUANTIZED.fullmatch(kind):
+        return made.open(
+            "optimizer",
+            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
+            "which etude has",
+        )
+    if _QUANTIZED.fullmatch(kind):
         config.assumed("optimizer", "AdamW with moments in fp32")
     return optimizer(
         (
@@ -243,10 +284,24 @@ def _dialog(config: Config, made: Draft) -> str | None:
         made.add(w.block(f"dialog {name}", ("template", w.quoted(inline)), more))
         return name
     if inline:
-        config.lost("chat_template_jinja", "write it into a file: `dialog chat { template = … }`")
-    elif kind:
-        config.lost("chat_template", "llama3 and chatml are built in; others are Jinja files: "
-                    "`dialog chat { template = \"…\" }`")  # fmt: skip
-    if system:
-        config.lost("default_system_message", "it belongs to a `dialog`")
-    return None
+        reason = "the template stands in the configuration; write it into a file and name that"
+        config.lost("chat_template_jinja", reason)
+    elif kind and kind != "tokenizer_default":
+        reason = f"{kind} is not built in, as llama3 and chatml are; name its Jinja file"
+    else:
+        reason = (
+            "it is that of the tokenizer; name its Jinja file, the chat_template.jinja of the "
+            "model, or write `protocol`"
+        )
+    name = made.name("chat", "chat")
+    opened = made.open("template", reason, key="chat_template")
+    made.add(w.block(f"dialog {name}", opened, more))
+    return name
+
+
+def _speaks(config: Config) -> bool:
+    """Whether one of the data sets holds messages, which a template writes; others are texts."""
+    count = config.count("datasets")
+    forms = [config.text(f"datasets[{n}].type", default="") for n in range(count)]
+    written = [form for form in forms if not form.startswith(("alpaca", "completion"))]
+    return bool(written) or config.has("chat_template")

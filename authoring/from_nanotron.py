@@ -2,9 +2,10 @@
 
 from fractions import Fraction
 
+from ..compiler.architectures import PUBLISHED
 from . import writing as w
-from .config import Config
-from .draft import Draft, Options, optimizer, placement
+from .config import Config, shorten
+from .draft import NO_TOKENIZER, Draft, Options, attributes, optimizer, placement
 from .published_models import llama_scaling
 from .tree import ConfigError
 
@@ -68,6 +69,14 @@ IRRELEVANT = {
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"
 _ADAM = "optimizer.optimizer_factory"
+_KNOWN = frozenset({
+    "num_attention_heads", "num_hidden_layers", "hidden_size", "num_key_value_heads",
+    "intermediate_size", "vocab_size", "rope_theta", "rope_scaling", "tie_word_embeddings",
+    "rms_norm_eps", "z_loss_enabled", "z_loss_coefficient",
+})  # fmt: skip
+"""Settings of a model that the spec has, or that concern the loss."""
+_SHAPES = {"cosine": " cosine", "1-sqrt": " sqrt", "linear": ""}
+_OFF = (None, False, "", [])
 
 
 def is_nanotron(config: Config) -> bool:
@@ -89,23 +98,18 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     tensor = config.whole("parallelism.tp", default=1, least=1)
     pipeline = config.whole("parallelism.pp", default=1, least=1)
     context = config.whole("parallelism.context_parallel_size", default=1, least=1)
-    if config.whole("parallelism.expert_parallel_size", default=1) > 1:
-        config.lost("parallelism.expert_parallel_size", "the models are dense")
-    model = None if options.base else made.model(_shape(config))
+    expert = config.whole("parallelism.expert_parallel_size", default=1, least=1)
+    model = None if options.base else _model(config, made)
     if options.base:
         config.irrelevant({_MODEL: f"the model is that of `{options.base.stage}`"})
     tokenizer = config.text("tokenizer.tokenizer_name_or_path")
     if tokenizer:
         made.tokenizer(tokenizer)
-    elif not options.base:
-        config.needed("tokenizer", 'training needs one: write `tokenizer words { hub = "…" }`')
     made.cluster(data_parallel * tensor * pipeline * context)
     zero = config.whole("optimizer.zero_stage", default=0)
     if zero == 1 and data_parallel > 1:
         config.assumed("optimizer.zero_stage", "weights are sharded too, not only moments (FSDP2)")
     data, lengths = _data(config, made, steps)
-    if config.text("optimizer.optimizer_factory.name", default="adamW").lower() != "adamw":
-        config.lost("optimizer.optimizer_factory.name", "only AdamW and Adam; AdamW is written")
     interval = config.whole("checkpoints.checkpoint_interval", least=1)
     made.add(
         w.block(
@@ -114,23 +118,17 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             ("steps", w.plain(steps)),
             ("seq_len", lengths),
             ("batch", f"{w.plain(micro * accumulation * data_parallel)} seqs"),
-            ("lr", w.schedule(_rates(config, steps))),
+            *_rates(config, made, steps),
             ("data", data),
-            optimizer(
-                (
-                    config.number(f"{_ADAM}.adam_beta1", default=Fraction("0.9")),
-                    config.number(f"{_ADAM}.adam_beta2", default=Fraction("0.95")),
-                ),
-                config.number("optimizer.weight_decay", default=Fraction(0)),
-                config.number(f"{_ADAM}.adam_eps", default=Fraction("1e-8")),
-            ),
+            _optimizer(config, made),
             _clip(config),
             _precision(config),
             ("recompute", "full") if config.flag("parallelism.recompute_layer") else None,
             placement(
                 replicate=data_parallel if zero == 0 else None, tensor=tensor, context=context,
-                pipeline=pipeline, micro_batch=micro,
+                pipeline=pipeline, expert=expert, micro_batch=micro,
             ),
+            None if tokenizer or options.base else made.open("tokenizer", NO_TOKENIZER),
             f"checkpoint every {w.plain(interval)} steps" if interval else None,
         )
     )  # fmt: skip
@@ -151,13 +149,60 @@ def _required(config: Config, path: str) -> int:
     return value
 
 
+def _model(config: Config, made: Draft) -> str:
+    """The model block; its family is open where the configuration is not that of a Llama."""
+    shape = _shape(config)
+    others = _unlike_llama(config)
+    if not others:
+        return made.model(shape)
+    name = made.name("imported", "model")
+    reason = (
+        f"its model is no Llama ({', '.join(others)}), and it is not known to be one of etude's "
+        f"other families, which are {', '.join(f for f in PUBLISHED if f != 'llama3')}"
+    )
+    made.add(w.block(f"model {name}", made.open("family", reason), *attributes(shape)))
+    return name
+
+
+def _unlike_llama(config: Config) -> list[str]:
+    """Settings of the model that make it another than Llama, or that are not known here."""
+    config.lost_unless(f"{_MODEL}.attention_bias", [False], "linear layers have no bias", "off")
+    config.lost_unless(f"{_MODEL}.hidden_act", ["silu"], "feed-forward layers are SwiGLU", "SwiGLU")
+    known = {*_KNOWN, *(path.rpartition(".")[2] for path in IRRELEVANT if path.startswith(_MODEL))}
+    found = []
+    for path, leaf in config.leaves.items():
+        name, _, _ = path.removeprefix(f"{_MODEL}.").partition(".")
+        if not path.startswith(f"{_MODEL}.") or name in known or leaf.value in _OFF:
+            continue
+        if name == "hidden_act" and leaf.value == "silu":
+            continue
+        config.lost(path, "the model is another than Llama")
+        found.append(f"{path.removeprefix(_MODEL + '.')} = {shorten(leaf.value)}")
+    return found
+
+
+def _optimizer(config: Config, made: Draft) -> w.Line:
+    """AdamW, whose settings stood beside the factory, in `optimizer`, before nanotron had one."""
+    kind = config.text(f"{_ADAM}.name", default="adamW")
+    if kind.lower() != "adamw":
+        return made.open(
+            "optimizer",
+            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
+            "which etude has",
+        )
+
+    def setting(name: str, default: str) -> Fraction:
+        return config.number(f"{_ADAM}.{name}", f"optimizer.{name}", default=Fraction(default))
+
+    return optimizer(
+        (setting("adam_beta1", "0.9"), setting("adam_beta2", "0.95")),
+        config.number("optimizer.weight_decay", default=Fraction(0)),
+        setting("adam_eps", "1e-8"),
+    )
+
+
 def _shape(config: Config) -> dict[str, object]:
-    if config.flag(f"{_MODEL}.is_qwen2_config") or config.has(f"{_MODEL}.moe_config"):
-        raise ConfigError("the model is no Llama: only the family llama3 is imported")
     heads = _required(config, f"{_MODEL}.num_attention_heads")
-    activation = config.text(f"{_MODEL}.hidden_act", default="silu")
-    if activation != "silu":
-        config.lost(f"{_MODEL}.hidden_act", "feed-forward layers are SwiGLU")
     return {
         "layers": _required(config, f"{_MODEL}.num_hidden_layers"),
         "dim": _required(config, f"{_MODEL}.hidden_size"),
@@ -189,7 +234,17 @@ def _scaling(config: Config) -> object:
     return "none"
 
 
-def _rates(config: Config, steps: int) -> list[str]:
+def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
+    """The learning rate; open where it decays in a shape that the language lacks."""
+    style = config.text(f"{_RATES}.lr_decay_style", default="linear")
+    segments = _segments(config, steps, style)
+    if style in _SHAPES:
+        return [("lr", w.schedule(segments))]
+    reason = f"it decays by `{style}`, which is no shape of ramps; the comment says linear"
+    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+
+
+def _segments(config: Config, steps: int, style: str) -> list[str]:
     """The learning rate by step as nanotron counts, from 0."""
     peak = config.number(f"{_RATES}.learning_rate")
     if peak is None:
@@ -197,7 +252,6 @@ def _rates(config: Config, steps: int) -> list[str]:
     warmup = config.whole(f"{_RATES}.lr_warmup_steps", default=0, least=0)
     constant = config.text(f"{_RATES}.lr_warmup_style", default="linear") == "constant"
     low = config.number(f"{_RATES}.min_decay_lr", default=peak)
-    style = config.text(f"{_RATES}.lr_decay_style", default="linear")
     start = config.whole(f"{_RATES}.lr_decay_starting_step", least=0)
     # Without a number of its own the decay takes what warm-up and its start leave: both are
     # subtracted, although the start is counted from the beginning.
@@ -214,12 +268,10 @@ def _rates(config: Config, steps: int) -> list[str]:
         pieces.append(w.Piece(warmup, f"0 -> {high}", warmup))
     if begin > (warmup if not constant else 0):
         pieces.append(w.Piece(begin, high))
-    shape = {"cosine": " cosine", "1-sqrt": " sqrt", "linear": ""}.get(style)
-    if shape is None:
-        config.lost(f"{_RATES}.lr_decay_style", "not a shape of ramps; linear is written")
+    shape = _SHAPES.get(style, "")
     if low != peak and length > 0:
         arrow = "->" if pieces else f"{high} ->"
-        pieces.append(w.Piece(begin + length, f"{arrow} {bottom}{shape or ''}", length))
+        pieces.append(w.Piece(begin + length, f"{arrow} {bottom}{shape}", length))
         pieces.append(w.Piece(steps, bottom))
     else:
         pieces.append(w.Piece(steps, high if low == peak else bottom))
@@ -231,8 +283,7 @@ def _data(config: Config, made: Draft, steps: int) -> tuple[str, str]:
     stages = config.count("data_stages")
     length = _required(config, "tokens.sequence_length")
     if not stages:
-        config.needed("data", "the configuration names no data; a sample stands in its place")
-        return _stand_in(made), w.count(length)
+        return _no_data(made), w.count(length)
     starts, mixtures, lengths = [], [], []
     known: dict[tuple[str, ...], str] = {}
     for number in range(stages):
@@ -263,8 +314,7 @@ def _sources(
     if config.node(f"{path}.dataset_folder") is not None:
         return _tokenized(config, made, path, known)
     if config.node(f"{path}.hf_dataset_or_datasets") is None:
-        config.needed(path, "no data is named; a sample stands in its place")
-        return {_stand_in(made, known): Fraction(1)}
+        return {_no_data(made, known): Fraction(1)}
     weights = config.shares(f"{path}.hf_dataset_or_datasets")
     if weights is None:
         names = config.texts(f"{path}.hf_dataset_or_datasets") or []
@@ -316,16 +366,17 @@ def _tokenized(
         if key not in known:
             parts = [part for part in folder.split("/") if part not in ("", "tokenized", "tokens")]
             known[key] = made.name(parts[-1] if parts else "data", "data")
+            reason = (
+                f"{folder} holds token ids in nanotron's own format; name the texts that they were "
+                "made from"
+            )
             made.add(
                 w.block(
                     f"dataset {known[key]}",
-                    "# In place of the token ids: the texts that they were made from.",
-                    ("files", w.quoted(f"{folder.rstrip('/')}/**/*.jsonl.zst")),
+                    made.open("files", reason, key=f"dataset {known[key]}"),
                     made.size(known[key], "tokens", ""),
                 )
             )
-            config.needed(f"dataset {known[key]}", f"{folder} holds token ids of nanotron's own "
-                          "format; point `files` to the texts")  # fmt: skip
         found[known[key]] = found.get(known[key], Fraction(0)) + weight
     config.carried(f"{path}.dataset_folder")
     read = config.text(f"{path}.tokenizer_name")
@@ -334,12 +385,14 @@ def _tokenized(
     return found
 
 
-def _stand_in(made: Draft, known: dict[tuple[str, ...], str] | None = None) -> str:
+def _no_data(made: Draft, known: dict[tuple[str, ...], str] | None = None) -> str:
+    """A data set that is yet to be named."""
     known = {} if known is None else known
-    if ("sample",) not in known:
-        known[("sample",)] = made.name("stand_in", "data")
-        made.add(w.block(f"dataset {known[('sample',)]}", ("sample", "python_docs")))
-    return known[("sample",)]
+    if () not in known:
+        known[()] = made.name("data", "data")
+        opened = made.open("files", "the configuration names no data", key="data")
+        made.add(w.block(f"dataset {known[()]}", opened))
+    return known[()]
 
 
 def _clip(config: Config) -> w.Line:
@@ -363,7 +416,6 @@ def _lost(config: Config, options: Options) -> None:
     config.lost_unless(f"{_MODEL}.z_loss_enabled", [False], "no z-loss", "off")
     if not config.flag(f"{_MODEL}.z_loss_enabled"):
         config.irrelevant({f"{_MODEL}.z_loss_coefficient": "off"})
-    config.lost_unless(f"{_MODEL}.attention_bias", [False], "linear layers have no bias", "off")
     config.lost_unless(
         "optimizer.weight_decay_exclude_named_params", [[]], "weight decay is for all parameters",
         "nothing is left out",

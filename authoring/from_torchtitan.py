@@ -5,7 +5,7 @@ from typing import Any
 
 from . import writing as w
 from .config import Config
-from .draft import Draft, Options, is_local, optimizer, placement
+from .draft import NO_TOKENIZER, Draft, Options, is_local, optimizer, placement
 from .torchtitan_models import model_shape
 from .tree import ConfigError, Leaf
 
@@ -106,6 +106,9 @@ IRRELEVANT = {
 }  # fmt: skip
 
 
+_SHAPES = {"linear": "", "cosine": " cosine", "sqrt": " sqrt"}
+
+
 def is_torchtitan(config: Config) -> bool:
     """Whether the configuration has torchtitan's sections."""
     sections = ("training", "optimizer", "parallelism")
@@ -129,16 +132,10 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     assets = config.text("hf_assets_path", "model.hf_assets_path", "model.tokenizer_path")
     if assets:
         made.tokenizer(assets)
-    elif not options.base:
-        config.needed("tokenizer", 'training needs one: write `tokenizer words { hub = "…" }`')
     degrees, world = _degrees(config, options, mixed="experts" in shape)
     made.cluster(world)
     steps = config.whole("training.steps", default=10_000, least=1)
     local = config.whole("training.local_batch_size", "training.batch_size", default=8, least=1)
-    data_parallel = degrees["replicate"] * degrees["shard"]
-    batch = config.whole("training.global_batch_size", default=-1)
-    if batch <= 0:
-        batch = local * data_parallel
     length = config.whole("training.seq_len", default=2048, least=2)
     interval = config.whole("checkpoint.interval", default=500, least=1)
     makes = config.flag("checkpoint.enable", "checkpoint.enable_checkpoint")
@@ -149,10 +146,10 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             made.start(model),
             ("steps", w.plain(steps)),
             ("seq_len", w.count(length)),
-            ("batch", f"{w.plain(batch)} seqs"),
-            ("lr", w.schedule(_rates(config, steps))),
+            _batch(config, made, local, degrees["replicate"], world and degrees["shard"]),
+            *_rates(config, made, steps),
             ("data", _data(config, made)),
-            _optimizer(config),
+            _optimizer(config, made),
             ("clip", w.real(clip)) if clip else None,
             _precision(config),
             _recompute(config),
@@ -162,6 +159,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
                 interleave=_interleave(config, degrees["pipeline"], shape["layers"]),
                 micro_batch=local,
             ),
+            None if assets or options.base else made.open("tokenizer", NO_TOKENIZER),
             f"checkpoint every {w.plain(interval)} steps" if makes else None,
         )
     )  # fmt: skip
@@ -187,7 +185,19 @@ def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
     return 2 if each is None else -(-(layers + 2) // each) // pipeline
 
 
-def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str, int], int]:
+def _batch(config: Config, made: Draft, local: int, replicate: int, shard: int | None) -> w.Line:
+    """The global batch; open where it follows from GPUs whose number nobody tells."""
+    batch = config.whole("training.global_batch_size", default=-1)
+    if batch <= 0 and shard is None:
+        reason = (
+            f"each data-parallel rank takes {local} seqs a step; import with --gpus N, or write "
+            "the product"
+        )
+        return made.open("batch", reason)
+    return "batch", f"{w.plain(batch if batch > 0 else local * replicate * (shard or 1))} seqs"
+
+
+def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str, int], int | None]:
     """The degrees of parallelism, and the number of ranks; `mixed` where there are experts."""
 
     def degree(new: str, *old: str) -> int:
@@ -221,18 +231,23 @@ def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str
                               help=f"the other degrees multiply to {others}")  # fmt: skip
         shard = options.gpus // others
     elif shard < 1:
-        shard = 1
-        config.needed(
-            path,
-            f"it takes all GPUs, whose number the configuration does not tell; written for "
-            f"{others} (--gpus N)",
-        )
+        return found | {"shard": 1, "expert": expert}, None
     if options.gpus and options.gpus != others * shard:
         raise ConfigError(f"--gpus {options.gpus}: the degrees multiply to {others * shard}")
     return found | {"shard": shard, "expert": expert}, others * shard
 
 
-def _rates(config: Config, steps: int) -> list[str]:
+def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
+    """The learning rate; open where it decays in a shape that the language lacks."""
+    kind = config.text("lr_scheduler.decay_type", "lr_scheduler.lr_decay_type", default="linear")
+    segments = _segments(config, steps, kind)
+    if kind in _SHAPES:
+        return [("lr", w.schedule(segments))]
+    reason = f"it decays by `{kind}`, which is no shape of ramps; the comment says linear"
+    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+
+
+def _segments(config: Config, steps: int, kind: str) -> list[str]:
     """The learning rate by step: step i of a warm-up of n steps has (i + 1) / n of the peak."""
     peak = config.number("optimizer.lr", default=None)
     if peak is None:
@@ -244,10 +259,7 @@ def _rates(config: Config, steps: int) -> list[str]:
     )
     ratio = config.number("lr_scheduler.decay_ratio", default=None)
     decay = total - warmup if ratio is None else min(round(total * ratio), total - warmup)
-    kind = config.text("lr_scheduler.decay_type", "lr_scheduler.lr_decay_type", default="linear")
-    shape = {"linear": "", "cosine": " cosine", "sqrt": " sqrt"}.get(kind)
-    if shape is None:
-        config.lost("lr_scheduler.decay_type", "not a shape of ramps; linear is written")
+    shape = _SHAPES.get(kind, "")
     low = peak * config.number("lr_scheduler.min_lr_factor", "lr_scheduler.lr_min",
                                default=Fraction(0))  # fmt: skip
     high = w.real(peak)
@@ -261,7 +273,7 @@ def _rates(config: Config, steps: int) -> list[str]:
         pieces.append(w.Piece(total - decay, high))
     if decay:
         arrow = "->" if total > decay else f"{high} ->"
-        pieces.append(w.Piece(total, f"{arrow} {w.real(low)}{shape or ''}", decay))
+        pieces.append(w.Piece(total, f"{arrow} {w.real(low)}{shape}", decay))
     pieces.append(w.Piece(steps, w.real(low) if decay else high))
     return w.timed(pieces, steps)
 
@@ -277,12 +289,16 @@ def _group(config: Config) -> str:
     return "optimizer.param_groups[0].optimizer_kwargs"
 
 
-def _optimizer(config: Config) -> w.Line:
+def _optimizer(config: Config, made: Draft) -> w.Line:
     group = _group(config)
     kind = config.text("optimizer.name", "optimizer.param_groups[0].optimizer_name",
                        default="AdamW")  # fmt: skip
     if kind not in ("AdamW", "Adam"):
-        config.lost("optimizer.name", "only AdamW and Adam; AdamW is written")
+        return made.open(
+            "optimizer",
+            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
+            "which etude has",
+        )
     leaf = config.node(f"{group}.betas")
     given: list[Any] = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, list) else []
     if len(given) == 2 and all(isinstance(beta, int | Fraction) for beta in given):
@@ -317,8 +333,7 @@ def _data(config: Config, made: Draft) -> str:
         source = ("hub", w.quoted("tests/assets/c4_test"))
         made.config.assumed("dataset", "`c4_test` is the folder of torchtitan's own tests")
     else:
-        source = ("hub", w.quoted(given))
-        made.config.needed("dataset", f"`{given}` is known to torchtitan; say where it is")
+        source = made.open("hub", f"`{given}` is a name of torchtitan's own; say where it is")
     split = _C4.get(given, "train")
     made.add(
         w.block(

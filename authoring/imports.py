@@ -17,7 +17,6 @@ KINDS: dict[str, tuple[Callable[[Config], bool], Callable[[Config, Options, str]
 """Kind → whether a configuration looks like one, and what makes a spec of it."""
 
 _HEADINGS = {
-    "needed": "To be filled in",
     "lost": "Not carried over",
     "assumed": "Assumed",
 }

@@ -91,6 +91,15 @@ def by_name(name: str) -> Published | None:
     return None
 
 
+def kind_of(folder: Path) -> str | None:
+    """The `model_type` of config.json in a folder; None where there is none."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(kind)
+
+
 def by_config(folder: Path) -> Published | None:
     """The model that config.json in a folder describes; None where there is none, or another."""
     try:

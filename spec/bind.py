@@ -360,7 +360,7 @@ class _Binder(Statements):
             return
         reason = item.reason.value.strip()
         self._error(
-            "E335", f"`{name}` is open" + (f": {reason}" if reason else ""), item.span,
+            "E335", f"`{name}` is open" + (f": {reason}" if reason else ""), item.attribute.span,
             help=f"write `{name} = …` in place of this line",
         )  # fmt: skip
 

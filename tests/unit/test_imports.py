@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,29 @@ def imported(name: str, text: str | None = None, **options: Any) -> Imported:
     return import_config(text or config(name), name, options=Options(**options))
 
 
+GIVEN = {
+    "family": 'size = "8B", context = 8Ki', "template": "protocol = llama3",
+    "files": 'files = "texts.jsonl"', "hub": 'hub = "some/texts"', "tokens": "tokens = 1M",
+    "pairs": "pairs = 1k", "gpus": 'gpus = 8 of "H100 80GB"', "batch": "batch = 64 seqs",
+}  # fmt: skip
+
+
+def filled(text: str) -> str:
+    """An imported spec with something in place of every open line: of rates the comment."""
+    pairs = ": dpo {" in text or ": reward {" in text
+    given = GIVEN | ({"batch": "batch = 64 pairs"} if pairs else {})
+    text = re.sub(r"# (lr = [^\n]*)\n\s*open lr [^\n]*", r"\1", text)
+    return re.sub(r'open (\w+)\s+"(?:[^"\\]|\\.)*"', lambda m: given.get(m[1], ""), text)
+
+
+def opened(of: Imported) -> list[str]:
+    """The attributes that `check` reports as open, and nothing else."""
+    report = Report()
+    loads(of.text, report)
+    assert {found.code for found in report.errors} <= {"E335"}
+    return [found.message.split("`")[1] for found in report.errors]
+
+
 def changed(name: str, *changes: tuple[str, str]) -> str:
     """A configuration with some of its lines written otherwise."""
     text = config(name)
@@ -46,7 +70,7 @@ def changed(name: str, *changes: tuple[str, str]) -> str:
 
 
 def of_pretrain(text: str) -> list[TrainJob]:
-    return jobs(plan(text), "pretrain")
+    return jobs(plan(filled(text)), "pretrain")
 
 
 def after_base(text: str) -> Plan:
@@ -89,13 +113,13 @@ def test_a_stage_after_others_lacks_those_and_nothing_else(name: str) -> None:
     )
     text = import_config(config(name), name, options=options).text
     assert text.count('use "base.etude"') == 1
-    assert plan(BASE + text.replace('use "base.etude"', ""))
+    assert plan(BASE + filled(text.replace('use "base.etude"', "")))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("axolotl")])
 def test_a_stage_without_others_starts_from_the_weights_that_it_names(name: str) -> None:
     text = imported(name, sizes=dict.fromkeys(data_of(name), 1000000), gpus=8).text
-    job = only([job for job in plan(text).jobs if job.kind == "weights"])
+    job = only([job for job in plan(filled(text)).jobs if job.kind == "weights"])
     assert f"base_model: {job.source['hub']}" in config(name)
 
 
@@ -121,7 +145,7 @@ def test_the_shape_of_weights_is_read_where_they_are(
     old = "base_model: NousResearch/Meta-Llama-3.1-8B"
     text = changed("axolotl_liger_fsdp.yaml", (old, "base_model: weights/mine/one"))
     found = imported("axolotl_liger_fsdp.yaml", text, sizes={"finetome_100k": 10**6})
-    job = only([job for job in plan(found.text).jobs if job.kind == "weights"])
+    job = only([job for job in plan(filled(found.text)).jobs if job.kind == "weights"])
     model = job.model
     assert (model.layers, model.dim, model.kv_heads, model.vocab) == (3, 48, 2, 500)
     assert (model.rope_theta, model.norm_eps, model.context) == (2e4, 1e-6, 128)
@@ -136,8 +160,8 @@ def data_of(name: str) -> list[str]:
 
 def test_what_to_look_at_stands_at_the_end_of_the_spec() -> None:
     text = imported("axolotl_dpo_lora.yaml").text
-    comments = text.partition("# To be filled in:")[2]
-    for expected in ("--size", "# Not carried over:", "lora_r = 32 (line 30)", "# Assumed:"):
+    comments = text.partition("# Not carried over:")[2]
+    for expected in ("lora_r = 32 (line 30)", "# Assumed:"):
         assert expected in comments
     assert all(line.startswith("#") for line in comments.splitlines()[1:] if line)
 
@@ -237,15 +261,22 @@ def test_the_scaling_of_llama_3_2_is_known_by_name(size: str) -> None:
     assert model.context == 131_072
 
 
+def test_a_decay_or_an_optimizer_that_etude_lacks_is_open() -> None:
+    text = changed("torchtitan_debug_model.toml", ('"linear"', '"rsqrt"'))
+    assert opened(imported("torchtitan_debug_model.toml", text, gpus=8)) == ["lr"]
+    text = changed("torchtitan_8b.toml", ('name = "AdamW"', 'name = "Muon"'))
+    assert opened(imported("torchtitan_8b.toml", text, gpus=8)) == ["optimizer"]
+
+
 def test_gpus_that_the_degrees_do_not_divide_are_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be divided by 8"):
         imported("torchtitan_405b.toml", gpus=12)
 
 
-def test_the_number_of_gpus_is_asked_for_where_it_is_needed() -> None:
-    key = "parallelism.data_parallel_shard_degree"
-    assert key in found(imported("torchtitan_8b.toml"), "needed")
-    assert key not in found(imported("torchtitan_8b.toml", gpus=64), "needed")
+@pytest.mark.parametrize("name", ["torchtitan_8b.toml", "axolotl_liger_fsdp.yaml"])
+def test_the_number_of_gpus_is_open_where_nobody_tells_it(name: str) -> None:
+    assert {"gpus", "batch"} <= set(opened(imported(name)))
+    assert not {"gpus", "batch"} & set(opened(imported(name, gpus=64)))
 
 
 def test_another_family_is_refused_with_its_name() -> None:
@@ -359,9 +390,10 @@ def test_nanotrons_shape_is_a_published_size_where_it_is_one() -> None:
     assert (own.vocab, own.tied, own.rope_theta) == (128256, True, 10_000)
 
 
-def test_tokenized_folders_are_to_be_replaced() -> None:
-    needed = found(imported("nanotron_folders.yaml"), "needed")
-    assert {"dataset c4_es", "dataset slimpajama_6b"} <= set(needed)
+def test_tokenized_folders_are_open() -> None:
+    made = imported("nanotron_folders.yaml")
+    assert {"dataset c4_es", "dataset slimpajama_6b"} <= set(found(made, "needed"))
+    assert opened(made).count("files") == 2
 
 
 def test_what_is_missing_is_named() -> None:
@@ -370,10 +402,40 @@ def test_what_is_missing_is_named() -> None:
         imported("nanotron_tiny.yaml", text)
 
 
-def test_a_model_of_another_kind_is_refused() -> None:
-    text = changed("nanotron_tiny.yaml", ("is_llama_config: true", "is_qwen2_config: true"))
-    with pytest.raises(ConfigError, match="no Llama"):
-        imported("nanotron_tiny.yaml", text)
+@pytest.mark.parametrize(
+    "unlike",
+    ["is_qwen2_config: true", "is_llamoe_config: true\n    moe_num_experts: 4",
+     "moe_config: {num_experts: 8, top_k: 2}", "hidden_act: gelu", "attention_bias: true",
+     "frobnication: 3"],
+)  # fmt: skip
+def test_a_model_that_is_no_llama_is_open(unlike: str) -> None:
+    """No mixture of experts becomes a dense Llama, and nothing unknown changes it unseen."""
+    text = config("nanotron_tiny.yaml").replace("    hidden_act: silu\n", "")
+    text = text.replace("    attention_bias: false\n", "")
+    assert opened(imported("nanotron_tiny.yaml", text)) == []
+    made = imported("nanotron_tiny.yaml", text.replace("is_llama_config: true", unlike))
+    assert opened(made) == ["family"]
+    (reason,) = [finding.reason for finding in made.of("needed")]
+    assert unlike.partition(":")[0] in reason
+
+
+def test_experts_of_nanotron_stay_on_their_ranks() -> None:
+    old = "    is_llama_config: true"
+    text = changed("nanotron_tiny.yaml", (old, f"{old}\n    moe_num_experts: 4"))
+    text = text.replace("expert_parallel_size: 1", "expert_parallel_size: 2")
+    assert "expert 2" in imported("nanotron_tiny.yaml", text).text
+
+
+def test_nanotrons_older_place_of_adams_settings_is_read() -> None:
+    text, count = re.subn(
+        r"  optimizer_factory:\n(    [^\n]*\n)+",
+        "  adam_beta1: 0.9\n  adam_beta2: 0.98\n  adam_eps: 1.0e-9\n",
+        config("nanotron_tiny.yaml"),
+    )
+    assert count == 1
+    optimizer = of_pretrain(imported("nanotron_tiny.yaml", text).text)[0].torchtitan["optimizer"]
+    kwargs = optimizer["param_groups"][0]["optimizer_kwargs"]
+    assert (kwargs["betas"], kwargs["eps"]) == ([0.9, 0.98], 1e-9)
 
 
 # axolotl
@@ -384,7 +446,7 @@ def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str
     base = Base("base.etude", "base", frozenset({"web", "tiny", "base"}))
     sizes = dict.fromkeys(data_of(name), 1000000)
     spec = imported(name, text, base=base, **({"sizes": sizes} | options)).text
-    return spec, plan(BASE + spec.replace('use "base.etude"', ""))
+    return spec, plan(BASE + filled(spec.replace('use "base.etude"', "")))
 
 
 @pytest.mark.parametrize(("name", "stage", "gpus", "batch"), [
@@ -462,6 +524,82 @@ def test_a_stage_of_dpo() -> None:
     assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit"} <= set(lost)
     assert "base_model" not in lost
     assert "load_in_4bit" not in lost
+
+
+def test_the_rate_of_an_adapter_is_not_that_of_all_weights() -> None:
+    made = imported("axolotl_dpo_lora.yaml", gpus=4, sizes={"alpaca_messages_2k_dpo_test": 1000})
+    assert "lr" in opened(made)
+    assert "# lr = 0 -> " in made.text
+    without = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", "")
+    assert "lr" not in opened(imported("axolotl_dpo_lora.yaml", without))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "attribute"),
+    [("lr_scheduler: cosine", "lr_scheduler: rex", "lr"),
+     ("optimizer: adamw_torch_fused", "optimizer: muon", "optimizer"),
+     ("chat_template: llama3", "chat_template: qwen_25", "template"),
+     ("chat_template: llama3\n", "", "template"),
+     ("type: chat_template", "type: alpaca", "fields"),
+     ("type: chat_template", "type: phi_3", "fields"),
+     ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: Qwen/Qwen2.5-0.5B", "family")],
+)  # fmt: skip
+def test_what_axolotl_has_and_etude_lacks_is_open(old: str, new: str, attribute: str) -> None:
+    text = changed("axolotl_liger_fsdp.yaml", (old, new))
+    options = {"gpus": 2, "sizes": {"finetome_100k": 10**6}}
+    assert opened(imported("axolotl_liger_fsdp.yaml", **options)) == []
+    assert opened(imported("axolotl_liger_fsdp.yaml", text, **options)) == [attribute]
+
+
+def test_weights_of_a_family_that_etude_lacks_are_told_by_their_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text('{"model_type": "gemma3"}')
+    text = changed("axolotl_liger_fsdp.yaml", ("NousResearch/Meta-Llama-3.1-8B", "./weights"))
+    made = imported("axolotl_liger_fsdp.yaml", text, gpus=2, sizes={"finetome_100k": 10**6})
+    assert opened(made) == ["family"]
+    assert "of the kind gemma3" in made.of("needed")[0].reason
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rate"), [("0.1", 5e-4 * 10 / 100), ("10", 5e-4), ("0", 5e-4), ("2.5", None)]
+)
+def test_axolotls_warm_up_may_be_a_share(warmup: str, rate: float | None) -> None:
+    """As in transformers 5, a number of steps below 1 is a share of them."""
+    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", f"warmup_steps: {warmup}"),
+                   ("lr_scheduler: cosine", "lr_scheduler: constant_with_warmup"))  # fmt: skip
+    if rate is None:
+        with pytest.raises(ConfigError, match="or a share below 1"):
+            stage_after("axolotl_pretrain.yaml", text)
+        return
+    result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
+    assert result[10] == pytest.approx(rate)
+
+
+def test_gpus_that_the_degrees_contradict_are_refused() -> None:
+    text = config("axolotl_sft.yaml") + "dp_shard_size: 4\ndp_replicate_size: 2\n"
+    assert "8 of" in imported("axolotl_sft.yaml", text).text
+    with pytest.raises(ConfigError, match="multiply to 8"):
+        imported("axolotl_sft.yaml", text, gpus=16)
+
+
+@pytest.mark.parametrize(
+    ("setting", "long"),
+    [("", "drop"), ("excess_length_strategy: truncate\n", "truncate"),
+     ("excess_length_strategy: raise\n", None)],
+)  # fmt: skip
+def test_long_records_are_left_out_as_in_axolotl(setting: str, long: str | None) -> None:
+    text = config("axolotl_liger_fsdp.yaml") + setting
+    spec = imported("axolotl_liger_fsdp.yaml", text).text
+    assert (f"long    = {long}" in spec) if long else "long " not in spec
+
+
+def test_the_names_of_parts_of_messages_are_carried_over() -> None:
+    made = imported("axolotl_liger_fsdp.yaml")
+    assert 'role = "from", content = "value"' in made.text
+    assert not [key for key in found(made, "lost") if "message_property" in key]
 
 
 def test_an_objective_that_is_not_there_is_refused() -> None:
@@ -575,6 +713,6 @@ def test_texts_of_a_configuration_cannot_leave_their_place() -> None:
                    ("project: Nanoset, run: llama", 'project: "a\\" }\\nstage x", run: "l\\nlama"'),
                    ("{std: 0.025}", '{std: 0.025, why: "x\\nrecipe evil { }"}'))  # fmt: skip
     spec = imported("nanotron_folders.yaml", text).text
-    recipe = loads(spec, Report())
+    recipe = loads(filled(spec), Report())
     assert recipe
     assert recipe.header.title == 'a" }\nstage x: l\nlama'
