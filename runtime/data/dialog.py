@@ -292,7 +292,7 @@ class FormatRenderer(Renderer):
     """Renders by a `Format`."""
 
     def __init__(self, form: Format, system: str | None, tokenizer: Tokenizer) -> None:
-        from .dialog_template import template_of
+        from .format_template import template_of
 
         self.form = form
         self.system = system

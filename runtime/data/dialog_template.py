@@ -1,97 +1,40 @@
-"""Jinja chat templates of Hugging Face tokenizers: rendering with them, and writing them.
+"""Renders dialogs by the Jinja chat template of a Hugging Face tokenizer.
 
-A template is a program that yields a text, and says nothing of what is what in it. It is found out
-by rendering more: the dialog up to each message, which gives the borders of messages; up to
-each answer with the assistant's header, which gives the place where the model goes on; and the
-whole with marks around all that the dialog brings, which gives what no special token can be in.
+`chat_template` renders; `template_parts` finds out what in the text is the assistant's, and
+`template_marks` what the dialog brought and what of it is missing.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .dialog import IPYTHON, TOOL_INTRODUCTION, Format, Renderer
+from .chat_template import Template
+from .dialog import Renderer
 from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
+from .format_template import quoted
 from .messages import check, normal
+from .template_marks import Brought, Left, marked, require_shown
+from .template_parts import Comparison, Message, NoEnd, common, undecided
 from .tokenizer import named, special
 
-_PRIVATE = range(0xE000, 0xF900)
-"""Characters that mean nothing, from which the marks are taken."""
-_NUMBER = 0xF0000
-"""The character that stands for message 0 beside a mark."""
+_CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
+# Dialogs made up to find out what ends an answer.
+_QUESTION = {"role": "user", "content": "one"}
+_TALK = [_QUESTION, {"role": "assistant", "content": "two"}]
+_CALLING = [_QUESTION, {"role": "assistant", "content": "", "tool_calls": [_CALL]}]
 
-# Keys whose values templates compare, and do not only write.
-_NAMES = ("type", "role", "to")
-# Ends a message to a tool, in protocols that have an end of message beside that of a turn.
-_ENDS_OF_MESSAGE = ("<|eom_id|>",)
+_NO_END = "the chat template ends the assistant's message with no special token of the tokenizer"
+_WITH_END = (
+    "use the tokenizer that the template was made for, train one with its tokens as special ones, "
+    "or write `{{ eos_token }}` after the answers in the template"
+)
 
-
-class _Generation(Extension):
-    """`{% generation %}` … `{% endgeneration %}`, by which templates mark the assistant's text."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _raise(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def compiled(text: str) -> jinja2.Template:
-    """A template, with what transformers gives to chat templates.
-
-    Raises:
-        DataError: it is no Jinja template.
-    """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    try:
-        return environment.from_string(text)
-    except jinja2.TemplateSyntaxError as error:
-        raise DataError(
-            f"the chat template is broken in line {error.lineno}: {error.message}",
-            "mend the Jinja file that the dialog names as `template`",
-        ) from None
-
-
-@dataclass(frozen=True)
-class _Marked:
-    """A stretch of the text that the dialog brought, and the number of its message."""
-
-    start: int
-    stop: int
-    message: int
+Cut = tuple[int, int]
+"""Where a stretch of the text ends, and its part."""
 
 
 class TemplateRenderer(Renderer):
@@ -105,28 +48,33 @@ class TemplateRenderer(Renderer):
     def __init__(self, text: str, settings: Mapping[str, Any], tokenizer: Tokenizer) -> None:
         self.chat_template = _system_line(settings.get("system")) + text
         self.encoder = Encoder(tokenizer)
-        self._template = compiled(self.chat_template)
-        ids = special(tokenizer)
-        self._tokens = named(tokenizer)
-        self._ends = [self._end()]
-        self._ends += [e for e in _ENDS_OF_MESSAGE if e in text and e in self.encoder.special]
+        self._template = Template(self.chat_template, named(tokenizer))
+        self._ends: list[str] = []
+        try:
+            self._ends += self._ends_of(_TALK)
+        except NoEnd:
+            raise DataError(_NO_END, _WITH_END) from None
+        # Not every template has tool calls.
+        with suppress(DataError):
+            self._ends += self._ends_of(_CALLING)
         self.special = list(dict.fromkeys(self._ends))
-        stop = [self.encoder.special[end] for end in self._ends]
-        self.stop = list(dict.fromkeys([*stop, ids.eos]))
+        stop = [self.encoder.special[end] for end in self.special]
+        self.stop = list(dict.fromkeys([*stop, special(tokenizer).eos]))
 
-    def _end(self) -> str:
-        """The special token that ends an answer, of a dialog made up to find it out."""
-        messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
-        text, marked = self._marked(messages, None)
-        found = self.encoder.find(text, max((m.stop for m in marked), default=0))
-        if found:
-            start, stop = found[0 if marked else -1]
-            return text[start:stop]
-        raise DataError(
-            "the chat template ends the assistant's message with no special token of the tokenizer",
-            "use the tokenizer that the template was made for, or train one with its tokens as "
-            "special ones",
-        )
+    def _ends_of(self, messages: list[Message]) -> list[str]:
+        """The special token that ends the answer of a dialog, if there is one."""
+        text = self._template.render(messages, None)
+        ends: list[str] = []
+        last = 0
+        for start, cuts in self._answers(text, messages, None).values():
+            for begin, stop, part in _stretches(start, cuts):
+                last = stop if part != FORMATTING else last
+                if part == TERMINATION:
+                    ends += [text[a:b] for a, b in self.encoder.find(text, begin, stop)]
+        if not ends and self._template.tells:
+            # The template may end answers with what it does not let them learn.
+            ends = [text[a:b] for a, b in self.encoder.find(text, last)[:1]]
+        return ends[-1:]
 
     def text(
         self,
@@ -135,237 +83,163 @@ class TemplateRenderer(Renderer):
         tools: list[dict[str, Any]] | None = None,
         prompt: bool = False,
     ) -> list[Piece]:
-        messages = normal(messages)
-        check(messages, None, prompt=prompt)
-        text, marked = self._marked(messages, tools, prompt)
-        borders = self._borders(text, messages, tools, marked, prompt)
-        pieces: list[Piece] = []
+        given = normal(messages)
+        check(given, None, prompt=prompt)
+        text = self._template.render(given, tools, prompt=prompt)
+        known = marked(self._template, given, tools, text, prompt)
+        require_shown(self.encoder, given, tools, known)
+        Left(self._template, given, tools, text, known).require_none(prompt=prompt)
         if prompt:
-            borders.append(len(text))
-            messages = [*messages, {"role": "assistant", "header": True}]
-        for number, message in enumerate(messages):
-            start, stop = borders[number], borders[number + 1]
-            cuts = [(stop, OTHER)]
-            if "header" in message:
-                cuts = [(stop, FORMATTING)]
-            elif message["role"] == "assistant":
-                cuts = self._assistant(text, messages, tools, marked, number, start, stop)
-            begin = start
-            for end, part in cuts:
-                where = (part, message["role"], number)
-                pieces += _pieces(text, begin, end, marked, *where)
-                begin = end
-        if "".join(piece.text for piece in pieces) != text:
-            raise DataError("the chat template does not write the messages one after the other")
-        return pieces
-
-    def _assistant(
-        self,
-        text: str,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        marked: list[_Marked],
-        number: int,
-        start: int,
-        stop: int,
-    ) -> list[tuple[int, int]]:
-        """Where the header, the content, the terminator and what follows it end, with the parts."""
-        own = [m for m in marked if m.message == number]
-        shown = [m.start for m in own if m.start < m.stop]
-        head = self._header(text, messages[:number], tools, start)
-        # A template without a header for the answer still writes one, in front of its text.
-        bare = head == start and shown and messages[number]["content"].strip()
-        if head is not None and start <= head <= stop and not bare:
-            begin = head
-        elif shown:
-            begin = shown[0]
-        elif (head := self._header(text, messages[:number], tools, start, cut=True)) is not None:
-            begin = head
+            header = self._without_header(given, tools, text)
+            answers = {len(given): (header, [(len(text), FORMATTING)])}
+            given.append({"role": "assistant"})
         else:
-            raise DataError(
-                f"message {number + 1}: the chat template does not show where the assistant's "
-                "text begins"
-            )
-        after = max([begin, *(m.stop for m in own)])
-        ends = self.encoder.find(text, after, stop)
-        known = [end for end in ends if text[slice(*end)] in self._ends]
-        ending = (known or ends or [(stop, stop)])[0]
-        # White space that the template puts before the special token is part of the ending.
-        if own and not text[after : ending[0]].strip():
-            ending = (after, ending[1])
-        return [
-            (begin, FORMATTING),
-            (ending[0], CONTENT),
-            (ending[1], TERMINATION),
-            (stop, FORMATTING),
-        ]
+            answers = self._answers(text, given, tools)
+            _require_apart(answers, known.brought)
+        return list(_pieces(text, given, answers, known.brought, self.encoder))
 
-    def _borders(
-        self,
-        text: str,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        marked: list[_Marked],
-        prompt: bool,
-    ) -> list[int]:
-        """Where each message begins, and where the last one ends."""
-        borders = [0]
-        for number in range(1, len(messages) + prompt):
-            border = self._prefix(text, messages[:number], tools)
-            if border is None or border < borders[-1]:
-                border = self._after_end(text, marked, number - 1, borders[-1])
-            borders.append(border)
-        return borders if prompt else [*borders, len(text)]
-
-    def _after_end(self, text: str, marked: list[_Marked], message: int, least: int) -> int:
-        """Where a message ends, by the special token and the white space after its content."""
-        last = max((m.stop for m in marked if m.message == message), default=least)
-        for _, stop in self.encoder.find(text, last):
-            return stop + len(text[stop:]) - len(text[stop:].lstrip())
-        return len(text)
-
-    def _header(
-        self,
-        text: str,
-        before: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        start: int,
-        *,
-        cut: bool = False,
-    ) -> int | None:
-        """Where the assistant's header ends that begins at `start`.
-
-        Args:
-            cut: whether the header's end may be missing, such as that of thoughts left out.
-        """
+    def _without_header(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, text: str
+    ) -> int:
+        """Where the header begins that ends a prompt."""
         try:
-            asked, rest = (self._text(before, tools, prompt) for prompt in (True, False))
+            return common(text, self._template.render(messages, tools))
         except DataError:
-            return None
-        if text.startswith(asked):
-            return len(asked)
-        # Where the messages before end otherwise, because the assistant goes on, the header is
-        # still the same.
-        header = asked.removeprefix(rest)
-        if cut:
-            pairs = enumerate(zip(header, text[start:], strict=False))
-            same = next((i for i, (one, other) in pairs if one != other), 0)
-            return start + same if same else None
-        return start + len(header) if text.startswith(header, start) else None
+            return len(text)
 
-    def _prefix(
-        self,
-        text: str,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-    ) -> int | None:
-        """The length of what the first messages make, where the text begins with it."""
-        try:
-            made = self._text(messages, tools, prompt=False)
-        except DataError:
-            return None
-        return len(made) if text.startswith(made) else None
-
-    def _text(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, prompt: bool
-    ) -> str:
-        try:
-            return self._template.render(
-                messages=messages,
-                tools=tools,
-                documents=None,
-                add_generation_prompt=prompt,
-                **self._tokens,
-            )
-        # A template is a program of others, in which any operation may fail.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise DataError(f"the chat template refuses the dialog: {reason}") from None
-
-    def _marked(
-        self,
-        messages: list[dict[str, Any]],
-        tools: list[dict[str, Any]] | None,
-        prompt: bool = False,
-    ) -> tuple[str, list[_Marked]]:
-        """The text, and what in it the dialog brought.
+    def _answers(
+        self, text: str, messages: list[Message], tools: list[dict[str, Any]] | None
+    ) -> dict[int, tuple[int, list[Cut]]]:
+        """Where each message of the assistant begins, and its stretches with their parts.
 
         Raises:
-            DataError: the dialog holds special tokens, and the template does not show where.
+            DataError: it cannot be told, or one says nothing.
         """
-        text = self._text(messages, tools, prompt)
-        dumped = json.dumps([messages, tools], ensure_ascii=False)
-        free = (chr(c) for c in _PRIVATE if chr(c) not in text and chr(c) not in dumped)
-        left, right = next(free), next(free)
-        marks = [
-            (left + chr(_NUMBER + n), right + chr(_NUMBER + n)) for n in range(len(messages) + 1)
-        ]
-        given = [_wrapped(message, *m) for message, m in zip(messages, marks, strict=False)]
-        try:
-            shown = self._text(given, _wrapped(tools, *marks[-1]), prompt)
-        except DataError:
-            shown = ""
-        plain, marked, lost = _found(shown, left, right)
-        if plain == text:
-            dumped = json.dumps([[*messages, tools][n] for n in lost], ensure_ascii=False)
+        compared = Comparison(self._template, self.encoder, messages, tools, text, self._ends)
+        numbers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+        if self._template.tells:
+            spans = self._template.generations(messages, tools, text)
+            answers = self._told(text, numbers, spans, compared)
         else:
-            marked = []
-        if (lost or plain != text) and self.encoder.find(dumped):
-            raise DataError(
-                "the dialog's texts hold names of special tokens, and the chat template does not "
-                "show where"
+            answers = {}
+            for number in numbers:
+                found = compared.answer(number)
+                cuts = [(found.begin, FORMATTING), (found.stop, CONTENT), (found.end, TERMINATION)]
+                answers[number] = (found.start, [*cuts, (found.after, FORMATTING)])
+        for number, (start, cuts) in answers.items():
+            said = [text[a:b] for a, b, part in _stretches(start, cuts) if part == CONTENT]
+            if said and not "".join(said).strip():
+                raise DataError(
+                    f"message {number + 1} (assistant) is empty as the chat template writes it",
+                    "leave the message out, or give it a `content`",
+                )
+        return answers
+
+    def _told(
+        self, text: str, numbers: list[int], spans: list[tuple[int, int]], compared: Comparison
+    ) -> dict[int, tuple[int, list[Cut]]]:
+        """As `_answers`, by the template's own `{% generation %}` blocks."""
+        places = [compared.place(n) if len(numbers) > 1 else 0 for n in numbers]
+        found: dict[int, list[tuple[int, int]]] = {number: [] for number in numbers}
+        for start, stop in spans:
+            before = [n for n, place in zip(numbers, places, strict=True) if place < stop]
+            if start < stop and before:
+                found[before[-1]].append((start, stop))
+        answers: dict[int, tuple[int, list[Cut]]] = {}
+        for number, own in found.items():
+            if not own:
+                continue
+            begin = compared.start(number)
+            begin = own[0][0] if begin is None or begin > own[0][0] else begin
+            cuts: list[Cut] = []
+            for start, stop in own:
+                ends = self.encoder.find(text, start, stop)
+                last = ends[-1] if ends and not text[ends[-1][1] : stop].strip() else (stop, stop)
+                cuts += [(start, FORMATTING), (last[0], CONTENT), (stop, TERMINATION)]
+            after = own[-1][1]
+            line = len(text[after:]) - len(text[after:].lstrip())
+            answers[number] = (begin, [*cuts, (after + line, FORMATTING)])
+        return answers
+
+
+def _stretches(start: int, cuts: Sequence[Cut]) -> Iterator[tuple[int, int, int]]:
+    """Beginning, end and part of each stretch."""
+    for stop, part in cuts:
+        yield start, stop, part
+        start = stop
+
+
+def _require_apart(
+    answers: Mapping[int, tuple[int, list[Cut]]], brought: Sequence[Brought]
+) -> None:
+    """Checks that no answer holds what another message brought.
+
+    Raises: DataError
+    """
+    for number, (start, cuts) in answers.items():
+        for begin, end, part in _stretches(start, cuts):
+            within = (
+                max(each.start, begin) < min(each.stop, end)
+                for each in brought
+                if each.message != number
             )
-        return text, marked
-
-
-def _wrapped(value: Any, left: str, right: str) -> Any:
-    """All texts in a value between marks, white space around them left outside."""
-    if isinstance(value, str):
-        core = value.strip()
-        before = value[: len(value) - len(value.lstrip())]
-        return before + left + core + right + value[len(before) + len(core) :] if core else value
-    if isinstance(value, list):
-        return [_wrapped(each, left, right) for each in value]
-    if isinstance(value, dict):
-        return {k: v if k in _NAMES else _wrapped(v, left, right) for k, v in value.items()}
-    return value
-
-
-def _found(shown: str, left: str, right: str) -> tuple[str, list[_Marked], set[int]]:
-    """A text without its marks, what stood between two, and the messages of single marks."""
-    text: list[str] = []
-    length, begins, marked, lost = 0, {}, [], set()
-    for part in re.split(f"([{left}{right}].)", shown, flags=re.DOTALL):
-        if part[:1] in (left, right):
-            message = ord(part[1]) - _NUMBER
-            begin = begins.pop(message, None)
-            if part[0] == left:
-                lost |= set() if begin is None else {message}
-                begins[message] = length
-            elif begin is None:
-                # It still shows where the text ends.
-                lost.add(message)
-                marked.append(_Marked(length, length, message))
-            else:
-                marked.append(_Marked(begin, length, message))
-        else:
-            text.append(part)
-            length += len(part)
-    return "".join(text), marked, lost | set(begins)
+            if part in (CONTENT, TERMINATION) and any(within):
+                raise undecided(number, "where it ends and another message begins")
 
 
 def _pieces(
-    text: str, start: int, stop: int, marked: list[_Marked], part: int, role: str, message: int
+    text: str,
+    messages: Sequence[Message],
+    answers: Mapping[int, tuple[int, list[Cut]]],
+    brought: Sequence[Brought],
+    encoder: Encoder,
+) -> Iterator[Piece]:
+    """The pieces of the whole text, from left to right."""
+    begin, waiting = 0, 0
+    for number, (start, cuts) in [*answers.items(), (len(messages), (len(text), []))]:
+        for each in range(waiting, number):
+            stop = start if each == number - 1 else _after(text, each, brought, encoder, start)
+            stop = max(begin, stop)
+            yield from _cut(text, begin, stop, brought, (OTHER, messages[each]["role"], each))
+            begin = stop
+        if begin < start:
+            # Nothing but what the template adds stands between two answers.
+            last = max(number - 1, 0)
+            yield from _cut(text, begin, start, brought, (OTHER, messages[last]["role"], last))
+            begin = start
+        for stop, part in cuts:
+            yield from _cut(text, begin, stop, brought, (part, "assistant", number))
+            begin = max(begin, stop)
+        waiting = number + 1
+
+
+def _after(text: str, message: int, brought: Sequence[Brought], encoder: Encoder, most: int) -> int:
+    """Where a message of somebody else ends: after the special token that follows its text."""
+    own = [each.stop for each in brought if each.message == message]
+    if not own:
+        return 0
+    later = [each.start for each in brought if each.message > message and each.start >= max(own)]
+    most = min([most, *later])
+    for _, stop in encoder.find(text, max(own), most):
+        return stop + len(text[stop:most]) - len(text[stop:most].lstrip())
+    return most
+
+
+def _cut(
+    text: str, start: int, stop: int, brought: Sequence[Brought], about: tuple[int, str, int]
 ) -> Iterator[Piece]:
     """The pieces of a stretch, cut where the dialog's texts begin and end."""
+    part, role, message = about
     piece = partial(Piece, part=part, role=role, message=message)
-    for each in sorted(marked, key=lambda m: m.start):
+    for each in brought:
         begin, end = max(each.start, start), min(each.stop, stop)
         if begin < end:
-            yield piece(text[start:begin])
+            if start < begin:
+                yield piece(text[start:begin])
             yield piece(text[begin:end], free=True)
             start = end
-    yield piece(text[start:stop])
+    if start < stop:
+        yield piece(text[start:stop])
 
 
 def _system_line(system: str | None) -> str:
@@ -374,100 +248,6 @@ def _system_line(system: str | None) -> str:
         return ""
     return (
         "{%- if not messages or messages[0]['role'] != 'system' %}"
-        f"{{%- set messages = [{{'role': 'system', 'content': {_quoted(system)}}}] + messages %}}"
+        f"{{%- set messages = [{{'role': 'system', 'content': {quoted(system)}}}] + messages %}}"
         "{%- endif -%}\n"
     )
-
-
-def _quoted(text: str) -> str:
-    """A Jinja literal; braces and per cent signs apart, lest they end the block."""
-    return re.sub(r"[{}%#]", lambda m: f"\\x{ord(m[0]):02x}", json.dumps(text, ensure_ascii=False))
-
-
-def template_of(form: Format, begin: str, system: str | None) -> str:
-    """The Jinja template that renders as `FormatRenderer` does, for other programs."""
-    before, _, after = form.header.partition("{role}")
-    role = "role"
-    if form.tools:
-        role = f"('{IPYTHON}' if role == 'tool' else role)"
-    trim = " | trim" if form.strip else ""
-    known = json.dumps(list(form.roles))
-    lines = [
-        "{%- macro header(role) %}",
-        f"{{{{- {_quoted(before)} + {role} + {_quoted(after)} }}}}",
-        "{%- endmacro %}",
-        f"{{{{- {_quoted(begin)} }}}}",
-        "{%- set head = namespace(text='') %}",
-    ]
-    if form.tools:
-        lines += [
-            "{%- if tools %}",
-            f"{{%- set head.text = {_quoted(f'Environment: {IPYTHON}{chr(10)}')} "
-            f"+ {_quoted(TOOL_INTRODUCTION)} %}}",
-            "{%- for tool in tools %}",
-            "{%- set head.text = head.text + (tool | tojson(indent=4)) + '\\n\\n' %}",
-            "{%- endfor %}",
-            "{%- endif %}",
-        ]
-    else:
-        lines += [
-            "{%- if tools %}{{- raise_exception('this protocol has no tools') }}{%- endif %}",
-        ]
-    lines += [
-        f"{{%- set default = {_quoted(system or '')} %}}",
-        "{%- if messages[0]['role'] != 'system' and (head.text or default) %}",
-        "{{- header('system') }}",
-        f"{{{{- (head.text + default){trim} }}}}",
-        f"{{{{- {_quoted(form.end)} }}}}",
-        "{%- endif %}",
-        "{%- for message in messages %}",
-        f"{{%- if message['role'] not in {known} %}}",
-        "{{- raise_exception('unknown role ' + message['role']) }}",
-        "{%- endif %}",
-        f"{{%- set text = (message['content'] or ''){trim} %}}",
-        "{%- if loop.first and message['role'] == 'system' %}",
-        f"{{%- set text = (head.text + text){trim} %}}",
-        "{%- endif %}",
-        "{%- set calls = message['tool_calls'] or [] %}",
-        "{%- if message['role'] != 'assistant' %}",
-        "{{- header(message['role']) + text + " + _quoted(form.end) + " }}",
-        "{%- else %}",
-        *_assistant_lines(form),
-        "{%- endif %}",
-        "{%- endfor %}",
-        "{%- if add_generation_prompt %}{{- header('assistant') }}{%- endif %}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _assistant_lines(form: Format) -> list[str]:
-    more, end = _quoted(form.more or form.end), _quoted(form.end)
-    follows = "(loop.nextitem is defined and loop.nextitem['role'] == 'assistant')"
-    lines = [
-        "{%- set to_ipython = message['to'] == 'ipython' %}",
-        "{%- if text | trim %}",
-        "{{- header('assistant') }}",
-    ]
-    if not form.tools:
-        return [
-            "{%- if calls %}{{- raise_exception('this protocol has no tools') }}{%- endif %}",
-            *lines,
-            f"{{{{- text + ({more} if to_ipython or {follows} else {end}) }}}}",
-            "{%- endif %}",
-        ]
-    return [
-        *lines,
-        "{%- if to_ipython and not calls %}",
-        f"{{{{- {_quoted(form.code)} + text + {more} }}}}",
-        "{%- else %}",
-        f"{{{{- text + ({more} if calls or {follows} else {end}) }}}}",
-        "{%- endif %}",
-        "{%- endif %}",
-        "{%- for call in calls %}",
-        "{%- set called = call['function'] or call %}",
-        "{%- set given = called['arguments'] if called['arguments'] is defined else {} %}",
-        "{{- header('assistant') + '{\"name\": ' + (called['name'] | tojson) }}",
-        "{{- ', \"parameters\": ' + (given if given is string else given | tojson) + '}' }}",
-        f"{{{{- {more} }}}}",
-        "{%- endfor %}",
-    ]

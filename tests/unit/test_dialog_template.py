@@ -40,7 +40,7 @@ THINKING = """{%- set ns = namespace(last=messages|length - 1) %}
 {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
 {%- endif %}
 {{- '<start>' + m.role + '\\n' }}
-{%- generation %}{{- content + '<end>' }}{% endgeneration %}
+{{- content + '<end>' }}
 {{- '\\n' }}
 {%- if loop.index > 99 %}{% break %}{% endif %}
 {%- endfor %}
@@ -105,7 +105,8 @@ def test_a_system_prompt_that_is_part_of_a_message(made, tmp_path):
 def test_answers_without_a_header(made, tmp_path):
     each = rendering(made, tmp_path, BRACKETS)
     rendered = each.render(say("user: U", "assistant: A one"))
-    assert texts(made, rendered, CONTENT, 1) == "A one"
+    # The prompt ends before the space, so that it is the model that writes it.
+    assert texts(made, rendered, CONTENT, 1) == " A one"
     assert texts(made, rendered, TERMINATION, 1) == tokenizer.EOS
     assert each.stop == [made.token_to_id(tokenizer.EOS)]
 
@@ -166,7 +167,9 @@ def test_special_tokens_that_a_template_hides(made, tmp_path):
     """Where the template cuts into a text, it cannot be told whose a special token is."""
     lengths = FOLDED.replace("+ '<end>", "+ (m['content'] | length | string) + '<end>")
     each = rendering(made, tmp_path, lengths)
-    assert texts(made, each.render(say("user: a", "assistant: b")), CONTENT, 1) == "b1"
+    rendered = each.render(say("user: a", "assistant: b"))
+    assert texts(made, rendered, CONTENT, 1) == "b"
+    assert texts(made, rendered, TERMINATION, 1) == "1<end>"
     with pytest.raises(DataError, match="does not show where"):
         each.render(say("user: a <end>", "assistant: b"))
     thought = [*THOUGHT]

@@ -1,0 +1,210 @@
+"""Jinja chat templates of Hugging Face tokenizers, rendered as transformers renders them."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from ..errors import DataError
+
+DAY = datetime(2025, 1, 1)
+"""What `strftime_now` takes for now: the tokens of a data set never depend on the day."""
+
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""The keys under which messages hold thoughts; transformers gives templates the first two."""
+
+PRIVATE = range(0xE000, 0xF900)
+"""Characters that mean nothing, from which marks are taken."""
+
+_MARKS = "generation marks"
+
+
+class _Generation(Extension):
+    """`{% generation %}` … `{% endgeneration %}`, by which templates say what the model writes.
+
+    It opens a scope of its own, as in transformers. Where the context holds marks, they are
+    written around the block.
+    """
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = self.call_method("marked", [nodes.ContextReference()])
+        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    def marked(self, context: Context, caller: Callable[[], str]) -> str:
+        left, right = context.get(_MARKS) or ("", "")
+        return left + caller() + right
+
+
+class _Dict:
+    """The `dict` of templates: it makes them, and gives nothing else away."""
+
+    def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
+        return dict(*args, **values)
+
+    def fromkeys(self, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
+        return dict.fromkeys(keys, value)
+
+
+class _Namespace(Namespace):
+    """Refuses attributes that begin with an underscore, as transformers does."""
+
+    def __init__(*args: Any, **values: Any) -> None:
+        self, *given = args
+        named = dict(*given, **values)
+        for name in named:
+            _require_public(name)
+        Namespace.__init__(self, named)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _require_public(name)
+        super().__setitem__(name, value)
+
+
+def _require_public(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"a namespace cannot hold `{name}`")
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def compiled(text: str) -> jinja2.Template:
+    """A template, with what transformers gives to chat templates.
+
+    Raises:
+        DataError: it is no Jinja template.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {
+        "raise_exception": _raise,
+        "strftime_now": DAY.strftime,
+        "dict": _Dict(),
+        "namespace": _Namespace,
+    }
+    try:
+        return environment.from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise DataError(
+            f"the chat template is broken in line {error.lineno}: {error.message}",
+            "fix the Jinja file that the dialog names as `template`",
+        ) from None
+
+
+class Template:
+    """A chat template with the special tokens that it may write.
+
+    Attributes:
+        tokens: the special tokens by the names that templates have for them.
+        tells: whether it says itself what the model writes, by `{% generation %}`.
+
+    Raises:
+        DataError: it is no Jinja template.
+    """
+
+    def __init__(self, text: str, tokens: Mapping[str, str]) -> None:
+        self._compiled = compiled(text)
+        self.tokens = dict(tokens)
+        lexed = self._compiled.environment.lex(text)
+        words = [(kind, value) for _, kind, value in lexed if kind != "whitespace"]
+        self.tells = any(
+            first[0] == "block_begin" and second == ("name", "generation")
+            for first, second in pairwise(words)
+        )
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        *,
+        prompt: bool = False,
+        marks: tuple[str, str] | None = None,
+    ) -> str:
+        """The text of a dialog.
+
+        Args:
+            prompt: whether the assistant's header follows (`add_generation_prompt`).
+            marks: what to write before and after each `{% generation %}` block.
+
+        Raises:
+            DataError: the template refuses the dialog.
+        """
+        try:
+            return self._compiled.render(
+                messages=[_with_thoughts(message) for message in messages],
+                tools=tools,
+                documents=None,
+                add_generation_prompt=prompt,
+                **self.tokens,
+                **({_MARKS: marks} if marks else {}),
+            )
+        # A template is a program of others, in which any operation may fail.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise DataError(f"the chat template refuses the dialog: {reason}") from None
+
+    def generations(
+        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None, text: str
+    ) -> list[tuple[int, int]]:
+        """Where the `{% generation %}` blocks stand in `text`, the dialog as it is rendered.
+
+        Raises:
+            DataError: the template writes something else when the blocks are marked.
+        """
+        left, right = (c for c, _ in zip(free_characters(text), range(2), strict=False))
+        marked = self.render(messages, tools, marks=(left, right))
+        found: list[tuple[int, int]] = []
+        plain, begin = "", 0
+        for part in re.split(f"([{left}{right}])", marked):
+            if part == left:
+                begin = len(plain)
+            elif part == right:
+                found.append((begin, len(plain)))
+            else:
+                plain += part
+        if plain != text:
+            raise DataError("the chat template changes the text of its `generation` blocks")
+        return found
+
+
+def free_characters(*texts: str) -> list[str]:
+    """Characters without a meaning that none of the texts holds."""
+    taken = set().union(*texts)
+    return [chr(code) for code in PRIVATE if chr(code) not in taken]
+
+
+def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with its thoughts under the names that templates read, as in transformers."""
+    thoughts = next((message[key] for key in REASONING if message.get(key) is not None), None)
+    if thoughts is None:
+        return dict(message)
+    return {"thinking": thoughts, **message, "reasoning_content": thoughts}

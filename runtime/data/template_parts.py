@@ -1,0 +1,384 @@
+"""What in the text of a chat template is the assistant's, found by comparing renderings.
+
+A template is a program that yields a text, and says nothing of what is what in it. So the dialog is
+rendered again with something changed, and what stays the same tells where things are:
+
+- With another answer in the place of one, the text before and after it stays: what lies between
+  is the answer, its thoughts, its tool calls and all markup of theirs.
+- Without what follows, and with `add_generation_prompt`, the text ends with the header. What the
+  header has and the answer has not, such as the beginning of a thought, is not part of it.
+- With the answer as the last message and with another one after it, what follows the answer is the
+  same as far as it is the answer's own. Its last special token is the terminator.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+
+from ..errors import DataError
+from .chat_template import REASONING, Template, free_characters
+from .encode import Encoder
+
+Message = dict[str, Any]
+
+SPOKEN = ("content", *REASONING, "tool_calls")
+"""The keys of a message that hold what is said."""
+
+
+class NoEnd(DataError):
+    """A message after which a model could not know that it has ended."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where in the text a message of the assistant stands.
+
+    Attributes:
+        start: where its header begins.
+        begin: where what the model writes begins.
+        stop: where its terminator begins.
+        end: where its terminator ends; `stop` where it has none.
+        after: where all that belongs to it ends.
+    """
+
+    start: int
+    begin: int
+    stop: int
+    end: int
+    after: int
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a template writes before and after what a message says.
+
+    Attributes:
+        calls: whether the other message that told it kept its form.
+        skip: how many characters of the other message's form came before `after`.
+    """
+
+    before: str
+    after: str
+    calls: bool
+    skip: int
+
+
+def undecided(number: int, what: str) -> DataError:
+    return DataError(
+        f"message {number + 1}: the chat template does not show {what}",
+        "mark what the model writes by {% generation %} … {% endgeneration %} in the template",
+    )
+
+
+class Comparison:
+    """A dialog, rendered in several ways.
+
+    Args:
+        messages: in normal form.
+        text: the dialog as the template renders it.
+        ends: the special tokens that are known to end answers.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        encoder: Encoder,
+        messages: Sequence[Message],
+        tools: list[dict[str, Any]] | None,
+        text: str,
+        ends: Sequence[str] = (),
+    ) -> None:
+        self._template = template
+        self._encoder = encoder
+        self._messages = list(messages)
+        self._tools = tools
+        self._text = text
+        self._ends = ends
+
+    @cached_property
+    def _mark(self) -> str:
+        dumped = json.dumps([self._messages, self._tools], ensure_ascii=False)
+        return free_characters(self._text, dumped)[0]
+
+    @cached_property
+    def _opener(self) -> str:
+        """The special token with which the first message begins; "" where there is none."""
+        tokens = (self._text[start:stop] for start, stop in self._encoder.find(self._text))
+        return next((t for t in tokens if t not in self._template.tokens.values()), "")
+
+    def answer(self, number: int) -> Answer:
+        """Where message `number`, one of the assistant, stands.
+
+        Raises:
+            DataError: it cannot be told.
+        """
+        here = self._around(self._messages, number)
+        if here is None:
+            raise undecided(number, "where what the assistant says begins and ends")
+        start, begin = self._header(number, here)
+        last = len(self._text) - len(here.after)
+        stop, end, after = self._tail(number, here, last)
+        if not start <= begin <= stop <= end <= after:
+            raise undecided(number, "where the assistant's header ends")
+        return Answer(start, begin, stop, end, after)
+
+    def place(self, number: int) -> int:
+        """Where the text begins to be another one when message `number` says something else.
+
+        Raises:
+            DataError: it cannot be told.
+        """
+        here = self._around(self._messages, number)
+        if here is None:
+            raise undecided(number, "where what the assistant says begins")
+        return common(self._text, here.before)
+
+    def start(self, number: int) -> int | None:
+        """Where message `number` begins, if what is before it does not depend on it."""
+        made = self._render(self._messages[:number]) if number else ""
+        return len(made) if made is not None and self._text.startswith(made) else None
+
+    def _render(self, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
+        """None where the template refuses the messages."""
+        try:
+            return self._template.render(messages, self._tools, prompt=prompt)
+        except DataError:
+            return None
+
+    def _around(self, messages: Sequence[Message], number: int) -> _Around | None:
+        """What surrounds a message in the text, by something else in its place.
+
+        It says one thing alone, or keeps its form with other values: the latter first if it calls
+        tools, because templates may write results where the calls are.
+        """
+        called = bool(messages[number].get("tool_calls"))
+        for calls in (called, not called):
+            shown = self._replaced(messages, number, calls)
+            if shown is None:
+                continue
+            before, after = shown
+            same = _common_end(self._text, after)
+            # Where the last value of a call is a number, the other's quotation mark is more.
+            rest = after[: len(after) - same]
+            if not rest or (calls and len(rest) < 9 and not any(map(str.isalnum, rest))):
+                return _Around(before, after[len(rest) :], calls, len(rest))
+        return None
+
+    def _replaced(
+        self, messages: Sequence[Message], number: int, calls: bool
+    ) -> tuple[str, str] | None:
+        """What stands before and after a message that says something else, if it is written."""
+        said = self._mark
+        given = [*messages]
+        given[number] = _changed(messages[number], said, calls)
+        shown = self._render(given)
+        if shown is None or said not in shown:
+            return None
+        first, last = shown.index(said), shown.rindex(said)
+        if not calls and shown[first : last + 1].strip(said):
+            return None
+        return shown[:first], shown[last + 1 :]
+
+    def _header(self, number: int, here: _Around) -> tuple[int, int]:
+        """Where the assistant's header begins and ends."""
+        before = self._messages[:number]
+        prompt = self._render(before, prompt=True)
+        if prompt is None:
+            lead = common(self._text, here.before)
+            return lead, lead
+        start = self._border(number, prompt)
+        header = prompt[start:]
+        if header and self._text.startswith(prompt):
+            return start, len(prompt)
+        if self._text[:start] != prompt[:start]:
+            return self._header_after(number, here)
+        lead = common(self._text, here.before)
+        name = header.strip()
+        if name and name in self._text[start:lead]:
+            # The template has other white space around it.
+            begin = self._text.index(name, start) + len(name)
+            space = header[len(header.rstrip()) :]
+            return start, begin + common(space, self._text[begin:lead])
+        begin = common(prompt, here.before, self._text)
+        return start, begin if header else self._without_prompt(number, begin)
+
+    def _border(self, number: int, prompt: str) -> int:
+        """Where, in a prompt, the messages end and the assistant's header begins."""
+        before = self._messages[:number]
+        border = common(prompt, (self._render(before) or "") if before else "")
+        if border == len(prompt) and before:
+            # Some templates write the header whether it is asked for or not.
+            other = self._render([*before, {"role": "user", "content": "U"}])
+            border = border if other is None else common(prompt, other)
+        return border
+
+    def _without_prompt(self, number: int, begin: int) -> int:
+        """Where the header ends that the template does not write for `add_generation_prompt`.
+
+        White space alone is no header: at inference it is the model that writes it.
+        """
+        plain = self._replaced(self._messages[: number + 1], number, False)
+        lead = begin if plain is None else common(self._text, plain[0])
+        return lead if self._text[begin:lead].strip() else begin
+
+    def _header_after(self, number: int, here: _Around) -> tuple[int, int]:
+        """As `_header`, where the text before depends on what follows.
+
+        Then only what stands between the message before and this one can be compared.
+        """
+        near = self._around(self._messages, number - 1)
+        if near is None:
+            raise undecided(number, "where the assistant's header begins")
+        place = len(self._text) - len(near.after)
+        given = self._messages[:number]
+        given[-1] = _changed(given[-1], self._mark, near.calls)
+        asked, rest = (self._after(given, near.skip, prompt=prompt) for prompt in (True, False))
+        if asked is None:
+            raise undecided(number, "where the assistant's header ends")
+        lead = max(place, common(self._text, here.before))
+        gap = self._text[place:lead]
+        start = common(asked, rest or "")
+        header = asked[start:]
+        if header and header in gap:
+            begin = place + gap.index(header)
+            return begin, begin + len(header)
+        if self._text.startswith(asked, place):
+            end = place + len(asked)
+            return place + start, end if header else self._without_prompt(number, end)
+        if not gap.startswith(asked[:start]):
+            raise undecided(number, "where the assistant's header begins")
+        return place + start, place + common(asked, gap)
+
+    def _after(self, messages: Sequence[Message], skip: int, *, prompt: bool) -> str | None:
+        """What follows the marks, without the first characters of it."""
+        shown = self._render(messages, prompt=prompt)
+        if shown is None or self._mark not in shown:
+            return None
+        return shown.split(self._mark)[-1][skip:]
+
+    def _tail(self, number: int, here: _Around, last: int) -> tuple[int, int, int]:
+        """Where the terminator begins and ends, and where the message ends.
+
+        Args:
+            last: where what the message says ends, at least.
+        """
+        tail = self._text[last:]
+        is_last = number == len(self._messages) - 1
+        upto = self._messages[: number + 1]
+        other = [*upto, {"role": "user", "content": "U"}] if is_last else upto
+        found = self._replaced(other, number, here.calls)
+        beside = None if found is None else found[1][here.skip :]
+        alone = tail if is_last else beside
+        if alone is None:
+            raise undecided(number, "what ends the assistant's message")
+        own = alone if beside is None else alone[: common(alone, beside if is_last else tail)]
+        found_ends = self._encoder.find(tail)
+        own_ends = takewhile(lambda span: tail[slice(*span)] != self._opener, found_ends)
+        ends = [span for span in own_ends if span[1] <= len(own)]
+        if not ends and is_last:
+            ends = found_ends
+            own = tail if ends else own
+        if not ends:
+            ends = self._foreign(number, alone, tail)
+        if not ends:
+            return last, last, last + len(own)
+        start, end = self._terminator(ends, tail, here)
+        return last + start, last + end, last + max(end, len(own))
+
+    def _terminator(self, ends: list[tuple[int, int]], tail: str, here: _Around) -> tuple[int, int]:
+        """Of the special tokens that follow a message, what ends it."""
+        end = ends[-1][1]
+        if not here.calls:
+            return 0, end
+        start = next((a for a, b in ends if tail[a:b] in self._ends), ends[-1][0])
+        return len(tail[:start].rstrip()), end
+
+    def _foreign(self, number: int, alone: str, tail: str) -> list[tuple[int, int]]:
+        """The special token that ends a message otherwise than the last one, if there is one.
+
+        It is the message's own if it stays whoever speaks next, and is not what begins the
+        assistant's header.
+        """
+        if not self._encoder.find(alone):
+            raise NoEnd(
+                f"message {number + 1} (assistant): the chat template ends it with no special "
+                "token of the tokenizer",
+                "write `{{ eos_token }}` after the answers in the template",
+            )
+        first = self._encoder.find(tail)[:1]
+        if not first:
+            return []
+        token = tail[slice(*first[0])]
+        prompt = self._render(self._messages[:number], prompt=True) or ""
+        header = prompt[common(prompt, self._render(self._messages[:number]) or "") :]
+        if token in header:
+            return []
+        speaker = self._messages[number + 1]["role"]
+        if speaker == "assistant" and header:
+            return first if header in tail and tail.index(header) >= first[0][1] else []
+        return first if token in self._ends or self._stays(number, tail[: first[0][1]]) else []
+
+    def _stays(self, number: int, beginning: str) -> bool:
+        """Whether what follows a message begins with the same, whoever speaks next."""
+        others = []
+        for role in ("user", "tool", "system"):
+            if role != self._messages[number + 1]["role"]:
+                given = [*self._messages[: number + 1], {"role": role, "content": "U"}]
+                found = self._replaced(given, number, False)
+                others += [] if found is None else [found[1].startswith(beginning)]
+        return bool(others) and all(others)
+
+
+def _changed(message: Mapping[str, Any], said: str, calls: bool) -> Message:
+    """A message that says something else.
+
+    Args:
+        said: one character that is said instead.
+        calls: whether it keeps its thoughts and calls, with other values. It calls the same
+            functions, which templates may name again where the results stand.
+    """
+    if not calls:
+        # As long as the text, for templates that count.
+        text = said * max(1, len(message["content"]))
+        return {k: v for k, v in message.items() if k not in SPOKEN} | {"content": text}
+    kept = {k: said for k in ("content", *REASONING) if str(message.get(k) or "").strip()}
+    made = {**message, **kept}
+    if message.get("tool_calls"):
+        made["tool_calls"] = [_changed_call(call, said) for call in message["tool_calls"]]
+    return made
+
+
+def _changed_call(call: Mapping[str, Any], said: str) -> dict[str, Any]:
+    function = call.get("function", call)
+    given = function.get("arguments") or {}
+    if isinstance(given, str):
+        other: Any = json.dumps({said: said}, ensure_ascii=False)
+    else:
+        other = dict.fromkeys(given, said) or {said: said}
+    function = {**function, "arguments": other}
+    return {**call, "function": function} if "function" in call else function
+
+
+def common(first: str, *others: str) -> int:
+    """The length of what all texts begin with."""
+    length = len(first)
+    for other in others:
+        if not other.startswith(first[:length]):
+            low, length = 0, min(length, len(other))
+            while low < length:
+                middle = (low + length + 1) // 2
+                if first[:middle] == other[:middle]:
+                    low = middle
+                else:
+                    length = middle - 1
+    return length
+
+
+def _common_end(first: str, second: str) -> int:
+    """The length of what both texts end with."""
+    if first.endswith(second):
+        return len(second)
+    return common(first[::-1], second[::-1])
