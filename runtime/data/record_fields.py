@@ -86,9 +86,11 @@ class Fields:
             return messages
         return [{"role": "system", "content": text}, *messages]
 
-    def has_system(self, record: Mapping[str, Any]) -> bool:
+    def is_dialog(self, record: Mapping[str, Any]) -> bool:
+        """Whether plain texts of a record are messages: it has a system prompt, or tools."""
         text = self.get(record, "system")
-        return isinstance(text, str) and bool(text.strip())
+        system = isinstance(text, str) and bool(text.strip())
+        return system or bool(self.tools(record))
 
     def require_readable(self, record: Mapping[str, Any]) -> None:
         """Raises: DataError: the record holds what cannot be rendered, such as images."""

@@ -106,8 +106,8 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     _require_prompt(prompt)
     if isinstance(completion, str) and not completion.strip():
         raise DataError("the completion is empty")
-    system = fields.has_system(record)
-    if isinstance(prompt, str) and isinstance(completion, str) and not system:
+    messages = fields.is_dialog(record)
+    if isinstance(prompt, str) and isinstance(completion, str) and not messages:
         return Dialog(completion, prompt)
     asked, answered = _as_prompt(prompt), _as_response(completion)
     _require_answer(answered, "completion")
@@ -182,7 +182,7 @@ def _asked_and_answered(
             )
         prompt = shared
     plain = isinstance(prompt, str) and all(isinstance(text, str) for text in texts)
-    if plain and not fields.has_system(record):
+    if plain and not fields.is_dialog(record):
         return prompt, texts
     asked = fields.system(record, unweighted(_as_prompt(prompt)))
     return asked, list(map(_as_response, texts))
@@ -213,7 +213,7 @@ def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
         text = fields.text(record, "messages")
     if text is None:
         raise fields.missing(record, f"field `{fields.name('prompt')}`")
-    if fields.has_system(record) or isinstance(text, list):
+    if fields.is_dialog(record) or isinstance(text, list):
         text = fields.system(record, unweighted(_as_prompt(text)))
     _require_prompt(text)
     if isinstance(text, list) and text[-1]["role"] == "assistant":

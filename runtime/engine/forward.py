@@ -77,7 +77,7 @@ def reference(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import check_counts, check_length, check_vocab, lay_out
+        from .rows import check_counts, check_different, check_length, check_vocab, lay_out
 
         records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
 
@@ -88,6 +88,7 @@ def reference(
             row = lay_out(record, range(len(record.branches) - 1), job.layout)
             counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
             check_counts(counts, [(job.source, number)])
+            check_different(row, job.mask, job.source, number)
             return [row]
 
         walk = _Walk(trainer, job, folder, on_event, job.mask)

@@ -9,7 +9,7 @@ import torch
 from torchtitan.components.dataloader import BaseDataLoader
 
 from ...compiler.timeline import Timeline
-from ..data.stream import Stream, pack
+from ..data.stream import IGNORE, Stream, pack
 from ..errors import DataError, RunError
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
@@ -92,7 +92,9 @@ class Loader(BaseDataLoader):
         source, position = self._locate(step, index)
         tokens, starts = self._streams[source].read(position, self.timeline.seq_len + 1)
         check_vocab(tokens, source, self._vocab)
-        return pack(tokens, starts)
+        row = pack(tokens, starts)
+        check_targets(row[1], source, f"the sequence from token {position:,} on")
+        return row
 
     def _locate(self, step: int, index: int) -> tuple[str, int]:
         """The source of the step's sequence, and the token of its stream where it begins."""
@@ -112,6 +114,23 @@ class Loader(BaseDataLoader):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.steps = state_dict["steps"]
+
+
+def check_targets(labels: np.ndarray, source: str, what: str) -> None:
+    """
+    Args:
+        what: the row, for the message.
+
+    Raises:
+        DataError: no label is learned. A batch of such rows has a loss of 0 / 0, which is not a
+            matter of rates.
+    """
+    if (labels == IGNORE).all():
+        raise DataError(
+            f"nothing is learned of {what} of the data set `{source}`: no token of it is a target",
+            f"remove the data set's artifact, so that the next run makes `{source}` again; "
+            "it refuses records of which nothing is learned",
+        )
 
 
 def check_vocab(tokens: np.ndarray, source: str, vocab: int) -> None:

@@ -15,7 +15,7 @@ from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dial
 from ..data.record_shards import Record
 from ..data.stream import IGNORE
 from ..errors import DataError
-from .loader import Batch, Loader, check_vocab
+from .loader import Batch, Loader, check_targets, check_vocab
 
 Layout = Literal["joint", "pairs"]
 
@@ -36,10 +36,11 @@ class DialogLoader(Loader):
     def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         source, position = self._locate(step, index)
         length = self.timeline.seq_len
-        row = pack_dialogs(
-            self._packings[source].read(position // length), length, every_token=self._every_token
-        )
+        ordinal, packing = position // length, self._packings[source]
+        row = pack_dialogs(packing.read(ordinal), length, every_token=self._every_token)
         check_vocab(row[0], source, self._vocab)
+        numbers = ", ".join(map(str, packing.row(ordinal)))
+        check_targets(row[1], source, f"record {numbers}")
         return row
 
 
@@ -298,6 +299,23 @@ def check_length(length: int, seq_len: int, source: str, number: int) -> None:
             f"record {number} of the data set `{source}` has {length} tokens, and the stage's "
             f"sequences have {seq_len}",
             "raise `seq_len` of the stage, or leave long records out of the data set",
+        )
+
+
+def check_different(row: Row, mask: Mask, source: str, number: int) -> None:
+    """
+    Raises:
+        DataError: of the best and the worst response the same tokens count, so that nothing tells
+            which is better.
+    """
+    first, last = (
+        row.targets[place][counted(row.parts[place], mask)].tolist() for place in (0, -1)
+    )
+    if first == last:
+        raise DataError(
+            f"the best and the worst response in record {number} of the data set `{source}` "
+            "differ in nothing that counts: `mask = formatting` leaves out how they end",
+            "leave the record out, or mask nothing",
         )
 
 

@@ -1,5 +1,6 @@
 """Jobs on dialogs and preferences: going on after a kill, exports, what does not fit."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from etude.compiler.plan import (
     Sft,
 )
 from etude.compiler.timeline import Timeline
-from etude.runtime.data.record_shards import Records
+from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
+from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.engine import forward
 from etude.runtime.engine.export import export
 from etude.runtime.engine.forward import reference
@@ -172,6 +174,26 @@ def test_what_does_not_fit_is_named(roles: Roles, tmp_path: Path) -> None:
     pipeline = record_job(dpo(), torchtitan={"parallelism": {"pipeline_parallel_degree": 2}})
     with pytest.raises(RunError, match="cannot have pipeline parallelism"):
         run(pipeline, {**roles, "reference:prefer": roles["none"]}, tmp_path / "pipeline")
+
+
+def test_what_teaches_nothing_is_named_and_no_matter_of_rates(roles: Roles, tmp_path: Path) -> None:
+    """Data sets of an older etude may hold such records: newer ones refuse them."""
+    options: Any = {"vocab": 512, "holdout": Fraction(0), "seed": 1}
+    asked = Record(np.arange(9), np.full(9, OTHER, np.uint8))
+    write_records([asked], tmp_path / "chat", form="dialogs", name="chat", **options)
+    with pytest.raises(DataError, match="nothing is learned of record 0") as error:
+        run(record_job(Sft()), {**roles, "data:chat": tmp_path / "chat"}, tmp_path / "sft")
+    assert "rate" not in error.value.help
+
+    parts = np.array([OTHER, OTHER, CONTENT, TERMINATION, CONTENT, TERMINATION], np.uint8)
+    pair = Record(np.array([1, 2, 3, 4, 3, 5]), parts, (2, 2, 2))
+    write_records([pair], tmp_path / "pair", form="preferences", name="prefer", **options)
+    given = {"data:prefer": tmp_path / "pair", "model": roles["other"]}
+    folder = {"root": tmp_path, "on_event": lambda _: None}
+    reference(forward_job(ReferenceJob, "prefer"), given, tmp_path / "none", **folder)
+    job = forward_job(ReferenceJob, "prefer", mask="formatting")
+    with pytest.raises(DataError, match="record 0 of the data set `prefer` differ in nothing"):
+        reference(job, given, tmp_path / "formatting", **folder)
 
 
 def test_the_first_step_reads_the_first_batch(roles: Roles) -> None:

@@ -279,6 +279,20 @@ def test_the_records_own_system_prompt_is_rendered(inputs, tmp_path):
     assert "another system prompt" in bad(inputs, tmp_path, row).message
 
 
+def test_plain_texts_with_tools_are_messages(inputs, tmp_path):
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    (plain,), _ = made(inputs, tmp_path, {"messages": ASK + ANSWER, "tools": tools})
+    (found,), _ = made(inputs, tmp_path, {"prompt": "q", "completion": "yes", "tools": tools})
+    assert found.tokens.tolist() == plain.tokens.tolist()
+    row = {"prompt": "q", "chosen": "yes", "rejected": "no", "tools": tools}
+    (found,), _ = made(inputs, tmp_path, row, form="preferences")
+    assert "look" in text(found)
+    lines(tmp_path / "d.jsonl", {"prompt": "q", "tools": tools})
+    result, _ = make(job("prompts"), inputs, tmp_path)
+    written = json.loads((result / "prompts.jsonl").read_text())
+    assert written == {"messages": ASK, "tools": tools, "place": "d.jsonl:1"}
+
+
 @pytest.mark.parametrize("key", ["images", "audio", "chat_template_kwargs"])
 def test_what_no_text_can_hold_is_a_bad_line(key, inputs, tmp_path):
     error = bad(inputs, tmp_path, {"messages": ASK + ANSWER, key: [{"path": "a.png"}]})
