@@ -176,6 +176,14 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
             )  # fmt: skip
 
 
+def weights_configurations(program: Program, root: Path, report: Report) -> None:
+    """What the folders of published weights say of their models."""
+    if any(isinstance(stage, WeightsStage) for stage in program.stages.values()):
+        from .published_weights import check_published  # most recipes have none
+
+        check_published(program, root, report)
+
+
 def _lacking(folder: Path) -> str:
     """What a folder of weights has not: weights are read from safetensors."""
     if not (folder / CONFIG).is_file():
@@ -197,6 +205,6 @@ def _unreadable(path: Path) -> str:
 
 
 LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
-    other_files, weights_folders,
+    other_files, weights_folders, weights_configurations,
 )  # fmt: skip
 """What else is looked at, one after the other."""

@@ -17,8 +17,8 @@ are read one by one where somebody asks: checking a spec that is fine reads none
 After `etude` stands the frame of the example, a file beside the pages with what the example stands
 on; and where an example is about files, the name of this one, which is a block of `json` where it
 is in JSON. A block of `sh` makes `spec.etude`
-where that is no text. What only `etude plan --deep` or `--miniature` finds has no examples:
-checking finds nothing.
+where that is no text. What only `etude plan --deep` or `--miniature` finds, or what is found in
+folders of weights, has no examples: checking a spec alone finds nothing.
 """
 
 import re

@@ -412,8 +412,8 @@ def test_an_error_about_files(
     assert where is None or place(found) == where
 
 
-ELSEWHERE = ("E481", "E482", "E491", "E492")
-"""What only `--miniature` and `plan --deep` find."""
+ELSEWHERE = ("E481", "E482", "E491", "E492", "E542", "E543", "W676", "W677")
+"""What only `--miniature` and `plan --deep` find, and what is found in folders of weights."""
 
 
 @pytest.mark.parametrize("code", [code for code in codes.known() if code not in ELSEWHERE])

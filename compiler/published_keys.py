@@ -1,0 +1,166 @@
+"""The keys of `config.json`: what they default to in transformers, which must have one value, and
+which change nothing of what a model computes."""
+
+from typing import Any
+
+KINDS = {
+    "llama": "llama3", "mistral": "llama3", "qwen3": "qwen3", "qwen3_moe": "qwen3",
+    "deepseek_v3": "deepseek_v3", "gpt_oss": "gpt_oss",
+}  # fmt: skip
+"""model_type → the family that computes the same."""
+
+_BIASED = "its queries, keys and values have biases, which no family here adds so"
+_GEMMA = "it scales embeddings, and norms what goes out of layers"
+_MIXED = "its experts are of a kind that no family here has"
+_NORMED = "it norms what goes out of layers, not what goes in"
+_LINEAR = "some of its layers have no attention"
+UNKNOWN_KINDS = {
+    "qwen2": _BIASED, "qwen2_moe": _BIASED, "qwen2_5_vl": _BIASED, "qwen": _BIASED,
+    "smollm3": "every fourth of its layers knows no positions",
+    "gemma": _GEMMA, "gemma2": _GEMMA, "gemma3": _GEMMA, "gemma3_text": _GEMMA,
+    "phi": "it norms with means and adds biases", "phi3": "its positions turn in part, or are "
+    "stretched by longrope", "mixtral": _MIXED, "olmoe": _MIXED, "llama4": _MIXED,
+    "llama4_text": _MIXED, "olmo": "its norms have no weights", "olmo2": _NORMED, "olmo3": _NORMED,
+    "granite": "it multiplies embeddings, residuals and logits by numbers of its own",
+    "cohere": "its attention and feed-forward layers stand side by side",
+    "cohere2": "its attention and feed-forward layers stand side by side",
+    "minicpm": "it multiplies embeddings, residuals and logits by numbers of its own",
+    "deepseek_v2": "its router scores experts by softmax", "qwen3_next": _LINEAR,
+    "qwen3_5": _LINEAR, "mamba": _LINEAR, "mamba2": _LINEAR, "falcon_h1": _LINEAR,
+    "gpt2": "its positions are learned", "gpt_neox": "it norms with means and adds biases",
+    "falcon": "it norms with means", "glm4": "its positions turn in part",
+    "exaone": "its layers have other names and norms",
+}  # fmt: skip
+"""model_type → why its weights are not taken."""
+
+_LLAMA: dict[str, Any] = {
+    "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
+    "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+    "head_dim": None,
+}  # fmt: skip
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA | {
+        "intermediate_size": 14_336, "num_key_value_heads": 8, "max_position_embeddings": 131_072,
+        "sliding_window": 4096,
+    },
+    "qwen3": _LLAMA | {
+        "vocab_size": 151_936, "intermediate_size": 22_016, "num_key_value_heads": 32,
+        "head_dim": 128, "max_position_embeddings": 32_768, "sliding_window": 4096,
+    },
+    "qwen3_moe": _LLAMA | {
+        "vocab_size": 151_936, "hidden_size": 2048, "intermediate_size": 6144,
+        "num_hidden_layers": 24, "num_key_value_heads": 4, "max_position_embeddings": 32_768,
+        "num_experts_per_tok": 8, "moe_intermediate_size": 768, "sliding_window": 4096,
+        "norm_topk_prob": False,
+    },
+    "deepseek_v3": _LLAMA | {
+        "vocab_size": 129_280, "hidden_size": 7168, "intermediate_size": 18_432,
+        "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128,
+        "max_position_embeddings": 4096, "moe_intermediate_size": 2048, "n_shared_experts": 1,
+        "n_routed_experts": 256, "routed_scaling_factor": 2.5, "kv_lora_rank": 512,
+        "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+        "n_group": 8, "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3,
+        "norm_topk_prob": True,
+    },
+    "gpt_oss": _LLAMA | {
+        "num_hidden_layers": 36, "num_local_experts": 128, "vocab_size": 201_088,
+        "hidden_size": 2880, "intermediate_size": 2880, "head_dim": 64, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "sliding_window": 128, "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-5, "num_experts_per_tok": 4,
+        "rope_parameters": {
+            "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+            "truncate": False, "original_max_position_embeddings": 4096, "rope_theta": 150_000.0,
+        },
+    },
+}  # fmt: skip
+"""model_type → key → what transformers takes where it is missing."""
+
+SHAPE = frozenset(key for of in DEFAULTS.values() for key in of) | {
+    "rope_theta", "rope_scaling", "rope_parameters", "num_experts", "mlp_only_layers",
+    "experts_per_token", "layer_types", "use_sliding_window", "factor", "low_freq_factor",
+    "high_freq_factor", "original_max_position_embeddings",
+}  # fmt: skip
+"""Keys that are read into the architecture, and compared with it."""
+
+_MULTIPLIED = "no family here multiplies there"
+_CAPPED = "no family here caps its logits"
+_NO_BIAS = "the family adds no biases there"
+FIXED: dict[str, tuple[Any, str]] = {
+    "hidden_act": ("silu", "feed-forward layers are SwiGLU"),
+    "hidden_activation": ("silu", "feed-forward layers are SwiGLU"),
+    "attention_bias": (False, _NO_BIAS), "mlp_bias": (False, _NO_BIAS),
+    "qkv_bias": (False, _NO_BIAS), "use_bias": (False, _NO_BIAS),
+    "bias": (False, _NO_BIAS), "lm_head_bias": (False, _NO_BIAS),
+    "partial_rotary_factor": (1.0, "all elements of a head turn with the position"),
+    "rotary_pct": (1.0, "all elements of a head turn with the position"),
+    "rope_interleaved": (False, "the elements that turn together are half a head apart"),
+    "no_rope_layers": (None, "every layer knows the positions"),
+    "no_rope_layer_interval": (None, "every layer knows the positions"),
+    "attn_logit_softcapping": (None, _CAPPED), "final_logit_softcapping": (None, _CAPPED),
+    "clip_qkv": (None, "queries, keys and values are not clipped"),
+    "logit_scale": (1.0, _MULTIPLIED), "logits_scaling": (1.0, _MULTIPLIED),
+    "embedding_multiplier": (1.0, _MULTIPLIED), "residual_multiplier": (1.0, _MULTIPLIED),
+    "attention_multiplier": (None, _MULTIPLIED), "scale_emb": (1, _MULTIPLIED),
+    "scale_depth": (1, _MULTIPLIED), "dim_model_base": (None, _MULTIPLIED),
+    "query_pre_attn_scalar": (None, "the softmax is scaled by the width of a head"),
+    "attention_chunk_size": (None, "every token sees all before it"),
+    "alibi": (False, "positions are rotary"),
+    "quantization_config": (
+        None, "the weights are quantized, and training needs them as bf16, fp16 or fp32 (load them "
+        "with transformers, `dequantize=True`, and save_pretrained, or take such a version)",
+    ),
+    "quantization": (None, "the weights are quantized"),
+    "compression_config": (None, "the weights are compressed"),
+}  # fmt: skip
+"""Key → the value that the families compute with, and why; null, false and empty say the same as
+that they are missing."""
+
+_ONE_KIND = "all layers after the dense ones have experts"
+FIXED_OF: dict[str, dict[str, tuple[Any, str]]] = {
+    "llama": {
+        "num_local_experts": (None, "the family has no experts"),
+        "num_experts": (None, "the family has no experts"),
+        "use_qk_norm": (False, "the family does not norm queries and keys"),
+        "qk_norm": (False, "the family does not norm queries and keys"),
+    },
+    "qwen3": {"num_experts": (None, "a qwen3_moe has experts, a qwen3 has none")},
+    "qwen3_moe": {
+        "decoder_sparse_step": (1, _ONE_KIND),
+        "norm_topk_prob": (True, "the scores of a token's experts add up to 1"),
+    },
+    "deepseek_v3": {
+        "moe_layer_freq": (1, _ONE_KIND),
+        "topk_method": ("noaux_tc", "experts are chosen by score and bias"),
+        "scoring_func": ("sigmoid", "experts are scored by a sigmoid"),
+        "rope_interleave": (True, "neighbouring elements turn together"),
+    },
+    "gpt_oss": {
+        "attention_bias": (True, "attention adds biases"),
+        "swiglu_limit": (7.0, "SwiGLU is clamped at 7"),
+        "swiglu_alpha": (1.702, "SwiGLU's sigmoid has the slope 1.702"),
+    },
+}  # fmt: skip
+FIXED_OF["mistral"] = FIXED_OF["llama"]
+"""model_type → the same for weights of it alone."""
+
+HARMLESS = frozenset({
+    "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache",
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id",
+    "initializer_range", "pretraining_tp", "attention_dropout", "hidden_dropout", "resid_pdrop",
+    "embd_pdrop", "dropout", "_name_or_path", "name_or_path", "auto_map", "unsloth_version",
+    "unsloth_fixed", "return_dict", "output_attentions", "output_hidden_states", "id2label",
+    "label2id", "problem_type", "num_labels", "task_specific_params", "torchscript",
+    "is_encoder_decoder", "is_decoder", "add_cross_attention", "chunk_size_feed_forward",
+    "pruned_heads", "tie_encoder_decoder", "cross_attention_hidden_size", "finetuning_task",
+    "tokenizer_class", "prefix", "_attn_implementation", "_attn_implementation_autoset",
+    "attn_implementation", "is_llama_config", "transformers.js_config", "max_window_layers",
+    "output_router_logits", "router_aux_loss_coef", "aux_loss_alpha", "seq_aux", "ep_size",
+    "num_nextn_predict_layers", "qk_head_dim", "initial_context_length", "router_jitter_noise",
+    "max_length", "temperature", "top_p", "top_k", "do_sample", "repetition_penalty",
+    "_flash_attn_2_enabled", "use_flash_attn", "neftune_noise_alpha", "rope_ratio", "model_name",
+    "eos_token", "bos_token", "pad_token", "license", "trained_with",
+})  # fmt: skip
+"""Keys that change nothing of what the weights compute when they are loaded: how they are stored,
+read, generated from, or were trained."""

@@ -1,0 +1,243 @@
+"""Configurations of published weights: what they describe, and what in them is not computed."""
+
+from typing import Any
+
+import pytest
+
+from etude.compiler.architectures import published
+from etude.compiler.published_config import Described, describe
+from etude.compiler.published_keys import DEFAULTS, FIXED, FIXED_OF, HARMLESS, KINDS, SHAPE
+from etude.compiler.published_weights import differences
+from etude.spec.record import replace
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "bos_token_id": 128000, "eos_token_id": 128001, "hidden_act": "silu", "hidden_size": 4096,
+    "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 131072,
+    "mlp_bias": False, "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 32,
+    "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+    "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                     "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+    "rope_theta": 500000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    "transformers_version": "4.43.0.dev0", "use_cache": True, "vocab_size": 128256,
+}  # fmt: skip
+"""As Llama 3.1 8B has it."""
+SMALL = {"hidden_size": 2048, "num_hidden_layers": 16, "intermediate_size": 8192, "head_dim": 64,
+         "tie_word_embeddings": True}  # fmt: skip
+LONGER = LLAMA["rope_scaling"] | {"factor": 32.0}
+QWEN: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "head_dim": 128,
+    "hidden_act": "silu", "hidden_size": 1024, "intermediate_size": 3072,
+    "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
+    "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
+    "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936,
+}  # fmt: skip
+MIXED = QWEN | {
+    "architectures": ["Qwen3MoeForCausalLM"], "decoder_sparse_step": 1, "hidden_size": 2048,
+    "intermediate_size": 6144, "mlp_only_layers": [], "model_type": "qwen3_moe",
+    "moe_intermediate_size": 768, "norm_topk_prob": True, "num_attention_heads": 32,
+    "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48,
+    "num_key_value_heads": 4, "output_router_logits": False, "router_aux_loss_coef": 0.001,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+DEEPSEEK: dict[str, Any] = {
+    "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": False, "aux_loss_alpha": 0.001,
+    "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV3Config"}, "ep_size": 1,
+    "first_k_dense_replace": 3, "hidden_act": "silu", "hidden_size": 7168,
+    "intermediate_size": 18432, "kv_lora_rank": 512, "max_position_embeddings": 163840,
+    "model_type": "deepseek_v3", "moe_intermediate_size": 2048, "moe_layer_freq": 1, "n_group": 8,
+    "n_routed_experts": 256, "n_shared_experts": 1, "norm_topk_prob": True,
+    "num_attention_heads": 128, "num_experts_per_tok": 8, "num_hidden_layers": 61,
+    "num_key_value_heads": 128, "num_nextn_predict_layers": 1, "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rms_norm_eps": 1e-06,
+    "rope_scaling": {"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 1.0,
+                     "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096,
+                     "type": "yarn"},
+    "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "seq_aux": True,
+    "topk_group": 4, "topk_method": "noaux_tc", "v_head_dim": 128, "vocab_size": 129280,
+}  # fmt: skip
+GPT_OSS: dict[str, Any] = {
+    "architectures": ["GptOssForCausalLM"], "attention_bias": True, "experts_per_token": 4,
+    "head_dim": 64, "hidden_act": "silu", "hidden_size": 2880, "initial_context_length": 4096,
+    "intermediate_size": 2880, "layer_types": ["sliding_attention", "full_attention"] * 12,
+    "max_position_embeddings": 131072, "model_type": "gpt_oss", "num_attention_heads": 64,
+    "num_experts_per_tok": 4, "num_hidden_layers": 24, "num_key_value_heads": 8,
+    "num_local_experts": 32, "output_router_logits": False, "rms_norm_eps": 1e-05,
+    "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0,
+                     "original_max_position_embeddings": 4096, "rope_type": "yarn",
+                     "truncate": False},
+    "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 128,
+    "swiglu_limit": 7.0, "tie_word_embeddings": False, "vocab_size": 201088,
+}  # fmt: skip
+MISTRAL: dict[str, Any] = {
+    "architectures": ["MistralForCausalLM"], "hidden_act": "silu", "hidden_size": 4096,
+    "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mistral",
+    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": 32000,
+}  # fmt: skip
+
+llama31 = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "size", "changes", "longest"),
+    [
+        (LLAMA, "llama3", "8B", llama31, 131072),
+        (LLAMA | {"rope_scaling": None, "max_position_embeddings": 8192}, "llama3", "8B", {}, 8192),
+        (LLAMA | SMALL | {"rope_scaling": LONGER}, "llama3", "1B",
+         llama31 | {"rope_factor": 32.0}, 131072),
+        ({k: v for k, v in LLAMA.items() if k not in ("rope_theta", "rope_scaling")}
+         | {"rope_parameters": LONGER | {"rope_theta": 500000.0}}, "llama3", "8B",
+         llama31 | {"rope_factor": 32.0}, 131072),
+        (LLAMA | {"rope_scaling": LONGER | {"type": "llama3", "rope_type": None}}, "llama3", "8B",
+         llama31 | {"rope_factor": 32.0}, 131072),
+        (QWEN, "qwen3", "0.6B", {}, 40960),
+        (MIXED, "qwen3", "30B-A3B", {}, 40960),
+        (DEEPSEEK, "deepseek_v3", "671B",
+         {"rope_scaling": "yarn", "rope_factor": 40.0, "rope_original": 4096}, 163840),
+        (GPT_OSS, "gpt_oss", "20B", {}, 131072),
+    ],
+    ids=["Llama 3.1", "Llama 3", "Llama 3.2 1B", "rope_parameters", "type", "Qwen3", "Qwen3 MoE",
+         "DeepSeek-V3", "gpt-oss"],
+)  # fmt: skip
+def test_published_configurations_describe_published_sizes(
+    config: dict[str, Any], family: str, size: str, changes: dict[str, Any], longest: int
+) -> None:
+    found = describe(config)
+    assert (found.family, found.problems, found.unknown) == (family, (), ())
+    assert (found.longest, found.bound) == (longest, "max_position_embeddings")
+    assert found.model
+    assert list(differences(found.model, replace(published(family, size), **changes))) == []
+
+
+def test_a_window_bounds_the_context_where_it_is_used() -> None:
+    found = describe(MISTRAL)
+    assert (found.longest, found.bound) == (4096, "sliding_window")
+    assert found.problems == ()
+    assert describe(MISTRAL | {"sliding_window": None}).longest == 32768
+    del (without := dict(MISTRAL))["sliding_window"]
+    assert describe(without).longest == 4096  # as transformers takes it where it is not said
+    assert describe(QWEN | {"sliding_window": 4096}).longest == 40960
+    used = QWEN | {"sliding_window": 4096, "use_sliding_window": True}
+    assert (describe(used).longest, describe(used).bound) == (4096, "sliding_window")
+
+
+def keys(found: Described) -> list[str]:
+    return [problem.key for problem in found.problems]
+
+
+OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an activation": (LLAMA | {"hidden_act": "gelu"}, "hidden_act", "SwiGLU"),
+    "biases": (LLAMA | {"attention_bias": True}, "attention_bias", "biases"),
+    "biases of feed-forward layers": (LLAMA | {"mlp_bias": True}, "mlp_bias", "biases"),
+    "no biases": (GPT_OSS | {"attention_bias": False}, "attention_bias", "adds biases"),
+    "part of a head": (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor", "turn"),
+    "neighbours": (LLAMA | {"rope_interleaved": True}, "rope_interleaved", "half a head"),
+    "halves": (DEEPSEEK | {"rope_interleave": False}, "rope_interleave", "neighbouring"),
+    "capped logits": (LLAMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping", "caps"),
+    "scaled embeddings": (LLAMA | {"scale_emb": 12}, "scale_emb", "multiplies"),
+    "scaled residuals": (LLAMA | {"residual_multiplier": 0.22}, "residual_multiplier",
+                         "multiplies"),
+    "layers without positions": (LLAMA | {"no_rope_layers": [1, 1, 1, 0]}, "no_rope_layers",
+                                 "knows the positions"),
+    "quantized": (LLAMA | {"quantization_config": {"quant_method": "fp8"}}, "quantization_config",
+                  "quantized"),
+    "mlx": (LLAMA | {"quantization": {"bits": 4}}, "quantization", "quantized"),
+    "linear": (LLAMA | {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling",
+               "by linear"),
+    "dynamic": (LLAMA | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_scaling",
+                "by dynamic"),
+    "longrope": (LLAMA | {"rope_parameters": {"rope_type": "longrope"}, "rope_scaling": None},
+                 "rope_scaling", "by longrope"),
+    "of no dictionary": (LLAMA | {"rope_scaling": "linear"}, "rope_scaling", "not built"),
+    "by kind of layer": (
+        LLAMA | {"rope_scaling": {"full_attention": {"rope_type": "default"}}}, "rope_scaling",
+        "each kind of layer",
+    ),
+    "Llama's of Qwen": (QWEN | {"rope_scaling": LONGER}, "rope_scaling", "by llama3"),
+    "a sharper YaRN": (
+        QWEN | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                                 "original_max_position_embeddings": 32768}},
+        "rope_scaling", "attention_factor = 1.13863 in place of 1",
+    ),
+    "bounds of YaRN": (
+        GPT_OSS | {"rope_scaling": GPT_OSS["rope_scaling"] | {"beta_fast": 64}}, "rope_scaling",
+        "beta_fast = 64 in place of 32",
+    ),
+    "whole bounds": (
+        GPT_OSS | {"rope_scaling": GPT_OSS["rope_scaling"] | {"truncate": True}}, "rope_scaling",
+        "truncate = true in place of false",
+    ),
+    "mscale": (
+        DEEPSEEK | {"rope_scaling": DEEPSEEK["rope_scaling"] | {"mscale_all_dim": 0.707}},
+        "rope_scaling", "mscale_all_dim = 0.707 in place of 1",
+    ),
+    "windows": (QWEN | {"layer_types": ["sliding_attention"] * 28}, "layer_types", "order"),
+    "windows elsewhere": (
+        GPT_OSS | {"layer_types": ["full_attention", "sliding_attention"] * 12}, "layer_types",
+        "order",
+    ),
+    "experts": (LLAMA | {"num_local_experts": 8}, "num_local_experts", "no experts"),
+    "experts now and then": (MIXED | {"decoder_sparse_step": 2}, "decoder_sparse_step", "experts"),
+    "scores as they are": (MIXED | {"norm_topk_prob": False}, "norm_topk_prob", "add up"),
+    "scores that nothing is said of": (
+        {key: value for key, value in MIXED.items() if key != "norm_topk_prob"}, "norm_topk_prob",
+        "add up",
+    ),
+    "experts first": (MIXED | {"mlp_only_layers": [3]}, "mlp_only_layers", "the first ones"),
+    "another router": (DEEPSEEK | {"scoring_func": "softmax"}, "scoring_func", "sigmoid"),
+    "another clamp": (GPT_OSS | {"swiglu_limit": 6.0}, "swiglu_limit", "clamped at 7"),
+    "a classifier": (LLAMA | {"architectures": ["LlamaForSequenceClassification"]},
+                     "architectures", "no language model"),
+    "a text for a number": (LLAMA | {"hidden_size": "4096"}, "hidden_size", "'4096'"),
+    "no heads": (LLAMA | {"num_attention_heads": 0}, "num_attention_heads", "says 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "key", "message"), OTHERWISE.values(), ids=OTHERWISE.keys())
+def test_what_is_computed_otherwise_is_refused_with_the_reason(
+    config: dict[str, Any], key: str, message: str
+) -> None:
+    found = describe(config)
+    assert keys(found) == [key]
+    assert message in found.problems[0].message
+    assert found.problems[0].help
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("qwen2", "biases"), ("smollm3", "no positions"), ("gemma3_text", "embeddings"),
+     ("phi3", "longrope"), ("mixtral", "experts"), ("olmo2", "norms"), ("bert", "no family"),
+     (None, "names no model_type"), (7, "no family")],
+)  # fmt: skip
+def test_other_architectures_are_refused_with_what_is_taken(kind: Any, why: str) -> None:
+    (problem,) = describe(LLAMA | {"model_type": kind}).problems
+    assert why in problem.message
+    assert "llama, mistral, qwen3" in problem.help
+
+
+@pytest.mark.parametrize("nothing", [None, False, "", {}, []])
+@pytest.mark.parametrize("key", ["quantization_config", "no_rope_layers", "residual_multiplier"])
+def test_what_says_nothing_refuses_nothing(key: str, nothing: Any) -> None:
+    assert describe(LLAMA | {key: nothing}).problems == ()
+
+
+def test_keys_of_which_nothing_is_known_are_named() -> None:
+    more = {"sandwich_norms": True, "unused": None, "off": False, "torch_dtype": "float16"}
+    assert describe(LLAMA | more).unknown == ("sandwich_norms",)
+
+
+def test_every_key_has_one_meaning() -> None:
+    for kind in KINDS:
+        fixed = FIXED.keys() | FIXED_OF.get(kind, {}).keys()
+        assert not fixed & HARMLESS
+        assert not HARMLESS & SHAPE
+        assert DEFAULTS[kind].keys() <= SHAPE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
+    found = describe({"model_type": kind})
+    assert found.model
+    assert found.model.vocab == DEFAULTS[kind]["vocab_size"]
