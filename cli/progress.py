@@ -36,7 +36,8 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "dataset":
         return f"{job}: {event['documents']:,} documents, {event['tokens']:,} tokens"
     if kind == "weights":
-        return f"{job}: {event['tensors']:,} tensors, {short(event['parameters'])} parameters"
+        counted = f"{event['tensors']:,} tensors, {short(event['parameters'])} parameters"
+        return "; ".join([f"{job}: {counted}", *event.get("notes", ())])
     if kind == "changed":
         return f"{job}: the weights are others than before: what comes of them is made again"
     if kind == "similar":

@@ -14,6 +14,8 @@ from .architectures import FAMILIES, complete, windowed
 from .published_keys import DEFAULTS, FIXED, FIXED_OF, HARMLESS, KINDS, SHAPE, UNKNOWN_KINDS
 from .values import Architecture
 
+MOST = 2**60
+"""No number of a model is as large."""
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
 
 
@@ -51,7 +53,7 @@ class Described(Record):
 def describe(config: Mapping[str, Any]) -> Described:
     """Reads a configuration. It raises nothing: whatever is wrong is among the problems."""
     kind = config.get("model_type")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         why = UNKNOWN_KINDS.get(str(kind), "no family is computed so")
         problem = Problem(
             key="model_type",
@@ -59,7 +61,7 @@ def describe(config: Mapping[str, Any]) -> Described:
             help=f"weights of these are taken: {', '.join(KINDS)}",
         )
         return Described(problems=(problem,))
-    return _Reader(config, str(kind)).described()
+    return _Reader(config, kind).described()
 
 
 class _Reader:
@@ -102,7 +104,7 @@ class _Reader:
         value = self._get(key)
         if value is None:
             value = otherwise
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST:
             return value
         shown = "nothing" if value is None else repr(value)
         self._problem(key, f"says {shown} as {key}", "download the file again")
@@ -112,7 +114,7 @@ class _Reader:
         value = of.get(key)
         if value is None:
             return otherwise
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST:
             return float(value)
         self._problem(key, f"says {value!r} as {key}", "download the file again")
         return otherwise
@@ -160,7 +162,8 @@ class _Reader:
                 "ffn": self._number("moe_intermediate_size"), "dense": self._dense(shape["layers"]),
             }  # fmt: skip
         if self.family == "gpt_oss":
-            near = "sliding_attention" in (self.config.get("layer_types") or ["sliding_attention"])
+            kinds = self.config.get("layer_types")
+            near = not isinstance(kinds, list) or "sliding_attention" in kinds
             shape["window"] = self._number("sliding_window", 0, least=0) if near else 0
             shape["experts"] = {
                 "count": self._number("num_local_experts", self.config.get("num_experts")),
@@ -193,7 +196,7 @@ class _Reader:
     def _dense(self, layers: int) -> int:
         """How many layers at the beginning have no experts."""
         plain = self.config.get("mlp_only_layers") or []
-        if plain != list(range(len(plain))) or len(plain) > layers:
+        if not isinstance(plain, list) or plain != list(range(len(plain))) or len(plain) > layers:
             self._problem(
                 "mlp_only_layers",
                 f"says mlp_only_layers = {plain}: layers without experts are the first ones",

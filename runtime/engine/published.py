@@ -14,6 +14,8 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.plan import WeightsJob
+from ...compiler.published_config import alike, describe
+from ...compiler.published_weights import EMBEDDING, OUTPUT, differences
 from ...compiler.values import Architecture
 from ..errors import DataError
 from ..published import CONFIG, WHOLE, files, find, read_json
@@ -21,21 +23,13 @@ from .device import prepare_any
 from .storage import HEAD, write_tensors, writing
 
 SOURCE = "source.json"
-EMBEDDING = "model.embed_tokens.weight"
-OUTPUT = "lm_head.weight"
+ROWS = 4096
+"""Embedding and output are compared in so many rows at a time."""
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-SAME_AS = {"mistral": "llama"}
-"""model_type of config.json → that of a family with the same layers."""
-ATTRIBUTES = {
-    "hidden_size": "dim", "intermediate_size": "ffn", "num_hidden_layers": "layers",
-    "num_attention_heads": "heads", "num_key_value_heads": "kv_heads", "head_dim": "head_dim",
-    "vocab_size": "vocab", "rms_norm_eps": "norm_eps", "rope_theta": "rope_theta",
-    "tie_word_embeddings": "tied", "factor": "rope_scaling", "rope_type": "rope_scaling",
-    "original_max_position_embeddings": "rope_scaling",
-}  # fmt: skip
-"""Names in config.json → attributes of a model, for people."""
-_ROPE = ("rope_theta", "rope_type", "factor", "original_max_position_embeddings")
-_ASIDE = ("architectures", "model_type", "max_position_embeddings", "rope_parameters", "rope_theta")
+_ROPE = ("rope_theta", "rope_type", "factor", "original_max_position_embeddings",
+         "low_freq_factor", "high_freq_factor")  # fmt: skip
+_ASIDE = ("architectures", "model_type", "max_position_embeddings", "rope_parameters", "rope_theta",
+          "tie_word_embeddings", "sliding_window", "layer_types", "intermediate_size")  # fmt: skip
 """What is compared otherwise, or is no matter of the weights."""
 
 
@@ -48,7 +42,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     Args:
         root: the spec's folder, where relative folders start.
 
-    Returns: `tensors` and `parameters`, counted.
+    Returns: `tensors` and `parameters`, counted, and `notes` on what the files do not agree in.
     Raises:
         DataError: there are no such weights, or they are not those of the job's model; the message
             names file and tensor.
@@ -56,8 +50,8 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     """
     prepare_any()
     source = find(job.source, root)
-    check_config(job.model, source, job.id)
     with _Tensors(source) as there:
+        notes = check_config(job.model, source, job.id, output=there.output())
         wanted = parts(job.model)
         _check(wanted, there, job)
         partial, result = folder / "result.partial", folder / "result"
@@ -76,7 +70,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     counted = {name: tensor.numel() for name, tensor in empty.items()}
     if job.model.tied:
         del counted[HEAD]
-    return {"tensors": len(there.places), "parameters": sum(counted.values())}
+    return {"tensors": len(there.places), "parameters": sum(counted.values()), "notes": notes}
 
 
 Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
@@ -156,6 +150,18 @@ class _Tensors:
     def dtype(self, names: Mapping[str, Any]) -> torch.dtype:
         """That of a tensor made from others."""
         return DTYPES[self.kind(next(iter(names)))] if names else torch.float32
+
+    def output(self) -> bool | None:
+        """Whether the output matrix is another than the embedding; None where there is none."""
+        if OUTPUT not in self.places or EMBEDDING not in self.places:
+            return None if OUTPUT not in self.places else True
+        if self.shape(OUTPUT) != self.shape(EMBEDDING) or self.kind(OUTPUT) != self.kind(EMBEDDING):
+            return True
+        output, embedding = self._slice(OUTPUT), self._slice(EMBEDDING)
+        return any(
+            not torch.equal(output[row : row + ROWS], embedding[row : row + ROWS])
+            for row in range(0, self.shape(OUTPUT)[0], ROWS)
+        )
 
     def _slice(self, name: str) -> Any:
         return self._open[self.places[name]].get_slice(name)
@@ -262,60 +268,99 @@ def _some(names: list[str]) -> str:
     return f"{len(names)} tensors, {names[0]} among them"
 
 
-def check_config(model: Architecture, folder: Path, name: str) -> None:
+def check_config(
+    model: Architecture, folder: Path, name: str, *, output: bool | None = True
+) -> list[str]:
     """Compares `config.json` with a model.
 
-    Raises: DataError: it describes another one.
+    Args:
+        output: whether the files have an output matrix that is another than the embedding; None
+            where they have none.
+
+    Returns: what is not as `config.json` says, and was settled as transformers does.
+    Raises: DataError: it describes another model, or one that is not computed here.
     """
+    path = folder / CONFIG
+    given = read_json(path)
+    found = describe(given)
+    if found.problems:
+        raise DataError(
+            "; ".join(f"{path} {problem.message}" for problem in found.problems),
+            found.problems[0].help,
+        )
+    if found.family != model.family or found.model is None:
+        raise DataError(
+            f"{path} is of the model_type {given['model_type']}, and `{name}` of the family "
+            f"{model.family}", f"write `family = {found.family}` into the model",
+        )  # fmt: skip
+    notes = [f"{CONFIG} says {key}, of which nothing is known here" for key in found.unknown]
+    notes += _output(path, found.model.tied, model.tied, output)
+    aside = {"tied"} if found.model.tied and output else set()
+    differs = [each for each in differences(found.model, model) if each.attribute not in aside]
+    if differs:
+        shown = "; ".join(f"{d.key} is {d.theirs} there, and {d.ours} in the spec" for d in differs)
+        writing = ", ".join(f"`{each.write}`" for each in differs)
+        raise DataError(
+            f"{path} describes another model than `{name}`: {shown}", f"write {writing}"
+        )
+    if model.context > found.longest:
+        raise DataError(
+            f"{path} says that {found.bound} is {found.longest}, and `context` of `{name}` is "
+            f"{model.context}", f"write `context = {found.longest}` into the model",
+        )  # fmt: skip
+    _check_for_transformers(model, path, given, name)
+    return notes
+
+
+def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str]:
+    """What to say of the output matrix, with which transformers believes the files, not the
+    configuration."""
+    if said and output:
+        if tied:
+            raise DataError(
+                f"{path} says that embedding and output are one matrix, and the files have an "
+                f"output matrix of their own, {OUTPUT}",
+                "write `tied = false` into the model: both are kept, as transformers does with "
+                "these files",
+            )
+        return [
+            f"{CONFIG} says that embedding and output are one matrix; {OUTPUT} is another, and "
+            "both are kept, as transformers does"
+        ]
+    if not said and output is None:
+        raise DataError(
+            f"{path} says that embedding and output are two matrices, and the files lack {OUTPUT}: "
+            "transformers would draw it at random",
+            "a file of the weights is missing; or, if the model is tied, write "
+            '"tie_word_embeddings": true into config.json and `tied = true` into the model',
+        )
+    return []
+
+
+def _check_for_transformers(
+    model: Architecture, path: Path, given: dict[str, Any], name: str
+) -> None:
+    """Whether transformers reads the configuration as etude does, and takes it at all."""
     from transformers import AutoConfig
 
     from .families import hf_config
 
-    path = folder / CONFIG
-    given = read_json(path)
     wanted = hf_config(model)
-    kind = given.get("model_type")
-    if SAME_AS.get(str(kind), kind) != wanted["model_type"]:
-        raise DataError(
-            f"{path} is of the model_type {kind}, and `{name}` of the family {model.family}",
-            "name the family that these weights are computed as, if there is one",
-        )
-    if not any("CausalLM" in each for each in given.get("architectures") or ["CausalLM"]):
-        raise DataError(
-            f"{path} describes {given['architectures'][0]}, which is no language model",
-            "take the weights of a language model, …ForCausalLM",
-        )
     try:
         theirs = AutoConfig.for_model(**given).to_dict()
     except Exception as problem:  # transformers passes on whatever its checks raise
         reason = " ".join(str(problem).split())[:300]
-        raise DataError(f"transformers does not take {path}: {reason}", "") from None
+        raise DataError(
+            f"transformers does not take {path}: {reason}", "download the file again"
+        ) from None
     ours = AutoConfig.for_model(**wanted).to_dict()
     pairs = [(key, theirs.get(key), ours.get(key)) for key in wanted if key not in _ASIDE]
     ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]
     pairs += [(key, ropes[0].get(key), ropes[1].get(key)) for key in _ROPE]
-    differs = [each for each in pairs if not _alike(each[1], each[2])]
+    differs = [each for each in pairs if not alike(each[1], each[2])]
     if differs:
         shown = "; ".join(f"{key} is {a} there, and {b} in the spec" for key, a, b in differs)
-        names = dict.fromkeys(ATTRIBUTES[key] for key, _, _ in differs if key in ATTRIBUTES)
         raise DataError(
             f"{path} describes another model than `{name}`: {shown}",
-            "write what config.json says" + (
-                f" into the model's {', '.join(f'`{each}`' for each in names)}" if names else
-                ", or take other weights: the family has nothing of this name"
-            ),
-        )  # fmt: skip
-    # A model with windows of its own has just been compared with them.
-    for key in ("max_position_embeddings", *([] if model.window else ["sliding_window"])):
-        most = theirs.get(key)
-        if most and model.context > most:
-            raise DataError(
-                f"{path} says that {key} is {most}, and `context` of `{name}` is {model.context}",
-                f"write `context = {most}` into the model",
-            )
-
-
-def _alike(theirs: Any, ours: Any) -> bool:
-    if isinstance(theirs, int | float) and isinstance(ours, int | float):
-        return abs(theirs - ours) <= 1e-9 * max(abs(theirs), abs(ours))
-    return theirs == ours
+            "take other weights: the family has nothing of this name",
+        )

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from etude.compiler.plan import Architecture, ExportJob, WeightsJob
+from etude.compiler.published_keys import DEFAULTS, KINDS
 from etude.runtime import published
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import hf_config
@@ -153,15 +154,33 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is no JSON"),
     "another shape": (
         lambda folder: change(folder, num_hidden_layers=3, rms_norm_eps=1e-6),
-        "num_hidden_layers is 3 there, and 2 in the spec; rms_norm_eps is 1e-06 there",
+        "num_hidden_layers is 3 there, and 2 in the spec; rms_norm_eps is 1e-06 there, and 1e-05",
     ),
     "another base": (
         lambda folder: change(folder, rope_parameters={"rope_theta": 5e5, "rope_type": "default"}),
-        "rope_theta is 500000.0 there, and 10000.0 in the spec",
+        "rope_theta is 500000 there, and 10000 in the spec",
     ),
     "another family": (
-        lambda folder: change(folder, model_type="gemma"), "model_type gemma, and `base` of the "
-        "family llama3",
+        lambda folder: change(folder, model_type="qwen3", head_dim=16), "model_type qwen3, and "
+        "`base` of the family llama3",
+    ),
+    "an architecture that is not built": (
+        lambda folder: change(folder, model_type="qwen2"), "model_type qwen2: its queries, keys "
+        "and values have biases",
+    ),
+    "layers without positions": (
+        lambda folder: change(folder, no_rope_layers=[1, 0]), "says no_rope_layers",
+    ),
+    "a YaRN that sharpens the softmax": (
+        lambda folder: change(folder, rope_parameters={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+        "a YaRN that llama3 is not built with: attention_factor = 1.13863 in place of 1",
+    ),
+    "another factor": (
+        lambda folder: change(folder, rope_parameters={
+            "rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 64,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}),
+        r"rope_scaling is llama \{ factor = 32, original = 64, low = 1, high = 4 \} there",
     ),
     "no language model": (
         lambda folder: change(folder, architectures=["LlamaForSequenceClassification"]),
@@ -170,6 +189,10 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a shorter context": (
         lambda folder: change(folder, max_position_embeddings=128),
         "max_position_embeddings is 128, and `context` of `base` is 256",
+    ),
+    "a matrix that nothing says to tie": (
+        lambda folder: retensor(folder, lambda state: state.pop("lm_head.weight")),
+        "two matrices, and the files lack lm_head.weight: transformers would draw it at random",
     ),
     "pickled": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
@@ -214,6 +237,63 @@ def test_what_is_wrong_is_named_with_a_way_out(
         read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
     assert raised.value.help
     assert not (tmp_path / "read" / "result").exists()
+
+
+def lying(folder: Path) -> Any:
+    """Weights whose configuration ties an output matrix that the files have."""
+    model = made(architecture(kv_heads=4), folder)
+    change(folder, tie_word_embeddings=True)
+    return model
+
+
+def test_a_configuration_that_ties_two_matrices_is_taken_as_transformers_takes_it(
+    tmp_path: Path,
+) -> None:
+    theirs = lying(tmp_path / "w")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "w")
+    assert torch.equal(loaded.lm_head.weight, theirs.lm_head.weight)
+    assert not torch.equal(loaded.lm_head.weight, loaded.model.embed_tokens.weight)
+    of = job(architecture(kv_heads=4), tmp_path / "w")
+    found = read(of, tmp_path / "read", root=tmp_path)
+    (note,) = found["notes"]
+    assert "both are kept, as transformers does" in note
+    state = tensors(tmp_path / "read" / "result" / "weights")
+    assert torch.equal(state["lm_head.weight"], loaded.lm_head.weight)
+    assert torch.equal(state["tok_embeddings.weight"], loaded.model.embed_tokens.weight)
+
+
+def test_a_spec_that_believes_it_is_told_what_to_write(tmp_path: Path) -> None:
+    lying(tmp_path / "w")
+    with pytest.raises(DataError, match="the files have an output matrix of their own") as raised:
+        read(
+            job(architecture(kv_heads=4, tied=True), tmp_path / "w"), tmp_path / "r", root=tmp_path
+        )
+    assert "`tied = false`" in raised.value.help
+
+
+def test_an_output_matrix_that_is_the_embedding_once_more_is_tied(tmp_path: Path) -> None:
+    made(architecture(kv_heads=4, tied=True), tmp_path / "w")
+    retensor(tmp_path / "w", lambda state: state.update(
+        {"lm_head.weight": state["model.embed_tokens.weight"].clone()}
+    ))  # fmt: skip
+    found = read(
+        job(architecture(kv_heads=4, tied=True), tmp_path / "w"), tmp_path / "r", root=tmp_path
+    )
+    assert found["notes"] == []
+    with pytest.raises(DataError, match="tie_word_embeddings is true there, and false") as raised:
+        read(job(architecture(kv_heads=4), tmp_path / "w"), tmp_path / "s", root=tmp_path)
+    assert "`tied = true`" in raised.value.help
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_configuration_leaves_out_is_as_in_transformers(kind: str) -> None:
+    theirs = AutoConfig.for_model(kind).to_dict()
+    for key, value in DEFAULTS[kind].items():
+        if key == "sliding_window" and not theirs.get("use_sliding_window", True):
+            continue
+        if key in ("head_dim", "num_key_value_heads") and value is None:
+            continue  # made from others there
+        assert theirs.get(key) == value, key
 
 
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:

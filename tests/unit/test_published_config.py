@@ -238,6 +238,6 @@ def test_every_key_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
-    found = describe({"model_type": kind})
+    found = describe({"model_type": kind, "norm_topk_prob": True})
     assert found.model
     assert found.model.vocab == DEFAULTS[kind]["vocab_size"]

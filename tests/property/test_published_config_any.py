@@ -1,0 +1,48 @@
+"""Whatever config.json holds, it is read or refused, and compared with a model."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etude.compiler.architectures import published
+from etude.compiler.published_config import describe
+from etude.compiler.published_keys import DEFAULTS, FIXED, FIXED_OF, KINDS, SHAPE
+from etude.compiler.published_weights import differences
+
+ROPE = (
+    "rope_type", "type", "factor", "rope_theta", "original_max_position_embeddings", "beta_fast",
+    "low_freq_factor", "high_freq_factor", "attention_factor", "mscale", "truncate",
+)  # fmt: skip
+scalars = (
+    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats() | st.text(max_size=3)
+    | st.sampled_from(["yarn", "llama3", "default", "sliding_attention", "full_attention"])
+)  # fmt: skip
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(
+    st.sampled_from(ROPE), scalars | st.dictionaries(st.text(max_size=2), scalars, max_size=1)
+)  # fmt: skip
+keys = st.sampled_from(sorted({*SHAPE, *FIXED, *(key for of in FIXED_OF.values() for key in of)}))
+
+
+@given(kind=st.sampled_from(sorted(KINDS)), config=st.dictionaries(keys, values, max_size=6))
+def test_any_configuration_is_described_or_refused(kind: str, config: dict[str, Any]) -> None:
+    found = describe({"model_type": kind} | config)
+    assert all(problem.message and problem.help for problem in found.problems)
+    if found.model:
+        ours = published(found.family, next(iter(_SIZES[found.family])))
+        assert all(each.write for each in differences(found.model, ours))
+    else:
+        assert found.problems
+
+
+_SIZES = {"llama3": ["8B"], "qwen3": ["8B"], "deepseek_v3": ["671B"], "gpt_oss": ["20B"]}
+
+
+@given(kind=values)
+def test_any_kind_is_known_or_refused(kind: Any) -> None:
+    assert describe({"model_type": kind}).problems
+
+
+def test_every_kind_is_tried() -> None:
+    assert set(_SIZES) == set(KINDS.values())
+    assert set(DEFAULTS) == set(KINDS)
