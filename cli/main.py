@@ -134,6 +134,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     run.add_argument("--json", action="store_true", help="events as JSON lines")
     ranks(run)
+    run.add_argument(
+        "--prepare", action="store_true",
+        help="make tokenizers and data sets, and train nothing",
+    )  # fmt: skip
     miniature(run)
     changes(run)
 

@@ -2,8 +2,12 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .common import compile_file, findings, problem, show
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
 
 
 def run(arguments: Namespace) -> int:
@@ -18,15 +22,21 @@ def run(arguments: Namespace) -> int:
         return 1
     show(report)
     if not arguments.output:
-        print(emit(plan), end="")
+        print(emit(plan, _run(plan)), end="")
         return 0
     folder = Path(arguments.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in emit_each(plan).items():
+        for name, text in emit_each(plan, _run(plan)).items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as reason:
         where, why = reason.filename or folder, (reason.strerror or str(reason)).lower()
         problem(f"{where} cannot be written: {why}", "name a folder with -o")
         return 1
     return 0
+
+
+def _run(plan: "Plan") -> str:
+    """The run folder of `etude run` here; of a variant its own."""
+    home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)
+    return str((home / "variants" / plan.variant if plan.variant else home).resolve())

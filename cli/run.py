@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
                 if plan.miniature is None or arguments.json or event["event"] != "bad_line":
                     shown(event)
 
-            execute(plan, folder, source.parent, on_event)
+            execute(plan, folder, source.parent, on_event, prepare=arguments.prepare)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
@@ -68,7 +68,9 @@ def run(arguments: Namespace) -> int:
             "interrupted", f"run again to go on: etude run {arguments.file}{_options(arguments)}"
         )  # fmt: skip
         return 130
-    if not arguments.json:
+    if arguments.prepare and not arguments.json:
+        print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")
+    elif not arguments.json:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
@@ -80,6 +82,7 @@ def _options(arguments: Namespace) -> str:
 
     said = ["--folder", arguments.folder] if arguments.folder else []
     said += ["--ranks", str(arguments.ranks)] if arguments.ranks else []
+    said += ["--prepare"] if arguments.prepare else []
     said += ["--miniature"] if arguments.miniature else []
     said += ["--variant", arguments.variant] if arguments.variant else []
     for change in arguments.set:

@@ -1,15 +1,17 @@
 """The plan's train jobs as configurations of torchtitan 0.3: text of Python, nothing is imported.
 
-One function a job, which torchtitan finds by `--module FILE --config FUNCTION`. What torchtitan has
-no setting for is said in comments beside the closest one that it has.
+One function a job, which torchtitan finds by `--module MODULE --config FUNCTION`. What torchtitan
+has no setting for is said in comments beside the closest one that it has. The data are those of
+the recipe: a loader of etude's reads them in a run folder, where `etude run --prepare` makes them.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE
+from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE, RUN
 from .plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from .timeline import Timeline
 from .torchtitan import rope
 from .values import Architecture, LrPiece, Value
 
@@ -17,18 +19,52 @@ SECTIONS = {
     "training": "TrainingConfig", "parallelism": "ParallelismConfig", "compile": "CompileConfig",
     "debug": "DebugConfig", "comm": "CommConfig",
 }  # fmt: skip
+FIELDS = {
+    "key": "by it the loader knows the job in the run folder",
+    "id": "the function's name",
+    "kind": "train",
+    "stage": "in the name",
+    "inputs": "data by the loader; the model as the checkpoint to begin with",
+    "steps": "as many as read the same sequences in one batch",
+    "tokens": "in the docstring",
+    "extends": "said in a comment",
+    "objective": "the loss, of what a comment says; preferences are left out with a reason",
+    "model": "written out",
+    "seed": "debug.seed",
+    "seq_len": "training.seq_len",
+    "first_step": "counted from in comments and schedules",
+    "first_token": "where the loader begins",
+    "segment": "in the name",
+    "segments": "a job each",
+    "sequences": "as many are read",
+    "schedule": "the closest that torchtitan has, with a comment where it is not the same",
+    "data": "by the loader",
+    "optimizer_state": "whether it is loaded",
+    "average": "said in a comment",
+    "checkpoint_every": "checkpoint.interval",
+    "roundings": "figures of the plan",
+    "resources": "the command, and parallelism",
+    "cost": "figures of the plan",
+    "torchtitan": "section by section",
+}
+"""What becomes of each field of a job."""
 
 
-def emit(plan: Plan) -> str:
-    """A module with a function for each train job of the plan."""
+def emit(plan: Plan, run: str | None = None) -> str:
+    """A module with a function for each train job of the plan.
+
+    Args:
+        run: the run folder that has the recipe's data, for whom no other is named in ETUDE_RUN;
+            if left out, that of `etude run` in the current folder.
+    """
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
-    return _module(plan, jobs)
+    return _module(plan, jobs, f"{plan.recipe}_jobs", run)
 
 
-def emit_each(plan: Plan) -> dict[str, str]:
-    """A module a train job, by the name of its file."""
+def emit_each(plan: Plan, run: str | None = None) -> dict[str, str]:
+    """A module a train job, by the name of its file; arguments as those of `emit`."""
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
-    return {f"{function(job)}.py": _module(plan, [job]) for job in jobs}
+    return {f"{function(job)}.py": _module(plan, [job], function(job), run) for job in jobs}
 
 
 def function(job: TrainJob) -> str:
@@ -36,24 +72,45 @@ def function(job: TrainJob) -> str:
     return re.sub(r"\W", "_", job.id.replace("+", "_extended_"))
 
 
-def _module(plan: Plan, jobs: list[TrainJob]) -> str:
+def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str:
     written = [job for job in jobs if _left_out(job) is None]
-    lines = [HEAD.format(recipe=plan.recipe)]
-    for job in written[:1]:
-        lines.append(
-            f"#   NGPU={job.resources.world_size} torchrun … -m torchtitan.train "
-            f"--module FILE --config {function(job)}"
-        )
+    lines = [HEAD.format(recipe=plan.recipe, file=f"{name}.py")]
+    lines += [f"#   {_command(plan, job, name)}" for job in written]
     if written:
         lines += _builders({job.model.family for job in written})
+        lines.append(RUN.format(run=run or f"runs/{plan.recipe}"))
     starts = {job.key: job for job in plan.jobs if isinstance(job, TrainJob | WeightsJob)}
     for job in jobs:
         reason = _left_out(job)
         if reason:
             lines.append(f"\n\n# {job.id} is left out: {reason}.")
         else:
-            lines += ["", "", *_job(job, starts.get(job.inputs.get("model", "")))]
+            before = starts.get(job.inputs.get("model", ""))
+            lines += ["", "", *_job(job, before, tracking=plan.tracking)]
     return "\n".join(lines) + "\n"
+
+
+def _command(plan: Plan, job: TrainJob, module: str) -> str:
+    """What starts a job, on every machine, in the folder of the file."""
+    world = job.resources.world_size
+    nodes = _nodes(plan, world)
+    where = "--standalone"
+    if nodes > 1:
+        where = f"--nnodes {nodes} --rdzv-backend c10d --rdzv-endpoint $HEAD_NODE:29500"
+    return (
+        f"torchrun {where} --nproc-per-node {world // nodes} -m torchtitan.train "
+        f"--module {module} --config {function(job)}"
+    )
+
+
+def _nodes(plan: Plan, world: int) -> int:
+    """The machines of the recipe's cluster that has so many ranks; one, where none has."""
+    for name, values in plan.values.items():
+        if name.startswith("cluster.") and "gpus" in values:
+            nodes = int(values["nodes"].value.replace(",", "").replace("_", ""))
+            if nodes * int(values["gpus"].value.partition(",")[0]) == world:
+                return nodes
+    return 1
 
 
 def _builders(families: set[str]) -> Iterator[str]:
@@ -71,7 +128,9 @@ def _left_out(job: TrainJob) -> str | None:
     return None
 
 
-def _job(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator[str]:
+def _job(
+    job: TrainJob, before: TrainJob | WeightsJob | None, *, tracking: str | None
+) -> Iterator[str]:
     sections = job.torchtitan
     yield f"def {function(job)}() -> Trainer.Config:"
     yield f'    """Job {job.id}: {job.steps:,} steps, {job.tokens:,} tokens."""'
@@ -103,13 +162,26 @@ def _job(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator[str]:
         if name == "training":
             yield from _indented(_batch(job))
             values["global_batch_size"] = job.schedule.batch[-1].sequences
+            values["steps"] = _all_steps(job)
         yield from _call(f"{name}={kind}", values)
     yield from _optimizer(sections["optimizer"])
     yield from _indented(_rates(job))
     yield from _indented(_recompute(sections["activation_checkpoint"]))
     yield from _indented(_data(job))
     yield from _indented(_checkpoint(job, before))
+    if tracking == "wandb":
+        yield "        metrics=MetricsProcessor.Config(enable_wandb=True),"
     yield "    )"
+
+
+def _all_steps(job: TrainJob) -> int:
+    return _steps(job, job.first_step + job.steps)
+
+
+def _steps(job: TrainJob, step: int) -> int:
+    """Steps of torchtitan, which has one batch, until it has read what the job has before `step`
+    of its stage; what is less than a batch is left out."""
+    return Timeline.of(job).sequences_before(step) // job.schedule.batch[-1].sequences
 
 
 def _model(model: Architecture, seq_len: int) -> Iterator[str]:
@@ -148,7 +220,8 @@ def _optimizer(values: dict[str, Any]) -> Iterator[str]:
 def _batch(job: TrainJob) -> Iterator[str]:
     pieces = job.schedule.batch
     if len(pieces) > 1:
-        yield "# torchtitan has one batch: the last of these. In the recipe, by step of the stage:"
+        yield "# torchtitan has one batch, the last of these, and takes as many steps as read the"
+        yield "# same sequences. In the recipe, by step of the stage:"
         yield from _pieces(f"{p.from_step} to {p.to_step}: {p.sequences} sequences" for p in pieces)
 
 
@@ -159,8 +232,9 @@ def _rates(job: TrainJob) -> Iterator[str]:
     warm, fall = pieces[0], pieces[-1]
     rises = warm.shape != "hold" and warm.end > warm.start
     falls = fall.shape != "hold" and fall.end < fall.start
-    warmup = min(warm.to_step, last) - first if rises else 0
-    decay = last - max(fall.from_step, first) if falls else 0
+    steps = _all_steps(job)
+    warmup = _steps(job, min(warm.to_step, last)) if rises else 0
+    decay = steps - _steps(job, max(fall.from_step, first)) if falls else 0
     shape = fall.shape if falls and fall.shape in ("linear", "sqrt", "cosine") else "linear"
     exact = len(pieces) == 1 and not rises and not falls
     if not exact:
@@ -169,7 +243,7 @@ def _rates(job: TrainJob) -> Iterator[str]:
         yield from _pieces(map(_piece, pieces))
     yield "lr_scheduler=LRSchedulersContainer.Config("
     yield f"    warmup_steps={warmup},"
-    yield f"    decay_ratio={decay / job.steps!r},"
+    yield f"    decay_ratio={decay / steps if steps else 0.0!r},"
     yield f"    decay_type={shape!r},"
     yield f"    min_lr_factor={(fall.end / peak if falls and peak else 1.0)!r},"
     yield "),"
@@ -197,11 +271,10 @@ def _data(job: TrainJob) -> Iterator[str]:
         + ", ".join(f"{name} {weight}" for name, weight in piece.weights.items())
         for piece in job.schedule.mixture
     )
-    yield "# torchtitan reads one registered dataset, from its beginning: name it here."
     if isinstance(job.objective, Sft):
-        yield "# The recipe learns from dialogs, the loss on: " + job.objective.loss_on + "."
-    yield 'hf_assets_path="./assets/tokenizer",'
-    yield 'dataloader=HuggingFaceTextDataLoader.Config(dataset="c4"),'
+        yield f"# The loss is on: {job.objective.loss_on}."
+    yield "tokenizer=NoTokenizer(),"
+    yield f"dataloader=RunData.Config(run=str(RUN), job={job.id!r}, key={job.key!r}),"
     if job.average:
         yield f"# The recipe averages weights every {job.average.every} steps after step "
         yield f"# {job.average.from_step}; torchtitan does not."
@@ -227,7 +300,7 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield "    initial_load_model_only=True,"
     elif "model" in job.inputs:
         assert not isinstance(before, WeightsJob)
-        path = f"{function(before)}/checkpoint/step-{before.steps}" if before else "FILL_IN"
+        path = f"{function(before)}/checkpoint/step-{_all_steps(before)}" if before else "FILL_IN"
         yield f'    initial_load_path=str(OUTPUTS / "{path}"),'
         yield f"    initial_load_model_only={not carried},"
     if carried:

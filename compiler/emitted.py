@@ -8,16 +8,23 @@ from ..spec.record import Record
 HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
 # Made by `etude plan --emit torchtitan`.
 #
-# Each function is a configuration; jobs that go on from another load its checkpoint. Gates,
-# averages, evaluations and post-training by preferences are etude's, and not here. Run one with"""
+# Each function is a configuration; a job that continues from another loads its checkpoint. Gates,
+# averages, evaluations and post-training by preferences are etude's, and not here. The data are
+# those of a run of the recipe: `etude run SPEC --prepare` makes them and trains nothing.
+#
+# Save this as {file} and run, in its folder:"""
 
 IMPORTS = """
+import os
 from functools import partial
 from pathlib import Path
 
 from torch import nn
+from etude.runtime.engine.emitted import RunData
+from etude.runtime.engine.loader import NoTokenizer
 from torchtitan.components.checkpoint import CheckpointManager
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.components.optimizer import (
     LRSchedulersContainer,
     OptimizersContainer,
@@ -28,7 +35,6 @@ from torchtitan.config import CompileConfig, ParallelismConfig, TrainingConfig
 from torchtitan.config.configs import CommConfig, DebugConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 from torchtitan.distributed.pipeline_parallel import pipeline_llm
-from torchtitan.hf_datasets.text_datasets import HuggingFaceTextDataLoader
 from torchtitan.models.common import ComplexRoPE, CosSinRoPE, Embedding, Linear, RMSNorm
 from torchtitan.models.common.config_utils import (
     get_attention_config,
@@ -77,6 +83,11 @@ def decoder(kind, layers, embedding, *, dim, vocab, tied, norm_eps):
         lm_head=linear(vocab, dim, partial(nn.init.trunc_normal_, std=std, a=-3 * std, b=3 * std)),
         layers=layers,
     )'''
+
+RUN = '''
+
+RUN = Path(os.environ.get("ETUDE_RUN", {run!r})).resolve()
+"""The run folder whose data are read."""'''
 
 _MIXTURE = '''
 

@@ -25,11 +25,14 @@ LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 """By these a launcher tells a process which rank it is."""
 
 
-def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
+def execute(
+    plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, prepare: bool = False
+) -> None:
     """Runs a plan, or what is left of it, in a run folder.
 
     Args:
         root: the folder of the spec, where relative paths of data start.
+        prepare: make the data that need no model, and train nothing.
 
     Raises: RunError, Stopped.
     """
@@ -47,7 +50,10 @@ def execute(plan: Plan, folder: Path, root: Path, on_event: OnEvent) -> None:
         path = folder / "plan.json"
         with disk(path):
             path.write_text(plan.to_json() + "\n")
-        _walk(read_plan(path), store, root, on_event)
+        if prepare:
+            Scheduler(read_plan(path), store, root, prepare=True, on_event=on_event).run()
+        else:
+            _walk(read_plan(path), store, root, on_event)
 
 
 def _require_claims(plan: Plan) -> None:

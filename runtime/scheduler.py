@@ -47,6 +47,7 @@ class Scheduler:
 
     Args:
         root: the folder of the spec, where relative paths of data start.
+        prepare: make tokenizers and data sets, as far as no model is needed for them, and no more.
         world_size: ranks of this gang. A job that needs another number ends the walk.
         barrier: waits for all ranks.
     """
@@ -57,6 +58,7 @@ class Scheduler:
         store: Store,
         root: Path,
         *,
+        prepare: bool = False,
         world_size: int = 1,
         rank: int = 0,
         barrier: Callable[[], None] = _nothing,
@@ -65,6 +67,7 @@ class Scheduler:
         self.plan = plan
         self.store = store
         self.root = root
+        self.prepare = prepare
         self.world_size = world_size
         self.rank = rank
         self.barrier = barrier
@@ -86,16 +89,24 @@ class Scheduler:
         """
         try:
             for job in self.plan.jobs:
+                if self.prepare and not self._prepares(job):
+                    continue
                 needed = self._job(job)
                 if needed is not None:
                     return needed
             if self.rank == 0:
                 for stage, key in self.plan.outputs.items():
-                    self.store.link(stage, self.actual[key])
+                    if key in self.actual:
+                        self.store.link(stage, self.actual[key])
         finally:
             if self.recorder:
                 self.recorder.close()
         return None
+
+    def _prepares(self, job: Any) -> bool:
+        """Whether a job makes data of what is there without any model."""
+        made = isinstance(job, TokenizerJob | DatasetJob | FilterJob)
+        return made and self.actual.keys() >= set(job.inputs.values())
 
     def _job(self, job: Any) -> int | None:
         if job.extends and not self._extends(job):

@@ -7,7 +7,6 @@ from typing import Any
 
 from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import ParamGroupConfig
-from torchtitan.components.tokenizer import BaseTokenizer
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 
 from ...compiler.plan import Dpo, Reward, TrainJob
@@ -15,7 +14,7 @@ from ...compiler.timeline import Timeline
 from ..errors import RunError
 from .checkpoint import Checkpoints, Start
 from .families import Head, model_spec
-from .loader import Loader
+from .loader import Loader, NoTokenizer
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import BradleyTerryLoss, DpoLoss
@@ -114,13 +113,6 @@ def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
             f"backend `{parallelism.spmd_backend}`",
             "use torchtitan's default, spmd_types",
         )
-
-
-class NoTokenizer(BaseTokenizer.Config):
-    """Nothing in training needs one: the shards hold token ids."""
-
-    def build(self, **_: Any) -> None:
-        return None
 
 
 def _apply(config: Trainer.Config, section: str, values: Mapping[str, Any]) -> None:

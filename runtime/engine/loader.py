@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torchtitan.components.dataloader import BaseDataLoader
+from torchtitan.components.tokenizer import BaseTokenizer
 
 from ...compiler.timeline import Timeline
 from ..data.stream import IGNORE, Stream, pack
@@ -131,6 +132,13 @@ def check_targets(labels: np.ndarray, source: str, what: str) -> None:
             f"remove the data set's artifact, so that the next run makes `{source}` again; "
             "it refuses records of which nothing is learned",
         )
+
+
+class NoTokenizer(BaseTokenizer.Config):
+    """Nothing in training needs one: the shards hold token ids."""
+
+    def build(self, **_: Any) -> None:
+        return None
 
 
 def check_vocab(tokens: np.ndarray, source: str, vocab: int) -> None:

@@ -94,7 +94,7 @@ def make_trainer(
     config = trainer_config(
         job,
         folder,
-        dataloader=_dataloader(job, inputs, root, {**planned, **positions}),
+        dataloader=dataloader(job, inputs, root, {**planned, **positions}),
         start=_start(job, inputs),
         on_event=on_event,
     )
@@ -122,9 +122,10 @@ def build(config: "Trainer.Config") -> Iterator["Trainer"]:
         yield trainer
 
 
-def _dataloader(
+def dataloader(
     job: TrainJob, inputs: Mapping[str, Path], root: Path, first_tokens: Mapping[str, int]
 ) -> "Loader.Config":
+    """The loader of a job's batches; arguments as those of `train`, `positions` filled in."""
     from .loader import Loader
     from .rows import DialogLoader, PreferenceLoader, row_multiple
 

@@ -309,7 +309,10 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
         for section in ("parallelism", "compile", "debug", "comm", "activation_checkpoint", "loss"):
             assert getattr(theirs, section) == getattr(ours, section), section
         batch = job.schedule.batch[-1].sequences
-        assert theirs.training == dataclasses.replace(ours.training, global_batch_size=batch)
+        steps = job.sequences // batch
+        assert theirs.training == dataclasses.replace(
+            ours.training, global_batch_size=batch, steps=steps
+        )
         assert theirs.optimizer.param_groups == ours.optimizer.param_groups
         assert theirs.optimizer.implementation == ours.optimizer.implementation
         assert theirs.checkpoint.interval == ours.checkpoint.interval
@@ -317,8 +320,9 @@ def test_what_is_emitted_builds_what_etude_gives_torchtitan(tmp_path: Path) -> N
         alone = runpy.run_path(str(tmp_path / "one.py"))[function(job)]()
         assert alone.training == theirs.training
     assert "0 to 50: 8 sequences" in text
-    assert 'initial_load_path=str(OUTPUTS / "first_1/checkpoint/step-60")' in text
-    assert module["first_1"]().lr_scheduler.warmup_steps == 10
+    assert 'initial_load_path=str(OUTPUTS / "first_1/checkpoint/step-35")' in text
+    # The first 10 steps have 80 sequences, 5 batches of 16; all of its 60 steps have 35.
+    assert module["first_1"]().lr_scheduler.warmup_steps == 5
 
 
 EXPERTS = "experts = { count = 8, active = 2, ffn = 32, balance = 0.001%s }"
