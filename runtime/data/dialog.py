@@ -316,7 +316,8 @@ class FormatRenderer(Renderer):
     ) -> list[Piece]:
         messages = normal(messages)
         check(messages, self.form.roles, prompt=prompt)
-        unwritten(messages, tools=self.form.tools)
+        written = ("to", "tool_calls") if self.form.tools else ("to",)
+        unwritten(messages, written, "the dialog's protocol has no way to write")
         if tools and not self.form.tools:
             raise DataError("the dialog's protocol has no way to write tool definitions")
         turns = list(self._turns(messages, tools or []))

@@ -4,6 +4,7 @@
 `template_marks` what the dialog brought and what of it is missing.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,9 +17,9 @@ from .chat_template import Template
 from .dialog import Renderer
 from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .format_template import quoted
-from .messages import check, normal
+from .messages import check, normal, unwritten
 from .template_marks import Brought, Left, marked, require_shown
-from .template_parts import Comparison, Message, NoEnd, common, undecided
+from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, undecided
 from .tokenizer import named, special
 
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
@@ -49,6 +50,8 @@ class TemplateRenderer(Renderer):
         self.chat_template = _system_line(settings.get("system")) + text
         self.encoder = Encoder(tokenizer)
         self._template = Template(self.chat_template, named(tokenizer))
+        # What it writes of the keys that it names, `Left` finds out.
+        self._named = {*re.findall(r"\w+", text), *SPOKEN}
         self._ends: list[str] = []
         try:
             self._ends += self._ends_of(_TALK)
@@ -85,6 +88,7 @@ class TemplateRenderer(Renderer):
     ) -> list[Piece]:
         given = normal(messages)
         check(given, None, prompt=prompt)
+        unwritten(given, self._named, "the chat template does not write")
         text = self._template.render(given, tools, prompt=prompt)
         known = marked(self._template, given, tools, text, prompt)
         require_shown(self.encoder, given, tools, known)

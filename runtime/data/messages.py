@@ -1,7 +1,7 @@
 """Messages of dialogs, as they come in data sets, checked and in one form."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..errors import DataError
@@ -161,11 +161,12 @@ def _called(message: Mapping[str, Any]) -> bool:
     return any(message.get(key) for key in ("tool_calls", *THOUGHTS))
 
 
-def unwritten(messages: Sequence[Mapping[str, Any]], *, tools: bool) -> None:
-    """Checks that a protocol of headers and ends can write all that messages in normal form hold.
+def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], what: str) -> None:
+    """Checks that a protocol can write all that messages in normal form hold.
 
     Args:
-        tools: whether it has a way to write tool calls.
+        written: keys that it writes besides role and content.
+        what: what says so, "the dialog's protocol has no way to write".
 
     Raises:
         DataError: a key has a value that is not written and no metadata; or names tell speakers of
@@ -174,24 +175,27 @@ def unwritten(messages: Sequence[Mapping[str, Any]], *, tools: bool) -> None:
     speakers: dict[str, str] = {}
     for number, message in enumerate(messages, 1):
         role, place = message["role"], f"message {number} ({message['role']})"
-        known = {"role", "content", "to", "weight", *METADATA}
-        if role == "assistant" and tools:
-            known |= {"tool_calls"}
+        known = {"role", "content", "weight", *METADATA}
         for key, value in message.items():
+            if key in written and (key != "tool_calls" or role == "assistant"):
+                continue
             # What a table or an interface fills in where there is nothing.
-            if key in known or value is False or value in ("", [], {}):
+            empty = value is False or value in ("", [], {})
+            if key in known or empty or (key == "to" and value == "user"):
                 continue
             raise DataError(
-                f"{place} has `{key}`, which the dialog's protocol has no way to write",
+                f"{place} has `{key}`, which {what}",
                 "name a chat template that writes it as `template` in the dialog; or, where "
                 f'nothing of it is to be learned, write `fields = {{ ignore = "{key}" }}` in the '
                 "dataset",
             )
         name = message.get("name")
-        if role not in ("tool", "ipython") and name and speakers.setdefault(role, name) != name:
+        if "name" in written or role in ("tool", "ipython") or not isinstance(name, str):
+            continue
+        if speakers.setdefault(role, name) != name:
             raise DataError(
-                f"{place} is by `{name}`, another one before it by `{speakers[role]}`, and the "
-                "dialog's protocol has no way to tell them apart",
+                f"{place} is by `{name}`, another one before it by `{speakers[role]}`: names "
+                f"are what {what}",
                 "name a chat template that writes names, or put them into the content",
             )
 

@@ -68,6 +68,29 @@ def test_calls_that_a_protocol_cannot_write_are_bad_lines(dialog, key, inputs, t
     assert "message 2 (assistant) has `tool_calls`, which the dialog's protocol" in error.message
 
 
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+    "{% if m.mood %}{{ '(' + m.mood + ')' }}{% endif %}{{ '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("refusal", "No."), ("images", ["a"]), ("to", "ipython"), ("reasoning", "Hm.")],
+)
+def test_what_a_template_does_not_write_is_a_bad_line(key, value, inputs, tmp_path):
+    (tmp_path / "chat.jinja").write_text(TEMPLATE)
+    dialog = {"template": "chat.jinja"}
+    error = bad(inputs, tmp_path, {"messages": [*ASK, ANSWER[0] | {key: value}]}, dialog=dialog)
+    assert "message 2 (assistant)" in error.message
+    assert "the chat template does not write" in error.message
+    assert key in error.message
+    written = {"messages": [*ASK, ANSWER[0] | {"mood": "gaily", "to": "user", "id": 7}]}
+    (found,), _ = made(inputs, tmp_path, written, dialog=dialog)
+    assert "yes(gaily)" in text(found)
+
+
 def test_calls_of_others_than_the_assistant_are_bad_lines(inputs, tmp_path):
     asked = ASK[0] | {"tool_calls": [{"function": {"name": "f"}}]}
     error = bad(inputs, tmp_path, {"messages": [asked, *ANSWER]})
