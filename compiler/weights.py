@@ -4,6 +4,7 @@ A model with weights stands in the graph like a stage, under its own name.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
@@ -66,11 +67,32 @@ def check_weights(model: r.Model, report: Report) -> None:
             )  # fmt: skip
 
 
+def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
+    """The tokenizer of the weights: of several the one that stands beside them."""
+    known = scope.recipe.tokenizers
+    if len(known) < 2:
+        return stage_tokenizer(scope, spec, None)
+    folder = model.weights and PurePath(model.weights)
+    own = [
+        name for name, each in known.items()
+        if (each.hub and each.hub == model.hub)
+        or (each.file and folder and PurePath(each.file).is_relative_to(folder))
+    ]  # fmt: skip
+    if len(own) == 1:
+        return own[0]
+    where = f'file = "{folder}/tokenizer.json"' if folder else f'hub = "{model.hub}"'
+    scope.error(
+        "E412", f"the model `{model.name}` has {len(known)} tokenizers to choose from", model.at(),
+        f"declare one that is of its weights: `tokenizer {model.name} {{ {where} }}`",
+    )  # fmt: skip
+    return None
+
+
 def weights(spec: Weights, scope: Scope) -> WeightsStage | None:
     """The published weights of a model, as a result with which nothing is in force."""
     assert spec.model
     model = scope.recipe.models[spec.model]
-    tokenizer = stage_tokenizer(scope, spec, None)
+    tokenizer = _tokenizer(spec, model, scope)
     shape = architecture(spec, tokenizer, scope)
     if model.context is None:
         scope.error(

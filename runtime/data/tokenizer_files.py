@@ -92,9 +92,11 @@ def processed(tokenizer: Tokenizer) -> int | None:
 
 
 def _ids(config: Mapping[str, Any], key: str, tokenizer: Tokenizer) -> Iterator[int]:
-    given = config.get(key)
+    """The special tokens among the ids that a configuration gives. Others are a library's defaults,
+    which know nothing of the tokenizer."""
+    given, added = config.get(key), tokenizer.get_added_tokens_decoder()
     for each in given if isinstance(given, list) else [given]:
-        if isinstance(each, int) and tokenizer.id_to_token(each) is not None:
+        if isinstance(each, int) and each in added and added[each].special:
             yield each
 
 

@@ -50,7 +50,7 @@ NAMED: dict[str, Any] = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
         (True, {"tokenizer_config": NAMED, "generation_config": {"eos_token_id": [TURN, END]}},
          (BEGIN, END)),
         (False, {"generation_config": {"eos_token_id": [TURN, END]}}, (None, TURN)),
-        (False, {"generation_config": {"eos_token_id": [9999, TURN]}}, (None, TURN)),
+        (False, {"generation_config": {"eos_token_id": [9999, 2, TURN]}}, (None, TURN)),
         (False, {"config": {"eos_token_id": END}}, (None, END)),
         (False, {"config": {"eos_token_id": END}, "generation_config": {"eos_token_id": TURN}},
          (None, TURN)),
@@ -66,7 +66,7 @@ def test_the_files_beside_it_name_the_ends_of_texts(
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_is_saved_begins_and_ends_texts_alike(asked: bool, tmp_path: Path) -> None:
     settings = NAMED | {"add_bos_token": asked}
-    generation = {"eos_token_id": [TURN, END]}
+    generation = {"eos_token_id": [2, TURN, END]}
     path = made(tmp_path, tokenizer_config=settings, generation_config=generation)
     loaded = tokenizer.load(path)
     tokenizer.save(loaded, tmp_path / "saved")
@@ -119,7 +119,14 @@ def test_settings_that_are_broken_are_refused(content: str, message: str, tmp_pa
         tokenizer.load(path)
 
 
-@pytest.mark.parametrize("beside", [{}, {"tokenizer_config": {"bos_token": "<|bos|>"}}])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"tokenizer_config": {"bos_token": "<|bos|>"}},
+        {"generation_config": {"eos_token_id": 2}},
+    ],
+)
 def test_an_unknown_end_says_what_to_write(beside: dict[str, Any], tmp_path: Path) -> None:
     loaded = tokenizer.load(made(tmp_path, **beside))
     with pytest.raises(DataError, match="no end-of-text token") as problem:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from lsp_files import at
-from specs import check, codes, only, parsed, plan
+from specs import HEAD as PLAIN
+from specs import check, codes, only, parsed, plan, stage
 
 from etude.compiler.compile import compile_miniature
 from etude.compiler.difference import difference
@@ -187,3 +188,32 @@ def test_editors_go_from_a_stage_to_the_model_that_it_starts_from(tmp_path: Path
     found = definition(*at(tmp_path, HEAD + f"stage sft: sft {{ from = ba¦se, {SFT} }}"))
     assert found
     assert HEAD.splitlines()[found.range.start.line].startswith("model base")
+
+
+TWO = """model base { layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 300, %s, context = 64 }
+tokenizer own { %s }
+tokenizer other { %s }
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "other", "found"),
+    [
+        ('weights = "there/w"', 'file = "there/w/tokenizer.json"', "bytes", "own"),
+        ('weights = "./w/"', "bytes", 'file = "w/tokenizer.json"', "other"),
+        ('hub = "org/w"', 'hub = "org/v"', 'hub = "org/w"', "other"),
+        ('weights = "w"', 'file = "wide/tokenizer.json"', "bytes", None),
+        ('weights = "w"', 'file = "w/a.json"', 'file = "w/b.json"', None),
+    ],
+)
+def test_of_several_tokenizers_weights_have_the_one_beside_them(
+    model: str, own: str, other: str, found: str | None
+) -> None:
+    text = PLAIN + TWO % (model, own, other) + stage(model="base")
+    if found:
+        (job,) = [job for job in plan(text).jobs if job.kind == "tokenizer"]
+        assert job.id == f"tokenizer.{found}"
+        return
+    (problem,) = check(text)
+    assert problem.code == "E412"
+    assert "tokenizer base { file = " in problem.help
