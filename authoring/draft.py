@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..compiler import architectures
+from ..compiler.published_config import Described
 from . import writing as w
 from .config import Config
-from .published_models import by_config, by_name, kind_of
+from .published_models import by_config, by_name, of_config
 
 MOST_ON_A_NODE = 8
 NO_TOKENIZER = 'the configuration names none; declare one: tokenizer words { hub = "…" }'
@@ -152,12 +153,13 @@ class Draft:
         The shape is that of config.json where the folder is there, else what the name says.
         """
         local = is_local(place)
-        known = (by_config(Path(place)) if local else None) or by_name(place)
+        described = by_config(Path(place)) if local else None
+        known = of_config(described) if described else by_name(place)
         name = self.name(place.rstrip("/").rpartition("/")[2], "base")
         shape: list[w.Line] = (
             [("family", known.family), *attributes(known.shape)]
             if known
-            else [self._unknown(place, local)]
+            else [self._unknown(place, described)]
         )
         self.add(
             w.block(
@@ -170,13 +172,12 @@ class Draft:
         )
         return name
 
-    def _unknown(self, place: str, local: bool) -> str:
-        """What is said of a model whose family and shape are not known."""
-        kind = kind_of(Path(place)) if local else None
+    def _unknown(self, place: str, described: Described | None) -> str:
+        """What is said of a model whose family and shape are not known, or computed otherwise."""
         families = ", ".join(architectures.PUBLISHED)
-        if kind:
-            reason = f"its config.json describes a model of the kind {kind}, as it stands here"
-            reason += f" no model of etude's families, which are {families}"
+        if described:
+            problem = described.problems[0]
+            reason = f"its config.json {problem.message}; {problem.help} (families are {families})"
         else:
             reason = (
                 f"what {place} is like is not known here; write family and size, or the shape, and "

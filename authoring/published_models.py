@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..compiler.architectures import FAMILIES, PUBLISHED, published
+from ..compiler.published_config import Described, describe
+from ..compiler.published_weights import differences
+from ..compiler.values import Architecture
+from ..spec import recipe as r
 
 _LLAMA2: dict[str, Any] = {"vocab": 32_000, "rope_theta": 10_000.0, "norm_eps": 1e-5}
 _MISTRAL: dict[str, Any] = {
@@ -91,44 +95,60 @@ def by_name(name: str) -> Published | None:
     return None
 
 
-def kind_of(folder: Path) -> str | None:
-    """The `model_type` of config.json in a folder; None where there is none."""
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return str(kind)
-
-
-def by_config(folder: Path) -> Published | None:
-    """The model that config.json in a folder describes; None where there is none, or another."""
+def by_config(folder: Path) -> Described | None:
+    """What config.json in a folder describes; None where there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = {"mistral": "llama3", "llama": "llama3", "qwen3": "qwen3"}[config["model_type"]]
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        shape = {
-            "layers": config["num_hidden_layers"], "dim": config["hidden_size"],
-            "heads": config["num_attention_heads"],
-            "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
-            "head_dim": config.get("head_dim")
-            or config["hidden_size"] // config["num_attention_heads"],
-            "ffn": config["intermediate_size"], "vocab": config["vocab_size"],
-            "rope_theta": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000),
-            "tied": bool(config.get("tie_word_embeddings", False)),
-            "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
-        }  # fmt: skip
-        context = config.get("sliding_window") or config["max_position_embeddings"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+    except (OSError, ValueError):
         return None
-    context = min(int(context), int(config["max_position_embeddings"]))
-    if rope.get("rope_type", rope.get("type")) == "llama3" and kind == "llama3":
-        shape |= _STRETCHED
-    for size in PUBLISHED[kind]:
-        known = vars(published(kind, size))
-        if all(known[name] == value for name, value in shape.items() if name != "rope_scaling"):
-            return Published(kind, {"size": size} | {
-                name: value for name, value in shape.items() if name == "rope_scaling"
-            }, context)  # fmt: skip
-    if shape["head_dim"] * shape["heads"] == shape["dim"] and not FAMILIES[kind].qk_norm:
-        del shape["head_dim"]
-    return Published(kind, shape, context)
+    return describe(config) if isinstance(config, dict) else None
+
+
+def of_config(found: Described) -> Published | None:
+    """The model that a configuration describes; None where no family computes it."""
+    model = found.model
+    if model is None or found.problems:
+        return None
+    stretched = {} if model.rope_scaling == "none" else {"rope_scaling": _scaling(model)}
+    for size in PUBLISHED[found.family]:
+        other = {each.attribute for each in differences(model, published(found.family, size))}
+        if other <= {"rope_scaling"}:
+            if other and not stretched:
+                stretched = {"rope_scaling": "none"}
+            shape = {"size": size} | (stretched if other else {})
+            return Published(found.family, shape, found.longest)
+    return Published(found.family, _shape(model) | stretched, found.longest)
+
+
+def _shape(model: Architecture) -> dict[str, Any]:
+    """Attributes of a model of no published size."""
+    family = FAMILIES[model.family]
+    names = ["layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
+             "norm_eps", "window"]  # fmt: skip
+    if family.latent:
+        names = [name for name in names if name not in ("kv_heads", "head_dim")]
+    elif model.head_dim * model.heads == model.dim and not family.qk_norm:
+        names.remove("head_dim")
+    if family.sparse:
+        names.remove("ffn")
+    if not family.windows:
+        names.remove("window")
+    shape = {name: getattr(model, name) for name in names}
+    for name, kind in (("latent", r.Latent), ("experts", r.Experts)):
+        group = getattr(model, name)
+        if group:
+            values = {of: getattr(group, of) for of in r.attributes(kind) if of != "balance"}
+            usual = family.usual_experts() if name == "experts" else {}
+            shape[name] = {
+                of: value for of, value in values.items()
+                if value is not None and (of not in usual or usual[of] != value)
+            }  # fmt: skip
+    return shape
+
+
+def _scaling(model: Architecture) -> str | dict[str, Any]:
+    if model.rope_scaling == "llama":
+        return llama_scaling(
+            model.rope_factor, model.rope_original, model.rope_low, model.rope_high
+        )
+    return {"kind": "yarn", "factor": model.rope_factor, "original": model.rope_original}

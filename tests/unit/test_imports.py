@@ -16,6 +16,8 @@ from etude.authoring.imports import Imported, import_config
 from etude.authoring.published_models import by_name
 from etude.authoring.tree import ConfigError
 from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.published_config import describe
+from etude.compiler.published_weights import differences
 from etude.spec.diagnostics import Report
 from etude.spec.load import loads
 
@@ -151,6 +153,78 @@ def test_the_shape_of_weights_is_read_where_they_are(
     assert (model.rope_theta, model.norm_eps, model.context) == (2e4, 1e-6, 128)
     assert job.source == {"folder": "weights/mine/one"}
     assert 'file = "weights/mine/one/tokenizer.json"' in found.text
+
+
+OF_WEIGHTS: dict[str, dict[str, Any]] = {
+    "longer": {"rope_scaling": {
+        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128}},
+    "bounds": {"rope_parameters": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 0.5, "high_freq_factor": 2.0,
+        "original_max_position_embeddings": 8192, "rope_theta": 3e4}},
+    "yarn": {"rope_scaling": {
+        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
+        "attention_factor": 1.0}},
+    "wide heads": {"head_dim": 32, "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "head_dim": 12},
+    "experts": {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2,
+                "moe_intermediate_size": 16, "norm_topk_prob": True, "mlp_only_layers": [0]},
+    "latents": {"model_type": "deepseek_v3", "num_key_value_heads": 4, "kv_lora_rank": 16,
+                "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
+                "v_head_dim": 8, "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
+                "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+                "first_k_dense_replace": 1},
+    "windows": {"model_type": "gpt_oss", "head_dim": 12, "num_local_experts": 4,
+                "num_experts_per_tok": 2, "rope_parameters": {"rope_type": "default"},
+                "attention_bias": True, "sliding_window": 16},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OF_WEIGHTS.values(), ids=OF_WEIGHTS.keys())
+def test_a_model_is_written_as_its_configuration_describes_it(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "weights" / "mine"
+    folder.mkdir(parents=True)
+    shape = {"num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 500,
+             "rms_norm_eps": 1e-6, "max_position_embeddings": 256,
+             "model_type": "llama"} | changes  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(shape))
+    text = changed(
+        "axolotl_liger_fsdp.yaml",
+        ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: weights/mine/"),
+    )
+    found = imported("axolotl_liger_fsdp.yaml", text, gpus=2, sizes={"finetome_100k": 10**6})
+    job = only([job for job in plan(found.text).jobs if job.kind == "weights"])
+    described = describe(shape)
+    assert described.model
+    assert list(differences(described.model, job.model)) == []
+    assert job.model.context == described.longest
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"rope_scaling": {"type": "linear", "factor": 2.0}}, "positions by linear"),
+     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "llama3 and yarn"),
+     ({"attention_bias": True}, "adds no biases"), ({"model_type": "qwen2"}, "have biases")],
+)  # fmt: skip
+def test_what_no_family_computes_is_left_open_with_the_reason(
+    changes: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A name that is known says less than the configuration.
+    folder = tmp_path / "weights" / "Meta-Llama-3.1-8B"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"} | changes))
+    text = changed(
+        "axolotl_liger_fsdp.yaml",
+        ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: weights/Meta-Llama-3.1-8B/"),
+    )
+    needed = imported("axolotl_liger_fsdp.yaml", text).of("needed")
+    (finding,) = [each for each in needed if each.key.startswith("model of")]
+    assert reason in finding.reason
 
 
 def data_of(name: str) -> list[str]:
@@ -560,7 +634,7 @@ def test_weights_of_a_family_that_etude_lacks_are_told_by_their_configuration(
     text = changed("axolotl_liger_fsdp.yaml", ("NousResearch/Meta-Llama-3.1-8B", "./weights"))
     made = imported("axolotl_liger_fsdp.yaml", text, gpus=2, sizes={"finetome_100k": 10**6})
     assert opened(made) == ["family"]
-    assert "of the kind gemma3" in made.of("needed")[0].reason
+    assert "of the model_type gemma3" in made.of("needed")[0].reason
 
 
 @pytest.mark.parametrize(
