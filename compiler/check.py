@@ -6,6 +6,7 @@ from pathlib import Path
 from ..spec.diagnostics import Report
 from ..spec.recipe import Recipe
 from ..spec.source import Span
+from .bases import bases
 from .borrow import borrow
 from .claims import claims
 from .program import Program
@@ -17,7 +18,7 @@ from .unroll import unroll
 Pass = Callable[[Program, Report], Program]
 SCHEDULED: tuple[Pass, ...] = (borrow, unroll, resolve, schedule)
 """What says how long a recipe is and what changes in it; no claims, no advice."""
-CHECKS: tuple[Pass, ...] = (*SCHEDULED, claims, rules)
+CHECKS: tuple[Pass, ...] = (*SCHEDULED, bases, claims, rules)
 
 
 def check_recipe(
