@@ -11,7 +11,17 @@ from typing import Any
 
 from ..spec.record import Record
 from .architectures import FAMILIES, complete, windowed
-from .published_keys import DEFAULTS, FIXED, FIXED_OF, HARMLESS, KINDS, SHAPE, UNKNOWN_KINDS
+from .published_keys import (
+    DEFAULTS,
+    FIXED,
+    FIXED_OF,
+    HARMLESS,
+    KINDS,
+    READ,
+    READ_OF,
+    SHAPE,
+    UNKNOWN_KINDS,
+)
 from .values import Architecture
 
 MOST = 2**60
@@ -78,7 +88,8 @@ class _Reader:
         shape = self._shape()
         rope = self._rope(shape)
         longest, bound = self._longest(shape)
-        known = {*SHAPE, *FIXED, *FIXED_OF.get(self.kind, {}), *DEFAULTS[self.kind], *HARMLESS}
+        own = {*DEFAULTS[self.kind], *READ, *READ_OF.get(self.kind, ())}
+        known = own | {*FIXED, *FIXED_OF.get(self.kind, {}), *HARMLESS}
         unknown = tuple(key for key, value in self.config.items() if key not in known and value)
         model = None
         if not any(problem.key in SHAPE for problem in self.problems):

@@ -77,12 +77,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """model_type → key → what transformers takes where it is missing."""
 
-SHAPE = frozenset(key for of in DEFAULTS.values() for key in of) | {
-    "rope_theta", "rope_scaling", "rope_parameters", "num_experts", "mlp_only_layers",
-    "experts_per_token", "layer_types", "use_sliding_window", "factor", "low_freq_factor",
-    "high_freq_factor", "original_max_position_embeddings",
-}  # fmt: skip
-"""Keys that are read into the architecture, and compared with it."""
+READ = ("rope_theta", "rope_scaling", "rope_parameters", "layer_types", "sliding_window",
+        "use_sliding_window")  # fmt: skip
+"""Keys of every kind that are read, too, and have no default."""
+READ_OF: dict[str, tuple[str, ...]] = {
+    "qwen3_moe": ("num_experts", "num_local_experts", "mlp_only_layers"),
+    "deepseek_v3": ("qk_head_dim",),
+    "gpt_oss": ("num_experts", "experts_per_token"),
+}
+"""model_type → the same for weights of it alone."""
+SHAPE = frozenset(key for of in (*DEFAULTS.values(), READ, *READ_OF.values()) for key in of) | {
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+}
+"""Keys that are read into the architecture, those of positions among them."""
 
 _MULTIPLIED = "no family here multiplies there"
 _CAPPED = "no family here caps its logits"
@@ -157,7 +167,7 @@ HARMLESS = frozenset({
     "tokenizer_class", "prefix", "_attn_implementation", "_attn_implementation_autoset",
     "attn_implementation", "is_llama_config", "transformers.js_config", "max_window_layers",
     "output_router_logits", "router_aux_loss_coef", "aux_loss_alpha", "seq_aux", "ep_size",
-    "num_nextn_predict_layers", "qk_head_dim", "initial_context_length", "router_jitter_noise",
+    "num_nextn_predict_layers", "initial_context_length", "router_jitter_noise",
     "max_length", "temperature", "top_p", "top_k", "do_sample", "repetition_penalty",
     "_flash_attn_2_enabled", "use_flash_attn", "neftune_noise_alpha", "rope_ratio", "model_name",
     "eos_token", "bos_token", "pad_token", "license", "trained_with",

@@ -228,6 +228,15 @@ def test_keys_of_which_nothing_is_known_are_named() -> None:
     assert describe(LLAMA | more).unknown == ("sandwich_norms",)
 
 
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [(LLAMA, "kv_lora_rank"), (QWEN, "routed_scaling_factor"), (MIXED, "n_shared_experts"),
+     (MIXED, "scoring_func"), (MISTRAL, "swiglu_limit")],
+)  # fmt: skip
+def test_keys_of_other_families_are_named(config: dict[str, Any], key: str) -> None:
+    assert describe(config | {key: 2}).unknown == (key,)
+
+
 def test_every_key_has_one_meaning() -> None:
     for kind in KINDS:
         fixed = FIXED.keys() | FIXED_OF.get(kind, {}).keys()
