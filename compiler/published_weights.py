@@ -1,6 +1,7 @@
 """Published weights in a folder against the models of a spec, as far as small files tell."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -118,37 +119,58 @@ def _text(value: Any) -> str:
 
 
 def check_published(program: Program, root: Path, report: Report) -> None:
-    """Compares the models that have weights in a folder with what is there, and reads no more than
-    config.json and some KiB of the weights. What a folder lacks is not its business.
+    """Compares the models that have weights in a folder, or in the Hub's cache of this machine,
+    with what is there, and reads no more than config.json and some KiB of the weights. What a
+    folder lacks is not its business.
 
     Args:
         root: the folder of the spec, where folders of weights start.
     """
     for stage in program.stages.values():
-        if isinstance(stage, WeightsStage) and "folder" in stage.source:
-            folder = root / stage.source["folder"]
+        if isinstance(stage, WeightsStage):
             model = program.recipe.models[stage.name]
-            with suppress(OSError):
-                if (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
+            with suppress(OSError, ValueError):
+                folder = _folder(stage.source, root)
+                if folder and (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
                     _check(stage, model, folder, report)
 
 
+def _folder(source: dict[str, str], root: Path) -> Path | None:
+    """The folder of weights, or of a repository's revision in the cache; None where none is there.
+
+    The cache has a folder `snapshots/COMMIT` and files `refs/NAME` that say commits.
+    """
+    if "folder" in source:
+        return root / source["folder"]
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"),
+        "huggingface",
+    )
+    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    repository = cache / f"models--{source['hub'].replace('/', '--')}"
+    name = repository / "refs" / source["revision"]
+    commit = name.read_text().strip() if name.is_file() else source["revision"]
+    return repository / "snapshots" / commit
+
+
 def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) -> None:
-    name = f"{stage.source['folder'].rstrip('/')}/{CONFIG}"
+    place = stage.source.get("folder") or stage.source["hub"]
+    where = "weights" if "folder" in stage.source else "hub"
+    name = f"{place.rstrip('/')}/{CONFIG}"
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         if not isinstance(config, dict):
             raise ValueError("it is no object")
     except ValueError as problem:
         report.add(
-            "E543", f"{name} is no JSON of a model: {problem}", model.at("weights"),
+            "E543", f"{name} is no JSON of a model: {problem}", model.at(where),
             help="download the file again",
         )  # fmt: skip
         return
     found = describe(config)
     ours = stage.model
     for problem in found.problems:
-        report.add("E543", f"{name} {problem.message}", model.at("weights"), help=problem.help)
+        report.add("E543", f"{name} {problem.message}", model.at(where), help=problem.help)
     if found.family and found.family != ours.family:
         report.add(
             "E542", f"{name} is of the model_type {config['model_type']}, and `{model.name}` of "
@@ -175,7 +197,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         _own_output(name, model, ours.tied, report)
     for key in found.unknown:
         report.add(
-            "W676", f"{name} says {key}, of which etude knows nothing", model.at("weights"),
+            "W676", f"{name} says {key}, of which etude knows nothing", model.at(where),
             help="look up whether it changes what the model computes: if so, take other weights; "
             'if not, silence this with `allow W676 "…"`',
         )  # fmt: skip

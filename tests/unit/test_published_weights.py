@@ -166,3 +166,24 @@ def test_broken_weights_are_left_to_the_run(content: bytes, tmp_path: Path) -> N
     write(tmp_path, tie_word_embeddings=True)
     (tmp_path / "w" / "model.safetensors").write_bytes(content)
     assert check(spec(", tied = true"), tmp_path) == []
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("revision", ["main", "0" * 40])
+def test_weights_of_the_hub_are_looked_at_where_they_are_in_its_cache(
+    variable: str, revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    below = {"HF_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}[variable]
+    repository = tmp_path / below / "models--org--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots").mkdir()
+    text = spec().replace('weights = "w"', f'hub = "org/tiny", revision = "{revision}"')
+    assert check(text, tmp_path) == []
+    write(repository / "snapshots", name="0" * 40, num_hidden_layers=3)
+    (found,) = check(text, tmp_path)
+    assert (found.code, found.help) == ("E542", "write `layers = 3`")
+    assert found.message.startswith("org/tiny/config.json says")
