@@ -2,8 +2,12 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .common import compile_file, findings, problem, show
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
 
 
 def run(arguments: Namespace) -> int:
@@ -70,4 +74,24 @@ def run(arguments: Namespace) -> int:
         from .plan_table import table
 
         table(plan)
+        _readings(plan)
     return 0
+
+
+def _readings(plan: "Plan") -> None:
+    """How often stages read their data, where a run here has made them already."""
+    from ..runtime.store import Store
+
+    home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)
+    store = Store(home / "variants" / plan.variant if plan.variant else home)
+    if not store.exists():
+        return
+    from ..runtime.errors import RunError
+    from ..runtime.repetition import readings_in
+
+    try:
+        found = readings_in(plan, store)
+    except RunError:
+        return
+    for each in found:
+        print(f"{'warning: ' if each.much else ''}{each}")

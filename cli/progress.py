@@ -38,6 +38,10 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "weights":
         counted = f"{event['tensors']:,} tensors, {short(event['parameters'])} parameters"
         return "; ".join([f"{job}: {counted}", *event.get("notes", ())])
+    if kind == "reading":
+        return event["message"]
+    if kind == "warning":
+        return f"warning: {event['message']}"
     if kind == "changed":
         return f"{job}: the weights are others than before: what comes of them is made again"
     if kind == "similar":

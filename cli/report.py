@@ -59,6 +59,7 @@ def gather(
         results: job → folder of its result.
     """
     from ..runtime.data.long import counted, left_out
+    from ..runtime.repetition import readings
 
     exported = {job.key: job.stage for job in plan.jobs if job.kind == "export"}
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
@@ -66,6 +67,13 @@ def gather(
     # The plan's file has its stages by name, its jobs in the order in which they run.
     for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
         found["stages"].append(_trained(plan, store, str(stage), outcomes))
+    keys = {job.id: job.key for job in plan.jobs}
+    passes: dict[str, dict[str, float]] = {}
+    for each in readings(plan, {keys[job]: folder for job, folder in results.items()}):
+        passes.setdefault(each.stage, {})[each.source] = each.times
+    for row in found["stages"]:
+        if row["stage"] in passes:
+            row["passes"] = passes[row["stage"]]
     for job in plan.jobs:
         result = results.get(job.id)
         if result is None:
@@ -132,7 +140,7 @@ def _show(found: dict[str, Any]) -> None:
             "state",
             "steps",
             "tokens",
-            *_present(found["stages"], (*FIGURES, "made")),
+            *_present(found["stages"], (*FIGURES, "passes", "made")),
         ],
         found["stages"],
     )
@@ -207,4 +215,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:.3g}" for name, number in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

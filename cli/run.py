@@ -13,6 +13,7 @@ def run(arguments: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.gang import execute
+    from ..runtime.preflight import Unready
     from ..runtime.variants import variant_folder
     from .progress import display
 
@@ -58,10 +59,11 @@ def run(arguments: Namespace) -> int:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        if arguments.json:
-            print(json.dumps({"event": "error", "message": reason.message, "help": reason.help,
-                              "exit_code": reason.exit_code}))  # fmt: skip
-        problem(reason.message, reason.help)
+        for each in reason.problems if isinstance(reason, Unready) else [reason]:
+            if arguments.json:
+                print(json.dumps({"event": "error", "message": each.message, "help": each.help,
+                                  "exit_code": reason.exit_code}))  # fmt: skip
+            problem(each.message, each.help)
         return reason.exit_code
     except KeyboardInterrupt:
         problem(

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     from ..runtime.data.long import counted
     from ..runtime.outcomes import outcomes
+    from ..runtime.repetition import readings
 
     opened = open_run(arguments.folder)
     if opened is None:
@@ -30,8 +32,11 @@ def run(arguments: Namespace) -> int:
             row |= _last_step(store, row["job"], begun.get(row["job"]))
         if row["kind"] == "dataset" and row["job"] in made:
             row |= counted(made[row["job"]])
+    keys = {job.id: job.key for job in plan.jobs}
+    read = readings(plan, {keys[job]: folder for job, folder in made.items()})
     if arguments.json:
-        print(json.dumps({"recipe": plan.recipe, "jobs": rows}, indent=2))
+        shown = {"recipe": plan.recipe, "jobs": rows, "readings": [asdict(each) for each in read]}
+        print(json.dumps(shown, indent=2))
         return 0
     from rich import box
     from rich.console import Console
@@ -56,6 +61,8 @@ def run(arguments: Namespace) -> int:
         long = row.get("long")
         if long and (long["dropped"] or long["truncated"]):
             print(f"{row['job']}: {too_long(long)}")
+    for each in read:
+        print(f"{'warning: ' if each.much else ''}{each}")
     return 0
 
 

@@ -30,11 +30,11 @@ def require(job: DatasetJob, root: Path, inputs: Mapping[str, Path], labels: Pat
         Stopped: files are missing.
         DataError: they cannot be looked for, or the candidates cannot be read.
     """
-    missing = list(_missing(job.source, root)) if job.awaited else []
-    if not missing:
+    patterns = list(missing(job.source, root)) if job.awaited else []
+    if not patterns:
         return
-    wanted = " and ".join(f"`{pattern}`" for pattern in missing)
-    where = "" if all("://" in pattern for pattern in missing) else f" into {root}"
+    wanted = " and ".join(f"`{pattern}`" for pattern in patterns)
+    where = "" if all("://" in pattern for pattern in patterns) else f" into {root}"
     message = f"the run waits for the data set `{job.name}`: put {wanted}{where}"
     if "candidates" not in inputs or labels is None:
         raise Stopped(message, _HELP)
@@ -49,7 +49,8 @@ def require(job: DatasetJob, root: Path, inputs: Mapping[str, Path], labels: Pat
     )
 
 
-def _missing(source: Mapping[str, Any], root: Path) -> Iterator[str]:
+def missing(source: Mapping[str, Any], root: Path) -> Iterator[str]:
+    """The patterns of a source that no file matches."""
     for pattern in source.get("files") or ():
         try:
             readers.find([pattern], root)

@@ -14,6 +14,7 @@ from typing import Any
 from ..compiler.plan import ForwardJob, Plan, TrainJob
 from ..compiler.schema import read_plan
 from .errors import RunError, Stopped
+from .preflight import require_all
 from .recorder import OnEvent
 from .scheduler import Scheduler
 from .store import Store, disk
@@ -37,6 +38,8 @@ def execute(
     Raises: RunError, Stopped.
     """
     _require_claims(plan)
+    if not prepare:
+        _affordable(plan)
     gc.enable()
     # OpenMP's threads spin while they wait: beside other work on the machine that makes training
     # several times slower. It has to be said before torch is imported.
@@ -45,6 +48,7 @@ def execute(
     for name in LAUNCHER:
         os.environ.pop(name, None)
     store = Store(folder)
+    require_all(plan, store, root, on_event, prepare=prepare)
     store.create()
     with store.lock():
         path = folder / "plan.json"
@@ -75,7 +79,6 @@ def _require_claims(plan: Plan) -> None:
 
 def _walk(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
     """Runs a plan to its end, in one gang after the other."""
-    _affordable(plan)
     needed: int | None = 1
     while needed is not None:
         if needed == 1:

@@ -108,6 +108,31 @@ def fingerprint_file(path: Path, what: str = "tokenizer") -> str:
         ) from None
 
 
+def special_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
+    """Those of a tokenizer that is made here: of the recipe, and of its dialogs' protocols.
+
+    Raises: DataError: a chat template cannot be read.
+    """
+    protocols = [dialog.needed_tokens(each, root) for each in settings.get("dialogs") or ()]
+    return [*(settings.get("special") or ()), *chain.from_iterable(protocols)]
+
+
+def tokenizer_of(settings: Mapping[str, Any], root: Path) -> Tokenizer:
+    """A tokenizer that needs no training: of a file, of the Hub, or of bytes.
+
+    Raises: DataError: it cannot be read, or lacks special tokens.
+    """
+    if settings["kind"] == "file":
+        made = tokenizer.load(root / settings["file"])
+    elif settings["kind"] == "hub":
+        made = tokenizer.from_hub(settings["repo"])
+    else:
+        made = tokenizer.byte_level(special_tokens(settings, root))
+    tokenizer.special(made)
+    tokenizer.require(made, list(settings.get("special") or ()), "the recipe")
+    return made
+
+
 def make_tokenizer(job: TokenizerJob, folder: Path, root: Path, on_event: OnEvent) -> None:
     """Trains or loads a tokenizer and saves it in `folder/result`.
 
@@ -115,23 +140,15 @@ def make_tokenizer(job: TokenizerJob, folder: Path, root: Path, on_event: OnEven
     one that is loaded must have those of `special`, and those of a protocol where it is used.
     """
     settings = job.tokenizer
-    further = list(settings.get("special") or ())
-    for each in settings.get("dialogs") or ():
-        further += dialog.needed_tokens(each, root)
     if settings["kind"] == "train":
         texts = chain.from_iterable(
             _read(name, data["source"], data["bad_lines"], root, job.id, on_event)
             for name, data in job.datasets.items()
         )
+        further = special_tokens(settings, root)
         made = tokenizer.train(texts, vocab=settings["vocab"], special=further)
-    elif settings["kind"] == "file":
-        made = tokenizer.load(root / settings["file"])
-    elif settings["kind"] == "hub":
-        made = tokenizer.from_hub(settings["repo"])
     else:
-        made = tokenizer.byte_level(further)
-    tokenizer.special(made)
-    tokenizer.require(made, list(settings.get("special") or ()), "the recipe")
+        made = tokenizer_of(settings, root)
     result = _empty(folder)
     with disk(result):
         tokenizer.save(made, result)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..compiler.plan import (
 from . import prepare, published
 from .errors import Stopped
 from .recorder import OnEvent, Recorder
+from .repetition import ALLOWED, advice, readings
 from .store import Store, disk
 
 VERDICT = "verdict.json"
@@ -74,6 +76,7 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
+        self.told: set[tuple[str, str]] = set()
         # torch remembers meshes by their sizes: those with and without experts apart, which are
         # the same but for the experts, cannot follow each other in a process.
         self.expert: int | None = None
@@ -177,6 +180,8 @@ class Scheduler:
     def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
         work = self.store.work(key)
         if self.rank == 0:
+            if isinstance(job, TrainJob):
+                self._tell_repetition(job)
             if isinstance(job, WeightsJob) and self._changed(job, key):
                 self.emit({"event": "changed", "job": job.id})
             self._record(job, key, "started")
@@ -203,6 +208,19 @@ class Scheduler:
             self._record(job, key, "finished")
             self.emit({"event": "finished", "job": job.id, "kind": job.kind})
         self.barrier()
+
+    def _tell_repetition(self, job: TrainJob) -> None:
+        """Says, once, how often the job's stage reads each source whose data are there by now."""
+        keys = {key for role, key in job.inputs.items() if role.startswith("data:")}
+        made = {key: self._folder(self.actual[key]) for key in keys}
+        allowed = any(found.code in ALLOWED for found in self.plan.silenced)
+        for each in readings(self.plan, made):
+            if each.stage != job.stage or (each.stage, each.source) in self.told:
+                continue
+            self.told.add((each.stage, each.source))
+            self.emit({"event": "reading", **asdict(each), "message": str(each)})
+            if each.much and not allowed:
+                self.emit({"event": "warning", "message": f"{each}: {advice(each)}"})
 
     def _changed(self, job: Any, key: str) -> bool:
         """Whether the run has made the job's result before, from other files."""

@@ -58,6 +58,10 @@ class Store:
                 "choose another with --folder",
             ) from None
 
+    def exists(self) -> bool:
+        """Whether something has been run in the folder."""
+        return (self.folder / JOURNAL).is_file()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps other runs out of the folder.

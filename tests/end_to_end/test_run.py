@@ -111,6 +111,11 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     assert begun == {"anneal.1", "export.anneal", "report"}
     assert {"tokenizer.words", "pretrain.1", "pretrain.2"} <= kept
     assert (weights(run, "anneal"), (run / "plan.json").read_bytes()) == before
+    told = [event for event in events if event["event"] == "reading"]
+    assert {(event["stage"], event["source"]) for event in told} == {
+        ("anneal", "docs"), ("anneal", "sums")
+    }  # fmt: skip
+    assert all(event["times"] > 0 for event in told)
     own = run / "variants" / "brief"
     assert weights(own, "anneal") != before[0]
     assert len(metrics(own, "anneal.1")) == 4

@@ -1,0 +1,244 @@
+"""What a run lacks is found before its first job, all at once, and nothing is written."""
+
+import importlib.util
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+from specs import plan
+
+from etude.runtime import preflight
+from etude.runtime.disk_space import in_bytes, needed
+from etude.runtime.gang import execute
+from etude.runtime.preflight import Unready, require_all
+from etude.runtime.store import Store
+
+HEAD = """recipe late { seed = 1 }
+model tiny { layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }
+tokenizer letters { bytes }
+dataset sums { sample = arithmetic, documents = 20 docs }
+stage pre: train {
+  model = tiny, steps = 1, seq_len = 64, batch = 1 seqs, lr = 1e-3, data = sums
+}
+"""
+TALK = 'dataset talk { files = "talk.jsonl", kind = dialogs }\n'
+SFT = "stage chat: sft { steps = 1, seq_len = 64, batch = 1 seqs, lr = 1e-3, data = talk }\n"
+DIALOG = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+
+
+def lacking(text: str, root: Path, **options: Any) -> list[tuple[str, str]]:
+    """Message and way out of each thing that a run of a spec lacks."""
+    folder = root / "run"
+    try:
+        require_all(plan(text), Store(folder), root, lambda _: None, **options)
+    except Unready as found:
+        assert not folder.exists()
+        return [(problem.message, problem.help) for problem in found.problems]
+    return []
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        preflight.importlib.util, "find_spec", lambda name: None if name in packages else real(name)
+    )
+
+
+def write(path: Path, *records: Any) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_what_is_complete_lacks_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "talk.jsonl", DIALOG)
+    assert lacking(HEAD + TALK + SFT, tmp_path) == []
+
+
+def test_a_run_stops_before_its_first_job(tmp_path: Path) -> None:
+    events: list[Any] = []
+    with pytest.raises(Unready, match=r"the stage `chat`.*no file matches `talk\.jsonl`"):
+        execute(plan(HEAD + TALK + SFT), tmp_path / "run", tmp_path, events.append)
+    assert events == []
+    assert not (tmp_path / "run").exists()
+
+
+PREFERENCES = 'dataset likes { files = "likes.jsonl", kind = preferences }\n'
+DPO = (
+    "stage tune: dpo {\n  steps = 1, seq_len = 64, batch = 1 pairs, lr = 1e-3, data = likes\n"
+    "  drop similar > 90%\n}\n"
+)
+LIKE = {"prompt": "one", "chosen": "two", "rejected": "three"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "packages", "said", "way_out"),
+    [
+        (PREFERENCES + DPO, ["rapidfuzz"], "`drop similar` needs the package rapidfuzz",
+         "pip install 'etude[post]'"),
+        ('stage exam: evaluate { suites = { math ["gsm8k"] } }\n', ["lm_eval"],
+         "the suite `math` needs the package lm-eval", "pip install 'etude[eval]'"),
+    ],
+)  # fmt: skip
+def test_packages_of_later_stages(
+    spec: str, packages: list[str], said: str, way_out: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    write(tmp_path / "likes.jsonl", LIKE)
+    assert lacking(HEAD + spec, tmp_path) == []
+    without(monkeypatch, *packages)
+    ((message, help),) = lacking(HEAD + spec, tmp_path)
+    assert said in message
+    assert "stage `" in message
+    assert way_out in help
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([{"text": "no dialog"}], None),
+        ([{"words": "no dialog"}], "no `messages`"),
+        ([{"messages": [{"role": "user", "content": "q"}]}], "ends with a message of `user`"),
+        ([{"messages": [{"role": "oracle", "content": "q"}, DIALOG["messages"][1]]}], "`oracle`"),
+        ([], "there are no records in `talk`"),
+    ],
+)
+def test_the_first_record_of_later_stages(
+    records: list[Any], said: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path / "talk.jsonl", *records)
+    found = lacking(HEAD + TALK + SFT, tmp_path)
+    if said is None:
+        assert found == []
+        return
+    ((message, _),) = found
+    assert said in message
+    assert "data set `talk`, for the stage `chat`" in message
+
+
+def test_bad_lines_that_may_be_skipped_are(tmp_path: Path) -> None:
+    write(tmp_path / "talk.jsonl", {"words": "?"}, DIALOG)
+    talk = TALK.replace(" }", ", bad_lines = 1 }")
+    assert lacking(HEAD + talk + SFT, tmp_path) == []
+    assert "no `messages`" in lacking(HEAD + TALK + SFT, tmp_path)[0][0]
+
+
+@pytest.mark.parametrize("spec", [HEAD.replace("sample = arithmetic", 'files = "sums.txt"')])
+def test_documents(spec: str, tmp_path: Path) -> None:
+    spec = spec.replace(", documents = 20 docs", "")
+    assert "no file matches `sums.txt`" in lacking(spec, tmp_path)[0][0]
+    (tmp_path / "sums.txt").write_text("")
+    assert "the file is empty" in lacking(spec, tmp_path)[0][0]
+    (tmp_path / "sums.txt").write_text("1 + 1 = 2")
+    assert lacking(spec, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "chat.jinja cannot be read"),
+        ("{% for m in messages %}", "template"),
+        ("{{ messages | nothing }}", "template"),
+    ],
+)
+def test_templates_of_later_stages(template: str | None, said: str, tmp_path: Path) -> None:
+    write(tmp_path / "talk.jsonl", DIALOG)
+    if template is not None:
+        (tmp_path / "chat.jinja").write_text(template)
+    found = lacking(HEAD + 'dialog chat { template = "chat.jinja" }\n' + TALK + SFT, tmp_path)
+    assert found
+    assert all(said in message for message, _ in found)
+
+
+@pytest.mark.parametrize("content", [None, "no tokenizer"])
+def test_tokenizers(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "t.json").write_text(content)
+    found = lacking(HEAD.replace("{ bytes }", '{ file = "t.json" }'), tmp_path)
+    assert len(found) == 1
+    assert "t.json" in found[0][0]
+
+
+def test_a_recipe_without_a_tokenizer(tmp_path: Path) -> None:
+    ((message, help),) = lacking(HEAD.replace("tokenizer letters { bytes }\n", ""), tmp_path)
+    assert "declares no tokenizer" in message
+    assert "tokenizer words" in help
+
+
+def test_published_weights(tmp_path: Path) -> None:
+    spec = HEAD.replace("vocab = 300 }", 'vocab = 300, weights = "base", context = 64 }')
+    spec = spec.replace("model = tiny", "from = tiny")
+    assert "there is no folder" in lacking(spec, tmp_path)[0][0]
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    assert "has no model.safetensors" in lacking(spec, tmp_path)[0][0]
+
+
+def test_everything_comes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "rapidfuzz")
+    write(tmp_path / "likes.jsonl", LIKE)
+    found = lacking(HEAD + TALK + SFT + PREFERENCES + DPO, tmp_path)
+    assert len(found) == 2
+    assert "talk.jsonl" in found[0][0]
+    assert "rapidfuzz" in found[1][0]
+
+
+def test_what_people_are_yet_to_label_is_no_lack(tmp_path: Path) -> None:
+    talk = TALK.replace(" }", ", awaited }")
+    assert lacking(HEAD + talk + SFT, tmp_path) == []
+
+
+def test_a_login_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    tracked = HEAD.replace("seed = 1 }", "seed = 1, tracking = wandb }")
+    assert "nobody is logged in to W&B" in lacking(tracked, tmp_path)[0][0]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert lacking(tracked, tmp_path) == []
+
+
+def test_preparing_needs_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "lm_eval")
+    spec = HEAD + 'stage exam: evaluate { suites = { math ["gsm8k"] } }\n'
+    assert lacking(spec, tmp_path)
+    assert lacking(spec, tmp_path, prepare=True) == []
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_room_for_results_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(HEAD)
+    (trained,) = [job for job in made.jobs if job.kind == "train"]
+    results, checkpoints = needed(made, Store(tmp_path / "run"))
+    parameters = trained.cost.parameters
+    # Weights and two moments in float32, and an export of the weights; three checkpoints.
+    assert results == parameters * (12 + 4)
+    assert checkpoints == 3 * parameters * 12
+    total = results + checkpoints
+
+    def free(number: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, number))
+
+    free(total - 1)
+    ((message, help),) = lacking(HEAD, tmp_path)
+    assert in_bytes(total) in message
+    assert "--folder" in help
+    events: list[Any] = []
+    free(total + 1)
+    require_all(made, Store(tmp_path / "run"), tmp_path, events.append)
+    assert [event["event"] for event in events] == ["warning"]
+    free(2 * total)
+    require_all(made, Store(tmp_path / "run"), tmp_path, events.append)
+    assert len(events) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1024, "1 KiB"), (3 * 2**30, "3 GiB"),
+     (97.2 * 2**40, "97.2 TiB"), (5e3 * 2**40, "5,000 TiB")],
+)  # fmt: skip
+def test_bytes_are_shown_in_their_unit(number: float, shown: str) -> None:
+    assert in_bytes(number) == shown
