@@ -44,7 +44,7 @@ SECTIONS = {
     "W64": "Preferences and samples",
     "W65": "What is silenced",
     "W66": "Memory",
-    "W67": "Expectations",
+    "W67": "Expectations and published weights",
     "N60": "Learning rates and optimizers",
     "N61": "Batches, lengths and shapes",
     "N62": "Data and reproducibility",

@@ -248,7 +248,7 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
 
 def named(tokenizer: Tokenizer) -> dict[str, str]:
     """The special tokens under the names by which chat templates write them: `eos_token`, and
-    `bos_token` where there is one, even where no text begins with it.
+    `bos_token` where there is one, even where no text begins with it; what pads and is unknown.
 
     Raises: DataError: there is no end-of-text token.
     """
@@ -257,6 +257,8 @@ def named(tokenizer: Tokenizer) -> dict[str, str]:
     begin = published.bos if published else None
     if begin is None and ids.bos is not None:
         begin = tokenizer.id_to_token(ids.bos)
+    others = published.settings if published else {}
+    found |= {name: others[name] for name in tokenizer_files.OTHERS if name in others}
     return found | ({"bos_token": begin} if begin else {})
 
 

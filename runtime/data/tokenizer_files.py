@@ -18,7 +18,9 @@ MODEL = "config.json"
 TEMPLATE = "chat_template.jinja"
 BESIDE = (SETTINGS, NAMES, GENERATION, MODEL, TEMPLATE)
 """Files that say more of a tokenizer, of which each may be missing."""
-_KEPT = ("unk_token", "pad_token", "additional_special_tokens", "extra_special_tokens",
+OTHERS = ("unk_token", "pad_token")
+"""What templates may write besides the tokens that begin and end texts."""
+_KEPT = ("additional_special_tokens", "extra_special_tokens",
          "chat_template")  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def read(folder: Path, tokenizer: Tokenizer, own: str) -> Published:
     if begins is None and bos and (merged.get("add_bos_token") or bos == own):
         begins = tokenizer.token_to_id(bos)
     kept = {name: merged[name] for name in _KEPT if merged.get(name)}
+    kept |= {name: text for name in OTHERS if (text := _text(merged.get(name)))}
     template = folder / TEMPLATE
     if template.is_file():
         kept["chat_template"] = _read(template)

@@ -83,6 +83,12 @@ def test_templates_find_a_beginning_that_no_text_has(tmp_path: Path) -> None:
     assert tokenizer.named(loaded) == NAMED
 
 
+def test_templates_find_what_pads(tmp_path: Path) -> None:
+    settings = NAMED | {"pad_token": {"content": "<|turn|>"}, "unk_token": None}
+    loaded = tokenizer.load(made(tmp_path, tokenizer_config=settings))
+    assert tokenizer.named(loaded) == NAMED | {"pad_token": "<|turn|>"}
+
+
 def test_what_others_read_of_the_settings_is_kept(tmp_path: Path) -> None:
     kept = {"pad_token": "<|turn|>", "chat_template": "{{ messages }}"}
     path = made(tmp_path, tokenizer_config=NAMED | kept | {"auto_map": {"x": "y"}})
