@@ -58,17 +58,25 @@ class Models:
             if trained.tokenizer:
                 inputs["tokenizer"] = self.jobs.tokenizer(trained.tokenizer)
             shape = job.model if isinstance(job, TrainJob) else self.shape(trained)
-            # Positions that are stretched are told apart over their original length at least.
-            context = max(self.jobs.contexts[model], shape.rope_original)
-            content = {
-                "model": replace(shape, context=context),
+            content: dict[str, Any] = {
+                "model": replace(shape, context=self._context(model, shape)),
                 "head": "score" if trained.spec.kind == "reward" else "tokens",
                 "dialog": trained.dialog,
             }
+            if isinstance(job, BestJob):
+                of = [job.inputs[f"of.{number}"] for number in range(len(job.of))]
+                contexts = [self._context(each, shape) for each in of]
+                if len(set(contexts)) > 1:
+                    content["contexts"] = contexts
             self.exports[model] = self.jobs.add(
                 ExportJob, content, inputs, id=f"export.{name}", stage=stage, extends=extends
             )
         return self.exports[model]
+
+    def _context(self, model: str, shape: Architecture) -> int:
+        """The context that the result of a job knows: positions that are stretched are told apart
+        over their original length at least."""
+        return max(self.jobs.contexts[model], shape.rope_original)
 
     def published(self, stage: WeightsStage) -> None:
         """Adds the job that reads published weights."""

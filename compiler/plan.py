@@ -316,6 +316,10 @@ class ExportJob(Job):
     model: Architecture
     head: Literal["tokens", "score"] = "tokens"
     dialog: dict[str, Any] | None = Field(default=None, description="exported as chat template")
+    contexts: list[int] | None = Field(
+        default=None,
+        description="of a best stage whose models know different ones: the context of each",
+    )
 
 
 class SampleJob(Job):

@@ -47,8 +47,9 @@ def export(
     from .families import hf_config
 
     score = job.head == "score"
-    config = hf_config(job.model, score=score)
     path = weights_of(inputs["model"])
+    context = _context(job, inputs["model"])
+    config = hf_config(job.model, score=score) | {"max_position_embeddings": context}
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with writing(partial, "make room on the disk and run again"):
@@ -60,11 +61,19 @@ def export(
             tokens |= _padding(tokenizer, partial)
         if job.dialog is not None:
             tokens |= _set_dialog(job.dialog, tokenizer, partial, root or Path())
-        _change_tokenizer(partial, model_max_length=job.model.context)
+        _change_tokenizer(partial, model_max_length=context)
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
         if not score:
             _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
         partial.rename(result)
+
+
+def _context(job: ExportJob, model: Path) -> int:
+    """The context that the model knows; of a best stage that of the one which was picked."""
+    verdict = model / "verdict.json"
+    if job.contexts is None or not verdict.is_file():
+        return job.model.context
+    return job.contexts[json.loads(verdict.read_text(encoding="utf-8"))["index"]]
 
 
 def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,5 +1,6 @@
 """The model sees each document alone, and transformers reads it as torchtitan computes it."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -175,6 +176,23 @@ def test_whoever_may_read_new_files_may_read_exports(
     assert modes == dict.fromkeys(modes, file)
     assert "model.safetensors" in modes
     assert stat.S_IMODE(result.stat().st_mode) == folder
+
+
+@pytest.mark.parametrize("picked", [0, 1])
+def test_the_best_of_several_models_says_its_own_context(
+    picked: int, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(train_job(steps=1), inputs, tmp_path / "job")
+    result = tmp_path / "job" / "result"
+    (result / "verdict.json").write_text(json.dumps({"index": picked}))
+    job = ExportJob(
+        key="x", id="x", stage="toy", inputs={}, model=architecture(), contexts=[64, 512]
+    )
+    export(job, {"model": result, "tokenizer": inputs["tokenizer"]}, tmp_path / "export")
+    exported = tmp_path / "export" / "result"
+    assert AutoTokenizer.from_pretrained(exported).model_max_length == [64, 512][picked]
+    found = json.loads((exported / "config.json").read_text())["max_position_embeddings"]
+    assert found == [64, 512][picked]
 
 
 def test_a_large_export_has_several_files(

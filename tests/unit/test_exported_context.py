@@ -58,11 +58,15 @@ def test_the_weights_themselves_are_exported_with_their_context() -> None:
     assert contexts(text) == {"base": 8192}
 
 
-def test_a_best_stage_says_what_every_model_of_it_knows() -> None:
+def test_a_best_stage_keeps_what_each_model_of_it_knows() -> None:
     two = stage("a", seq_len="64") + stage("b", seq_len="256", model="tiny", lr="2e-3")
-    assert contexts(HEAD + two + "stage x: best { of = [a, b], loss = [web] }") == {
-        "a": 64, "b": 256, "x": 64,
-    }  # fmt: skip
+    text = HEAD + two + "stage x: best { of = [a, b], loss = [web] }"
+    assert contexts(text) == {"a": 64, "b": 256, "x": 64}
+    exports = {job.id: job for job in plan(text).jobs if isinstance(job, ExportJob)}
+    assert exports["export.x"].contexts == [64, 256]
+    assert exports["export.a"].contexts is None
+    # What is trained further on the best one knows what each of them does.
+    assert contexts(text + "\n" + after("y", from_="x", seq_len="32"))["y"] == 64
 
 
 @pytest.mark.parametrize(
