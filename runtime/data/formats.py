@@ -100,17 +100,29 @@ def documents(
     columns = list(dict.fromkeys([field, *further]))
     for row in rows(file, bad, columns=columns, example=field):
         if field not in row.fields:
-            missing(row, field, bad)
+            missing(row, field, bad, _instead(row))
         elif keeps is None or keeps(row):
             text = bad.checked(row.fields[field], field, row.place)
             if text is not None:
                 yield Document(row.place, text)
 
 
-def missing(row: Row, field: str, bad: BadLines) -> None:
-    """Counts a row without a field that it must have."""
+def missing(row: Row, field: str, bad: BadLines, help: str = "") -> None:
+    """Counts a row without a field that it must have; `help` is what else could be done."""
     there = ", ".join(map(str, list(row.fields)[:8])) or "nothing"
-    bad.report(row.place, f"no field `{field}`; there is {there}")
+    bad.report(row.place, f"no field `{field}`; there is {there}", help)
+
+
+def _instead(row: Row) -> str:
+    """What to write in the dataset so that a row without the text's field is read."""
+    lists = (value for value in row.fields.values() if isinstance(value, list) and value)
+    if any(isinstance(value[0], dict) for value in lists):
+        return "write `kind = dialogs` in the dataset, for a stage of the kind `sft`"
+    if "chosen" in row.fields:
+        return "write `kind = preferences` in the dataset, for a stage that learns from them"
+    texts = [name for name, value in row.fields.items() if isinstance(value, str)]
+    found = max(texts, key=lambda name: len(row.fields[name]), default=None)
+    return f'name the field in the dataset: `fields = {{ text = "{found}" }}`' if found else ""
 
 
 Numbered = Iterator[tuple[int, dict[str, Any]]]

@@ -280,3 +280,17 @@ def test_a_hub_data_set_without_a_network(tmp_path, monkeypatch):
 def test_a_sample(tmp_path):
     source = {"kind": "sample", "sample": "arithmetic", "documents": 3, "seed": 1}
     assert len(list(readers.read(source, root=tmp_path))) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "proposed"),
+    [
+        ({"id": "7", "body": "one two"}, 'fields = { text = "body" }'),
+        ({"messages": [{"role": "user", "content": "a"}]}, "kind = dialogs"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "kind = preferences"),
+        ({"id": 7}, "fix or remove it"),
+    ],
+)
+def test_the_message_for_a_missing_field_says_what_to_write(row, proposed, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert proposed in failure(tmp_path, "*").help
