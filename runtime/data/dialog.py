@@ -23,6 +23,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,22 @@ class Renderer(ABC):
             DataError: the dialog is empty, has an unknown role, an empty message or the wrong
                 end, or the protocol has no way to write it.
         """
+        return self.encoder.encode(self.pieces(messages, tools=tools, prompt=prompt))
+
+    def pieces(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        prompt: bool = False,
+    ) -> list[Piece]:
+        """The text that `render` tokenizes, in pieces of one part each.
+
+        Raises: DataError: as `render`.
+        """
         messages = normal(messages)
         pieces = self.text(unweighted(messages), tools=tools, prompt=prompt)
-        skipped = excluded(messages)
-        return self.encoder.encode(
-            [replace(p, part=EXCLUDED) if p.message in skipped else p for p in pieces]
-        )
+        return list(_weighted(pieces, messages))
 
     @abstractmethod
     def text(
@@ -93,7 +104,7 @@ class Renderer(ABC):
         tools: list[dict[str, Any]] | None = None,
         prompt: bool = False,
     ) -> list[Piece]:
-        """What `render` tokenizes."""
+        """The pieces of a dialog in normal form, whatever is learned of it."""
 
 
 def renderer(settings: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> Renderer:
@@ -160,34 +171,97 @@ def read_template(settings: Mapping[str, Any], root: Path) -> str:
         ) from None
 
 
-def continuation(
+def continuations(
     renderer: Renderer,
     prompt: Sequence[Mapping[str, Any]],
-    answer: Sequence[Mapping[str, Any]],
+    answers: Sequence[Sequence[Mapping[str, Any]]],
     tools: list[dict[str, Any]] | None = None,
-) -> tuple[Rendered, Rendered]:
-    """The tokens of a prompt, up to the assistant's header, and those of an answer to it.
+) -> tuple[Rendered, list[Rendered]]:
+    """The tokens of a prompt, up to the assistant's header, and those of each answer to it.
 
-    The prompt's tokens do not depend on the answer. Where the answer's first characters would
-    join the prompt's last token, the answer is tokenized by itself, as a model would write it.
+    The prompt is the one that a model gets, whatever the protocol would write before an answer.
+    Where the header begins something that some answer does not have, such as a thought, the prompt
+    ends before that for all of them, so that each answer follows on the same prompt.
+
+    Where an answer's first characters would join the prompt's last token, the answer is tokenized
+    by itself, as a model would write it.
 
     Raises:
-        DataError: as `render`; or the protocol writes the prompt differently before this answer.
+        DataError: as `render`; or an answer has another header than the prompt.
     """
-    head = renderer.render(prompt, tools=tools, prompt=True)
-    whole = renderer.render([*prompt, *answer], tools=tools)
-    if whole.ids[: len(head)] == head.ids:
-        return head, whole.cut(len(head))
-    start = "".join(p.text for p in renderer.text(prompt, tools=tools, prompt=True))
-    pieces = renderer.text([*prompt, *answer], tools=tools)
-    if not "".join(p.text for p in pieces).startswith(start):
-        raise DataError("the dialog's protocol writes the prompt differently before this response")
-    return head, renderer.encoder.encode(list(_after(pieces, len(start))))
+    count = len(prompt)
+    asked = renderer.pieces(prompt, tools=tools, prompt=True)
+    header = _header(asked, count)
+    dialogs = [normal([*prompt, *answer]) for answer in answers]
+    wholes = [renderer.text(unweighted(dialog), tools=tools) for dialog in dialogs]
+    text = "".join(piece.text for piece in asked)
+    headers = [
+        header if "".join(p.text for p in whole).startswith(text) else _header(whole, count)
+        for whole in wholes
+    ]
+    kept = min(
+        (own for own in headers if header.startswith(own) and own.strip() != header.strip()),
+        key=len,
+        default=header,
+    )
+    start = "".join(piece.text for piece in asked if piece.message < count) + kept
+    head = renderer.encoder.encode(list(_upto(asked, len(start))))
+    after: list[Rendered] = []
+    for dialog, whole, own in zip(dialogs, wholes, headers, strict=True):
+        cut = len(own) if own.strip() == kept.strip() else len(kept)
+        if not own.startswith(kept) and own.strip() != kept.strip():
+            raise DataError(
+                f"message {count + 1} (assistant): the chat template writes another header for an "
+                "answer to come than for an answer that is there",
+                "let the template write the same header for `add_generation_prompt`",
+            )
+        pieces = list(_weighted(whole, dialog))
+        after.append(_answer(renderer, head, start, pieces, cut, count))
+    return head, after
+
+
+def _weighted(pieces: Sequence[Piece], messages: Sequence[Mapping[str, Any]]) -> Iterator[Piece]:
+    """The pieces of a dialog in normal form, EXCLUDED where it says so."""
+    skipped = excluded(messages)
+    for piece in pieces:
+        yield replace(piece, part=EXCLUDED) if piece.message in skipped else piece
+
+
+def _header(pieces: Sequence[Piece], message: int) -> str:
+    """The header of a message of the assistant."""
+    own = dropwhile(lambda piece: piece.message < message, pieces)
+    return "".join(p.text for p in takewhile(lambda p: p.part == FORMATTING, own))
+
+
+def _answer(
+    renderer: Renderer, head: Rendered, start: str, whole: list[Piece], cut: int, message: int
+) -> Rendered:
+    """The tokens of an answer that follows on a prompt.
+
+    Args:
+        head: the tokens of the prompt.
+        start: the text of the prompt.
+        whole: the prompt and the answer, as they are rendered together.
+        cut: the length of what the prompt has of the answer's message.
+        message: the number of that message.
+    """
+    if "".join(piece.text for piece in whole).startswith(start):
+        rendered = renderer.encoder.encode(whole)
+        if rendered.ids[: len(head)] == head.ids:
+            return rendered.cut(len(head))
+    own = list(dropwhile(lambda piece: piece.message < message, whole))
+    return renderer.encoder.encode(list(_after(own, cut)))
+
+
+def _upto(pieces: Sequence[Piece], stop: int) -> Iterator[Piece]:
+    for piece in pieces:
+        yield replace(piece, text=piece.text[: max(stop, 0)])
+        stop -= len(piece.text)
 
 
 def _after(pieces: Sequence[Piece], start: int) -> Iterator[Piece]:
     for piece in pieces:
-        yield Piece(piece.text[start:], piece.part, piece.role, piece.message, piece.free)
+        yield replace(piece, text=piece.text[start:])
         start = max(start - len(piece.text), 0)
 
 

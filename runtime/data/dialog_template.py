@@ -19,7 +19,7 @@ from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .format_template import quoted
 from .messages import check, normal, unwritten
 from .template_marks import Brought, Left, marked, require_shown
-from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, undecided
+from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, uncut, undecided
 from .tokenizer import named, special
 
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
@@ -107,7 +107,7 @@ class TemplateRenderer(Renderer):
     ) -> int:
         """Where the header begins that ends a prompt."""
         try:
-            return common(text, self._template.render(messages, tools))
+            return uncut(self.encoder, text, common(text, self._template.render(messages, tools)))
         except DataError:
             return len(text)
 

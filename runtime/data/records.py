@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .dialog import Renderer, continuation
+from .dialog import Renderer, continuations
 from .encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered
 from .messages import excluded, unweighted
 from .messages import text as said
@@ -326,13 +326,8 @@ class Tokens:
 
     def preference(self, preference: Preference) -> Record:
         """Raises: DataError: it cannot be rendered."""
-        heads: list[Rendered] = []
-        answers: list[Rendered] = []
-        for response in preference.responses:
-            head, answer = self._continued(preference.prompt, response, preference.tools)
-            heads.append(head)
-            answers.append(answer)
-        return _record(heads[0], *answers)
+        head, answers = self._continued(preference)
+        return _record(head, *answers)
 
     def asked(self, prompt: Prompt) -> Rendered:
         """A prompt as a model gets it, with the assistant's header where it is a dialog.
@@ -343,17 +338,22 @@ class Tokens:
             return self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
         return self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
 
-    def _continued(
-        self, prompt: Text, response: Text, tools: list[dict[str, Any]] | None
-    ) -> tuple[Rendered, Rendered]:
-        if isinstance(prompt, str) and isinstance(response, str):
-            head = [Piece(self._begin), Piece(prompt, free=True)]
-            start = self._encoder.encode(head)
-            whole = self._encoder.encode([*head, *self._answer(response)])
-            if whole.ids[: len(start)] == start.ids:
-                return start, whole.cut(len(start))
-            return start, self._encoder.encode(self._answer(response))
-        return continuation(self._protocol(), _as_prompt(prompt), _as_response(response), tools)
+    def _continued(self, preference: Preference) -> tuple[Rendered, list[Rendered]]:
+        prompt, responses = preference.prompt, preference.responses
+        texts = [response for response in responses if isinstance(response, str)]
+        if not isinstance(prompt, str) or len(texts) < len(responses):
+            answers = list(map(_as_response, responses))
+            asked = _as_prompt(prompt)
+            return continuations(self._protocol(), asked, answers, preference.tools)
+        head = [Piece(self._begin), Piece(prompt, free=True)]
+        start = self._encoder.encode(head)
+        rendered: list[Rendered] = []
+        for text in texts:
+            whole = self._encoder.encode([*head, *self._answer(text)])
+            joins = whole.ids[: len(start)] != start.ids
+            after = self._encoder.encode(self._answer(text)) if joins else whole.cut(len(start))
+            rendered.append(after)
+        return start, rendered
 
     def _answer(self, text: str) -> list[Piece]:
         return [Piece(text, CONTENT, free=True), Piece(self._end, TERMINATION)]

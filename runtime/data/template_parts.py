@@ -12,6 +12,7 @@ rendered again with something changed, and what stays the same tells where thing
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,11 @@ class Answer:
     stop: int
     end: int
     after: int
+
+
+# What templates write around thoughts and calls, with no special token.
+_MARKUP = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]")
+_LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -202,8 +208,10 @@ class Comparison:
             begin = self._text.index(name, start) + len(name)
             space = header[len(header.rstrip()) :]
             return start, begin + common(space, self._text[begin:lead])
-        begin = common(prompt, here.before, self._text)
-        return start, begin if header else self._without_prompt(number, begin)
+        # An answer without calls shows where calls begin, which may look like what the prompt adds.
+        plain = self._replaced(self._messages, number, False) or (here.before, "")
+        begin = uncut(self._encoder, prompt, common(prompt, plain[0], here.before, self._text))
+        return start, max(start, begin) if header else self._without_prompt(number, begin)
 
     def _border(self, number: int, prompt: str) -> int:
         """Where, in a prompt, the messages end and the assistant's header begins."""
@@ -213,7 +221,7 @@ class Comparison:
             # Some templates write the header whether it is asked for or not.
             other = self._render([*before, {"role": "user", "content": "U"}])
             border = border if other is None else common(prompt, other)
-        return border
+        return uncut(self._encoder, prompt, border)
 
     def _without_prompt(self, number: int, begin: int) -> int:
         """Where the header ends that the template does not write for `add_generation_prompt`.
@@ -240,7 +248,7 @@ class Comparison:
             raise undecided(number, "where the assistant's header ends")
         lead = max(place, common(self._text, here.before))
         gap = self._text[place:lead]
-        start = common(asked, rest or "")
+        start = uncut(self._encoder, asked, common(asked, rest or ""))
         header = asked[start:]
         if header and header in gap:
             begin = place + gap.index(header)
@@ -250,7 +258,9 @@ class Comparison:
             return place + start, end if header else self._without_prompt(number, end)
         if not gap.startswith(asked[:start]):
             raise undecided(number, "where the assistant's header begins")
-        return place + start, place + common(asked, gap)
+        plain = self._replaced(self._messages, number, False) or (here.before, "")
+        end = common(asked, gap, plain[0][place:])
+        return place + start, place + uncut(self._encoder, asked, end)
 
     def _after(self, messages: Sequence[Message], skip: int, *, prompt: bool) -> str | None:
         """What follows the marks, without the first characters of it."""
@@ -375,6 +385,13 @@ def common(first: str, *others: str) -> int:
                 else:
                     length = middle - 1
     return length
+
+
+def uncut(encoder: Encoder, text: str, stop: int) -> int:
+    """`stop`, or where the special token or the markup begins that a text would be cut in there."""
+    near = (max(0, stop - _LONGEST), stop + _LONGEST)
+    spans = encoder.find(text, *near) + [m.span() for m in _MARKUP.finditer(text, *near)]
+    return min((start for start, end in spans if start < stop < end), default=stop)
 
 
 def _common_end(first: str, second: str) -> int:

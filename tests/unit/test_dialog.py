@@ -12,7 +12,7 @@ from etude.runtime.data.dialog import (
     FORMATTING,
     TERMINATION,
     Renderer,
-    continuation,
+    continuations,
     needed_tokens,
     renderer,
     special_tokens,
@@ -238,13 +238,13 @@ def test_an_answer_that_would_join_the_prompt_is_tokenized_by_itself(words):
     joining = tokenizer.train(["a\n\n\n\nb\n\n\n" * 50], vocab=280, special=special)
     made = renderer(CHATML, joining, Path())
     prompt, answer = say("user: a"), [{"role": "assistant", "content": "\n\nb"}]
-    head, after = continuation(made, prompt, answer)
+    head, (after,) = continuations(made, prompt, [answer])
     assert made.render([*prompt, *answer]).ids[: len(head)] != head.ids
     assert head.ids == made.render(prompt, prompt=True).ids
     assert shown(joining, after.ids) == "\n\nb<|im_end|>\n"
     assert of_part(joining, after, CONTENT) == ["\n\nb"]
     ordinary = [{"role": "assistant", "content": "b"}]
-    head, after = continuation(made, prompt, ordinary)
+    head, (after,) = continuations(made, prompt, [ordinary])
     assert head.ids + after.ids == made.render([*prompt, *ordinary]).ids
 
 
