@@ -74,7 +74,7 @@ class TemplateRenderer(Renderer):
                 last = stop if part != FORMATTING else last
                 if part == TERMINATION:
                     ends += [text[a:b] for a, b in self.encoder.find(text, begin, stop)]
-        if not ends and self._template.tells:
+        if last and not ends and self._template.tells:
             # The template may end answers with what it does not let them learn.
             ends = [text[a:b] for a, b in self.encoder.find(text, last)[:1]]
         return ends[-1:]

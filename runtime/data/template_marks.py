@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import DataError
 from .chat_template import REASONING, Template, free_characters
 from .encode import Encoder
-from .template_parts import SPOKEN, Message
+from .messages import METADATA
+from .template_parts import Message
 
 _NUMBER = 0xF0000
 """The character that stands for text 0 beside a mark; two planes of Unicode follow it."""
@@ -21,6 +22,12 @@ _MOST = 0x110000 - _NUMBER
 
 # Keys whose values templates compare, and do not only write.
 _NAMES = ("type", "role", "to", "id", "tool_call_id")
+# What tells of a message and is none of its text, which templates may leave out.
+_SILENT = METADATA.union(_NAMES, ("weight",))
+_OTHERWISE = (
+    "name a chat template that writes it as `template` in the dialog; or, where nothing of it is "
+    'to be learned, write `fields = {{ ignore = "{}" }}` in the dataset'
+)
 # Markup inside of texts that templates look for.
 _MARKUP = re.compile(r"<[^<>\n]*>|\[/?[A-Z_]+\]")
 
@@ -181,11 +188,11 @@ class Left:
     def require_none(self, *, prompt: bool) -> None:
         """Raises: DataError: the template never writes something, with message and key."""
         for number, message in enumerate(self._messages):
-            for key in SPOKEN:
+            for key, value in message.items():
                 if key == "tool_calls":
                     self._require_calls(number, message)
-                elif isinstance(message.get(key), str) and message[key].strip():
-                    self._require_text(number, key, message[key])
+                elif isinstance(value, str) and value.strip() and key not in _SILENT:
+                    self._require_text(number, key, value)
         self._require_tools(prompt)
 
     def _require_text(self, number: int, key: str, text: str) -> None:
@@ -209,7 +216,7 @@ class Left:
             what = f"the chat template leaves “{part}” out of its `{key}`"
         raise DataError(
             f"message {number + 1} ({role}): {what}",
-            f"use a template that writes it, or take it out of the record's messages ({key})",
+            _OTHERWISE.format(key),
         )
 
     def _renderings(self, number: int, message: Message) -> Iterator[str]:
@@ -235,7 +242,7 @@ class Left:
                     raise DataError(
                         f"message {number + 1} ({message['role']}): the chat template does not "
                         f"write its {what}",
-                        "use a template that writes tool calls, or leave such records out",
+                        _OTHERWISE.format("tool_calls"),
                     )
 
     def _written(self, number: int, each: int, call: Mapping[str, Any], key: str) -> bool:

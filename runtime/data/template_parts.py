@@ -111,9 +111,16 @@ class Comparison:
 
     @cached_property
     def _opener(self) -> str:
-        """The special token with which the first message begins; "" where there is none."""
-        tokens = (self._text[start:stop] for start, stop in self._encoder.find(self._text))
-        return next((t for t in tokens if t not in self._template.tokens.values()), "")
+        """The special token that the text begins with, but for that of its own; "" for none."""
+        begin = 0
+        for start, stop in self._encoder.find(self._text):
+            token = self._text[start:stop]
+            if self._text[begin:start].strip():
+                break
+            if token not in self._template.tokens.values():
+                return token
+            begin = stop
+        return ""
 
     def answer(self, number: int) -> Answer:
         """Where message `number`, one of the assistant, stands.
@@ -126,7 +133,7 @@ class Comparison:
             raise undecided(number, "where what the assistant says begins and ends")
         start, begin = self._header(number, here)
         last = len(self._text) - len(here.after)
-        stop, end, after = self._tail(number, here, last)
+        stop, end, after = self._tail(number, here, last, self._text[start:begin])
         if not start <= begin <= stop <= end <= after:
             raise undecided(number, "where the assistant's header ends")
         return Answer(start, begin, stop, end, after)
@@ -269,11 +276,12 @@ class Comparison:
             return None
         return shown.split(self._mark)[-1][skip:]
 
-    def _tail(self, number: int, here: _Around, last: int) -> tuple[int, int, int]:
+    def _tail(self, number: int, here: _Around, last: int, header: str) -> tuple[int, int, int]:
         """Where the terminator begins and ends, and where the message ends.
 
         Args:
             last: where what the message says ends, at least.
+            header: the assistant's.
         """
         tail = self._text[last:]
         is_last = number == len(self._messages) - 1
@@ -285,14 +293,18 @@ class Comparison:
         if alone is None:
             raise undecided(number, "what ends the assistant's message")
         own = alone if beside is None else alone[: common(alone, beside if is_last else tail)]
-        found_ends = self._encoder.find(tail)
-        own_ends = takewhile(lambda span: tail[slice(*span)] != self._opener, found_ends)
-        ends = [span for span in own_ends if span[1] <= len(own)]
+        possible = self._ends_in(tail, header)
+        ends = [span for span in possible if span[1] <= len(own)]
+        if not self._ends_in(alone, header):
+            raise NoEnd(
+                f"message {number + 1} (assistant): the chat template ends it with no special "
+                "token of the tokenizer",
+                "write `{{ eos_token }}` after the answers in the template",
+            )
         if not ends and is_last:
-            ends = found_ends
-            own = tail if ends else own
-        if not ends:
-            ends = self._foreign(number, alone, tail)
+            ends, own = possible, tail
+        if not ends and self._foreign(number, tail, possible, header):
+            ends = possible[:1]
         if not ends:
             return last, last, last + len(own)
         start, end = self._terminator(ends, tail, here)
@@ -306,30 +318,31 @@ class Comparison:
         start = next((a for a, b in ends if tail[a:b] in self._ends), ends[-1][0])
         return len(tail[:start].rstrip()), end
 
-    def _foreign(self, number: int, alone: str, tail: str) -> list[tuple[int, int]]:
-        """The special token that ends a message otherwise than the last one, if there is one.
-
-        It is the message's own if it stays whoever speaks next, and is not what begins the
-        assistant's header.
-        """
-        if not self._encoder.find(alone):
-            raise NoEnd(
-                f"message {number + 1} (assistant): the chat template ends it with no special "
-                "token of the tokenizer",
-                "write `{{ eos_token }}` after the answers in the template",
+    def _ends_in(self, tail: str, header: str) -> list[tuple[int, int]]:
+        """The special tokens that follow a message, up to where another one begins."""
+        return list(
+            takewhile(
+                lambda span: tail[slice(*span)] not in (self._opener, *self._tokens(header)),
+                self._encoder.find(tail),
             )
-        first = self._encoder.find(tail)[:1]
-        if not first:
-            return []
-        token = tail[slice(*first[0])]
-        prompt = self._render(self._messages[:number], prompt=True) or ""
-        header = prompt[common(prompt, self._render(self._messages[:number]) or "") :]
-        if token in header:
-            return []
-        speaker = self._messages[number + 1]["role"]
-        if speaker == "assistant" and header:
-            return first if header in tail and tail.index(header) >= first[0][1] else []
-        return first if token in self._ends or self._stays(number, tail[: first[0][1]]) else []
+        )
+
+    def _tokens(self, text: str) -> list[str]:
+        return [text[start:stop] for start, stop in self._encoder.find(text)]
+
+    def _foreign(
+        self, number: int, tail: str, possible: list[tuple[int, int]], header: str
+    ) -> bool:
+        """Whether a message that others follow ends with another special token than the last one.
+
+        It is the message's own if it stays whoever speaks next.
+        """
+        if not possible:
+            return False
+        end = possible[0][1]
+        if self._messages[number + 1]["role"] == "assistant" and header.strip():
+            return header in tail and tail.index(header) >= end
+        return tail[slice(*possible[0])] in self._ends or self._stays(number, tail[:end])
 
     def _stays(self, number: int, beginning: str) -> bool:
         """Whether what follows a message begins with the same, whoever speaks next."""
