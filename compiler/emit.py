@@ -37,7 +37,7 @@ FIELDS = {
     "segment": "in the name",
     "segments": "a job each",
     "sequences": "as many are read",
-    "schedule": "the closest that torchtitan has, with a comment where it is not the same",
+    "schedule": "rates and data as in the run; of batches the last, with a comment",
     "data": "by the loader",
     "optimizer_state": "whether it is loaded",
     "average": "said in a comment",
@@ -232,16 +232,16 @@ def _rates(job: TrainJob) -> Iterator[str]:
     warm, fall = pieces[0], pieces[-1]
     rises = warm.shape != "hold" and warm.end > warm.start
     falls = fall.shape != "hold" and fall.end < fall.start
-    steps = _all_steps(job)
+    steps, batches = _all_steps(job), job.schedule.batch
     warmup = _steps(job, min(warm.to_step, last)) if rises else 0
     decay = steps - _steps(job, max(fall.from_step, first)) if falls else 0
     shape = fall.shape if falls and fall.shape in ("linear", "sqrt", "cosine") else "linear"
-    exact = len(pieces) == 1 and not rises and not falls
-    if not exact:
-        yield "# torchtitan warms up from 0, holds and decays once, in steps of this job. In the"
-        yield "# recipe, by step of the stage:"
-        yield from _pieces(map(_piece, pieces))
-    yield "lr_scheduler=LRSchedulersContainer.Config("
+    yield "# The rate of every step is the recipe's, by step of the stage:"
+    yield from _pieces(map(_piece, pieces))
+    yield "# The other numbers are the closest that torchtitan's own LRSchedulersContainer has."
+    yield "lr_scheduler=RunRates.Config("
+    yield f"    run=str(RUN), job={job.id!r}, key={job.key!r},"
+    yield f"    batch={batches[-1].sequences},"
     yield f"    warmup_steps={warmup},"
     yield f"    decay_ratio={decay / steps if steps else 0.0!r},"
     yield f"    decay_type={shape!r},"
@@ -304,8 +304,8 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield f'    initial_load_path=str(OUTPUTS / "{path}"),'
         yield f"    initial_load_model_only={not carried},"
     if carried:
-        # The counter of steps and the learning rate start anew with each configuration.
-        yield '    exclude_from_loading=["lr_scheduler", "dataloader", "train_state"],'
+        # Steps and data are counted anew with each configuration; RunRates sees to it itself.
+        yield '    exclude_from_loading=["dataloader", "train_state"],'
     yield "),"
 
 

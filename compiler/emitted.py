@@ -20,13 +20,12 @@ from functools import partial
 from pathlib import Path
 
 from torch import nn
-from etude.runtime.engine.emitted import RunData
+from etude.runtime.engine.emitted import RunData, RunRates
 from etude.runtime.engine.loader import NoTokenizer
 from torchtitan.components.checkpoint import CheckpointManager
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.components.optimizer import (
-    LRSchedulersContainer,
     OptimizersContainer,
     ParamGroupConfig,
     register_moe_load_balancing_hook,

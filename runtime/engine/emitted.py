@@ -1,18 +1,23 @@
-"""What emitted configurations of torchtitan read: the data of a run, as etude's own jobs do."""
+"""What emitted configurations of torchtitan read: data and rates of a run, as etude's jobs do."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torchtitan.components.dataloader import BaseDataLoader
+from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer
 
 from ...compiler.plan import Plan, TrainJob
 from ...compiler.schema import read_plan
+from ...compiler.timeline import Timeline
 from ..errors import RunError
 from ..outcomes import results
 from ..store import Store
 from .loader import Batch, Loader
+from .lr import PlannedLR, Schedulers
 from .train import dataloader
 
 PREPARE = "let `etude run SPEC --prepare` make the data, on any machine, and name its run folder"
@@ -39,19 +44,82 @@ class RunData(BaseDataLoader):
         """The job's key: with it the plan is the one that was emitted."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
-        self._loader = _loader(Path(config.run), config.job, config.key, keywords)
+        run = Path(config.run)
+        plan, self._job = _find(run, config.job, config.key)
+        if (given := keywords.get("seq_len", self._job.seq_len)) != self._job.seq_len:
+            raise RunError(
+                f"training.seq_len is {given}, and the job {config.job} reads sequences of "
+                f"{self._job.seq_len} tokens",
+                "change the recipe, and emit it again",
+            )
+        self._loader = _loader(run, plan, self._job, keywords)
+        self._micro_batch = keywords["dp_world_size"] * keywords["local_batch_size"]
+        self._given = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        first, timeline = self._job.first_step, self._loader.timeline
+        before = [
+            timeline.sequences_before(step) // self._micro_batch
+            for step in range(first, first + self._job.steps + 1)
+        ]
+        step = bisect_right(before, self._given) - 1
+        self._loader.steps = step
+        within = self._given - before[step]
+        for batch in islice(self._loader, within, within + before[-1] - self._given):
+            self._given += 1
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return self._loader.state_dict()
+        """Micro-batches handed out: steps of torchtitan may end amid those of the recipe."""
+        return {"micro_batches": self._given}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._loader.load_state_dict(state_dict)
+        self._given = state_dict["micro_batches"]
 
 
-def _loader(run: Path, name: str, key: str, keywords: dict[str, Any]) -> Loader:
+class RunRates(Schedulers):
+    """The recipe's learning rate, at every step of torchtitan that of the sequences it reads.
+
+    The state is the number of steps that were taken, and the job: one that begins with the
+    checkpoint of another has taken none.
+
+    Raises: RunError: as those of `RunData`.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(LRSchedulersContainer.Config):
+        run: str
+        """As in `RunData`, like those that follow."""
+        job: str
+        key: str
+        batch: int
+        """Sequences in torchtitan's one batch."""
+
+        def build(self, *, optimizers: OptimizersContainer, training_steps: int) -> "RunRates":
+            return RunRates(self, optimizers)
+
+    def __init__(self, config: Config, optimizers: OptimizersContainer) -> None:
+        _, job = _find(Path(config.run), config.job, config.key)
+        timeline = Timeline.of(job)
+        steps = range(job.first_step, job.first_step + job.steps)
+        before = [timeline.sequences_before(step) for step in steps]
+
+        def lr(taken: int) -> float:
+            return timeline.lr(steps[bisect_right(before, taken * config.batch) - 1])
+
+        self._key = config.key
+        self.schedulers = [PlannedLR(optimizer, lr) for optimizer in optimizers]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "job": self._key}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        same = state_dict["job"] == self._key
+        super().load_state_dict({"last_epoch": state_dict["last_epoch"] if same else 0})
+
+
+def _find(run: Path, name: str, key: str) -> tuple[Plan, TrainJob]:
+    """The plan of a run folder, and a job of it."""
     if not (run / "plan.json").is_file():
         raise RunError(f"{run} is no run folder", PREPARE)
     plan = read_plan(run / "plan.json")
@@ -61,13 +129,17 @@ def _loader(run: Path, name: str, key: str, keywords: dict[str, Any]) -> Loader:
             f"the plan in {run} has no job {name} as it was when this configuration was emitted",
             "emit the configuration again from the spec, and run it again with --prepare",
         )
+    return plan, job
+
+
+def _loader(run: Path, plan: Plan, job: TrainJob, keywords: dict[str, Any]) -> Loader:
     made = results(plan, Store(run))
     folders = {}
     for source in job.data:
         needed = _name(plan, job.inputs[f"data:{source}"])
         if needed not in made:
             raise RunError(
-                f"{run} does not have the data of {name} yet: {needed} is missing", PREPARE
+                f"{run} does not have the data of {job.id} yet: {needed} is missing", PREPARE
             )
         folders[f"data:{source}"] = made[needed]
     first = {source: window.first_token for source, window in job.data.items()}
