@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..spec.diagnostics import Report
 from ..spec.format import format_text
-from ..spec.quantity import short
+from ..spec.quantity import literal
 from ..spec.source import Source
 
 Line: TypeAlias = "tuple[str, str] | str | None"
@@ -46,15 +46,7 @@ def quoted(text: str) -> str:
 
 def count(number: int) -> str:
     """A whole number, with a suffix where that says it exactly."""
-    if number < 1000:
-        return str(number)
-    shortened = short(number)
-    digits = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", shortened)
-    assert digits
-    size = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12,
-            "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}[digits[2]]  # fmt: skip
-    exact = Fraction(digits[1]) * size == number
-    return shortened if exact else plain(number)
+    return literal(number)
 
 
 def plain(number: int) -> str:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def colors(stream: TextIO) -> bool:
-    """Whether to colour what goes to a stream: a terminal, and NO_COLOR not set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    """Whether to colour what goes to a stream: a terminal, not a dumb one, and no NO_COLOR."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
 def load_file(

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..spec.quantity import counted
 from .common import colors, compile_file, is_plan, open_run, problem, show
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _print(found: "Difference") -> None:
 
     fancy = colors(sys.stdout)
     console = Console(
-        no_color=not fancy, highlight=False, emoji=False, soft_wrap=True,
+        color_system="auto" if fancy else None, highlight=False, emoji=False, soft_wrap=True,
         width=None if sys.stdout.isatty() else 150,
     )  # fmt: skip
     for name, jobs in _stages(found).items():
@@ -154,7 +155,9 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
         parts.append("done")
     steps = sum(job.steps for job in changed)
     if steps:
-        parts.append(f"{steps:,} steps, {sum(job.tokens for job in changed):,} tokens")
+        parts.append(
+            f"{counted(steps, 'steps')}, {counted(sum(j.tokens for j in changed), 'tokens')}"
+        )
     hours = [job.gpu_hours for job in changed if job.gpu_hours is not None]
     if hours:
         parts.append(f"{sum(hours):,.4g} GPU-hours")
@@ -162,7 +165,7 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
 
 
 def _cost(found: "Difference") -> str:
-    parts = [f"{found.tokens:,} tokens, {found.steps:,} steps"]
+    parts = [f"{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
     if found.gpu_hours is not None:
         parts.append(f"{found.gpu_hours:,.4g} GPU-hours")
     if found.price is not None:

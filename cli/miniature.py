@@ -69,7 +69,8 @@ def _rendered(
     from rich.table import Table
 
     text = io.StringIO()
-    console = Console(file=text, width=width, force_terminal=fancy, no_color=not fancy,
+    console = Console(file=text, width=width, force_terminal=fancy,
+                      color_system="auto" if fancy else None,
                       highlight=False, emoji=False)  # fmt: skip
     shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
     for name in ("miniature", "attribute", "of the recipe", "here"):

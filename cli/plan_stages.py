@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..compiler.plan import GateJob, Plan, Provenance, StageSummary
+from ..compiler.words import counted
 
 
 def show_stages(plan: Plan, console: Any) -> None:
@@ -35,8 +36,8 @@ def _head(summary: StageSummary) -> str:
     if not summary.steps:
         return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
     kind = "" if summary.kind == "train" else f"{summary.kind}, "
-    tokens = f"{at_most(summary.kind)}{summary.tokens:,} tokens"
-    return f"{kind}{tokens}, {summary.steps:,} steps"
+    tokens = f"{at_most(summary.kind)}{counted(summary.tokens, 'tokens')}"
+    return f"{kind}{tokens}, {counted(summary.steps, 'steps')}"
 
 
 def _first(name: str, plan: Plan) -> str | None:
@@ -73,4 +74,5 @@ def _gate(gate: GateJob) -> str:
         f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
         for q in gate.requirements
     ]
-    return f"after {gate.what}: {' and '.join(parts)}, extended up to {gate.attempts} times"
+    times = counted(gate.attempts, "times")
+    return f"after {gate.what}: {' and '.join(parts)}, extended up to {times}"

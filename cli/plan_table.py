@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 from ..compiler.plan import (
@@ -21,7 +22,7 @@ from ..compiler.plan import (
     WeightsJob,
 )
 from ..compiler.values import LrPiece
-from ..spec.quantity import short
+from ..spec.quantity import amount, counted, short
 from .common import colors
 from .plan_stages import at_most, show_stages
 
@@ -33,50 +34,38 @@ def table(plan: Plan) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    fancy = colors(sys.stdout)
-    width = None if sys.stdout.isatty() else 150
-    console = Console(width=width, no_color=not fancy, highlight=False, emoji=False)
+    terminal = sys.stdout.isatty()
+    # In a pipe a line is never broken, however long it is.
+    console = Console(width=None if terminal else 10_000, 
+                      color_system="auto" if colors(sys.stdout) else None,
+                      highlight=False, emoji=False)  # fmt: skip
     console.print(
         f"[bold]{escape(plan.title)}[/bold]"
         + (f"  ({escape(plan.cite)})" if plan.cite else "")
         + "".join(f", {escape(change)}" for change in _changes(plan))
     )
-    shape = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
-    for name in ("segment", "tokens", "steps", "length", "batch", "learning rate", "mixture",
-                 "epochs", "mesh"):  # fmt: skip
-        shape.add_column(name, justify="right" if name in ("tokens", "steps", "length") else "left",
-                         overflow="fold")  # fmt: skip
-    stage = None
-    for job in plan.jobs:
-        if not isinstance(job, TrainJob) or job.extends:
-            continue
-        if stage not in (None, job.stage):
-            shape.add_section()
-        stage = job.stage
-        shape.add_row(
-            job.id, at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
-            short(job.seq_len), _batches(job), _rates(job.schedule.lr), _mixture(job), _epochs(job),
-            escape(_mesh(job)),
-        )  # fmt: skip
-    console.print(shape)
+    lines = box.SIMPLE_HEAD if terminal else box.ASCII2
+    trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+    if trained:
+        console.print(_lengths(trained, lines))
+        console.print(_settings(trained, lines))
     for job in plan.jobs:
         if isinstance(job, TrainJob):
             for rounding in job.roundings:
                 console.print(
-                    f"{job.stage}: {rounding.what} was wished at {rounding.wished_tokens} tokens "
-                    f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
+                    f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} "
+                    f"tokens and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
                 )
-    _costs(plan, console, shape.box)
+    _costs(plan, console, lines)
     others = list(_others(plan))
     if others:
-        shape = Table(box=shape.box, pad_edge=False)
+        shape = Table(box=lines, pad_edge=False)
         for name in ("also, in this order", "kind", "of", "what"):
             shape.add_column(name, overflow="fold")
         for row in others:
             shape.add_row(*map(escape, row))
         console.print(shape)
     show_stages(plan, console)
-    trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
         flops = sum(job.cost.flops for job in trained)
         scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
@@ -84,7 +73,7 @@ def table(plan: Plan) -> None:
             f"\n{_parameters(trained[0].cost)}, "
             f"{at_most(*(j.objective.name for j in trained))}"
             f"{short(sum(j.tokens for j in trained))} tokens, "
-            f"{sum(j.steps for j in trained):,} steps, {flops:.4g} FLOPs "
+            f"{counted(sum(j.steps for j in trained), 'steps')}, {flops:.4g} FLOPs "
             f"(+ {scores:.3g} for attention scores)"
         )
     if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
@@ -93,12 +82,49 @@ def table(plan: Plan) -> None:
         console.print(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)")
     for claim in plan.claims:
         console.print(
-            f"claim {claim.what} = {claim.claimed:.6g} within {claim.tolerance:.2%}: computed "
-            f"{claim.computed:.6g}"
+            f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
+            f"{amount(claim.computed)}"
             + (f"; contradicted: {escape(claim.contradicted)}" if claim.contradicted else "")
             + (f"; because {escape(claim.because)}" if claim.because else "")
             + (f", {escape(claim.cite)}" if claim.cite else "")
         )
+
+
+def _lengths(jobs: list[TrainJob], lines: Any) -> Any:
+    """The segments of all stages: how long they are, and how fast they learn."""
+    from rich.table import Table
+
+    shape = Table(box=lines, pad_edge=False)
+    shape.add_column("segment", overflow="fold")
+    for name in ("tokens", "steps", "length"):
+        shape.add_column(name, justify="right", no_wrap=True)
+    for name in ("batch", "learning rate"):
+        shape.add_column(name, overflow="fold")
+    for _, of_stage in groupby(jobs, key=lambda job: job.stage):
+        for job in of_stage:
+            shape.add_row(
+                job.id, at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
+                f"{job.seq_len:,}", _batches(job), _rates(job.schedule.lr),
+            )  # fmt: skip
+        shape.add_section()
+    return shape
+
+
+def _settings(jobs: list[TrainJob], lines: Any) -> Any:
+    """What segments train on, and where; those that follow each other with the same as one row."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shape = Table(box=lines, pad_edge=False)
+    for name in ("segment", "mixture", "epochs", "mesh"):
+        shape.add_column(name, overflow="fold")
+    for _, of_stage in groupby(jobs, key=lambda job: job.stage):
+        for cells, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
+            first, *others = alike
+            last = f" to {others[-1].id.rpartition('.')[2]}" if others else ""
+            shape.add_row(first.id + last, *map(escape, cells))
+        shape.add_section()
+    return shape
 
 
 def _costs(plan: Plan, console: Any, lines: Any) -> None:
@@ -176,7 +202,12 @@ def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
         elif isinstance(job, SampleJob):
             kept = f", {job.keep or 'all'} kept"
             judge = f" by {takes['judge']}" if "judge" in takes else ""
-            yield job.id, job.kind, of, f"{job.draws} draws of each of {job.prompts}{kept}{judge}"
+            yield (
+                job.id,
+                job.kind,
+                of,
+                f"{counted(job.draws, 'draws')} of each of {job.prompts}{kept}{judge}",
+            )
         elif isinstance(job, ScoreJob | ReferenceJob):
             yield job.id, job.kind, of, job.source
         elif isinstance(job, AverageJob):
@@ -193,7 +224,7 @@ def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
 def _result(job: AnyJob) -> str | None:
     """What a job's result is called: its stage, or how far that is."""
     if isinstance(job, TrainJob) and job.segment < job.segments - 1:
-        return f"{job.stage} after {job.first_step + job.steps:,} steps"
+        return f"{job.stage} after {counted(job.first_step + job.steps, 'steps')}"
     return job.stage
 
 
@@ -223,10 +254,10 @@ def _mixture(job: TrainJob) -> str:
         total = sum(weights.values())
         return ", ".join(f"{n} {100 * w / total:.4g}%" for n, w in weights.items())
 
-    first, last = job.schedule.mixture[0].weights, job.schedule.mixture[-1].weights
-    if len(job.schedule.mixture) == 1:
-        return show(first)
-    return f"{show(first)} → {show(last)} in {len(job.schedule.mixture)} levels"
+    shown = [show(piece.weights) for piece in job.schedule.mixture]
+    if len(shown) > 3:
+        return f"{shown[0]} → {shown[-1]} in {len(shown)} levels"
+    return " → ".join(shown)
 
 
 def _epochs(job: TrainJob) -> str:
@@ -240,4 +271,4 @@ def _mesh(job: TrainJob) -> str:
                "context": r.context, "pipeline": r.pipeline,
                "interleave": r.interleave, "expert": r.expert}  # fmt: skip
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
-    return f"{r.world_size} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
+    return f"{r.world_size:,} × {r.device}" + (f": {', '.join(shown)}" if shown else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..compiler.plan import Plan
 from ..runtime.recorder import OnEvent
-from ..spec.quantity import short
+from ..spec.quantity import counted, short
 from .common import colors, too_long
 
 SECONDS = 10.0
@@ -34,10 +34,11 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "kept":
         return f"{job}: already there"
     if kind == "dataset":
-        return f"{job}: {event['documents']:,} documents, {event['tokens']:,} tokens"
+        records = counted(event["documents"], event["form"])
+        return f"{job}: {records}, {counted(event['tokens'], 'tokens')}"
     if kind == "weights":
-        counted = f"{event['tensors']:,} tensors, {short(event['parameters'])} parameters"
-        return "; ".join([f"{job}: {counted}", *event.get("notes", ())])
+        read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
+        return "; ".join([f"{job}: {read}", *event.get("notes", ())])
     if kind == "reading":
         return event["message"]
     if kind == "warning":
@@ -45,21 +46,21 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "changed":
         return f"{job}: the weights are others than before: what comes of them is made again"
     if kind == "similar":
-        return (
-            f"{job}: dropped {event['responses']:,} responses too much like better ones, and with "
-            f"them {event['records']:,} records"
-        )
+        responses = counted(event["responses"], "responses")
+        records = counted(event["records"], "records")
+        return f"{job}: dropped {responses} too much like better ones, and with them {records}"
     if kind == "long":
         return f"{job}: {too_long(event)}"
     if kind == "sites":
-        return (
-            f"{job}: {event['dropped']:,} documents dropped by their sites, {event['kept']:,} kept"
-        )
+        dropped = counted(event["dropped"], "documents")
+        return f"{job}: {dropped} dropped by their sites, {event['kept']:,} kept"
     if kind == "bad_line":
         return f"{job}: skipped {event['message']}"
     if kind == "started":
         size = (
-            f", {event['steps']:,} steps, {short(event['tokens'])} tokens" if event["steps"] else ""
+            f", {counted(event['steps'], 'steps')}, {short(event['tokens'])} tokens"
+            if event["steps"]
+            else ""
         )
         return f"{job}: {event['kind']}{size}"
     if kind == "scores":
@@ -71,7 +72,8 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "sampled" and event["prompts"] == event["of"]:
         reward = event.get("reward")
         judged = "" if reward is None else f", mean reward {reward:.4g}"
-        return f"{job}: {event['draws']:,} draws for {event['of']:,} prompts{judged}"
+        draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
+        return f"{job}: {draws} for {prompts}{judged}"
     if kind == "gate":
         shown = ", ".join(
             f"{r['measure']} {r['score']:.4g} ({r['op']} {r['wanted']:.4g})"
@@ -123,7 +125,7 @@ def _bars(plan: Plan) -> Iterator[OnEvent]:
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(no_color=not colors(sys.stdout), highlight=False)
+    console = Console(color_system="auto" if colors(sys.stdout) else None, highlight=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -16,7 +16,8 @@ def table(plan: Plan) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(
-        width=None if terminal else 200, no_color=not colors(sys.stdout), highlight=False,
+        width=None if terminal else 200, 
+        color_system="auto" if colors(sys.stdout) else None, highlight=False,
         emoji=False,
     )  # fmt: skip
     shown = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)

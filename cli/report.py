@@ -198,7 +198,9 @@ def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
     terminal = sys.stdout.isatty()
     # In a pipe a line is never broken, however long it is.
     console = Console(
-        no_color=not colors(sys.stdout), highlight=False, width=None if terminal else 10_000
+        color_system="auto" if colors(sys.stdout) else None,
+        highlight=False,
+        width=None if terminal else 10_000,
     )
     table = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
     for column in columns:

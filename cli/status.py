@@ -44,7 +44,9 @@ def run(arguments: Namespace) -> int:
 
     fancy = colors(sys.stdout)
     console = Console(
-        no_color=not fancy, highlight=False, width=None if sys.stdout.isatty() else 120
+        color_system="auto" if fancy else None,
+        highlight=False,
+        width=None if sys.stdout.isatty() else 120,
     )
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
     for name in ("job", "kind", "state", "step", "loss"):

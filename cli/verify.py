@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.json_form import MARK
+from ..spec.quantity import amount, counted
 from .common import colors, load_file, problem, show
 
 
@@ -113,12 +114,12 @@ def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
 
 def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]) -> str:
     holding = sum(row["holds"] for row in rows)
-    text = f"{len(rows)} claims in {files} specs, {holding} hold"
+    text = f"{counted(len(rows), 'claims')} in {counted(files, 'specs')}, {holding} hold"
     if failed:
         text += f", {len(failed)} do not"
     if contradicted := len(rows) - holding - len(failed):
         text += f", {contradicted} contradicted by their own source"
-    return text + (f"; {len(broken)} specs cannot be planned" if broken else "")
+    return text + (f"; {counted(len(broken), 'specs')} cannot be planned" if broken else "")
 
 
 COLUMNS = ("recipe", "claim", "claimed", "computed", "off by", "within", "source", "")
@@ -126,7 +127,7 @@ COLUMNS = ("recipe", "claim", "claimed", "computed", "off by", "within", "source
 
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
-        row["recipe"], row["claim"], f"{row['claimed']:.6g}", f"{row['computed']:.6g}",
+        row["recipe"], row["claim"], amount(row["claimed"]), amount(row["computed"]),
         f"{row['off']:+.2%}", f"{row['tolerance']:.2%}", row["cite"] or "",
         _verdict(row),
     ]  # fmt: skip
@@ -155,7 +156,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(
-        no_color=not colors(sys.stdout), highlight=False, emoji=False,
+        color_system="auto" if colors(sys.stdout) else None, highlight=False, emoji=False,
         width=None if terminal else 150,
     )  # fmt: skip
     shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)

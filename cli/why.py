@@ -14,6 +14,7 @@ from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.program import Program, Segment, TrainStage
 from ..compiler.values import Resources
 from ..spec.diagnostics import did_you_mean
+from ..spec.quantity import counted
 from ..spec.schedule import AUTO
 from .common import load_file, problem, show
 
@@ -48,7 +49,9 @@ def run(arguments: Namespace) -> int:
     figure = "P" if figure == "parameters" else figure
     stage = trained[name]
     if number is not None and number > len(stage.segments):
-        problem(f"`{name}` has {len(stage.segments)} segments", f"write `{name}.1.{figure}`")
+        problem(
+            f"`{name}` has {counted(len(stage.segments), 'segments')}", f"write `{name}.1.{figure}`"
+        )
         return 1
     if figure == "parallel":
         return _placed(stage)
@@ -104,7 +107,8 @@ def _placed(stage: TrainStage) -> int:
         )
         if chosen is None:
             continue
-        print(f"{stage.name}: sequences of {stretch.seq_len:,} tokens, {len(found):,} placements")
+        tried = counted(len(found), "placements")
+        print(f"{stage.name}: sequences of {stretch.seq_len:,} tokens, {tried}")
         print("\n".join(f"  {line}" for line in verdicts(found, chosen, device.memory)))
     return 0
 
@@ -128,9 +132,9 @@ def _counted(stage: TrainStage, figure: str) -> Iterator[str]:
                 )
     assert total == stage.tokens
     yield (
-        f"{stage.name}: {stage.steps:,} steps, {total:,} tokens"
+        f"{stage.name}: {counted(stage.steps, 'steps')}, {counted(total, 'tokens')}"
         if figure == "tokens"
-        else (f"{stage.name}: {stage.steps:,} steps")
+        else (f"{stage.name}: {counted(stage.steps, 'steps')}")
     )
 
 

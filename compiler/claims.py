@@ -4,6 +4,7 @@ from math import fsum
 
 from ..spec import recipe as r
 from ..spec.diagnostics import FAILED_CLAIM, Report, did_you_mean
+from ..spec.quantity import amount
 from ..spec.record import replace
 from .architectures import active_parameters, flops_per_token, parameters
 from .moments import MOMENTS, step_at
@@ -43,10 +44,10 @@ def claims(program: Program, report: Report) -> Program:
         if not holds and claimed.contradicted is None:
             report.add(
                 FAILED_CLAIM,
-                f"`{shown(claimed)}` is {float(computed):.6g} in this plan, not "
-                f"{float(claimed.value):.6g}",
+                f"`{shown(claimed)}` is {amount(float(computed))} in this plan, "
+                f"not {amount(float(claimed.value))}",
                 claimed.at("value"), label=f"off by {float(off):.2%}",
-                help=f"the claim allows {float(claimed.tolerance):.2%}: mend the recipe, the "
+                help=f"the claim allows {float(claimed.tolerance):.2%}: correct the recipe, the "
                 'figure or its tolerance; where the source contradicts itself, add '
                 '`contradicted "by what"`',
             )  # fmt: skip

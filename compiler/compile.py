@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.diagnostics import Report
-from ..spec.quantity import short
+from ..spec.quantity import counted, plain, short
 from ..spec.recipe import Recipe, attributes
 from .check import CHECKS, Pass, check_rest_of, through
 from .costs.jobs import digits
@@ -109,7 +109,8 @@ def _scaling(stage: TrainStage) -> dict[str, str]:
     model = stage.model
     if model.rope_scaling == "none":
         return {}
-    shown = f"{model.rope_scaling}, factor {model.rope_factor:g} over {model.rope_original} tokens"
+    original = plain(model.rope_original)
+    shown = f"{model.rope_scaling}, factor {model.rope_factor:g} over {original} tokens"
     if (model.rope_low, model.rope_high) != (1, 4):
         shown += f", between {model.rope_low:g} and {model.rope_high:g} turns"
     return {"rope_scaling": shown}
@@ -136,11 +137,11 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
         **_given(stage.spec, "tokens", "steps", "epochs"),
-        "seq_len": " → ".join(str(v) for _, _, v in stage.lengths),
-        "batch": _few([f"{b.sequences} {unit}" for b in stage.batches]),
+        "seq_len": " → ".join(plain(v) for _, _, v in stage.lengths),
+        "batch": _few([counted(b.sequences, unit) for b in stage.batches]),
         "lr": f"{float(end.lr):.4g}",
         "data": ", ".join(f"{n} {short(s * 100)}%" for n, s in end.data.items()),
-        "rope_theta": f"{end.rope_theta:g}",
+        "rope_theta": plain(end.rope_theta),
         **_scaling(stage),
         "parallel": ", ".join(f"{k} {v}" for k, v in end.parallel.items()) or "data parallel",
         "clip": f"{stage.clip:g}",

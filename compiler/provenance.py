@@ -6,13 +6,14 @@ retrains nothing.
 """
 
 import posixpath
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from ..spec import recipe as r
-from ..spec.quantity import short
-from ..spec.source import Span
+from ..spec.quantity import counted, echoed, plain, short
+from ..spec.source import SET, Span
 from .architectures import PUBLISHED
 from .plan import Provenance
 from .program import Program, TrainStage, WeightsStage
@@ -43,6 +44,11 @@ class Origin(NamedTuple):
     source: r.Cited | None = None
 
 
+_NUMBER = re.compile(r"[0-9][0-9,.]*")
+_LITERAL = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[kBT]|[KMG]i|M)?)(?: [a-z]+)?")
+"""What is shown as one number, and how a spec may write it."""
+_WRITTEN = ("file", "use", "variant", "set")
+"""Kinds of origins whose place is that of the value itself."""
 DEFAULT = Origin("default", None, "etude's default")
 _GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
 
@@ -59,7 +65,9 @@ class Origins:
     def place(self, span: Span) -> str:
         """File, line and column; the file relative to the folder of the main one."""
         name = span.source.name
-        if self.folder and not name.startswith("--set:"):
+        if name.startswith(SET):
+            return f"--set {span.source.text.strip()}"
+        if self.folder:
             name = posixpath.relpath(name, self.folder)
         return f"{name}:{span.line}:{span.column}"
 
@@ -69,7 +77,7 @@ class Origins:
         let, at = recipe.lets.get(span, ("", span))
         by = f"let {let}, " if let else ""
         for where in (span, at):
-            if where.source.name.startswith("--set:"):
+            if where.source.name.startswith(SET):
                 given = where.source.text.strip()
                 return Origin("set", span, f"{by}--set {given}", given)
             for variant, block in recipe.variants.items():
@@ -104,6 +112,9 @@ class Origins:
                  "use": "use"}  # fmt: skip
         of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
         place = self.place(origin.span) if origin.span else None
+        if origin.span and origin.kind in _WRITTEN and _NUMBER.fullmatch(value):
+            literal = _LITERAL.fullmatch(origin.span.text)
+            value = echoed(literal[1]) if literal else value
         source = origin.source
         return Provenance(
             value=value, origin=of, place=place,
@@ -186,13 +197,15 @@ def in_words(value: Any) -> str:
     if isinstance(value, Fraction):
         return f"{short(value * 100)}%"
     if isinstance(value, r.Needle):
-        return f"{value.depths} depths, {value.samples} samples"
+        return f"{counted(value.depths, 'depths')}, {counted(value.samples, 'samples')}"
     if isinstance(value, r.TokenizerTraining):
-        return f"{value.vocab} tokens on {', '.join(value.on)}"
+        return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
     if isinstance(value, r.Fields):
         return ", ".join(f"{name} {getattr(value, name)}" for name in value.places if name)
+    if isinstance(value, int):
+        return plain(value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return plain(value) if value >= 1000 and value == int(value) else f"{value:g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):

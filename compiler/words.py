@@ -5,9 +5,10 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec import schedule as sc
-from ..spec.quantity import Quantity, plain, short
+from ..spec.quantity import Quantity, amount, counted, plain, short
 from ..spec.record import Record, fields
 
+__all__ = ["amount", "counted", "in_full", "written"]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {"fields": None, "bad_lines": None, "split": None, "kind": "documents",
@@ -44,13 +45,15 @@ def written(value: Any) -> str:
         case Quantity():
             return _quantity(value)
         case r.TokenizerTraining():
-            return f"{value.vocab:,} tokens on {', '.join(value.on)}"
+            return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
         case r.Needle():
             lengths = f"lengths {written(value.lengths)}, " if value.lengths else ""
-            return f"{lengths}{value.depths} depths, samples {value.samples}"
+            return (
+                f"{lengths}{counted(value.depths, 'depths')}, {counted(value.samples, 'samples')}"
+            )
         case r.Polyak():
             over = f" over {_quantity(value.over)}" if value.over else ""
-            return f"polyak every {value.every} step{'s' * (value.every > 1)}{over}"
+            return f"polyak every {counted(value.every, 'steps')}{over}"
         case r.Gate():
             return _gate(value)
         case r.Declaration():
@@ -68,16 +71,11 @@ def written(value: Any) -> str:
 
 
 def _number(value: Fraction | float | int) -> str:
-    if value >= 1000 and value == int(value):
-        return short(Fraction(value))
-    return f"{float(value):.6g}"
+    return plain(value) if value == int(value) else f"{float(value):.6g}"
 
 
 def _quantity(value: Quantity) -> str:
-    if value.unit == "%":
-        return str(value)
-    exact = short(value.value)
-    return f"{exact if value.value >= 1000 else plain(value.value)} {value.unit}"
+    return str(value) if value.text or value.value < 1000 else f"{short(value.value)} {value.unit}"
 
 
 def _segment(segment: sc.Segment) -> str:
@@ -111,8 +109,8 @@ def _gate(gate: r.Gate) -> str:
     for each in gate.requirements:
         name = each.measure + (f"({each.argument})" if each.argument else "")
         percent = each.measure == "needle" or each.of_start
-        value = f"{plain(each.value * 100).replace(' ', '')}%" if percent else plain(each.value)
+        value = f"{plain(each.value * 100)}%" if percent else plain(each.value)
         parts.append(f"{name} {each.op} {value}" + (" of start" if each.of_start else ""))
     if gate.extend:
-        parts.append(f"extend {_quantity(gate.extend)} at most {gate.attempts} times")
+        parts.append(f"extend {_quantity(gate.extend)} at most {counted(gate.attempts, 'times')}")
     return ", ".join([*parts, written(gate.needle)])

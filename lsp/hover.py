@@ -12,7 +12,7 @@ from ..spec import syntax as s
 from ..spec.bind import BLOCKS
 from ..spec.convert import Invalid
 from ..spec.convert import length as read_length
-from ..spec.quantity import UNITS, plain, short
+from ..spec.quantity import UNITS, literal, plain
 from . import names, rules, values, vocabulary
 from .places import Place, place
 from .project import Analysis
@@ -181,9 +181,9 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
         unit = next(iter(vocabulary.units(model, name)), "")
     exact = f"{plain(number.value)} {unit}".rstrip()
     if number.percent:
-        exact = f"{plain(number.value * 100)} %"
+        exact = f"{plain(number.value * 100)}%"
     elif number.value >= 1000 and number.value.denominator == 1:
-        exact += f" = {short(number.value)}"
+        exact += f" = {literal(number.value)}"
     lines = [exact]
     for stage in values.stages(analysis.program, here.stage, here.scope)[-1:]:
         if values.scheduled(stage) and here.stage:

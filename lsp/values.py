@@ -107,7 +107,9 @@ def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
 
 def steps_and_tokens(stage: TrainStage) -> str:
     """The length of a stage in both units."""
-    return f"{counted(stage.steps)}, {stage.tokens:,} tokens ({short(stage.tokens)})"
+    exact, rounded = f"{stage.tokens:,}", short(stage.tokens)
+    more = f" ({rounded})" if rounded != exact else ""
+    return f"{counted(stage.steps)}, {exact} tokens{more}"
 
 
 def ramp_end(stage: TrainStage, place: int) -> float | None:

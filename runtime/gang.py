@@ -13,6 +13,7 @@ from typing import Any
 
 from ..compiler.plan import ForwardJob, Plan, TrainJob
 from ..compiler.schema import read_plan
+from ..compiler.words import amount
 from .errors import RunError, Stopped
 from .preflight import require_all
 from .recorder import OnEvent
@@ -70,8 +71,8 @@ def _require_claims(plan: Plan) -> None:
         first = failed[0]
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise RunError(
-            f"the recipe claims {first.claimed:.6g} for `{first.what}`, and this plan has "
-            f"{first.computed:.6g}{more}; nothing was run",
+            f"the recipe claims {amount(first.claimed)} for `{first.what}`, and this plan has "
+            f"{amount(first.computed)}{more}; nothing was run",
             "`etude verify` lists the claims: correct the recipe, or the claim in `expect`, and "
             "run again",
         )

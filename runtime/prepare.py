@@ -193,7 +193,7 @@ def make_dataset(
         else:
             summary = RecordMaker(job, inputs, made, root, on_event).write(result)
     counts = {"documents": summary["documents"], "tokens": summary["tokens"]}
-    on_event({"event": "dataset", "job": job.id, **counts})
+    on_event({"event": "dataset", "job": job.id, "form": job.form, **counts})
 
 
 def _documents(

@@ -190,7 +190,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
             number.span,
             help=f"write it in {allowed}",
         )
-    return Quantity(number.value, unit)
+    return Quantity(number.value, unit, number.text.partition(" ")[0].rstrip("%x"))
 
 
 def number(value: s.Value, units: Collection[str], default: str | None = None) -> Quantity:
@@ -288,7 +288,7 @@ def share(value: s.Value) -> Fraction:
     """A percentage from 0 to 100 (100 excluded)."""
     result = quantity(_number(value, "a percentage: 1%"), ["%"]).value
     if result >= 1:
-        raise Invalid("E208", "this must be below 100 %", value.span)
+        raise Invalid("E208", "this must be below 100%", value.span)
     return result
 
 
@@ -401,10 +401,10 @@ def _wrong_sum(value: s.Braces, weights: dict[str, Quantity], total: Fraction) -
     off = plain(abs(1 - total) * 100)
     raise Invalid(
         "E214",
-        f"the percentages of this mixture add up to {plain(total * 100)} %, not 100 %",
+        f"the percentages of this mixture add up to {plain(total * 100)}%, not 100%",
         value.span,
         label=f"{parts} = {plain(total * 100)}",
-        help=f"{'raise' if total < 1 else 'lower'} one of them by {off} %, or write plain weights: "
+        help=f"{'raise' if total < 1 else 'lower'} one of them by {off}%, or write plain weights: "
         f"{{ {next(iter(weights))} {plain(next(iter(weights.values())).value * 100)}, … }}",
     )
 

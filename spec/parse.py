@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from . import syntax as s
 from .diagnostics import Report
 from .lexer import BRACES, OneRegexLexer
+from .quantity import plain
 from .reader import Reader
 from .source import Piece, Source, Span
 
@@ -159,9 +160,9 @@ def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
              "mi": ("M", "Mi"), "gi": ("B", "Gi")}.get(suffix)  # fmt: skip
     if guess:
         decimal, binary = (SUFFIXES[g] * Fraction(number.replace("_", "")) for g in guess)
-        help = f"write `{number}{guess[0]}` for {_plain(decimal)}"
+        help = f"write `{number}{guess[0]}` for {plain(decimal)}"
         if guess[0] != guess[1]:
-            help += f" or `{number}{guess[1]}` for {_plain(binary)}"
+            help += f" or `{number}{guess[1]}` for {plain(binary)}"
     else:
         help = "the suffixes are k M B T (powers of 1000), Ki Mi Gi (of 1024), % and x"
         if suffix[:1].islower() or len(suffix) > 2:
@@ -414,7 +415,3 @@ class _Over:
 class _Shape:
     def __init__(self, name):
         self.name = name
-
-
-def _plain(value: Fraction) -> str:
-    return f"{int(value):,}".replace(",", " ") if value.denominator == 1 else str(float(value))

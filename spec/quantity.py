@@ -1,8 +1,9 @@
 """Exact quantities: a fraction and a unit. Units of different dimension never mix silently."""
 
+import re
 from fractions import Fraction
 
-from .record import Record
+from .record import Record, field
 
 UNITS = {
     "token": "tokens",
@@ -28,33 +29,90 @@ UNITS = {
 """Every unit as it may be written → the unit."""
 
 
+_DECIMAL = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3))
+_BINARY = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
+_SINGULAR = {"seqs": "seq", "docs": "doc", "times": "time"}
+_DIGITS = re.compile(r"[0-9_]+")
+
+
 class Quantity(Record, kw_only=False):
-    """A count or a share; the unit is a value of `UNITS`, `%` (value 1/2 for 50 %), `x` or ""."""
+    """A count or a share; the unit is a value of `UNITS`, `%` (value 1/2 for 50 %), `x` or "".
+
+    Attributes:
+        text: the number as the spec writes it, `16Mi`; empty where nobody wrote it.
+    """
 
     value: Fraction
     unit: str
+    text: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         if self.unit == "%":
             return f"{plain(self.value * 100)}%"
-        return f"{plain(self.value)} {self.unit}".rstrip()
+        number = echoed(self.text) if self.text else plain(self.value)
+        return f"{number} {singular(self.unit) if self.value == 1 else self.unit}".rstrip()
 
 
-def plain(value: Fraction) -> str:
-    """A number for people: exact where short, thousands grouped."""
-    if value.denominator == 1:
-        return f"{int(value):,}".replace(",", " ")
-    return f"{float(value):.10g}"
+def plain(value: Fraction | int | float) -> str:
+    """A number for people: exact where it is whole, thousands grouped, else ten digits."""
+    number = Fraction(value)
+    return f"{int(number):,}" if number.denominator == 1 else f"{float(number):.10g}"
+
+
+def amount(value: float) -> str:
+    """A claimed or computed figure, six digits; below a billion all digits before the point."""
+    if value == int(value) and abs(value) < 1e9:
+        return plain(int(value))
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e9 else f"{value:.6g}"
+
+
+def echoed(text: str) -> str:
+    """A number as a spec writes it, thousands grouped where it has no suffix: `500k`, 53,248."""
+    return f"{int(text):,}" if _DIGITS.fullmatch(text) else text
+
+
+def literal(value: Fraction | int) -> str:
+    """A number that a spec can hold, exact and short: `500k`, `4Mi`, `1_000_001`."""
+    number = Fraction(value)
+    if number.denominator != 1:
+        return f"{float(number):.10g}"
+    written = [f"{int(number):_}" if number >= 10_000 else str(int(number))]
+    for suffix, size in (*_DECIMAL, *_BINARY):
+        text = f"{float(number / size):.5g}"
+        if number >= size and Fraction(text) * size == number:
+            written.append(text + suffix)
+    return min(written, key=len) if number >= 1000 else written[0]
 
 
 def short(value: Fraction | int | float) -> str:
-    """A count with a suffix, four significant digits: 15.6T, 800B, 4Mi for exact powers of 1024."""
+    """A count for people: exact up to 100,000, then with a suffix and four significant digits:
+    53,248, 15.6T, 800B; exact multiples of powers of 1024 as such: 128Ki, 4Mi.
+    """
     number = Fraction(value)
-    if number.denominator == 1 and number >= 1024:
-        for suffix, size in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+    if number.denominator == 1 and abs(number) < 100_000:
+        return f"{int(number):,}"
+    if number.denominator == 1:
+        for suffix, size in _BINARY:
             if number % size == 0 and number / size < 1024:
                 return f"{int(number / size)}{suffix}"
-    for suffix, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
+    for suffix, size in _DECIMAL:
         if abs(number) >= size:
             return f"{float(number / size):.4g}{suffix}"
-    return f"{float(number):.4g}" if number.denominator != 1 else str(int(number))
+    return f"{float(number):.4g}"
+
+
+def singular(noun: str) -> str:
+    """The noun of one: `step` of `steps`, `entry` of `entries`."""
+    if noun in _SINGULAR or not noun.endswith("s"):
+        return _SINGULAR.get(noun, noun)
+    return f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
+
+
+def counted(number: Fraction | int, nouns: str) -> str:
+    """How many of something, exact: `1 step`, `53,248 tokens`, `1 GPU of a node`.
+
+    Args:
+        nouns: their name in the plural; words after it stay as they are.
+    """
+    noun, _, more = nouns.partition(" ")
+    return f"{plain(number)} {singular(noun) if number == 1 else noun} {more}".rstrip()

@@ -6,6 +6,9 @@ from typing import ClassVar, NamedTuple
 
 from .record import Record
 
+SET = "--set "
+"""What the names of sources begin with that were given on the command line; a number follows."""
+
 
 class Source(Record, kw_only=False):
     """A file's text, as the user knows it.
@@ -104,5 +107,12 @@ class Span(NamedTuple):
     def __hash__(self) -> int:
         return hash((self.start, self.end))
 
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return self.source.text[self.start : self.end]
+
     def __repr__(self) -> str:
+        if self.source.name.startswith(SET):
+            return self.source.name
         return f"{self.source.name}:{self.line}:{self.column}"

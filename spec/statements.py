@@ -177,7 +177,7 @@ class Statements(ABC):
             return
         if measure == "needle" and not item.of and value.value > 1:
             self._error(
-                "E315", "this gate can never pass: a score is at most 100 %", item.value.span
+                "E315", "this gate can never pass: a score is at most 100%", item.value.span
             )
         requirements.append(
             r.Requirement(

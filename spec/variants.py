@@ -1,7 +1,7 @@
 """Changes to a recipe, of a `variant` or of `--set`, made to the statements before they are bound.
 
 A changed recipe is therefore the one that the edited text would give, with two differences: the
-places of what was changed lie in the variant or in the pseudo-file `--set:1`, and what a variant is
+places of what was changed lie in the variant or in the pseudo-file `--set 1`, and what a variant is
 compared with, its claims, is left out.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
-from .source import Source, Span
+from .source import SET, Source, Span
 
 _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster")
 """Blocks whose attributes a path may name. The first that has the name is meant, unless the path
@@ -63,7 +63,7 @@ def changes(block: s.Block, report: Report) -> list[Change]:
 def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Change]:
     found = []
     for number, text in enumerate(sets, 1):
-        source = Source(f"--set:{number}", text)
+        source = Source(f"{SET}{number}", text)
         if text.rstrip().endswith("="):
             report.add("E101", "a value is missing here", Span(source, len(text) - 1, len(text)),
                        help="write a value after it")  # fmt: skip

@@ -26,7 +26,7 @@ def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
         below_all = each.measure == "loss" and each.op in ("<", "<=") and each.value <= 0
         if above_all or below_all:
             yield Found(
-                "this gate can never pass: " + ("no score is above 100 %" if above_all else
+                "this gate can never pass: " + ("no score is above 100%" if above_all else
                 "no loss is 0 or less"), each.at(),
                 "write `needle >= 100%`" if above_all else "write a loss that can be reached",
             )  # fmt: skip

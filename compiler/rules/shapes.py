@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import log
 
 from ...spec import recipe as r
-from ...spec.quantity import short
+from ...spec.quantity import literal, short
 from ..architectures import FAMILIES
 from ..placement import data_parallel
 from ..program import Program, TrainStage
@@ -44,8 +44,9 @@ def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
     if first > JUMP * last:
         yield Found(
             f"the batch jumps from {short(last)} to {short(first)} tokens where this stage begins",
-            stage.spec.at("batch"), f"let it grow: `{short(last)} tokens -> {short(first)} tokens "
-            "for 10% then …`, and the learning rate with it",
+            stage.spec.at("batch"),
+            f"let it grow: `{literal(last)} tokens -> {literal(first)} tokens for 10% then …`, "
+            "and the learning rate with it",
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        ((), "computed 6400"),
+        ((), "computed 6,400"),
         (("--why", "first.tokens"), "6,400"),
         (("--provenance",), "first"),
         (("--json",), '"holds": false'),
@@ -30,7 +30,7 @@ def test_plan_reports_the_claim_and_shows_what_was_asked(
 ) -> None:
     done = etude("plan", "spec.etude", *arguments, cwd=folder)
     assert done.returncode == 0
-    assert "error[E462]: `first.tokens` is 6400 in this plan, not 6500" in done.stderr
+    assert "error[E462]: `first.tokens` is 6,400 in this plan, not 6,500" in done.stderr
     assert shown in done.stdout
 
 
@@ -51,7 +51,7 @@ def test_run_trains_nothing(folder: Path, file: str) -> None:
     etude("plan", "spec.etude", "-o", "plan.json", cwd=folder)
     done = etude("run", file, cwd=folder)
     assert done.returncode == 1
-    assert "claims 6500 for `first.tokens`, and this plan has 6400" in done.stderr
+    assert "claims 6,500 for `first.tokens`, and this plan has 6,400" in done.stderr
     assert not (folder / "runs").exists()
 
 

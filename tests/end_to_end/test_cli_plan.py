@@ -44,8 +44,9 @@ def test_the_table_is_plain_text_in_a_pipe(folder: Path) -> None:
     assert "\x1b" not in done.stdout
     for shown in (
         "A [/b] :smile: title", "([Table 3])", "first.1", "first.2", "second.1", "H[/x]100",
-        "1e-05", "wished at 10 000 tokens", "needle >= ", "× start", "report: evaluate of second",
-        "parameters", "FLOPs", "claim first.tokens = 10000 within 1.00%: computed", ", [1]",
+        "1e-05", "requested at 10,000 tokens", "needle >= ", "× start",
+        "report: evaluate of second",
+        "parameters", "FLOPs", "claim first.tokens = 10,000 within 1.00%: computed", ", [1]",
         "(from first)", "(etude)", "(spec)",
     ):  # fmt: skip
         assert shown in done.stdout

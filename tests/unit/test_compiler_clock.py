@@ -72,8 +72,8 @@ def test_the_llama_3_anneal_is_2_steps(llama: Plan) -> None:
 
 def test_the_plan_says_what_was_wished_and_what_it_became(llama: Plan) -> None:
     shown = [(r.wished_tokens, r.step, r.tokens) for r in jobs(llama, "pretrain")[0].roundings]
-    assert shown[0] == ("252 000 000", 60, 251_658_240)
-    assert shown[-1] == ("15 600 000 000 000", 1_100_928, 15_600_000_696_320)
+    assert shown[0] == ("252,000,000", 60, 251_658_240)
+    assert shown[-1] == ("15,600,000,000,000", 1_100_928, 15_600_000_696_320)
 
 
 @pytest.mark.parametrize(

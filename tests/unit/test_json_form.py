@@ -353,7 +353,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("E101", train('"lr": "1e-3 ¦5"'), "is not expected here"),
     ("E111", train('"seq_len": "¦8K"'), "write `8k`"),
     ("E204", train('"steps": "10\\u0020¦setps"'), "did you mean `steps`?"),
-    ("E214", train('"data": ¦{"web": "97%"}'), "add up to 97 %"),
+    ("E214", train('"data": ¦{"web": "97%"}'), "add up to 97%"),
 ]  # fmt: skip
 
 

@@ -164,7 +164,7 @@ def shown(folder: Path, text: str) -> str:
         ("data = web", "data = w¦eb", ["dataset web", "first: 2 epochs"]),
         ("-> peak", "-> pe¦ak", ["let peak = 1e-3"]),
         (": train", ": tr¦ain", ["Next-token training"]),
-        ("tokens = 3200", "tokens = ¦3200", ["3 200 tokens", "how many tokens there are"]),
+        ("tokens = 3200", "tokens = ¦3200", ["3,200 tokens", "how many tokens there are"]),
         ("layers", "¦layers", ["transformer layers"]),
     ],
 )
@@ -202,7 +202,7 @@ def test_hints_say_steps_tokens_epochs_and_ends(tmp_path: Path) -> None:
         before = lines[hint.position.line][: hint.position.character]
         found[before.split()[-1], str(hint.label)] = before
     said = {label for _, label in found}
-    assert {"= 640 tokens", "= 100 steps, 6,400 tokens (6.4k)", "2 epochs"} <= said
+    assert {"= 640 tokens", "= 100 steps, 6,400 tokens", "2 epochs"} <= said
     # A name's value; and 90 of the 200 steps of the cosine from 1e-3 to 1e-5.
     ends = [label for _, label in found if label.startswith("ends at")]
     expected = 1e-3 + (1e-5 - 1e-3) * (1 - math.cos(math.pi * 90 / 200)) / 2

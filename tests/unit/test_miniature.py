@@ -217,7 +217,7 @@ def test_the_plan_says_what_became_of_what() -> None:
     assert plan.miniature
     rows = {(row.block, row.attribute): (row.full, row.miniature) for row in plan.miniature}
     assert rows["model llama3_405b", "layers"] == ("126", "2")
-    assert rows["pretrain", "seq_len"][0] == "4Ki until 252M tokens then 8Ki"
+    assert rows["pretrain", "seq_len"][0] == "4,096 until 252M tokens then 8,192"
     assert rows["expect", ""] == ("2 claims", "not asked")
     assert Plan.model_validate_json(plan.to_json()).miniature == plan.miniature
 

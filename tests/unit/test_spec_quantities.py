@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from specs import HEAD, check, only, parsed, stage
 
-from etude.spec.quantity import UNITS, Quantity, plain, short
+from etude.spec.quantity import UNITS, Quantity, amount, counted, literal, plain, short
 
 
 def tokens(text: str) -> int | None:
@@ -44,10 +44,10 @@ def test_counts_are_exact(text: str, value: int | float) -> None:
 @pytest.mark.parametrize(
     ("suffix", "help"),
     [
-        ("K", "write `1.5k` for 1 500 or `1.5Ki` for 1 536"),
-        ("m", "write `1.5M` for 1 500 000 or `1.5Mi` for 1 572 864"),
-        ("G", "write `1.5B` for 1 500 000 000 or `1.5Gi` for 1 610 612 736"),
-        ("t", "write `1.5T` for 1 500 000 000 000"),
+        ("K", "write `1.5k` for 1,500 or `1.5Ki` for 1,536"),
+        ("m", "write `1.5M` for 1,500,000 or `1.5Mi` for 1,572,864"),
+        ("G", "write `1.5B` for 1,500,000,000 or `1.5Gi` for 1,610,612,736"),
+        ("t", "write `1.5T` for 1,500,000,000,000"),
         ("tokens", "a unit stands apart: `1.5 tokens`"),
         ("KiB", "the suffixes are k M B T"),
         ("e", "the suffixes are k M B T"),
@@ -87,9 +87,11 @@ def test_fractions_stay_fractions() -> None:
     [
         (0, "0"),
         (999, "999"),
-        (1000, "1k"),
-        (1024, "1Ki"),
-        (4096, "4Ki"),
+        (1000, "1,000"),
+        (4096, "4,096"),
+        (53_248, "53,248"),
+        (128_256, "128.3k"),
+        (131_072, "128Ki"),
         (4_194_304, "4Mi"),
         (800_000_000_000, "800B"),
         (15_600_000_696_320, "15.6T"),
@@ -102,5 +104,68 @@ def test_short_forms(value: int | Fraction, text: str) -> None:
 
 def test_quantities_are_shown_as_they_are_written() -> None:
     assert str(Quantity(Fraction(1, 2), "%")) == "50%"
-    assert str(Quantity(Fraction(252_000_000), "tokens")) == "252 000 000 tokens"
+    assert str(Quantity(Fraction(252_000_000), "tokens")) == "252,000,000 tokens"
     assert plain(Fraction(1, 3)) == "0.3333333333"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7, "7"),
+        (1000, "1k"),
+        (5000, "5k"),
+        (8192, "8Ki"),
+        (53_248, "52Ki"),
+        (128_256, "128_256"),
+        (500_000, "500k"),
+        (15_600_000_000_000, "15.6T"),
+        (1_000_001, "1_000_001"),
+        (Fraction(1, 4), "0.25"),
+    ],
+)
+def test_numbers_that_a_spec_is_told_to_hold_are_read_back_exactly(
+    value: int | Fraction, text: str
+) -> None:
+    assert literal(value) == text
+    if isinstance(value, int):
+        assert tokens(text) == value
+
+
+@pytest.mark.parametrize(
+    ("number", "nouns", "text"),
+    [
+        (0, "steps", "0 steps"),
+        (1, "steps", "1 step"),
+        (53_248, "tokens", "53,248 tokens"),
+        (1, "entries", "1 entry"),
+        (1, "claims hold", "1 claim hold"),
+        (1, "seqs", "1 seq"),
+    ],
+)
+def test_what_is_counted_is_exact_and_agrees_with_its_number(
+    number: int, nouns: str, text: str
+) -> None:
+    assert counted(number, nouns) == text
+
+
+def test_a_quantity_is_shown_as_its_spec_writes_it() -> None:
+    recipe = parsed(HEAD + stage(batch="4096 tokens -> 8Ki tokens for 1 step then 8Ki tokens"))
+    batch = recipe.stages["first"].batch  # type: ignore[attr-defined]
+    start, end = batch.segments[0].start, batch.segments[0].end
+    assert (str(start), str(end)) == ("4,096 tokens", "8Ki tokens")
+    assert str(batch.segments[0].bound.quantity) == "1 step"
+    assert end == Quantity(Fraction(8192), "tokens"), "how it is written makes no difference"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (6400.0, "6,400"),
+        (405_853_388_800.0, "4.05853e+11"),
+        (29_987_204.4, "29,987,204"),
+        (0.4093, "0.4093"),
+        (1_148_617.0, "1,148,617"),
+    ],
+)
+def test_figures_of_claims_are_exact_where_that_can_be_read(value: float, text: str) -> None:
+    assert amount(value) == text

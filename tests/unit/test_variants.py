@@ -197,7 +197,7 @@ def test_what_is_wrong_on_the_command_line_is_shown_there(
     given: str, code: str, place: tuple[int, int]
 ) -> None:
     found = only(errors(BASE, "", "recipe.seed=3", given))
-    assert (found.code, found.span.source.name) == (code, "--set:2")
+    assert (found.code, found.span.source.name) == (code, "--set 2")
     assert (found.span.line, found.span.column) == place
 
 
