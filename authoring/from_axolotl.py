@@ -135,7 +135,8 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | No
 def _batch(made: Draft, own: int, ranks: int | None, unit: str) -> w.Line:
     """The global batch; open where nobody tells how many ranks there are."""
     if ranks is None:
-        reason = f"each GPU takes {own} {unit} a step; import with --gpus N, or write the product"
+        each = unit if own != 1 else unit.removesuffix("s")
+        reason = f"each GPU takes {own} {each} a step; import with --gpus N, or write the product"
         return made.open("batch", reason)
     return "batch", f"{w.plain(own * ranks)} {unit}"
 

@@ -38,7 +38,6 @@ IRRELEVANT = {
     "profiler": "profiling has no settings",
     "s3_upload": "a run writes to its folder",
     "model.ddp_bucket_cap_mb": "speed only",
-    "model.make_vocab_size_divisible_by": "the vocabulary is written as it is",
     "model.model_config._attn_implementation": "the attention kernel is the engine's choice",
     "model.model_config._fused_rms_norm": "speed only",
     "model.model_config._fused_rotary_emb": "speed only",
@@ -142,6 +141,17 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     return made
 
 
+def _check_kind(config: Config) -> None:
+    """
+    Raises: ConfigError: the model has no attention heads: it is a state-space model.
+    """
+    if config.node(f"{_MODEL}.ssm_cfg") is not None or config.flag(f"{_MODEL}.is_mamba_config"):
+        raise ConfigError(
+            "its model is a state-space model (Mamba), which etude does not train",
+            help=f"models of the families {', '.join(PUBLISHED)} are imported",
+        )
+
+
 def _required(config: Config, path: str) -> int:
     value = config.whole(path, least=1)
     if value is None:
@@ -151,6 +161,7 @@ def _required(config: Config, path: str) -> int:
 
 def _model(config: Config, made: Draft) -> str:
     """The model block; its family is open where the configuration is not that of a Llama."""
+    _check_kind(config)
     shape = _shape(config)
     others = _unlike_llama(config)
     if not others:
@@ -209,12 +220,28 @@ def _shape(config: Config) -> dict[str, object]:
         "heads": heads,
         "kv_heads": config.whole(f"{_MODEL}.num_key_value_heads", default=heads, least=1),
         "ffn": _required(config, f"{_MODEL}.intermediate_size"),
-        "vocab": _required(config, f"{_MODEL}.vocab_size"),
+        "vocab": _vocab(config),
         "rope_theta": float(config.number(f"{_MODEL}.rope_theta", default=Fraction(10_000))),
         "rope_scaling": _scaling(config),
         "tied": config.flag(f"{_MODEL}.tie_word_embeddings"),
         "norm_eps": float(config.number(f"{_MODEL}.rms_norm_eps", default=Fraction("1e-6"))),
     }
+
+
+def _vocab(config: Config) -> int:
+    """Rows of the embedding: nanotron fills them up, so that all tensor-parallel ranks have as
+    many."""
+    vocab = _required(config, f"{_MODEL}.vocab_size")
+    multiple = config.whole("parallelism.tp", default=1, least=1) * config.whole(
+        "model.make_vocab_size_divisible_by", default=1, least=1
+    )
+    rows = -(-vocab // multiple) * multiple
+    if rows != vocab:
+        config.assumed(
+            f"{_MODEL}.vocab_size",
+            f"{rows} rows, not {vocab}: nanotron fills up to a multiple of {multiple}",
+        )
+    return rows
 
 
 def _scaling(config: Config) -> object:

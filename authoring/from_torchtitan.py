@@ -190,8 +190,8 @@ def _batch(config: Config, made: Draft, local: int, replicate: int, shard: int |
     batch = config.whole("training.global_batch_size", default=-1)
     if batch <= 0 and shard is None:
         reason = (
-            f"each data-parallel rank takes {local} seqs a step; import with --gpus N, or write "
-            "the product"
+            f"each data-parallel rank takes {local} {'seq' if local == 1 else 'seqs'} a step; "
+            "import with --gpus N, or write the product"
         )
         return made.open("batch", reason)
     return "batch", f"{w.plain(batch if batch > 0 else local * replicate * (shard or 1))} seqs"

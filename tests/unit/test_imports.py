@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from specs import batches, jobs, only, plan, rates
 
+from etude.authoring import writing
 from etude.authoring.config import Finding
 from etude.authoring.draft import Base, Options
 from etude.authoring.imports import Imported, import_config
@@ -498,6 +499,39 @@ def test_experts_of_nanotron_stay_on_their_ranks() -> None:
     text = changed("nanotron_tiny.yaml", (old, f"{old}\n    moe_num_experts: 4"))
     text = text.replace("expert_parallel_size: 1", "expert_parallel_size: 2")
     assert "expert 2" in imported("nanotron_tiny.yaml", text).text
+
+
+@pytest.mark.parametrize(
+    ("vocab", "tensor", "multiple", "rows"),
+    [(50277, 1, 1, 50277), (50277, 2, 1, 50278), (50257, 2, 64, 50304), (128256, 2, 128, 128256)],
+)
+def test_nanotron_fills_the_vocabulary_up(
+    vocab: int, tensor: int, multiple: int, rows: int
+) -> None:
+    text = changed(
+        "nanotron_tiny.yaml",
+        ("vocab_size: 128256", f"vocab_size: {vocab}"),
+        ("\n  tp: 2", f"\n  tp: {tensor}"),
+        ("divisible_by: 1", f"divisible_by: {multiple}"),
+    )
+    made = imported("nanotron_tiny.yaml", text)
+    assert of_pretrain(made.text)[0].model.vocab == rows
+    assert any(f"{rows} rows" in each.reason for each in made.of("assumed")) == (rows != vocab)
+
+
+def test_a_state_space_model_of_nanotron_is_refused() -> None:
+    old = "    is_llama_config: true"
+    text = changed("nanotron_tiny.yaml", (old, "    is_mamba_config: true"))
+    with pytest.raises(ConfigError, match="state-space model"):
+        imported("nanotron_tiny.yaml", text)
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(8096, "8096"), (8000, "8k"), (500_000, "500k"), (8192, "8Ki"), (999, "999")],
+)
+def test_counts_are_written_as_people_write_them(number: int, written: str) -> None:
+    assert writing.count(number).replace("_", "") == written
 
 
 def test_nanotrons_older_place_of_adams_settings_is_read() -> None:
