@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from math import fsum
 
 from ...spec.diagnostics import did_you_mean
+from ...spec.quantity import short
 from ...spec.record import replace
+from ..architectures import parameters
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
 from ..costs.jobs import segment_batch, segment_estimate
 from ..program import Program, Segment, TrainStage
 from . import Found, rule
 
+LARGE = 1e9
+"""Parameters of a model that nobody means to train on a CPU."""
 STATE = ("parameters", "gradients", "optimizer")
 
 
@@ -114,3 +118,21 @@ def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
         clusters[0].at("gpus") if clusters else None,
         did_you_mean(device, GPUS) or f"known are {', '.join(GPUS)}",
     )
+
+
+@rule("W649", needs="cluster")
+def large_model_without_a_cluster(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A large model on one process of a CPU, since no cluster is declared."""
+    size = parameters(stage.model)
+    if program.recipe.clusters or program.ranks is not None or size < LARGE or _later(stage):
+        return
+    yield Found(
+        f"no cluster is declared, so that {short(size)} parameters are trained on one CPU process",
+        stage.spec.at(),
+        'declare what it runs on: `cluster box { gpus = 8 of "H100 80GB" }`',
+    )
+
+
+def _later(stage: TrainStage) -> bool:
+    """Whether the stage continues from one that has the same hardware."""
+    return stage.parent is not None and not stage.spec.cluster

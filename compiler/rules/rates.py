@@ -26,6 +26,13 @@ FAR = 10
 """So many times above or below what is published."""
 LARGEST_CLIP = 10
 PUBLISHED_BETA2 = 0.95
+MOST_TUNING = {"sft": 1e-4, "dpo": 2e-5}
+"""Kind → a peak rate that is no longer one of full fine-tuning. Published are, for sft, 2e-5 (Llama
+2 Chat, arXiv:2307.09288; Zephyr, arXiv:2310.16944) and 5e-6 (Tülu 3 8B, arXiv:2411.15124), for dpo
+5e-7 (Zephyr, Tülu 3); for adapters 1e-4 and 2e-4 (QLoRA, arXiv:2305.14314)."""
+LARGE_TUNED = 3e9
+"""Parameters from which on `MOST_TUNING` holds: smaller models are tuned at larger rates, SmolLM2
+1.7B at 3e-4 (arXiv:2502.02737)."""
 LARGE = 100e6
 """Parameters from which on new weights are expected to be warmed up."""
 
@@ -217,3 +224,19 @@ def slow_second_moment(stage: TrainStage, program: Program) -> Iterator[Found]:
             f"the second moment of the optimizer forgets slowly: beta2 is {optimizer.betas[1]:g}",
             optimizer.at("betas"), f"write `betas = [0.9, {PUBLISHED_BETA2}]`",
         )  # fmt: skip
+
+
+@rule("W608")
+def rate_of_an_adapter(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """Full fine-tuning of a large model at a rate that is usual for LoRA, or for tiny models."""
+    size, highest = parameters(stage.model), peak(stage)
+    limit = MOST_TUNING.get(stage.spec.kind)
+    if limit is None or size < LARGE_TUNED or highest < limit:
+        return
+    usual = "1e-5 to 2e-5" if stage.spec.kind == "sft" else "5e-7 to 5e-6"
+    yield Found(
+        f"{shown(highest)} is a rate for adapters or tiny models, and all "
+        f"{short(Fraction(size))} parameters are trained here",
+        stage.spec.at("lr"),
+        f"models of this size are tuned at about {usual}",
+    )

@@ -12,6 +12,8 @@ from . import Found, rule
 
 JUMP = 4
 """So many times the batch before, in tokens, is no jump yet."""
+LARGE_VOCAB = 4096
+"""Tokens of a vocabulary that bytes leave mostly unused."""
 TILE = 64
 """Elements of 16 bits in the 128 bytes that matrix units of GPUs work on at a time."""
 LARGEST_HEAD = 256
@@ -180,3 +182,17 @@ def _model(stage: TrainStage, program: Program, attribute: str):
 
 def _up(number: int, to: int) -> int:
     return -(-number // to) * to
+
+
+@rule("W610")
+def bytes_under_a_large_vocabulary(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """New weights whose tokenizer has only bytes, and a vocabulary many times as large."""
+    tokenizer = program.recipe.tokenizers.get(stage.tokenizer or "")
+    vocab = stage.model.vocab
+    if stage.parent is None and tokenizer and tokenizer.bytes and vocab >= LARGE_VOCAB:
+        yield Found(
+            f"the tokenizer has 256 bytes and a few special tokens, and the model {vocab:,} "
+            "tokens: most of its embedding never learns",
+            _model(stage, program, "vocab"),
+            "train a tokenizer, name a published one with `hub` or `file`, or write `vocab = 512`",
+        )
