@@ -76,6 +76,10 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
     written = [job for job in jobs if _left_out(job) is None]
     lines = [HEAD.format(recipe=plan.recipe, file=f"{name}.py")]
     lines += [f"#   {_command(plan, job, name)}" for job in written]
+    otherwise = [(job, _departures(job)) for job in written]
+    if any(said for _, said in otherwise):
+        lines += ["#", "# Otherwise than in the recipe (the comments in the functions say more):"]
+        lines += [f"#   {job.id}: {'; '.join(said)}" for job, said in otherwise if said]
     if written:
         lines += _builders({job.model.family for job in written})
         lines.append(RUN.format(run=run or f"runs/{plan.recipe}"))
@@ -287,9 +291,6 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
     if published and "hub" in published.source:
         yield f"# Begins with {published.source['hub']}, revision {published.source['revision']},"
         yield f"# that has to lie in the folder {_folder(published)}."
-    if "model" in job.inputs and before is None:
-        yield "# Begins with a model that no train job makes (an average, or the best of some):"
-        yield "# put its checkpoint here."
     yield "checkpoint=CheckpointManager.Config("
     yield "    enable=True,"
     yield f"    interval={job.checkpoint_every},"
@@ -300,13 +301,34 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield "    initial_load_model_only=True,"
     elif "model" in job.inputs:
         assert not isinstance(before, WeightsJob)
-        path = f"{function(before)}/checkpoint/step-{_all_steps(before)}" if before else "FILL_IN"
-        yield f'    initial_load_path=str(OUTPUTS / "{path}"),'
+        yield f"    initial_load_path={_begins(job, before)},"
         yield f"    initial_load_model_only={not carried},"
     if carried:
         # Steps and data are counted anew with each configuration; RunRates sees to it itself.
         yield '    exclude_from_loading=["dataloader", "train_state"],'
     yield "),"
+
+
+def _begins(job: TrainJob, before: TrainJob | None) -> str:
+    """The checkpoint that a job begins with; one that no job of these makes is to be filled in."""
+    if before and _left_out(before) is None:
+        return f'str(OUTPUTS / "{function(before)}/checkpoint/step-{_all_steps(before)}")'
+    made = before.id if before else "an average, or the best of several"
+    what = f"initial_load_path of {job.id}: a checkpoint of its first model ({made})"
+    return f"fill_in({what!r})"
+
+
+def _departures(job: TrainJob) -> list[str]:
+    """What torchtitan does otherwise than the recipe in a job, for the top of the file."""
+    batches = job.schedule.batch
+    said = {
+        f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
+        "no average of the weights": job.average is not None,
+        "runs without asking a gate": job.extends is not None,
+        "attention for GPUs": job.resources.device == "cpu",
+        "reads where the plan says, also after a gate that failed": job.first_step > 0,
+    }
+    return [what for what, holds in said.items() if holds]
 
 
 def _folder(published: WeightsJob) -> str:

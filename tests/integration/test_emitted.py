@@ -90,6 +90,21 @@ def test_its_batches_are_those_of_etudes_own_run(
     assert config.training.steps * config.training.global_batch_size == job.sequences
 
 
+def test_a_start_that_no_job_makes_is_to_be_filled_in(
+    prepared: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    spec = SPEC.replace("stage chat: sft {", "stage mean: average { of = [pre] }\n"
+                        "stage chat: sft { from = mean,")  # fmt: skip
+    with pytest.raises(SystemExit, match=r"fill in initial_load_path of chat\.1"):
+        configuration(plan(spec), prepared[1], tmp_path, "chat_1")
+
+
+def test_what_is_otherwise_is_listed_at_the_top() -> None:
+    top = emit(plan(SPEC)).partition("import os")[0]
+    assert "#   pre.1: one batch, of 8 sequences; attention for GPUs" in top
+    assert "#   chat.1: attention for GPUs" in top
+
+
 def test_a_loader_resumes_amid_a_step_of_the_recipe(
     prepared: tuple[Plan, Path], tmp_path: Path
 ) -> None:
