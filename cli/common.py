@@ -80,7 +80,13 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
 
     folder = Path(name)
     if not (folder / "journal.sqlite").exists():
-        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
+        others = sorted(str(path.parent) for path in folder.glob("variants/*/journal.sqlite"))
+        if others:
+            problem(f"only variants were run in {folder}", f"name one of them: {', '.join(others)}")
+        else:
+            problem(
+                f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME"
+            )
         return None
     try:
         return read_plan(folder / "plan.json"), Store(folder)

@@ -60,18 +60,28 @@ class Recorder:
     def hand_over(self, job: str, result: Path) -> None:
         """Puts the steps of a job that ends into its result."""
         self.close_file()
+        own = self._folder / f"{job}.jsonl"
         with disk(result):
-            shutil.copyfile(self._folder / f"{job}.jsonl", result / METRICS)
+            if own.exists():
+                shutil.copyfile(own, result / METRICS)
 
     def take_over(self, job: str, stage: str, artifact: Path) -> None:
         """Shows the steps of a job that is kept as this run's, whatever it was called before."""
+        self.take_up(job, stage, artifact / METRICS)
+
+    def take_up(self, job: str, stage: str, steps: Path) -> None:
+        """Shows the steps in a file, which another run may have left half done, as this run's."""
         try:
-            lines = (artifact / METRICS).read_text().splitlines()
+            lines = steps.read_text().splitlines()
         except FileNotFoundError:  # made by an etude that did not keep them
             return
         own = self._folder / f"{job}.jsonl"
-        steps = (json.loads(line) | {"job": job, "stage": stage} for line in lines)
-        text = "".join(json.dumps(step) + "\n" for step in steps)
+        text = ""
+        for line in lines:
+            try:
+                text += json.dumps(json.loads(line) | {"job": job, "stage": stage}) + "\n"
+            except ValueError:
+                break  # a line that a crash cut off
         if not own.exists() or own.read_text() != text:
             with disk(own):
                 own.write_text(text)

@@ -30,6 +30,7 @@ from .errors import Stopped
 from .recorder import OnEvent, Recorder
 from .repetition import ALLOWED, advice, readings
 from .store import Store, disk
+from .variants import begun
 
 VERDICT = "verdict.json"
 SCORES = "scores.json"
@@ -182,6 +183,9 @@ class Scheduler:
         if self.rank == 0:
             if isinstance(job, TrainJob):
                 self._tell_repetition(job)
+                steps = begun(self.store.folder, key)
+                if steps and self.recorder:
+                    self.recorder.take_up(job.id, job.stage, steps)
             if isinstance(job, WeightsJob) and self._changed(job, key):
                 self.emit({"event": "changed", "job": job.id})
             self._record(job, key, "started")

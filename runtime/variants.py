@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from .errors import RunError
-from .store import JOURNAL
+from .store import JOURNAL, Store
 
 _FOLDERS = ("artifacts", "work", "cache")
 _LOCK = "lock"
@@ -51,3 +51,17 @@ def runs(folder: Path) -> dict[str, Path]:
     if (home / _VARIANTS).is_dir():
         found |= {each.name: each for each in sorted((home / _VARIANTS).iterdir())}
     return {name: each for name, each in found.items() if (each / JOURNAL).is_file()}
+
+
+def begun(folder: Path, key: str) -> Path | None:
+    """The file of steps of whoever began the job of a key last, of the runs that share artifacts.
+
+    What one run has begun another continues from its checkpoint.
+    """
+    started = [
+        (event["time"], str(run / "metrics" / f"{event['job']}.jsonl"))
+        for run in runs(folder).values()
+        for event in Store(run).events()
+        if event["event"] == "started" and event["key"] == key
+    ]
+    return Path(max(started)[1]) if started else None
