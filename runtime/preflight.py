@@ -128,7 +128,7 @@ class _Preflight:
 
     def weights(self, job: WeightsJob) -> None:
         if "folder" in job.source:
-            published.files(published.find(job.source, self.root))
+            published.require_whole(published.find(job.source, self.root))
         else:
             _on_hub(job.source["hub"], "model", job.source["revision"])
 
@@ -140,12 +140,9 @@ class _Preflight:
         for measure in found:
             if isinstance(measure, SuiteMeasure):
                 _require_package("lm_eval", f"the suite `{measure.name}`", "eval")
-                folder = (self.root / measure.folder) if measure.folder else None
-                if folder and not folder.is_dir():
-                    raise DataError(
-                        f"there is no folder {folder} of task files for the suite `{measure.name}`",
-                        "name a folder beside the spec as `tasks`",
-                    )
+                from .evaluation.suites import task_folder
+
+                task_folder(measure, self.root)
             elif settings := getattr(measure, "dialog", None):
                 self._dialog(settings)
 
@@ -202,6 +199,8 @@ class _Preflight:
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:
         """Whether a source is made by jobs or of itself, or lies on the Hub, which is asked."""
+        for pattern in source.get("files", ()):
+            _require_protocol(pattern)
         if source["kind"] == "hub" and not (self.root / source["repo"]).is_dir():
             _on_hub(source["repo"], "dataset", None)
             return True
@@ -225,6 +224,27 @@ def _require_package(module: str, what: str, extra: str) -> None:
         raise RunError(
             f"{what} needs the package {module.replace('_', '-')}, which is not installed",
             f"install it: pip install 'etude[{extra}]'",
+        )
+
+
+def _require_protocol(pattern: str) -> None:
+    """Raises: RunError: what reads files of a URL is not installed, or nothing does."""
+    if "://" not in pattern:
+        return
+    from fsspec.registry import known_implementations
+
+    protocol = pattern.partition("://")[0].rpartition("::")[2]
+    known: Mapping[str, Any] = known_implementations.get(protocol, {})
+    if not known:
+        raise RunError(
+            f"nothing reads `{protocol}://`, of `{pattern}`",
+            "write a path, or a URL such as s3://bucket/file.jsonl",
+        )
+    module = known["class"].partition(".")[0]
+    if importlib.util.find_spec(module) is None:
+        raise RunError(
+            f"`{pattern}` needs the package {module}, which is not installed",
+            f"install it: pip install {module}",
         )
 
 

@@ -59,6 +59,34 @@ def files(folder: Path) -> dict[str, str] | None:
     return places
 
 
+def require_whole(folder: Path) -> None:
+    """Looks whether the files of weights are all there and have the sizes that their headers say.
+
+    Raises: DataError: one is missing, cut off or no safetensors file.
+    """
+    names = files(folder) or {"": WHOLE}
+    for name in sorted(set(names.values())):
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                begin = _LENGTH + int.from_bytes(file.read(_LENGTH), "little")
+                header = json.loads(file.read(begin - _LENGTH)) if begin <= size else None
+            if header is None:
+                raise ValueError("it ends inside its header")
+            ends = (of["data_offsets"][1] for key, of in header.items() if key != "__metadata__")
+            said = begin + max(ends, default=0)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise DataError(f"{path} is no safetensors file: {problem}", _AGAIN) from None
+        if size != said:
+            raise DataError(f"{path} has {size:,} bytes, and its header says {said:,}", _AGAIN)
+
+
+_LENGTH = 8
+"""Bytes in which a safetensors file says how long its header is."""
+_AGAIN = "download it again"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Raises: DataError: it cannot be read, or is no object."""
     try:

@@ -12,19 +12,14 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from ...compiler.data_files import ENDINGS, ending
 from ..errors import DataError
 from . import tables
 from .bad_lines import BadLines
 from .streams import Damaged, File, chunks, lines
 
-_PACKED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
-SUFFIXES = (*_PACKED, ".parquet", ".arrow", *(f"{each}{pack}" for each in _PACKED
-                                              for pack in (".gz", ".zst")))  # fmt: skip
-
-
-def suffix(name: str) -> str | None:
-    """The one of SUFFIXES that `name` ends with, if any (upper case counts as lower)."""
-    return next((known for known in SUFFIXES if name.lower().endswith(known)), None)
+SUFFIXES = ENDINGS
+suffix = ending
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,11 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
     return {"score": sum(row["score"] for row in rows.values()) / len(rows), "tasks": rows}
 
 
-def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
-    """The tasks and groups of a measure, and the manager that has loaded them.
+def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:
+    """The folder of a measure's own task files, where it has one.
 
-    Raises: RunError, DataError.
+    Raises: DataError: it is not there, or a file in it is no task.
     """
-    task_manager: Any = import_module("lm_eval.tasks").TaskManager
     folder = (root / measure.folder).resolve() if measure.folder else None
     if folder and not folder.is_dir():
         raise DataError(
@@ -103,6 +102,16 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
         )
     if folder:
         _check(folder)
+    return folder
+
+
+def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
+    """The tasks and groups of a measure, and the manager that has loaded them.
+
+    Raises: RunError, DataError.
+    """
+    task_manager: Any = import_module("lm_eval.tasks").TaskManager
+    folder = task_folder(measure, root)
     manager = task_manager(include_path=folder, include_defaults=folder is None)
     known = set(manager.all_tasks)
     loaded: list[Any] = []

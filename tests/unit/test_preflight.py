@@ -12,8 +12,10 @@ from specs import plan
 
 from etude.runtime import preflight
 from etude.runtime.disk_space import in_bytes, needed
+from etude.runtime.errors import DataError
 from etude.runtime.gang import execute
 from etude.runtime.preflight import Unready, require_all
+from etude.runtime.published import require_whole
 from etude.runtime.store import Store
 
 HEAD = """recipe late { seed = 1 }
@@ -242,3 +244,38 @@ def test_room_for_results_and_checkpoints(tmp_path: Path, monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_bytes_are_shown_in_their_unit(number: float, shown: str) -> None:
     assert in_bytes(number) == shown
+
+
+def test_files_of_weights_that_are_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    header = json.dumps(
+        {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"a": "b"}}
+    ).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    require_whole(tmp_path)
+    whole = file.read_bytes()
+    for cut, said in ((-1, "and its header says"), (20, "ends inside its header")):
+        file.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=said):
+            require_whole(tmp_path)
+    for junk in (b"", b"<!doctype html>" * 9):
+        file.write_bytes(junk)
+        with pytest.raises(DataError, match="is no safetensors file"):
+            require_whole(tmp_path)
+
+
+def test_what_reads_urls_of_later_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "s3fs")
+    ((said, way_out),) = lacking(HEAD + TALK.replace("talk.j", "s3://b/talk.j") + SFT, tmp_path)
+    assert "`s3://b/talk.jsonl` needs the package s3fs" in said
+    assert way_out == "install it: pip install s3fs"
+    ((said, _),) = lacking(HEAD + TALK.replace("talk.j", "nope://b/talk.j") + SFT, tmp_path)
+    assert "nothing reads `nope://`" in said
+
+
+def test_task_files_that_cannot_be_read(tmp_path: Path) -> None:
+    exam = 'stage exam: evaluate { suites = { math ["sums"] }, tasks = "tasks" }\n'
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "a.yaml").write_text("a: [")
+    ((said, _),) = lacking(HEAD + exam, tmp_path)
+    assert "a.yaml:1: the task file cannot be read" in said
