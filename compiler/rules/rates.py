@@ -74,11 +74,11 @@ def long_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
     if piece is None or piece.length > _total(stage, piece):
         return
     share = piece.length / _total(stage, piece)
-    if share > LONGEST_WARM_UP and piece.to_step > LONGEST_WARM_UP * stage.steps + 1:
+    usual = int(LONGEST_WARM_UP * _total(stage, piece))
+    if share > LONGEST_WARM_UP and usual and piece.to_step > LONGEST_WARM_UP * stage.steps + 1:
         yield Found(
             f"the warm-up takes {share:.0%} of this stage", stage.spec.at("lr"),
-            f"{LONGEST_WARM_UP:.0%} of it are {int(LONGEST_WARM_UP * _total(stage, piece)):,} "
-            f"{piece.clock}",
+            f"{LONGEST_WARM_UP:.0%} of it is {usual:,} {piece.clock}",
         )  # fmt: skip
 
 

@@ -196,3 +196,26 @@ def bytes_under_a_large_vocabulary(stage: TrainStage, program: Program) -> Itera
             _model(stage, program, "vocab"),
             "train a tokenizer, name a published one with `hub` or `file`, or write `vocab = 512`",
         )
+
+
+@rule("W609")
+def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """Dialogs or preferences in rows longer than any sequence that the model has seen."""
+    if stage.spec.kind == "train" or stage.spec.seq_len is None or stage.parent is None:
+        return
+    if stage.model.rope_scaling != program.trained(stage.parent).model.rope_scaling:
+        return
+    known, parent = 0, stage.parent
+    while parent is not None:
+        before = program.trained(parent)
+        known = max([known, before.model.context if before.published else 0,
+                     *(length for _, _, length in before.lengths)])  # fmt: skip
+        parent = before.parent
+    length = max(length for _, _, length in stage.lengths)
+    if length > known:
+        yield Found(
+            f"rows of {length:,} tokens, and the model knows sequences of {known:,}",
+            stage.spec.at("seq_len"),
+            f"write `seq_len = {known}`, or lengthen the context before, in a train stage with a "
+            "larger `rope_theta`",
+        )  # fmt: skip

@@ -381,7 +381,7 @@ def test_what_is_wrong_with_json_is_said_once_with_its_place(
         ("E309", "model m { layers = 2, layers = 3 }"),
         ("E303", 'dataset d { hub = "a" }\ndataset d { hub = "b" }'),
         ("E310", "stage a: train { steps = 3 within 1% }"),
-        ("E311", "model m { layers 3 }"),
+        ("E105", "model m { layers 3 }"),
         ("E301", "layers = 3"),
         ("E302", "modle m { }"),
         ("E308", "recipe x { stages = 3 }"),
