@@ -21,16 +21,25 @@ def colors(stream: TextIO) -> bool:
 
 
 def load_file(
-    file: str, *, variant: str | None = None, sets: Sequence[str] = ()
+    file: str, *, variant: str | None = None, sets: Sequence[str] = (), more: str = ""
 ) -> tuple["Recipe | None", Report]:
     """The recipe in a spec file, changed as the command line says, and what was found in it.
 
     Without a recipe, that is all that can be found.
+
+    Args:
+        more: statements that are added to those of the file.
     """
     from ..spec.load import bound, read
 
     report = Report()
     statements = read(Path(file), report)
+    if more:
+        from ..spec.parse import parse
+        from ..spec.source import Source
+
+        added = parse(Source("this machine", more), report)
+        statements = statements._replace(items=[*statements.items, *added])
     recipe = bound(statements, report, variant=variant or "", sets=sets)
     if recipe is None:
         from ..compiler.rest import check_rest
@@ -47,15 +56,17 @@ def compile_file(
     variant: str | None = None,
     sets: Sequence[str] = (),
     miniature: bool = False,
+    cluster: str = "",
 ) -> tuple["Plan | None", Report]:
     """The plan of a spec file, changed as the command line says, and what was found in it.
 
     Args:
         miniature: plan the recipe's miniature, which runs on one process of this machine.
+        cluster: the block of a cluster, declared besides.
     """
     from ..compiler.compile import compile_miniature, compile_recipe
 
-    recipe, report = load_file(file, variant=variant, sets=sets)
+    recipe, report = load_file(file, variant=variant, sets=sets, more=cluster)
     if recipe is None:
         return None, report
     if miniature:

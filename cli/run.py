@@ -4,9 +4,13 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..spec.diagnostics import Report
 from .common import compile_file, findings, is_plan, problem, show
+
+if TYPE_CHECKING:
+    from ..compiler.plan import Plan
 
 
 def run(arguments: Namespace) -> int:
@@ -31,10 +35,7 @@ def run(arguments: Namespace) -> int:
                     return 2
             plan = read_plan(source)
         else:
-            compiled, report = compile_file(
-                arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set,
-                miniature=arguments.miniature,
-            )  # fmt: skip
+            compiled, report = _compiled(arguments)
             if compiled is None:
                 print(findings([report])) if arguments.json else show(report)
                 return 1
@@ -76,6 +77,43 @@ def run(arguments: Namespace) -> int:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
+
+
+def _compiled(arguments: Namespace) -> tuple["Plan | None", Report]:
+    """The plan, on the GPUs of this machine where it has some and the recipe names no cluster.
+
+    It takes as many of them as divide the recipe's batches, and all if none does.
+    """
+    given: Any = {"variant": arguments.variant, "sets": arguments.set}
+    plan, report = compile_file(
+        arguments.file, arguments.ranks, miniature=arguments.miniature, **given
+    )
+    clustered = plan is None or any(name.startswith("cluster.") for name in plan.values)
+    if clustered or arguments.ranks or arguments.miniature:
+        return plan, report
+    from ..runtime.machine import gpus
+
+    found = gpus()
+    if not found:
+        return plan, report
+    tried = [
+        (count, *compile_file(arguments.file, None, cluster=_cluster(count, found[0]), **given))
+        for count in range(len(found), 0, -1)
+        if len(found) % count == 0
+    ]
+    count, plan, report = next((each for each in tried if each[1]), tried[0])
+    if plan:
+        idle = f" ({len(found) - count} stay idle: the batches do not divide among them)"
+        print(
+            f"no cluster is declared: training on {count} × {found[0]} of this machine"
+            f"{idle if count < len(found) else ''}; --ranks 1 trains on the CPU",
+            file=sys.stderr,
+        )
+    return plan, report
+
+
+def _cluster(count: int, name: str) -> str:
+    return f"cluster this_machine {{ gpus = {count} of {json.dumps(name)} }}"
 
 
 def _options(arguments: Namespace) -> str:

@@ -185,7 +185,7 @@ class Scheduler:
                 self._tell_repetition(job)
                 steps = begun(self.store.folder, key)
                 if steps and self.recorder:
-                    self.recorder.take_up(job.id, job.stage, steps)
+                    self.recorder.take_up(job.id, job.stage or "", steps)
             if isinstance(job, WeightsJob) and self._changed(job, key):
                 self.emit({"event": "changed", "job": job.id})
             self._record(job, key, "started")
