@@ -1,4 +1,4 @@
-"""The spec that an imported or new stage goes on from."""
+"""The spec that an imported or new stage continues from."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -15,7 +15,7 @@ NO_TOKENIZER = 'the configuration names none; declare one: tokenizer words { hub
 
 
 class Base(NamedTuple):
-    """A spec that trains the model with which an imported stage goes on.
+    """A spec that trains the model with which an imported stage continues.
 
     Attributes:
         file: its path as `use` takes it.

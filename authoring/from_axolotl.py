@@ -98,7 +98,7 @@ def _kind(config: Config) -> str:
 
 
 def _start(config: Config, made: Draft) -> str:
-    """What the stage goes on from: the user's own stage, or published weights."""
+    """What the stage continues from: the user's own stage, or published weights."""
     model, base = config.text("base_model"), made.options.base
     tokenizer = config.text("tokenizer_config") or model
     revision = config.text("revision_of_model")

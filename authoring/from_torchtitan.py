@@ -79,8 +79,8 @@ IRRELEVANT = {
     "checkpoint.initial_load_model_only": "concerns `initial_load_path`",
     "checkpoint.initial_load_in_hf": "concerns `initial_load_path`",
     "checkpoint.initial_load_in_hf_quantized": "concerns `initial_load_path`",
-    "checkpoint.exclude_from_loading": "a resumed job goes on with all its state",
-    "checkpoint.load_step": "a resumed job goes on where it stopped",
+    "checkpoint.exclude_from_loading": "a resumed job continues with all its state",
+    "checkpoint.load_step": "a resumed job continues where it stopped",
     "checkpoint.enable": "checkpoints are always made",
     "checkpoint.enable_checkpoint": "checkpoints are always made",
     "activation_checkpoint.selective_ac_option": "the engine's choice of what is kept",
@@ -92,7 +92,7 @@ IRRELEVANT = {
     "activation_checkpoint.debug": _LOGGED,
     "activation_checkpoint.memory_budget": "concerns the mode `memory_budget`",
     "activation_checkpoint.visualize_memory_budget_pareto": _LOGGED,
-    "fault_tolerance": "a run is resumed, not repaired while it goes on",
+    "fault_tolerance": "a run is resumed, not repaired while it runs",
     "debug.deterministic": "training is deterministic",
     "debug.deterministic_warn_only": "training is deterministic",
     "debug.print_config": _LOGGED,
@@ -344,7 +344,7 @@ def _data(config: Config, made: Draft) -> str:
             made.size(name, "tokens", ""),
         )
     )
-    config.lost_unless("dataloader.infinite", [True], "a source begins anew after its end", "as is")
+    config.lost_unless("dataloader.infinite", [True], "a source starts over after its end", "as is")
     return name
 
 

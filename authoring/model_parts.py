@@ -17,7 +17,7 @@ _FEWEST_STEPS = 200
 
 
 class Model(NamedTuple):
-    """A trained model that stages go on from.
+    """A trained model that stages continue from.
 
     Attributes:
         stage: the stage that made it.

@@ -30,7 +30,7 @@ class Template(NamedTuple):
     Attributes:
         line: what it is, for a list.
         asks: the names of its questions.
-        write: the blocks of the spec, by the answers and the model to go on from, if any.
+        write: the blocks of the spec, by the answers and the model to continue from, if any.
     """
 
     line: str

@@ -20,7 +20,7 @@ _TAKEN = {"last", "then", "over", "until", "for", "within", "round", "previous"}
 
 
 def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> str:
-    """A name that the language admits, like the wished one, and unlike those that are taken."""
+    """A name that the language admits, like the requested one, and unlike those that are taken."""
     plain = re.sub("[^a-z0-9]+", "_", wish.lower()).strip("_")[:40].strip("_")
     if not plain:
         plain = otherwise

@@ -1,7 +1,7 @@
 """Fits the cost model's constants to published measurements, and shows what it says of each.
 
     python -m benchmarks.cost_model           # the table, with the constants of the code
-    python -m benchmarks.cost_model --fit     # constants fitted anew, to be written into the code
+    python -m benchmarks.cost_model --fit     # constants fitted again, to be written into the code
     python -m benchmarks.cost_model --docs    # writes the table into docs/cost.md
 
 The rule, fixed before any fit: of the published rows in their order, those of odd number (the
@@ -173,7 +173,7 @@ def symbols() -> Iterator[str]:
 
 
 def page(text: str) -> str:
-    """docs/cost.md with its tables made anew."""
+    """docs/cost.md with its tables rebuilt."""
     for mark, lines in (("table", table()), ("gpus", gpus()), ("formulas", formulas()),
                         ("symbols", symbols())):  # fmt: skip
         made = "\n".join(lines)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale
 
-One process checks specs of 1,250 to 10,000 stages, each going on from the one before, three times
+One process checks specs of 1,250 to 10,000 stages, each continuing from the one before, three times
 each; the least is shown. Writes the section "Scale" of benchmarks/RESULTS.md.
 """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SIGNS = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
 STYLES = {"kept": "dim", "again": "yellow", "new": "green", "gone": "red"}
 ORDER = ("again", "new", "gone", "kept")
-WORDS = {"kept": "kept", "again": "made again", "new": "new", "gone": "gone"}
+WORDS = {"kept": "kept", "again": "rerun", "new": "new", "gone": "gone"}
 
 
 def run(arguments: Namespace) -> int:
@@ -136,7 +136,7 @@ def _of_stage(change: "Changed") -> bool:
 
 
 def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> list[str]:
-    """The other stages, or jobs without one, on whose account the stage is made again."""
+    """The other stages, or jobs without one, on whose account the stage is rerun."""
     stage_of = {job.job: job.stage or job.job for job in found.jobs}
     names = [stage_of.get(each, each) for job in jobs for each in job.because]
     return [each for each in dict.fromkeys(names) if each != name]

@@ -1,4 +1,4 @@
-"""`etude explain`: what a code means, with an example that is wrong and the example mended."""
+"""`etude explain`: what a code means, with an example that is wrong and the example fixed."""
 
 import json
 import sys

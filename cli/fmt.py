@@ -51,7 +51,7 @@ def _one(file: str, arguments: Namespace) -> int:
         except OSError as reason:
             problem(f"{file} cannot be written, and is left as it is: {_why(reason)}")
             return 1
-        print(f"{file}: laid out anew")
+        print(f"{file}: reformatted")
     return 0
 
 

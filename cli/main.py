@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--markdown", action="store_true", help="as a Markdown table")
     verify.add_argument("--json", action="store_true", help="as JSON")
 
-    run = command("run", "Run a spec or a plan; go on where an earlier run of it stopped.")
+    run = command("run", "Run a spec or a plan; continue where an earlier run of it stopped.")
     run.add_argument("file", metavar="SPEC_OR_PLAN")
     run.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     run.add_argument("--json", action="store_true", help="events as JSON lines")
@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="FOLDER")
     report.add_argument("--json", action="store_true", help="as JSON")
 
-    explain = command("explain", "Explain a code, with an example that is wrong and one mended.")
+    explain = command("explain", "Explain a code, with an example that is wrong and one fixed.")
     explain.add_argument("code", metavar="CODE")
     explain.add_argument("--json", action="store_true", help="as JSON")
 
@@ -160,7 +160,9 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")
     new.add_argument("--force", action="store_true", help="replace a file that is there")
     new.add_argument("--yes", action="store_true", help="ask nothing: take the defaults")
-    new.add_argument("--after", metavar="SPEC", help="a spec that trains the model to go on with")
+    new.add_argument(
+        "--after", metavar="SPEC", help="a spec that trains the model to continue with"
+    )
     for name, what in ANSWERS.items():
         new.add_argument(f"--{name}", metavar=name.upper(), help=what)
     new.add_argument("--json", action="store_true", help="with --list: as JSON")
@@ -176,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
     importing.add_argument("--gpus", type=_positive, metavar="N", help="GPUs of the whole run")
     importing.add_argument("--gpu", metavar="NAME", help='their kind (default: "H100 80GB")')
     importing.add_argument(
-        "--after", metavar="SPEC", help="a spec that trains the model to go on with"
+        "--after", metavar="SPEC", help="a spec that trains the model to continue with"
     )
     importing.add_argument(
         "--size", action="append", default=[], metavar="NAME=COUNT",

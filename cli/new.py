@@ -126,7 +126,7 @@ def _answer(name: str, given: str | None, answers: dict[str, Any], asks: bool) -
 def _base(
     arguments: Namespace, template: str, target: Path, asks: bool
 ) -> "tuple[str | None, Model | None]":
-    """The file of the spec that the new one goes on from, and the model that it makes."""
+    """The file of the spec that the new one continues from, and the model that it makes."""
     from ..authoring.base import base_of
     from ..authoring.templates import TEMPLATES
     from ..authoring.tree import ConfigError

@@ -1,4 +1,4 @@
-"""`etude plan --emit torchtitan`: configurations with which one goes on without etude."""
+"""`etude plan --emit torchtitan`: configurations to continue with without etude."""
 
 from argparse import Namespace
 from pathlib import Path

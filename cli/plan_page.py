@@ -63,7 +63,7 @@ def variants(
             show(report)
             problem(
                 f"the variant `{name}` cannot be planned, and so the page is not written",
-                f"mend it: `etude check {spec} --variant {name}` shows this, too",
+                f"fix it: `etude check {spec} --variant {name}` shows this, too",
             )
             return None
         found[name] = made

@@ -44,7 +44,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "warning":
         return f"warning: {event['message']}"
     if kind == "changed":
-        return f"{job}: the weights are others than before: what comes of them is made again"
+        return f"{job}: the weights have changed: what depends on them is rerun"
     if kind == "similar":
         responses = counted(event["responses"], "responses")
         records = counted(event["records"], "records")

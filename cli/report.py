@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> int:
     except (OSError, ValueError, KeyError) as reason:
         problem(
             f"the results in {folder} cannot be read: {reason}",
-            "run the recipe again: a result whose folder in artifacts/ is removed is made anew",
+            "remove the folder of the result in artifacts/ and run the recipe again",
         )
         return 1
     if arguments.json:

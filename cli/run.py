@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
         return reason.exit_code
     except KeyboardInterrupt:
         problem(
-            "interrupted", f"run again to go on: etude run {arguments.file}{_options(arguments)}"
+            "interrupted", f"run again to continue: etude run {arguments.file}{_options(arguments)}"
         )  # fmt: skip
         return 130
     if arguments.prepare and not arguments.json:

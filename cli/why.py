@@ -89,7 +89,7 @@ def _placed(stage: TrainStage) -> int:
         origin = stage.origins.get("parallel")
         problem(
             f"the placement of `{stage.name}` was not searched for"
-            + (f": it goes on {origin}" if origin and origin.startswith("from") else ""),
+            + (f": it continues {origin}" if origin and origin.startswith("from") else ""),
             "write `parallel = auto` for a cluster whose GPUs are known",
         )  # fmt: skip
         return 1

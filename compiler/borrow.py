@@ -64,7 +64,7 @@ def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r
     if other is None:
         first = next((found.message for found in own.errors), "")
         report.add("E506", f"the variant `{variant}` has a mistake of its own: {first}", at,
-                   help="mend the variant")  # fmt: skip
+                   help="fix the variant")  # fmt: skip
         return None
     changes = [group[:-1] for group in SHARED if getattr(recipe, group) != getattr(other, group)]
     if recipe.header.seed != other.header.seed:
@@ -207,7 +207,7 @@ class _Borrower:
         return self._with(needed, data)
 
     def _uses(self, place: Place, stage: r.Stage) -> _Found:
-        """What a stage of the variant refers to, and what it goes on from unasked."""
+        """What a stage of the variant refers to, and what it continues from unasked."""
         found = _References(self.other, place.rounds).of(stage)
         if not named_parents(stage):
             found.stages.update(dict.fromkeys(self._defaults.get(place, ())))
@@ -215,7 +215,7 @@ class _Borrower:
 
     @cached_property
     def _defaults(self) -> dict[Place, set[Place]]:
-        """What stages go on from unasked: of one in rounds, in the first and in later rounds."""
+        """What stages continue from unasked: of one in rounds, in the first and in later rounds."""
         linear: dict[str, tuple[Place, r.Stage]] = {}
         for place, stage in self._in_two_rounds():
             linear[f"{len(linear)}"] = place, stage

@@ -1,4 +1,4 @@
-"""Checkpoint stages: the weights of a stage on its way, as a model that others go on from.
+"""Checkpoint stages: the weights of a stage on its way, as a model that others continue from.
 
 The stage is cut into two segments there, so that its job ends with a checkpoint like any other.
 """

@@ -104,7 +104,7 @@ class Clock(Record):
         """The step boundary nearest to a position, wherever it lies.
 
         Where batch or sequence length change at that very position, it is where they do: what is
-        wished for at the same place happens at the same step.
+        requested at the same place happens at the same step.
         """
         if position in self.borders:
             return self.borders[position]
@@ -187,7 +187,7 @@ def run_clock(
                 if not knob.next_segment(borders[wish], lengths.value, report):
                     report.add(
                         "E447",
-                        f"{knob.what} has no value after step {coming:,}: the stage goes on",
+                        f"{knob.what} has no value after step {coming:,}: the stage continues",
                         knob.segment and knob.segment.span,
                         help="leave the bound of the last segment out",
                     )
@@ -266,7 +266,7 @@ def borders(
 def note_rounding(
     what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]
 ) -> None:
-    """Adds to `roundings` what was wished for in tokens and falls elsewhere."""
+    """Adds to `roundings` what was requested in tokens and falls elsewhere."""
     if wish.unit == "tokens" and wish.value != tokens:
         roundings.append(
             Rounding(what=what, wished_tokens=plain(wish.value), step=step, tokens=tokens)

@@ -14,8 +14,8 @@ TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
 _TOKENS = "it holds tokens of another program: name the texts, which etude tokenizes itself"
 _WAYS = {
-    ".bz2": "pack it anew: `bzcat {0} | zstd > {1}.zst`", ".bin": _TOKENS, ".npy": _TOKENS,
-    ".idx": _TOKENS, ".xz": "pack it anew: `xzcat {0} | zstd > {1}.zst`",
+    ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`", ".bin": _TOKENS, ".npy": _TOKENS,
+    ".idx": _TOKENS, ".xz": "repack it: `xzcat {0} | zstd > {1}.zst`",
     ".zip": "unpack it, and name the files in it", ".tar": "unpack it, and name the files in it",
     ".md": "rename it to `{1}.txt`, or narrow the pattern", ".xlsx": "save it as `{1}.csv`",
 }  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a plan does otherwise than another one: jobs that are kept, made again, new or gone.
+"""What a plan does otherwise than another one: jobs that are kept, rerun, new or gone.
 
-Equal keys are equal results, whatever the jobs are called. A job that is made again has another key
+Equal keys are equal results, whatever the jobs are called. A job that is rerun has another key
 because of what it says itself, or because of what one of its inputs says.
 """
 
@@ -40,7 +40,7 @@ class JobDifference(Value):
     Attributes:
         was: its name in the old plan, where that is another one.
         changed: values of its own that differ.
-        because: names of the jobs that it takes and that are made anew.
+        because: names of the jobs that it takes and that are rerun.
         done: whether a run folder has its result.
         conditional: whether only a failed gate runs it.
     """
@@ -61,7 +61,7 @@ class JobDifference(Value):
 
 
 class Difference(Value):
-    """Two plans compared. `tokens` … `price` are those of training that is made again or new."""
+    """Two plans compared. `tokens` … `price` are those of training that is rerun or new."""
 
     jobs: list[JobDifference]
     recipe: list[Changed]

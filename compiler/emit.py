@@ -144,7 +144,7 @@ def _job(
         yield "    # Etude runs this job on CPUs, with attention of its own: see torchtitan's flex,"
         yield "    # which trains on GPUs only."
     if job.model.biased and job.resources.tensor > 1 and job.resources.expert == 1:
-        yield "    # Etude mends experts of this placement: torchtitan 0.3 adds the last bias of an"
+        yield "    # Etude fixes experts of this placement: torchtitan 0.3 adds the last bias of an"
         yield "    # expert once for each tensor-parallel rank."
     yield "    return Trainer.Config("
     yield "        model_spec=ModelSpec("
@@ -304,7 +304,7 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield f"    initial_load_path={_begins(job, before)},"
         yield f"    initial_load_model_only={not carried},"
     if carried:
-        # Steps and data are counted anew with each configuration; RunRates sees to it itself.
+        # Steps and data are counted again with each configuration; RunRates does that itself.
         yield '    exclude_from_loading=["dataloader", "train_state"],'
     yield "),"
 

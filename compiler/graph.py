@@ -30,7 +30,7 @@ def order(scope: Scope) -> list[str]:
 
 
 def parents(stage: r.Stage | r.Rounds, scope: Scope) -> list[str]:
-    """The stages whose weights a stage goes on from, samples or measures."""
+    """The stages whose weights a stage continues from, samples or measures."""
     named = named_parents(stage)
     if named == [] and isinstance(stage, r.Train):
         # Published weights stand in the graph under their model's name.

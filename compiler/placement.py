@@ -246,7 +246,7 @@ def _nearest_tensor(model: Architecture, expert: int, world: int, wish: int) -> 
 
 
 def _nearest_mesh(world: int, wished: Mapping[str, int]) -> str:
-    """The degrees next to those wished for that divide the ranks, and the next numbers of ranks."""
+    """The degrees next to those requested that divide the ranks, and the next numbers of ranks."""
     size = 1
     for degree in wished.values():
         size *= degree

@@ -272,7 +272,7 @@ class TrainJob(Job):
 
 
 class WeightsJob(Job):
-    """Published weights (safetensors as Hugging Face has them), to go on from."""
+    """Published weights (safetensors as Hugging Face has them), to continue from."""
 
     kind: Literal["weights"] = "weights"
     model: Architecture = Field(description="what config.json has to say, and the tensors to be")

@@ -8,14 +8,14 @@ from ..spec.schedule import Segment
 
 
 class Position(Record, kw_only=False):
-    """Where a boundary is wished for: in tokens or steps from where the stage begins."""
+    """Where a boundary is requested: in tokens or steps from where the stage begins."""
 
     unit: str
     value: Fraction
 
 
 class Border(Record, kw_only=False):
-    """Where a boundary is: its step and tokens, and the wish in either unit."""
+    """Where a boundary is: its step and tokens, and the request in either unit."""
 
     step: int
     tokens: int
@@ -42,7 +42,7 @@ class Length(Record, kw_only=False):
         return Position(quantity.unit, quantity.value)
 
     def boundary(self, segment: Segment, begin: Border) -> Position | None:
-        """The wished end of a segment that begins at `begin`; None where the stage ends it."""
+        """The requested end of a segment that begins at `begin`; None where the stage ends it."""
         if segment.bound is None:
             return None
         position = self.of(segment.bound.quantity)

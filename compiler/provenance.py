@@ -27,7 +27,7 @@ class Origin(NamedTuple):
 
     Attributes:
         kind: the main file, a used file, a `let` (anywhere), the variant, `--set`, the published
-            size of the model, the stage that the stage goes on `from`, or etude's default.
+            size of the model, the stage that the stage continues `from`, or etude's default.
         span: where it was written; None for what nobody wrote. Of a `let` it is the place where
             its name stands, of a published size the attribute `size`.
         text: the same for people, in a few words, such as `recipe.etude:12:9`, "let peak, …",

@@ -256,7 +256,7 @@ class _Scheduler:
                     inherited = self.spec.parallel is None
                     self.report.add(
                         "E519", f"a stage of the kind {self.spec.kind} has no {name} parallelism"
-                        + (", which it would go on with" if inherited else ""), segment.span,
+                        + (", which it would continue with" if inherited else ""), segment.span,
                         help="responses are compared with each other, so that a row stays in one "
                         "place: write `parallel = { tensor … }`, or `{ shard … }`",
                     )  # fmt: skip

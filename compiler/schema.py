@@ -29,7 +29,7 @@ def read_plan(path: Path) -> Plan:
 
     Raises: PlanError: with the place in the file and the reason.
     """
-    rewrite = "write it anew: etude plan SPEC -o PLAN"
+    rewrite = "write it again: etude plan SPEC -o PLAN"
     try:
         data = json.loads(path.read_bytes())
     except OSError as problem:

@@ -60,7 +60,7 @@ class Scope:
             if other != what and name in names:
                 help = f"`{name}` is a {other}; a {what} is meant here"
                 if (other, what) == ("model", "stage"):
-                    help = (f"the model `{name}` has no weights to go on from: name them in its "
+                    help = (f"the model `{name}` has no weights to continue from: name them in its "
                             "`weights` or `hub`")  # fmt: skip
                 place = names[name].at()
                 notes = [(place, f"the {other} is declared here")] if place else []
@@ -95,7 +95,7 @@ class Scope:
         if what:
             assert isinstance(stage, EvaluateStage | SampleStage | ScoreStage)
             self.error(
-                "E406", f"`{name}` {what}: it has no weights to go on from", span,
+                "E406", f"`{name}` {what}: it has no weights to continue from", span,
                 f"write `{self.shown(stage.of)}`",
             )  # fmt: skip
             return None
@@ -151,8 +151,8 @@ class Scope:
 def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     """For each stage the one above that has weights: what `from` defaults to.
 
-    A reward model writes no text: only another one goes on from it unasked. A checkpoint is a
-    point on the way of a stage, from which a stage goes on where it says so; so are published
+    A reward model writes no text: only another one continues from it unasked. A checkpoint is a
+    point on the way of a stage, from which a stage continues where it says so; so are published
     weights. A stage of a variant is above nothing of the recipe, and below what its original is
     below, as the variant has it.
     """

@@ -27,7 +27,7 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         train = isinstance(spec, r.Train)
         scope.error(
             "E405", f"the stage `{spec.name}` has "
-            + ("neither a `model` nor a" if train else "no") + " stage to go on from",
+            + ("neither a `model` nor a" if train else "no") + " stage to continue from",
             spec.at(), "write `model = …`" if train
             else f"write `from = {next(_with_weights(scope), '…')}`",
         )  # fmt: skip
@@ -41,7 +41,7 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         if before is None:
             return None
     parent = scope.trained(before) if before else None
-    # With published weights nothing is in force that a stage could go on with.
+    # With published weights nothing is in force that a stage could continue with.
     force = None if parent is None or parent.published else parent
     origins: dict[str, str] = {}
 
@@ -139,14 +139,14 @@ def _needs(
     """What a stage has to say itself.
 
     Args:
-        force: the stage with what it goes on; None where it starts from a model, or from weights.
+        force: the stage with what it continues; None where it starts from a model, or from weights.
     """
     if force is None:
         for name in ("seq_len", "batch", "lr", "data"):
             if getattr(spec, name) is None:
                 scope.report.add(
                     "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
-                    help=f"a stage that starts from a model has no {name} to go on with",
+                    help=f"a stage that starts from a model has no {name} to continue with",
                 )  # fmt: skip
     elif isinstance(spec, _POST):
         wanted = ("lr", "data") if isinstance(spec, r.Sft) else ("lr", "data", "batch")
@@ -195,7 +195,7 @@ def _stage_optimizer(
     """The optimizer's settings, and whether its state is carried over from the stage before.
 
     Moments belong to the weights that they were gathered on: they are carried over where a
-    stage goes on from a train stage's own weights, and not from any average.
+    stage continues from a train stage's own weights, and not from any average.
     """
     if isinstance(spec.optimizer, r.Optimizer):
         return spec.optimizer, False
@@ -214,7 +214,7 @@ def _stage_optimizer(
     averaged = averaged or isinstance(parent.spec, _POST)
     if spec.optimizer == "last" and averaged:
         scope.report.add(
-            "E410", "these weights have no optimizer state to go on with",
+            "E410", "these weights have no optimizer state to continue with",
             spec.at("optimizer"), help="leave `optimizer` out to start it afresh",
         )  # fmt: skip
     return parent.optimizer, not averaged
@@ -226,7 +226,7 @@ def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -
         scope.known(spec.tokenizer, "tokenizer", scope.recipe.tokenizers, spec.at("tokenizer"))
         if parent and parent.tokenizer != spec.tokenizer:
             scope.report.add(
-                "E411", "a stage keeps the tokenizer of the stage that it goes on from",
+                "E411", "a stage keeps the tokenizer of the stage that it continues from",
                 spec.at("tokenizer"), help="leave `tokenizer` out",
             )  # fmt: skip
         return spec.tokenizer

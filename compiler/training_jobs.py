@@ -219,7 +219,7 @@ class Training:
         return tokens / dataset.tokens if dataset.tokens else None
 
     def _seed(self, stage: TrainStage) -> int:
-        """The recipe's; after pre-training one for each stage, which reads its data anew."""
+        """The recipe's; after pre-training one for each stage, which starts on its data."""
         seed = self.jobs.seed
         if stage.spec.data_kind == "documents":
             return seed

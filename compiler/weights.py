@@ -1,4 +1,4 @@
-"""Published weights: models that stages go on from without anything in the recipe having made them.
+"""Published weights: models that stages continue from, and that no stage of the recipe has made.
 
 A model with weights stands in the graph like a stage, under its own name.
 """
@@ -23,7 +23,7 @@ REVISION = "main"
 def published(
     models: Mapping[str, r.Model], stages: Mapping[str, r.Stage | r.Rounds], report: Report
 ) -> dict[str, r.Stage | r.Rounds]:
-    """What stands in the graph for the models with weights that stages go on from.
+    """What stands in the graph for the models with weights that stages continue from.
 
     Args:
         stages: unrolled.

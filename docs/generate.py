@@ -54,7 +54,7 @@ SECTIONS = {
 """The first characters of codes → the heading of their section."""
 
 KINDS = {
-    "E": "## Errors\n\nNothing runs before they are mended.",
+    "E": "## Errors\n\nNothing runs before they are fixed.",
     "W": "## Warnings\n\nThe recipe runs, and is probably not what was meant. "
     '`allow CODE "reason"` silences one where it is meant.',
     "N": "## Notes\n\nWorth knowing; often meant.",
@@ -75,7 +75,7 @@ def _index() -> str:
         "# Errors, warnings and notes",
         "",
         "Every finding of `etude check` and `etude plan` has a code. `etude explain CODE` shows "
-        "the same text as its page here, with an example that is wrong and the example mended.",
+        "the same text as its page here, with an example that is wrong and the example fixed.",
         "",
         "These pages are written by `docs/generate.py` from `spec/rules/`.",
     ]

@@ -208,7 +208,7 @@ class _Completer:
             for name in ("adamw", "adam"):
                 snippet = f"{name} {{ betas = [0.9, 0.95], weight_decay = 0.1 }}"
                 yield _item(name, Kind.Class, "optimizer", snippet)
-            yield _item("last", Kind.Keyword, "go on with the optimizer of the stage before")
+            yield _item("last", Kind.Keyword, "continue with the optimizer of the stage before")
         if attribute == "rope_scaling":
             yield _item("none", Kind.EnumMember, attribute)
             yield _item("llama", Kind.EnumMember, "as Llama 3.1: by 8 over 8Ki tokens")
@@ -392,7 +392,7 @@ def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:
 
 
 def _weights(of: names.Declaration) -> bool:
-    """Whether a model has weights that a stage could go on from."""
+    """Whether a model has weights that a stage could continue from."""
     items = of.item.items if isinstance(of.item, s.Block) else ()
     return any(isinstance(i, s.Assign) and i.path.name in ("weights", "hub") for i in items)
 

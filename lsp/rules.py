@@ -15,7 +15,7 @@ def page(code: str) -> str:
 
 
 def markdown(code: str) -> str:
-    """What a code means, with an example that is wrong and the example mended."""
+    """What a code means, with an example that is wrong and the example fixed."""
     rule = codes.rule(code)
     parts = [f"**{rule.code}: {rule.title}**", rule.text]
     for name, example in (("Wrong", rule.wrong), ("Right", rule.right)):

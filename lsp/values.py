@@ -50,7 +50,7 @@ def length(stage: TrainStage) -> Length:
 
 
 def clock(stage: TrainStage) -> Clock:
-    """The stage's clock, made anew from its batches and lengths and kept with it."""
+    """The stage's clock, made again from its batches and lengths and kept with it."""
     kept = stage.__dict__.get("_clock")
     if kept:
         return kept
@@ -186,7 +186,7 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
             f"{model.rope_theta:g}"
         ]
     if attribute == "from":
-        return [f"goes on from `{stage.parent}`"] if stage.parent else []
+        return [f"continues from `{stage.parent}`"] if stage.parent else []
     value = getattr(stage, attribute, None)
     if attribute == "optimizer":
         o = stage.optimizer

@@ -1,4 +1,4 @@
-"""The graph of a plan's stages: what goes on from what, and where the run waits for people."""
+"""The graph of a plan's stages: what continues from what, and where the run waits for people."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The variants of a recipe beside it: what they share, what they train anew, what they change."""
+"""The variants of a recipe beside it: what they share, what they retrain, what they change."""
 
 import re
 from collections import Counter

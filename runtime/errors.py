@@ -1,4 +1,4 @@
-"""What the runtime says when it cannot go on: one message, one way out, never a traceback."""
+"""What the runtime says when it cannot continue: one message, one way out, never a traceback."""
 
 
 class RunError(Exception):

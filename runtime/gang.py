@@ -153,7 +153,7 @@ def _outcome(outcome: Mapping[str, Any], log: Path) -> int | None:
     if not outcome:
         raise Stopped(
             f"the training processes ended without a word; the end of {log} may say why",
-            "run again to go on from the last checkpoint",
+            "run again to continue from the last checkpoint",
         )
     if "error" in outcome:
         kind = Stopped if outcome["exit_code"] == Stopped.exit_code else RunError

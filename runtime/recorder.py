@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes on: metrics as JSON lines, and W&B where asked for."""
+"""What a run leaves behind: metrics as JSON lines, and W&B where asked for."""
 
 import json
 import os
@@ -21,8 +21,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 class Recorder:
     """Writes each step of a train job as a line of `metrics/JOB.jsonl`.
 
-    Where a job goes on from a checkpoint, the lines of the steps that it does again are dropped, so
-    that every step stands once in the file, in order.
+    Where a job continues from a checkpoint, the lines of the steps that it does again are dropped:
+    every step stands once in the file, in order.
     """
 
     def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:

@@ -240,7 +240,7 @@ class Scheduler:
         positions = None
         if "model" in inputs and (inputs["model"] / "positions.json").exists():
             positions = json.loads((inputs["model"] / "positions.json").read_text())
-            if job.objective.name != "next_token":  # each stage reads its records anew
+            if job.objective.name != "next_token":  # each stage reads its records from the start
                 positions = {n: place for n, place in positions.items() if n not in job.data}
 
         def on_event(event: dict[str, Any]) -> None:
@@ -320,7 +320,7 @@ class Scheduler:
         self.emit({"event": "picked", "job": job.id, **found})
 
     def _decide(self, job: GateJob) -> None:
-        """Goes on after a gate: its segment's successors start from the attempt that passed.
+        """Continues after a gate: its segment's successors start from the attempt that passed.
 
         Raises: Stopped: the last attempt has failed.
         """

@@ -73,7 +73,7 @@ def _valid(item: s.Allow, report: Report) -> bool:
     elif code.startswith("E"):
         report.add(
             "E332", f"{code} is an error, and errors cannot be silenced", item.code.span,
-            help=f"mend it: {rule(code).title}",
+            help=f"fix it: {rule(code).title}",
         )  # fmt: skip
     elif not item.reason.value.strip():
         report.add(

@@ -1,6 +1,6 @@
 """The registry of findings: each code has one page in `rules/`, in Markdown.
 
-A page has a title, what a user should know, an example that is wrong and the example mended. Pages
+A page has a title, what a user should know, an example that is wrong and the example fixed. Pages
 are read one by one where somebody asks: checking a spec that is fine reads none of them.
 
     # E214: percentages that do not add up to 100 %

@@ -16,11 +16,11 @@ from .source import Source
 WIDTH = 100
 INDENT = 2
 CONTINUED = 4
-"""The indentation of a line that goes on with a statement that has no value to stand below."""
+"""The indentation of a line that continues with a statement that has no value to stand below."""
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _JOINS = ("EQUAL", "THEN", "__ANON_0")
 _CONTINUES = ("->", "then", "over", "until", "for", "within")
-"""A line that begins with one of these goes on with the line before."""
+"""A line that begins with one of these continues with the line before."""
 _COMMENT = re.compile(r"#[^\n]*")
 
 
@@ -227,7 +227,7 @@ class _Layout:
             return
         previous = self.found[number - 1] if number else None
         kept = not braces or not (spread and (token.newline or opener in self.forced))
-        # Without the comma this would go on with the statement before.
+        # Without the comma this would continue with the statement before.
         kept |= token.text in _CONTINUES
         comma = token.separated and number > 0 and not first and not closing and kept
         if (closing and not braces and spread and not first and self.line) or comma:
@@ -255,7 +255,7 @@ class _Layout:
             spread = self._spread(number)
             assert self.line
             self.line.opens |= spread
-            # What is not spread goes on in the same statement.
+            # What is not spread continues in the same statement.
             self.open.append((number, spread, self.line if spread else outer))
             self.heads.append(self.line if spread else self.heads[-1])
 

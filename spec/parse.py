@@ -45,7 +45,7 @@ def _parser() -> Lark:
         folder.mkdir(parents=True, exist_ok=True)
         cache = str(folder / "grammar.pickle")
     except OSError:
-        pass  # without a cache folder the tables are computed anew, 0.1 s
+        pass  # without a cache folder the tables are computed again, 0.1 s
     return Lark(
         grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache,
         _plugins={"ContextualLexer": OneRegexLexer},

@@ -111,7 +111,7 @@ class Reader:
             values.append((Token(kind, word, begin), begin, position))
 
     def _judge(self, text: str, position: int, states: list[Any]) -> None:
-        """Has lark go on from where a word is not expected, without making anything.
+        """Has lark continue from where a word is not expected, without making anything.
 
         Raises: lark.UnexpectedInput: so it is.
         """

@@ -32,7 +32,7 @@ def field(
     """A field of which there is more to say than its type and its default.
 
     Args:
-        default_factory: makes the default anew for each record.
+        default_factory: makes a new default for each record.
         compare: whether records that differ here are different. If not, it is not shown either.
         metadata: for whoever declares the field.
     """

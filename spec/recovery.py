@@ -75,7 +75,7 @@ def recover(
 
 
 def _kept(repair: Repair, text: str, reach: Reach) -> str:
-    """The text to go on with after a repair: without the statement, where that cannot be read."""
+    """The text to continue with after a repair: without what cannot be read."""
     if len(repair.text) != len(text):
         return _without_statement(text, repair.start, False)
     if repair.whole:

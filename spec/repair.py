@@ -315,7 +315,7 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
     """A closing bracket taken out: of the lines first that which its indent shows to be odd."""
 
     def odd(brace: _Brace) -> bool:
-        """Whether a bracket closes a block that seems to go on, or another one than it seems to."""
+        """Whether a bracket closes a block that seems to continue, or another than it seems to."""
         if brace.partner < 0:
             return True
         if text.count("\n", brace.partner, brace.at) == 0:

@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
 
 
 def mistakes(text: str, number: int, seed: int) -> Iterator[Mistake]:
-    """So many texts with one mistake each, drawn anew for each seed."""
+    """So many texts with one mistake each, drawn again for each seed."""
     draw = random.Random(seed)
     tokens = [match for match in _TOKEN.finditer(text) if match[0][0] != "#"]
     marks = [match for match in tokens if not match[0][0].isalnum()]

@@ -71,7 +71,7 @@ def stage(name: str = "first", body: str = "", **attributes: str | None) -> str:
 
 
 def after(name: str = "second", body: str = "", **attributes: str | None) -> str:
-    """A train stage of 10 steps that goes on from the stage above."""
+    """A train stage of 10 steps that continues from the stage above."""
     left_out = dict.fromkeys(STAGE) | {"steps": "10"}
     return stage(name, body, **(left_out | attributes))
 

@@ -12,7 +12,7 @@ from .scale import averaged_from
 def structure(program: Program) -> dict[str, Any]:
     """The structure of a scheduled program, for comparison.
 
-    Returns: stage → its kind, what it goes on from, and of a stage that trains the number of its
+    Returns: stage → its kind, what it continues from, and of a stage that trains the number of its
         segments, the changes of every knob in the order of their steps (those at one step
         together), the shapes of its learning rate, its gate and its average.
     """

@@ -70,7 +70,7 @@ def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
     if every and every > stage.steps:
         yield Found(
             f"a checkpoint every {every:,} steps, in a stage of {stage.steps:,}",
-            stage.spec.at("checkpoint"), "the stage would begin anew after every interruption",
+            stage.spec.at("checkpoint"), "the stage would start over after every interruption",
         )  # fmt: skip
 
 
@@ -114,5 +114,5 @@ def one_of_one(program: Program) -> Iterator[Found]:
             what = "the mean" if isinstance(stage, AverageStage) else "the best"
             yield Found(
                 f"{what} of one stage is that stage", stage.spec.at("of"),
-                "name two stages or more, or go on from the stage itself",
+                "name two stages or more, or continue from the stage itself",
             )  # fmt: skip

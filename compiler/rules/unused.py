@@ -28,7 +28,7 @@ def unused_dataset(program: Program) -> Iterator[Found]:
 
 @rule("N653", stages=None, needs=ALL)
 def unused_result(program: Program) -> Iterator[Found]:
-    """Weights that nothing goes on from or measures, but for the last ones."""
+    """Weights that nothing continues from or measures, but for the last ones."""
     used = _used(program)
     models = [n for n, s in program.stages.items() if isinstance(
         s, TrainStage | AverageStage | BestStage)]  # fmt: skip
@@ -36,8 +36,8 @@ def unused_result(program: Program) -> Iterator[Found]:
         if name not in used:
             stage = program.stages[name]
             yield Found(
-                f"nothing goes on from `{name}` or measures it", stage.spec.at(),
-                f"evaluate it, or go on from it: `from = {name}`",
+                f"nothing continues from `{name}` or measures it", stage.spec.at(),
+                f"evaluate it, or continue from it: `from = {name}`",
             )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def unused_samples(program: Program) -> Iterator[Found]:
 
 
 def _used(program: Program) -> set[str]:
-    """The stages that others go on from, measure, sample, judge by or read."""
+    """The stages that others continue from, measure, sample, judge by or read."""
     used: set[str] = set()
     for stage in program.stages.values():
         if isinstance(stage, TrainStage):

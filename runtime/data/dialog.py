@@ -7,7 +7,7 @@ Face tokenizer (`dialog_template`).
 
 - A message is `<|start_header_id|>ROLE<|end_header_id|>`, two line feeds, its text without the
   white space around it, and `<|eot_id|>`. The text begins with `<|begin_of_text|>`.
-- A message of the assistant after which its turn goes on ends with `<|eom_id|>`: one that is sent
+- A message of the assistant after which its turn continues ends with `<|eom_id|>`: one that is sent
   to `ipython`, and one that another message of the assistant follows.
 - A message to `ipython` without tool calls is code and begins with `<|python_tag|>`. A tool call
   is a message to `ipython` of its own: `{"name": …, "parameters": …}`. What a tool answers is a
@@ -73,7 +73,7 @@ class Renderer(ABC):
 
         Args:
             prompt: the dialog does not end with the assistant, and its header follows, so that
-                a model goes on with the answer.
+                a model continues with the answer.
 
         Raises:
             DataError: the dialog is empty, has an unknown role, an empty message or the wrong
@@ -273,7 +273,7 @@ class Format:
         begin: what the text begins with; None for the tokenizer's beginning of text.
         header: with `{role}` in it.
         end: ends a turn.
-        more: ends a message after which the assistant's turn goes on; "" where there is none.
+        more: ends a message after which the assistant's turn continues; "" where there is none.
         code: begins a message to ipython that is no tool call.
         tools: whether there is a way to write tool definitions and calls.
         strip: whether white space around a text is left out.

@@ -1,4 +1,4 @@
-"""The endless stream of one data set's tokens, its documents shuffled anew in every epoch."""
+"""The endless stream of one data set's tokens, its documents reshuffled in every epoch."""
 
 import json
 import os
@@ -99,7 +99,7 @@ class Stream:
             return self._make_epoch(epoch)
         name = digest(*self._identity, epoch, self._lengths_digest).hex()[:32]
         path = self._cache / f"order-{name}.npy"
-        # A file that is missing, or that a crash of the machine has cut off, is made anew.
+        # A file that is missing, or that a crash of the machine has cut off, is made again.
         with suppress(OSError, ValueError, EOFError, IndexError):
             made = np.load(path, mmap_mode="r")
             last = self.epoch_tokens - self._shards.lengths[made[0, -1]]

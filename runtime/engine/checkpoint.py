@@ -95,4 +95,4 @@ class Checkpoints(CheckpointManager):
     def _help(self) -> str:
         last = self._find_load_step()
         onwards = f"from step {last} of the job" if last >= 0 else "from the job's beginning"
-        return f"make room on the disk and run again: it goes on {onwards}"
+        return f"make room on the disk and run again: it continues {onwards}"

@@ -1,7 +1,7 @@
 """What a model says of data, without training: references for DPO, scores of documents.
 
 The rows of a split are worked on in chunks that depend on the data alone. Each chunk's figures are
-kept in a file, so that a job that was killed goes on with the chunk that it had begun.
+kept in a file, so that a job that was killed continues with the chunk that it had begun.
 """
 
 import shutil
@@ -170,7 +170,7 @@ class _Walk:
         rank = dist.get_rank()
         begins = range(0, count, CHUNK)
         paths = [self._folder / f"{split}-{begin:012}.npy" for begin in begins]
-        # Rank 0 alone sees to the files, so that all ranks go on from the same chunk.
+        # Rank 0 alone sees to the files, so that all ranks continue from the same chunk.
         done = [[_chunk(path, found[b : b + CHUNK]) for b, path in zip(begins, paths, strict=True)]]
         dist.broadcast_object_list(done)
         for begin, path, known in zip(begins, paths, done[0], strict=True):
@@ -230,7 +230,7 @@ def _chunk(path: Path, part: np.ndarray) -> bool:
     """Reads a chunk's file into `part`, on rank 0; whether there is one that is whole."""
     if dist.get_rank() != 0:
         return False
-    # A file that is missing, or that a crash of the machine has cut off, is made anew.
+    # A file that is missing, or that a crash of the machine has cut off, is made again.
     with suppress(OSError, ValueError, EOFError):
         values = np.load(path)
         if values.shape == part.shape:
@@ -282,8 +282,9 @@ def _run(
                 dist.barrier()
     except OSError as error:
         raise Stopped(
-            f"the job {job.id} cannot go on: {error.filename or folder}: {error.strerror or error}",
-            "see to it and run again: the job goes on from its last chunk",
+            f"the job {job.id} cannot continue: "
+            f"{error.filename or folder}: {error.strerror or error}",
+            "fix that and run again: the job continues from its last chunk",
         ) from error
 
 

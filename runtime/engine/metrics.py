@@ -24,7 +24,7 @@ def not_finite(what: str, step: int, stage: str | None) -> Stopped:
     return Stopped(
         f"the {what} is not finite at step {step} of stage `{stage}`",
         "lower the learning rate or the clipping norm there and run again; a run that is only "
-        "resumed goes on from the last checkpoint before that step",
+        "resumed continues from the last checkpoint before that step",
     )
 
 

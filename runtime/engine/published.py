@@ -230,7 +230,7 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
             f"{folder} lacks {_some(missing)}, which {model} has",
             "a file of the weights is missing, or they are those of another model",
         )
-    # What adapters know and leave aside is made anew; of a tied model the output is the embedding.
+    # What adapters know and leave aside is made again; of a tied model the output is the embedding.
     aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
     more = [
         name for name in there.places

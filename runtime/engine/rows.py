@@ -70,7 +70,7 @@ class Row:
 def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
     """Makes a row of a preference's prompt and some of its responses.
 
-    In the layout `joint` the prompt comes once, and each response's positions go on from its end;
+    In the layout `joint` the prompt comes once, and the positions of each response continue it;
     in `pairs` it comes before every response.
     """
     ends = np.cumsum(record.branches)

@@ -89,7 +89,7 @@ def read_tensor(path: Path, name: str, entry: TensorStorageMetadata) -> torch.Te
 class Reader:
     """Reads tensors of a checkpoint one by one, each whole, without a process group.
 
-    DCP's own `load` keeps each tensor alive in a circle of objects, and reads the metadata anew.
+    DCP's own `load` keeps each tensor alive in a circle of objects, and rereads the metadata.
     """
 
     def __init__(self, path: Path) -> None:

@@ -46,7 +46,7 @@ def train(
             where it is DPO, and "model" (the result of a train or average job) where the job does
             not begin with random weights.
         folder: of the job. Checkpoints and log are kept in it while the job runs, and after it
-            `result`, with `state` (all that training needs to go on), `weights` (where the job
+            `result`, with `state` (all that training needs to continue), `weights` (where the job
             averages: the mean) and `positions.json` (source → the token of its stream that comes
             next). A job whose result is there is not run again.
         root: of the run; the orders of documents are kept in its `cache`.
@@ -72,8 +72,9 @@ def train(
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     except OSError as error:
         raise Stopped(
-            f"the job {job.id} cannot go on: {error.filename or folder}: {error.strerror or error}",
-            "see to it and run again: the job goes on from its last checkpoint",
+            f"the job {job.id} cannot continue: "
+            f"{error.filename or folder}: {error.strerror or error}",
+            "fix that and run again: the job continues from its last checkpoint",
         ) from error
 
 

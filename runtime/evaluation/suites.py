@@ -131,7 +131,7 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
         except Exception as problem:
             raise DataError(
                 f"{place}: the task `{name}` cannot be loaded: {_reason(problem)}",
-                "mend the task file; paths in it start in its folder of tasks",
+                "fix the task file; paths in it start in its folder of tasks",
             ) from problem
         loaded += list(tasks.get("groups", {}).values()) or list(tasks["tasks"].values())
     return loaded, manager
@@ -154,7 +154,7 @@ def _check(folder: Path) -> None:
             mark = getattr(problem, "problem_mark", None)
             place = f"{path}:{mark.line + 1}" if mark else str(path)
             reason = getattr(problem, "problem", None) or problem
-            raise DataError(f"{place}: the task file cannot be read: {reason}", "mend it") from None
+            raise DataError(f"{place}: the task file cannot be read: {reason}", "fix it") from None
         if not isinstance(content, dict):
             raise DataError(
                 f"{path}: the task file holds no task", "write `task: NAME`, or drop it"

@@ -67,7 +67,7 @@ class Judge:
         last = hidden[torch.arange(len(sequences), device=device), (lengths - 1).to(device)]
         rewards = self._network.score(last).float()[:, 0]
         if not torch.isfinite(rewards).all():
-            raise RunError("the judge gives a reward that is not finite", "train it anew")
+            raise RunError("the judge gives a reward that is not finite", "train it again")
         return rewards.tolist()
 
 

@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is to go on from.
+    """What a model is to continue from.
 
     Attributes:
         place: where it stands, for people ("prompts.jsonl:3").
@@ -83,7 +83,7 @@ class Protocol:
     def answer(self, tokens: list[int]) -> tuple[str, Message, bool]:
         """What was generated: its text, the assistant's message, and whether the model ended it.
 
-        A message that the model sends to a tool ends so that the turn goes on: it is a tool call,
+        A message that the model sends to a tool ends so that the turn continues: it is a tool call,
         or code where it begins with the mark of code.
         """
         finished = bool(tokens) and tokens[-1] in self.stop
@@ -182,4 +182,4 @@ def _array(tokens: list[int]) -> np.ndarray:
 
 
 def _placed(problem: DataError, place: str) -> DataError:
-    return DataError(f"{place}: {problem.message}", problem.help or "mend the line, or drop it")
+    return DataError(f"{place}: {problem.message}", problem.help or "fix the line, or drop it")

@@ -1,4 +1,4 @@
-"""Checkpoint stages as they run: a cut that changes nothing, and stages that go on from it."""
+"""Checkpoint stages as they run: a cut that changes nothing, and stages that continue from it."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ def test_two_specs(specs: Path) -> None:
     assert done.returncode == 0
     assert "pretrain" in done.stdout
     assert "new.etude:" in done.stdout
-    assert "made again" in done.stdout
+    assert "rerun" in done.stdout
     assert etude("diff", "old.etude", "old.etude", cwd=specs).stdout.startswith("No difference")
 
 

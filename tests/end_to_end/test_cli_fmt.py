@@ -30,7 +30,7 @@ def test_a_file_is_laid_out_in_place_and_then_left_alone(spec: Path) -> None:
     link = spec.with_name("link.etude")
     link.symlink_to(spec.name)
     done = etude("fmt", "link.etude", cwd=spec.parent)
-    assert (done.returncode, done.stdout) == (0, "link.etude: laid out anew\n")
+    assert (done.returncode, done.stdout) == (0, "link.etude: reformatted\n")
     assert spec.read_bytes() == MADE.encode()
     assert spec.stat().st_mode & 0o777 == 0o640
     assert link.is_symlink()

@@ -17,7 +17,7 @@ from etude.spec.codes import known, rule
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    """The command line turns the garbage collector off; the tests go on."""
+    """The command line turns the garbage collector off; the tests continue."""
     yield
     gc.enable()
 

@@ -119,7 +119,7 @@ def test_changed_weights_are_noticed(place: Path, tmp_path: Path) -> None:
     state["model.norm.weight"] *= 1.5
     save_file(state, path, metadata={"format": "pt"})
     said = run(tmp_path, "use.etude")
-    assert "small: the weights are others than before: what comes of them is made again" in said
+    assert "small: the weights have changed: what depends on them is rerun" in said
     before, after = (scores(at / "runs" / "use", "before")["loss(docs)"]["score"]
                      for at in (place, tmp_path))  # fmt: skip
     assert before != pytest.approx(after, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Rounds with people in them: the run stops for labels, and goes on when they are there."""
+"""Rounds with people in them: the run stops for labels, and continues when they are there."""
 
 import json
 import sqlite3

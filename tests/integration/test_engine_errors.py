@@ -80,7 +80,7 @@ def test_a_place_that_cannot_be_written_stops_the_job(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("a file where the run's cache should be")
-    with pytest.raises(Stopped, match=f"cannot go on: {tmp_path / 'cache'}: "):
+    with pytest.raises(Stopped, match=f"cannot continue: {tmp_path / 'cache'}: "):
         run(train_job(steps=1), inputs, tmp_path / "job")
 
 

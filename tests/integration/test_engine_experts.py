@@ -75,7 +75,7 @@ def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
 ) -> None:
     expected = run(job(1, model=GPT_OSS), inputs, tmp_path / "job")
     place = Workplace(inputs, tmp_path)
-    # In a pipeline each stage draws its own weights: both go on from the same ones.
+    # In a pipeline each stage draws its own weights: both continue from the same ones.
     assert place.run(
         Run(job(2, model=GPT_OSS), "together"),
         Run(job(2, model=GPT_OSS, tensor_parallel_degree=2), "tensor"),

@@ -1,4 +1,4 @@
-"""Jobs on dialogs and preferences: going on after a kill, exports, what does not fit."""
+"""Jobs on dialogs and preferences: continuing after a kill, exports, what does not fit."""
 
 from fractions import Fraction
 from pathlib import Path

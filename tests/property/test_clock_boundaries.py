@@ -35,7 +35,7 @@ def schedule(values: list[str], bounds: list[str]) -> str:
 
 @st.composite
 def stages(draw: st.DrawFn) -> tuple[str, list[int]]:
-    """A stage with changing length and batch, and the wished boundaries of its lengths."""
+    """A stage with changing length and batch, and the requested boundaries of its lengths."""
     total = draw(st.integers(5_000, 50_000))
     length_bounds, batch_bounds = draw(bounds(total)), draw(bounds(total))
     lengths = [str(draw(st.sampled_from(LENGTHS))) for _ in range(len(length_bounds) + 1)]

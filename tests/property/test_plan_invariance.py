@@ -40,7 +40,7 @@ CONTINUED = st.sampled_from(["\n  ", " # so far\n\n  ", "\r\n", "  "])
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_layout_changes_no_plan(data: st.DataObject) -> None:
-    """Breaks for breaks, spaces for spaces, breaks before words that go on with the line."""
+    """Breaks for breaks, spaces for spaces, breaks before words that continue with the line."""
     text = ""
     spec = data.draw(st.sampled_from(list(PLANS)))
     words = spec.replace("\n", " \n ").split(" ")

@@ -29,7 +29,7 @@ def test_a_checkpoint_cuts_its_stage_and_changes_none_of_its_steps(cut: Plan) ->
     assert sum(job.tokens for job in parts) == sum(job.tokens for job in whole)
     assert rates(parts) == rates(whole)
     assert batches(parts) == batches(whole)
-    for name in ("web", "math"):  # the sources begin to take turns anew at a cut
+    for name in ("web", "math"):  # the sources begin to take turns again at a cut
         difference = parts[-1].data[name].last_token - whole[-1].data[name].last_token
         assert abs(difference) <= 2 * 32
 

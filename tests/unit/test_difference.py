@@ -1,4 +1,4 @@
-"""Plans compared: what is kept, made again, new or gone, and why."""
+"""Plans compared: what is kept, rerun, new or gone, and why."""
 
 import pytest
 from specs import HEAD, POST_TRAINING, after, plan, stage

@@ -18,7 +18,7 @@ TRAIN = ("run",)
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    """The command line turns the garbage collector off; the tests go on."""
+    """The command line turns the garbage collector off; the tests continue."""
     yield
     gc.enable()
 

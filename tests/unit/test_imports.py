@@ -77,7 +77,7 @@ def of_pretrain(text: str) -> list[TrainJob]:
 
 
 def after_base(text: str) -> Plan:
-    """The plan of stages that go on from a stage `base`."""
+    """The plan of stages that continue from a stage `base`."""
     head = text.replace("recipe ", "recipe_").partition("\n\n")  # the header goes, the rest stays
     body = "\n\n".join(p for p in head[2].split("\n\n") if not p.startswith("recipe_"))
     return plan(BASE + body)

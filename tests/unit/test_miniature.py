@@ -143,7 +143,7 @@ def test_rounds_draws_and_awaited_labels_are_there_in_small() -> None:
 
 
 RAMPS = {
-    "a curve that goes on after its stage": ("lr", "0 -> 1e-3 cosine over 900 steps"),
+    "a curve that continues after its stage": ("lr", "0 -> 1e-3 cosine over 900 steps"),
     "a curve that ends before its segment": (
         "lr", "0 -> 1e-3 over 20 steps for 60 steps then -> 0 sqrt"),
     "changes a step apart": ("lr", "1e-3 for 1 step then 2e-3 for 1 step then 1e-4"),

@@ -62,7 +62,7 @@ def test_dialogs(record, expected):
           "edited": None}, Preference(ASK, [GREEN, BLUE])),
         ({"prompt": ASK, "responses": ["Blue."], "chosen": "Red.", "rejected": 0},
          Preference(ASK, [RED, BLUE])),
-        # Where one answer goes on, the other answer alone is still an answer.
+        # Where one answer continues, the other answer alone is still an answer.
         ({"chosen": ASK + BLUE + ASK + RED, "rejected": ASK + BLUE + ASK + GREEN},
          Preference(ASK + BLUE + ASK, [RED, GREEN])),
     ],

@@ -49,7 +49,7 @@ stage pick: best { of = [align.dpo, pretrain], loss = [docs] }
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    """The command line turns the garbage collector off; the tests go on."""
+    """The command line turns the garbage collector off; the tests continue."""
     yield
     gc.enable()
 

@@ -28,7 +28,7 @@ def train(body: str = "", **attributes: str | None) -> str:
 
 
 def then(body: str = "", **attributes: str | None) -> str:
-    """A spec with a stage that goes on from another."""
+    """A spec with a stage that continues from another."""
     return HEAD + stage() + after("second", body, **attributes)
 
 
@@ -345,7 +345,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E519", HEAD + POST + NODES + stage(batch="16 seqs")
      + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"), "no context parallelism"),
     ("E519", HEAD + POST + NODES + stage(parallel="{ pipeline 2 }", batch="16 seqs") + "¦"
-     + post_stage(REWARD, batch="16 pairs"), "which it would go on with"),
+     + post_stage(REWARD, batch="16 pairs"), "which it would continue with"),
     ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
     ("E520", post(body="stage x: best { of = [first], loss = [web], needle = ¦{ depths = 2 } }"),
      "exactly one measure"),

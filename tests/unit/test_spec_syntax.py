@@ -1,4 +1,4 @@
-"""How specs are read: layout, comments, texts, and going on after errors."""
+"""How specs are read: layout, comments, texts, and continuing after errors."""
 
 import time
 

@@ -128,7 +128,7 @@ def test_a_model_without_weights_is_nothing_to_go_on_from() -> None:
     bare = HEAD.replace(', weights = "base", context = 64', "")
     error = only(check(bare + f"stage sft: sft {{ from = base, {SFT} }}"))
     assert error.code == "E402"
-    assert "the model `base` has no weights to go on from" in error.help
+    assert "the model `base` has no weights to continue from" in error.help
 
 
 def test_a_first_stage_is_told_which_weights_there_are() -> None:
