@@ -17,7 +17,7 @@ from ..errors import RunError
 from ..outcomes import results
 from ..store import Store
 from .loader import Batch, Loader
-from .lr import PlannedLR, Schedulers
+from .lr import PlannedLR, PlannedSchedulers
 from .train import dataloader
 
 PREPARE = "let `etude run SPEC --prepare` make the data, on any machine, and name its run folder"
@@ -77,7 +77,7 @@ class RunData(BaseDataLoader):
         self._given = state_dict["micro_batches"]
 
 
-class RunRates(Schedulers):
+class RunRates(PlannedSchedulers):
     """The recipe's learning rate, at every step of torchtitan that of the sequences it reads.
 
     The state is the number of steps that were taken, and the job: one that begins with the

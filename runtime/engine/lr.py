@@ -23,7 +23,19 @@ class PlannedLR(LRScheduler):
         return [self._lr(self.last_epoch)] * len(self.optimizer.param_groups)
 
 
-class Schedulers(LRSchedulersContainer):
+class PlannedSchedulers(LRSchedulersContainer):
+    """Schedulers whose rates a plan says, also after a checkpoint with others has been loaded."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for scheduler in self.schedulers:
+            for group, lr in zip(
+                scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True
+            ):
+                group["lr"] = lr
+
+
+class Schedulers(PlannedSchedulers):
     """The timeline's learning rate; its state is the number of steps that the job has taken."""
 
     @dataclass(kw_only=True, slots=True)
@@ -40,11 +52,3 @@ class Schedulers(LRSchedulersContainer):
             return timeline.lr(timeline.first_step + steps)
 
         self.schedulers = [PlannedLR(optimizer, lr) for optimizer in optimizers]
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        for scheduler in self.schedulers:
-            for group, lr in zip(
-                scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True
-            ):
-                group["lr"] = lr
