@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from textwrap import fill, indent
 from typing import Any
 
-from ..compiler.examples import beside, findings, frame
+from ..compiler.examples import beside, findings, frame, wrong
 from ..spec.codes import Example, Rule, known, rule, severity
 from ..spec.diagnostics import did_you_mean
 from ..spec.render import render
@@ -46,7 +46,7 @@ def _lines(of: Rule, color: bool) -> Iterator[str]:
             yield indent(text.rstrip(), "    ")
         if name == "Wrong" and not example.shell:
             yield ""
-            yield indent("\n\n".join(render(d, color=color) for d in findings(example)), "    ")
+            yield indent("\n\n".join(render(d, color=color) for d in wrong(of)), "    ")
     if of.wrong.frame:
         yield ""
         yield f"(The example stands beside {beside(of.wrong.frame)}.)"
@@ -60,14 +60,15 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 def _json(of: Rule) -> dict[str, Any]:
     def shown(example: Example) -> dict[str, Any]:
-        found = (
-            [] if example.shell or not example.texts else [d.to_dict() for d in findings(example)]
-        )
+        if example is of.wrong:
+            found = wrong(of)
+        else:
+            found = [] if example.shell or not example.texts else findings(example)
         return {
             "frame": frame(example.frame) if example.frame else "",
             "files": {name or "spec.etude": text for name, text in example.texts.items()},
             "commands": example.shell,
-            "diagnostics": found,
+            "diagnostics": [d.to_dict() for d in found],
         }
 
     return {

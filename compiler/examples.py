@@ -1,13 +1,15 @@
 """The examples of the registry, checked: for `etude explain`, the documentation and the tests."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..spec import syntax as s
 from ..spec.bind import bind
-from ..spec.codes import FOLDER, MAIN, Example
+from ..spec.codes import FOLDER, MAIN, Example, Rule
 from ..spec.diagnostics import Diagnostic, Report
 from ..spec.load import Files, no_use
 from ..spec.parse import parse
+from ..spec.record import replace
 from ..spec.source import Source, Span
 from .check import check_recipe
 
@@ -36,6 +38,19 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
     if recipe and not report.errors:
         check_recipe(recipe, report, root=folder)
     return [d for d in report.ordered() if not d.span or d.span.source.name != "frame"]
+
+
+def wrong(of: Rule) -> list[Diagnostic]:
+    """What is found in the wrong example of a page: in an empty folder where it is about files."""
+    if of.wrong.shell or not of.wrong.texts:
+        return []
+    found = findings(of.wrong)
+    if any(d.code == of.code for d in found):
+        return found
+    with TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        there = findings(of.wrong, folder)
+    return [replace(d, help=d.help.replace(str(folder), "/home/me")) for d in there]
 
 
 def frame(name: str) -> str:

@@ -105,7 +105,7 @@ def _page(rule: Any) -> str:
         return "\n".join([*lines, "[All codes](index.md)", ""])
     lines += ["## Wrong", *_example(rule.wrong)]
     if not rule.wrong.shell:
-        shown = "\n\n".join(render.render(d) for d in examples.findings(rule.wrong))
+        shown = "\n\n".join(render.render(d) for d in examples.wrong(rule))
         lines += ["", "```text", shown, "```"]
     lines += ["", "## Right", *_example(rule.right), ""]
     if rule.wrong.frame:
