@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -66,7 +67,8 @@ def write(folder: Path) -> None:
         num_key_value_heads=2, vocab_size=264, max_position_embeddings=128, rms_norm_eps=1e-5,
         tie_word_embeddings=False,
     )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder / "weights")
+    network: Any = LlamaForCausalLM(config)
+    network.to(torch.bfloat16).save_pretrained(folder / "weights")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

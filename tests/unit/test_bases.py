@@ -30,5 +30,5 @@ def test_models_that_go_together_end_with_one_base(together: str, other: str, er
     found = [each for each in check(text) if each.severity == "error"]
     assert [each.code for each in found] == ["E544"] * errors
     if errors:
-        assert place(found[0])[0] == text.count("\n") + 1
+        assert (place(found[0]) or (0, 0))[0] == text.count("\n") + 1
         assert "`long`" in found[0].message or "`x`" in found[0].message

@@ -34,7 +34,8 @@ def fit(given: Record, limit: int, policy: str = "truncate", **settings):
     assert long.counts
     counts = (long.counts.dropped, long.counts.truncated)
     text = None if made is None else bytes(made.tokens.tolist()).decode()
-    return text, () if made is None else made.branches, counts
+    branches: tuple[int, ...] = () if made is None else made.branches
+    return text, branches, counts
 
 
 DIALOG = record("ask.good.", "oooocccct")

@@ -120,7 +120,7 @@ def test_data_sets_of_the_hub_give_the_same_tokens(way, expected, inputs, tmp_pa
     if way == "saved":
         datasets.Dataset.from_list(DIALOGS).save_to_disk(str(folder))
     elif way == "dict":
-        both = datasets.DatasetDict(train=datasets.Dataset.from_list(DIALOGS))
+        both = datasets.DatasetDict({"train": datasets.Dataset.from_list(DIALOGS)})
         both.save_to_disk(str(folder))
     elif way == "parquet":
         datasets.Dataset.from_list(DIALOGS).to_parquet(str(folder / "train.parquet"))

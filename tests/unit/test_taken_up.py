@@ -34,6 +34,7 @@ def test_steps_before_the_checkpoint_are_those_of_whoever_began(tmp_path: Path) 
     with (home.folder / "metrics" / "first.1.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # the crash
     steps = begun(hot.folder, "k")
+    assert steps
     assert steps == home.folder / "metrics" / "first.1.jsonl"
     other = Recorder(hot.folder, "two", None)
     other.take_up("only.1", "only", steps)
