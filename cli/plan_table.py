@@ -22,7 +22,7 @@ from ..compiler.plan import (
     WeightsJob,
 )
 from ..compiler.values import LrPiece
-from ..spec.quantity import amount, counted, short
+from ..spec.quantity import amount, counted, measured, short
 from .common import colors
 from .plan_stages import at_most, show_stages
 
@@ -262,7 +262,7 @@ def _mixture(job: TrainJob) -> str:
 
 def _epochs(job: TrainJob) -> str:
     known = {n: w.epochs for n, w in job.data.items() if w.epochs is not None}
-    return ", ".join(f"{n} {e:.3g}" for n, e in known.items()) or "undeclared"
+    return ", ".join(f"{n} {measured(e)}" for n, e in known.items()) or "undeclared"
 
 
 def _mesh(job: TrainJob) -> str:

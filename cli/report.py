@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..spec.quantity import measured
 from .common import colors, open_run, problem
 
 if TYPE_CHECKING:
@@ -218,5 +219,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {number:.3g}" for name, number in value.items())
+        return ", ".join(f"{name} {measured(number)}" for name, number in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

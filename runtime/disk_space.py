@@ -6,6 +6,7 @@ from typing import Any
 
 from ..compiler.architectures import parameters
 from ..compiler.plan import AverageJob, ExportJob, Plan, TrainJob, WeightsJob
+from ..spec.quantity import measured
 from .errors import RunError
 from .outcomes import outcomes
 from .recorder import OnEvent
@@ -66,9 +67,9 @@ def in_bytes(number: float) -> str:
     """A number of bytes, in the unit that suits it."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1000:
-            return f"{number:.3g} {unit}"
+            return f"{measured(number)} {unit}"
         number /= 1024
-    return f"{number:,.3g} TiB" if number < 1000 else f"{number:,.0f} TiB"
+    return f"{measured(number)} TiB"
 
 
 def _existing(folder: Path) -> Path:

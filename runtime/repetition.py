@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..compiler.plan import NextToken, Plan, Sft, TrainJob
 from ..compiler.timeline import Timeline
+from ..spec.quantity import measured
 from .data.record_shards import SUMMARY as RECORDS
 from .data.shards import SUMMARY as SHARDS
 from .outcomes import results
@@ -43,7 +44,9 @@ class Reading:
 
     def __str__(self) -> str:
         unit = "preferences" if self.form == "preferences" else "tokens"
-        return f"{self.stage} reads {self.source} {self.times:.3g} times ({self.held:,} {unit})"
+        return (
+            f"{self.stage} reads {self.source} {measured(self.times)} times ({self.held:,} {unit})"
+        )
 
 
 def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:

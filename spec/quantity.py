@@ -101,6 +101,11 @@ def short(value: Fraction | int | float) -> str:
     return f"{float(number):.4g}"
 
 
+def measured(number: Fraction | float) -> str:
+    """A figure that was computed, to three significant digits, whole above 100: 0.0211, 1,707."""
+    return f"{float(number):,.0f}" if number >= 100 else f"{float(number):.3g}"
+
+
 def singular(noun: str) -> str:
     """The noun of one: `step` of `steps`, `entry` of `entries`."""
     if noun in _SINGULAR or not noun.endswith("s"):

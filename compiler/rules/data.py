@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import combinations
 
 from ...spec import recipe as r
-from ...spec.quantity import short
+from ...spec.quantity import measured, short
 from ...spec.source import Span
 from ..graph import data_of
 from ..program import BestStage, EvaluateStage, Program, SampleStage, TrainStage
@@ -38,7 +38,7 @@ def repeated_sources(program: Program) -> Iterator[Found]:
                 places = ((where, "so many tokens are declared"),) if (
                     where := dataset.places.get("tokens")) else ()  # fmt: skip
                 yield Found(
-                    f"`{source}` is read {float(epochs):.3g} times by the end of this stage",
+                    f"`{source}` is read {measured(epochs)} times by the end of this stage",
                     stage.spec.at("data"),
                     f"lower its share, or train on fewer tokens: up to {MOST_EPOCHS} passes are "
                     "nearly as good as new data", notes=places,

@@ -239,7 +239,8 @@ def test_room_for_results_and_checkpoints(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1024, "1 KiB"), (3 * 2**30, "3 GiB"),
+    [(0, "0 B"), (999, "999 B"), (1024, "1 KiB"), (999.7 * 1024, "1,000 KiB"),
+     (3 * 2**30, "3 GiB"),
      (97.2 * 2**40, "97.2 TiB"), (5e3 * 2**40, "5,000 TiB")],
 )  # fmt: skip
 def test_bytes_are_shown_in_their_unit(number: float, shown: str) -> None:

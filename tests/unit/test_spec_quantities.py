@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from specs import HEAD, check, only, parsed, stage
 
-from etude.spec.quantity import UNITS, Quantity, amount, counted, literal, plain, short
+from etude.spec.quantity import UNITS, Quantity, amount, counted, literal, measured, plain, short
 
 
 def tokens(text: str) -> int | None:
@@ -100,6 +100,15 @@ def test_fractions_stay_fractions() -> None:
 )
 def test_short_forms(value: int | Fraction, text: str) -> None:
     assert short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.02113, "0.0211"), (3.0, "3"), (17.04, "17"), (99.96, "100"), (1706.7, "1,707"),
+     (Fraction(5000, 3), "1,667")],
+)  # fmt: skip
+def test_measured_figures_are_never_powers_of_ten(value: float | Fraction, text: str) -> None:
+    assert measured(value) == text
 
 
 def test_quantities_are_shown_as_they_are_written() -> None:
