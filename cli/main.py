@@ -117,6 +117,25 @@ def parser() -> argparse.ArgumentParser:
     )
     detailed(plan)
 
+    preview = command("preview", "Show what stages see of their data, and what they learn of it.")
+    preview.add_argument("file", metavar="SPEC")
+    preview.add_argument(
+        "target", nargs="?", metavar="STAGE|DATASET",
+        help="one stage, or one data set (default: the data of all stages that train)",
+    )  # fmt: skip
+    preview.add_argument(
+        "-n", "--records", type=_positive, default=2, metavar="N",
+        help="show so many records or rows of each source (default: 2)",
+    )  # fmt: skip
+    preview.add_argument("--full", action="store_true", help="shorten nothing")
+    preview.add_argument(
+        "--folder", metavar="FOLDER",
+        help="the run folder, for what the run has made already (default: runs/RECIPE)",
+    )  # fmt: skip
+    preview.add_argument("--json", action="store_true", help="a list of records as JSON")
+    miniature(preview)
+    changes(preview)
+
     diff = command("diff", "Show what a plan would do otherwise than another one, and why.")
     diff.add_argument("old", metavar="OLD", help="a spec, a plan or a run folder")
     diff.add_argument("new", metavar="NEW", help="the same")

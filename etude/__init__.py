@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .compiler.plan import Plan
     from .spec.recipe import Recipe
 
-__all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "run"]
+__all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "preview", "run"]
 
 
 def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "Recipe":
@@ -90,6 +90,35 @@ def _bound(recipe: "Recipe | build.Recipe") -> "Recipe":
     from .spec.recipe import Recipe
 
     return recipe if isinstance(recipe, Recipe) else recipe.bound()
+
+
+def preview(
+    plan: "Plan",
+    target: str | None = None,
+    *,
+    records: int = 2,
+    folder: str | Path | None = None,
+    root: str | Path = ".",
+) -> list[dict[str, Any]]:
+    """What stages see of their data, and what they learn of it: what `etude preview --json` lists.
+
+    Args:
+        target: a stage or data set; None for the data of all stages that train.
+        records: how many records or rows of each source.
+        folder: the run folder, for what the run has made already; `runs/RECIPE` by default.
+        root: the folder where relative paths of data start: the spec's.
+
+    Raises: etude.runtime.errors.RunError: there is no such target, or a source cannot be read.
+    """
+    from .runtime import preview as previews
+
+    found: list[dict[str, Any]] = []
+    made = Path(folder) if folder else Path("runs") / plan.recipe
+    for each in previews.preview(plan, made, Path(root), target, records=records):
+        if each.problem:
+            raise each.problem
+        found += previews.as_json(each)
+    return found
 
 
 def run(

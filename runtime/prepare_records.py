@@ -115,6 +115,11 @@ class RecordMaker:
         self._report()
         return {"documents": count, "tokens": 0}
 
+    @property
+    def fields(self) -> records.Fields:
+        """By which names the source calls its fields."""
+        return self._fields
+
     def made(self) -> Iterator[tuple[Row, Record | None]]:
         """The dialog or preference that each row is, None where it is left out on purpose."""
         return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)

@@ -1,0 +1,61 @@
+"""What stages will see of their data, before anything is trained; made without torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...compiler.plan import Plan
+from ..errors import RunError
+from .records import show_records
+from .rows import show_rows
+from .shop import Made, Shop
+from .shown import Part, Preview, Refused, Shown, as_json, joined
+from .uses import NoTarget, Use, uses
+
+__all__ = ["NoTarget", "Part", "Preview", "Refused", "Shown", "Use", "as_json", "joined", "preview"]
+
+
+def preview(
+    plan: Plan, folder: Path, root: Path, target: str | None = None, *, records: int = 2
+) -> Iterator[Preview]:
+    """Yields what there is to see of each source, one after the other.
+
+    Nothing is written but temporary files. What the run has made, it is shown with; what it has
+    not made yet is made here where it is small.
+
+    Args:
+        folder: the run folder, which may not be there.
+        root: the folder of the spec, where relative paths of data start.
+        target: a stage or data set; None for the sources of all stages that train.
+        records: how many records or rows of each source to show.
+
+    Raises: NoTarget: there is no such stage or data set, or it has no data. What is wrong with a
+        source is its preview's `problem`.
+    """
+    found = uses(plan, target)
+    with TemporaryDirectory(prefix="etude-preview-") as scratch:
+        shop = Shop(plan, root, folder, Path(scratch))
+        for use in found:
+            yield _one(use, shop, records)
+
+
+def _one(use: Use, shop: Shop, records: int) -> Preview:
+    made: Made | None = None
+    try:
+        if use.tokenizer is not None:
+            made = shop.tokenizer(use.tokenizer)
+        elif use.data.form != "prompts":
+            raise RunError(
+                "the recipe declares no tokenizer, so its data cannot be tokenized",
+                "add one: tokenizer words { train = { on [DATASET], vocab 32000 } }",
+            )
+        if use.data.form != "documents":
+            shown = show_records(use, made, shop, records)
+        else:
+            assert made
+            shown = show_rows(use, made, shop, records)
+    except RunError as problem:
+        shown = Preview(use, problem=problem)
+    if made is not None and made.note and not shown.problem:
+        shown.notes.insert(0, made.note)
+    return shown

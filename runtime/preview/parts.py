@@ -1,0 +1,97 @@
+"""Tokens with what they are → parts of a text."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+
+from tokenizers import Tokenizer
+
+from .shown import Part
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a token is; the attributes are those of `Part`."""
+
+    kind: str
+    learned: bool = False
+    special: bool = False
+    branch: str = ""
+    message: int = -1
+    document: str = ""
+
+
+def cut(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[Label]) -> tuple[Part, ...]:
+    """The parts of what tokens decode to, one for every run of equal labels.
+
+    A character of which two parts have tokens belongs to the second; joined, the parts are the
+    whole text always.
+
+    Args:
+        labels: one for each token.
+    """
+    runs = [(label, len(list(run))) for label, run in groupby(labels)]
+    texts = texts_of(tokenizer, ids, [count for _, count in runs])
+    return tuple(
+        Part(
+            text,
+            label.kind,
+            label.learned,
+            count,
+            label.special,
+            label.branch,
+            label.message,
+            label.document,
+        )
+        for (label, count), text in zip(runs, texts, strict=True)
+    )
+
+
+def texts_of(tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int]) -> list[str]:
+    """The text of the first so many tokens, of the next so many, and so on."""
+    whole = decoded(tokenizer, ids)
+    lengths = list(_lengths(tokenizer, ids, counts))
+    if sum(lengths) != len(whole):
+        lengths = list(_exact_lengths(tokenizer, ids, counts, whole))
+    texts, begin = [], 0
+    for length in lengths:
+        texts.append(whole[begin : begin + length])
+        begin += length
+    return texts
+
+
+def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def _lengths(tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
+    """How many characters each run adds to the text, seen between the runs around it.
+
+    Decoders treat the beginning of a text in their own way, which differences leave out.
+    """
+    borders = [0, 0, *accumulate(counts), len(ids)]
+    stretches = zip(borders, borders[1:], borders[2:], borders[3:], strict=False)
+    for before, begin, end, after in stretches:
+        around = decoded(tokenizer, ids[before:after])
+        ends = (decoded(tokenizer, ids[before:border]) for border in (begin, end))
+        first, last = (_shared(text, around) for text in ends)
+        yield last - first
+
+
+def _exact_lengths(
+    tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int], whole: str
+) -> Iterator[int]:
+    """The same seen from the beginning of the text, which is always right, and slow."""
+    done = end = 0
+    for number, count in enumerate(counts, 1):
+        end += count
+        last = number == len(counts)
+        reached = len(whole) if last else max(_shared(decoded(tokenizer, ids[:end]), whole), done)
+        yield reached - done
+        done = reached
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return len(one) if other.startswith(one) else len(os.path.commonprefix([one, other]))  # noqa: RUF071

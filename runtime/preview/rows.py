@@ -1,0 +1,191 @@
+"""Documents as pre-training packs them into rows."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from ..data import readers
+from ..data.bad_lines import BadLines
+from ..data.encode import TERMINATION, Encoder, Piece
+from ..data.formats import Document
+from ..data.shards import Shards, held_out, write_shards
+from ..data.stream import IGNORE, Stream, pack
+from ..data.tokenizer import special
+from .parts import Label, cut
+from .shop import Made, Shop, read_some
+from .shown import Preview, Refused, Shown
+from .uses import Use
+
+SMALL = 4_000_000
+"""A source of so many characters is read whole; of a larger one, the beginning."""
+CHARACTERS = 8
+"""So many characters are read for each token that is to be shown, at first."""
+
+
+class InOrder(Stream):
+    """The documents in the order in which the source has them."""
+
+    def _make_epoch(self, epoch: int) -> np.ndarray:
+        made = np.empty((2, self._shards.documents), np.int64)
+        made[0] = np.arange(self._shards.documents)
+        made[1] = np.cumsum(self._shards.lengths) - self._shards.lengths
+        return made
+
+
+class Lines(BadLines):
+    """Collects bad lines, whatever the budget, and counts records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self.found: list[Refused] = []
+
+    def report(self, place: str, reason: str, help: str = "") -> None:
+        self.number += 1
+        self.count += 1
+        self.found.append(Refused(self.number, place, reason, help))
+
+
+def show_rows(use: Use, made: Made, shop: Shop, count: int) -> Preview:
+    """The first rows of documents that a stage reads.
+
+    Raises: DataError: the documents cannot be read.
+    """
+    preview = Preview(use, counted=made.exact)
+    shards = shop.documents(use.data, made)
+    if use.filtered:
+        shards = shards and shop.result(use.filtered.key)
+        if shards is None:
+            preview.notes.append(
+                "documents that the stage leaves out by their scores are shown, too: they have "
+                f"no scores in {shop.folder} yet"
+            )
+    if shards is not None:
+        stream = _stream(use, Shards(shards, "train"))
+        preview.looked.whole = True
+        preview.items += _rows(use, made, stream, count, use.first_token, {})
+        return preview
+    _read(preview, use, made, shop, count)
+    return preview
+
+
+def _stream(use: Use, shards: Shards) -> Stream:
+    return Stream(shards, seed=use.seed, name=use.source)
+
+
+def _read(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> None:
+    """Shows documents of a source that no run has tokenized yet."""
+    lines = Lines()
+    wanted = count * ((use.seq_len or 0) + 2) if made.exact else 1
+    documents = readers.read_documents(use.data.source, lines, root=shop.root)
+    some, whole = read_some(documents, max(SMALL, wanted * CHARACTERS))
+    looked = preview.looked
+    looked.whole, looked.records = whole, len(some) + len(lines.found)
+    kept = [document for number, document in enumerate(some) if not _held_out(use, number)]
+    looked.held_out, looked.kept = len(some) - len(kept), len(kept)
+    preview.items += lines.found
+    if not some:
+        return
+    if not made.exact:
+        preview.items += _documents(use, made, kept[:count])
+        return
+    places = {number: document.place for number, document in enumerate(kept)}
+    if whole and not use.filtered:
+        stream = _stream(use, _written(use, made, shop, some))
+        preview.items += _rows(use, made, stream, count, use.first_token, places)
+        return
+    shards = _written(use, made, shop, _enough(some, wanted * CHARACTERS))
+    if shards.tokens < wanted:
+        shards = _written(use, made, shop, some)
+    stream = InOrder(shards, seed=use.seed, name=use.source)
+    count = min(count, max((shards.tokens - 2) // (use.seq_len or shards.tokens), 1))
+    preview.items += _rows(use, made, stream, count, 0, places)
+    preview.notes.append(
+        "these rows are made of the source's first documents, in its order; a run shuffles all "
+        "its documents, so that its first rows hold others"
+    )
+
+
+def _written(use: Use, made: Made, shop: Shop, documents: list[Document]) -> Shards:
+    """Documents as a run tokenizes them."""
+    folder = shop.room()
+    write_shards(
+        (document.text for document in documents),
+        made.tokenizer,
+        folder,
+        holdout=Fraction(use.data.holdout),
+        seed=use.data.seed,
+        name=use.data.name,
+    )
+    return Shards(folder, "train")
+
+
+def _enough(some: list[Document], characters: int) -> list[Document]:
+    """The first documents with so many characters in all, the last one cut off."""
+    kept: list[Document] = []
+    for document in some:
+        kept.append(Document(document.place, document.text[: max(characters, 1)]))
+        characters -= len(document.text)
+        if characters <= 0:
+            break
+    return kept
+
+
+def _held_out(use: Use, number: int) -> bool:
+    return held_out(number, Fraction(use.data.holdout), seed=use.data.seed, name=use.data.name)
+
+
+def _rows(
+    use: Use, made: Made, stream: Stream, count: int, first: int, places: dict[int, str]
+) -> Iterator[Shown]:
+    """The rows of a stream: each so many tokens as a row has, and one more, its last label."""
+    length = use.seq_len or stream.epoch_tokens
+    for number in range(min(count, use.rows or count)):
+        begin = first + number * length
+        tokens, starts = stream.read(begin, length + 1)
+        _, labels, _ = pack(tokens, starts)
+        learned = np.concatenate([[False], labels != IGNORE]) & (use.objective is not None)
+        stretches = stream.stretches(begin, length + 1)
+        names: list[str] = []
+        for document, _, size in stretches:
+            names += [places.get(document, f"document {document + 1}")] * size
+        parts = cut(made.tokenizer, tokens.tolist(), _labels(made, tokens, learned, names))
+        yield Shown(number + 1, "", parts)
+
+
+def _labels(made: Made, tokens: np.ndarray, learned: np.ndarray, names: list[str]) -> list[Label]:
+    ids = special(made.tokenizer)
+    kinds = {ids.eos: "end"}
+    if ids.bos is not None:
+        kinds[ids.bos] = "begin"
+    labels = []
+    for number, token in enumerate(tokens.tolist()):
+        kind = kinds.get(token, "text")
+        labels.append(
+            Label(kind, bool(learned[number]), kind != "text", message=0, document=names[number])
+        )
+    return labels
+
+
+def _documents(use: Use, made: Made, documents: list[Document]) -> Iterator[Shown]:
+    """Documents by themselves, where rows cannot be cut without a tokenizer."""
+    ids = special(made.tokenizer)
+    encoder = Encoder(made.tokenizer)
+    begin = "" if ids.bos is None else made.tokenizer.id_to_token(ids.bos) or ""
+    end = made.tokenizer.id_to_token(ids.eos) or ""
+    for number, document in enumerate(documents, 1):
+        rendered = encoder.encode(
+            [Piece(begin), Piece(document.text, free=True), Piece(end, TERMINATION)]
+        )
+        labels = [
+            Label(
+                "text" if free else "end" if part == TERMINATION else "begin",
+                learned=use.objective is not None and place > 0,
+                special=not free,
+                message=0,
+                document=document.place,
+            )
+            for place, (free, part) in enumerate(zip(rendered.free, rendered.parts, strict=True))
+        ]
+        yield Shown(number, document.place, cut(made.tokenizer, rendered.ids, labels))

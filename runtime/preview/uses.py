@@ -1,0 +1,208 @@
+"""Which sources a preview shows, and how their stages see them, as a plan says it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
+
+from ...compiler.plan import (
+    AccuracyMeasure,
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    FilterJob,
+    LossMeasure,
+    Measure,
+    Objective,
+    Plan,
+    RewardMeasure,
+    SampleJob,
+    ScoreJob,
+    TokenizerJob,
+    TrainJob,
+)
+from ..errors import RunError
+
+Purpose = Literal["trains on", "draws answers to", "measures", "scores"]
+
+
+class NoTarget(RunError):
+    """There is no such stage or data set, or it has no data (exit code 2)."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a stage sees a source.
+
+    Attributes:
+        stage: its name.
+        purpose: what it does with the source.
+        source: the data set's name.
+        data: the job that makes it.
+        filtered: the job that leaves out documents by their scores.
+        tokenizer: the job that makes the tokenizer.
+        objective: what is learned; None where nothing is.
+        seq_len: tokens of a row; None where there are none.
+        later: those of the stage's later segments.
+        seed: by which rows and records are shuffled.
+        first_token: where in the shuffled documents the stage begins.
+        rows: how many rows the stage reads of it; None for any number.
+        vocab: tokens that the model knows; None where no model is meant.
+        also: other stages that see the source in the same way.
+    """
+
+    stage: str
+    purpose: Purpose
+    source: str
+    data: DatasetJob
+    filtered: FilterJob | None
+    tokenizer: TokenizerJob | None
+    objective: Objective | None = None
+    seq_len: int | None = None
+    later: tuple[int, ...] = ()
+    seed: int = 0
+    first_token: int = 0
+    rows: int | None = None
+    vocab: int | None = None
+    also: tuple[str, ...] = ()
+
+    def same(self, other: "Use") -> bool:
+        """Whether both look the same, wherever in the documents they begin."""
+        return (self.data.key, self.filtered, self.objective, self.purpose) == (
+            other.data.key,
+            other.filtered,
+            other.objective,
+            other.purpose,
+        ) and (self.seq_len == other.seq_len or self.data.form != "documents")
+
+
+def uses(plan: Plan, target: str | None) -> list[Use]:
+    """What to show: of one stage, of one data set, or of all stages that train.
+
+    Data sets and stages of rounds go by their short names, too, which mean the first round.
+
+    Raises: NoTarget.
+    """
+    every = list(_every(plan))
+    if target is None:
+        return _distinct([use for use in every if use.purpose == "trains on"])
+    stages = {use.stage: [u for u in every if u.stage == use.stage] for use in every}
+    sources = {use.source: use for use in reversed(every)}
+    for names in (stages, _short(stages, lambda name: name.rpartition(".")[2])):
+        if target in names:
+            return _distinct(names[target])
+    for found in (sources, _short(sources, lambda name: name.partition("[")[0])):
+        if target in found:
+            return [found[target]]
+    raise _no_target(plan, target, list(stages), list(sources))
+
+
+def _short(names: dict, short) -> dict:
+    """The same by shorter names, the first of each."""
+    return {short(name): found for name, found in reversed(names.items())}
+
+
+def _no_target(plan: Plan, target: str, stages: list[str], sources: list[str]) -> NoTarget:
+    readers = f"stages with data: {', '.join(stages) or 'none'}; data sets: {', '.join(sources)}"
+    if target in plan.stages:
+        kind = plan.stages[target].kind
+        return NoTarget(f"the stage `{target}` ({kind}) reads no data of its own", readers)
+    for job in plan.jobs:
+        if isinstance(job, TokenizerJob) and target in job.datasets:
+            return NoTarget(
+                f"no stage reads the data set `{target}`: the tokenizer alone is trained on it",
+                readers,
+            )
+    if f"dataset.{target}" in plan.values:
+        return NoTarget(f"no stage reads the data set `{target}`", readers)
+    near = get_close_matches(target, [*plan.stages, *sources], 1)
+    meant = f"; did you mean `{near[0]}`?" if near else ""
+    return NoTarget(f"there is no stage or data set `{target}`{meant}", readers)
+
+
+def _distinct(found: list[Use]) -> list[Use]:
+    """Each way of seeing a source once, with the other stages that see it so."""
+    kept: list[Use] = []
+    for use in found:
+        place = next((i for i, other in enumerate(kept) if other.same(use)), None)
+        if place is None:
+            kept.append(use)
+        elif use.stage not in (kept[place].stage, *kept[place].also):
+            kept[place] = replace(kept[place], also=(*kept[place].also, use.stage))
+    return kept
+
+
+def _every(plan: Plan) -> Iterator[Use]:
+    """All uses of sources, those that train first, in the order of the jobs."""
+    yield from _trained(plan)
+    by_key = {job.key: job for job in plan.jobs}
+
+    def use(stage: str, purpose: Purpose, source: str, key: str, **more) -> Use:
+        return Use(stage, purpose, source, *_made(by_key, key), **more)
+
+    for job in plan.jobs:
+        stage = job.stage or job.id
+        if isinstance(job, SampleJob):
+            yield use(stage, "draws answers to", job.prompts, job.inputs["prompts"])
+        elif isinstance(job, ScoreJob):
+            yield use(
+                stage,
+                "scores",
+                job.source,
+                job.inputs[f"data:{job.source}"],
+                seq_len=job.seq_len,
+                seed=plan.seed,
+            )
+        elif isinstance(job, EvaluateJob | BestJob):
+            measures = job.measures if isinstance(job, EvaluateJob) else [job.measure]
+            for role, source, seq_len in _measured(measures):
+                yield use(
+                    stage, "measures", source, job.inputs[role], seq_len=seq_len, seed=plan.seed
+                )
+
+
+def _trained(plan: Plan) -> Iterator[Use]:
+    by_key = {job.key: job for job in plan.jobs}
+    jobs = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+    for stage in dict.fromkeys(job.stage for job in jobs):
+        own = [job for job in jobs if job.stage == stage]
+        for source in dict.fromkeys(name for job in own for name in job.data):
+            reading = [job for job in own if source in job.data]
+            first = reading[0]
+            lengths = dict.fromkeys(job.seq_len for job in reading)
+            window = first.data[source]
+            yield Use(
+                stage or first.id,
+                "trains on",
+                source,
+                *_made(by_key, first.inputs[f"data:{source}"]),
+                objective=first.objective,
+                seq_len=first.seq_len,
+                later=tuple(lengths)[1:],
+                seed=first.seed,
+                first_token=window.first_token,
+                rows=window.sequences,
+                vocab=first.model.vocab,
+            )
+
+
+def _measured(measures: list[Measure]) -> Iterator[tuple[str, str, int | None]]:
+    """Role, source and tokens of a row of the data that measures read."""
+    for measure in measures:
+        if isinstance(measure, LossMeasure):
+            yield from ((f"data:{name}", name, measure.seq_len) for name in measure.data)
+        elif isinstance(measure, AccuracyMeasure):
+            yield from ((f"data:{name}", name, None) for name in measure.data)
+        elif isinstance(measure, RewardMeasure):
+            yield f"prompts:{measure.prompts}", measure.prompts, None
+
+
+def _made(by_key: dict, key: str) -> tuple[DatasetJob, FilterJob | None, TokenizerJob | None]:
+    """The jobs behind a source: its data set, its filter and its tokenizer."""
+    job = by_key[key]
+    filtered = job if isinstance(job, FilterJob) else None
+    data = by_key[filtered.inputs["data"]] if filtered else job
+    assert isinstance(data, DatasetJob)
+    return data, filtered, by_key.get(data.inputs.get("tokenizer", ""))
