@@ -34,8 +34,7 @@ def fit(given: Record, limit: int, policy: str = "truncate", **settings):
     assert long.counts
     counts = (long.counts.dropped, long.counts.truncated)
     text = None if made is None else bytes(made.tokens.tolist()).decode()
-    branches: tuple[int, ...] = () if made is None else made.branches
-    return text, branches, counts
+    return text, tuple(list(made.branches) if made else []), counts
 
 
 DIALOG = record("ask.good.", "oooocccct")
