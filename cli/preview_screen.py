@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..compiler.plan import Dpo, Reward, Sft
@@ -98,24 +98,29 @@ class Screen:
             self._spans(list(own), label, " " * GUTTER)
 
     def _spans(self, parts: Sequence[Part], first: str, indent: str) -> None:
-        spans = [span for part in parts for span in self._shortened(part)]
         label = self._style.painted(first, "protocol")
-        for line in lines(spans, self._style, self._style.width - len(indent)):
-            print(f"{label}{line}".rstrip(" ") if not self._style.color else f"{label}{line}")
-            label = indent
+        for stretch in self._stretches(parts):
+            if isinstance(stretch, str):
+                print(indent + self._style.painted(stretch, "sign"))
+                continue
+            for line in lines(stretch, self._style, self._style.width - len(indent)):
+                print(f"{label}{line}")
+                label = indent
 
-    def _shortened(self, part: Part) -> list[Span]:
-        look = _look(part)
-        if self._full or len(part.text) <= LONGEST:
-            return [Span(part.text, look)]
-        head, tail = LONGEST * 2 // 3, LONGEST // 3
-        left = f"\n{self._style.more} {len(part.text) - head - tail:,} characters more"
-        left += f" {self._style.more}\n"
-        return [
-            Span(part.text[:head], look),
-            Span(left, "learned" if part.learned else "sign"),
-            Span(part.text[-tail:], look),
-        ]
+    def _stretches(self, parts: Sequence[Part]) -> Iterator[list[Span] | str]:
+        """Spans that follow each other, and between them what is said of text left out."""
+        spans: list[Span] = []
+        for part in parts:
+            look = _look(part)
+            if self._full or len(part.text) <= LONGEST:
+                spans.append(Span(part.text, look))
+                continue
+            head, tail = LONGEST * 2 // 3, LONGEST // 3
+            more = self._style.more
+            yield [*spans, Span(part.text[:head], look)]
+            yield f"{more} {len(part.text) - head - tail:,} characters left out {more}"
+            spans = [Span(part.text[-tail:], look)]
+        yield spans
 
     def _summary(self, preview: Preview) -> None:
         looked, refused = preview.looked, preview.refused

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ...compiler.plan import Plan
+from ..data.readers import NoFile
 from ..errors import RunError
 from .records import show_records
 from .rows import show_rows
@@ -54,6 +55,11 @@ def _one(use: Use, shop: Shop, records: int) -> Preview:
         else:
             assert made
             shown = show_rows(use, made, shop, records)
+    except NoFile as problem:
+        if not use.data.awaited:
+            return Preview(use, problem=problem)
+        note = f"nothing is there yet: `{problem.pattern}`, for which a run waits, is missing"
+        shown = Preview(use, notes=[note])
     except RunError as problem:
         shown = Preview(use, problem=problem)
     if made is not None and made.note and not shown.problem:

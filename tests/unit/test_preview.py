@@ -355,6 +355,31 @@ def test_in_pipes_what_is_learned_stands_in_brackets(
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_long_texts_are_shown_by_their_ends(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"role": "user", "content": "b" + "u" * 2000 + "e"}
+    messages = [asked, {"role": "assistant", "content": "a"}]
+    spec = (folder / "r.etude").read_text().replace("seq_len = 512", "seq_len = 4096")
+    write(folder, talk=[{"messages": messages}])
+    (folder / "r.etude").write_text(spec)
+    _, out, _ = run(capsys, "sft")
+    assert "… 802 characters left out …\n" in out
+    assert out.count("u" * 20) < 100
+    _, full, _ = run(capsys, "sft", "--full")
+    assert "left out" not in full
+    assert full.count("u") > 2000
+
+
+def test_an_awaited_file_that_is_not_there_is_a_note(folder: Path) -> None:
+    spec = (folder / "r.etude").read_text()
+    spec = spec.replace('"talk.jsonl", kind', '"later.jsonl", awaited, kind')
+    (folder / "r.etude").write_text(spec)
+    (found,) = previewed(folder, "sft")
+    assert "`later.jsonl`, for which a run waits" in found.notes[0]
+    assert not found.stops
+
+
 def test_nothing_is_imported_that_needs_torch(folder: Path) -> None:
     code = (
         "import sys; from etude.cli.main import main; main(['preview', 'r.etude']); "
