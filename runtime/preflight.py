@@ -177,9 +177,9 @@ class _Preflight:
     def _documents(self, source: Mapping[str, Any], bad_lines: int, name: str) -> None:
         if self._elsewhere(source):
             return
-        found = readers.read_documents(source, BadLines(bad_lines), root=self.root)
-        if next(found, None) is None:
-            raise DataError(f"there are no documents in `{name}`", "give it at least one")
+        bad = BadLines(bad_lines)
+        if next(readers.read_documents(source, bad, root=self.root), None) is None:
+            raise bad.nothing_left(name, "documents")
 
     def _records(self, job: DatasetJob) -> None:
         """The first record that is no bad line: that there is one, and that it is rendered."""
@@ -189,13 +189,11 @@ class _Preflight:
         known = made is not None
         # With another tokenizer nothing can be said of lengths.
         tried = job if known else job.model_copy(update={"longest": None})
-        maker = RecordMaker(
-            tried, {}, made or self._stand_in(job.dialog), self.root, lambda _: None,
-            BadLines(job.bad_lines),
-        )  # fmt: skip
+        bad = BadLines(job.bad_lines)
+        made = made or self._stand_in(job.dialog)
+        maker = RecordMaker(tried, {}, made, self.root, lambda _: None, bad)
         found = maker.prompts() if job.form == "prompts" else maker.made()
-        if next(found, None) is None:
-            raise DataError(f"there are no records in `{job.name}`", "give it at least one")
+        next(found)
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:
         """Whether a source is made by jobs or of itself, or lies on the Hub, which is asked."""

@@ -144,7 +144,7 @@ class RecordMaker:
     def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
         """What is made of each row that is no bad line.
 
-        Raises: DataError: more lines are bad than allowed; all records are too long.
+        Raises: DataError: more lines are bad than allowed; no record is left.
         """
         kept = 0
         bad, source = self._bad_lines, self._job.source
@@ -158,13 +158,25 @@ class RecordMaker:
             else:
                 kept += made is not None
                 yield row, made
-        counts = self._long.counts
-        if counts and counts.dropped and not kept:
-            raise DataError(
+        if not kept:
+            raise self._nothing_left()
+
+    def _nothing_left(self) -> DataError:
+        """Why a data set has no records."""
+        counts, similar = self._long.counts, self._similar["records"]
+        if counts and counts.dropped:
+            return DataError(
                 f"the data set `{self._job.name}` has no {self._job.form} of at most "
                 f"{counts.limit:,} tokens: all {counts.dropped:,} are dropped as too long",
                 "raise `seq_len` of the stages that read it, or give it shorter ones",
             )
+        if similar:
+            return DataError(
+                f"the data set `{self._job.name}` has no preferences: every record's "
+                f"responses are too similar ({similar:,} dropped)",
+                "raise the percentage of `drop similar`, or give it responses that differ more",
+            )
+        return self._bad_lines.nothing_left(self._job.name, self._job.form)
 
     def _bad(self, message: str) -> None:
         about = {"job": self._job.id, "dataset": self._job.name}

@@ -18,6 +18,7 @@ class BadLines:
     ) -> None:
         self.allowed = allowed
         self.count = 0
+        self._first = ""
         self._on_bad = on_bad
 
     def report(self, place: str, reason: str, help: str = "") -> None:
@@ -31,6 +32,7 @@ class BadLines:
         """
         self.count += 1
         message = f"{place}: {reason}"
+        self._first = self._first or message
         if self.allowed is None or self.count <= self.allowed:
             if self._on_bad is not None:
                 self._on_bad(message)
@@ -42,6 +44,20 @@ class BadLines:
             f"write `bad_lines = {self.count}` or more in the dataset to skip that many bad lines"
         )
         raise DataError(message, f"{help or 'fix or remove it'}, or {skip}")
+
+    def nothing_left(self, name: str, what: str) -> DataError:
+        """What is wrong with a data set of which all lines, if there were any, have been skipped.
+
+        Args:
+            what: what it should hold: "documents", "records", "prompts".
+        """
+        if not self.count:
+            return DataError(f"there are no {what} in `{name}`", "give it at least one")
+        every = "its only line is bad" if self.count == 1 else f"all {self.count:,} lines are bad"
+        return DataError(
+            f"there are no {what} in `{name}`: {every}; the first is {self._first}",
+            "fix what is wrong with them: `bad_lines` skips a few of many",
+        )
 
     def checked(self, value: object, field: str, place: str) -> str | None:
         """The document text `value` of the field `field`, or None for a bad one, then counted."""

@@ -103,7 +103,7 @@ def test_packages_of_later_stages(
         ([{"words": "no dialog"}], "no `messages`"),
         ([{"messages": [{"role": "user", "content": "q"}]}], "ends with a message of `user`"),
         ([{"messages": [{"role": "oracle", "content": "q"}, DIALOG["messages"][1]]}], "`oracle`"),
-        ([], "there are no records in `talk`"),
+        ([], "there are no dialogs in `talk`"),
     ],
 )
 def test_the_first_record_of_later_stages(
@@ -124,6 +124,22 @@ def test_bad_lines_that_may_be_skipped_are(tmp_path: Path) -> None:
     talk = TALK.replace(" }", ", bad_lines = 1 }")
     assert lacking(HEAD + talk + SFT, tmp_path) == []
     assert "no `messages`" in lacking(HEAD + TALK + SFT, tmp_path)[0][0]
+
+
+def test_where_all_lines_are_skipped_the_first_reason_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "talk.jsonl", {"words": "?"}, {"speech": "?"})
+    talk = TALK.replace(" }", ", bad_lines = 9 }")
+    ((message, _),) = lacking(HEAD + talk + SFT, tmp_path)
+    assert (
+        "there are no dialogs in `talk`: all 2 lines are bad; the first is talk.jsonl:1: no `me"
+        in message
+    )
+    spec = HEAD.replace(
+        "sample = arithmetic, documents = 20 docs", 'files = "w.jsonl", bad_lines = 9'
+    )
+    write(tmp_path / "w.jsonl", {"words": "?"})
+    ((message, _),) = lacking(spec, tmp_path)
+    assert "its only line is bad; the first is w.jsonl:1: no field `text`" in message
 
 
 @pytest.mark.parametrize("spec", [HEAD.replace("sample = arithmetic", 'files = "sums.txt"')])

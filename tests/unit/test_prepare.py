@@ -78,7 +78,7 @@ def test_similar_responses_are_dropped_and_counted(inputs, tmp_path):
     assert records.count == 2
     assert len(records.record(1).branches) == 3
     lines(tmp_path / "d.jsonl", near)
-    with pytest.raises(DataError, match="has no records"):
+    with pytest.raises(DataError, match=r"every record's responses are too similar \(1 dropped\)"):
         make(job("preferences", drop_similar=0.7), inputs, tmp_path)
 
 
