@@ -1,7 +1,7 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from . import convert as c
@@ -12,7 +12,7 @@ from .diagnostics import Report, did_you_mean
 from .lets import Lets
 from .record import replace
 from .source import Span
-from .statements import Statements
+from .statements import Statements, named
 from .variants import changed, changes
 
 _FORMS = {
@@ -111,7 +111,7 @@ class _Binder(Statements):
             if keyword not in BLOCKS:
                 headless = headless or not item.labels
                 self._error("E302", f"`{keyword}` is not a block", item.keyword.span,
-                            help=did_you_mean(keyword, BLOCKS))  # fmt: skip
+                            help=did_you_mean(keyword, BLOCKS, of="block"))  # fmt: skip
                 continue
             if keyword == "expect":
                 expectations += self._expectations(item)
@@ -255,7 +255,7 @@ class _Binder(Statements):
             return None
         if block.kind.name not in r.STAGES:
             self._error("E307", f"`{block.kind.name}` is not a kind of stage", block.kind.span,
-                        help=did_you_mean(block.kind.name, r.STAGES))  # fmt: skip
+                        help=did_you_mean(block.kind.name, r.STAGES, of="kind"))  # fmt: skip
             return None
         return r.STAGES[block.kind.name]
 
@@ -320,7 +320,7 @@ class _Binder(Statements):
                         places.setdefault("similar", item.value.span)
                     continue
                 if isinstance(item, s.Open):
-                    self._open(item, known, what)
+                    self._open(item, model, what)
                     opened.add(item.attribute.name)
                     continue
                 attribute = self._attribute(item, model)
@@ -333,7 +333,7 @@ class _Binder(Statements):
             name, value, span = attribute
             if name not in known:
                 self._error("E308", f"{what} has no attribute `{name}`", span,
-                            help=did_you_mean(name, known))  # fmt: skip
+                            help=did_you_mean(name, known, of=model))  # fmt: skip
             elif name in places:
                 self._error("E309", f"`{name}` is given twice", span,
                             notes=[(places[name], "first given here")])  # fmt: skip
@@ -351,12 +351,12 @@ class _Binder(Statements):
             found["filters"] = filters
         return model(**given, **found, places=places, sources=sources)
 
-    def _open(self, item: s.Open, known: Mapping[str, Any], what: str) -> None:
+    def _open(self, item: s.Open, model: type[r.Declaration], what: str) -> None:
         """Reports an attribute that is yet to be given."""
-        name = item.attribute.name
+        name, known = item.attribute.name, r.attributes(model)
         if name not in known:
             self._error("E308", f"{what} has no attribute `{name}`", item.attribute.span,
-                        help=did_you_mean(name, known))  # fmt: skip
+                        help=did_you_mean(name, known, of=model))  # fmt: skip
             return
         reason = item.reason.value.strip()
         self._error(
@@ -444,8 +444,9 @@ class _Binder(Statements):
             )  # fmt: skip
             return None
         known = ", ".join(sorted(r.attributes(model)))
-        self._error("E311", "this is not an attribute", item.span,
-                    help=f"attributes are written `name = value`; there is {known}")  # fmt: skip
+        said = did_you_mean(name.name, (), of=model) if name else ""
+        form = f"attributes are written `name = value`; there is {known}"
+        self._error("E311", "this is not an attribute", item.span, help=said or form)
         return None
 
     @staticmethod
@@ -492,18 +493,18 @@ class _Binder(Statements):
         if isinstance(value, s.Path):
             value = s.Tagged(value.words[0], s.Braces((), value.span), value.span)
         if not isinstance(value, s.Tagged) or value.tag.name not in ("adamw", "adam"):
-            self._error("E202", "this is not an optimizer", value.span,
-                        help="write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`"
-                        )  # fmt: skip
+            said = did_you_mean(named(value), (), of="optimizer")
+            form = "write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`"
+            self._error("E202", "this is not an optimizer", value.span, help=said or form)
             return None
         kind = value.tag.name
         return self._build(value.braces.items, r.Optimizer, value.span, kind, name=kind, kind=kind)
 
     def _polyak(self, value: s.Value) -> Any:
         if not isinstance(value, s.Periodic) or value.what.name != "polyak":
-            self._error("E201", "this is not a way of averaging", value.span,
-                        help="write `polyak every 1 step`, or `polyak every 10 steps over 50%`"
-                        )  # fmt: skip
+            said = did_you_mean(named(value), (), of="average")
+            form = "write `polyak every 1 step`, or `polyak every 10 steps over 50%`"
+            self._error("E201", "this is not a way of averaging", value.span, help=said or form)
             return None
         places = {"": value.span, "every": value.every.span}
         if value.over:

@@ -127,9 +127,10 @@ def suites(value: s.Value) -> dict[str, list[str]]:
 
 
 class OneOf(NamedTuple):
-    """Reads a name that is one of some."""
+    """Reads a name that is one of some; `of` is what `foreign.value` calls the attribute."""
 
     choices: tuple[str, ...]
+    of: str = ""
 
     def __call__(self, value: s.Value) -> str:
         chosen = name(value)
@@ -138,13 +139,13 @@ class OneOf(NamedTuple):
                 "E202",
                 f"`{chosen}` is not one of {', '.join(self.choices)}",
                 value.span,
-                help=did_you_mean(chosen, self.choices),
+                help=did_you_mean(chosen, self.choices, of=self.of),
             )
         return chosen
 
 
-def one_of(*choices: str) -> OneOf:
-    return OneOf(choices)
+def one_of(*choices: str, of: str = "") -> OneOf:
+    return OneOf(choices, of)
 
 
 def quantity(number: s.Number, units: Collection[str], default: str | None = None) -> Quantity:
@@ -165,7 +166,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
                 "E204",
                 f"`{number.unit.name}` is not a unit",
                 number.unit.span,
-                help=did_you_mean(number.unit.name, UNITS),
+                help=did_you_mean(number.unit.name, UNITS, of="unit"),
             )
     if unit is None:
         unit = default
@@ -441,7 +442,7 @@ def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:
         if degree not in DEGREES:
             raise Invalid(
                 "E215", f"`{degree}` is not a kind of parallelism", place.word.span,
-                help=did_you_mean(degree, DEGREES),
+                help=did_you_mean(degree, DEGREES, of="degree"),
             )  # fmt: skip
         result[degree] = whole(number, place.value.span)
     return result

@@ -157,11 +157,24 @@ class Report:
             raise SpecError(self.ordered())
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a mistyped name, or the names there are."""
+def did_you_mean(name: str, known: Iterable[str], *, of: type[Any] | str = "") -> str:
+    """A suggestion for a mistyped name, or the names there are.
+
+    Args:
+        of: the model of the block whose attribute this would be, or what `foreign.value` knows:
+            where other programs have the name, what is true of it here comes first.
+    """
     import difflib  # only where something is wrong: checking a spec has 0.1 s
 
     names = sorted(known)
+    if of:
+        from . import foreign  # likewise
+
+        said = (
+            foreign.value(of, name) if isinstance(of, str) else foreign.attribute(name, of, names)
+        )
+        if said:
+            return said
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean `{close[0]}`?"

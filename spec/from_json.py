@@ -36,7 +36,7 @@ def spec(source: Source, report: Report) -> Node | None:
 class _Reader(Values):
     def statements(self, root: Node) -> tuple[s.Item, ...]:
         top = self.object(root, "a spec")
-        self._known(top, form.TOP, "a spec")
+        self._known(top, form.TOP, "a spec", r.Header)
         items: list[s.Item] = []
         items += self.each([top], self._header)
         used = self._uses(top)
@@ -68,12 +68,14 @@ class _Reader(Values):
                 self.error("E133", f"there is no stage `{after.value}` in this file", after,
                            help=did_you_mean(str(after.value), names))  # fmt: skip
 
-    def _known(self, found: Entries, known: Iterable[str], what: str) -> None:
+    def _known(
+        self, found: Entries, known: Iterable[str], what: str, of: form.Model = None
+    ) -> None:
         known = tuple(known)
         for name, (key, _) in found.items():
             if name not in known:
                 self.error("E308", f"{what} has no attribute `{name}`", key,
-                             help=did_you_mean(name, known))  # fmt: skip
+                             help=did_you_mean(name, known, of=of or ""))  # fmt: skip
 
     def version(self, root: Node) -> Node:
         """The spec, where it is one of this version.
@@ -165,7 +167,7 @@ class _Reader(Values):
             raise Bad
         if model is None:
             self.error("E307", f"`{kind.name}` is not a kind of stage", kind.span,
-                       help=did_you_mean(kind.name, [*r.STAGES, "rounds"]))  # fmt: skip
+                       help=did_you_mean(kind.name, [*r.STAGES, "rounds"], of="kind"))  # fmt: skip
             raise Bad
         rest = {key: pair for key, pair in entries.items() if key != "kind"}
         items = self._attributes(rest, model, f"a {kind.name} stage")
@@ -255,9 +257,9 @@ class _Reader(Values):
         reserved = [key for key in form.RESERVED if not form.has(model, key)]
         values = {key: pair for key, pair in entries.items() if key not in reserved}
         if "kind" in entries and "kind" in reserved:
-            self._known({"kind": entries["kind"]}, form.names(model), what)
+            self._known({"kind": entries["kind"]}, form.names(model), what, model)
         origins = self._origins(entries, values)
-        self._known(values, form.names(model), what)
+        self._known(values, form.names(model), what, model)
         found = self.each(
             ((name, pair) for name, pair in values.items() if name in form.names(model)),
             lambda of: self._attribute(of[1], model, origins.get(of[0])),
@@ -343,6 +345,7 @@ class _Reader(Values):
             entries,
             ("require", "otherwise", *form.names(r.Gate), "sources", "allow", "open"),
             "a gate",
+            r.Gate,
         )
         rest = dict(entries)
         if "require" in rest:

@@ -30,7 +30,7 @@ class Header(Declaration):
     cite: str | None = attribute(c.text, None)
     seed: int = attribute(whole(least=0, most=2**63 - 1), 0)
     notes: str | None = attribute(c.text, None)
-    tracking: str | None = attribute(c.one_of("wandb"), None)
+    tracking: str | None = attribute(c.one_of("wandb", of="tracking"), None)
 
 
 class Experts(Declaration):
@@ -149,7 +149,7 @@ class Filter(Declaration):
 class Dialog(Declaration):
     """A chat protocol: a built-in one, a Jinja template, or one's own."""
 
-    protocol: str | None = attribute(c.one_of("llama3", "chatml"), None)
+    protocol: str | None = attribute(c.one_of("llama3", "chatml", of="protocol"), None)
     template: str | None = attribute(c.text, None)
     header: str | None = attribute(c.text, None)
     end_of_turn: str | None = attribute(c.text, None)
@@ -183,8 +183,8 @@ class Dataset(Declaration):
     tokens: int | None = attribute(whole("tokens"), None)
     holdout: Fraction = attribute(c.share, Fraction(1, 200))
     bad_lines: int = attribute(whole(least=0), 0)
-    long: str = attribute(c.one_of(*LONG), "refuse")
-    kind: str = attribute(c.one_of(*KINDS), "documents")
+    long: str = attribute(c.one_of(*LONG, of="long"), "refuse")
+    kind: str = attribute(c.one_of(*KINDS, of="records"), "documents")
     pairs: int | None = attribute(whole("pairs"), None)
     awaited: bool = attribute(None, False)
     candidates: str | None = attribute(c.reference, None)
@@ -274,8 +274,8 @@ class Training(Stage):
     parallel: Schedule | None = attribute(c.schedule(c.placement_operand), None)
     optimizer: Optimizer | str | None = attribute(None, None)
     clip: float | None = attribute(c.real(above=0), None)
-    precision: str | None = attribute(c.one_of("bf16", "fp32"), None)
-    recompute: str | None = attribute(c.one_of("none", "selective", "full"), None)
+    precision: str | None = attribute(c.one_of("bf16", "fp32", of="precision"), None)
+    recompute: str | None = attribute(c.one_of("none", "selective", "full", of="recompute"), None)
     cluster: str | None = attribute(c.name, None)
     average: Polyak | None = attribute(None, None)
     checkpoint: int | None = attribute(whole("steps"), None)
@@ -299,7 +299,7 @@ class Sft(Training):
     kind: ClassVar[str] = "sft"
     data_kind: ClassVar[str] = "dialogs"
     dialog: str | None = attribute(c.name, None)
-    loss: str = attribute(c.one_of("assistant", "all"), "assistant")
+    loss: str = attribute(c.one_of("assistant", "all", of="loss"), "assistant")
 
 
 class PreferenceTraining(Training):

@@ -19,6 +19,20 @@ CLAIMED = {
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
+def named(value: s.Value) -> str:
+    """The name that a value begins with, or the text that it is; "" where it is something else."""
+    match value:
+        case s.Tagged():
+            return value.tag.name
+        case s.Periodic():
+            return value.what.name
+        case s.Path():
+            return value.name
+        case s.Text():
+            return value.value
+    return ""
+
+
 class Statements(ABC):
     """Reads statements into models, and reports what is wrong.
 

@@ -1,0 +1,177 @@
+"""Attributes that other programs have: what is true of each in this version.
+
+Of two answers with the same name and block the first counts.
+"""
+
+from typing import NamedTuple
+
+ANY = "any"
+"""An answer that holds wherever the name stands."""
+
+
+class Answer(NamedTuple):
+    """What is said of some names.
+
+    Attributes:
+        names: as other programs write them, with spaces between.
+        where: the blocks in which the names are looked for, with spaces between; `ANY`. Of values
+            the attribute, or the place of a spec, that has them.
+        says: one line; `{}` is where the example stands.
+        example: statements of such a block, or whole blocks: they are right as they stand.
+    """
+
+    names: str
+    where: str
+    says: str
+    example: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.says.replace("{}", f"`{self.example}`")
+
+    @property
+    def all_names(self) -> list[str]:
+        return self.names.split()
+
+
+NOT_YET = (
+    Answer(
+        "lora qlora dora loftq peft adapter adapters use_lora use_peft lora_r lora_rank lora_alpha "
+        "lora_dropout lora_target_modules lora_target_linear lora_config peft_config "
+        "target_modules ia3 prefix_tuning prompt_tuning modules_to_save",
+        ANY,
+        "this version has no adapters: a stage trains all weights. Leave it out, and give `lr` for "
+        "a full fine-tune: mostly a tenth of an adapter's or less",
+    ),
+    Answer(
+        "load_in_8bit load_in_4bit quantization quantize quantization_config bnb_config gptq awq "
+        "bnb_4bit_quant_type bnb_4bit_compute_dtype qat int8 int4",
+        ANY,
+        "this version quantizes nothing: weights are trained in fp32. Leave it out, and quantize "
+        "the exported model with another program",
+    ),
+    Answer(
+        "fp8 mxfp8 nvfp4 float8 mxfp4 fp8_recipe enable_fp8 fp8_format",
+        ANY,
+        "this version computes nothing in 8 or 4 bits: `precision` is bf16 or fp32",
+    ),
+    Answer(
+        "muon lion adafactor sophia shampoo soap muon_lr muon_momentum",
+        ANY,
+        "the optimizers of this version are `adamw` and `adam`, and rates that suit others do not "
+        "suit them",
+    ),
+    Answer(
+        "mtp mtp_loss mtp_num_layers num_nextn_predict_layers multi_token_prediction",
+        ANY,
+        "this version trains no multi-token prediction. Leave it out",
+    ),
+    Answer(
+        "z_loss z_loss_weight zloss z_loss_coef router_z_loss router_z_loss_coef",
+        ANY,
+        "this version has no z-loss. Leave it out",
+    ),
+    Answer(
+        "aux_loss aux_loss_alpha aux_loss_coef router_aux_loss_coef moe_aux_loss_coeff "
+        "load_balance_loss load_balance_coeff load_balancing_loss",
+        ANY,
+        "this version has no auxiliary loss: `balance` in `experts` of a model balances experts "
+        "by a bias on the choice",
+    ),
+    Answer(
+        "dropout hidden_dropout attention_dropout attn_dropout resid_pdrop embd_pdrop "
+        "neftune_noise_alpha neft_alpha label_smoothing_factor",
+        ANY,
+        "this version trains without dropout, noise on embeddings and smoothed labels; only a dpo "
+        "stage has `label_smoothing`",
+    ),
+    Answer(
+        "freeze frozen freeze_layers freeze_embeddings unfrozen_parameters trainable_layers "
+        "layerwise_lr_decay param_groups embedding_lr embedding_learning_rate",
+        ANY,
+        "this version trains every weight, all at the rate that `lr` says. Leave it out",
+    ),
+    Answer(
+        "teacher teacher_model distill distillation kd kd_loss kd_temperature",
+        ANY,
+        "this version has no distillation on a teacher's probabilities. A `sample` stage writes "
+        "answers of a model, and an `sft` stage learns them",
+    ),
+    Answer(
+        "grpo ppo kto orpo simpo ipo cpo rloo rl rlhf rlvr reinforce num_generations reward_funcs "
+        "kl_coef kl_coeff use_vllm vllm simpo_gamma cpo_alpha desirable_weight undesirable_weight",
+        ANY,
+        "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
+        "that keep the best answers by a reward model; no reinforcement learning",
+    ),
+    Answer(
+        "early_stopping early_stopping_patience early_stopping_threshold",
+        ANY,
+        "no stage of this version ends early. Cut it by checkpoint stages, and let a best stage "
+        "pick: {}",
+        "stage half: checkpoint { from = pretrain, after = 50% }, "
+        "stage pick: best { of = [half, pretrain], loss = [web] }",
+    ),
+    Answer(
+        "dedup deduplicate deduplication minhash decontaminate decontamination",
+        ANY,
+        "this version removes no duplicates: do it before, and name the files that are left",
+    ),
+)
+"""What this version does not have."""
+
+OUTSIDE = (
+    Answer(
+        "output_dir checkpoint_folder save_folder checkpoint_dir checkpoints_path checkpoint_path "
+        "save_dir save_path ckpt_dir ckpt_path dump_folder out_dir output_path output_folder "
+        "run_folder folder logging_dir log_dir save_to s3 bucket",
+        ANY,
+        "a run's folder is said when it is started: `etude run SPEC --folder FOLDER`. It is a "
+        "local folder; this version writes to no S3 and no other object storage",
+    ),
+    Answer(
+        "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo",
+        ANY,
+        "nothing is uploaded. Results, `models/STAGE` in the run folder, are folders that "
+        "`hf upload` takes",
+    ),
+    Answer(
+        "resume resume_from_checkpoint auto_resume auto_resume_from_checkpoints resume_path "
+        "resume_checkpoint_path load_checkpoint_path",
+        ANY,
+        "to resume, run the same command again: it continues where it stopped",
+    ),
+    Answer(
+        "flash_attention flash_attn flash_attention_2 use_flash_attention use_flash_attention_2 "
+        "attn_implementation attention_backend sdp_attention sdpa xformers_attention xformers "
+        "flex_attention torch_compile compile compile_model liger liger_kernel use_liger_kernel "
+        "cut_cross_entropy fused fused_optimizer tf32 num_workers dataloader_num_workers "
+        "dataloader_pin_memory pin_memory prefetch_factor num_proc dataset_num_proc "
+        "preprocessing_num_workers",
+        ANY,
+        "it changes only how fast, and there is nothing to say: the engine chooses. Leave it out",
+    ),
+    Answer(
+        "logging_steps logging_strategy log_interval log_freq log_every log_every_n_steps "
+        "iteration_step_info_interval",
+        ANY,
+        "every step is logged, in `metrics/JOB.jsonl` of the run folder. Leave it out",
+    ),
+    Answer(
+        "save_total_limit keep_latest_k keep_last_n max_checkpoints save_only_model "
+        "save_safetensors",
+        ANY,
+        "the last two checkpoints of a job are kept while it runs, and all results. Leave it out",
+    ),
+    Answer(
+        "shuffle shuffle_seed data_shuffle shuffle_merged_datasets shuffle_data",
+        ANY,
+        "data are always shuffled, by the recipe's `seed`. Leave it out",
+    ),
+    Answer(
+        "trust_remote_code",
+        ANY,
+        "nothing that weights or data bring along is executed. Leave it out",
+    ),
+)
+"""What a spec does not say."""

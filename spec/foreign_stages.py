@@ -1,0 +1,289 @@
+"""Attributes of stages that other programs have."""
+
+from .foreign_attributes import Answer
+
+_TRAIN = "train sft reward dpo"
+_PAIRS = "reward dpo"
+_LR = "lr = 0 -> 3e-4 for 100 steps then -> 3e-5 cosine"
+
+STAGES = (
+    Answer(
+        "warmup warmup_steps warmup_ratio warmup_tokens warmup_iters num_warmup_steps "
+        "lr_warmup_steps lr_warmup_iters warmup_fraction warmup_init warmup_epochs",
+        _TRAIN,
+        "a warm-up is the first segment of `lr`, `for` steps, tokens or a share of the stage: {}",
+        _LR,
+    ),
+    Answer(
+        "learning_rate max_lr peak_lr base_lr init_lr learning_rate_schedule",
+        _TRAIN,
+        "did you mean `lr`? The rate and its whole schedule are one value: {}",
+        _LR,
+    ),
+    Answer(
+        "lr_scheduler lr_scheduler_type lr_scheduler_kwargs lr_schedule scheduler scheduler_type "
+        "lr_decay lr_decay_style lr_decay_type lr_decay_steps lr_decay_iters decay_steps "
+        "decay_ratio decay_type lr_decay_ratio lr_decay_starting_step min_lr min_lr_ratio "
+        "min_lr_rate min_lr_factor min_decay_lr cosine_min_lr_ratio final_lr end_lr",
+        _TRAIN,
+        "the schedule is the value of `lr`, in segments with an end and a shape (linear, cosine, "
+        "half_cosine, sqrt, exponential): {}",
+        "lr = 0 -> 3e-4 for 2% then 3e-4 until 80% then -> 0 sqrt",
+    ),
+    Answer(
+        "max_grad_norm grad_clip clip_grad clip_grad_norm gradient_clipping gradient_clip "
+        "gradient_clip_val max_norm grad_norm_clip",
+        _TRAIN,
+        "did you mean `clip`? It is the largest norm of the gradient, 1 where it is left out: {}",
+        "clip = 1.0",
+    ),
+    Answer(
+        "weight_decay betas adam_beta1 adam_beta2 beta1 beta2 beta_1 beta_2 eps epsilon "
+        "adam_epsilon adam_eps optim_args optimizer_kwargs",
+        _TRAIN,
+        "this is a part of the optimizer: {}",
+        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1, eps = 1e-8 }",
+    ),
+    Answer(
+        "optim optimizer_name optimizer_type optimiser",
+        _TRAIN,
+        "did you mean `optimizer`? There are `adamw` and `adam`: {}",
+        "optimizer = adamw { weight_decay = 0.1 }",
+    ),
+    Answer(
+        "batch_size global_batch_size train_batch_size gbs mbs bsz micro_batch micro_batch_size "
+        "per_device_train_batch_size per_device_batch_size device_batch_size local_batch_size "
+        "device_train_microbatch_size gradient_accumulation_steps gradient_accumulation "
+        "grad_accum grad_accum_steps accumulate_grad_batches batch_accumulation_per_replica",
+        "train sft",
+        "`batch` is what one step takes, over all ranks, and `micro_batch` what a rank works on at "
+        "a time; the rest is accumulated: {}",
+        "batch = 64 seqs, parallel = { micro_batch 2 }",
+    ),
+    Answer(
+        "batch_size global_batch_size train_batch_size gbs mbs bsz micro_batch micro_batch_size "
+        "per_device_train_batch_size per_device_batch_size device_batch_size local_batch_size "
+        "device_train_microbatch_size gradient_accumulation_steps gradient_accumulation "
+        "grad_accum grad_accum_steps accumulate_grad_batches batch_accumulation_per_replica",
+        _PAIRS,
+        "`batch` is the pairs that one step takes, over all ranks, and `micro_batch` those that a "
+        "rank works on at a time; the rest is accumulated: {}",
+        "batch = 64 pairs, parallel = { micro_batch 2 }",
+    ),
+    Answer(
+        "max_steps train_steps num_steps total_steps n_steps train_iters max_iters iterations "
+        "num_iterations num_train_steps training_steps num_training_steps",
+        _TRAIN,
+        "did you mean `steps`? {}",
+        "steps = 1000",
+    ),
+    Answer(
+        "num_epochs num_train_epochs n_epochs max_epochs epoch train_epochs",
+        _TRAIN,
+        "did you mean `epochs`? {}, of as many tokens or pairs as the datasets declare",
+        "epochs = 2",
+    ),
+    Answer(
+        "train_tokens max_tokens total_tokens num_tokens n_tokens token_budget training_tokens",
+        "train sft",
+        "did you mean `tokens`? {}",
+        "tokens = 100M",
+    ),
+    Answer(
+        "train_tokens max_tokens total_tokens num_tokens n_tokens token_budget",
+        _PAIRS,
+        "how long preferences are shows only when they are read: the length is in `steps` or "
+        "`epochs`: {}",
+        "steps = 500",
+    ),
+    Answer(
+        "sequence_len sequence_length seq_length seqlen max_length max_len max_seq_length "
+        "max_seq_len max_sequence_length model_max_length context_length context_len context "
+        "block_size cutoff_len ctx_len n_ctx context_window max_prompt_length "
+        "max_completion_length max_position_embeddings",
+        _TRAIN,
+        "did you mean `seq_len`? {}. What becomes of longer records, `long` of their dataset says",
+        "seq_len = 2Ki",
+    ),
+    Answer(
+        "packing sample_packing pack packed neat_packing pack_sequences padding_free multipack "
+        "eval_sample_packing pad_to_sequence_len group_by_length packing_strategy",
+        "train sft",
+        "rows are always packed: documents or whole dialogs fill them, and none sees another. "
+        "Leave it out",
+    ),
+    Answer(
+        "packing sample_packing pack packed pad_to_sequence_len group_by_length padding_free",
+        _PAIRS,
+        "rows of preferences are not packed, but padded to the longest. Leave it out",
+    ),
+    Answer(
+        "gradient_checkpointing grad_checkpointing activation_checkpointing checkpoint_activations "
+        "activation_checkpoint activation_checkpoint_mode gradient_checkpointing_kwargs "
+        "recomputation recompute_granularity recompute_layer recompute_method use_checkpointing",
+        _TRAIN,
+        "did you mean `recompute`? It is `none`, `selective` or `full`: {}",
+        "recompute = full",
+    ),
+    Answer(
+        "bf16 fp16 fp32 dtype torch_dtype mixed_precision amp half bfloat16 float16 compute_dtype "
+        "param_dtype mixed_precision_param",
+        _TRAIN,
+        "the passes are computed in bf16 or fp32, and weights and moments are always fp32: {}",
+        "precision = bf16",
+    ),
+    Answer(
+        "deepspeed fsdp fsdp2 fsdp_config fsdp_version zero zero1 zero2 zero3 zero_stage ddp hsdp "
+        "strategy distributed distributed_strategy sharding sharding_strategy accelerator",
+        _TRAIN,
+        "weights, gradients and moments are sharded over all data-parallel ranks (FSDP2), unless "
+        "`parallel` says otherwise: {}",
+        "parallel = { shard 8, replicate 2 }",
+    ),
+    Answer(
+        "tp pp cp ep dp sp tensor pipeline shard replicate expert tensor_parallel "
+        "tensor_parallel_size tensor_parallel_degree tensor_model_parallel_size "
+        "pipeline_parallel pipeline_parallel_size pipeline_parallel_degree "
+        "pipeline_model_parallel_size context_parallel context_parallel_size "
+        "context_parallel_degree sequence_parallel sequence_parallel_size "
+        "sequence_parallel_degree expert_parallel expert_parallel_size expert_parallel_degree "
+        "expert_model_parallel_size data_parallel data_parallel_size data_parallel_shard_degree "
+        "data_parallel_replicate_degree dp_shard dp_shard_size dp_replicate dp_replicate_size "
+        "parallelism vpp",
+        _TRAIN,
+        "this is a part of `parallel`, whose degrees are tensor, context, pipeline, interleave, "
+        "shard, replicate and expert; data parallelism takes the ranks that remain: {}",
+        "parallel = { tensor 8 }",
+    ),
+    Answer(
+        "eval evals evaluate evaluation validate validation eval_steps eval_strategy "
+        "evaluation_strategy eval_interval eval_freq eval_every evals_per_epoch do_eval "
+        "val_check_interval val_interval eval_dataset eval_datasets eval_data validation_data "
+        "val_data test_datasets eval_batch_size per_device_eval_batch_size compute_metrics",
+        _TRAIN,
+        "nothing is evaluated inside of a stage: a checkpoint stage names a moment of it, and an "
+        "evaluate stage measures: {}",
+        "stage half: checkpoint { from = pretrain, after = 50% }, "
+        "stage exam: evaluate { from = half, loss = [web] }",
+    ),
+    Answer(
+        "metric_for_best_model load_best_model_at_end greater_is_better",
+        _TRAIN,
+        "a best stage takes of several models the one that a measure puts first: {}",
+        "stage half: checkpoint { from = pretrain, after = 50% }, "
+        "stage pick: best { of = [half, pretrain], loss = [web] }",
+    ),
+    Answer(
+        "save save_steps save_interval save_every save_freq save_strategy saves_per_epoch "
+        "checkpoint_interval checkpoint_every checkpoint_steps checkpoint_freq ckpt_interval "
+        "checkpoints checkpointing enable_checkpoint",
+        _TRAIN,
+        "how often training can be resumed is a statement: {}",
+        "checkpoint every 500 steps",
+    ),
+    Answer(
+        "ema use_ema ema_decay swa swa_lr swa_start stochastic_weight_averaging",
+        _TRAIN,
+        "there are no exponential averages of weights, but plain ones, of the end of a stage: {}",
+        "average = polyak every 10 steps over 50%",
+    ),
+    Answer(
+        "base_model model_name model_name_or_path model_path pretrained pretrained_model "
+        "pretrained_model_name_or_path init_from load_from load_weights initial_load_path hf_model "
+        "model_id hub weights_path finetune_from",
+        f"{_TRAIN} score sample evaluate",
+        "published weights are those of a model, which a stage names by `from`: {}",
+        'model base { size = "8B", hub = "meta-llama/Meta-Llama-3-8B", context = 8Ki }',
+    ),
+    Answer(
+        "chat_template chat_template_jinja jinja_template conversation_template prompt_template "
+        "prompt_format prompt_style template chat_format",
+        f"{_TRAIN} dataset tokenizer sample evaluate",
+        'how dialogs are written, a dialog says, by a protocol or `template = "FILE"`: {}',
+        "dialog chat { protocol = chatml }",
+    ),
+    Answer(
+        "system_prompt system_message default_system_message default_system",
+        f"{_TRAIN} dataset sample evaluate",
+        "the system prompt of dialogs that have none is said by a dialog: {}",
+        'dialog chat { protocol = chatml, system = "You are a helpful assistant." }',
+    ),
+    Answer(
+        "train_on_inputs train_on_input train_on_prompt mask_prompt mask_inputs "
+        "completion_only_loss completions_only assistant_only_loss only_train_on_assistant "
+        "train_on_responses_only train_on_completions_only roles_to_train train_on_eos "
+        "loss_mask mask_history",
+        "sft",
+        "an sft stage learns what the assistant says and what ends it, and every token with {}",
+        "loss = all",
+    ),
+    Answer(
+        "special_tokens add_special_tokens added_tokens pad_token eos_token bos_token unk_token "
+        "add_bos_token add_eos_token pad_token_id eos_token_id bos_token_id tokens_to_add",
+        f"{_TRAIN} dataset tokenizer model dialog",
+        "the tokenizer's files say which tokens begin and end a text, and padding has no token; "
+        "a tokenizer that is trained here takes those of the protocol. Leave it out",
+    ),
+    Answer(
+        "data_path dataset dataset_name dataset_path datasets dataset_mixer dataset_weights "
+        "data_files data_mix data_mixture data_weights interleave interleave_datasets mix "
+        "mixing_weights mixture pretraining_dataset probabilities proportions sampling_weights "
+        "train_data train_dataset train_datasets train_file train_files training_data weights",
+        "train",
+        "did you mean `data`? It names a dataset, or several with their shares: {}",
+        "data = { web 60%, code 40% }",
+    ),
+    Answer(
+        "data_path dataset dataset_name dataset_path datasets dataset_mixer dataset_weights "
+        "data_files data_mix data_mixture data_weights interleave interleave_datasets mix "
+        "mixing_weights mixture probabilities proportions sampling_weights train_data "
+        "train_dataset train_datasets train_file train_files training_data weights",
+        "sft reward dpo",
+        "did you mean `data`? It names a dataset, or several with their shares, as in "
+        "`data = { a 60%, b 40% }`",
+    ),
+    Answer(
+        "loss loss_type loss_fn objective",
+        "train",
+        "a train stage learns every token of its documents; `loss` is an attribute of sft stages, "
+        "and preferences have the stages `dpo` and `reward`",
+    ),
+    Answer(
+        "loss_fn loss_type objective",
+        "sft",
+        "did you mean `loss`? It is `assistant` or `all`: {}",
+        "loss = assistant",
+    ),
+    Answer(
+        "loss loss_type dpo_loss dpo_loss_type objective",
+        _PAIRS,
+        "a dpo stage has DPO's sigmoid loss, and a reward stage that of Bradley and Terry; this "
+        "version has no others",
+    ),
+    Answer("dpo_beta rl_beta", "dpo", "did you mean `beta`? {}", "beta = 0.1"),
+    Answer(
+        "rpo_alpha nll_weight sft_weight nll_coef nll_loss_coef dpo_norm_loss_alpha",
+        "dpo",
+        "did you mean `nll`? It is the coefficient of the chosen response's cross-entropy: {}",
+        "nll = 0.2",
+    ),
+    Answer(
+        "length_normalized length_normalization average_log_prob dpo_use_weighting",
+        "dpo",
+        "did you mean `normalize`? Log-probabilities are then means over tokens: {}",
+        "normalize = true",
+    ),
+    Answer(
+        "ref_model reference_model ref_model_name reference_policy",
+        "dpo",
+        "did you mean `reference`? It is a stage, or a model with weights: {}",
+        "reference = pretrain",
+    ),
+    Answer(
+        "reward_model rm scorer",
+        "train sft dpo",
+        "a reward model is a stage of the kind `reward`; a sample stage that names it as its "
+        "`judge` keeps the best answers, which an sft stage learns",
+    ),
+)
+"""Of stages that train."""

@@ -1,0 +1,413 @@
+"""Values, kinds of stages, blocks, degrees and units that other programs have.
+
+`where` of an answer is the attribute whose value it is, or `block`, `kind` (of a stage), `degree`
+(of parallelism) or `unit`.
+"""
+
+from .foreign_attributes import Answer
+
+_TEMPLATE = (
+    "built in are `llama3` and `chatml`. Save the template, which is `chat_template` of the "
+    "model's tokenizer_config.json or its chat_template.jinja, and name the file: {}"
+)
+
+VALUES = (
+    Answer(
+        "adamw_torch adamw_torch_fused adamw_hf adamw_apex_fused fused_adamw "
+        "adamw_fused adamwtorch",
+        "optimizer",
+        "did you mean `adamw`? {}",
+        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
+    ),
+    Answer(
+        "adamw_8bit adamw_bnb_8bit paged_adamw paged_adamw_8bit paged_adamw_32bit adam8bit "
+        "adamw8bit cpu_adam deepspeed_cpu_adam",
+        "optimizer",
+        "moments are fp32 and on the GPU in this version, 8 bytes a parameter over all ranks: {}",
+        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
+    ),
+    Answer(
+        "muon lion adafactor sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
+        "galore_adamw apollo came ademamix schedule_free schedule_free_adamw normuon dion",
+        "optimizer",
+        "this version has `adamw` and `adam`, and rates that suit others do not suit them: {}",
+        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
+    ),
+    Answer(
+        "fp16 float16 half fp16_mixed mixed_fp16",
+        "precision",
+        "this version does not scale losses, which fp16 needs; bf16 does without: {}",
+        "precision = bf16",
+    ),
+    Answer(
+        "fp8 float8 mxfp8 nvfp4 mxfp4 fp4 int8 int4 e4m3 hybrid",
+        "precision",
+        "this version computes nothing in 8 or 4 bits: {}",
+        "precision = bf16",
+    ),
+    Answer(
+        "bfloat16 bf16_mixed mixed mixed_precision amp auto half_precision",
+        "precision",
+        "did you mean `bf16`? Weights and moments stay fp32: {}",
+        "precision = bf16",
+    ),
+    Answer(
+        "float32 tf32 full fp64 float64", "precision", "did you mean `fp32`? {}", "precision = fp32"
+    ),
+    Answer(
+        "true on yes all block layer transformer unsloth uniform",
+        "recompute",
+        "did you mean `full`? All activations inside of layers are then computed again: {}",
+        "recompute = full",
+    ),
+    Answer("false off no", "recompute", "did you mean `none`? {}", "recompute = none"),
+    Answer(
+        "op attention attn selective_ac memory_budget",
+        "recompute",
+        "did you mean `selective`? {}",
+        "recompute = selective",
+    ),
+    Answer(
+        "offload cpu offloaded",
+        "recompute",
+        "activations are computed again or kept; none go to the CPU: {}",
+        "recompute = full",
+    ),
+    Answer(
+        "completion completions response responses answer answers assistant_only target targets "
+        "output masked completion_only",
+        "loss",
+        "did you mean `assistant`? What the assistant says and what ends it is learned, also of "
+        "dialogs in a prompt and a completion: {}",
+        "loss = assistant",
+    ),
+    Answer(
+        "full everything none prompt inputs both tokens text cross_entropy ce nll default",
+        "loss",
+        "the loss is cross-entropy, of what the assistant says (`assistant`) or of all: {}",
+        "loss = all",
+    ),
+    Answer(
+        "dpo sigmoid preference preferences",
+        "loss",
+        "preferences have a kind of stage of their own: `stage NAME: dpo { … }`, on a dataset with "
+        "`kind = preferences`; an sft stage learns dialogs, with `loss = assistant` or `all`",
+    ),
+    Answer(
+        "grpo ppo kto orpo simpo ipo rloo cpo dft nft bnpo dr_grpo distillation kl gkd",
+        "loss",
+        "this version does not have it: an sft stage has the cross-entropy of what the assistant "
+        "says or of all; preferences have the stages `dpo` and `reward`",
+    ),
+    Answer(
+        "qwen qwen2 qwen3 im_start chat_ml openai smollm smollm3 hermes",
+        "protocol",
+        "its markup is that of `chatml`, but its template may add more, such as a system prompt "
+        "or thoughts. Where that matters, save the template and name the file: {}",
+        'template = "chat.jinja"',
+    ),
+    Answer(
+        "llama llama31 llama3_1 llama_3 llama32 llama33",
+        "protocol",
+        "did you mean `llama3`? Its dates and tools' wording are not written: for those, save the "
+        "template and name the file: {}",
+        'template = "chat.jinja"',
+    ),
+    Answer(
+        "mistral gemma gemma2 gemma3 phi phi3 phi4 zephyr vicuna llama2 llama4 alpaca deepseek "
+        "deepseek_v2 deepseek_v3 deepseek_r1 harmony gpt_oss cohere command_r falcon olmo tulu "
+        "granite jinja hf huggingface default tokenizer_default template glm kimi minimax exaone",
+        "protocol",
+        _TEMPLATE,
+        'template = "chat.jinja"',
+    ),
+    Answer(
+        "tensorboard mlflow comet comet_ml neptune aim swanlab trackio clearml dvclive",
+        "tracking",
+        "this version logs to `metrics/JOB.jsonl` of the run folder and, with {}, to Weights & "
+        "Biases; to no other tracker",
+        "tracking = wandb",
+    ),
+    Answer("none off false no disabled", "tracking", "leave `tracking` out"),
+    Answer(
+        "sharegpt conversations conversation chat messages chatml chat_template instruction "
+        "instructions instruct sft prompt_completion openai dialog",
+        "records",
+        "did you mean `dialogs`? Where records have other fields, `fields` says which: {}",
+        'files = "chats.jsonl", kind = dialogs, fields = { messages = "conversations", role = '
+        '"from", content = "value" }',
+    ),
+    Answer(
+        "alpaca",
+        "records",
+        "its records are put into words of a template. Write them as dialogs in two parts, a "
+        "prompt and a completion: {}",
+        'files = "alpaca.jsonl", kind = dialogs, fields = { prompt = "prompt", completion = '
+        '"completion" }',
+    ),
+    Answer(
+        "text texts completion completions pretrain pretraining raw plain document corpus lm "
+        "pretraining_dataset jsonl json parquet csv arrow",
+        "records",
+        "did you mean `documents`? The format is told by the files' names: {}",
+        'files = "web.jsonl", kind = documents',
+    ),
+    Answer(
+        "preference pairwise pairs dpo reward rm comparison comparisons ranking orpo "
+        "chosen_rejected",
+        "records",
+        "did you mean `preferences`? {}",
+        'files = "ranked.jsonl", kind = preferences',
+    ),
+    Answer(
+        "unpaired kto unpaired_preference stepwise stepwise_supervision tokenized bin mmap indexed",
+        "records",
+        "this version reads documents, dialogs, preferences with chosen and rejected, and prompts",
+    ),
+    Answer(
+        "error raise fail stop",
+        "long",
+        "did you mean `refuse`? {}",
+        'files = "chats.jsonl", kind = dialogs, long = refuse',
+    ),
+    Answer(
+        "skip filter remove discard ignore",
+        "long",
+        "did you mean `drop`? {}",
+        'files = "chats.jsonl", kind = dialogs, long = drop',
+    ),
+    Answer(
+        "cut clip trim truncation keep_start keep_end true",
+        "long",
+        "did you mean `truncate`? {}",
+        'files = "chats.jsonl", kind = dialogs, long = truncate',
+    ),
+    Answer(
+        "split wrap chunk",
+        "long",
+        "dialogs and preferences are not split over rows: they are refused, dropped or truncated",
+    ),
+    Answer(
+        "tp tensor_parallel tensor_parallel_size tensor_model_parallel_size",
+        "degree",
+        "did you mean `tensor`? {}",
+        "parallel = { tensor 8 }",
+    ),
+    Answer(
+        "pp pipeline_parallel pipeline_parallel_size pipeline_model_parallel_size",
+        "degree",
+        "did you mean `pipeline`? {}",
+        "parallel = { pipeline 2 }",
+    ),
+    Answer(
+        "cp context_parallel context_parallel_size ring ulysses ring_attention "
+        "sequence_parallel_degree",
+        "degree",
+        "did you mean `context`? {}",
+        "parallel = { context 2 }",
+    ),
+    Answer(
+        "ep expert_parallel expert_parallel_size experts expert_model_parallel_size",
+        "degree",
+        "did you mean `expert`? It is for models with experts",
+    ),
+    Answer(
+        "dp data data_parallel data_parallel_size dp_size ddp",
+        "degree",
+        "data parallelism takes the ranks that the other degrees leave; of those, `shard` share "
+        "one copy of the weights: {}",
+        "parallel = { shard 8, replicate 2 }",
+    ),
+    Answer(
+        "fsdp fsdp2 zero zero2 zero3 dp_shard data_parallel_shard_degree",
+        "degree",
+        "did you mean `shard`? Where it is left out, all data-parallel ranks share one copy of the "
+        "weights: {}",
+        "parallel = { shard 8, replicate 2 }",
+    ),
+    Answer(
+        "hsdp dp_replicate data_parallel_replicate_degree",
+        "degree",
+        "did you mean `replicate`? {}",
+        "parallel = { shard 8, replicate 2 }",
+    ),
+    Answer(
+        "vpp virtual_pipeline num_virtual_stages virtual_stages chunks",
+        "degree",
+        "did you mean `interleave`? {}",
+        "parallel = { pipeline 2, interleave 2 }",
+    ),
+    Answer(
+        "mbs micro_batch_size microbatch microbatch_size per_device_train_batch_size",
+        "degree",
+        "did you mean `micro_batch`? {}",
+        "parallel = { micro_batch 2 }",
+    ),
+    Answer(
+        "gradient_accumulation_steps gradient_accumulation grad_accum accumulation",
+        "degree",
+        "the rest of a batch is accumulated: say the global `batch` of the stage, and what a rank "
+        "works on at a time: {}",
+        "parallel = { micro_batch 2 }",
+    ),
+    Answer(
+        "sp sequence sequence_parallel",
+        "degree",
+        "sequences are cut with tensor parallelism where norms are computed, without being asked; "
+        "attention over long sequences is cut by `context`: {}",
+        "parallel = { context 2 }",
+    ),
+    Answer(
+        "samples sample examples example sequences sequence rows row",
+        "unit",
+        "did you mean `seqs`?",
+    ),
+    Answer("iters iter iterations iteration updates update it", "unit", "did you mean `steps`?"),
+    Answer("toks tok", "unit", "did you mean `tokens`?"),
+    Answer("documents document records record lines", "unit", "did you mean `docs`?"),
+    Answer("ep passes pass", "unit", "did you mean `epochs`?"),
+    Answer("preferences comparisons", "unit", "did you mean `pairs`?"),
+    Answer(
+        "ema exponential exponential_moving_average",
+        "average",
+        "there are no exponential averages of weights, but plain ones, of the end of a stage: {}",
+        "average = polyak every 10 steps over 50%",
+    ),
+    Answer(
+        "swa lawa mean uniform wma",
+        "average",
+        "did you mean `polyak`? {}",
+        "average = polyak every 10 steps over 50%",
+    ),
+    Answer(
+        "pretrain pretraining pre_training midtrain mid_train midtraining cpt continue "
+        "continued_pretraining anneal cooldown causal_lm clm lm",
+        "kind",
+        "did you mean `train`?",
+    ),
+    Answer(
+        "finetune fine_tune finetuning fine_tuning instruct instruction_tuning it supervised chat",
+        "kind",
+        "did you mean `sft`?",
+    ),
+    Answer(
+        "rm reward_model reward_modeling preference_model",
+        "kind",
+        "did you mean `reward`?",
+    ),
+    Answer(
+        "eval evaluation benchmark test validate validation measure",
+        "kind",
+        "did you mean `evaluate`?",
+    ),
+    Answer(
+        "generate generation rejection rejection_sampling best_of_n raft rft inference rollout",
+        "kind",
+        "did you mean `sample`?",
+    ),
+    Answer(
+        "merge soup model_soup swa ema mean mergekit slerp ties dare",
+        "kind",
+        "did you mean `average`? It takes the weighted mean of stages",
+    ),
+    Answer("select pick choose", "kind", "did you mean `best`?"),
+    Answer(
+        "perplexity filter quality classify",
+        "kind",
+        "did you mean `score`? A dataset's filters use what it measures",
+    ),
+    Answer("preference preference_optimization align alignment", "kind", "did you mean `dpo`?"),
+    Answer(
+        "grpo ppo kto orpo simpo ipo cpo rloo rl rlhf rlvr reinforce online_dpo nash xpo prm gspo",
+        "kind",
+        "this version does not have it. On preferences there are `dpo` and `reward`; a `sample` "
+        "stage keeps the best answers by a reward model, and `sft` learns them",
+    ),
+    Answer(
+        "distill distillation gkd kd",
+        "kind",
+        "this version has no distillation on probabilities: a `sample` stage writes answers of a "
+        "model, and `sft` learns them",
+    ),
+    Answer(
+        "lora qlora dora peft adapter",
+        "kind",
+        "this version has no adapters: `sft` trains all weights, mostly at a tenth of an adapter's "
+        "rate or less",
+    ),
+    Answer(
+        "quantize quantization gptq awq prune pruning",
+        "kind",
+        "this version quantizes and prunes nothing: do it with the exported model",
+    ),
+    Answer(
+        "export deploy serve save convert upload push",
+        "kind",
+        "the results of a recipe are exported without being asked, as Hugging Face folders",
+    ),
+    Answer(
+        "tokenize tokenization data preprocess prepare download dedup",
+        "kind",
+        "data are tokenized without being asked, before the first stage that reads them",
+    ),
+    Answer(
+        "train sft reward dpo score sample checkpoint average best evaluate",
+        "block",
+        "this is a kind of stage: `stage NAME: KIND { … }`",
+    ),
+    Answer(
+        "pretrain finetune training trainer training_args task job phase step",
+        "block",
+        "what is trained are stages: `stage NAME: train { … }`",
+    ),
+    Answer(
+        "data datasets corpus source sources",
+        "block",
+        'did you mean `dataset`? One block each: `dataset web { files = "web.jsonl" }`',
+    ),
+    Answer(
+        "optimizer optim scheduler lr_scheduler schedule checkpoint_config gate",
+        "block",
+        "this is a matter of stages: `optimizer`, `lr`, `checkpoint` and `gate` stand in the stage",
+    ),
+    Answer(
+        "parallel parallelism placement fsdp deepspeed distributed",
+        "block",
+        "placements are an attribute of stages: {}",
+        "parallel = { tensor 8 }",
+    ),
+    Answer(
+        "hardware gpus gpu nodes machine machines resources compute",
+        "block",
+        "did you mean `cluster`?",
+    ),
+    Answer("chat template chat_template protocol prompt", "block", "did you mean `dialog`?"),
+    Answer(
+        "metadata config configuration project run experiment name",
+        "block",
+        "did you mean `recipe`?",
+    ),
+    Answer(
+        "eval evaluation evaluations benchmark",
+        "block",
+        "measures are stages: `stage NAME: evaluate { … }`",
+    ),
+    Answer(
+        "lora qlora peft adapter quantization",
+        "block",
+        "this version has no adapters, and quantizes nothing: leave it out",
+    ),
+    Answer(
+        "wandb logging logger tracking report",
+        "block",
+        "did you mean `recipe`? It has an attribute for this: `tracking = wandb`",
+    ),
+    Answer("sweep ablation override overrides experiments", "block", "did you mean `variant`?"),
+    Answer("loop repeat iterate iterations rounds_of", "block", "did you mean `rounds`?"),
+    Answer("claims claim expected assert", "block", "did you mean `expect`?"),
+    Answer("import include", "block", 'another file is used by `use "FILE"`'),
+    Answer(
+        "reward_model", "block", "a reward model is made by a stage: `stage NAME: reward { … }`"
+    ),
+    Answer("ref_model reference policy base_model", "block", "did you mean `model`?"),
+)

@@ -1,0 +1,321 @@
+"""Names of other programs: each is answered, and what an answer shows is right as it stands."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from etude.compiler.check import check_recipe
+from etude.spec import foreign
+from etude.spec import recipe as r
+from etude.spec import syntax as s
+from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.foreign_attributes import ANY, Answer
+from etude.spec.load import loads
+from etude.spec.parse import parse
+from etude.spec.source import Source
+
+SPEC: dict[str, dict[str, str]] = {
+    "recipe test": {"title": '"Test"'},
+    "model tiny": {"layers": "6", "dim": "64", "heads": "8", "ffn": "128", "vocab": "32000"},
+    "tokenizer plain": {"bytes": ""},
+    "cluster box": {"nodes": "2", "gpus": '8 of "H100 80GB"'},
+    "dialog plain": {"protocol": "chatml"},
+    "dataset web": {"files": '"web.jsonl"', "tokens": "1B"},
+    "dataset code": {"files": '"code.jsonl"', "tokens": "1B"},
+    "dataset chats": {"files": '"chats.jsonl"', "kind": "dialogs", "tokens": "100M"},
+    "dataset ranked": {"files": '"ranked.jsonl"', "kind": "preferences", "pairs": "10k"},
+    "dataset asked": {"files": '"asked.jsonl"', "kind": "prompts"},
+    "dataset other": {"files": '"other.jsonl"'},
+    "stage pretrain: train": {
+        "model": "tiny",
+        "steps": "2000",
+        "seq_len": "4Ki",
+        "batch": "64 seqs",
+        "lr": "1e-3",
+        "data": "web",
+    },
+    "stage more: train": {"from": "pretrain", "steps": "1000", "lr": "1e-4"},
+    "stage sft: sft": {
+        "from": "more",
+        "steps": "1000",
+        "lr": "1e-5",
+        "data": "chats",
+        "parallel": "{ tensor 1 }",
+    },
+    "stage rm: reward": {
+        "from": "sft",
+        "steps": "1000",
+        "batch": "64 pairs",
+        "lr": "1e-5",
+        "data": "ranked",
+    },
+    "stage dpo: dpo": {
+        "from": "sft",
+        "steps": "1000",
+        "batch": "64 pairs",
+        "lr": "1e-5",
+        "data": "ranked",
+    },
+    "stage quality: score": {"from": "pretrain", "data": "[web]"},
+    "stage drafts: sample": {"from": "sft", "prompts": "asked", "max_tokens": "64"},
+    "stage late: checkpoint": {"from": "more", "after": "75%"},
+    "stage soup: average": {"of": "[more, late]"},
+    "stage best_of: best": {"of": "[more, late]", "loss": "[web]"},
+    "stage measured: evaluate": {"from": "sft", "loss": "[web]"},
+}
+HEADS = {
+    block: next(head for head in SPEC if head.startswith(f"{block} "))
+    for block in ("recipe", "model", "tokenizer", "cluster", "dialog")
+}
+HEADS |= {"dataset": "dataset other"}
+HEADS |= {kind: next(h for h in SPEC if h.endswith(f": {kind}")) for kind in r.STAGES}
+GROUPS = {
+    "experts": ("model", "experts = {{ {} }}"),
+    "latent": ("model", "latent = {{ {} }}"),
+    "rope_scaling": ("model", "rope_scaling = yarn {{ {} }}"),
+    "fields": ("dataset", "fields = {{ {} }}"),
+    "optimizer": ("train", "optimizer = adamw {{ {} }}"),
+    "needle": ("evaluate", "needle = {{ {} }}"),
+}
+"""Groups: the block that they stand in, and how."""
+VALUES = {
+    "optimizer": ("train", "optimizer = {}"),
+    "precision": ("train", "precision = {}"),
+    "recompute": ("train", "recompute = {}"),
+    "average": ("train", "average = {}"),
+    "loss": ("sft", "loss = {}"),
+    "protocol": ("dialog", "protocol = {}"),
+    "tracking": ("recipe", "tracking = {}"),
+    "records": ("dataset", "kind = {}"),
+    "long": ("dataset", "long = {}"),
+    "degree": ("train", "parallel = {{ {} 2 }}"),
+    "unit": ("train", "batch = 64 {}"),
+}
+"""Places of values: the block that they stand in, and how."""
+RIVALS = (
+    {"steps", "tokens", "epochs"},
+    {"files", "hub", "sample"},
+    {"protocol", "template", "header"},
+    {"bytes", "file", "hub", "train"},
+    {"size", "layers"},
+    {"size", "dim"},
+    {"size", "heads"},
+    {"size", "ffn"},
+    {"size", "vocab"},
+    {"loss", "suites"},
+)
+"""Attributes of which a block has one."""
+
+
+def spec(block: str = "", statements: str = "") -> str:
+    """The spec with statements in one of its blocks, in place of what they replace there; or with
+    whole blocks at its end."""
+    given = [
+        getattr(item, "path", None) or getattr(item, "word", None) or item.keyword
+        for item in parse(Source("example", statements), Report())
+    ]
+    names = {name.name for name in given}
+    gone = names | {rival for rivals in RIVALS if rivals & names for rival in rivals}
+    text = ""
+    for head, attributes in SPEC.items():
+        if not block and statements.startswith("dialog ") and head.startswith("dialog "):
+            continue
+        own = HEADS.get(block) == head
+        lines = [
+            f"{name} = {value}" if value else name
+            for name, value in attributes.items()
+            if not (own and name in gone)
+        ]
+        text += "\n  ".join([f"{head} {{", *lines, *([statements] if own else [])]) + "\n}\n"
+    return text if block else text + statements.replace("}, stage", "}\nstage") + "\n"
+
+
+def findings(text: str) -> list[Diagnostic]:
+    report = Report()
+    recipe = loads(text, report)
+    if recipe:
+        check_recipe(recipe, report)
+    return report.ordered()
+
+
+def problems(text: str) -> list[Diagnostic]:
+    return [of for of in findings(text) if of.severity == "error"]
+
+
+def blocks_of(answer: Answer) -> list[str]:
+    return ["train", "recipe", "dpo"] if answer.where == ANY else answer.where.split()
+
+
+def stands_in(answer: Answer) -> Iterator[str]:
+    """The blocks that an answer's example is right in; "" for whole blocks."""
+    whole = isinstance(next(iter(parse(Source("x", answer.example), Report()))), s.Block)
+    for where in blocks_of(answer):
+        in_value = VALUES if answer in foreign.VALUES else {}
+        yield "" if whole else in_value.get(where, (where, ""))[0]
+
+
+ATTRIBUTES = [
+    pytest.param(answer, block, id=f"{block}-{answer.all_names[0]}")
+    for answer in foreign.ATTRIBUTES
+    for block in blocks_of(answer)
+]
+EXAMPLES = [
+    pytest.param(answer.example, block, id=f"{block}-{answer.all_names[0]}")
+    for answer in foreign.all_answers()
+    if answer.example
+    for block in dict.fromkeys(stands_in(answer))
+]
+
+
+def test_the_spec_of_these_tests_is_right() -> None:
+    assert problems(spec()) == []
+
+
+@pytest.mark.parametrize(("example", "block"), EXAMPLES)
+def test_what_an_answer_shows_is_right(example: str, block: str) -> None:
+    shown = example
+    if block in GROUPS:
+        block, form = GROUPS[block]
+        shown = form.format(example)
+    text = spec("train" if block == "block" else block, shown)
+    assert example.partition(",")[0] in text
+    assert problems(text) == []
+
+
+@pytest.mark.parametrize(("answer", "block"), ATTRIBUTES)
+def test_every_attribute_of_the_table_is_answered(answer: Answer, block: str) -> None:
+    names = [n for n in answer.all_names if first(n, block) is answer]
+    assert names
+    written = ", ".join(f"{name} = 1" for name in names)
+    if block in GROUPS:
+        block, form = GROUPS[block]
+        written = form.format(written)
+    found = {
+        of.message.rpartition(" ")[2].strip("`"): of
+        for of in problems(spec(block, written))
+        if of.code == "E308"
+    }
+    assert {name: of.help for name, of in found.items()} == dict.fromkeys(names, answer.text)
+
+
+def first(name: str, block: str) -> Answer:
+    """The answer that counts."""
+    answers = (answer for answer in foreign.ATTRIBUTES if name in answer.all_names)
+    return next(each for each in answers if each.where == ANY or block in each.where.split())
+
+
+@pytest.mark.parametrize(
+    ("answer", "where"),
+    [
+        pytest.param(a, w, id=f"{w}-{a.all_names[0]}")
+        for a in foreign.VALUES
+        for w in a.where.split()
+    ],
+)
+def test_every_value_of_the_table_is_answered(answer: Answer, where: str) -> None:
+    for name in answer.all_names:
+        if where == "block":
+            text = spec("", f"{name} x {{ }}")
+        elif where == "kind":
+            text = spec("", f"stage x: {name} {{ }}")
+        else:
+            block, form = VALUES[where]
+            text = spec(block, form.format(name))
+        helps = [of.help for of in problems(text)]
+        assert answer.text in helps, (name, helps)
+
+
+@pytest.mark.parametrize(("answer", "block"), [p for p in ATTRIBUTES if p.values[1] in r.STAGES])
+def test_specs_in_json_are_answered_alike(answer: Answer, block: str) -> None:
+    name = next(n for n in answer.all_names if first(n, block) is answer)
+    tree = {"etude_spec": 1, "name": "test", "stages": {"x": {"kind": block, name: 1}}}
+    helps = [of.help for of in problems(json.dumps(tree)) if of.code == "E308"]
+    assert helps == [answer.text]
+
+
+def test_a_name_has_one_answer_in_a_block() -> None:
+    for table in (foreign.ATTRIBUTES, foreign.VALUES):
+        seen: set[tuple[str, str]] = set()
+        for answer in table:
+            for pair in ((n, w) for n in answer.all_names for w in answer.where.split()):
+                assert pair not in seen, pair
+                seen.add(pair)
+
+
+def test_what_is_meant_exists() -> None:
+    """Where an answer asks "did you mean", the block has the attribute."""
+    models = {name: model for model, name in foreign.BLOCKS.items()}
+    for answer in foreign.ATTRIBUTES:
+        if answer.says.startswith("did you mean"):
+            meant = answer.says.split("`")[1]
+            for block in answer.where.split():
+                assert meant in r.attributes(models[block]), (meant, block)
+
+
+HELP: list[Any] = [
+    ("train", "seed = 3", "`seed` is an attribute of the recipe"),
+    ("sft", "beta = 0.1", "`beta` is an attribute of dpo stages"),
+    ("dataset", "messages = 1", "`messages` is an attribute of `fields = { … }` of a dataset"),
+    (
+        "train",
+        "dialog = plain",
+        "`dialog` is an attribute of sft, reward, dpo, sample, best and evaluate stages",
+    ),
+    ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
+    ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
+    ("train", "lora { rank 16 }", "this version has no adapters"),
+    ("train", "eval every 100 steps", "nothing is evaluated inside of a stage"),
+    ("train", "LORA = 1", "this version has no adapters"),
+    ("train", 'open lora "the configuration has one"', "this version has no adapters"),
+    ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),
+    ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
+    ("train", "average = ema every 10 steps", "there are no exponential averages"),
+    ("train", "stepz = 3", "did you mean `steps`?"),
+    ("dataset", "filez = 1", "did you mean `files`?"),
+    ("train", "nonsense = 1", "there is "),
+]
+
+
+@pytest.mark.parametrize(("block", "statement", "help"), HELP)
+def test_other_ways_of_writing(block: str, statement: str, help: str) -> None:
+    if statement.startswith("open"):
+        text = spec(block).replace(
+            "stage pretrain: train {", "stage pretrain: train {\n" + statement
+        )
+    else:
+        text = spec(block, statement)
+    assert [of.help[: len(help)] for of in problems(text)][:1] == [help]
+
+
+def test_variants_are_answered_alike() -> None:
+    text = spec() + "variant v { sft.lora_r = 16, pretrain.learning_rate = 1e-3 }\n"
+    report = Report()
+    loads(text, report, variant="v")
+    helps = [of.help[:26] for of in report.ordered() if of.code == "E308"]
+    assert helps == ["this version has no adapte", "did you mean `lr`? The rat"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "help"),
+    [
+        ("lora = { rank = 16 }", "this version has no adapters"),
+        ('checkpoint_folder = "s3://bucket/run"', "a run's folder is said when it is started"),
+    ],
+    ids=["adapter", "remote"],
+)
+def test_the_cases_of_the_issue(attribute: str, help: str) -> None:
+    (found,) = problems(spec("train", attribute))
+    assert (found.code, found.help[: len(help)]) == ("E308", help)
+    assert "did you mean" not in found.help
+
+
+def test_checking_a_right_spec_reads_no_table() -> None:
+    code = "import sys; from etude.spec.load import loads\n"
+    code += "from etude.spec.diagnostics import Report\n"
+    code += f"assert loads({spec()!r}, Report()); print([m for m in sys.modules if 'foreign' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
