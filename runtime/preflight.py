@@ -193,7 +193,8 @@ class _Preflight:
         made = made or self._stand_in(job.dialog)
         maker = RecordMaker(tried, {}, made, self.root, lambda _: None, bad)
         found = maker.prompts() if job.form == "prompts" else maker.made()
-        next(found)
+        if next(found, None) is None:
+            raise bad.nothing_left(job.name, job.form)
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:
         """Whether a source is made by jobs or of itself, or lies on the Hub, which is asked."""

@@ -137,14 +137,18 @@ class RecordMaker:
         return self._parsed(self._prompt)
 
     def _records(self) -> Iterator[Record]:
+        kept = 0
         for _, record in self.made():
             if record is not None:
+                kept += 1
                 yield record
+        if not kept:
+            raise self._nothing_left()
 
     def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
         """What is made of each row that is no bad line.
 
-        Raises: DataError: more lines are bad than allowed; no record is left.
+        Raises: DataError: more lines are bad than allowed; all records are too long.
         """
         kept = 0
         bad, source = self._bad_lines, self._job.source
@@ -158,19 +162,17 @@ class RecordMaker:
             else:
                 kept += made is not None
                 yield row, made
-        if not kept:
-            raise self._nothing_left()
-
-    def _nothing_left(self) -> DataError:
-        """Why a data set has no records."""
-        counts, similar = self._long.counts, self._similar["records"]
-        if counts and counts.dropped:
-            return DataError(
+        counts = self._long.counts
+        if counts and counts.dropped and not kept:
+            raise DataError(
                 f"the data set `{self._job.name}` has no {self._job.form} of at most "
                 f"{counts.limit:,} tokens: all {counts.dropped:,} are dropped as too long",
                 "raise `seq_len` of the stages that read it, or give it shorter ones",
             )
-        if similar:
+
+    def _nothing_left(self) -> DataError:
+        """Why there is no record to write."""
+        if similar := self._similar["records"]:
             return DataError(
                 f"the data set `{self._job.name}` has no preferences: every record's "
                 f"responses are too similar ({similar:,} dropped)",
