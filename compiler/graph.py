@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..spec import recipe as r
+from ..spec.schedule import Last
 from .program import Weights
 from .scope import Scope
 
@@ -87,3 +88,10 @@ def data_of(stage: r.Stage | r.Rounds) -> Iterator[str]:
     prompts = getattr(stage, "prompts", None)
     if prompts:
         yield prompts
+
+
+def mixed(mix: object) -> list[str]:
+    """The data sets of a mixture, also of one that scales another."""
+    if isinstance(mix, Last):
+        return [name for name, _ in mix.factors]
+    return list(mix) if isinstance(mix, dict) else []

@@ -9,7 +9,7 @@ What has to know the whole spec (`Recipe.left_out`) is not judged.
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +21,16 @@ from ..spec.load import in_json
 from ..spec.pieces import pieces
 from ..spec.source import Source, Span
 from ..spec.variants import changed
+from .names import names
 from .program import Program
+from .repaired import REPAIRED, UNKNOWN, Key, Repairs, key
 
-MOST_ROUNDS = 6
+MOST_ROUNDS = 10
 """Each pass may find errors that those before it could not see: so often blocks are left out."""
+MOST_TRIES = 4
+"""What is wrong with a block may show one after the other: so often it is taken out."""
+MOST_REPAIRED = 20
+"""Where more blocks have errors, they are looked at when there are fewer."""
 _CHOSEN = ("cluster", "tokenizer", "dialog")
 """Blocks of which a stage that names none gets one."""
 _TO_TEXT, _TO_REWARD = _LINES = (
@@ -37,8 +43,6 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 _PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
 _NAMED = re.compile(r"(?:\s|#[^\n]*)*(?:expect\b|[a-z]+[ \t]+[A-Za-z_])")
 _COMMENT = re.compile(r"#[^\n]*")
-_UNKNOWN = "E402"
-"""What names that nothing declares are reported as."""
 _NAMELESS = ("recipe", "expect")
 """Blocks that nothing refers to."""
 _ORIGINS = {"from", "of", "model"}
@@ -62,15 +66,20 @@ def check_rest(
 
     kept = changed(statements, Report(), variant=variant, sets=sets)
     left_out: frozenset[str] = frozenset()
-    nameless = False
     errors = report.errors
-    for _ in range(MOST_ROUNDS):
-        before = len(kept), left_out
+    nameless = _hides_a_name(kept, errors)
+    if not nameless:
+        unknown_names(kept, errors, where, report)
+    repairs = Repairs(kept)
+    for turn in range(MOST_ROUNDS):
+        before = kept
         nameless = nameless or _hides_a_name(kept, errors)
-        kept, more = without(kept, errors)
-        left_out |= more
-        if not _whole(kept) or (len(kept), left_out) == before:
+        repaired, beyond = repairs.repair(kept, errors if turn < MOST_TRIES else ())
+        kept, more, silent = without(repaired, errors, beyond if turn < MOST_TRIES else None)
+        repairs.silent |= silent
+        if not _whole(kept) or (kept == before and more <= left_out):
             return
+        left_out |= more
         own = Report()
         recipe = bind(kept, own, where=where, left_out=left_out)
         if recipe and not own.errors:
@@ -79,11 +88,54 @@ def check_rest(
                 surroundings(program, root, own)
         errors = own.errors
         for found in errors or own.diagnostics:
-            if not (nameless and found.code == _UNKNOWN):
-                report.take(found)
+            if repairs.holds(kept, found) and not (found.code == UNKNOWN and nameless):
+                _take(report, found)
         if not errors:
             report.silenced += own.silenced
             return
+
+
+def _take(report: Report, found: Diagnostic) -> None:
+    """Adds a finding; of an unknown name just once, whatever is left to be meant by it."""
+    known = [(d.span, d.message) for d in report.diagnostics if d.code == UNKNOWN]
+    if (found.span, found.message) not in known:
+        report.take(found)
+
+
+def unknown_names(
+    items: Sequence[s.Item], errors: Sequence[Diagnostic], where: Span | None, report: Report
+) -> None:
+    """Adds the names that nothing declares, in all blocks: also those with errors, and those that
+    depend on them."""
+    hidden: set[str] = set()
+    repairs = Repairs(items)
+    kept = items
+    for _ in range(MOST_TRIES):
+        found = _hit(kept, errors)
+        if found is None:
+            return
+        known, hit = found
+        repaired, beyond = repairs.repair(kept, errors)
+        now = iter(repaired)
+        kept = []
+        for place, item in enumerate(known):
+            after = item if isinstance(item, Gap) else next(now)
+            if place not in hit or (isinstance(after, s.Block) and key(after) not in beyond):
+                assert not isinstance(after, Gap)
+                kept.append(after)
+            elif isinstance(after, s.Block) and after.keyword.name == "recipe":
+                kept.append(_emptied(after))
+            else:
+                hidden |= _gives(item, place)
+        own = Report()
+        recipe = bind(kept, own, where=where, left_out=frozenset(BLOCKS))
+        if recipe and not own.failures:
+            for each in names(Program(recipe, None)):
+                quoted = each.message.partition("`")[2].partition("`")[0]
+                if hidden.isdisjoint(_WORD.findall(quoted)) and repairs.holds(kept, each):
+                    _take(report, each)
+            return
+        errors = own.errors
 
 
 class Gap(NamedTuple):
@@ -113,39 +165,27 @@ def _nameless(item: s.Item | Gap) -> bool:
 
 
 def without(
-    items: Sequence[s.Item], errors: Iterable[Diagnostic]
-) -> tuple[list[s.Item], frozenset[str]]:
+    items: Sequence[s.Item], errors: Iterable[Diagnostic], beyond: Collection[Key] | None
+) -> tuple[list[s.Item], frozenset[str], set[Key]]:
     """The statements that no error touches, and the keywords of the others.
 
     None are left where there is no telling what an error hides. The `recipe` block stays, without
-    what it says.
+    what it says. So do blocks that an error did touch and that are repaired, where no other error
+    touches them, and what depends on nothing else that an error touches: these come last.
+
+    Args:
+        beyond: the blocks that could not be repaired; None: there are no others.
     """
     found = _hit(items, errors)
     if found is None:
-        return [], frozenset()
+        return [], frozenset(), set()
     known, hit = found
-    needed: dict[str, list[int]] = defaultdict(list)
-    implied: dict[str, list[str]] = defaultdict(list)
-    above = -1
-    for place, item in enumerate(known):
-        for name in _needs(item, above):
-            needed[name].append(place)
-        if _in_line(item):
-            for line in {*_LINES} - _bears(item):
-                implied[line.format(above)].append(line.format(place))
-            above = place
-    lost, names = set(hit), set()
-    ahead = [name for place in hit for name in _gives(known[place], place)]
-    while ahead:
-        name = ahead.pop()
-        if name in names:
-            continue
-        names.add(name)
-        ahead += implied[name]
-        for place in needed[name]:
-            if place not in lost:
-                lost.add(place)
-                ahead += _gives(known[place], place)
+    depend = _Dependence(known)
+    lost, names = depend.on(hit)
+    left_out = frozenset().union(*(_left_out(known[place]) for place in lost))
+    silent: set[int] = set()
+    if beyond is not None and len(hit) <= MOST_REPAIRED:
+        lost, silent = _spared(depend, hit, lost, beyond)
     kept: list[s.Item] = []
     for place, item in enumerate(known):
         if not isinstance(item, s.Block):
@@ -157,7 +197,59 @@ def without(
             kept += [item._replace(items=tuple(claims))] if place not in lost else []
         elif place not in lost:
             kept.append(item)
-    return kept, frozenset().union(*(_left_out(known[place]) for place in lost))
+    return kept, left_out, {key(item) for n in silent if isinstance(item := known[n], s.Block)}
+
+
+def _spared(
+    depend: "_Dependence", hit: set[int], lost: set[int], beyond: Collection[Key]
+) -> tuple[set[int], set[int]]:
+    """The statements that are left out for good, and those that are kept with nothing said of them:
+    they depend on repaired blocks only."""
+    repaired = {
+        place
+        for place in hit
+        if isinstance(item := depend.known[place], s.Block)
+        and item.keyword.name in REPAIRED
+        and key(item) not in beyond
+    }
+    alone = {place for place in repaired if place not in depend.on(hit - {place})[0]}
+    gone = depend.on(hit - alone)[0]
+    return gone, {
+        place for place in lost - gone - alone if _keyword(depend.known[place]) in REPAIRED
+    }  # fmt: skip
+
+
+class _Dependence:
+    """Which statements depend on which."""
+
+    def __init__(self, known: Sequence[s.Item | Gap]) -> None:
+        self.known = known
+        self.needed: dict[str, list[int]] = defaultdict(list)
+        self.implied: dict[str, list[str]] = defaultdict(list)
+        above = -1
+        for place, item in enumerate(known):
+            for name in _needs(item, above):
+                self.needed[name].append(place)
+            if _in_line(item):
+                for line in {*_LINES} - _bears(item):
+                    self.implied[line.format(above)].append(line.format(place))
+                above = place
+
+    def on(self, places: Set[int]) -> tuple[set[int], set[str]]:
+        """The statements at some places and all that depend on them, and what they give."""
+        lost, names = set(places), set()
+        ahead = [name for place in places for name in _gives(self.known[place], place)]
+        while ahead:
+            name = ahead.pop()
+            if name in names:
+                continue
+            names.add(name)
+            ahead += self.implied[name]
+            for place in self.needed[name]:
+                if place not in lost:
+                    lost.add(place)
+                    ahead += _gives(self.known[place], place)
+        return lost, names
 
 
 def _hit(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec.schedule import Last
-from .graph import parents
+from .graph import mixed, parents
 from .program import AnyStage, CheckpointStage, Hardware, TrainStage
 from .scope import Scope
 from .shape import architecture, scaled
@@ -159,10 +159,7 @@ def _needs(
     if spec.data:
         for segment in spec.data.segments:
             for mix in (segment.start, segment.end):
-                names = list(mix) if isinstance(mix, dict) else []
-                if isinstance(mix, Last):
-                    names = [name for name, _ in mix.factors]
-                for name in names:
+                for name in mixed(mix):
                     scope.data(name, spec.data_kind, segment.span)
     for requirement in spec.gate.requirements if spec.gate else ():
         if requirement.argument not in (None, "short"):
@@ -223,8 +220,9 @@ def _stage_optimizer(
 def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -> str | None:
     """The name of a stage's tokenizer; None where there is none, or after reporting."""
     if spec.tokenizer:
-        scope.known(spec.tokenizer, "tokenizer", scope.recipe.tokenizers, spec.at("tokenizer"))
-        if parent and parent.tokenizer != spec.tokenizer:
+        known = scope.recipe.tokenizers
+        there = scope.known(spec.tokenizer, "tokenizer", known, spec.at("tokenizer"))
+        if there and parent and parent.tokenizer != spec.tokenizer:
             scope.report.add(
                 "E411", "a stage keeps the tokenizer of the stage that it continues from",
                 spec.at("tokenizer"), help="leave `tokenizer` out",

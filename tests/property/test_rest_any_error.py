@@ -75,6 +75,23 @@ def test_an_error_makes_up_no_findings_elsewhere(text: str, first: tuple, second
     assert both <= alone | beside | found(text)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([WITH_WARNINGS, POST_TRAINING]), FAULT, FAULT)
+def test_an_error_makes_up_no_findings_in_its_own_block(
+    text: str, first: tuple, second: tuple
+) -> None:
+    """Those of the binder aside, which reads both faults together."""
+    one, other = fault(text, *first), fault(text, first[0], *second[1:])
+    assume(one[1] < other[0] or other[1] < one[0])
+    texts = [damaged(text, one), damaged(text, other), damaged(text, one, other)]
+    assume(all(pieces(each) for each in texts))
+    alone, beside, both = (found(each) for each in texts)
+    new = both - (alone | beside | found(text))
+    assert {code for code, _ in new if code[:2] in ("E4", "E5", "W6")} <= {
+        "E493"
+    }  # which quotes a file name, of both
+
+
 def test_the_spec_that_is_damaged_has_findings_and_no_errors() -> None:
     codes = [code for code, _ in found(WITH_WARNINGS)]
     assert len(codes) > 15

@@ -62,6 +62,32 @@ def test_what_depends_on_a_block_with_an_error_is_not_judged(dependent: str) -> 
     assert codes(HEAD + stage(nonsense="1") + dependent) == ["E308"]
 
 
+def test_unknown_names_are_found_in_what_depends_on_a_block_with_an_error() -> None:
+    text = HEAD + stage(clip='"x"', data="nowhere")
+    text += after("second", data="neither", clip="50", lr="1e-3 for 50 steps then 1e-4")
+    assert codes(text) == ["E402", "E201", "E402"]
+    hidden = HEAD + "stge lost: train {\n}\n" + after("second", from_="lost", data="nowhere")
+    assert codes(hidden) == ["E302", "E402"]
+    nameless = HEAD + "stage : train {\n}\n" + after("second", from_="lost", data="nowhere")
+    assert "E402" not in codes(nameless)
+
+
+def test_what_may_come_of_a_wrong_attribute_is_not_said() -> None:
+    ends = "1e-3 for 50 steps then 1e-4 for 70 steps then 1e-5"
+    assert codes(HEAD + stage(lr=ends, clip='"x"')) == ["E441", "E201"]
+    assert codes(HEAD + stage(lr=ends, steps='"x"')) == ["E201"]
+    assert codes(HEAD + stage(lr=ends, steps=None, body="stepps = 200")) == ["E308"]
+    tokens = ends.replace("70 steps", "7Ki tokens")
+    assert codes(HEAD + stage(lr=tokens, clip='"x"')) == ["E441", "E201"]
+    for name in ("batch", "seq_len"):
+        assert codes(HEAD + stage(lr=tokens, **{name: '"x"'})) == ["E201"]
+
+
+def test_a_long_list_of_errors_ends() -> None:
+    many = "".join(after(f"bad{n}", clip='"x"', data="nowhere") for n in range(50))
+    assert codes(HEAD + WARM + many).count("E402") == 50
+
+
 def test_what_goes_on_from_a_block_that_cannot_be_read_is_not_judged() -> None:
     for lost, code in (("stage between: train { = }\n", "E101"), ("stge b: train {\n}\n", "E302")):
         text = HEAD + WARM + lost + after(lr="0 -> 1 for 50% then 1")

@@ -1,0 +1,60 @@
+"""The names of a recipe that nothing declares, whatever else is wrong with what uses them."""
+
+from ..spec import recipe as r
+from ..spec.diagnostics import Diagnostic, Report
+from ..spec.schedule import Schedule
+from .borrow import borrow
+from .declared import check_declared
+from .graph import mixed, order
+from .program import Program, Weights
+from .scope import Scope
+from .unroll import unroll
+
+UNKNOWN = "E402"
+"""What names that nothing declares are reported as."""
+
+
+def names(program: Program) -> list[Diagnostic]:
+    """What is to be said of names that nothing declares; nothing where variants do not fit in."""
+    report = Report()
+    program = borrow(program, report)
+    if report.failures:
+        return []
+    scope = Scope(unroll(program, report), report)
+    order(scope)
+    check_declared(scope)
+    for stage in scope.recipe.stages.values():
+        if isinstance(stage, r.Stage) and not isinstance(stage, Weights):
+            _stage(scope, stage)
+    return [found for found in report.diagnostics if found.code == UNKNOWN]
+
+
+def _stage(scope: Scope, stage: r.Stage) -> None:
+    """Looks up what a stage names beside other stages."""
+    recipe = scope.recipe
+    for what, known in (
+        ("model", recipe.models), ("tokenizer", recipe.tokenizers), ("cluster", recipe.clusters),
+    ):  # fmt: skip
+        name = getattr(stage, what, None)
+        if name:
+            scope.known(name, what, known, stage.at(what))
+    dialog = getattr(stage, "dialog", None)
+    if dialog:
+        scope.dialog(dialog, None, stage.at("dialog"))
+    for attribute in ("data", "loss", "accuracy", "prompts"):
+        written = getattr(stage, attribute, None)
+        at = stage.at(attribute)
+        if isinstance(written, Schedule):
+            for segment in written.segments:
+                for mix in (segment.start, segment.end):
+                    for name in mixed(mix):
+                        scope.known(name, "dataset", recipe.datasets, segment.span)
+        elif isinstance(written, list):
+            for name in written:
+                scope.known(name, "dataset", recipe.datasets, at)
+        elif written and attribute == "prompts":
+            scope.known(written, "dataset", recipe.datasets, at)
+    gate = getattr(stage, "gate", None)
+    for requirement in gate.requirements if gate else ():
+        if requirement.argument not in (None, "short"):
+            scope.known(requirement.argument, "dataset", recipe.datasets, requirement.at())
