@@ -44,9 +44,10 @@ class Reading:
 
     def __str__(self) -> str:
         unit = "preferences" if self.form == "preferences" else "tokens"
-        return (
-            f"{self.stage} reads {self.source} {measured(self.times)} times ({self.held:,} {unit})"
-        )
+        read = f"{self.source} {measured(self.times)} times"
+        if self.times <= 1:
+            read = f"{measured(self.times * 100)}% of {self.source}"
+        return f"{self.stage} reads {read} ({self.held:,} {unit})"
 
 
 def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:

@@ -40,6 +40,7 @@ def test_documents_are_counted_along_the_stages_that_read_them(tmp_path: Path) -
         ("first", "math", 1.0), ("first", "web", 3.0), ("second", "web", 7.0)
     ]  # fmt: skip
     assert [each.much for each in found] == [False, False, True]
+    assert str(found[0]) == "first reads 100% of math (1,600 tokens)"
     assert str(found[2]) == "second reads web 7 times (1,600 tokens)"
 
 
