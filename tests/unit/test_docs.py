@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from whole_spec import problems, spec
 
 from etude.cli.main import main, parser
 from etude.compiler import plan as plans
@@ -29,6 +30,7 @@ from etude.spec.quantity import UNITS, plain
 from etude.spec.record import fields
 from etude.spec.render import render_all
 from etude.spec.source import Source
+from etude.spec.syntax import Assign
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -130,6 +132,50 @@ def test_the_defaults_are_those_of_the_code(heading: str) -> None:
             assert str(list(value)) in quoted(default), name
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             assert str(value) in quoted(default), name
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Statements that the reference shows, each with a block that it stands in."""
+    page = sections(language())
+    for example, where, _ in rows(page["Statements"]):
+        for block in re.findall(r"`([a-z]+)`", where):
+            yield example.strip("`"), block
+    for heading, model in ATTRIBUTES.items():
+        words = heading.strip("`").split()
+        block = words[-1] if words[0] in ("stage", *BLOCKS) and len(words) in (1, 3) else ""
+        for name, value, *_ in rows(page[heading]) if block else ():
+            name = name.strip("`")
+            if r.attributes(model)[name].read is None or name == "checkpoint":
+                yield from (
+                    (shown, block) for shown in quoted(value) if re.match(rf"{name}( |$)", shown)
+                )
+
+
+@pytest.mark.parametrize(("example", "block"), sorted({*statements()}))
+def test_every_statement_of_the_reference_can_be_read(example: str, block: str) -> None:
+    if block == "gate":
+        block, example = "train", f"gate seq_len {{\n require needle >= 90%\n {example}\n }}"
+    text = spec(block, example).replace("data = [web]", "data = [web, other]")  # what is scored
+    assert example in text
+    assert [of.code for of in problems(text)] == ["E335"] * example.startswith("open ")
+
+
+def test_every_statement_is_in_the_reference() -> None:
+    """The rules of the grammar that are statements of blocks, and the flags, have an example."""
+    grammar = (ROOT / "spec" / "grammar.lark").read_text()
+    (found,) = re.findall(r"^_item:(.*)$", grammar, flags=re.MULTILINE)
+    shown = {
+        type(item).__name__.lower()
+        for example, _ in statements()
+        for item in parse(Source("example", example), Report())
+    }
+    assert {*found.replace(" ", "").split("|")} - {"use", "let", "assign", "entry"} <= shown
+    examples = {example.split()[0] for example, _ in statements()}
+    assert {*form.FLAGS, "checkpoint", "gate", "average"} <= examples
+    assert ("average = polyak every 10 steps over 50%", "train") in set(statements())
+    for example, *_ in rows(sections(language())["Statements"]):
+        (item,) = parse(Source("example", example.strip("`")), Report())
+        assert not isinstance(item, Assign), example
 
 
 def test_every_model_of_the_language_has_its_section() -> None:
