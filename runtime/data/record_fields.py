@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,13 +155,20 @@ def _require_unicode(text: str, name: str) -> None:
         raise DataError(f"the text in `{name}` is not valid Unicode: a lone surrogate") from None
 
 
-def proposal(record: Mapping[str, Any]) -> str:
+def proposal(
+    record: Mapping[str, Any], asked: str = "messages", known: Collection[str] = ()
+) -> str:
     """What to write in the dataset so that a record is read that has fields of other names; ""
-    where that is not known."""
+    where that is not known.
+
+    Args:
+        asked: the field for which a list of messages may be meant.
+        known: fields of which is known what they hold.
+    """
     for name in (*_DIALOGS, *record):
-        keys = _message_keys(record.get(name))
+        keys = _message_keys(record.get(name)) if name not in known else None
         if keys is not None:
-            named = {"messages": name, **keys}
+            named = {asked: name, **keys}
             changed = {key: value for key, value in named.items() if key != value}
             more = f": {_translated()}" if keys["role"] == "from" else ""
             return f"write `{_fields(changed)}` in the dataset{more}" if changed else ""

@@ -173,7 +173,8 @@ def _asked_and_answered(
         try:
             shared, texts = _shared(texts)
         except DataError as problem:
-            raise DataError(problem.message, proposal(record)) from None
+            responses = {*map(fields.name, RANKS), "responses"}
+            raise DataError(problem.message, proposal(record, "prompt", responses)) from None
         if prompt is not None and not _agrees(prompt, shared):
             raise DataError(
                 f"`{fields.name('prompt')}` is another prompt than that with which the responses "

@@ -188,3 +188,22 @@ def test_similarity():
 def test_the_better_of_similar_responses_stays(texts, kept):
     assert unlike(texts, 0.8) == kept
     assert unlike(texts, 0.9) == list(range(len(texts)))
+
+
+def test_what_is_proposed_for_preferences_without_a_prompt_can_be_followed():
+    """Responses are never proposed as dialogs; a dialog beside them may be the prompt."""
+    other = [{"role": "user", "content": "Why?"}]
+    with pytest.raises(DataError, match="not begin with the same prompt") as problem:
+        read_preference({"chosen": ASK + BLUE, "rejected": other + RED}, Fields({}))
+    assert problem.value.help == ""
+    record: dict = {
+        "conversations": [{"from": "human", "value": "Sky?"}],
+        "chosen": {"from": "gpt", "value": "Blue"},
+        "rejected": {"from": "gpt", "value": "Red"},
+    }
+    named = {"role": "from", "content": "value"}
+    with pytest.raises(DataError, match="not begin with the same prompt") as problem:
+        read_preference(record, Fields(named))
+    assert 'fields = { prompt = "conversations", role = "from",' in problem.value.help
+    found = read_preference(record, Fields({**named, "prompt": "conversations"}))
+    assert found.prompt == [{"role": "user", "content": "Sky?"}]
