@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..spec.quantity import counted
 from . import writing as w
 from .model_parts import Model, batch_of_all, header, pretrained
 from .tree import ConfigError
@@ -102,7 +103,7 @@ def _long_context(answers: Answers, base: Model | None) -> list[str]:
         length *= 2
         lengths.append(min(length, goal))
     if not lengths:
-        raise ConfigError(f"the model has sequences of {model.length} tokens already",
+        raise ConfigError(f"the model has sequences of {counted(model.length, 'tokens')} already",
                           help="choose a longer --length")  # fmt: skip
     contexts = []
     for length in lengths:

@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from ..spec.quantity import counted
 from .common import findings, load_file, problem, show
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def run(arguments: Namespace) -> int:
         print(f"[{done}/{len(wanted)}] {name(built.configuration)}: {verdict}, "
               f"{built.seconds:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
 
-    print(f"torchtitan builds {len(wanted)} configurations", file=sys.stderr, flush=True)
+    print(
+        f"torchtitan builds {counted(len(wanted), 'configurations')}", file=sys.stderr, flush=True
+    )
     try:
         results = build(wanted, tell)
     except RunError as reason:

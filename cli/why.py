@@ -108,7 +108,7 @@ def _placed(stage: TrainStage) -> int:
         if chosen is None:
             continue
         tried = counted(len(found), "placements")
-        print(f"{stage.name}: sequences of {stretch.seq_len:,} tokens, {tried}")
+        print(f"{stage.name}: sequences of {counted(stretch.seq_len, 'tokens')}, {tried}")
         print("\n".join(f"  {line}" for line in verdicts(found, chosen, device.memory)))
     return 0
 
@@ -127,7 +127,8 @@ def _counted(stage: TrainStage, figure: str) -> Iterator[str]:
             if steps > 0:
                 total += steps * batch.sequences * seq_len
                 yield (
-                    f"{steps:>12,} steps × {batch.sequences:,} sequences × {seq_len:,} tokens"
+                    f"{steps:>12,} steps × {counted(batch.sequences, 'sequences')} × "
+                    f"{counted(seq_len, 'tokens')}"
                     f" = {steps * batch.sequences * seq_len:,} tokens"
                 )
     assert total == stage.tokens

@@ -7,7 +7,7 @@ from math import fsum, gcd
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
-from ..spec.quantity import Quantity
+from ..spec.quantity import Quantity, counted
 from ..spec.record import Record, replace
 from .clock import run_clock
 from .costs.hardware import GIB, gpu
@@ -286,12 +286,13 @@ def _nothing_fits(
         if least is None:
             message = (
                 f"no placement divides batches of {', '.join(map(str, stretch.sequences))} "
-                f"sequences of {stretch.seq_len:,} tokens among the GPUs"
+                f"sequences of {counted(stretch.seq_len, 'tokens')} among the GPUs"
             )
             help = "use a batch that is a multiple of the GPUs, or fewer GPUs"
         else:
             message = (
-                f"no placement of sequences of {stretch.seq_len:,} tokens fits: the smallest takes "
+                f"no placement of sequences of {counted(stretch.seq_len, 'tokens')} fits: the "
+                "smallest takes "
                 f"{least.memory / GIB:.0f} GiB of {memory / GIB:.0f}"
             )
             help = f"it is {least.shown()} with recompute {least.recompute}: use more GPUs"

@@ -4,7 +4,7 @@ from math import fsum
 
 from ..spec import recipe as r
 from ..spec.diagnostics import FAILED_CLAIM, Report, did_you_mean
-from ..spec.quantity import amount
+from ..spec.quantity import amount, counted
 from ..spec.record import replace
 from .architectures import active_parameters, flops_per_token, parameters
 from .moments import MOMENTS, step_at
@@ -95,7 +95,7 @@ def _computed(
             return MOMENTS[figure](stage, step)
         report.add(
             "E463", f"`{of}` ends before this", claimed.at("moment"),
-            help=f"it has {stage.steps:,} steps and {stage.tokens:,} tokens",
+            help=f"it has {counted(stage.steps, 'steps')} and {counted(stage.tokens, 'tokens')}",
         )  # fmt: skip
         return None
     if claimed.moment is None and figure in ESTIMATES and (stage or (not of and figure in SUMS)):

@@ -11,7 +11,7 @@ from math import lcm
 from typing import Any
 
 from ..spec.diagnostics import Report
-from ..spec.quantity import Quantity, plain, short
+from ..spec.quantity import Quantity, counted, plain, short
 from ..spec.record import Record, field, replace
 from ..spec.schedule import Segment
 from ..spec.source import Span
@@ -242,7 +242,7 @@ def borders(
             report.add(
                 "E441",
                 f"this segment of {knob} can never be reached: the stage ends after "
-                f"{clock.steps:,} steps",
+                f"{counted(clock.steps, 'steps')}",
                 segment.span, help=f"{_LONGER}{hint}",
             )  # fmt: skip
             return result

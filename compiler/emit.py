@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..spec.quantity import counted
 from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE, RUN
 from .plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from .timeline import Timeline
@@ -137,7 +138,8 @@ def _job(
 ) -> Iterator[str]:
     sections = job.torchtitan
     yield f"def {function(job)}() -> Trainer.Config:"
-    yield f'    """Job {job.id}: {job.steps:,} steps, {job.tokens:,} tokens."""'
+    length = f"{counted(job.steps, 'steps')}, {counted(job.tokens, 'tokens')}"
+    yield f'    """Job {job.id}: {length}."""'
     if job.extends:
         yield f"    # Runs only where the gate {job.extends.gate} has failed."
     if job.resources.device == "cpu":
@@ -226,7 +228,9 @@ def _batch(job: TrainJob) -> Iterator[str]:
     if len(pieces) > 1:
         yield "# torchtitan has one batch, the last of these, and takes as many steps as read the"
         yield "# same sequences. In the recipe, by step of the stage:"
-        yield from _pieces(f"{p.from_step} to {p.to_step}: {p.sequences} sequences" for p in pieces)
+        yield from _pieces(
+            f"{p.from_step} to {p.to_step}: {counted(p.sequences, 'sequences')}" for p in pieces
+        )
 
 
 def _rates(job: TrainJob) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 from ..spec import recipe as r
+from ..spec.quantity import counted
 from .graph import parents
 from .program import (
     AverageStage,
@@ -29,7 +30,9 @@ def average(spec: r.Average, scope: Scope) -> AverageStage | None:
     weights = [Fraction(str(w)) for w in spec.weights or [1.0] * len(spec.of)]
     if len(weights) != len(spec.of) or sum(weights) <= 0 or min(weights) < 0:
         scope.error(
-            "E421", f"this average needs {len(spec.of)} weights, none below 0", spec.at("weights")
+            "E421",
+            f"this average needs {counted(len(spec.of), 'weights')}, none below 0",
+            spec.at("weights"),
         )
         return None
     total = sum(weights)

@@ -5,6 +5,7 @@ from itertools import product
 from math import fsum, gcd, lcm, log, prod
 
 from ..spec.diagnostics import Report
+from ..spec.quantity import counted
 from ..spec.source import Span
 from .architectures import dense_layers
 from .program import Hardware
@@ -75,7 +76,8 @@ def mesh(
         return None
     if pipeline > model.layers:
         report.add(
-            "E433", f"pipeline {pipeline} is more than the model's {model.layers} layers", span,
+            "E433", f"pipeline {pipeline} is more than the model's "
+                    f"{counted(model.layers, 'layers')}", span,
             help="the nearest that fits is "
             f"{max(d for d in _divisors(world) if d <= model.layers)}",
         )  # fmt: skip
@@ -134,7 +136,7 @@ def _uneven_stages(layers: int, pipeline: int, interleave: int) -> tuple[str, st
     near = _nearest(interleaves(layers, pipeline), interleave)
     return (
         f"pipeline {pipeline} × interleave {interleave} = {pipeline * interleave} stages do not "
-        f"share out {layers} layers, the embedding and the output",
+        f"share out {counted(layers, 'layers')}, the embedding and the output",
         f"the nearest that does is interleave {near}" if near > 1 else "leave `interleave` out",
     )
 

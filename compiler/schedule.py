@@ -8,7 +8,7 @@ from typing import Any
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
-from ..spec.quantity import Quantity, plain
+from ..spec.quantity import Quantity, counted, plain
 from ..spec.record import replace
 from ..spec.source import Span
 from .auto import place
@@ -418,7 +418,7 @@ class _Scheduler:
             self.report.add(
                 "E453",
                 f"the checkpoint `{stage.name}` is not inside of `{stage.of}`, which has "
-                f"{clock.steps:,} steps and {clock.tokens:,} tokens",
+                f"{counted(clock.steps, 'steps')} and {counted(clock.tokens, 'tokens')}",
                 stage.spec.at("after"),
                 help=f"name `{stage.of}` itself for its end, or write fewer" if border.step
                 else f"the first step ends after {clock.tokens_before(1):,} tokens",
@@ -447,7 +447,7 @@ class _Scheduler:
                 near = [low, low + granule] if low else [granule]
                 self.report.add(
                     "E451",
-                    f"a batch of {sequences} sequences does not divide among "
+                    f"a batch of {counted(sequences, 'sequences')} does not divide among "
                     f"{data_parallel(resources)} data-parallel ranks"
                     + (f" × micro-batches of {micro}" if micro > 1 else ""),
                     self.spec.at("batch"),
@@ -460,7 +460,8 @@ class _Scheduler:
         if seq_len % divisor:
             self.report.add(
                 "E452",
-                f"a sequence of {seq_len} tokens is not a multiple of the {divisor} that tensor "
+                f"a sequence of {counted(seq_len, 'tokens')} is not a multiple of the {divisor} "
+                "that tensor "
                 f"{resources.tensor} and context {resources.context} need",
                 self.spec.at("seq_len"),
                 help=f"the nearest is {max(round(seq_len / divisor), 1) * divisor}",

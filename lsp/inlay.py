@@ -10,6 +10,7 @@ from ..compiler.program import TrainStage
 from ..spec import syntax as s
 from ..spec.convert import Invalid
 from ..spec.convert import length as read_length
+from ..spec.quantity import counted
 from . import values
 from .project import Analysis
 
@@ -55,7 +56,7 @@ def _of_stage(block: s.Block, stage: TrainStage, analysis: Analysis) -> Iterator
             continue
         name = item.path.name
         if name == "tokens" and isinstance(item.value, s.Number):
-            yield item.value.span.end, f"= {values.counted(stage.steps)}"
+            yield item.value.span.end, f"= {counted(stage.steps, 'steps')}"
         elif name in ("steps", "epochs") and isinstance(item.value, s.Number):
             yield item.value.span.end, f"= {values.steps_and_tokens(stage)}"
         elif name in values.KNOBS and isinstance(item.value, s.Schedule):

@@ -8,7 +8,7 @@ from ..compiler import curves
 from ..compiler.clock import Clock
 from ..compiler.positions import START, Border, Length
 from ..compiler.program import Program, TrainStage
-from ..spec.quantity import Quantity, short
+from ..spec.quantity import Quantity, counted, short
 from ..spec.schedule import Segment
 
 KNOBS = ("seq_len", "batch", "lr", "data", "rope_theta", "parallel")
@@ -101,15 +101,15 @@ def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
     if quantity.unit == "steps":
         return f"{short(tokens)} tokens"
     if quantity.unit == "%":
-        return f"{counted(steps)}, {short(tokens)} tokens"
-    return counted(steps)
+        return f"{counted(steps, 'steps')}, {short(tokens)} tokens"
+    return counted(steps, "steps")
 
 
 def steps_and_tokens(stage: TrainStage) -> str:
     """The length of a stage in both units."""
     exact, rounded = f"{stage.tokens:,}", short(stage.tokens)
     more = f" ({rounded})" if rounded != exact else ""
-    return f"{counted(stage.steps)}, {exact} tokens{more}"
+    return f"{counted(stage.steps, 'steps')}, {exact} tokens{more}"
 
 
 def ramp_end(stage: TrainStage, place: int) -> float | None:
@@ -181,7 +181,8 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     if attribute == "model":
         model = stage.model
         return [
-            f"{model.layers} layers, dim {model.dim}, heads {model.heads} ({model.kv_heads} "
+            f"{counted(model.layers, 'layers')}, dim {model.dim}, heads {model.heads} "
+            f"({model.kv_heads} "
             f"key-value), ffn {model.ffn}, vocabulary {model.vocab:,}, RoPE base "
             f"{model.rope_theta:g}"
         ]
@@ -263,7 +264,3 @@ def _some(lines: Iterable[str]) -> list[str]:
     if len(lines) <= 8:
         return lines
     return [*lines[:4], f"… {len(lines) - 6} more …", *lines[-2:]]
-
-
-def counted(number: int) -> str:
-    return f"{number:,} step{'' if number == 1 else 's'}"

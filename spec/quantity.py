@@ -107,9 +107,11 @@ def measured(number: Fraction | float) -> str:
 
 
 def singular(noun: str) -> str:
-    """The noun of one: `step` of `steps`, `entry` of `entries`."""
+    """The noun of one: `step` of `steps`, `entry` of `entries`, `batch` of `batches`."""
     if noun in _SINGULAR or not noun.endswith("s"):
         return _SINGULAR.get(noun, noun)
+    if noun.endswith(("sses", "ches", "shes", "xes")):
+        return noun.removesuffix("es")
     return f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...spec import recipe as r
 from ...spec.diagnostics import Report
+from ...spec.quantity import counted
 from ...spec.record import Record, fields, replace
 from ..borrow import borrow
 from ..check import SCHEDULED, through
@@ -185,7 +186,8 @@ def _mapping(
         elif not isinstance(stage, r.Rounds) and not isinstance(other, r.Rounds):
             yield from _stage(name, name, stage, other, full, program)
     if recipe.expectations:
-        yield Scaled(block="expect", attribute="", full=f"{len(recipe.expectations)} claims",
+        yield Scaled(block="expect", attribute="",
+                     full=counted(len(recipe.expectations), "claims"),
                      miniature="not asked")  # fmt: skip
 
 
@@ -195,8 +197,8 @@ def _stage(
     stage, small = full.stages[name], program.stages[name]
     if isinstance(stage, TrainStage) and isinstance(small, TrainStage):
         yield from _row(
-            block, "length", f"{written(stage.tokens)} tokens, {stage.steps:,} steps",
-            f"{written(small.tokens)} tokens, {small.steps:,} steps",
+            block, "length", f"{written(stage.tokens)} tokens, {counted(stage.steps, 'steps')}",
+            f"{written(small.tokens)} tokens, {counted(small.steps, 'steps')}",
         )  # fmt: skip
     for attribute, of in r.attributes(type(before)).items():
         if attribute not in ("tokens", "steps", "epochs"):

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from ...spec import recipe as r
 from ...spec import schedule as sc
-from ...spec.quantity import Quantity
+from ...spec.quantity import Quantity, counted
 from ...spec.record import replace
 from ..program import Program, WeightsStage
 from ..values import Scaled
@@ -66,6 +66,6 @@ def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
         yield Scaled(
             block=f"model {stage.name}", attribute="weights" if "folder" in source else "hub",
             full=source.get("folder") or source["hub"],
-            miniature=f"random, and trained for {standing.steps} steps on "
+            miniature=f"random, and trained for {counted(standing.steps, 'steps')} on "
             f"{small.datasets[_text(stage.name)].sample}",
         )  # fmt: skip

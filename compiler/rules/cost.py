@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import fsum
 
 from ...spec.diagnostics import did_you_mean
-from ...spec.quantity import short
+from ...spec.quantity import counted, short
 from ...spec.record import replace
 from ..architectures import parameters
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
@@ -62,7 +62,7 @@ def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
             f"{known.memory / GIB:.0f}: {memory[most] / GIB:.0f} GiB are {most}",
             stage.spec.at("parallel") or stage.spec.at(),
             _way_out(stage, segment, batch, known),
-            label=f"where sequences have {segment.seq_len:,} tokens",
+            label=f"where sequences have {counted(segment.seq_len, 'tokens')}",
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ...spec import recipe as r
+from ...spec.quantity import counted
 from ..program import EvaluateStage, Program, SampleStage, TrainStage
 from . import Found, rule
 from .rates import peak, shown
@@ -76,7 +77,8 @@ def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]
     longest = _too_long(stage.of, stage.spec.max_tokens, program)
     if longest:
         yield Found(
-            f"answers of up to {stage.spec.max_tokens:,} tokens after a prompt, of a model trained "
+            f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
+            "model trained "
             f"on {longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
         )  # fmt: skip
 
@@ -86,7 +88,8 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iter
     longest = _too_long(stage.of, stage.spec.max_tokens, program)
     if stage.spec.judge and longest:
         yield Found(
-            f"answers of up to {stage.spec.max_tokens:,} tokens after a prompt, of a model trained "
+            f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
+            "model trained "
             f"on {longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
         )  # fmt: skip
 

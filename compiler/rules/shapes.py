@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import log
 
 from ...spec import recipe as r
-from ...spec.quantity import literal, short
+from ...spec.quantity import counted, literal, short
 from ..architectures import FAMILIES
 from ..placement import data_parallel
 from ..program import Program, TrainStage
@@ -108,7 +108,7 @@ def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
     tensor = max(segment.resources.tensor for segment in stage.segments)
     if _on_gpu(stage) and tensor > node:
         yield Found(
-            f"tensor {tensor} spans nodes of {node} GPUs", stage.spec.at("parallel"),
+            f"tensor {tensor} spans nodes of {counted(node, 'GPUs')}", stage.spec.at("parallel"),
             f"write `tensor {node}` or less, and let `pipeline` or `shard` span nodes",
         )  # fmt: skip
 
@@ -126,7 +126,8 @@ def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
         most = max(most, batch // data_parallel(segment.resources))
     if stages > 1 and most < need:
         yield Found(
-            f"a pipeline of {stages} ranks has at most {most} sequences to work on at a time",
+            f"a pipeline of {stages} ranks has at most {counted(most, 'sequences')} to work on "
+            "at a time",
             stage.spec.at("parallel"), "half of the ranks wait for the others: interleave the "
             "pipeline, make it shorter, or the batch larger",
         )  # fmt: skip
@@ -137,7 +138,7 @@ def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
     experts = stage.model.experts
     if stage.spec.model and experts and not experts.balance:
         yield Found(
-            f"nothing balances the load of the {experts.count} experts",
+            f"nothing balances the load of the {counted(experts.count, 'experts')}",
             _model(stage, program, "experts"), "write `balance = 0.001`",
         )  # fmt: skip
 
@@ -170,7 +171,7 @@ def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
     for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
         if layers % stages and (layers + 2) % stages:
             yield Found(
-                f"{layers} layers do not divide into a pipeline of {stages} stages",
+                f"{counted(layers, 'layers')} do not divide into a pipeline of {stages} stages",
                 stage.spec.at("parallel"), "its fuller stages are waited for; the embedding and "
                 "the output may count as a layer each",
             )  # fmt: skip
@@ -214,7 +215,7 @@ def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
     length = max(length for _, _, length in stage.lengths)
     if length > known:
         yield Found(
-            f"rows of {length:,} tokens, and the model knows sequences of {known:,}",
+            f"rows of {counted(length, 'tokens')}, and the model knows sequences of {known:,}",
             stage.spec.at("seq_len"),
             f"write `seq_len = {known}`, or lengthen the context before, in a train stage with a "
             "larger `rope_theta`",

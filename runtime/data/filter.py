@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...spec.quantity import counted
 from ..errors import DataError
 from .shards import SPLITS, SUMMARY, Shards, SplitWriter
 from .streams import unreadable
@@ -56,7 +57,7 @@ def filter_shards(
     train = keeps["train"]
     if len(train) and not train.any():
         raise DataError(
-            f"the filter leaves none of the {len(train)} documents of `{name}`",
+            f"the filter leaves none of the {counted(len(train), 'documents')} of `{name}`",
             "relax its `keep` and `drop`",
         )
     summary = json.loads((source / SUMMARY).read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...spec.quantity import counted
 from ..errors import DataError
 from .bad_lines import BadLines
 from .streams import Damaged, File, chunks, first_line, lines, unreadable
@@ -170,7 +171,7 @@ def csv_rows(
             elif values:
                 bad.report(
                     f"{file.name}:{reader.line_num}",
-                    f"{len(values)} values for {len(names)} columns",
+                    f"{counted(len(values), 'values')} for {counted(len(names), 'columns')}",
                 )
     except csv.Error as error:
         raise Damaged(f"damaged CSV: {first_line(error)}") from error

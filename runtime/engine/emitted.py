@@ -13,6 +13,7 @@ from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersCon
 from ...compiler.plan import Plan, TrainJob
 from ...compiler.schema import read_plan
 from ...compiler.timeline import Timeline
+from ...spec.quantity import counted
 from ..errors import RunError
 from ..outcomes import results
 from ..store import Store
@@ -49,7 +50,7 @@ class RunData(BaseDataLoader):
         if (given := keywords.get("seq_len", self._job.seq_len)) != self._job.seq_len:
             raise RunError(
                 f"training.seq_len is {given}, and the job {config.job} reads sequences of "
-                f"{self._job.seq_len} tokens",
+                f"{counted(self._job.seq_len, 'tokens')}",
                 "change the recipe, and emit it again",
             )
         self._loader = _loader(run, plan, self._job, keywords)

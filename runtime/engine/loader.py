@@ -10,6 +10,7 @@ from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
 
 from ...compiler.timeline import Timeline
+from ...spec.quantity import counted
 from ..data.stream import IGNORE, Stream, pack
 from ..errors import DataError, RunError
 
@@ -58,7 +59,8 @@ class Loader(BaseDataLoader):
         for piece in self.timeline.schedule.batch:
             if piece.sequences % self._micro_batch:
                 raise RunError(
-                    f"the batch of {piece.sequences} sequences from step {piece.from_step} on "
+                    f"the batch of {counted(piece.sequences, 'sequences')} from step "
+                    f"{piece.from_step} on "
                     f"cannot be cut into micro-batches of {dp_world_size} ranks × "
                     f"{local_batch_size} sequences",
                     "plan again for the number of ranks that run it",

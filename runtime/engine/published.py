@@ -17,6 +17,7 @@ from ...compiler.plan import WeightsJob
 from ...compiler.published_config import alike, describe
 from ...compiler.published_weights import EMBEDDING, OUTPUT, differences
 from ...compiler.values import Architecture
+from ...spec.quantity import counted
 from ..errors import DataError
 from ..published import CONFIG, WHOLE, files, find, read_json
 from .device import prepare_any
@@ -67,10 +68,10 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
             origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
             (partial / SOURCE).write_text(json.dumps(origin, indent=1) + "\n")
             partial.rename(result)
-    counted = {name: tensor.numel() for name, tensor in empty.items()}
+    sizes = {name: tensor.numel() for name, tensor in empty.items()}
     if job.model.tied:
-        del counted[HEAD]
-    return {"tensors": len(there.places), "parameters": sum(counted.values()), "notes": notes}
+        del sizes[HEAD]
+    return {"tensors": len(there.places), "parameters": sum(sizes.values()), "notes": notes}
 
 
 Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
@@ -265,7 +266,7 @@ def _pattern(name: str) -> str:
 def _some(names: list[str]) -> str:
     if len(names) == 1:
         return f"the tensor {names[0]}"
-    return f"{len(names)} tensors, {names[0]} among them"
+    return f"{counted(len(names), 'tensors')}, {names[0]} among them"
 
 
 def check_config(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan import AccuracyMeasure
+from ...spec.quantity import counted
 from ..data.record_shards import Records
 from ..errors import DataError
 from ..sampling.judge import Judge
@@ -59,7 +60,7 @@ def _margins(records: Records, judge: Judge, name: str) -> list[float]:
             if any(reward is None for reward in ranked):
                 raise DataError(
                     f"held-out record {number} of `{name}` is longer than the reward model's "
-                    f"context of {judge.context} tokens",
+                    f"context of {counted(judge.context, 'tokens')}",
                     "train the reward model with a longer seq_len",
                 )
             margins += [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan import SampleJob
+from ...spec.quantity import counted
 from ..errors import RunError
 from ..recorder import OnEvent
 from ..store import disk
@@ -158,7 +159,7 @@ def _finish(
     if not tally.kept:
         raise RunError(
             f"none of the {tally.draws} draws of {job.id} says something and ends within "
-            f"{job.max_tokens} tokens, so none can be kept",
+            f"{counted(job.max_tokens, 'tokens')}, so none can be kept",
             "raise max_tokens, or sample from a model that has learnt to end its answers",
         )
     summary = {"prompts": len(prompts), **tally.summary()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from ...spec.quantity import counted
 from ..data.dialog import renderer
 from ..data.encode import Piece
 from ..data.records import Preference, Tokens
@@ -138,7 +139,8 @@ def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = No
         prompt = protocol.prompt(record, place)
         if len(prompt.tokens) >= context:
             raise DataError(
-                f"{place}: the prompt has {len(prompt.tokens)} tokens, and the context of "
+                f"{place}: the prompt has {counted(len(prompt.tokens), 'tokens')}, and the "
+                "context of "
                 f"{context} of model and judge leaves no room for an answer",
                 "shorten or drop it, or take a model and a judge with a longer context",
             )

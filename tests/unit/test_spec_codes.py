@@ -212,7 +212,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
      + stage() + stage("second", model="other") + "stage mean: average { of = ¦[first, second] }",
      "different shapes"),
     ("E421", HEAD + stage() + "stage mean: average { of = [first], weights = ¦[1, 2] }",
-     "needs 1 weights"),
+     "needs 1 weight,"),
     ("E422", HEAD + stage() + "¦stage report: evaluate { }", "evaluates nothing"),
     ("E423", HEAD + "¦dataset code { }\n" + stage(), "exactly one of `files`, `hub` and `sample`"),
     ("E424", HEAD + "¦tokenizer t { }\n" + stage(), "exactly one of `file`, `hub`, `bytes`, `train`"),

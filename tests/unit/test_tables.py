@@ -168,7 +168,7 @@ def test_bad_rows_of_separated_files_have_their_line(inputs, tmp_path):
     result, events = make(job(source=source, bad_lines=3), inputs, tmp_path)
     assert [event["message"] for event in events if event["event"] == "bad_line"] == [
         "a.csv:3: 3 values for 2 columns",
-        "a.csv:7: 1 values for 2 columns",
+        "a.csv:7: 1 value for 2 columns",
         "a.csv:8: the text in `prompt` is not valid Unicode: a lone surrogate",
     ]
     assert Records(result, "train").count == 2
