@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import jinja2
@@ -27,6 +27,10 @@ PRIVATE = range(0xE000, 0xF900)
 """Characters that mean nothing, from which marks are taken."""
 
 _MARKS = "generation marks"
+# What objects of these types have themselves, which for templates comes before their entries.
+_OF_DICT = frozenset(dir(dict))
+# Those that the sandbox lets templates have as they are; it wraps the two that format.
+_OF_TEXT = frozenset(n for n in dir(str) if not n.startswith("_")) - {"format", "format_map"}
 
 
 class _Generation(Extension):
@@ -74,6 +78,36 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox of transformers, with short ways for what templates read most: dicts and texts.
+
+    Whether an attribute is safe depends on its name and on the type of what has it, and is decided
+    once for each.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._safe: dict[tuple[type, str], bool] = {}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        kind = type(obj)
+        if kind is dict and attribute not in _OF_DICT:
+            try:
+                return obj[attribute]
+            except KeyError:
+                return self.undefined(obj=obj, name=attribute)
+        if kind is str and attribute in _OF_TEXT:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        key = (type(obj), attr)
+        safe = self._safe.get(key)
+        if safe is None:
+            safe = self._safe[key] = super().is_safe_attribute(obj, attr, value)
+        return safe
+
+
 def _require_public(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise jinja2.exceptions.SecurityError(f"a namespace cannot hold `{name}`")
@@ -101,7 +135,7 @@ def compiled(text: str) -> jinja2.Template:
     Raises:
         DataError: it is no Jinja template.
     """
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
@@ -180,7 +214,7 @@ class Template:
         Raises:
             DataError: the template writes something else when the blocks are marked.
         """
-        left, right = (c for c, _ in zip(free_characters(text), range(2), strict=False))
+        left, right = free_characters(2, text)
         marked = self.render(messages, tools, marks=(left, right))
         found: list[tuple[int, int]] = []
         plain, begin = "", 0
@@ -196,10 +230,10 @@ class Template:
         return found
 
 
-def free_characters(*texts: str) -> list[str]:
-    """Characters without a meaning that none of the texts holds."""
-    taken = set().union(*texts)
-    return [chr(code) for code in PRIVATE if chr(code) not in taken]
+def free_characters(count: int, *texts: str) -> list[str]:
+    """The first `count` characters without a meaning that none of the texts holds."""
+    free = (chr(code) for code in PRIVATE if not any(chr(code) in text for text in texts))
+    return list(islice(free, count))
 
 
 def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,8 +84,14 @@ class Encoder:
 
     def find(self, text: str, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
         """Where special tokens stand in a part of a text."""
+        return list(self.found(text, start, stop))
+
+    def found(
+        self, text: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """As `find`, looking no further than it is asked to."""
         stop = len(text) if stop is None else stop
-        return [match.span() for match in self._pattern.finditer(text, start, stop)]
+        return (match.span() for match in self._pattern.finditer(text, start, stop))
 
     def encode(self, pieces: Sequence[Piece]) -> Rendered:
         """The tokens of the joined pieces.
@@ -96,34 +102,39 @@ class Encoder:
         text = "".join(piece.text for piece in pieces)
         ends = list(accumulate(len(piece.text) for piece in pieces))
         placed = [span for start, stop in _fixed(pieces) for span in self.find(text, start, stop)]
-        result = Rendered()
-        for number, last in self._tokens(text, placed):
-            piece = pieces[bisect_right(ends, last)]
-            result.ids.append(number)
-            result.parts.append(piece.part)
-            result.roles.append(piece.role)
-            result.messages.append(piece.message)
-            result.free.append(piece.free)
-        return result
+        ids, lasts = self._tokens(text, placed)
+        within = [pieces[bisect_right(ends, last)] for last in lasts]
+        return Rendered(
+            ids,
+            [piece.part for piece in within],
+            [piece.role for piece in within],
+            [piece.message for piece in within],
+            [piece.free for piece in within],
+        )
 
-    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Token ids, each with the place of its last character."""
+    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """Token ids, and the place of the last character of each."""
         if self.find(text) == placed:
-            yield from _with_ends(self._whole, text, 0)
-            return
+            return _with_ends(self._whole, text, 0)
+        ids: list[int] = []
+        lasts: list[int] = []
         begin = 0
         for start, stop in placed:
-            yield from _with_ends(self._plain, text[begin:start], begin)
-            yield self.special[text[start:stop]], stop - 1
+            made, places = _with_ends(self._plain, text[begin:start], begin)
+            ids += [*made, self.special[text[start:stop]]]
+            lasts += [*places, stop - 1]
             begin = stop
-        yield from _with_ends(self._plain, text[begin:], begin)
+        made, places = _with_ends(self._plain, text[begin:], begin)
+        return ids + made, lasts + places
 
 
-def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> Iterator[tuple[int, int]]:
-    if text:
-        encoding = tokenizer.encode(text, add_special_tokens=False)
-        for number, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-            yield number, shift + max(start, stop - 1)
+def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> tuple[list[int], list[int]]:
+    if not text:
+        return [], []
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    # A token without characters, as offsets of some tokenizers are, is where it begins.
+    lasts = [shift + (stop - 1 if stop > start else start) for start, stop in encoding.offsets]
+    return encoding.ids, lasts
 
 
 def _fixed(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:

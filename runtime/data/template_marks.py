@@ -68,7 +68,7 @@ def marked(
 ) -> Marked:
     """Finds in `text`, the dialog as it is rendered, what the dialog brought."""
     given = [*messages, tools]
-    free = free_characters(text, json.dumps(given, ensure_ascii=False))
+    free = free_characters(2, text, json.dumps(given, ensure_ascii=False))
     places: list[tuple[Any, ...]] = []
     wrapped = [_wrapped(each, (n,), free[0], free[1], places) for n, each in enumerate(given)]
     if len(places) > _MOST:
@@ -183,7 +183,7 @@ class Left:
         self._messages = list(messages)
         self._tools = tools
         self._known = known
-        self._free = free_characters(text, json.dumps([messages, tools], ensure_ascii=False))[0]
+        self._free = free_characters(1, text, json.dumps([messages, tools], ensure_ascii=False))[0]
 
     def require_none(self, *, prompt: bool) -> None:
         """Raises: DataError: the template never writes something, with message and key."""

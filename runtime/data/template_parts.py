@@ -107,7 +107,7 @@ class Comparison:
     @cached_property
     def _mark(self) -> str:
         dumped = json.dumps([self._messages, self._tools], ensure_ascii=False)
-        return free_characters(self._text, dumped)[0]
+        return free_characters(1, self._text, dumped)[0]
 
     @cached_property
     def _opener(self) -> str:
@@ -320,11 +320,9 @@ class Comparison:
 
     def _ends_in(self, tail: str, header: str) -> list[tuple[int, int]]:
         """The special tokens that follow a message, up to where another one begins."""
+        openers = {self._opener, *self._tokens(header)}
         return list(
-            takewhile(
-                lambda span: tail[slice(*span)] not in (self._opener, *self._tokens(header)),
-                self._encoder.find(tail),
-            )
+            takewhile(lambda span: tail[slice(*span)] not in openers, self._encoder.found(tail))
         )
 
     def _tokens(self, text: str) -> list[str]:

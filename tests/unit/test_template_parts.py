@@ -312,12 +312,40 @@ def test_the_day_is_always_the_same(made, tmp_path):
         "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}x{% endfor %}",
         "   {% if true %}\n   x\n   {% endif %}\n",
         "{{ bos_token }}{{ eos_token }}{{ pad_token }}",
+        "{% for k, v in messages[0].items() %}{{ k }}{{ v.upper() }}{% endfor %}",
+        "{% set d = {'items': 1, 'x': none} %}{{ d.items is callable }}{{ d.x }}{{ d.y is none }}",
+        "{{ messages[0].content.nothing is defined }}{{ 'x{}{a}'.format(1, a=2) }}",
+        "{{ '{a}'.format_map({'a': 'é'}) }}{{ messages[0] | attr('role') }}",
     ],
 )
 def test_templates_get_what_transformers_gives(line, made, tmp_path):
     template = line + CLOSED
     rendered = rendering(made, tmp_path, template).render(TALK)
     assert rendered.ids == elsewhere(made, template, TALK)
+
+
+@pytest.mark.parametrize(
+    "unsafe",
+    [
+        "''.__class__.x",
+        "messages[0].__class__.x",
+        "messages[0]['__class__'].x",
+        "messages.append(1)",
+        "messages[0].clear()",
+        "messages[0].update(a=1)",
+        "'{0.__class__.x}'.format(1)",
+        "'{a.__class__.x}'.format_map({'a': 1})",
+        "raise_exception.__globals__.x",
+    ],
+)
+def test_templates_reach_nothing_unsafe(unsafe, made, tmp_path):
+    """Twice, since what is safe is decided once; and after the same name of something else."""
+    names = "{% set n = namespace(append=1, clear=2, update=3) %}"
+    template = names + "{% set x = [n.append, n.clear, n.update] %}" + CLOSED
+    each = rendering(made, tmp_path, template + f"{{{{ {unsafe} if messages | length > 2 }}}}")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"unsafe|not safely callable"):
+            each.render(TALK)
 
 
 def test_namespaces_hold_no_hidden_names(made, tmp_path):
