@@ -6,6 +6,7 @@ machine. Only names and small files are looked at, so that checking stays fast.
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,12 @@ from .program import Program, WeightsStage
 MOST_FILES = 1000
 """So many of the files that a pattern matches are looked at."""
 CONFIG = "config.json"
+URL = "://"
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_ON_HUB = re.compile(
+    r"(?:https?|hf)://(?:huggingface\.co/|hf\.co/)?(?:datasets/)?"
+    r"(\w[\w.-]*/\w[\w.-]*)/?(?:tree/[\w.-]+/?)?$"
+)
 
 
 Matched = Callable[[str, Path], list[str]]
@@ -73,7 +80,7 @@ def data_files(program: Program, root: Path, report: Report, matched: Matched) -
     """Files of data sets: that some match each pattern, and that these can be read."""
     for name, dataset in program.recipe.datasets.items():
         for pattern in dataset.files or ():
-            if "://" in pattern or "{round}" in pattern:
+            if URL in pattern or "{round}" in pattern:
                 continue
             found = matched(pattern, root)
             if found:
@@ -113,6 +120,15 @@ def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, repo
 def other_files(program: Program, root: Path, report: Report) -> None:
     """Tokenizers, templates, lists of sites, folders of tasks: there, and of the right kind."""
     for named in _named(program):
+        if URL in named.path:
+            _remote(
+                named.path,
+                named.what,
+                named.span,
+                report,
+                f"download it, and write a path such as `{named.example}`",
+            )
+            continue
         try:
             path = root / named.path
             there = os.path.lexists(path)
@@ -161,9 +177,20 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
         model = program.recipe.models[stage.name]
         span, written = model.at("weights"), stage.source["folder"]
         folder = root / written
-        if not os.path.lexists(folder):
-            report.add("N657", f"there is no folder `{written}`, of the model `{model.name}`", span,
-                       help=_needed(root, written))  # fmt: skip
+        if URL in written:
+            _remote(
+                written,
+                f"the model `{model.name}`",
+                span,
+                report,
+                _repository("hub", written) or "download the weights, and write their folder",
+            )
+        elif not os.path.lexists(folder):
+            hub = f'; for the repository on the Hub write `hub = "{written}"`'
+            report.add(
+                "N657", f"there is no folder `{written}`, of the model `{model.name}`", span,
+                help=_needed(root, written) + (hub if _REPOSITORY.fullmatch(written) else ""),
+            )  # fmt: skip
         elif not folder.is_dir():
             report.add(
                 "E494", f"`{written}` of the model `{model.name}` is a file, not a folder", span,
@@ -174,6 +201,36 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
                 "E494", f"the folder `{written}` of the model `{model.name}` lacks {lacking}", span,
                 help=f"download the weights with all their files into {folder.absolute()}",
             )  # fmt: skip
+
+
+def repositories(program: Program, root: Path, report: Report) -> None:
+    """Repositories on the Hub: by their names, not by URLs."""
+    recipe = program.recipe
+    for block in (*recipe.models.values(), *recipe.tokenizers.values(), *recipe.datasets.values()):
+        if block.hub and URL in block.hub:
+            kind = type(block).__name__.lower()
+            report.add(
+                "E494",
+                f"`{block.hub}`, of the {kind} `{block.name}`, is a URL, not a repository",
+                block.at("hub"),
+                help=_repository("hub", block.hub) or 'write its name: `hub = "OWNER/NAME"`',
+            )
+
+
+def _remote(path: str, what: str, span: Span | None, report: Report, help: str) -> None:
+    """Reports a URL where files are read from this machine only, as everywhere but in `files`."""
+    report.add(
+        "E494",
+        f"`{path}`, of {what}, is a URL, and is read from this machine only",
+        span,
+        help=help,
+    )
+
+
+def _repository(attribute: str, url: str) -> str:
+    """The advice to write the name of a repository in place of its URL; "" for other URLs."""
+    found = _ON_HUB.match(url)
+    return f'write `{attribute} = "{found[1]}"`' if found else ""
 
 
 def weights_configurations(program: Program, root: Path, report: Report) -> None:
@@ -205,6 +262,6 @@ def _unreadable(path: Path) -> str:
 
 
 LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
-    other_files, weights_folders, weights_configurations,
+    other_files, repositories, weights_folders, weights_configurations,
 )  # fmt: skip
 """What else is looked at, one after the other."""

@@ -202,3 +202,69 @@ def test_the_editor_shows_them_and_looks_again_when_files_change(tmp_path: Path)
 def test_a_path_that_no_disk_takes_is_missing(tmp_path: Path) -> None:
     for path in ("a" * 5000, r"a\u0000b"):
         assert only(found(tmp_path, f'tokenizer t {{ file = "{path}" }}\n', "N657"))
+
+
+URLS = [
+    (
+        WEIGHTS.replace('"w"', '"s3://bucket/w"'),
+        "`s3://bucket/w`, of the model `there`, is a URL",
+        "download the weights, and write their folder",
+    ),
+    (
+        WEIGHTS.replace('"w"', '"https://huggingface.co/some/model"'),
+        "is read from this machine only",
+        'write `hub = "some/model"`',
+    ),
+    (
+        WEIGHTS.replace("weights", "hub").replace(
+            '"w"', '"https://huggingface.co/some/model/tree/main"'
+        ),
+        "of the model `there`, is a URL, not a repository",
+        'write `hub = "some/model"`',
+    ),
+    (
+        books('hub = "https://huggingface.co/datasets/some/data"'),
+        "of the dataset `books`",
+        'write `hub = "some/data"`',
+    ),
+    (
+        books('hub = "s3://bucket/data"'),
+        "is a URL, not a repository",
+        'write its name: `hub = "OWNER/NAME"`',
+    ),
+    (
+        'tokenizer t { file = "gs://bucket/t.json" }\n',
+        "of the tokenizer `t`, is a URL",
+        "download it, and write a path such as `tokenizer/tokenizer.json`",
+    ),
+    (
+        'dialog d { template = "s3://bucket/d.jinja" }\n',
+        "of the dialog `d`, is a URL",
+        "download it, and write a path such as `chat.jinja`",
+    ),
+    (
+        books('files = "there.jsonl"\n drop where url in "s3://bucket/list.txt"'),
+        "of a filter of `books`, is a URL",
+        "download it, and write a path such as `sites.txt`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("more", "words", "help"), URLS)
+def test_a_url_is_an_error_where_only_this_machine_is_read(
+    more: str, words: str, help: str, tmp_path: Path
+) -> None:
+    (tmp_path / "there.jsonl").write_text("{}\n")
+    (error,) = found(tmp_path, more)
+    assert (error.code, error.help) == ("E494", help)
+    assert words in error.message
+    assert found(tmp_path, more, "N657") == []
+
+
+def test_urls_of_data_files_are_fine(tmp_path: Path) -> None:
+    assert found(tmp_path, books('files = "s3://bucket/*.jsonl"'), "E494", "N657") == []
+
+
+def test_a_folder_that_looks_like_a_repository_is_asked_about(tmp_path: Path) -> None:
+    (note,) = found(tmp_path, WEIGHTS.replace('"w"', '"some/model"'), "N657")
+    assert 'for the repository on the Hub write `hub = "some/model"`' in note.help
