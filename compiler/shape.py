@@ -26,7 +26,7 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
     if model.family not in PUBLISHED:
         scope.report.add(
             "E414", f"the engine has no model family `{model.family}`", model.at("family"),
-            help=did_you_mean(model.family, PUBLISHED),
+            help=_other_family(model.family) or did_you_mean(model.family, PUBLISHED),
         )  # fmt: skip
         return None
     shape: dict[str, Any] = {}
@@ -264,3 +264,13 @@ def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None
         f"{', '.join(f'`{name}`' for name in missing)}",
         model.at(group), help="or name a published size",
     )  # fmt: skip
+
+
+def _other_family(name: str) -> str:
+    """What to say of a family by its name in transformers; "" where nothing is known of it."""
+    from .published_keys import KINDS, UNKNOWN_KINDS  # only where something is wrong
+
+    if name in KINDS:
+        return f"write `family = {KINDS[name]}`, which computes the same, with the model's shape"
+    reason = UNKNOWN_KINDS.get(name)
+    return f"no family of this version computes it: {reason}" if reason else ""
