@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,7 @@ def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
         return
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     terminal = sys.stdout.isatty()
@@ -203,14 +205,30 @@ def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
         highlight=False,
         width=None if terminal else 10_000,
     )
-    table = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
-    for column in columns:
-        numeric = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not terminal)
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+
+    def table(shown: Sequence[str]) -> Table:
+        made = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
+        for column in shown:
+            numeric = any(isinstance(row.get(column), int | float) for row in rows)
+            made.add_column(column, justify="right" if numeric else "left", no_wrap=not terminal)
+        for row in rows:
+            made.add_row(*(_cell(row.get(column)) for column in shown))
+        return made
+
+    def fits(shown: Sequence[str]) -> bool:
+        wide = console.options.update(max_width=10_000)
+        return Measurement.get(console, wide, table(shown)).maximum <= console.width
+
     print(title)
-    console.print(table)
+    first, *others = columns
+    while True:  # what is too wide for a terminal comes in parts, each with the first column
+        count = len(others)
+        while count > 1 and not fits([first, *others[:count]]):
+            count -= 1
+        console.print(table([first, *others[:count]]))
+        others = others[count:]
+        if not others:
+            break
 
 
 def _cell(value: Any) -> str:

@@ -1,6 +1,7 @@
 """`etude report` on a run folder whose results are written by hand."""
 
 import gc
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from etude.cli import report as command
 from etude.cli.main import main
 from etude.compiler.compile import compile_recipe
 from etude.compiler.plan import Plan
@@ -236,3 +238,26 @@ def test_what_another_run_has_done_is_there(run: Run, capsys: pytest.CaptureFixt
     }  # fmt: skip
     assert main(["status", str(run.folder)]) == 0
     assert "finished, by hot" in capsys.readouterr().out
+
+
+def test_a_table_wider_than_the_terminal_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns the headings were cut to `st…`, `ac…` and figures to `0.4…`."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr("sys.stdout", shown)
+    for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    columns = ["stage", *(f"figure_{number}" for number in range(12))]
+    rows = [dict.fromkeys(columns, 0.12345) | {"stage": name} for name in ("first", "second")]
+    command._table("Training", columns, rows)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in shown.getvalue()
+    words = shown.getvalue().split()
+    assert [word for word in words if word.startswith("figure_")] == columns[1:]
+    assert words.count("first") == words.count("stage") >= 2
+    assert words.count("0.1235") == 24 or words.count("0.1234") == 24
