@@ -1,11 +1,10 @@
 """What a run shows: bars on a terminal, lines in a pipe, JSON lines for programs."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from ..compiler.plan import Plan
 from ..runtime.recorder import OnEvent
@@ -17,15 +16,19 @@ SECONDS = 10.0
 
 
 @contextmanager
-def display(plan: Plan, *, json_lines: bool) -> Iterator[OnEvent]:
-    """Gives a function that shows events."""
+def display(plan: Plan, terminal: TextIO, *, json_lines: bool) -> Iterator[OnEvent]:
+    """Gives a function that shows events.
+
+    Args:
+        terminal: where they are shown; what libraries print goes elsewhere.
+    """
     if json_lines:
-        yield lambda event: print(json.dumps(event), flush=True)
-    elif sys.stdout.isatty():
-        with _bars(plan) as on_event:
+        yield lambda event: print(json.dumps(event), file=terminal, flush=True)
+    elif terminal.isatty():
+        with _bars(plan, terminal) as on_event:
             yield on_event
     else:
-        yield _Lines()
+        yield _Lines(terminal)
 
 
 def _message(event: dict[str, Any]) -> str | None:
@@ -35,7 +38,8 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"{job}: already there"
     if kind == "dataset":
         records = counted(event["documents"], event["form"])
-        return f"{job}: {records}, {counted(event['tokens'], 'tokens')}"
+        tokens = event["tokens"]  # prompts are laid out where they are answered
+        return f"{job}: {records}" + (f", {counted(tokens, 'tokens')}" if tokens else "")
     if kind == "weights":
         read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
         return "; ".join([f"{job}: {read}", *event.get("notes", ())])
@@ -97,7 +101,8 @@ def _rate(event: dict[str, Any]) -> str:
 class _Lines:
     """Plain lines: every job, and now and then a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
         self.last = 0.0
         self.latest: dict[str, Any] | None = None
 
@@ -111,21 +116,24 @@ class _Lines:
             self._step(self.latest)
         message = _message(event)
         if message:
-            print(message, flush=True)
+            print(message, file=self.terminal, flush=True)
 
     def _step(self, event: dict[str, Any]) -> None:
         self.last = time.monotonic()
         self.latest = None
-        print(f"{event['job']}: step {event['step']:,}  {_rate(event)}", flush=True)
+        line = f"{event['job']}: step {event['step']:,}  {_rate(event)}"
+        print(line, file=self.terminal, flush=True)
 
 
 @contextmanager
-def _bars(plan: Plan) -> Iterator[OnEvent]:
+def _bars(plan: Plan, terminal: TextIO) -> Iterator[OnEvent]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(color_system="auto" if colors(sys.stdout) else None, highlight=False)
+    console = Console(
+        file=terminal, color_system="auto" if colors(terminal) else None, highlight=False
+    )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -134,7 +142,9 @@ def _bars(plan: Plan) -> Iterator[OnEvent]:
         TimeRemainingColumn(),
     )
     first_steps = {job.id: getattr(job, "first_step", 0) for job in plan.jobs}
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
         task: Any = None
 
         def on_event(event: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ def run(arguments: Namespace) -> int:
     from ..runtime.gang import execute
     from ..runtime.preflight import Unready
     from ..runtime.variants import variant_folder
+    from .aside import aside
     from .progress import display
 
     source = Path(arguments.file)
@@ -48,9 +49,13 @@ def run(arguments: Namespace) -> int:
             from .miniature import begin
 
             begin(plan, folder, json_lines=arguments.json)
-        with display(plan, json_lines=arguments.json) as shown:
+        with (
+            aside(folder) as (terminal, settle),
+            display(plan, terminal, json_lines=arguments.json) as shown,
+        ):
 
             def on_event(event: dict[str, Any]) -> None:
+                settle()
                 # Of stand-ins, what is too long for the short rows is skipped by design.
                 if plan.miniature is None or arguments.json or event["event"] != "bad_line":
                     shown(event)

@@ -14,14 +14,17 @@ from typing import Any
 from ..compiler.plan import ForwardJob, Plan, TrainJob
 from ..compiler.schema import read_plan
 from ..compiler.words import amount
+from ..spec.quantity import counted
 from .errors import RunError, Stopped
 from .preflight import require_all
 from .recorder import OnEvent
 from .scheduler import Scheduler
 from .store import Store, disk
 
+LOG = "log"
+"""The file of a run folder with what libraries and processes of a run print."""
 MARK = "etude-event "
-"""What a worker's lines for its launcher begin with; other output goes to the gang's log."""
+"""What a worker's lines for its launcher begin with; other output goes to the run's log."""
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """By these a launcher tells a process which rank it is."""
@@ -97,7 +100,8 @@ def _affordable(plan: Plan) -> None:
         cpus = os.cpu_count() or 1
         if device == "cpu" and ranks > cpus:
             raise RunError(
-                f"the job {job.id} needs {ranks} processes and this machine has {cpus} cores",
+                f"the job {job.id} needs {counted(ranks, 'processes')} and this machine has "
+                f"{counted(cpus, 'cores')}",
                 f"run it with --ranks {cpus}, or on a larger machine",
             )
         if device != "cpu" and ranks > 1:
@@ -119,7 +123,7 @@ def _torchrun(ranks: int, store: Store, root: Path, on_event: OnEvent) -> int | 
         str(store.folder.resolve()), str(root.resolve()),
     ]  # fmt: skip
     threads = str(max((os.cpu_count() or 1) // ranks, 1))
-    log = store.folder / "gang.log"
+    log = store.folder / LOG
     outcome: dict[str, Any] = {}
     with log.open("a") as file:
         gang = subprocess.Popen(

@@ -1,6 +1,7 @@
 """One rank of a gang: `torchrun … --module etude.runtime.worker RUN_FOLDER ROOT`."""
 
 import json
+import logging
 import os
 import sys
 from datetime import timedelta
@@ -22,6 +23,8 @@ def main(folder: Path, root: Path) -> int:
     from .engine.device import prepare
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    # The launcher keeps what is printed here in the run's log.
+    logging.basicConfig(level=logging.INFO)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     devices = [j.resources.device for j in plan.jobs if isinstance(j, TrainJob | ForwardJob)
                and j.resources.world_size == world_size]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -44,8 +45,9 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
             f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
             "install it: pip install 'etude[eval]'",
         ) from None
-    # Its advice, as below its bars, is for its own command line.
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # Its advice, as below its bars, is for its own command line: kept where somebody keeps logs.
+    if not logging.getLogger().hasHandlers():
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
     tasks, manager = _load(measure, root)
     begin = begins(tokenizer)
     if begin is not None:
@@ -174,17 +176,20 @@ def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps bars, and what the harness's child processes say, off standard error."""
+    """Logs bars, and what the harness's child processes say, instead of showing them."""
     sys.stderr.flush()
     shown = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
+    with TemporaryFile("w+", errors="replace") as said:
+        os.dup2(said.fileno(), 2)
         try:
-            with redirect_stderr(nothing):
+            with redirect_stderr(said):
                 yield
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+            said.seek(0)
+            if text := said.read().strip():
+                logging.getLogger(__name__).info("the harness says:\n%s", text)
 
 
 def _reason(problem: Exception) -> str:
