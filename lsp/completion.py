@@ -11,7 +11,7 @@ from ..spec import json_form as form
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS
-from ..spec.convert import DEGREES, TIME_UNITS
+from ..spec.convert_schedule import DEGREES, TIME_UNITS
 from . import names, vocabulary
 from .context import Context, Frame, context
 from .project import Analysis

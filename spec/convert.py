@@ -6,12 +6,12 @@ the reason and a way out.
 
 from collections.abc import Callable, Collection
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import syntax as s
 from .diagnostics import did_you_mean
 from .quantity import UNITS, Quantity, plain
-from .schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
+from .schedule import SHAPES
 from .source import Span
 
 MOST_DEVICES = 10**6
@@ -23,12 +23,13 @@ class Invalid(Exception):
 
     def __init__(
         self, code: str, message: str, span: Span, *, label: str = "", help: str = "",
-        name: str = "",
+        name: str = "", units: Collection[str] = (),
     ) -> None:  # fmt: skip
-        """`name` is what stands where a value is wanted: a `let` of a similar name may be meant."""
+        """`name` is what stands where a value is wanted: a `let` of a similar name may be meant;
+        `units` are those of which one is missing."""
         super().__init__(message)
         self.code, self.message, self.span = code, message, span
-        self.label, self.help, self.name = label, help, name
+        self.label, self.help, self.name, self.units = label, help, name, units
 
 
 def _kind(value: s.Value) -> str:
@@ -49,8 +50,12 @@ def _kind(value: s.Value) -> str:
     }[type(value)]
 
 
-def _wrong(value: s.Value, wanted: str, example: str) -> Invalid:
+def wrong_value(value: s.Value, wanted: str, example: str) -> Invalid:
+    """What is wrong with a value of another kind than is wanted."""
     name = value.name if isinstance(value, s.Path) else ""
+    if name.lower() in ("none", "null", "nil", "undefined", "nan", "inf"):
+        return Invalid("E201", f"this must be {wanted}: there is no `{name}` in a spec", value.span,
+                       help="leave the attribute out for its default")  # fmt: skip
     return Invalid(
         "E201", f"this must be {wanted}, not {_kind(value)}", value.span,
         help=f"write {example}", name=name,
@@ -59,7 +64,8 @@ def _wrong(value: s.Value, wanted: str, example: str) -> Invalid:
 
 def text(value: s.Value) -> str:
     if not isinstance(value, s.Text):
-        raise _wrong(value, "a text", 'it in double quotes: "…"')
+        said = value.name if isinstance(value, s.Path) else "…"
+        raise wrong_value(value, "a text", f'it in double quotes: "{said}"')
     return value.value
 
 
@@ -77,21 +83,24 @@ def texts(value: s.Value) -> list[str]:
 
 
 def name(value: s.Value) -> str:
+    if isinstance(value, s.Text) and value.value.isidentifier():
+        raise wrong_value(value, "a name", f"it without quotes: {value.value}")
     if not isinstance(value, s.Path):
-        raise _wrong(value, "a name", "the name of a declaration, without quotes")
+        raise wrong_value(value, "a name", "the name of a declaration, without quotes")
     return value.name
 
 
 def names(value: s.Value) -> list[str]:
     if not isinstance(value, s.List):
-        raise _wrong(value, "a list of names", "[first, second]")
+        said = value.name if isinstance(value, s.Path) else "first, second"
+        raise wrong_value(value, "a list of names", f"[{said}]")
     return [name(item) for item in _items(value)]
 
 
 def reference(value: s.Value) -> str:
     """What a stage refers to, as text: `anneal`, `prompts[round]`, `previous.chat or anneal`."""
     if not isinstance(value, s.Path | s.Indexed | s.Either):
-        raise _wrong(value, "a name", "the name of a declaration, without quotes")
+        raise wrong_value(value, "a name", "the name of a declaration, without quotes")
     return value.name
 
 
@@ -112,7 +121,7 @@ def kept(value: s.Value) -> int:
 def suites(value: s.Value) -> dict[str, list[str]]:
     """Names of tasks by capability."""
     if not isinstance(value, s.Braces):
-        raise _wrong(value, "a group of tasks", '{ math ["gsm8k"], code ["humaneval"] }')
+        raise wrong_value(value, "a group of tasks", '{ math ["gsm8k"], code ["humaneval"] }')
     found: dict[str, list[str]] = {}
     for item in value.items:
         if not isinstance(item, s.Entry) or not isinstance(item.value, s.List | s.Text):
@@ -162,12 +171,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
             )
         unit = UNITS.get(number.unit.name)
         if unit is None:
-            raise Invalid(
-                "E204",
-                f"`{number.unit.name}` is not a unit",
-                number.unit.span,
-                help=did_you_mean(number.unit.name, UNITS, of="unit"),
-            )
+            raise _no_unit(number, number.unit)
     if unit is None:
         unit = default
     if unit is None:
@@ -178,6 +182,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
             number.span,
             label=f"{allowed}?",
             help=f"write `{number.text}{'' if first in '%x' else ' '}{first}`",
+            units=units,
         )
     if unit not in units:
         if set(units) == {""}:
@@ -194,16 +199,36 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
     return Quantity(number.value, unit, number.text.partition(" ")[0].rstrip("%x"))
 
 
+def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
+    """What is wrong with a word that stands where a unit may."""
+    bare = number.text.removesuffix(unit.name).rstrip()
+    if unit.name in SHAPES:
+        return Invalid(
+            "E109", f"`{unit.name}` is the shape of a ramp, and there is no ramp here", unit.span,
+            help=f"write where the ramp goes: `{bare} -> 0 {unit.name}`",
+        )  # fmt: skip
+    meant = did_you_mean(unit.name, UNITS, of="unit")
+    if unit.name in ("k", "K", "M", "B", "T", "Ki", "Mi", "Gi", "x"):
+        meant = f"a suffix stands directly behind its number: `{bare}{unit.name}`"
+    elif unit.name in ("percent", "pct"):
+        meant = f"write `{bare}%`"
+    return Invalid("E204", f"`{unit.name}` is not a unit", unit.span, help=meant)
+
+
 def number(value: s.Value, units: Collection[str], default: str | None = None) -> Quantity:
     """A quantity that stands in a statement, where it may be the name of a `let`."""
     unit = next((u for u in units if u), "")
-    return quantity(_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
+    return quantity(plain_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
                     units, default)  # fmt: skip
 
 
-def _number(value: s.Value, example: str) -> s.Number:
+def plain_number(value: s.Value, example: str) -> s.Number:
+    """The value as a number.
+
+    Raises: Invalid: it is none; `example` is what to write.
+    """
     if not isinstance(value, s.Number):
-        raise _wrong(value, "a number", example)
+        raise wrong_value(value, "a number", example)
     return value
 
 
@@ -233,7 +258,7 @@ def count(*units: str, least: int = 1, most: int | None = None) -> Callable[[s.V
 
     def convert(value: s.Value) -> int:
         unit = units[0] if units else ""
-        number = _number(value, "a whole number")
+        number = plain_number(value, "a whole number")
         return whole(quantity(number, [unit], unit), value.span, least=least, most=most)
 
     return convert
@@ -248,7 +273,7 @@ def real(
     """A plain number within bounds."""
 
     def convert(value: s.Value) -> float:
-        number = _number(value, "a plain number")
+        number = plain_number(value, "a plain number")
         result = float(quantity(number, [""], "").value)
         if least is not None and result < least:
             raise Invalid("E208", f"this must be at least {least:g}", value.span)
@@ -265,7 +290,7 @@ def real(
 
 def reals(value: s.Value, below: float | None = None) -> tuple[float, ...]:
     if not isinstance(value, s.List):
-        raise _wrong(value, "a list of numbers", "[0.9, 0.95]")
+        raise wrong_value(value, "a list of numbers", "[0.9, 0.95]")
     return tuple(real(below=below)(item) for item in _items(value))
 
 
@@ -281,13 +306,13 @@ def betas(value: s.Value) -> tuple[float, ...]:
 
 def counts(value: s.Value) -> list[int]:
     if not isinstance(value, s.List):
-        raise _wrong(value, "a list of whole numbers", "[128, 256]")
+        raise wrong_value(value, "a list of whole numbers", "[128, 256]")
     return [count("tokens")(item) for item in _items(value)]
 
 
 def share(value: s.Value) -> Fraction:
     """A percentage from 0 to 100 (100 excluded)."""
-    result = quantity(_number(value, "a percentage: 1%"), ["%"]).value
+    result = quantity(plain_number(value, "a percentage: 1%"), ["%"]).value
     if result >= 1:
         raise Invalid("E208", "this must be below 100%", value.span)
     return result
@@ -297,7 +322,7 @@ def length(*units: str) -> Callable[[s.Value], Quantity]:
     """A quantity above zero with one of the units."""
 
     def convert(value: s.Value) -> Quantity:
-        number = _number(value, f"a number with its unit: 100 {units[0]}")
+        number = plain_number(value, f"a number with its unit: 100 {units[0]}")
         result = quantity(number, units)
         if result.value <= 0:
             raise Invalid("E208", "this must be more than nothing", value.span)
@@ -308,7 +333,7 @@ def length(*units: str) -> Callable[[s.Value], Quantity]:
 
 def epochs(value: s.Value) -> Quantity:
     """Passes over the data, which need not be whole."""
-    result = quantity(_number(value, "a number of epochs: 2 epochs"), ["epochs"], "epochs")
+    result = quantity(plain_number(value, "a number of epochs: 2 epochs"), ["epochs"], "epochs")
     if result.value <= 0:
         raise Invalid("E208", "this must be more than nothing", value.span)
     return result
@@ -321,180 +346,6 @@ def flag(value: s.Value) -> bool:
 def devices(value: s.Value) -> tuple[int, str]:
     """`8 of "H100 80GB"` → (8, "H100 80GB")."""
     if not isinstance(value, s.Counted):
-        raise _wrong(value, "a number of GPUs of a kind", '8 of "H100 80GB"')
-    number = quantity(_number(value.number, "a number: 8"), [""], "")
+        raise wrong_value(value, "a number of GPUs of a kind", '8 of "H100 80GB"')
+    number = quantity(plain_number(value.number, "a number: 8"), [""], "")
     return whole(number, value.number.span, most=MOST_DEVICES), text(value.what)
-
-
-# Operands of schedules
-
-
-def rate_operand(value: s.Operand) -> Fraction | Last:
-    if _is_last(value):
-        return LAST
-    return quantity(_number(value, "a plain number: 3e-4"), [""], "").value
-
-
-def theta_operand(value: s.Operand) -> Fraction | Last:
-    result = rate_operand(value)
-    if result == 0:
-        raise Invalid("E208", "this must be above 0", value.span)
-    return result
-
-
-def length_operand(value: s.Operand) -> int | Last:
-    if _is_last(value):
-        return LAST
-    number = _number(value, "a number of tokens: 8Ki")
-    return whole(quantity(number, ["tokens"], "tokens"), value.span, least=2)
-
-
-def batch_operand(value: s.Operand) -> Quantity | Last:
-    if _is_last(value):
-        return LAST
-    number = _number(value, "a number of tokens or sequences: 4Mi tokens")
-    result = quantity(number, ["tokens", "seqs"])
-    whole(result, value.span)
-    return result
-
-
-def pairs_operand(value: s.Operand) -> Quantity | Last:
-    """A batch of preferences, each a sequence of its own."""
-    number = _number(value, "a number of pairs: 64 pairs")
-    return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
-
-
-def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
-    """Shares that add up to 1, of sources in the order written."""
-    if _is_last(value):
-        return LAST
-    if isinstance(value, s.Scaled):
-        if value.base.name != "last":
-            raise Invalid(
-                "E209", f"`{value.base.name} with` has no meaning", value.base.span,
-                help="only `last with { name 1.5x }` scales a mixture",
-            )  # fmt: skip
-        factors = _entries(value.factors, ["x"], "a factor: 1.5x")
-        return Last(tuple((name, number.value) for name, number in factors.items()))
-    if isinstance(value, s.Path | s.Indexed):
-        return {value.name: Fraction(1)}
-    if not isinstance(value, s.Braces):
-        raise _wrong(value, "a mixture", "{ web 90%, math 10% }")
-    weights = _entries(value, ["%", ""], "a share: 50%")
-    if not weights:
-        raise Invalid("E210", "this mixture is empty", value.span, help="name at least one source")
-    units = {number.unit for number in weights.values()}
-    if len(units) > 1:
-        raise Invalid(
-            "E211", "this mixture has both percentages and plain weights", value.span,
-            help="write all shares one way",
-        )  # fmt: skip
-    total = sum((number.value for number in weights.values()), Fraction(0))
-    if units == {"%"} and total != 1:
-        _wrong_sum(value, weights, total)
-    if total <= 0:
-        raise Invalid("E210", "the weights of this mixture add up to nothing", value.span)
-    return {name: number.value / total for name, number in weights.items()}
-
-
-def _wrong_sum(value: s.Braces, weights: dict[str, Quantity], total: Fraction) -> None:
-    parts = " + ".join(plain(number.value * 100) for number in weights.values())
-    off = plain(abs(1 - total) * 100)
-    raise Invalid(
-        "E214",
-        f"the percentages of this mixture add up to {plain(total * 100)}%, not 100%",
-        value.span,
-        label=f"{parts} = {plain(total * 100)}",
-        help=f"{'raise' if total < 1 else 'lower'} one of them by {off}%, or write plain weights: "
-        f"{{ {next(iter(weights))} {plain(next(iter(weights.values())).value * 100)}, … }}",
-    )
-
-
-def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quantity]:
-    result: dict[str, Quantity] = {}
-    for item in value.items:
-        if isinstance(item, s.Entry) and isinstance(item.value, s.Path):
-            raise _wrong(item.value, example.split(":")[0], example.split(": ")[1])
-        if not isinstance(item, s.Entry) or not isinstance(item.value, s.Number):
-            raise Invalid("E212", "this is not a name and " + example, item.span)
-        if item.word.name in result:
-            raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
-        default = "" if "" in units else None
-        result[item.word.name] = quantity(item.value, units, default)
-    return result
-
-
-DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "interleave", "expert",
-           "micro_batch")  # fmt: skip
-
-
-def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:
-    """Degrees of parallelism by name."""
-    if _is_last(value):
-        return LAST
-    if isinstance(value, s.Path) and value.name == "auto":
-        return AUTO
-    if not isinstance(value, s.Braces):
-        raise _wrong(value, "a placement", "{ tensor 8, pipeline 16 }")
-    result = {}
-    for degree, number in _entries(value, [""], "a degree: tensor 8").items():
-        place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)
-        if degree not in DEGREES:
-            raise Invalid(
-                "E215", f"`{degree}` is not a kind of parallelism", place.word.span,
-                help=did_you_mean(degree, DEGREES, of="degree"),
-            )  # fmt: skip
-        result[degree] = whole(number, place.value.span)
-    return result
-
-
-def _is_last(value: s.Operand) -> bool:
-    return isinstance(value, s.Path) and value.name == "last"
-
-
-TIME_UNITS = ("tokens", "steps", "%")
-
-
-def schedule(operand: Callable[[Any], Any]) -> Callable[[s.Value], Schedule]:
-    """A schedule of what `operand` reads."""
-
-    def convert(value: s.Value) -> Schedule:
-        if not isinstance(value, s.Schedule):
-            if isinstance(value, s.Periodic | s.Counted):
-                raise _wrong(value, "a value or a schedule", "a value, or `a -> b for …`")
-            return constant(operand(value), value.span)
-        segments = []
-        for place, segment in enumerate(value.segments):
-            last = place == len(value.segments) - 1
-            if segment.bound is None and not last:
-                raise Invalid(
-                    "E216", "this segment never ends, so the next one never begins", segment.span,
-                    help="give it a bound: `for …` or `until …`",
-                )  # fmt: skip
-            if isinstance(segment, s.Ramp):
-                segments.append(
-                    Segment(
-                        segment.shape,  # type: ignore[arg-type]
-                        None if segment.start is None else operand(segment.start),
-                        operand(segment.end),
-                        length(*TIME_UNITS)(segment.over) if segment.over else None,
-                        _bound(segment.bound),
-                        segment.span,
-                    )
-                )
-            else:
-                segments.append(
-                    Segment(
-                        "hold", None, operand(segment.value), None, _bound(segment.bound),
-                        segment.span,
-                    )
-                )  # fmt: skip
-        return Schedule(tuple(segments), value.span)
-
-    return convert
-
-
-def _bound(bound: s.Bound | None) -> Bound | None:
-    if bound is None:
-        return None
-    return Bound(bound.relative, length(*TIME_UNITS)(bound.quantity), bound.span)

@@ -116,7 +116,8 @@ class Values:
 
     def _number(self, node: Node) -> s.Number:
         if node.value.startswith("-"):
-            self.error("E133", "numbers of a spec are never negative", node)
+            self.error("E108", "numbers of a spec are never negative", node,
+                       help="leave it out for its default")  # fmt: skip
             raise Bad
         return number(node.value, None, node.span, node.span, self.report)
 

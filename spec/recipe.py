@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 from . import convert as c
+from . import convert_schedule as cs
 from .allows import Allowance
 from .declaration import MOST, Declaration, attribute, whole
 from .declaration import Attribute as Attribute
@@ -267,11 +268,11 @@ class Training(Stage):
     tokens: int | None = attribute(whole("tokens"), None)
     steps: int | None = attribute(whole("steps"), None)
     epochs: Quantity | None = attribute(c.epochs, None)
-    seq_len: Schedule | None = attribute(c.schedule(c.length_operand), None)
-    batch: Schedule | None = attribute(c.schedule(c.batch_operand), None)
-    lr: Schedule | None = attribute(c.schedule(c.rate_operand), None)
-    data: Schedule | None = attribute(c.schedule(c.mixture_operand), None)
-    parallel: Schedule | None = attribute(c.schedule(c.placement_operand), None)
+    seq_len: Schedule | None = attribute(cs.schedule(cs.length_operand), None)
+    batch: Schedule | None = attribute(cs.schedule(cs.batch_operand), None)
+    lr: Schedule | None = attribute(cs.schedule(cs.rate_operand), None)
+    data: Schedule | None = attribute(cs.schedule(cs.mixture_operand), None)
+    parallel: Schedule | None = attribute(cs.schedule(cs.placement_operand), None)
     optimizer: Optimizer | str | None = attribute(None, None)
     clip: float | None = attribute(c.real(above=0), None)
     precision: str | None = attribute(c.one_of("bf16", "fp32", of="precision"), None)
@@ -287,7 +288,7 @@ class Train(Training):
     kind: ClassVar[str] = "train"
     data_kind: ClassVar[str] = "documents"
     model: str | None = attribute(c.name, None)
-    rope_theta: Schedule | None = attribute(c.schedule(c.theta_operand), None)
+    rope_theta: Schedule | None = attribute(cs.schedule(cs.theta_operand), None)
     rope_scaling: RopeScaling | None = attribute(None, None)
     tokenizer: str | None = attribute(c.name, None)
     gate: Gate | None = attribute(None, None)
@@ -306,7 +307,7 @@ class PreferenceTraining(Training):
     """Training on preferences; responses more alike than `similar` are left out."""
 
     data_kind: ClassVar[str] = "preferences"
-    batch: Schedule | None = attribute(c.schedule(c.pairs_operand), None)
+    batch: Schedule | None = attribute(cs.schedule(cs.pairs_operand), None)
     dialog: str | None = attribute(c.name, None)
     layout: str = attribute(c.one_of("joint", "pairs"), "joint")
     similar: Fraction | None = None

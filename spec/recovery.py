@@ -7,8 +7,9 @@ from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from .diagnostics import Report, did_you_mean
 from .lexer import BRACES
+from .notation import answer
 from .quantity import UNITS
-from .repair import Reach, Repair, repaired
+from .repair import Reach, Repair, is_balanced, repaired
 from .source import Piece, Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
@@ -56,6 +57,9 @@ def recover(
     Places in the text stay. Where nothing can be left out, the text is returned as it is.
     """
     offset = _offset(problem, text)
+    noted = _noted(text, offset, source, report, reach) if is_balanced(text) else None
+    if noted is not None:
+        return noted
     repair = repaired(text, offset, reach)
     if repair:
         at, what = repair.note or (0, "")
@@ -72,6 +76,25 @@ def recover(
     if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
         return _without_open_block(text)
     return _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+
+
+def _noted(
+    text: str, offset: int, source: Source | Piece, report: Report, reach: Reach
+) -> str | None:
+    """Reports another notation; the text to go on with, None where there is none to be seen."""
+    start = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", start)
+    line = text[start : end if end >= 0 else len(text)]
+    found = answer(line, min(offset - start, len(line)))
+    if found is None:
+        return None
+    place = Span(source, start + found.start, start + found.end)
+    report.add(found.code, found.message, place, help=found.help)
+    if len(found.fixed) == found.end - found.start:
+        fixed = text[: start + found.start] + found.fixed + text[start + found.end :]
+        if reach(fixed) > offset:
+            return fixed
+    return _without_statement(text, start + found.start, False)
 
 
 def _kept(repair: Repair, text: str, reach: Reach) -> str:

@@ -88,6 +88,11 @@ def repaired(text: str, offset: int, reach: Reach) -> Repair | None:
     return _separated(text, offset, reach)
 
 
+def is_balanced(text: str) -> bool:
+    """Whether every bracket has its partner."""
+    return all(brace.partner >= 0 for brace in _braces(text))
+
+
 def _separated(text: str, offset: int, reach: Reach) -> Repair | None:
     """With a comma, or as many as are missing, before the word that is not expected."""
     line_end = text.find("\n", offset)

@@ -20,8 +20,8 @@ from etude.spec import json_form as form
 from etude.spec import recipe as r
 from etude.spec.bind import BLOCKS
 from etude.spec.codes import known
-from etude.spec.convert import DEGREES
 from etude.spec.convert_form import to_text
+from etude.spec.convert_schedule import DEGREES
 from etude.spec.diagnostics import Report
 from etude.spec.json_text import laid_out, read
 from etude.spec.load import loads

@@ -319,7 +319,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("E133", '{"etude_spec": 1, "name": ¦3}', "the recipe's name, a string, not a number"),
     ("E133", spec('"models": ¦[]'), "an object with names, not an array"),
     ("E133", spec('"models": {"m": ¦3}'), "not a number"),
-    ("E133", spec('"seed": ¦-3'), "never negative"),
+    ("E108", spec('"seed": ¦-3'), "never negative"),
     ("E133", spec('"title": ¦3'), "must be a text, not a number"),
     ("E133", spec('"models": {"m": {"layers": ¦""}}'), "this string is empty"),
     ("E133", spec('"models": {"m": {"layers": ¦"3, dim = 4"}}'), "more than a value"),

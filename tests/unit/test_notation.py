@@ -1,0 +1,77 @@
+"""What is said of the notation of other languages: one error, with how it is written."""
+
+import pytest
+from specs import HEAD, check, only, stage
+
+
+def errors(attribute: str) -> list:
+    name = attribute.split()[0].rstrip(":").strip('"')
+    return check(HEAD + stage(body=attribute, **{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code", "help"),
+    [
+        ("checkpoint = every 1000 steps", "E323", "`checkpoint every 1000 steps`"),
+        ("drop similar = 90%", "E323", "`drop similar > 90%`"),
+        ("keep = 10% where quality.loss > 4", "E323", "`keep 10% where"),
+        ("checkpoint: every 5 steps", "E323", "`checkpoint every 5 steps`"),
+        ("checkpoint every = 5 steps", "E323", "`checkpoint every 5 steps`"),
+        ("gate = needle >= 90%", "E323", "`gate seq_len { require needle >= 90% }`"),
+        ("otherwise = extend 9 steps at most 2 times", "E323", "`otherwise extend 9 steps at most"),
+        ("average = every 10 steps", "E323", "`average = polyak every 10 steps`"),
+        ('allow = W601 "x"', "E323", '`allow W601 "the reason"`'),
+        ("lr = cosine(1e-3)", "E107", "`1e-3 -> 0 cosine`"),
+        ("lr = 0 to 1e-3", "E107", "`0 -> 1e-3`"),
+        ("lr = 3*1e-4", "E107", "`0.0003`"),
+        ("steps = 1,000", "E107", "`1000` or `1_000`"),
+        ("lr: 3e-4", "E107", "`lr = 3e-4`"),
+        ("lr = 3e-4;", "E107", "end with their line"),
+        ("lr = 3e-4 // peak", "E107", "begin with `#`"),
+        ("parallel = { tensor = 1 }", "E212", "`tensor 1`"),
+        ("optimizer = adamw { betas = (0.9, 0.95) }", "E107", "`[0.9, 0.95]`"),
+        ("batch = 4 Ki tokens", "E107", "`4Ki`"),
+        ("lr = 2 ** 3", "E107", "write the result: `8`"),
+        ("lr = 1e-3 - 5e-4", "E107", "`0.0005`"),
+        ("lr = 3e-4 / 0", "E107", "write the result"),
+        ("clip = -1", "E108", "leave `clip` out"),
+        ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "leave `betas` out"),
+        ("lr = 1e-3 cosine", "E109", "`1e-3 -> 0 cosine`"),
+        ("lr = 1e-3 -> 4e-5 rsqrt", "E109", "`half_cosine`"),
+        ("clip = None", "E201", "leave the attribute out"),
+    ],
+)
+def test_each_has_its_own_answer(attribute: str, code: str, help: str) -> None:
+    found = only(errors(attribute))
+    assert found.code == code
+    assert help in found.help
+
+
+@pytest.mark.parametrize("path", ["data/web.jsonl", "~/x.jsonl", "./x.jsonl", "s3://b/x.jsonl"])
+def test_paths_and_addresses_are_texts(path: str) -> None:
+    found = only(check(HEAD + f"dataset more {{ files = {path} }}\n" + stage()))
+    assert (found.code, found.help) == ("E107", f'write `"{path}"`')
+
+
+@pytest.mark.parametrize(
+    ("attribute", "code"),
+    [("lr = 1e-3 5", "E101"), ("lr = 1e-3 5 1e-5", "E101"), ("lr = 4e-3 )", "E106")],
+)
+def test_an_exponent_is_no_difference(attribute: str, code: str) -> None:
+    assert only(errors(attribute)).code == code
+
+
+def test_what_a_text_holds_is_no_notation() -> None:
+    dataset = 'dataset more { files = "sft/*.jsonl", kind ;= dialogs }\n'
+    found = only(check(HEAD + dataset + stage()))
+    assert (found.code, found.message) == ("E107", "`;` separates nothing")
+
+
+def test_a_text_without_its_first_quote_is_no_notation() -> None:
+    found = check(HEAD + 'dataset more { sample = arithmetic\n  cite OLMo-2.csv" }\n' + stage())
+    assert "E108" not in [each.code for each in found]
+
+
+def test_the_answer_hides_no_other_error() -> None:
+    found = check(HEAD + stage(body="checkpoint = every 5 steps\nclip = -1", seq_len="2 setps"))
+    assert sorted(each.code for each in found) == ["E108", "E204", "E323"]
