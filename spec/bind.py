@@ -1,7 +1,7 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import convert as c
@@ -9,17 +9,12 @@ from . import recipe as r
 from . import syntax as s
 from .allows import taken
 from .diagnostics import Report, did_you_mean
+from .groups import Groups
 from .lets import Lets
 from .record import replace
 from .source import Span
-from .statements import Statements, named
 from .variants import changed, changes
 
-_FORMS = {
-    "gate": "write `gate seq_len { … }`",
-    "bytes": "write `bytes` without a value",
-    "awaited": "write `awaited` without a value",
-}
 BLOCKS = {
     "recipe": "recipe NAME { … }",
     "model": "model NAME { … }",
@@ -44,15 +39,6 @@ MODELS: dict[str, type[r.Declaration]] = {
     "dialog": r.Dialog,
 }
 """The models of blocks, by keyword; those of stages are `recipe.STAGES`."""
-GROUPS: dict[tuple[type, str], type[r.Declaration]] = {
-    (r.Tokenizer, "train"): r.TokenizerTraining,
-    (r.Dataset, "fields"): r.Fields,
-    (r.Model, "experts"): r.Experts,
-    (r.Model, "latent"): r.Latent,
-    (r.Evaluate, "needle"): r.Needle,
-    (r.Best, "needle"): r.Needle,
-}
-"""The attributes that are groups of attributes themselves, `{ name = value, … }`."""
 MOST_ROUNDS = 1000
 _LET = re.compile(r"^[ \t]*let\W+(\w+)", re.MULTILINE)
 
@@ -84,7 +70,7 @@ def bind(
     return replace(recipe, allowances=allowances, **more)
 
 
-class _Binder(Statements):
+class _Binder(Groups):
     def __init__(
         self, report: Report, broken: bool, where: Span | None, *, unchanged: bool = True
     ) -> None:
@@ -298,7 +284,11 @@ class _Binder(Statements):
         return r.Rounds(name=name, count=count, stages=stages, places={"": block.head})
 
     def _declaration(self, block: s.Block, model: type[r.Declaration], name: str) -> Any:
-        return self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
+        given = {item.path.name for item in block.items if isinstance(item, s.Assign)}
+        self.counts_steps = "tokens" not in given and bool(given & {"steps", "epochs"})
+        found = self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
+        self.counts_steps = False
+        return found
 
     def _build(
         self, items: Iterable[s.Item], model: type[r.Declaration], head: Span, what: str,
@@ -378,36 +368,10 @@ class _Binder(Statements):
             return
         sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
 
-    def _read(
-        self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str,
-        opened: Set[str] = frozenset(),
-    ) -> dict[str, Any]:  # fmt: skip
-        """Fields by name, read from the values of attributes; what is wrong is reported.
-
-        Args:
-            opened: attributes that are left open, and reported already.
-        """
-        found: dict[str, Any] = {}
-        for name, attribute in r.attributes(model).items():
-            if name not in values:
-                if attribute.required and name not in opened:
-                    self._missing("E318", f"{what} needs `{name}`", head)
-                continue
-            value = values[name]
-            if attribute.read is None:
-                if isinstance(value, s.Value):
-                    self._error("E201", f"`{name}` is not written like this", value.span,
-                                help=_FORMS[name])  # fmt: skip
-                found[attribute.field] = value
-                continue
-            try:
-                found[attribute.field] = attribute.read(value)
-            except c.Invalid as problem:
-                self._invalid(problem)
-        return found
-
     def _attribute(self, item: s.Item, model: type[r.Declaration]) -> tuple[str, Any, Span] | None:
         """Name, value and place of the attribute that a statement gives."""
+        if self._unlike(item, model):
+            return None
         if isinstance(item, s.Assign):
             if len(item.path.words) > 1:
                 self._error("E310", f"`{item.path.name}` is not an attribute", item.path.span,
@@ -449,6 +413,31 @@ class _Binder(Statements):
         self._error("E311", "this is not an attribute", item.span, help=said or form)
         return None
 
+    def _unlike(self, item: s.Item, model: type[r.Declaration]) -> bool:
+        """Whether a statement stands there as an attribute, or an attribute as one; reports it."""
+        training = issubclass(model, r.Training)
+        if isinstance(item, s.Every) and training and item.word.name != "checkpoint":
+            from .notation import statement  # only where something is wrong
+
+            name = item.word.name
+            how = statement(name, f"every {item.every.span.text}")
+            self._error("E323", f"`{name} every` is not a statement", item.span,
+                        help=f"write `{how}`" if how else "only checkpoints are written so: "
+                        "`checkpoint every 1000 steps`")  # fmt: skip
+            return True
+        if not isinstance(item, s.Assign) or len(item.path.words) > 1:
+            return False
+        name = item.path.name
+        periodic = training and name == "checkpoint" and isinstance(item.value, s.Periodic)
+        if not periodic and (name in r.attributes(model) or not _has_statement(name, model)):
+            return False
+        from .notation import statement
+
+        if how := statement(name, item.value.span.text):
+            self._error("E323", f"`{name}` is a statement and has no `=`", item.span,
+                        help=f"write `{how}`")  # fmt: skip
+        return bool(how)
+
     @staticmethod
     def _without_equals(item: s.Item) -> s.Word | None:
         """What may be an attribute whose `=` is missing: `clip 2.0`, `optimizer adamw { … }`."""
@@ -456,64 +445,14 @@ class _Binder(Statements):
             return item.word
         return item.keyword if isinstance(item, s.Block) and item.labels else None
 
-    def _nested(self, name: str, value: Any, model: type[r.Declaration]) -> Any:
-        """The values that are groups of attributes themselves."""
-        group = GROUPS.get((model, name))
-        if group:
-            if not isinstance(value, s.Braces):
-                self._error("E201", f"`{name}` is a group of attributes", value.span,
-                            help=f"write `{name} = {{ … }}`")  # fmt: skip
-                return None
-            return self._build(value.items, group, value.span, f"`{name}`", name=name)
-        if issubclass(model, r.Training) and name == "optimizer":
-            return self._optimizer(value)
-        if issubclass(model, r.Training) and name == "average":
-            return self._polyak(value)
-        if name == "rope_scaling" and name in r.attributes(model):
-            return self._rope_scaling(value)
-        return value
 
-    def _rope_scaling(self, value: s.Value) -> r.RopeScaling | None:
-        if isinstance(value, s.Tagged) and value.tag.name in ("yarn", "llama"):
-            kind = value.tag.name
-            items = value.braces.items
-            return self._build(items, r.RopeScaling, value.span, kind, name=kind, kind=kind)
-        if isinstance(value, s.Path) and value.name in ("none", "llama"):
-            return r.RopeScaling(name=value.name, kind=value.name, places={"": value.span})
-        self._error(
-            "E202", "this is not a way of stretching positions", value.span,
-            help="write `none`, `llama`, `llama { factor = 32 }`, or "
-            "`yarn { factor = 8, original = 8Ki }`",
-        )  # fmt: skip
-        return None
-
-    def _optimizer(self, value: s.Value) -> Any:
-        if isinstance(value, s.Path) and value.name == "last":
-            return "last"
-        if isinstance(value, s.Path):
-            value = s.Tagged(value.words[0], s.Braces((), value.span), value.span)
-        if not isinstance(value, s.Tagged) or value.tag.name not in ("adamw", "adam"):
-            said = did_you_mean(named(value), (), of="optimizer")
-            form = "write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`"
-            self._error("E202", "this is not an optimizer", value.span, help=said or form)
-            return None
-        kind = value.tag.name
-        return self._build(value.braces.items, r.Optimizer, value.span, kind, name=kind, kind=kind)
-
-    def _polyak(self, value: s.Value) -> Any:
-        if not isinstance(value, s.Periodic) or value.what.name != "polyak":
-            said = did_you_mean(named(value), (), of="average")
-            form = "write `polyak every 1 step`, or `polyak every 10 steps over 50%`"
-            self._error("E201", "this is not a way of averaging", value.span, help=said or form)
-            return None
-        places = {"": value.span, "every": value.every.span}
-        if value.over:
-            places["over"] = value.over.span
-        before = self.report.failures
-        values: dict[str, Any] = {"every": value.every}
-        if value.over:
-            values["over"] = value.over
-        found = self._read(values, r.Polyak, value.span, "polyak")
-        if self.report.failures > before:
-            return None
-        return r.Polyak(name="polyak", places=places, **found)
+def _has_statement(name: str, model: type[r.Declaration]) -> bool:
+    """Whether a block may have a statement that begins with a word."""
+    match name:
+        case "keep" | "drop":
+            return model is r.Dataset
+        case "similar":
+            return "similar" in r.fields(model)
+        case "gate":
+            return model is r.Train
+    return name == "allow"

@@ -16,7 +16,7 @@ from typing import TypeVar
 from . import convert as c
 from . import recipe as r
 from . import syntax as s
-from .bind import GROUPS
+from .groups import GROUPS
 
 VERSION = 1
 MARK = "etude_spec"

@@ -43,6 +43,7 @@ class Statements(ABC):
     Attributes:
         names: those that a `let` gives to values.
         lost: those of a `let` that could not be parsed.
+        counts_steps: the stage that is read is so many steps or epochs long.
     """
 
     def __init__(self, report: Report, broken: bool) -> None:
@@ -50,6 +51,7 @@ class Statements(ABC):
         self.broken = broken
         self.names: Collection[str] = ()
         self.lost: Collection[str] = ()
+        self.counts_steps = False
 
     @abstractmethod
     def _build(
@@ -69,8 +71,10 @@ class Statements(ABC):
         if problem.name in self.lost:
             return
         meant = did_you_mean(problem.name, self.names) if problem.name else ""
-        self._error(problem.code, problem.message, problem.span, label=problem.label,
-                    help=meant if meant.startswith("did") else problem.help)  # fmt: skip
+        help = meant if meant.startswith("did") else problem.help
+        if self.counts_steps and "steps" in problem.units:
+            help = f"write `{problem.span.text} steps`"
+        self._error(problem.code, problem.message, problem.span, label=problem.label, help=help)
 
     def _filter(
         self, item: s.Filter | s.Alike, model: type[r.Declaration], what: str,

@@ -10,7 +10,8 @@ from typing import Any
 
 from etude.spec import convert as c
 from etude.spec import recipe as r
-from etude.spec.bind import GROUPS, MODELS
+from etude.spec.bind import MODELS
+from etude.spec.groups import GROUPS
 from etude.spec.json_form import TAGGED, has
 
 TEXTS = [
