@@ -421,9 +421,9 @@ class _Binder(Groups):
 
             name = item.word.name
             how = statement(name, f"every {item.every.span.text}")
-            self._error("E323", f"`{name} every` is not a statement", item.span,
-                        help=f"write `{how}`" if how else "only checkpoints are written so: "
-                        "`checkpoint every 1000 steps`")  # fmt: skip
+            form = "only checkpoints are written so: `checkpoint every 1000 steps`"
+            help = f"write `{how}`" if how else did_you_mean(name, (), of=model) or form
+            self._error("E323", f"`{name} every` is not a statement", item.span, help=help)
             return True
         if not isinstance(item, s.Assign) or len(item.path.words) > 1:
             return False

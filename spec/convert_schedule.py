@@ -149,6 +149,8 @@ def _no_shape(value: s.Value, ramp: bool) -> None:
     word = value.unit if isinstance(value, s.Number) else None
     if not word or word.name in UNITS or word.name in SHAPES:
         return
+    if did_you_mean(word.name, (), of="unit"):  # a unit of other programs
+        return
     near = did_you_mean(word.name, SHAPES)
     meant = near.startswith("did") or re.search(_SHAPE_LIKE, word.name)
     if meant or (ramp and not did_you_mean(word.name, UNITS).startswith("did")):
