@@ -314,9 +314,11 @@ class _Scheduler:
                         end=value, clock=unit, origin=origin, length=size)  # type: ignore[arg-type]
             )  # fmt: skip
         if pieces and all(p.start == 0 and p.end == 0 for p in pieces):
+            after_zero = self.last is not None and not self.last.lr
+            why = "the stage before it ended at 0" if after_zero else "nothing would be learned"
             self.report.add(
                 "E449", "the learning rate is 0 throughout this stage", self.spec.at("lr"),
-                help="the stage before it ended at 0: write where this one begins, `3e-5 -> 0`",
+                help=f"{why}: write where this one begins, `3e-5 -> 0`",
             )  # fmt: skip
         return pieces
 
