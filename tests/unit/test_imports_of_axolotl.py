@@ -1,0 +1,216 @@
+"""axolotl's configurations as specs: numbers, what is open, what is refused."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from importing import BASE, changed, config, data_of, filled, found, imported, opened
+from specs import batches, jobs, only, plan, rates
+
+from etude.authoring.draft import Base
+from etude.authoring.tree import ConfigError
+from etude.compiler.plan import Plan
+
+
+def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str, Plan]:
+    """The imported spec after a base, and its plan."""
+    base = Base("base.etude", "base", frozenset({"web", "tiny", "base"}))
+    sizes = dict.fromkeys(data_of(name), 1000000)
+    spec = imported(name, text, base=base, **({"sizes": sizes} | options)).text
+    return spec, plan(BASE + filled(spec.replace('use "base.etude"', "")))
+
+
+@pytest.mark.parametrize(("name", "stage", "gpus", "batch"), [
+    ("axolotl_sft.yaml", "sft", 8, 1 * 8 * 8),
+    ("axolotl_liger_fsdp.yaml", "sft", 2, 2 * 4 * 2),
+    ("axolotl_dpo_lora.yaml", "dpo", 4, 2 * 4 * 4),
+    ("axolotl_reward.yaml", "reward", 1, 2 * 4),
+    ("axolotl_pretrain.yaml", "pretrain", 16, 1 * 8 * 16),
+])  # fmt: skip
+def test_axolotls_batch_is_micro_times_accumulation_times_gpus(
+    name: str, stage: str, gpus: int, batch: int
+) -> None:
+    result = jobs(stage_after(name, gpus=gpus)[1], stage)
+    assert set(batches(result)) == {batch}
+
+
+def cosine(step: int, warmup: int, total: int) -> float:
+    """transformers' cosine schedule with warm-up."""
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def linear(step: int, warmup: int, total: int) -> float:
+    """transformers' linear schedule with warm-up."""
+    return step / warmup if step < warmup else (total - step) / (total - warmup)
+
+
+@pytest.mark.parametrize(("kind", "curve"), [
+    ("cosine", cosine),
+    ("linear", linear),
+    ("constant", lambda step, warmup, total: 1.0),
+    ("constant_with_warmup", lambda step, warmup, total: min(step / warmup, 1.0)),
+])  # fmt: skip
+def test_axolotls_learning_rate_is_the_same_at_every_step(
+    kind: str, curve: Callable[[int, int, int], float]
+) -> None:
+    text = changed("axolotl_pretrain.yaml", ("lr_scheduler: cosine", f"lr_scheduler: {kind}"))
+    result = jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain")
+    wanted = [5e-4 * curve(step, 100, 1000) for step in range(1000)]
+    assert rates(result) == pytest.approx(wanted, rel=1e-6, abs=1e-12)
+
+
+def test_axolotls_warm_up_in_steps_and_lowest_rate() -> None:
+    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", "warmup_steps: 50\n"
+                                             "cosine_min_lr_ratio: 0.1"))  # fmt: skip
+    result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
+    assert result[49] == pytest.approx(5e-4 * 49 / 50)
+    wanted = [5e-5 + (5e-4 - 5e-5) * cosine(step, 50, 1000) for step in range(50, 1000)]
+    assert result[50:] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_stage_of_dialogs() -> None:
+    spec, result = stage_after("axolotl_liger_fsdp.yaml")
+    assert 'messages = "conversations"' in spec
+    assert "epochs    = 1" in spec
+    job = only(jobs(result, "sft"))
+    assert job.objective.name == "sft"
+    assert job.model.context == 4096
+    assert job.torchtitan["training"]["mixed_precision_param"] == "bfloat16"
+    assert job.torchtitan["activation_checkpoint"] == {"mode": "full"}
+    kwargs = job.torchtitan["optimizer"]["param_groups"][0]["optimizer_kwargs"]
+    assert kwargs["betas"] == [0.9, 0.999]
+    assert kwargs["weight_decay"] == 0
+
+
+def test_a_stage_of_dpo() -> None:
+    name = "axolotl_dpo_lora.yaml"
+    text = config(name) + "rl_beta: 0.2\nrpo_alpha: 0.5\ndpo_label_smoothing: 0.1\n"
+    spec, result = stage_after(name, text)
+    objective = only(jobs(result, "dpo")).objective
+    assert (objective.beta, objective.nll, objective.label_smoothing) == (0.2, 0.5, 0.1)
+    assert 'fields  = { prompt = "conversation" }' in spec
+    lost = found(imported(name, text), "lost")
+    assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit"} <= set(lost)
+    assert "base_model" not in lost
+    assert "load_in_4bit" not in lost
+
+
+def test_the_rate_of_an_adapter_is_not_that_of_all_weights() -> None:
+    made = imported("axolotl_dpo_lora.yaml", gpus=4, sizes={"alpaca_messages_2k_dpo_test": 1000})
+    assert "lr" in opened(made)
+    assert "# lr = 0 -> " in made.text
+    without = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", "")
+    assert "lr" not in opened(imported("axolotl_dpo_lora.yaml", without))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "attribute"),
+    [("lr_scheduler: cosine", "lr_scheduler: rex", "lr"),
+     ("optimizer: adamw_torch_fused", "optimizer: muon", "optimizer"),
+     ("chat_template: llama3", "chat_template: qwen_25", "template"),
+     ("chat_template: llama3\n", "", "template"),
+     ("type: chat_template", "type: alpaca", "fields"),
+     ("type: chat_template", "type: phi_3", "fields"),
+     ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: Qwen/Qwen2.5-0.5B", "family")],
+)  # fmt: skip
+def test_what_axolotl_has_and_etude_lacks_is_open(old: str, new: str, attribute: str) -> None:
+    text = changed("axolotl_liger_fsdp.yaml", (old, new))
+    options = {"gpus": 2, "sizes": {"finetome_100k": 10**6}}
+    assert opened(imported("axolotl_liger_fsdp.yaml", **options)) == []
+    assert opened(imported("axolotl_liger_fsdp.yaml", text, **options)) == [attribute]
+
+
+def test_weights_of_a_family_that_etude_lacks_are_told_by_their_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text('{"model_type": "gemma3"}')
+    text = changed("axolotl_liger_fsdp.yaml", ("NousResearch/Meta-Llama-3.1-8B", "./weights"))
+    made = imported("axolotl_liger_fsdp.yaml", text, gpus=2, sizes={"finetome_100k": 10**6})
+    assert opened(made) == ["family"]
+    assert "of the model_type gemma3" in made.of("needed")[0].reason
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rate"), [("0.1", 5e-4 * 10 / 100), ("10", 5e-4), ("0", 5e-4), ("2.5", None)]
+)
+def test_axolotls_warm_up_may_be_a_share(warmup: str, rate: float | None) -> None:
+    """As in transformers 5, a number of steps below 1 is a share of them."""
+    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", f"warmup_steps: {warmup}"),
+                   ("lr_scheduler: cosine", "lr_scheduler: constant_with_warmup"))  # fmt: skip
+    if rate is None:
+        with pytest.raises(ConfigError, match="or a share below 1"):
+            stage_after("axolotl_pretrain.yaml", text)
+        return
+    result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
+    assert result[10] == pytest.approx(rate)
+
+
+def test_gpus_that_the_degrees_contradict_are_refused() -> None:
+    text = config("axolotl_sft.yaml") + "dp_shard_size: 4\ndp_replicate_size: 2\n"
+    assert "8 of" in imported("axolotl_sft.yaml", text).text
+    with pytest.raises(ConfigError, match="multiply to 8"):
+        imported("axolotl_sft.yaml", text, gpus=16)
+
+
+@pytest.mark.parametrize(
+    ("setting", "long"),
+    [("", "drop"), ("excess_length_strategy: truncate\n", "truncate"),
+     ("excess_length_strategy: raise\n", None)],
+)  # fmt: skip
+def test_long_records_are_left_out_as_in_axolotl(setting: str, long: str | None) -> None:
+    text = config("axolotl_liger_fsdp.yaml") + setting
+    spec = imported("axolotl_liger_fsdp.yaml", text).text
+    assert (f"long    = {long}" in spec) if long else "long " not in spec
+
+
+def test_the_names_of_parts_of_messages_are_carried_over() -> None:
+    made = imported("axolotl_liger_fsdp.yaml")
+    assert 'role = "from", content = "value"' in made.text
+    assert not [key for key in found(made, "lost") if "message_property" in key]
+
+
+def test_an_objective_that_is_not_there_is_refused() -> None:
+    text = changed("axolotl_dpo_lora.yaml", ("rl: dpo", "rl: kto"))
+    with pytest.raises(ConfigError, match="objective `kto`"):
+        imported("axolotl_dpo_lora.yaml", text)
+
+
+def test_plain_texts_are_trained_on_as_documents() -> None:
+    text = changed("axolotl_sft.yaml", ("type: alpaca", "type: completion\n    field: body"))
+    spec, result = stage_after("axolotl_sft.yaml", text)
+    assert 'fields  = { text = "body" }' in spec
+    assert "stage pretrain: train" in spec
+    assert only(jobs(result, "pretrain")).objective.name == "next_token"
+
+
+def test_files_instead_of_the_hub() -> None:
+    text = changed(
+        "axolotl_sft.yaml",
+        ("path: tatsu-lab/alpaca", "path: data/chat.jsonl\n    ds_type: json"),
+        ("type: alpaca", "type: chat_template"),
+    )
+    assert 'files   = "data/chat.jsonl"' in imported("axolotl_sft.yaml", text).text
+
+
+def test_the_places_of_lost_settings_are_told() -> None:
+    lost = found(imported("axolotl_liger_fsdp.yaml"), "lost")
+    assert lost["datasets[0].split"].line == 12
+    assert "train[:20%]" in lost["datasets[0].split"].value
+
+
+def test_a_setting_that_nobody_knows_is_listed() -> None:
+    lost = found(
+        imported("axolotl_sft.yaml", config("axolotl_sft.yaml") + "frobnicate: 3\n"), "lost"
+    )
+    assert lost["frobnicate"].value == "3"
+
+
+def test_a_size_of_no_data_set_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--size web"):
+        imported("axolotl_sft.yaml", sizes={"web": 5})
