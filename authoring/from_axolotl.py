@@ -272,7 +272,7 @@ def _checkpoint(config: Config) -> w.Line:
 
 def _dialog(config: Config, made: Draft) -> str | None:
     """The chat protocol: built in, or a Jinja file."""
-    kind = config.text("chat_template")
+    kind = config.text("chat_template") or _of_type(config)
     inline = config.text("chat_template_jinja")
     system = config.text("default_system_message")
     more: w.Line = ("system", w.quoted(system)) if system else None
@@ -298,6 +298,13 @@ def _dialog(config: Config, made: Draft) -> str | None:
     opened = made.open("template", reason, key="chat_template")
     made.add(w.block(f"dialog {name}", opened, more))
     return name
+
+
+def _of_type(config: Config) -> str | None:
+    """The protocol that the formats of all data sets name: `chatml` of `chatml.intel`."""
+    count = config.count("datasets")
+    forms = {config.text(f"datasets[{n}].type", default="").partition(".")[0] for n in range(count)}
+    return forms.pop() if len(forms) == 1 and forms <= {"llama3", "chatml"} else None
 
 
 def _speaks(config: Config) -> bool:

@@ -41,6 +41,8 @@ def run(arguments: Namespace) -> int:
                 print(findings([report])) if arguments.json else show(report)
                 return 1
             show(report)
+            if report.errors:  # claims that do not hold
+                return 1
             plan = compiled
         folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
         if plan.variant:

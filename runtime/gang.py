@@ -65,12 +65,9 @@ def execute(
 
 
 def _require_claims(plan: Plan) -> None:
-    """Refuses to train what is not what it claims to be; a change by `--set` is meant to differ.
-
-    Raises: RunError
-    """
+    """Raises: RunError: the plan is not what its recipe claims to be."""
     failed = [claim for claim in plan.claims if not claim.holds and claim.contradicted is None]
-    if failed and not plan.changes:
+    if failed:
         first = failed[0]
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise RunError(

@@ -106,10 +106,11 @@ def changed(
         else:
             # What is wrong with the block itself is reported where it is bound.
             wanted += changes(variants[variant], Report())
-            items = [
-                item for item in items
-                if not (isinstance(item, s.Block) and item.keyword.name == "expect")
-            ]  # fmt: skip
+    if wanted or sets:  # claims are about the recipe as it is written
+        items = [
+            item for item in items
+            if not (isinstance(item, s.Block) and item.keyword.name == "expect")
+        ]  # fmt: skip
     wanted += _of_command_line(sets, report, parse)
     changer = _Changer(items, report)
     for each in wanted:

@@ -46,13 +46,26 @@ def test_check_and_verify_fail(folder: Path, command: str) -> None:
     assert etude(command, "spec.etude", cwd=folder).returncode == 1
 
 
-@pytest.mark.parametrize("file", ["spec.etude", "plan.json"])
-def test_run_trains_nothing(folder: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("spec.etude", "error[E462]: `first.tokens` is 6,400 in this plan, not 6,500"),
+        ("plan.json", "claims 6,500 for `first.tokens`, and this plan has 6,400"),
+    ],
+)
+def test_run_says_it_once_and_trains_nothing(folder: Path, file: str, said: str) -> None:
     etude("plan", "spec.etude", "-o", "plan.json", cwd=folder)
     done = etude("run", file, cwd=folder)
     assert done.returncode == 1
-    assert "claims 6,500 for `first.tokens`, and this plan has 6,400" in done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("error") == (1 if file == "plan.json" else 2)  # "1 error"
     assert not (folder / "runs").exists()
+
+
+def test_with_a_change_of_the_command_line_claims_are_not_asked(folder: Path) -> None:
+    done = etude("run", "spec.etude", "--prepare", "--set", "recipe.seed=2", cwd=folder)
+    assert "E462" not in done.stderr
+    assert "6,500" not in done.stderr
 
 
 def test_estimates_are_not_compared_where_other_machines_stand_in(folder: Path) -> None:

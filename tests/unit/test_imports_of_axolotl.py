@@ -214,3 +214,12 @@ def test_a_setting_that_nobody_knows_is_listed() -> None:
 def test_a_size_of_no_data_set_is_refused() -> None:
     with pytest.raises(ConfigError, match="--size web"):
         imported("axolotl_sft.yaml", sizes={"web": 5})
+
+
+@pytest.mark.parametrize("protocol", ["chatml", "llama3"])
+def test_the_protocol_is_that_of_the_type_where_that_names_one(protocol: str) -> None:
+    text = changed(
+        "axolotl_dpo_lora.yaml", ("chat_template: llama3\n", ""),
+        ("type: chat_template.default", f"type: {protocol}.intel"),
+    )  # fmt: skip
+    assert f"protocol = {protocol}" in imported("axolotl_dpo_lora.yaml", text).text
