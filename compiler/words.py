@@ -5,10 +5,10 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec import schedule as sc
-from ..spec.quantity import Quantity, amount, counted, plain, short
+from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 
-__all__ = ["amount", "counted", "in_full", "written"]
+__all__ = ["amount", "counted", "in_full", "measured", "written"]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {"fields": None, "bad_lines": None, "split": None, "kind": "documents",

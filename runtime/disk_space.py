@@ -6,7 +6,7 @@ from typing import Any
 
 from ..compiler.architectures import parameters
 from ..compiler.plan import AverageJob, ExportJob, Plan, TrainJob, WeightsJob
-from ..spec.quantity import measured
+from ..compiler.words import measured
 from .errors import RunError
 from .outcomes import outcomes
 from .recorder import OnEvent

@@ -13,8 +13,7 @@ from typing import Any
 
 from ..compiler.plan import ForwardJob, Plan, TrainJob
 from ..compiler.schema import read_plan
-from ..compiler.words import amount
-from ..spec.quantity import counted
+from ..compiler.words import amount, counted
 from .errors import RunError, Stopped
 from .preflight import require_all
 from .recorder import OnEvent

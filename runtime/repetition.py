@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..compiler.plan import NextToken, Plan, Sft, TrainJob
 from ..compiler.timeline import Timeline
-from ..spec.quantity import measured
+from ..compiler.words import measured
 from .data.record_shards import SUMMARY as RECORDS
 from .data.shards import SUMMARY as SHARDS
 from .outcomes import results

@@ -62,6 +62,7 @@ def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
     for stage in published(program):
         standing = small.stages[stage.name]
         assert isinstance(standing, r.Train)
+        assert standing.steps
         source = stage.source
         yield Scaled(
             block=f"model {stage.name}", attribute="weights" if "folder" in source else "hub",

@@ -85,12 +85,12 @@ def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]
 
 @rule("W647", stages=EvaluateStage)
 def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iterator[Found]:
-    longest = _too_long(stage.of, stage.spec.max_tokens, program)
-    if stage.spec.judge and longest:
+    answer = stage.spec.max_tokens
+    longest = _too_long(stage.of, answer, program)
+    if stage.spec.judge and answer and longest:
         yield Found(
-            f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
-            "model trained "
-            f"on {longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
+            f"answers of up to {counted(answer, 'tokens')} after a prompt, of a model trained on "
+            f"{longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersCon
 from ...compiler.plan import Plan, TrainJob
 from ...compiler.schema import read_plan
 from ...compiler.timeline import Timeline
-from ...spec.quantity import counted
+from ...compiler.words import counted
 from ..errors import RunError
 from ..outcomes import results
 from ..store import Store

@@ -10,7 +10,7 @@ from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
 
 from ...compiler.timeline import Timeline
-from ...spec.quantity import counted
+from ...compiler.words import counted
 from ..data.stream import IGNORE, Stream, pack
 from ..errors import DataError, RunError
 

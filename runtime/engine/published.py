@@ -17,7 +17,7 @@ from ...compiler.plan import WeightsJob
 from ...compiler.published_config import alike, describe
 from ...compiler.published_weights import EMBEDDING, OUTPUT, differences
 from ...compiler.values import Architecture
-from ...spec.quantity import counted
+from ...compiler.words import counted
 from ..errors import DataError
 from ..published import CONFIG, WHOLE, files, find, read_json
 from .device import prepare_any

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan import AccuracyMeasure
-from ...spec.quantity import counted
+from ...compiler.words import counted
 from ..data.record_shards import Records
 from ..errors import DataError
 from ..sampling.judge import Judge

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan import SampleJob
-from ...spec.quantity import counted
+from ...compiler.words import counted
 from ..errors import RunError
 from ..recorder import OnEvent
 from ..store import disk
