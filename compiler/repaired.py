@@ -6,6 +6,7 @@ from other attributes alone (`DEPENDS`): rather too little is shown than somethi
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -136,6 +137,7 @@ class Repairs:
         self.silent: set[Key] = set()
         self._given = {key(b): {_name(i) for i in b.items} for b in _blocks(items)}
         self._stand_ins = _StandIns(items)
+        self._index = _Index(items)
 
     def repair(
         self, items: Sequence[s.Item], errors: Iterable[Diagnostic]
@@ -144,10 +146,13 @@ class Repairs:
         found = list(items)
         beyond: set[Key] = set()
         places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
+        index = _Index(found)
         for error in errors:
-            at = _whole(found, error.span)
+            at = index.block(error.span)
             if at is None:
                 continue
+            at = found[places[key(at)]]  # as it is after the errors before
+            assert isinstance(at, s.Block)
             repaired = self._repaired(at, error) if at.keyword.name in REPAIRED else None
             if repaired is None:
                 beyond.add(key(at))
@@ -157,7 +162,9 @@ class Repairs:
 
     def holds(self, items: Sequence[s.Item], error: Diagnostic) -> bool:
         """Whether what was found does not come of what was taken out of its block."""
-        at = _whole(items, error.span)
+        if self._index.items is not items:
+            self._index = _Index(items)
+        at = self._index.block(error.span)
         place = _place(at, error.span) if at and error.span else None
         if place is None:
             return True
@@ -275,9 +282,26 @@ def _blocks(items: Iterable[s.Item]) -> Iterator[s.Block]:
                 yield from (each for each in item.items if isinstance(each, s.Block))
 
 
-def _whole(items: Iterable[s.Item], span: Span | None) -> s.Block | None:
-    """The block outside of blocks in which a place lies."""
-    return next((i for i in items if isinstance(i, s.Block) and span and _covers(i, span)), None)
+class _Index:
+    """Finds the block outside of blocks in which a place lies."""
+
+    def __init__(self, items: Sequence[s.Item]) -> None:
+        self.items = items
+        self._blocks: dict[int, list[tuple[int, int, s.Block]]] = {}
+        for number, item in enumerate(items):
+            if isinstance(item, s.Block):
+                of = self._blocks.setdefault(id(item.span.source), [])
+                of.append((item.span.start, number, item))
+        for each in self._blocks.values():
+            each.sort(key=lambda found: found[:2])
+
+    def block(self, span: Span | None) -> s.Block | None:
+        if span is None:
+            return None
+        blocks = self._blocks.get(id(span.source), [])
+        after = bisect_right(blocks, span.start, key=lambda found: found[0])
+        block = blocks[after - 1][2] if after else None
+        return block if block and _covers(block, span) else None
 
 
 def _covers(item: s.Item, span: Span) -> bool:

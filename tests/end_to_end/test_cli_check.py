@@ -84,7 +84,7 @@ def test_findings_as_json(tmp_path: Path) -> None:
         (b"\x7fELF\x02\x01\x01\x00\xff", "E126"),
         (b"\xff\xfe", "E126"),
         (b"{" * 100_000, "E103"),
-        (b"\x1b[31mrecipe", "E101"),
+        (b"\x1b[31mrecipe", "E106"),
         (b'{"etude_plan": 1, "jobs": []}', "E101"),
         (HEAD.replace("\n", "\r").encode(), "E101"),
     ],

@@ -66,7 +66,9 @@ def test_a_number_may_be_written_in_any_way(value: int, suffix: str) -> None:
     grouped = f"{count:_}"
     exponent = f"{count}e0"
     plans = [plan(HEAD + stage(tokens=text)) for text in (tokens, str(count), grouped, exponent)]
-    assert plans[1:] == plans[:-1]
+    # What is shown of a stage is the number as the spec writes it; what runs is the same.
+    ran = [(each.jobs, each.totals, each.outputs) for each in plans]
+    assert ran[1:] == ran[:-1]
 
 
 def test_the_same_plan_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """What is said of the notation of other languages: one error, with how it is written."""
 
+from typing import Any
+
 import pytest
 from specs import HEAD, check, only, stage
 
 
 def errors(attribute: str) -> list:
     name = attribute.split()[0].rstrip(":").strip('"')
-    return check(HEAD + stage(body=attribute, **{name: None}))
+    left_out: dict[str, Any] = {name: None}
+    return check(HEAD + stage(body=attribute, **left_out))
 
 
 @pytest.mark.parametrize(
