@@ -1,5 +1,6 @@
 """A spec in the making: its blocks, the names it uses up, and what importers share."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,18 @@ class Draft:
         """
         self.config.needed(key or attribute, reason)
         return f"open {attribute} {w.quoted(reason)}"
+
+    def open_optimizer(self, kind: str) -> str:
+        """The line in place of an optimizer that etude lacks."""
+        return self.open(
+            "optimizer",
+            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
+            "which etude has",
+        )
+
+    def open_rates(self, segments: Sequence[str], reason: str) -> list[w.Line]:
+        """A learning rate that is open, with the configuration's schedule as a comment."""
+        return [f"# lr = {' then '.join(segments)}", self.open("lr", reason)]
 
     def header(self, name: str, title: str, *lines: w.Line) -> None:
         """The `recipe` block; after another spec, what takes its place."""

@@ -167,7 +167,7 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
         reason = f"`{kind}` is no shape of schedules; its peak is {segments[-1]}"
     else:
         return [("lr", w.schedule(segments))]
-    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+    return made.open_rates(segments, reason)
 
 
 def _warmup(config: Config) -> str:
@@ -227,11 +227,7 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
 def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optimizer", default="adamw_torch_fused")
     if not _ADAMW.fullmatch(kind):
-        return made.open(
-            "optimizer",
-            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
-            "which etude has",
-        )
+        return made.open_optimizer(kind)
     if _QUANTIZED.fullmatch(kind):
         config.assumed("optimizer", "AdamW with moments in fp32")
     return optimizer(

@@ -196,11 +196,7 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
     """AdamW, whose settings stood beside the factory, in `optimizer`, before nanotron had one."""
     kind = config.text(f"{_ADAM}.name", default="adamW")
     if kind.lower() != "adamw":
-        return made.open(
-            "optimizer",
-            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
-            "which etude has",
-        )
+        return made.open_optimizer(kind)
 
     def setting(name: str, default: str) -> Fraction:
         return config.number(f"{_ADAM}.{name}", f"optimizer.{name}", default=Fraction(default))
@@ -268,7 +264,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     if style in _SHAPES:
         return [("lr", w.schedule(segments))]
     reason = f"it decays by `{style}`, which is no shape of ramps; the comment says linear"
-    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+    return made.open_rates(segments, reason)
 
 
 def _segments(config: Config, steps: int, style: str) -> list[str]:

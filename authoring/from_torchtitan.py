@@ -244,7 +244,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     if kind in _SHAPES:
         return [("lr", w.schedule(segments))]
     reason = f"it decays by `{kind}`, which is no shape of ramps; the comment says linear"
-    return [f"# lr = {' then '.join(segments)}", made.open("lr", reason)]
+    return made.open_rates(segments, reason)
 
 
 def _segments(config: Config, steps: int, kind: str) -> list[str]:
@@ -294,11 +294,7 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optimizer.name", "optimizer.param_groups[0].optimizer_name",
                        default="AdamW")  # fmt: skip
     if kind not in ("AdamW", "Adam"):
-        return made.open(
-            "optimizer",
-            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
-            "which etude has",
-        )
+        return made.open_optimizer(kind)
     leaf = config.node(f"{group}.betas")
     given: list[Any] = leaf.value if isinstance(leaf, Leaf) and isinstance(leaf.value, list) else []
     if len(given) == 2 and all(isinstance(beta, int | Fraction) for beta in given):

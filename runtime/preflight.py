@@ -7,6 +7,7 @@ results are there need nothing any more. No torch, and no network but for what l
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -263,16 +264,23 @@ def _wandb() -> None:
         )
 
 
-def _on_hub(repo: str, kind: str, revision: str | None) -> None:
-    """Looks whether a repository is in the local cache, or else whether the Hub has it."""
-    from huggingface_hub import HfApi, scan_cache_dir
+@cache
+def _cached() -> frozenset[tuple[str, str]]:
+    """Repositories in the local cache of the Hub, with their kinds; looked for once."""
+    from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cached = {(each.repo_id, each.repo_type) for each in scan_cache_dir().repos}
+        return frozenset((each.repo_id, each.repo_type) for each in scan_cache_dir().repos)
     except CacheNotFound:
-        cached = set()
-    if (repo, kind) in cached:
+        return frozenset()
+
+
+def _on_hub(repo: str, kind: str, revision: str | None) -> None:
+    """Looks whether a repository is in the local cache, or else whether the Hub has it."""
+    from huggingface_hub import HfApi
+
+    if (repo, kind) in _cached():
         return
     # The library passes on whatever the network raises.
     try:
