@@ -127,7 +127,8 @@ def _wandb(folder: Path, recipe: str) -> Any:
         name=recipe,
         id=identity.read_text(),
         resume="allow",
-        dir=folder,
+        # W&B's service may be that of a parent process, which has another working directory.
+        dir=folder.resolve(),
         mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
     )

@@ -2,16 +2,29 @@
 
 from pathlib import Path
 
+import wandb
 from etude_cli import TINY, etude
 
 
 def test_wandb_is_offline_by_default(tmp_path: Path) -> None:
+    logged = _logged(tmp_path)
+    assert b"tokens/docs" in logged
+    assert b"tokens/sums" in logged
+
+
+def test_the_service_of_a_parent_process_writes_into_the_run_folder(tmp_path: Path) -> None:
+    """It runs in another working directory, and child processes find it in the environment."""
+    wandb.setup().ensure_service()
+    try:
+        assert b"tokens/docs" in _logged(tmp_path)
+    finally:
+        wandb.teardown()
+
+
+def _logged(tmp_path: Path) -> bytes:
     spec = TINY.replace("seed = 7", "seed = 7, tracking = wandb").split("stage anneal")[0]
     (tmp_path / "tiny.etude").write_text(spec)
     done = etude("run", "tiny.etude", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder,) = (tmp_path / "runs" / "tiny" / "wandb").glob("offline-run-*")
-    (record,) = folder.glob("*.wandb")
-    logged = record.read_bytes()
-    assert b"tokens/docs" in logged
-    assert b"tokens/sums" in logged
+    (record,) = (tmp_path / "runs" / "tiny" / "wandb").glob("offline-run-*/*.wandb")
+    return record.read_bytes()
