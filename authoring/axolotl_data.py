@@ -64,8 +64,11 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
         )
         found[name] = Fraction(1)
     if len(found) > 1:
-        config.assumed("datasets", "sources have equal shares; axolotl draws from all records "
-                       "alike, so that a larger source has a larger share")  # fmt: skip
+        config.assumed(
+            "datasets",
+            "sources have equal shares; axolotl draws from all records "
+            "alike, so that a larger source has a larger share",
+        )
     if config.has("test_datasets") or config.count("test_datasets"):
         config.lost("test_datasets", "write a stage of the kind `evaluate`")
     return found
@@ -91,9 +94,11 @@ def _source(config: Config, path: str) -> tuple[list[w.Line], str]:
         files = None
     if local or _REMOTE.match(place):
         wanted = files or [place]
-        shown = w.quoted(wanted[0]) if len(wanted) == 1 else (
-            f"[{', '.join(w.quoted(file) for file in wanted)}]"
-        )  # fmt: skip
+        shown = (
+            w.quoted(wanted[0])
+            if len(wanted) == 1
+            else (f"[{', '.join(w.quoted(file) for file in wanted)}]")
+        )
         stem = re.sub(r"(\.\w+)+$", "", wanted[0].rstrip("/").rpartition("/")[2])
         _split(config, path)
         return [("files", shown)], stem
@@ -110,8 +115,10 @@ def _split(config: Config, path: str) -> str:
     given = config.text(f"{path}.split", default="train")
     split, bracket, part = given.partition("[")
     if bracket:
-        config.lost(f"{path}.split", f"not the part `[{part}` but all of `{split}` "
-                    "(`documents` and `skip` take numbers)")  # fmt: skip
+        config.lost(
+            f"{path}.split",
+            f"not the part `[{part}` but all of `{split}` (`documents` and `skip` take numbers)",
+        )
     return split
 
 
@@ -124,16 +131,25 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
     base = form.partition(":")[0] if form else ""
     known = _FIELDS.get(form or "", _FIELDS.get(base))
     if form and known is None:
-        reason = _ALPACA if base.startswith("alpaca") else (
-            f"`{form}` is a format of axolotl's that is not known here; say which field holds what"
-        )  # fmt: skip
+        reason = (
+            _ALPACA
+            if base.startswith("alpaca")
+            else (
+                f"`{form}` is a format of axolotl's that is not known here; "
+                "say which field holds what"
+            )
+        )
         return made.open("fields", reason, key=f"{path}.type")
     fields = dict(known or {})
     if kind in ("reward", "dpo"):
         names = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
     elif kind == "sft":
-        names = {"messages": "field_messages", "text": "field", "tools": "field_tools",
-                 "system": "field_system"}  # fmt: skip
+        names = {
+            "messages": "field_messages",
+            "text": "field",
+            "tools": "field_tools",
+            "system": "field_system",
+        }
     else:
         names = {"text": "text_column", "text ": "field"}
     for ours, theirs in names.items():
@@ -142,8 +158,11 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
             fields[ours.strip()] = given
     fields |= _mappings(config, path, kind)
     defaults = ("text", "messages", "prompt", "chosen", "rejected", "tools", "system")
-    shown = [f"{ours} = {w.quoted(theirs)}" for ours, theirs in fields.items()
-             if not (ours in defaults and ours == theirs)]  # fmt: skip
+    shown = [
+        f"{ours} = {w.quoted(theirs)}"
+        for ours, theirs in fields.items()
+        if not (ours in defaults and ours == theirs)
+    ]
     return ("fields", f"{{ {', '.join(shown)} }}") if shown else None
 
 
@@ -152,25 +171,43 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
     found = {}
     for part in ("role", "content"):
         given = config.text(
-            f"{path}.message_property_mappings.{part}", f"{path}.message_field.{part}",
-            f"{path}.message_field_{part}", default=part,
-        )  # fmt: skip
+            f"{path}.message_property_mappings.{part}",
+            f"{path}.message_field.{part}",
+            f"{path}.message_field_{part}",
+            default=part,
+        )
         if given != part and kind == "sft":
             found[part] = given
     for mapping in (f"{path}.message_property_mappings", f"{path}.message_field"):
         node = config.node(mapping)
         for part in node if isinstance(node, dict) else ():
-            config.lost_unless(f"{mapping}.{part}", [part], f"messages hold their {part} in "
-                               f"`{part}`: rename it in the data", "as in etude")  # fmt: skip
+            config.lost_unless(
+                f"{mapping}.{part}",
+                [part],
+                f"messages hold their {part} in `{part}`: rename it in the data",
+                "as in etude",
+            )
     roles = config.node(f"{path}.roles")
     for role in roles if isinstance(roles, dict) else ():
         same = [[role], role, *([[_SHAREGPT[role]], _SHAREGPT[role]] if role in _SHAREGPT else [])]
-        config.lost_unless(f"{path}.roles.{role}", same, f"the role is called `{role}`: "
-                           "rename it in the data", "as in etude")  # fmt: skip
-    config.lost_unless(f"{path}.roles_to_train", [["assistant"], "assistant"],
-                       "the assistant's messages are learned", "as in etude")  # fmt: skip
-    config.lost_unless(f"{path}.train_on_eos", ["turn"], "what ends the assistant's turns is "
-                       "learned", "as in etude")  # fmt: skip
+        config.lost_unless(
+            f"{path}.roles.{role}",
+            same,
+            f"the role is called `{role}`: rename it in the data",
+            "as in etude",
+        )
+    config.lost_unless(
+        f"{path}.roles_to_train",
+        [["assistant"], "assistant"],
+        "the assistant's messages are learned",
+        "as in etude",
+    )
+    config.lost_unless(
+        f"{path}.train_on_eos",
+        ["turn"],
+        "what ends the assistant's turns is learned",
+        "as in etude",
+    )
     config.lost_unless(f"{path}.revision", ["main"], "the newest revision is read", "the newest")
     config.irrelevant({f"{path}.trust_remote_code": "data sets bring no code along"})
     return found

@@ -115,16 +115,43 @@ IRRELEVANT: dict[str, str] = {
 }
 
 SPEED = (
-    "tf32", "flash_attention", "sdp_attention", "xformers_attention", "flex_attention",
-    "eager_attention", "attn_implementation", "s2_attention", "flash_attn_cross_entropy",
-    "flash_attn_rms_norm", "flash_attn_fuse_mlp", "flash_attn_fuse_qkv", "flash_optimum",
-    "torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_compile_options",
-    "liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_swiglu", "liger_layer_norm",
-    "liger_cross_entropy", "liger_fused_linear_cross_entropy", "liger_use_token_scaling",
-    "cut_cross_entropy", "chunked_cross_entropy", "chunked_cross_entropy_num_chunks",
-    "tiled_mlp", "tiled_mlp_num_shards", "lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel",
-    "unsloth_cross_entropy_loss", "activation_offloading", "dpo_use_liger_kernel",
-)  # fmt: skip
+    "tf32",
+    "flash_attention",
+    "sdp_attention",
+    "xformers_attention",
+    "flex_attention",
+    "eager_attention",
+    "attn_implementation",
+    "s2_attention",
+    "flash_attn_cross_entropy",
+    "flash_attn_rms_norm",
+    "flash_attn_fuse_mlp",
+    "flash_attn_fuse_qkv",
+    "flash_optimum",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "torch_compile_options",
+    "liger_rope",
+    "liger_rms_norm",
+    "liger_glu_activation",
+    "liger_swiglu",
+    "liger_layer_norm",
+    "liger_cross_entropy",
+    "liger_fused_linear_cross_entropy",
+    "liger_use_token_scaling",
+    "cut_cross_entropy",
+    "chunked_cross_entropy",
+    "chunked_cross_entropy_num_chunks",
+    "tiled_mlp",
+    "tiled_mlp_num_shards",
+    "lora_mlp_kernel",
+    "lora_qkv_kernel",
+    "lora_o_kernel",
+    "unsloth_cross_entropy_loss",
+    "activation_offloading",
+    "dpo_use_liger_kernel",
+)
 """Settings that change speed and memory only."""
 
 PLUGINS = (
@@ -154,8 +181,10 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "peft_use_dora": (_NONE, _ADAPTER),
     "unfrozen_parameters": ([], "all weights are trained"),
     "reinit_weights": (_NONE, "the stage continues from another; write a stage with `model`"),
-    "dataset_exact_deduplication": (_NONE, "records are not compared; "
-                                    "`drop similar` compares responses of one record"),
+    "dataset_exact_deduplication": (
+        _NONE,
+        "records are not compared; `drop similar` compares responses of one record",
+    ),
     "sample_packing_sequentially": (_NONE, "the seed orders the records"),
     "neftune_noise_alpha": (_ZERO, "no noise is added"),
     "noisy_embedding_alpha": (_ZERO, "no noise is added"),
@@ -179,4 +208,4 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "lr_groups": ([], "all parameters have one learning rate"),
     "embedding_lr": ([], "all parameters have one learning rate"),
     "layer_offloading": (_NONE, "weights stay on the devices"),
-}  # fmt: skip
+}

@@ -35,8 +35,14 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
     stage = _last_model(recipe)
     if stage is None:
         raise ConfigError(f"no stage of {spec} makes a model that writes text")
-    groups = (recipe.models, recipe.tokenizers, recipe.datasets, recipe.clusters, recipe.dialogs,
-              recipe.stages)  # fmt: skip
+    groups = (
+        recipe.models,
+        recipe.tokenizers,
+        recipe.datasets,
+        recipe.clusters,
+        recipe.dialogs,
+        recipe.stages,
+    )
     names = frozenset(name for group in groups for name in group)
     trained = program.trained(_unrolled(stage, recipe))
     segment = trained.segments[-1]
@@ -45,11 +51,19 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
     annealed = trained.lr[-1].end == 0
     rate = Fraction(repr(trained.lr[0].start or max(p.end for p in trained.lr)))
     model = Model(
-        stage, segment.seq_len, segment.rope_theta, resources.world_size, resources.tensor,
-        resources.pipeline, batch, resources.device == "cpu",
-        rate if annealed else None, resources.context,
-        tuple(recipe.dialogs), names,
-    )  # fmt: skip
+        stage,
+        segment.seq_len,
+        segment.rope_theta,
+        resources.world_size,
+        resources.tensor,
+        resources.pipeline,
+        batch,
+        resources.device == "cpu",
+        rate if annealed else None,
+        resources.context,
+        tuple(recipe.dialogs),
+        names,
+    )
     return Base(inside.as_posix(), stage, names), model
 
 

@@ -114,8 +114,9 @@ class Draft:
         size = next(n for n in range(min(MOST_ON_A_NODE, world), 0, -1) if world % n == 0)
         gpu = self.options.gpu or "H100 80GB"
         if not self.options.gpu:
-            self.config.assumed("cluster", f"the kind of GPU is not given; {gpu} is written "
-                                f"(--gpu NAME)")  # fmt: skip
+            self.config.assumed(
+                "cluster", f"the kind of GPU is not given; {gpu} is written (--gpu NAME)"
+            )
         nodes = ("nodes", str(world // size)) if world > size else None
         self.add(w.block("cluster gpus", nodes, ("gpus", f"{size} of {w.quoted(gpu)}")))
 
@@ -130,9 +131,11 @@ class Draft:
         return None
 
     def model(
-        self, shape: dict[str, object], published: tuple[str, int] | None = None,
+        self,
+        shape: dict[str, object],
+        published: tuple[str, int] | None = None,
         family: str = "llama3",
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A model block from the numbers of its shape; returns its name.
 
         Args:
@@ -258,8 +261,11 @@ def attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
 
 def placement(**degrees: int | None) -> w.Line:
     """`parallel`, where a degree is not one."""
-    shown = [f"{name} {degree}" for name, degree in degrees.items()
-             if degree is not None and (degree > 1 or name == "micro_batch")]  # fmt: skip
+    shown = [
+        f"{name} {degree}"
+        for name, degree in degrees.items()
+        if degree is not None and (degree > 1 or name == "micro_batch")
+    ]
     return ("parallel", f"{{ {', '.join(shown)} }}") if shown else None
 
 

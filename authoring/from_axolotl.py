@@ -59,8 +59,11 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         )
     )
     if not config.flag("sample_packing") and kind != "train" and not pairs:
-        config.assumed("sample_packing", "dialogs are packed into rows of `seq_len`: a batch of so "
-                       "many rows holds more dialogs than there")  # fmt: skip
+        config.assumed(
+            "sample_packing",
+            "dialogs are packed into rows of `seq_len`: a batch of so "
+            "many rows holds more dialogs than there",
+        )
     config.irrelevant({"special_tokens.pad_token": "padding is masked and has no token"})
     plugins = config.node("plugins")
     if (
@@ -75,16 +78,22 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     tracked = config.text("wandb_project")
     if tracked:
         config.irrelevant({"wandb_project": "logged to W&B, in the project `etude`"})
-    made.header(title, title, ("seed", str(config.whole("seed", default=42, least=0))),
-                ("tracking", "wandb") if tracked else None)  # fmt: skip
+    made.header(
+        title,
+        title,
+        ("seed", str(config.whole("seed", default=42, least=0))),
+        ("tracking", "wandb") if tracked else None,
+    )
     return made
 
 
 def _kind(config: Config) -> str:
     rl = config.text("rl")
     if rl and rl != "dpo":
-        raise ConfigError(f"etude has no objective `{rl}`",
-                          help="of those on preferences there are `dpo` and `reward`")  # fmt: skip
+        raise ConfigError(
+            f"etude has no objective `{rl}`",
+            help="of those on preferences there are `dpo` and `reward`",
+        )
     if config.flag("process_reward_model"):
         raise ConfigError("etude has no process reward models", help="there are outcome rewards")
     if rl:
@@ -125,8 +134,10 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | No
             help="leave --gpus out, or change dp_shard_size in the configuration",
         )
     if options.gpus and options.gpus % (model * replicate):
-        raise ConfigError(f"{options.gpus} GPUs cannot be divided by {model * replicate}",
-                          help="the configuration's degrees multiply to that")  # fmt: skip
+        raise ConfigError(
+            f"{options.gpus} GPUs cannot be divided by {model * replicate}",
+            help="the configuration's degrees multiply to that",
+        )
     if options.gpus:
         ranks = options.gpus // model
     return {"tensor": tensor, "context": context, "replicate": replicate}, ranks
@@ -215,8 +226,9 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
     beta = config.number("rl_beta", "dpo_beta", "trl.beta", default=Fraction(1, 10))
     nll = config.number("rpo_alpha", "trl.rpo_alpha", default=Fraction(0))
     smoothing = config.number("dpo_label_smoothing", default=Fraction(0))
-    config.lost_unless("dpo_loss_type", [["sigmoid"], "sigmoid"], "the loss is DPO's sigmoid",
-                       "DPO's own")  # fmt: skip
+    config.lost_unless(
+        "dpo_loss_type", [["sigmoid"], "sigmoid"], "the loss is DPO's sigmoid", "DPO's own"
+    )
     return [
         ("beta", w.real(beta)),
         ("nll", w.real(nll)) if nll else None,

@@ -20,8 +20,9 @@ IRRELEVANT = {
     "data_stages[].data.num_loading_workers": "data loading has no settings",
     "data_stages[].data.seed": "the recipe's seed orders the data",
     "data_stages[].data.dataset.dataset_overwrite_cache": "results are kept by content",
-    "data_stages[].data.dataset.dataset_processing_num_proc_per_process":
-        "preparation has no settings",
+    "data_stages[].data.dataset.dataset_processing_num_proc_per_process": (
+        "preparation has no settings"
+    ),
     "data_stages[].data.dataset.return_positions": "documents never see each other",
     "data_stages[].data.dataset.token_size_in_bytes": "follows from the vocabulary",
     "data_stages[].data.dataset.vocab_size": "follows from the tokenizer",
@@ -64,15 +65,26 @@ IRRELEVANT = {
     "tokens.limit_test_batches": "evaluations are stages of the kind `evaluate`",
     "tokens.limit_val_batches": "evaluations are stages of the kind `evaluate`",
     "tokens.val_check_interval": "evaluations are stages of the kind `evaluate`",
-}  # fmt: skip
+}
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"
 _ADAM = "optimizer.optimizer_factory"
-_KNOWN = frozenset({
-    "num_attention_heads", "num_hidden_layers", "hidden_size", "num_key_value_heads",
-    "intermediate_size", "vocab_size", "rope_theta", "rope_scaling", "tie_word_embeddings",
-    "rms_norm_eps", "z_loss_enabled", "z_loss_coefficient",
-})  # fmt: skip
+_KNOWN = frozenset(
+    {
+        "num_attention_heads",
+        "num_hidden_layers",
+        "hidden_size",
+        "num_key_value_heads",
+        "intermediate_size",
+        "vocab_size",
+        "rope_theta",
+        "rope_scaling",
+        "tie_word_embeddings",
+        "rms_norm_eps",
+        "z_loss_enabled",
+        "z_loss_coefficient",
+    }
+)
 """Settings of a model that the spec has, or that concern the loss."""
 _SHAPES = {"cosine": " cosine", "1-sqrt": " sqrt", "linear": ""}
 _OFF = (None, False, "", [])
@@ -124,20 +136,27 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _precision(config),
             ("recompute", "full") if config.flag("parallelism.recompute_layer") else None,
             placement(
-                replicate=data_parallel if zero == 0 else None, tensor=tensor, context=context,
-                pipeline=pipeline, expert=expert, micro_batch=micro,
+                replicate=data_parallel if zero == 0 else None,
+                tensor=tensor,
+                context=context,
+                pipeline=pipeline,
+                expert=expert,
+                micro_batch=micro,
             ),
             None if tokenizer or options.base else made.open("tokenizer", NO_TOKENIZER),
             f"checkpoint every {w.plain(interval)} steps" if interval else None,
         )
-    )  # fmt: skip
+    )
     _lost(config, options)
     config.irrelevant(IRRELEVANT)
     seed = config.whole("general.seed", default=0, least=0)
     project = config.text("general.project", default=title)
     run = config.text("general.run", default=title).replace("%date", "").replace("%jobid", "")
-    made.header(w.name(run or title, otherwise="imported"), f"{project}: {run.strip('_ ')}",
-                ("seed", str(seed)))  # fmt: skip
+    made.header(
+        w.name(run or title, otherwise="imported"),
+        f"{project}: {run.strip('_ ')}",
+        ("seed", str(seed)),
+    )
     return made
 
 
@@ -283,8 +302,10 @@ def _segments(config: Config, steps: int, style: str) -> list[str]:
     )
     begin = max(start if start is not None else warmup, warmup)
     if start is not None and start < warmup:
-        config.lost(f"{_RATES}.lr_decay_starting_step", "the decay begins during the warm-up; "
-                    "it is written after it")  # fmt: skip
+        config.lost(
+            f"{_RATES}.lr_decay_starting_step",
+            "the decay begins during the warm-up; it is written after it",
+        )
     high, bottom = w.real(peak), w.real(low)
     pieces: list[w.Piece] = []
     if warmup and not constant:
@@ -315,8 +336,10 @@ def _data(config: Config, made: Draft, steps: int) -> tuple[str, str]:
         mixtures.append(w.mixture(_sources(config, made, f"{path}.data.dataset", known)))
         lengths.append(w.count(config.whole(f"{path}.sequence_length", default=length, least=2)))
     if sorted(set(starts)) != starts or starts[0] != 0:
-        raise ConfigError("the stages of data do not start at step 1 and one after the other",
-                          help="see `start_training_step`")  # fmt: skip
+        raise ConfigError(
+            "the stages of data do not start at step 1 and one after the other",
+            help="see `start_training_step`",
+        )
     ends = [*starts[1:], steps]
     return _changing(mixtures, ends, steps), _changing(lengths, ends, steps)
 
@@ -434,15 +457,18 @@ def _precision(config: Config) -> w.Line:
 
 
 def _lost(config: Config, options: Options) -> None:
-    config.lost_unless("model.init_method.std", [], "initial weights are drawn as torchtitan does",
-                       "")  # fmt: skip
+    config.lost_unless(
+        "model.init_method.std", [], "initial weights are drawn as torchtitan does", ""
+    )
     config.lost_unless(f"{_MODEL}.z_loss_enabled", [False], "no z-loss", "off")
     if not config.flag(f"{_MODEL}.z_loss_enabled"):
         config.irrelevant({f"{_MODEL}.z_loss_coefficient": "off"})
     config.lost_unless(
-        "optimizer.weight_decay_exclude_named_params", [[]], "weight decay is for all parameters",
+        "optimizer.weight_decay_exclude_named_params",
+        [[]],
+        "weight decay is for all parameters",
         "nothing is left out",
-    )  # fmt: skip
+    )
     started = "" if options.base else ": the stage starts from new weights (--after SPEC)"
     for path in ("checkpoints.resume_checkpoint_path", "model.init_method.path"):
         if config.has(path):
@@ -451,8 +477,11 @@ def _lost(config: Config, options: Options) -> None:
         config.lost_unless(path, [0], "the spec tells the whole training", "nothing done yet")
     for number in range(config.count("data_stages")):
         config.lost_unless(
-            f"data_stages[{number}].data.dataset.dataset_max_tokens", [[]],
-            "a data set has `documents` at most, not tokens", "no limit",
-        )  # fmt: skip
-    config.lost_unless("tokenizer.tokenizer_revision", ["main"], "the newest revision is read",
-                       "the newest")  # fmt: skip
+            f"data_stages[{number}].data.dataset.dataset_max_tokens",
+            [[]],
+            "a data set has `documents` at most, not tokens",
+            "no limit",
+        )
+    config.lost_unless(
+        "tokenizer.tokenizer_revision", ["main"], "the newest revision is read", "the newest"
+    )

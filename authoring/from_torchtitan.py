@@ -103,7 +103,7 @@ IRRELEVANT = {
     "debug.enable_structured_logging": _LOGGED,
     "validation": _EVALUATED,
     "validator": _EVALUATED,
-}  # fmt: skip
+}
 
 
 _SHAPES = {"linear": "", "cosine": " cosine", "sqrt": " sqrt"}
@@ -154,15 +154,18 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _precision(config),
             _recompute(config),
             placement(
-                replicate=degrees["replicate"], tensor=degrees["tensor"],
-                context=degrees["context"], pipeline=degrees["pipeline"], expert=degrees["expert"],
+                replicate=degrees["replicate"],
+                tensor=degrees["tensor"],
+                context=degrees["context"],
+                pipeline=degrees["pipeline"],
+                expert=degrees["expert"],
                 interleave=_interleave(config, degrees["pipeline"], shape["layers"]),
                 micro_batch=local,
             ),
             None if assets or options.base else made.open("tokenizer", NO_TOKENIZER),
             f"checkpoint every {w.plain(interval)} steps" if makes else None,
         )
-    )  # fmt: skip
+    )
     seed = config.whole("debug.seed", "training.seed", default=None)
     if seed is None:
         config.assumed("seed", "torchtitan draws a new one each time; 0 is written")
@@ -170,8 +173,9 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     described = config.text("job.description", default=title)
     _lost(config, options)
     config.irrelevant(IRRELEVANT)
-    made.header(title, described, ("seed", str(seed or 0)),
-                ("tracking", "wandb") if tracked else None)  # fmt: skip
+    made.header(
+        title, described, ("seed", str(seed or 0)), ("tracking", "wandb") if tracked else None
+    )
     return made
 
 
@@ -213,10 +217,18 @@ def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str
     for name, value in found.items():
         if value < 1:
             raise ConfigError(f"the degree of {name} parallelism is {value}, and not at least 1")
-    path = next((p for p in ("parallelism.data_parallel_shard_degree",
-                             "training.data_parallel_shard_degree",
-                             "training.data_parallel_degree") if config.has(p)),
-                "parallelism.data_parallel_shard_degree")  # fmt: skip
+    path = next(
+        (
+            p
+            for p in (
+                "parallelism.data_parallel_shard_degree",
+                "training.data_parallel_shard_degree",
+                "training.data_parallel_degree",
+            )
+            if config.has(p)
+        ),
+        "parallelism.data_parallel_shard_degree",
+    )
     shard = config.whole(path, default=-1)
     expert = config.whole("parallelism.expert_parallel_degree", default=1)
     if expert > 1 and not mixed:
@@ -227,8 +239,10 @@ def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str
         others *= value
     if shard < 1 and options.gpus:
         if options.gpus % others:
-            raise ConfigError(f"{options.gpus} GPUs cannot be divided by {others}",
-                              help=f"the other degrees multiply to {others}")  # fmt: skip
+            raise ConfigError(
+                f"{options.gpus} GPUs cannot be divided by {others}",
+                help=f"the other degrees multiply to {others}",
+            )
         shard = options.gpus // others
     elif shard < 1:
         return found | {"shard": 1, "expert": expert}, None
@@ -260,8 +274,9 @@ def _segments(config: Config, steps: int, kind: str) -> list[str]:
     ratio = config.number("lr_scheduler.decay_ratio", default=None)
     decay = total - warmup if ratio is None else min(round(total * ratio), total - warmup)
     shape = _SHAPES.get(kind, "")
-    low = peak * config.number("lr_scheduler.min_lr_factor", "lr_scheduler.lr_min",
-                               default=Fraction(0))  # fmt: skip
+    low = peak * config.number(
+        "lr_scheduler.min_lr_factor", "lr_scheduler.lr_min", default=Fraction(0)
+    )
     high = w.real(peak)
     if total < steps:
         config.assumed("lr_scheduler.total_steps", "after it the learning rate stays where it is")
@@ -284,15 +299,20 @@ def _group(config: Config) -> str:
     for number in range(1, groups):
         config.lost(f"optimizer.param_groups[{number}]", "all parameters are optimized alike")
     if groups:
-        config.irrelevant({"optimizer.param_groups[0].pattern": "all parameters are alike",
-                           "optimizer.optimizer_factory_kwargs_by_name": "not set"})  # fmt: skip
+        config.irrelevant(
+            {
+                "optimizer.param_groups[0].pattern": "all parameters are alike",
+                "optimizer.optimizer_factory_kwargs_by_name": "not set",
+            }
+        )
     return "optimizer.param_groups[0].optimizer_kwargs"
 
 
 def _optimizer(config: Config, made: Draft) -> w.Line:
     group = _group(config)
-    kind = config.text("optimizer.name", "optimizer.param_groups[0].optimizer_name",
-                       default="AdamW")  # fmt: skip
+    kind = config.text(
+        "optimizer.name", "optimizer.param_groups[0].optimizer_name", default="AdamW"
+    )
     if kind not in ("AdamW", "Adam"):
         return made.open_optimizer(kind)
     leaf = config.node(f"{group}.betas")
@@ -305,8 +325,9 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
             config.number("optimizer.beta1", default=Fraction("0.9")),
             config.number("optimizer.beta2", default=Fraction("0.95")),
         )
-    decay = config.number("optimizer.weight_decay", f"{group}.weight_decay",
-                          default=Fraction("0.1"))  # fmt: skip
+    decay = config.number(
+        "optimizer.weight_decay", f"{group}.weight_decay", default=Fraction("0.1")
+    )
     eps = config.number("optimizer.eps", f"{group}.eps", default=Fraction("1e-8"))
     name, value = optimizer(betas, decay, eps)  # type: ignore[misc]
     return name, value.replace("adamw", "adam", 1) if kind == "Adam" else value
@@ -320,8 +341,11 @@ def _data(config: Config, made: Draft) -> str:
     field: w.Line = None
     if path:
         source: w.Line = ("hub", w.quoted(path))
-        made.config.assumed("dataset", f"`{path}` is read as a data set of the Hub, or a folder "
-                            "beside the spec that holds one")  # fmt: skip
+        made.config.assumed(
+            "dataset",
+            f"`{path}` is read as a data set of the Hub, or a folder "
+            "beside the spec that holds one",
+        )
     elif given in _C4:
         source = ("hub", w.quoted("allenai/c4"))
         field = ("config", w.quoted("en"))
@@ -385,16 +409,22 @@ def _lost(config: Config, options: Options) -> None:
         for path in ("model.converters", "quantize"):
             config.lost(path, "weights and activations are not quantized")
     else:
-        config.irrelevant({"quantize": "off: there is no converter",
-                           "model.converters": "off"})  # fmt: skip
+        config.irrelevant({"quantize": "off: there is no converter", "model.converters": "off"})
     if config.has("checkpoint.initial_load_path") and _published(config, options) is None:
-        config.lost("checkpoint.initial_load_path", "another program's checkpoint is not read"
-                    + ("" if options.base else ": the stage starts from new weights"))  # fmt: skip
+        config.lost(
+            "checkpoint.initial_load_path",
+            "another program's checkpoint is not read"
+            + ("" if options.base else ": the stage starts from new weights"),
+        )
     for section in ("validation", "validator"):
         if config.flag(f"{section}.enable"):
             config.lost(f"{section}.enable", "write a stage of the kind `evaluate`")
     config.lost_unless("debug.batch_invariant", [False], "no such mode", "off")
-    for path in ("experimental.custom_import", "experimental.custom_args_module",
-                 "experimental.custom_model_path", "override.imports"):  # fmt: skip
+    for path in (
+        "experimental.custom_import",
+        "experimental.custom_args_module",
+        "experimental.custom_model_path",
+        "override.imports",
+    ):
         config.lost_unless(path, ["", []], "a spec brings no code along", "not set")
     config.lost_unless("checkpoint.load_only", [False], "checkpoints are always made", "off")

@@ -69,14 +69,19 @@ def _tiny(answers: dict[str, Any], *, last: bool) -> tuple[list[str], Model]:
     blocks = [
         "# The shape of Llama 3, very small: it trains on a laptop's CPU.\n"
         + w.block(
-            "model tiny", ("layers", "2"), ("dim", "96"), ("heads", "4"), ("kv_heads", "2"),
-            ("ffn", "256"), ("rope_theta", "100_000"),
+            "model tiny",
+            ("layers", "2"),
+            ("dim", "96"),
+            ("heads", "4"),
+            ("kv_heads", "2"),
+            ("ffn", "256"),
+            ("rope_theta", "100_000"),
         ),
         "# Functions of the running Python's library, with what they are for.\n"
         + w.block("dataset corpus", ("sample", "python_functions"), ("documents", "3000")),
         w.block("tokenizer words", ("train", "{ on [corpus], vocab 512 }")),
         _stage(answers, "tiny", 256, 8, last=last),
-    ]  # fmt: skip
+    ]
     return blocks, Model(_end(last), 256, 100_000, 1, 1, 1, 8 * 256, True)
 
 
@@ -84,8 +89,11 @@ def _large(answers: dict[str, Any], *, last: bool) -> tuple[list[str], Model]:
     size, gpus = answers["size"], answers["gpus"]
     tensor = 8 if size in ("70B", "405B") else 1
     if gpus % tensor:
-        raise ConfigError(f"{gpus} GPUs cannot be divided by {tensor}, the degree of tensor "
-                          f"parallelism of {size}", help="take a multiple of 8")  # fmt: skip
+        raise ConfigError(
+            f"{gpus} GPUs cannot be divided by {tensor}, the degree of tensor "
+            f"parallelism of {size}",
+            help="take a multiple of 8",
+        )
     pipeline = 1
     while size == "405B" and pipeline < 16 and gpus % (tensor * pipeline * 2) == 0:
         pipeline *= 2
@@ -112,9 +120,15 @@ def _end(last: bool) -> str:
 
 
 def _stage(
-    answers: dict[str, Any], model: str, length: int, batch: int, tensor: int = 1,
-    pipeline: int = 1, *, last: bool,
-) -> str:  # fmt: skip
+    answers: dict[str, Any],
+    model: str,
+    length: int,
+    batch: int,
+    tensor: int = 1,
+    pipeline: int = 1,
+    *,
+    last: bool,
+) -> str:
     """The stage that trains from new weights, and the annealing after it."""
     tokens = answers["tokens"]
     least = _FEWEST_STEPS * batch * length
@@ -158,7 +172,7 @@ def _stage(
 def batch_of_all(model: Model, lengths: list[int], contexts: list[int]) -> int:
     """The tokens of a batch that is whole sequences on all ranks at every length."""
     ranks = model.ranks // model.tensor // model.pipeline
-    unit = lcm(*(
-        length * (ranks // context) for length, context in zip(lengths, contexts, strict=True)
-    ))  # fmt: skip
+    unit = lcm(
+        *(length * (ranks // context) for length, context in zip(lengths, contexts, strict=True))
+    )
     return max(round(model.batch / unit), 1) * unit

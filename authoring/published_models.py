@@ -14,8 +14,13 @@ from ..spec import recipe as r
 
 _LLAMA2: dict[str, Any] = {"vocab": 32_000, "rope_theta": 10_000.0, "norm_eps": 1e-5}
 _MISTRAL: dict[str, Any] = {
-    "layers": 32, "dim": 4096, "heads": 32, "kv_heads": 8, "ffn": 14336, "norm_eps": 1e-5,
-}  # fmt: skip
+    "layers": 32,
+    "dim": 4096,
+    "heads": 32,
+    "kv_heads": 8,
+    "ffn": 14336,
+    "norm_eps": 1e-5,
+}
 
 
 class Published(NamedTuple):
@@ -35,34 +40,98 @@ _STRETCHED = {"rope_scaling": "llama"}
 _LLAMA_31 = {"factor": 8, "original": 8192, "low": 1, "high": 4}
 _KNOWN: tuple[tuple[str, Published], ...] = (
     (r"llama-?3\.[13]-(8B|70B|405B)", Published("llama3", {"size": "", **_STRETCHED}, 131_072)),
-    (r"llama-?3\.2-(1B|3B)", Published(
-        "llama3", {"size": "", "rope_scaling": {"kind": "llama", "factor": 32.0}}, 131_072)),
+    (
+        r"llama-?3\.2-(1B|3B)",
+        Published(
+            "llama3", {"size": "", "rope_scaling": {"kind": "llama", "factor": 32.0}}, 131_072
+        ),
+    ),
     (r"llama-?3-(8B|70B)", Published("llama3", {"size": ""}, 8192)),
-    (r"qwen3-(0\.6B|1\.7B|4B|8B|14B|32B|30B-A3B|235B-A22B)", Published(
-        "qwen3", {"size": ""}, 32_768)),
-    (r"llama-?2-7b", Published("llama3", {
-        "layers": 32, "dim": 4096, "heads": 32, "ffn": 11008, **_LLAMA2}, 4096)),
-    (r"llama-?2-13b", Published("llama3", {
-        "layers": 40, "dim": 5120, "heads": 40, "ffn": 13824, **_LLAMA2}, 4096)),
-    (r"llama-?2-70b", Published("llama3", {
-        "layers": 80, "dim": 8192, "heads": 64, "kv_heads": 8, "ffn": 28672, **_LLAMA2}, 4096)),
-    (r"mistral-7b-(?:instruct-)?v0\.1", Published("llama3", {
-        **_MISTRAL, "vocab": 32_000, "rope_theta": 10_000.0}, 4096)),
-    (r"mistral-7b-(?:instruct-)?v0\.2", Published("llama3", {
-        **_MISTRAL, "vocab": 32_000, "rope_theta": 1e6}, 32_768)),
-    (r"mistral-7b-(?:instruct-)?v0\.3", Published("llama3", {
-        **_MISTRAL, "vocab": 32_768, "rope_theta": 1e6}, 32_768)),
-    (r"tinyllama[-_]1\.1b", Published("llama3", {
-        "layers": 22, "dim": 2048, "heads": 32, "kv_heads": 4, "ffn": 5632, **_LLAMA2}, 2048)),
-    (r"smollm2-135m", Published("llama3", {
-        "layers": 30, "dim": 576, "heads": 9, "kv_heads": 3, "ffn": 1536, "rope_theta": 1e5,
-        **_SMOL}, 8192)),
-    (r"smollm2-360m", Published("llama3", {
-        "layers": 32, "dim": 960, "heads": 15, "kv_heads": 5, "ffn": 2560, "rope_theta": 1e5,
-        **_SMOL}, 8192)),
-    (r"smollm2-1\.7b", Published("llama3", {
-        "layers": 24, "dim": 2048, "heads": 32, "ffn": 8192, "rope_theta": 1.3e5, **_SMOL}, 8192)),
-)  # fmt: skip
+    (
+        r"qwen3-(0\.6B|1\.7B|4B|8B|14B|32B|30B-A3B|235B-A22B)",
+        Published("qwen3", {"size": ""}, 32_768),
+    ),
+    (
+        r"llama-?2-7b",
+        Published(
+            "llama3", {"layers": 32, "dim": 4096, "heads": 32, "ffn": 11008, **_LLAMA2}, 4096
+        ),
+    ),
+    (
+        r"llama-?2-13b",
+        Published(
+            "llama3", {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824, **_LLAMA2}, 4096
+        ),
+    ),
+    (
+        r"llama-?2-70b",
+        Published(
+            "llama3",
+            {"layers": 80, "dim": 8192, "heads": 64, "kv_heads": 8, "ffn": 28672, **_LLAMA2},
+            4096,
+        ),
+    ),
+    (
+        r"mistral-7b-(?:instruct-)?v0\.1",
+        Published("llama3", {**_MISTRAL, "vocab": 32_000, "rope_theta": 10_000.0}, 4096),
+    ),
+    (
+        r"mistral-7b-(?:instruct-)?v0\.2",
+        Published("llama3", {**_MISTRAL, "vocab": 32_000, "rope_theta": 1e6}, 32_768),
+    ),
+    (
+        r"mistral-7b-(?:instruct-)?v0\.3",
+        Published("llama3", {**_MISTRAL, "vocab": 32_768, "rope_theta": 1e6}, 32_768),
+    ),
+    (
+        r"tinyllama[-_]1\.1b",
+        Published(
+            "llama3",
+            {"layers": 22, "dim": 2048, "heads": 32, "kv_heads": 4, "ffn": 5632, **_LLAMA2},
+            2048,
+        ),
+    ),
+    (
+        r"smollm2-135m",
+        Published(
+            "llama3",
+            {
+                "layers": 30,
+                "dim": 576,
+                "heads": 9,
+                "kv_heads": 3,
+                "ffn": 1536,
+                "rope_theta": 1e5,
+                **_SMOL,
+            },
+            8192,
+        ),
+    ),
+    (
+        r"smollm2-360m",
+        Published(
+            "llama3",
+            {
+                "layers": 32,
+                "dim": 960,
+                "heads": 15,
+                "kv_heads": 5,
+                "ffn": 2560,
+                "rope_theta": 1e5,
+                **_SMOL,
+            },
+            8192,
+        ),
+    ),
+    (
+        r"smollm2-1\.7b",
+        Published(
+            "llama3",
+            {"layers": 24, "dim": 2048, "heads": 32, "ffn": 8192, "rope_theta": 1.3e5, **_SMOL},
+            8192,
+        ),
+    ),
+)
 """What names have in them → the model. Groups are sizes."""
 
 
@@ -123,8 +192,19 @@ def of_config(found: Described) -> Published | None:
 def _shape(model: Architecture) -> dict[str, Any]:
     """Attributes of a model of no published size."""
     family = FAMILIES[model.family]
-    names = ["layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
-             "norm_eps", "window"]  # fmt: skip
+    names = [
+        "layers",
+        "dim",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "ffn",
+        "vocab",
+        "rope_theta",
+        "tied",
+        "norm_eps",
+        "window",
+    ]
     if family.latent:
         names = [name for name in names if name not in ("kv_heads", "head_dim")]
     elif model.head_dim * model.heads == model.dim and not family.qk_norm:
@@ -140,9 +220,10 @@ def _shape(model: Architecture) -> dict[str, Any]:
             values = {of: getattr(group, of) for of in r.attributes(kind) if of != "balance"}
             usual = family.usual_experts() if name == "experts" else {}
             shape[name] = {
-                of: value for of, value in values.items()
+                of: value
+                for of, value in values.items()
                 if value is not None and (of not in usual or usual[of] != value)
-            }  # fmt: skip
+            }
     return shape
 
 

@@ -88,11 +88,15 @@ def fixed(value: str) -> Callable[[dict[str, Any]], str]:
 _ALL = (
     Question("size", "Size of the model", one_of(*SIZES), fixed("tiny"), SIZES),
     Question(
-        "tokens", "Tokens to train on", count,
+        "tokens",
+        "Tokens to train on",
+        count,
         _of_size(tiny="700k", _1B="1T", _3B="3T", _8B="15T", _70B="15T", _405B="15T"),
     ),
     Question(
-        "gpus", "GPUs in all", count,
+        "gpus",
+        "GPUs in all",
+        count,
         _of_size(tiny="1", _1B="64", _3B="128", _8B="512", _70B="2048", _405B="16384"),
     ),
     Question("gpu", "Kind of GPU", words, fixed("H100 80GB")),
@@ -100,9 +104,10 @@ _ALL = (
     Question("dialogs", "Files of dialogs", words, fixed("dialogs/*.jsonl")),
     Question("preferences", "Files of preferences", words, fixed("preferences/*.jsonl")),
     Question("prompts", "Files of prompts", words, fixed("prompts/*.jsonl")),
-    Question("tokenizer", "Tokenizer on the Hugging Face Hub", words,
-             fixed("meta-llama/Llama-3.1-8B")),
+    Question(
+        "tokenizer", "Tokenizer on the Hugging Face Hub", words, fixed("meta-llama/Llama-3.1-8B")
+    ),
     Question("length", "Longest sequence, in tokens", one_of(*LENGTHS), fixed("128Ki"), LENGTHS),
     Question("rounds", "Rounds", _rounds, fixed("2")),
-)  # fmt: skip
+)
 QUESTIONS = {each.name: each for each in _ALL}

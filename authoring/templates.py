@@ -103,15 +103,18 @@ def _long_context(answers: Answers, base: Model | None) -> list[str]:
         length *= 2
         lengths.append(min(length, goal))
     if not lengths:
-        raise ConfigError(f"the model has sequences of {counted(model.length, 'tokens')} already",
-                          help="choose a longer --length")  # fmt: skip
+        raise ConfigError(
+            f"the model has sequences of {counted(model.length, 'tokens')} already",
+            help="choose a longer --length",
+        )
     contexts = []
     for length in lengths:
         context = 1
         while (
-            not model.small and context * model.length < length
+            not model.small
+            and context * model.length < length
             and model.ranks % (model.tensor * model.pipeline * context * 2) == 0
-        ):  # fmt: skip
+        ):
             context *= 2
         contexts.append(context)
     batch = batch_of_all(model, lengths, contexts)
@@ -188,9 +191,13 @@ def _post(answers: Answers, base: Model | None) -> tuple[list[str], Model, dict[
     data = ("dialogs", "preferences", "prompts")
     sampled = model.small and not any(answers.get(kind) for kind in data)
     ranks = model.ranks // model.tensor
-    fitting = {key: w.plain(-(-n // ranks) * ranks)
-               for key, n in {"dialogs": 8 if model.small else 64,
-                              "pairs": 16 if model.small else 128}.items()}  # fmt: skip
+    fitting = {
+        key: w.plain(-(-n // ranks) * ranks)
+        for key, n in {
+            "dialogs": 8 if model.small else 64,
+            "pairs": 16 if model.small else 128,
+        }.items()
+    }
     fitting["length"] = w.count(max(model.length, 512) if model.small else model.length)
     return blocks, model, fitting, sampled
 
@@ -260,43 +267,64 @@ def _rounds(answers: Answers, base: Model | None) -> list[str]:
     stages = [
         "# What people prefer, all that was collected so far.\n"
         + w.block(
-            f"stage {rm}: reward", ("from", f"previous.{rm} or {start}"),
-            ("data", f"{n['labeled']}[1..round]"), ("steps", many), ("seq_len", fitting["length"]),
+            f"stage {rm}: reward",
+            ("from", f"previous.{rm} or {start}"),
+            ("data", f"{n['labeled']}[1..round]"),
+            ("steps", many),
+            ("seq_len", fitting["length"]),
             ("batch", f"{fitting['pairs']} pairs"),
             ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 5% then -> 1e-6"),
-            speaks, aside, "drop similar > 95%",
+            speaks,
+            aside,
+            "drop similar > 95%",
         ),
         "# The best model so far answers, and the reward model picks the best of its answers.\n"
         + w.block(
-            f"stage {drafts}: sample", ("from", f"previous.{mean} or {start}"),
-            ("prompts", f"{n['asked']}[round]"), ("draws", "4" if small else "16"),
-            ("max_tokens", "96" if small else "2Ki"), ("judge", rm), ("keep", "best"), speaks,
+            f"stage {drafts}: sample",
+            ("from", f"previous.{mean} or {start}"),
+            ("prompts", f"{n['asked']}[round]"),
+            ("draws", "4" if small else "16"),
+            ("max_tokens", "96" if small else "2Ki"),
+            ("judge", rm),
+            ("keep", "best"),
+            speaks,
         ),
         "# Always from the same start: the data gets better, not the habit older.\n"
         + w.block(
-            f"stage {sft}: sft", ("from", start),
+            f"stage {sft}: sft",
+            ("from", start),
             ("data", f"{{ {drafts} 40%, {n['human']} 60% }}"),
-            ("steps", "60" if small else "4000"), ("seq_len", fitting["length"]),
+            ("steps", "60" if small else "4000"),
+            ("seq_len", fitting["length"]),
             ("batch", f"{fitting['dialogs']} seqs"),
             ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 3% then -> 1e-6"),
-            speaks, aside,
+            speaks,
+            aside,
         ),
         w.block(
-            f"stage {dpo}: dpo", ("from", sft),
+            f"stage {dpo}: dpo",
+            ("from", sft),
             ("data", f"{{ {n['labeled']}[round] 50%, {drafts}.pairs 50% }}"),
-            ("steps", "40" if small else "500"), ("batch", f"{fitting['pairs']} pairs"),
+            ("steps", "40" if small else "500"),
+            ("batch", f"{fitting['pairs']} pairs"),
             ("lr", "0 -> 2e-4 for 10% then 2e-4" if small else "0 -> 1e-6 for 5% then 1e-6"),
-            ("beta", "0.1"), ("nll", "0.2"), ("mask", "formatting"),
+            ("beta", "0.1"),
+            ("nll", "0.2"),
+            ("mask", "formatting"),
         ),
         "# A mean of this round's model and the last one's.\n"
         + w.block(f"stage {mean}: average", ("of", f"[{dpo}, previous.{dpo} or {dpo}]")),
-    ]  # fmt: skip
+    ]
     inner = "\n\n".join(stages).replace("\n", "\n  ").replace("\n  \n", "\n\n")
     rounds = n["align"]
     exam = w.block(
-        f"stage {n['exam']}: evaluate", ("from", f"{rounds}.{mean}"), ("judge", f"{rounds}.{rm}"),
-        ("prompts", n["exam"]), ("max_tokens", "96" if small else "2Ki"), speaks,
-    )  # fmt: skip
+        f"stage {n['exam']}: evaluate",
+        ("from", f"{rounds}.{mean}"),
+        ("judge", f"{rounds}.{rm}"),
+        ("prompts", n["exam"]),
+        ("max_tokens", "96" if small else "2Ki"),
+        speaks,
+    )
     source = (
         [("sample", "python_functions"), ("skip", "3000"), ("documents", "192")]
         if sampled
@@ -317,23 +345,31 @@ def _rounds(answers: Answers, base: Model | None) -> list[str]:
 _POST = ("size", "tokens", *_LARGE)
 TEMPLATES: dict[str, Template] = {
     "quickstart": Template(
-        "A tiny model, trained on a laptop in a minute, with nothing to download", ("tokens",),
+        "A tiny model, trained on a laptop in a minute, with nothing to download",
+        ("tokens",),
         _quickstart,
     ),
     "pretrain": Template(
         "Pre-training of a published size on a cluster, with annealing",
-        ("size", "tokens", *_LARGE), _pretrain,
+        ("size", "tokens", *_LARGE),
+        _pretrain,
     ),
     "long_context": Template(
         "Longer and longer sequences, gated, for a model of yours or one that is trained first",
-        ("size", "tokens", *_LARGE, "length"), _long_context, True,
+        ("size", "tokens", *_LARGE, "length"),
+        _long_context,
+        True,
     ),
     "align": Template(
         "SFT and DPO, for a model of yours or one that is trained first",
-        (*_POST, "dialogs", "preferences"), _align, True,
+        (*_POST, "dialogs", "preferences"),
+        _align,
+        True,
     ),
     "post_training": Template(
         "Rounds as in Llama 3: reward model, rejection sampling, SFT, DPO, averaging",
-        (*_POST, "dialogs", "preferences", "prompts", "rounds"), _rounds, True,
+        (*_POST, "dialogs", "preferences", "prompts", "rounds"),
+        _rounds,
+        True,
     ),
-}  # fmt: skip
+}

@@ -10,9 +10,18 @@ from .tree import ConfigError
 
 BUILT = "model_spec.model"
 # torchtitan's own names, beside the published sizes.
-_DEBUG = {"layers": 6, "dim": 256, "heads": 16, "kv_heads": 16, "ffn": 768, "vocab": 2048,
-          "rope_theta": 500_000.0, "rope_scaling": "llama", "tied": False,
-          "norm_eps": 1e-5}  # fmt: skip
+_DEBUG = {
+    "layers": 6,
+    "dim": 256,
+    "heads": 16,
+    "kv_heads": 16,
+    "ffn": 768,
+    "vocab": 2048,
+    "rope_theta": 500_000.0,
+    "rope_scaling": "llama",
+    "tied": False,
+    "norm_eps": 1e-5,
+}
 _BALANCE = 0.001
 """Of the bias that balances experts, at every size."""
 _STRETCHED: dict[tuple[str, str], dict[str, Any]] = {
@@ -28,8 +37,10 @@ def model_shape(config: Config, family: str) -> dict[str, object]:
     Raises: ConfigError: no such family, or no such size of it.
     """
     if family not in PUBLISHED:
-        raise ConfigError(f"models of the family `{family}` are not imported",
-                          help=f"those of {', '.join(PUBLISHED)} are, of any shape")  # fmt: skip
+        raise ConfigError(
+            f"models of the family `{family}` are not imported",
+            help=f"those of {', '.join(PUBLISHED)} are, of any shape",
+        )
     if isinstance(config.node(f"{BUILT}.layers"), list):
         config.carried("model_spec.flavor")
         return _layered(config, family)
@@ -66,11 +77,13 @@ def _layered(config: Config, family: str) -> dict[str, object]:
         shape["latent"] = {
             name: config.whole(f"{attention}.{theirs}")
             for name, theirs in (
-                ("queries", "q_lora_rank"), ("keys", "kv_lora_rank"),
-                ("plain", "qk_nope_head_dim"), ("rotary", "qk_rope_head_dim"),
+                ("queries", "q_lora_rank"),
+                ("keys", "kv_lora_rank"),
+                ("plain", "qk_nope_head_dim"),
+                ("rotary", "qk_rope_head_dim"),
                 ("values", "v_head_dim"),
             )
-        }  # fmt: skip
+        }
     else:
         shape["kv_heads"] = config.whole(
             f"{linear}.n_kv_heads", f"{attention}.n_kv_heads", default=heads

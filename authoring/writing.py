@@ -149,6 +149,10 @@ def _wrapped(text: str, first: str, others: str) -> str:
     import textwrap
 
     return textwrap.fill(
-        text, WIDTH, initial_indent=first, subsequent_indent=others,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -25,12 +25,29 @@ from .results import write_section
 
 MODELS = 3
 SHAPE: dict[str, Any] = {
-    "family": "llama3", "size": None, "layers": 8, "dim": 1024, "heads": 16, "kv_heads": 16,
-    "head_dim": 64, "ffn": 2816, "vocab": 16_384, "context": 512, "rope_theta": 10_000.0,
-    "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0, "tied": False,
-    "norm_eps": 1e-5, "qk_norm": False, "biased": False, "sinks": False,
-    "window": 0, "latent": None, "experts": None,
-}  # fmt: skip
+    "family": "llama3",
+    "size": None,
+    "layers": 8,
+    "dim": 1024,
+    "heads": 16,
+    "kv_heads": 16,
+    "head_dim": 64,
+    "ffn": 2816,
+    "vocab": 16_384,
+    "context": 512,
+    "rope_theta": 10_000.0,
+    "rope_scaling": "none",
+    "rope_factor": 1.0,
+    "rope_original": 0,
+    "tied": False,
+    "norm_eps": 1e-5,
+    "qk_norm": False,
+    "biased": False,
+    "sinks": False,
+    "window": 0,
+    "latent": None,
+    "experts": None,
+}
 
 
 def make_models(folder: Path) -> dict[str, float]:
@@ -82,8 +99,9 @@ def run_mergekit(folder: Path) -> dict[str, float]:
     # Not among etude's own dependencies: `pip install mergekit`.
     config_module: Any = import_module("mergekit.config")
     merge: Any = import_module("mergekit.merge")
-    models = [{"model": str(folder / f"hf.{n}"), "parameters": {"weight": 1.0}}
-              for n in range(MODELS)]  # fmt: skip
+    models = [
+        {"model": str(folder / f"hf.{n}"), "parameters": {"weight": 1.0}} for n in range(MODELS)
+    ]
     config = {"models": models, "merge_method": "linear", "dtype": "float32"}
     parsed = config_module.MergeConfiguration.model_validate(config)
     options = merge.MergeOptions(lazy_unpickle=True, copy_tokenizer=False, quiet=True)

@@ -79,24 +79,43 @@ def _setting(row: dict[str, Any], name: str) -> Setting:
     return Setting(
         model=model,
         resources=Resources(
-            world_size=math.prod(degrees.values()), device=name, replicate=1, expert=1,
-            interleave=row.get("interleave", 1), **degrees,
+            world_size=math.prod(degrees.values()),
+            device=name,
+            replicate=1,
+            expert=1,
+            interleave=row.get("interleave", 1),
+            **degrees,
         ),
-        seq_len=row["seq_len"], micro_batch=row["micro_batch"],
+        seq_len=row["seq_len"],
+        micro_batch=row["micro_batch"],
         sequences=row["micro_batch"] * row.get("shard", 1),
-        recompute=row["recompute"], gpus_per_node=8, gpu=device, precision=row["precision"],
+        recompute=row["recompute"],
+        gpus_per_node=8,
+        gpu=device,
+        precision=row["precision"],
         chunks=1,
         **{name: row[name] for name in ENGINE if name in row},
-    )  # fmt: skip
+    )
 
 
 BOUNDS = {
-    "a_work": (0.3, 4), "a_gather": (0, 12), "a_logits": (6, 16), "a_pipeline": (0.3, 3),
-    "a_margin": (0.02, 0.15), "e_matmul": (0.4, 0.95), "e_fp8": (0.2, 0.95),
-    "e_rowwise": (0.1, 0.95), "e_attention": (0.2, 0.9), "e_merged": (0.1, 0.9),
-    "e_power": (0, 1.5), "e_memory": (0.2, 4), "e_eager": (0, 4), "e_link": (0.3, 1),
-    "e_network": (0.2, 1), "e_hidden": (0, 1),
-}  # fmt: skip
+    "a_work": (0.3, 4),
+    "a_gather": (0, 12),
+    "a_logits": (6, 16),
+    "a_pipeline": (0.3, 3),
+    "a_margin": (0.02, 0.15),
+    "e_matmul": (0.4, 0.95),
+    "e_fp8": (0.2, 0.95),
+    "e_rowwise": (0.1, 0.95),
+    "e_attention": (0.2, 0.9),
+    "e_merged": (0.1, 0.9),
+    "e_power": (0, 1.5),
+    "e_memory": (0.2, 4),
+    "e_eager": (0, 4),
+    "e_link": (0.3, 1),
+    "e_network": (0.2, 1),
+    "e_hidden": (0, 1),
+}
 
 
 def fit() -> dict[str, float]:
@@ -112,8 +131,14 @@ def fit() -> dict[str, float]:
 
     low, high = zip(*BOUNDS.values(), strict=True)
     start = [(a + b) / 2 for a, b in BOUNDS.values()]
-    found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=0.05,
-                          x_scale=[max(abs(s), 0.05) for s in start])  # fmt: skip
+    found = least_squares(
+        residuals,
+        start,
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=0.05,
+        x_scale=[max(abs(s), 0.05) for s in start],
+    )
     return {name: float(f"{value:.3g}") for name, value in zip(names, found.x, strict=True)}
 
 
@@ -174,14 +199,19 @@ def symbols() -> Iterator[str]:
 
 def page(text: str) -> str:
     """docs/cost.md with its tables rebuilt."""
-    for mark, lines in (("table", table()), ("gpus", gpus()), ("formulas", formulas()),
-                        ("symbols", symbols())):  # fmt: skip
+    for mark, lines in (
+        ("table", table()),
+        ("gpus", gpus()),
+        ("formulas", formulas()),
+        ("symbols", symbols()),
+    ):
         made = "\n".join(lines)
         text = re.sub(
             rf"(<!-- {mark} -->\n).*?(<!-- end -->)",
             lambda found, made=made: f"{found[1]}{made}\n{found[2]}",
-            text, flags=re.S,
-        )  # fmt: skip
+            text,
+            flags=re.S,
+        )
     return text
 
 

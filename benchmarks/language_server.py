@@ -141,8 +141,11 @@ def main() -> int:
     found = asyncio.run(measure(text, count))
     rows = ""
     computed = sum(found["cpu"]) / count
-    for name, title in (("edit", "an edit, to its findings"), ("hover", "hover"),
-                        ("completion", "completion")):  # fmt: skip
+    for name, title in (
+        ("edit", "an edit, to its findings"),
+        ("hover", "hover"),
+        ("completion", "completion"),
+    ):
         of = found[name]
         rows += f"| {title} | {median(of):.1f} | {quantiles(of, n=20)[-1]:.1f} | {max(of):.1f} |\n"
     write_section(

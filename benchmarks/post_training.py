@@ -125,10 +125,19 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
 
     def arguments(kind: Any, stage: str, **more: Any) -> Any:
         return kind(
-            output_dir=str(folder / "trl" / stage), max_steps=STEPS, use_cpu=True, bf16=False,
-            gradient_checkpointing=False, report_to=[], save_strategy="no", logging_steps=1,
-            max_length=SEQ_LEN, disable_tqdm=True, learning_rate=1e-4, **more,
-        )  # fmt: skip
+            output_dir=str(folder / "trl" / stage),
+            max_steps=STEPS,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to=[],
+            save_strategy="no",
+            logging_steps=1,
+            max_length=SEQ_LEN,
+            disable_tqdm=True,
+            learning_rate=1e-4,
+            **more,
+        )
 
     class Clock(TrainerCallback):
         """Times each step from its beginning to its end."""
@@ -167,30 +176,38 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
     batch = max(round(ROWS * rows_of_dialogs), 1)
     train(
         trl.SFTTrainer(
-            AutoModelForCausalLM.from_pretrained(model), processing_class=tokenizer,
+            AutoModelForCausalLM.from_pretrained(model),
+            processing_class=tokenizer,
             args=arguments(trl.SFTConfig, "sft", per_device_train_batch_size=batch),
             train_dataset=chats,
         ),
         "sft",
-    )  # fmt: skip
+    )
     classifier = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
     classifier.config.pad_token_id = tokenizer.pad_token_id
     train(
         trl.RewardTrainer(
-            classifier, processing_class=tokenizer, train_dataset=likes,
+            classifier,
+            processing_class=tokenizer,
+            train_dataset=likes,
             args=arguments(trl.RewardConfig, "reward", per_device_train_batch_size=PAIRS),
         ),
         "reward",
-    )  # fmt: skip
+    )
     train(
         trl.DPOTrainer(
-            AutoModelForCausalLM.from_pretrained(model), processing_class=tokenizer,
+            AutoModelForCausalLM.from_pretrained(model),
+            processing_class=tokenizer,
             train_dataset=likes,
-            args=arguments(trl.DPOConfig, "dpo", per_device_train_batch_size=PAIRS,
-                           precompute_ref_log_probs=True),
+            args=arguments(
+                trl.DPOConfig,
+                "dpo",
+                per_device_train_batch_size=PAIRS,
+                precompute_ref_log_probs=True,
+            ),
         ),
         "dpo",
-    )  # fmt: skip
+    )
     return rates
 
 

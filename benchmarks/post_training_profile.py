@@ -22,10 +22,18 @@ from .results import write_section
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "attention": ("scaled_dot_product", "flash_attention", "_efficient_attention"),
-    "embedding and indexing": ("embedding", "index", "gather", "scatter", "aten::cat",
-                               "aten::copy_", "aten::fill_", "aten::zero_"),
+    "embedding and indexing": (
+        "embedding",
+        "index",
+        "gather",
+        "scatter",
+        "aten::cat",
+        "aten::copy_",
+        "aten::fill_",
+        "aten::zero_",
+    ),
     "optimizer": ("_foreach", "_fused_adam", "aten::lerp_", "aten::addcdiv_", "aten::addcmul_"),
-}  # fmt: skip
+}
 OTHER, REST = "elementwise and sums", "outside of operators"
 
 Found = dict[str, dict[str, float]]

@@ -34,8 +34,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _failed(report: Report, strict: bool) -> bool:
-    return any(d.severity == "error" or (strict and d.severity == "warning")
-               for d in report.diagnostics)  # fmt: skip
+    return any(
+        d.severity == "error" or (strict and d.severity == "warning") for d in report.diagnostics
+    )
 
 
 def _print(format: str, reports: Sequence[Report]) -> None:

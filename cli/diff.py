@@ -82,9 +82,12 @@ def _print(found: "Difference") -> None:
 
     fancy = colors(sys.stdout)
     console = Console(
-        color_system="auto" if fancy else None, highlight=False, emoji=False, soft_wrap=True,
+        color_system="auto" if fancy else None,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
         width=None if sys.stdout.isatty() else 150,
-    )  # fmt: skip
+    )
     for name, jobs in _stages(found).items():
         what = next(each for each in ORDER if any(job.what == each for job in jobs))
         style = STYLES[what]
@@ -127,8 +130,9 @@ def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
     changed = {(each.name, each.new): each for job in jobs for each in job.changed}
     placed = [each for each in changed.values() if each.place]
     inherited = any(job.because for job in jobs)
-    return placed or ([] if inherited and all(_of_stage(c) for c in changed.values()) else
-                      list(changed.values()))  # fmt: skip
+    return placed or (
+        [] if inherited and all(_of_stage(c) for c in changed.values()) else list(changed.values())
+    )
 
 
 def _of_stage(change: "Changed") -> bool:

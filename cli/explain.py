@@ -72,6 +72,10 @@ def _json(of: Rule) -> dict[str, Any]:
         }
 
     return {
-        "code": of.code, "severity": severity(of.code), "title": of.title, "text": of.text,
-        "wrong": shown(of.wrong), "right": shown(of.right),
-    }  # fmt: skip
+        "code": of.code,
+        "severity": severity(of.code),
+        "title": of.title,
+        "text": of.text,
+        "wrong": shown(of.wrong),
+        "right": shown(of.right),
+    }

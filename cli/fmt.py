@@ -74,8 +74,10 @@ def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str,
         text = _text(file, report)
         made = None if text is None else make(Source(file, text), report)
     except FormatError:
-        problem(f"{file} would not say the same afterwards, and is left as it is",
-                "this is a bug in etude: report it with the file")  # fmt: skip
+        problem(
+            f"{file} would not say the same afterwards, and is left as it is",
+            "this is a bug in etude: report it with the file",
+        )
         return None
     except OSError as reason:
         problem(f"{file} cannot be read: {_why(reason)}")

@@ -19,9 +19,7 @@ def as_json(reports: Sequence[Report]) -> str:
     """`{"diagnostics": […], "silenced": […]}`, of all files."""
     found = [d.to_dict() for report in reports for d in report.ordered()]
     silenced = [each.to_dict() for report in reports for each in report.silenced]
-    return json.dumps(
-        {"diagnostics": found, "silenced": silenced}, indent=2, ensure_ascii=False
-    )  # fmt: skip
+    return json.dumps({"diagnostics": found, "silenced": silenced}, indent=2, ensure_ascii=False)
 
 
 def as_github(reports: Sequence[Report]) -> str:
@@ -128,6 +126,9 @@ def _location(span: Span) -> dict[str, Any]:
     return {
         "artifactLocation": {"uri": uri},
         "region": {
-            "startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column,
+            "startLine": line,
+            "startColumn": column,
+            "endLine": end_line,
+            "endColumn": end_column,
         },
-    }  # fmt: skip
+    }

@@ -48,8 +48,11 @@ def run(arguments: Namespace) -> int:
         return 1
     if arguments.json:
         fates = ("carried", "irrelevant", "assumed", "needed", "lost")
-        shown = {"kind": imported.kind, "spec": imported.text,
-                 **{fate: [f.to_dict() for f in imported.of(fate)] for fate in fates}}  # fmt: skip
+        shown = {
+            "kind": imported.kind,
+            "spec": imported.text,
+            **{fate: [f.to_dict() for f in imported.of(fate)] for fate in fates},
+        }
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return 0
     if target is None:
@@ -63,8 +66,11 @@ def _summary(found: "Imported", target: Path | None) -> None:
     """What became of the configuration, on standard error."""
     from ..authoring.imports import describe
 
-    for fate, heading in (("needed", "to be filled in"), ("lost", "not carried over"),
-                          ("assumed", "assumed")):  # fmt: skip
+    for fate, heading in (
+        ("needed", "to be filled in"),
+        ("lost", "not carried over"),
+        ("assumed", "assumed"),
+    ):
         for finding in found.of(fate):
             print(f"{heading}: {describe(finding)}", file=sys.stderr)
     carried, irrelevant = len(found.of("carried")), len(found.of("irrelevant"))

@@ -38,36 +38,45 @@ def parser() -> argparse.ArgumentParser:
 
     def ranks(of: argparse.ArgumentParser) -> None:
         of.add_argument(
-            "--ranks", type=_positive, metavar="N",
+            "--ranks",
+            type=_positive,
+            metavar="N",
             help="run every stage on N CPU processes of this machine, whatever cluster it names",
-        )  # fmt: skip
+        )
 
     def miniature(of: argparse.ArgumentParser) -> None:
         of.add_argument(
-            "--miniature", action="store_true",
+            "--miniature",
+            action="store_true",
             help="the recipe's miniature: the same graph and changes, small enough for a laptop",
-        )  # fmt: skip
+        )
 
     def detailed(of: argparse.ArgumentParser) -> None:
         of.add_argument(
-            "--detailed-exitcode", action="store_true",
+            "--detailed-exitcode",
+            action="store_true",
             help="exit with 0 where nothing differs, 1 on errors, 2 where something does",
-        )  # fmt: skip
+        )
 
     def changes(of: argparse.ArgumentParser) -> None:
         of.add_argument("--variant", metavar="NAME", help="a variant of the recipe")
         of.add_argument(
-            "--set", action="append", default=[], metavar="PATH=VALUE",
+            "--set",
+            action="append",
+            default=[],
+            metavar="PATH=VALUE",
             help="change a value, as in --set pretrain.lr=3e-4; may be repeated",
-        )  # fmt: skip
+        )
 
     check = command("check", "Check specs and show everything that is wrong, all at once.")
     check.add_argument("files", nargs="+", metavar="SPEC")
     check.add_argument(
-        "--format", choices=["human", "json", "sarif", "github"], default="human",
+        "--format",
+        choices=["human", "json", "sarif", "github"],
+        default="human",
         help="how findings are written: for people, as JSON, as SARIF 2.1.0, or as GitHub's "
         "annotations",
-    )  # fmt: skip
+    )
     check.add_argument(
         "--json",
         dest="format",
@@ -84,9 +93,10 @@ def parser() -> argparse.ArgumentParser:
     fmt.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
     fmt.add_argument("--diff", action="store_true", help="write nothing; show what would change")
     fmt.add_argument(
-        "--to", choices=["json", "etude"],
+        "--to",
+        choices=["json", "etude"],
         help="write one spec, as text or JSON, to standard output; JSON has no comments",
-    )  # fmt: skip
+    )
 
     plan = command("plan", "Show what would run: tokens, steps, schedules, mixtures, epochs.")
     plan.add_argument("file", metavar="SPEC")
@@ -100,9 +110,10 @@ def parser() -> argparse.ArgumentParser:
         "--why", metavar="STAGE.FIGURE", help="explain a figure, such as pretrain.memory"
     )
     plan.add_argument(
-        "--deep", action="store_true",
+        "--deep",
+        action="store_true",
         help="have torchtitan build every configuration without weights, at its true size",
-    )  # fmt: skip
+    )
     plan.add_argument(
         "--emit",
         choices=["torchtitan"],
@@ -120,18 +131,25 @@ def parser() -> argparse.ArgumentParser:
     preview = command("preview", "Show what stages see of their data, and what they learn of it.")
     preview.add_argument("file", metavar="SPEC")
     preview.add_argument(
-        "target", nargs="?", metavar="STAGE|DATASET",
+        "target",
+        nargs="?",
+        metavar="STAGE|DATASET",
         help="one stage, or one data set (default: the data of all stages that train)",
-    )  # fmt: skip
+    )
     preview.add_argument(
-        "-n", "--records", type=_positive, default=2, metavar="N",
+        "-n",
+        "--records",
+        type=_positive,
+        default=2,
+        metavar="N",
         help="show so many records or rows of each source (default: 2)",
-    )  # fmt: skip
+    )
     preview.add_argument("--full", action="store_true", help="shorten nothing")
     preview.add_argument(
-        "--folder", metavar="FOLDER",
+        "--folder",
+        metavar="FOLDER",
         help="the run folder, for what the run has made already (default: runs/RECIPE)",
-    )  # fmt: skip
+    )
     preview.add_argument("--json", action="store_true", help="a list of records as JSON")
     miniature(preview)
     changes(preview)
@@ -154,9 +172,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="events as JSON lines")
     ranks(run)
     run.add_argument(
-        "--prepare", action="store_true",
+        "--prepare",
+        action="store_true",
         help="make tokenizers and data sets, and train nothing",
-    )  # fmt: skip
+    )
     miniature(run)
     changes(run)
 
@@ -191,18 +210,23 @@ def parser() -> argparse.ArgumentParser:
     importing.add_argument("-o", "--output", metavar="SPEC", help="the file to write")
     importing.add_argument("--force", action="store_true", help="replace a file that is there")
     importing.add_argument(
-        "--from", dest="kind", choices=["torchtitan", "nanotron", "axolotl"],
+        "--from",
+        dest="kind",
+        choices=["torchtitan", "nanotron", "axolotl"],
         help="the program it belongs to (default: told by its content)",
-    )  # fmt: skip
+    )
     importing.add_argument("--gpus", type=_positive, metavar="N", help="GPUs of the whole run")
     importing.add_argument("--gpu", metavar="NAME", help='their kind (default: "H100 80GB")')
     importing.add_argument(
         "--after", metavar="SPEC", help="a spec that trains the model to continue with"
     )
     importing.add_argument(
-        "--size", action="append", default=[], metavar="NAME=COUNT",
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=COUNT",
         help="tokens or pairs of a data set, as in --size web=12M; may be repeated",
-    )  # fmt: skip
+    )
     importing.add_argument("--json", action="store_true", help="as JSON")
 
     command("lsp", "Start the language server, which editors talk to.")

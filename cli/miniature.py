@@ -60,18 +60,21 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
         table(plan)
 
 
-def _rendered(
-    plan: Plan, width: int | None, *, fancy: bool = False, terminal: bool = False
-) -> str:  # fmt: skip
+def _rendered(plan: Plan, width: int | None, *, fancy: bool = False, terminal: bool = False) -> str:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     text = io.StringIO()
-    console = Console(file=text, width=width, force_terminal=fancy,
-                      color_system="auto" if fancy else None,
-                      highlight=False, emoji=False)  # fmt: skip
+    console = Console(
+        file=text,
+        width=width,
+        force_terminal=fancy,
+        color_system="auto" if fancy else None,
+        highlight=False,
+        emoji=False,
+    )
     shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
     for name in ("miniature", "attribute", "of the recipe", "here"):
         shape.add_column(name, overflow="fold")

@@ -73,8 +73,11 @@ def _new(arguments: Namespace) -> int:
         return 1
     file, model = _base(arguments, template, target, asks)
     given = {each: getattr(arguments, each) for each in QUESTIONS}
-    answers: dict[str, Any] = {"name": name, "title": name.replace("_", " ").capitalize(),
-                               "after": file}  # fmt: skip
+    answers: dict[str, Any] = {
+        "name": name,
+        "title": name.replace("_", " ").capitalize(),
+        "after": file,
+    }
     for each in TEMPLATES[template].asks:
         if each in asked(template, answers, after=model is not None):
             answers[each] = _answer(each, given.pop(each), answers, asks)

@@ -34,9 +34,12 @@ def run(arguments: Namespace) -> int:
 
         return emit(arguments)
     plan, report = compile_file(
-        arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set,
+        arguments.file,
+        arguments.ranks,
+        variant=arguments.variant,
+        sets=arguments.set,
         miniature=arguments.miniature,
-    )  # fmt: skip
+    )
     if plan is None:
         if arguments.json:
             print(findings([report]))

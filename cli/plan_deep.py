@@ -39,8 +39,11 @@ def run(arguments: Namespace) -> int:
             verdict = "refused" if built.rejected else "differs"
         else:
             verdict = "taken"
-        print(f"[{done}/{len(wanted)}] {name(built.configuration)}: {verdict}, "
-              f"{built.seconds:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"[{done}/{len(wanted)}] {name(built.configuration)}: {verdict}, {built.seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 
     print(
         f"torchtitan builds {counted(len(wanted), 'configurations')}", file=sys.stderr, flush=True
@@ -76,16 +79,21 @@ def name(configuration: "Configuration") -> str:
     """A configuration in words."""
     job, mesh = configuration.job, configuration.job.resources
     degrees = {
-        "replicate": mesh.replicate, "shard": mesh.shard, "tensor": mesh.tensor,
-        "context": mesh.context, "pipeline": mesh.pipeline,
-        "interleave": mesh.interleave, "expert": mesh.expert,
-    }  # fmt: skip
+        "replicate": mesh.replicate,
+        "shard": mesh.shard,
+        "tensor": mesh.tensor,
+        "context": mesh.context,
+        "pipeline": mesh.pipeline,
+        "interleave": mesh.interleave,
+        "expert": mesh.expert,
+    }
     placed = " × ".join(f"{what} {degree}" for what, degree in degrees.items() if degree > 1)
     return (
         f"{job.model.family} {job.model.size or ''}".strip()
         + f", {job.seq_len} tokens × {job.torchtitan['training']['local_batch_size']}, "
-        + f"{mesh.world_size} ranks" + (f": {placed}" if placed else "")
-    )  # fmt: skip
+        + f"{mesh.world_size} ranks"
+        + (f": {placed}" if placed else "")
+    )
 
 
 def _shown(built: "Built") -> dict:

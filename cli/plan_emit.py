@@ -14,9 +14,12 @@ def run(arguments: Namespace) -> int:
     from ..compiler.emit import emit, emit_each
 
     plan, report = compile_file(
-        arguments.file, arguments.ranks, variant=arguments.variant, sets=arguments.set,
+        arguments.file,
+        arguments.ranks,
+        variant=arguments.variant,
+        sets=arguments.set,
         miniature=arguments.miniature,
-    )  # fmt: skip
+    )
     if plan is None:
         print(findings([report])) if arguments.json else show(report)
         return 1

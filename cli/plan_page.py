@@ -36,9 +36,12 @@ def write(plan: Plan, arguments: Namespace) -> int:
     from ..pages.page import page
 
     found = variants(
-        plan, arguments.file, ranks=arguments.ranks, sets=arguments.set,
+        plan,
+        arguments.file,
+        ranks=arguments.ranks,
+        sets=arguments.set,
         miniature=arguments.miniature,
-    )  # fmt: skip
+    )
     if found is None:
         return 1
     text = page(plan, texts(Path(arguments.file), plan, *found.values()), found)
@@ -51,9 +54,13 @@ def write(plan: Plan, arguments: Namespace) -> int:
 
 
 def variants(
-    plan: Plan, spec: str, *, ranks: int | None = None, sets: Sequence[str] = (),
+    plan: Plan,
+    spec: str,
+    *,
+    ranks: int | None = None,
+    sets: Sequence[str] = (),
     miniature: bool = False,
-) -> dict[str, Plan] | None:  # fmt: skip
+) -> dict[str, Plan] | None:
     """The plans of a recipe's variants, under the same options; None after reporting what is wrong
     with one. A variant itself has none."""
     found: dict[str, Plan] = {}

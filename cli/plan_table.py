@@ -36,9 +36,12 @@ def table(plan: Plan) -> None:
 
     terminal = sys.stdout.isatty()
     # In a pipe a line is never broken, however long it is.
-    console = Console(width=None if terminal else 10_000, 
-                      color_system="auto" if colors(sys.stdout) else None,
-                      highlight=False, emoji=False)  # fmt: skip
+    console = Console(
+        width=None if terminal else 10_000,
+        color_system="auto" if colors(sys.stdout) else None,
+        highlight=False,
+        emoji=False,
+    )
     console.print(
         f"[bold]{escape(plan.title)}[/bold]"
         + (f"  ({escape(plan.cite)})" if plan.cite else "")
@@ -103,9 +106,13 @@ def _lengths(jobs: list[TrainJob], lines: Any) -> Any:
     for _, of_stage in groupby(jobs, key=lambda job: job.stage):
         for job in of_stage:
             shape.add_row(
-                job.id, at_most(job.objective.name) + short(job.tokens), f"{job.steps:,}",
-                f"{job.seq_len:,}", _batches(job), _rates(job.schedule.lr),
-            )  # fmt: skip
+                job.id,
+                at_most(job.objective.name) + short(job.tokens),
+                f"{job.steps:,}",
+                f"{job.seq_len:,}",
+                _batches(job),
+                _rates(job.schedule.lr),
+            )
         shape.add_section()
     return shape
 
@@ -142,17 +149,23 @@ def _costs(plan: Plan, console: Any, lines: Any) -> None:
             continue
         known = True
         shape.add_row(
-            job.id, f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
-            f"{(cost.gpu_memory or 0) / 2**30:.0f}", f"{sum(cost.step_seconds.values()):,.3g} s",
-            f"{cost.tokens_per_second:,.0f}", f"{cost.mfu:.1%}",
-            _hours((cost.seconds or 0) / 3600), _hours(cost.gpu_hours), _money(cost.price),
-        )  # fmt: skip
+            job.id,
+            f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
+            f"{(cost.gpu_memory or 0) / 2**30:.0f}",
+            f"{sum(cost.step_seconds.values()):,.3g} s",
+            f"{cost.tokens_per_second:,.0f}",
+            f"{cost.mfu:.1%}",
+            _hours((cost.seconds or 0) / 3600),
+            _hours(cost.gpu_hours),
+            _money(cost.price),
+        )
     total = plan.totals
     if known and total:
         hours = None if total.seconds is None else total.seconds / 3600
         shape.add_section()
-        shape.add_row("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours),
-                      _money(total.price))  # fmt: skip
+        shape.add_row(
+            "all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price)
+        )
         console.print(shape)
 
 
@@ -267,8 +280,14 @@ def _epochs(job: TrainJob) -> str:
 
 def _mesh(job: TrainJob) -> str:
     r = job.resources
-    degrees = {"replicate": r.replicate, "shard": r.shard, "tensor": r.tensor,
-               "context": r.context, "pipeline": r.pipeline,
-               "interleave": r.interleave, "expert": r.expert}  # fmt: skip
+    degrees = {
+        "replicate": r.replicate,
+        "shard": r.shard,
+        "tensor": r.tensor,
+        "context": r.context,
+        "pipeline": r.pipeline,
+        "interleave": r.interleave,
+        "expert": r.expert,
+    }
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
     return f"{r.world_size:,} × {r.device}" + (f": {', '.join(shown)}" if shown else "")

@@ -16,10 +16,11 @@ def table(plan: Plan) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(
-        width=None if terminal else 200, 
-        color_system="auto" if colors(sys.stdout) else None, highlight=False,
+        width=None if terminal else 200,
+        color_system="auto" if colors(sys.stdout) else None,
+        highlight=False,
         emoji=False,
-    )  # fmt: skip
+    )
     shown = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
     for name in ("value", "is", "comes from", "source"):
         shown.add_column(name, overflow="fold")

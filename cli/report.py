@@ -156,18 +156,29 @@ def _show(found: dict[str, Any]) -> None:
     measures = dict.fromkeys(name for row in found["evaluations"] for name in row["scores"])
     _table("Evaluations", ["stage", "of", *measures], scored)
     gates = [
-        {"gate": row["job"], "of": row["what"], **requirement,
-         "wanted": f"{requirement['op']} {_cell(requirement['wanted'])}",
-         "passed": "yes" if requirement["passed"] else "no"}
-        for row in found["gates"] for requirement in row["requirements"]
-    ]  # fmt: skip
+        {
+            "gate": row["job"],
+            "of": row["what"],
+            **requirement,
+            "wanted": f"{requirement['op']} {_cell(requirement['wanted'])}",
+            "passed": "yes" if requirement["passed"] else "no",
+        }
+        for row in found["gates"]
+        for requirement in row["requirements"]
+    ]
     _table("Gates", ["gate", "of", "measure", "score", "wanted", "passed"], gates)
     _table("Samples", ["stage", *_present(found["samples"], SAMPLED)], found["samples"])
     chosen = [
-        {"stage": row["stage"], "measure": row["measure"], "of": each["stage"],
-         "score": each["score"], "best": "yes" if place == row["index"] else ""}
-        for row in found["best"] for place, each in enumerate(row["scores"])
-    ]  # fmt: skip
+        {
+            "stage": row["stage"],
+            "measure": row["measure"],
+            "of": each["stage"],
+            "score": each["score"],
+            "best": "yes" if place == row["index"] else "",
+        }
+        for row in found["best"]
+        for place, each in enumerate(row["scores"])
+    ]
     _table("Choices", ["stage", "measure", "of", "score", "best"], chosen)
     if not any(found[name] for name in SECTIONS):
         print("nothing to report yet")

@@ -69,14 +69,22 @@ def run(arguments: Namespace) -> int:
     except RunError as reason:
         for each in reason.problems if isinstance(reason, Unready) else [reason]:
             if arguments.json:
-                print(json.dumps({"event": "error", "message": each.message, "help": each.help,
-                                  "exit_code": reason.exit_code}))  # fmt: skip
+                print(
+                    json.dumps(
+                        {
+                            "event": "error",
+                            "message": each.message,
+                            "help": each.help,
+                            "exit_code": reason.exit_code,
+                        }
+                    )
+                )
             problem(each.message, each.help)
         return reason.exit_code
     except KeyboardInterrupt:
         problem(
             "interrupted", f"run again to continue: etude run {arguments.file}{_options(arguments)}"
-        )  # fmt: skip
+        )
         return 130
     if arguments.prepare and not arguments.json:
         print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")

@@ -80,10 +80,17 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     values = sourced_values(recipe)
     return [
         {
-            "recipe": name, "file": str(file), "claim": claim.what,
-            "claimed": claim.claimed, "computed": claim.computed, "off": claim.off,
-            "tolerance": claim.tolerance, "cite": claim.cite, "because": claim.because,
-            "contradicted": claim.contradicted, "holds": claim.holds,
+            "recipe": name,
+            "file": str(file),
+            "claim": claim.what,
+            "claimed": claim.claimed,
+            "computed": claim.computed,
+            "off": claim.off,
+            "tolerance": claim.tolerance,
+            "cite": claim.cite,
+            "because": claim.because,
+            "contradicted": claim.contradicted,
+            "holds": claim.holds,
         }
         for claim in found.claims
     ], {
@@ -92,11 +99,16 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
         "values": len(values),
         "cited": count(recipe).cited,
         "assumed": [
-            {"value": of.name, "why": of.source.text, "file": str(of.place.source.name),
-             "line": of.place.line}
-            for of in values if of.source is not None and of.source.assumed
+            {
+                "value": of.name,
+                "why": of.source.text,
+                "file": str(of.place.source.name),
+                "line": of.place.line,
+            }
+            for of in values
+            if of.source is not None and of.source.assumed
         ],
-    }  # fmt: skip
+    }
 
 
 def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
@@ -127,10 +139,15 @@ COLUMNS = ("recipe", "claim", "claimed", "computed", "off by", "within", "source
 
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
-        row["recipe"], row["claim"], amount(row["claimed"]), amount(row["computed"]),
-        f"{row['off']:+.2%}", f"{row['tolerance']:.2%}", row["cite"] or "",
+        row["recipe"],
+        row["claim"],
+        amount(row["claimed"]),
+        amount(row["computed"]),
+        f"{row['off']:+.2%}",
+        f"{row['tolerance']:.2%}",
+        row["cite"] or "",
         _verdict(row),
-    ]  # fmt: skip
+    ]
 
 
 def _verdict(row: dict[str, Any]) -> str:
@@ -156,9 +173,11 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(
-        color_system="auto" if colors(sys.stdout) else None, highlight=False, emoji=False,
+        color_system="auto" if colors(sys.stdout) else None,
+        highlight=False,
+        emoji=False,
         width=None if terminal else 150,
-    )  # fmt: skip
+    )
     shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
     for name in COLUMNS:
         right = name in ("claimed", "computed", "off by", "within")

@@ -42,8 +42,10 @@ def run(arguments: Namespace) -> int:
         problem(f"`{arguments.why}` names no figure", f"write `{name}.memory`, say")
         return 1
     if figure not in known:
-        problem(f"`{figure}` is not a figure of the cost model",
-                did_you_mean(figure, known) or f"there is {', '.join(known)}")  # fmt: skip
+        problem(
+            f"`{figure}` is not a figure of the cost model",
+            did_you_mean(figure, known) or f"there is {', '.join(known)}",
+        )
         return 1
     # The share of a GPU is a part of its memory; who asks for parameters means the model's.
     figure = "P" if figure == "parameters" else figure
@@ -64,8 +66,8 @@ def run(arguments: Namespace) -> int:
     if values is None and (needs or figure not in ("P", "flops")):
         problem(
             f"`{figure}` is estimated for known GPUs, and `{name}` runs on {stage.hardware.device}",
-            "write a cluster such as `cluster h100 { gpus = 8 of \"H100 80GB\" }`",
-        )  # fmt: skip
+            'write a cluster such as `cluster h100 { gpus = 8 of "H100 80GB" }`',
+        )
         return 1
     where = f"{name}, segment {stage.segments.index(segment) + 1} of {len(stage.segments)}"
     print(f"{where}: {segment.resources.world_size} × {segment.resources.device}")
@@ -91,7 +93,7 @@ def _placed(stage: TrainStage) -> int:
             f"the placement of `{stage.name}` was not searched for"
             + (f": it continues {origin}" if origin and origin.startswith("from") else ""),
             "write `parallel = auto` for a cluster whose GPUs are known",
-        )  # fmt: skip
+        )
         return 1
     stretches = [
         Stretch(
@@ -153,11 +155,16 @@ def _values(program: Program, stage: TrainStage, segment: Segment) -> dict[str, 
 def _account(stage: TrainStage, values: Mapping[str, float], seconds: float) -> dict[str, float]:
     model, device = stage.model, gpu(stage.hardware.device)
     symbols = dict(values) | {
-        **shape_symbols(model), "dense": dense_layers(model),
-        "mixed": model.layers - dense_layers(model), "tied": float(model.tied),
-        "tokens": stage.tokens, "seconds": seconds, "W": stage.hardware.world_size,
-        "watts": device.watts if device else 0.0, "gpu_hour": stage.hardware.price or 0.0,
-    }  # fmt: skip
+        **shape_symbols(model),
+        "dense": dense_layers(model),
+        "mixed": model.layers - dense_layers(model),
+        "tied": float(model.tied),
+        "tokens": stage.tokens,
+        "seconds": seconds,
+        "W": stage.hardware.world_size,
+        "watts": device.watts if device else 0.0,
+        "gpu_hour": stage.hardware.price or 0.0,
+    }
     layer = {name: FORMULAS[name] for name in ("N_attention", "N_layer", "N_expert", "N_mixed")}
     return evaluate(symbols, compiled(layer | ACCOUNT))
 

@@ -22,10 +22,18 @@ _QWEN3: dict[str, Any] = {
 _QWEN3_MOE: dict[str, Any] = _QWEN3 | {"kv_heads": 4}
 
 _GPT_OSS: dict[str, Any] = {
-    "dim": 2880, "heads": 64, "kv_heads": 8, "head_dim": 64, "vocab": 201_088, "window": 128,
-    "rope_theta": 150_000.0, "rope_scaling": "yarn", "rope_factor": 32.0, "rope_original": 4096,
+    "dim": 2880,
+    "heads": 64,
+    "kv_heads": 8,
+    "head_dim": 64,
+    "vocab": 201_088,
+    "window": 128,
+    "rope_theta": 150_000.0,
+    "rope_scaling": "yarn",
+    "rope_factor": 32.0,
+    "rope_original": 4096,
     "norm_eps": 1e-5,
-}  # fmt: skip
+}
 
 _DEEPSEEK: dict[str, Any] = {"rope_theta": 10_000.0, "norm_eps": 1e-6}
 _LATENT = {"queries": 1536, "keys": 512, "plain": 128, "rotary": 64, "values": 128}
@@ -48,37 +56,88 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
         "14B": _QWEN3 | {"layers": 40, "dim": 5120, "heads": 40, "ffn": 17408},
         "32B": _QWEN3 | {"layers": 64, "dim": 5120, "heads": 64, "ffn": 25600},
         "30B-A3B": _QWEN3_MOE
-        | {"layers": 48, "dim": 2048, "heads": 32, "ffn": 6144,
-           "experts": {"count": 128, "active": 8, "ffn": 768}},
+        | {
+            "layers": 48,
+            "dim": 2048,
+            "heads": 32,
+            "ffn": 6144,
+            "experts": {"count": 128, "active": 8, "ffn": 768},
+        },
         "235B-A22B": _QWEN3_MOE
-        | {"layers": 94, "dim": 4096, "heads": 64, "ffn": 12288,
-           "experts": {"count": 128, "active": 8, "ffn": 1536}},
+        | {
+            "layers": 94,
+            "dim": 4096,
+            "heads": 64,
+            "ffn": 12288,
+            "experts": {"count": 128, "active": 8, "ffn": 1536},
+        },
     },
     # 671B: arXiv:2412.19437, §4.2. 16B-A3B, Moonlight: arXiv:2502.16982; 1T-A32B, Kimi K2:
     # arXiv:2507.20534, Table 2; widths: config.json of the published weights.
     "deepseek_v3": {
         "16B-A3B": _DEEPSEEK
-        | {"layers": 27, "dim": 2048, "heads": 16, "ffn": 11264, "vocab": 163_840,
-           "rope_theta": 50_000.0, "norm_eps": 1e-5, "latent": _LATENT | {"queries": 0},
-           "experts": {"count": 64, "active": 6, "shared": 2, "ffn": 1408, "dense": 1,
-                       "scale": 2.446}},
+        | {
+            "layers": 27,
+            "dim": 2048,
+            "heads": 16,
+            "ffn": 11264,
+            "vocab": 163_840,
+            "rope_theta": 50_000.0,
+            "norm_eps": 1e-5,
+            "latent": _LATENT | {"queries": 0},
+            "experts": {
+                "count": 64,
+                "active": 6,
+                "shared": 2,
+                "ffn": 1408,
+                "dense": 1,
+                "scale": 2.446,
+            },
+        },
         "671B": _DEEPSEEK
-        | {"layers": 61, "dim": 7168, "heads": 128, "ffn": 18432, "vocab": 129_280,
-           "latent": _LATENT,
-           "experts": {"count": 256, "active": 8, "shared": 1, "ffn": 2048, "dense": 3,
-                       "groups": 8, "groups_used": 4, "scale": 2.5}},
+        | {
+            "layers": 61,
+            "dim": 7168,
+            "heads": 128,
+            "ffn": 18432,
+            "vocab": 129_280,
+            "latent": _LATENT,
+            "experts": {
+                "count": 256,
+                "active": 8,
+                "shared": 1,
+                "ffn": 2048,
+                "dense": 3,
+                "groups": 8,
+                "groups_used": 4,
+                "scale": 2.5,
+            },
+        },
         "1T-A32B": _DEEPSEEK
-        | {"layers": 61, "dim": 7168, "heads": 64, "ffn": 18432, "vocab": 163_840,
-           "rope_theta": 50_000.0, "latent": _LATENT,
-           "experts": {"count": 384, "active": 8, "shared": 1, "ffn": 2048, "dense": 1,
-                       "scale": 2.827}},
+        | {
+            "layers": 61,
+            "dim": 7168,
+            "heads": 64,
+            "ffn": 18432,
+            "vocab": 163_840,
+            "rope_theta": 50_000.0,
+            "latent": _LATENT,
+            "experts": {
+                "count": 384,
+                "active": 8,
+                "shared": 1,
+                "ffn": 2048,
+                "dense": 1,
+                "scale": 2.827,
+            },
+        },
     },
     # arXiv:2508.10925, §2 and Table 1; widths: config.json of the published weights.
     "gpt_oss": {
         "20B": _GPT_OSS | {"layers": 24, "experts": {"count": 32, "active": 4, "ffn": 2880}},
         "120B": _GPT_OSS | {"layers": 36, "experts": {"count": 128, "active": 4, "ffn": 2880}},
     },
-}  # fmt: skip
+}
 """family → size → shape: what the engine can build."""
 
 
@@ -112,9 +171,15 @@ class Family(Record):
     def usual_experts(self) -> dict[str, Any]:
         """Fields of `Experts` where a model does not say."""
         return {
-            "shared": 1 if self.latent else 0, "dense": 0, "groups": None, "groups_used": None,
-            "score": self.score, "normalized": True, "scale": 1.0, "balance": self.balance,
-        }  # fmt: skip
+            "shared": 1 if self.latent else 0,
+            "dense": 0,
+            "groups": None,
+            "groups_used": None,
+            "score": self.score,
+            "normalized": True,
+            "scale": 1.0,
+            "balance": self.balance,
+        }
 
 
 FAMILIES: dict[str, Family] = {
@@ -124,10 +189,14 @@ FAMILIES: dict[str, Family] = {
         latent=True, experts=True, score="sigmoid", balance=0.001, scalings=("none", "yarn")
     ),
     "gpt_oss": Family(
-        experts=True, sparse=True, biased=True, sinks=True, windows=True,
+        experts=True,
+        sparse=True,
+        biased=True,
+        sinks=True,
+        windows=True,
         scalings=("none", "yarn"),
     ),
-}  # fmt: skip
+}
 
 
 def published(family: str, size: str, context: int = 0) -> Architecture:
@@ -146,20 +215,33 @@ def complete(
     kind = FAMILIES[family]
     latent, experts = shape.get("latent"), shape.get("experts")
     usual: dict[str, Any] = {
-        "kv_heads": shape["heads"], "rope_theta": 10_000.0, "tied": False, "norm_eps": 1e-5,
-        "head_dim": latent["plain"] + latent["rotary"] if latent
+        "kv_heads": shape["heads"],
+        "rope_theta": 10_000.0,
+        "tied": False,
+        "norm_eps": 1e-5,
+        "head_dim": latent["plain"] + latent["rotary"]
+        if latent
         else shape["dim"] // shape["heads"],
-        "rope_scaling": "none", "rope_factor": 1.0, "rope_original": 0, "window": 0,
+        "rope_scaling": "none",
+        "rope_factor": 1.0,
+        "rope_original": 0,
+        "window": 0,
         "ffn": experts["ffn"] if experts else 0,
-    }  # fmt: skip
+    }
     return Architecture(
-        family=family, size=size, context=context, qk_norm=kind.qk_norm, biased=kind.biased,
+        family=family,
+        size=size,
+        context=context,
+        qk_norm=kind.qk_norm,
+        biased=kind.biased,
         sinks=kind.sinks,
-        **usual | shape | {
+        **usual
+        | shape
+        | {
             "latent": Latent(**{"queries": 0} | latent) if latent else None,
             "experts": Experts(**kind.usual_experts() | experts) if experts else None,
         },
-    )  # fmt: skip
+    )
 
 
 class Weights(Record):
@@ -210,11 +292,16 @@ def weights(model: Architecture) -> Weights:
     expert = 3 * dim * experts.ffn + model.biased * (2 * experts.ffn + dim) if experts else 0
     table = model.vocab * dim
     return Weights(
-        attention=attention, norms=2 * dim, feed_forward=3 * dim * model.ffn,
+        attention=attention,
+        norms=2 * dim,
+        feed_forward=3 * dim * model.ffn,
         shared=expert * experts.shared if experts else 0,
-        router=(dim + model.biased) * experts.count if experts else 0, expert=expert,
-        embedding=table, output=0 if model.tied else table, final_norm=dim,
-    )  # fmt: skip
+        router=(dim + model.biased) * experts.count if experts else 0,
+        expert=expert,
+        embedding=table,
+        output=0 if model.tied else table,
+        final_norm=dim,
+    )
 
 
 def parameters(model: Architecture) -> int:

@@ -106,10 +106,13 @@ def _search(
         for micro in _micro_batches(resources, stretch):
             for kind in recompute:
                 segment = Segment(
-                    from_step=0, to_step=1, seq_len=stretch.seq_len, rope_theta=0.0,
+                    from_step=0,
+                    to_step=1,
+                    seq_len=stretch.seq_len,
+                    rope_theta=0.0,
                     resources=resources,
                     micro_batch=micro or max(stretch.sequences) // data_parallel(resources),
-                )  # fmt: skip
+                )
                 estimate = segment_estimate(
                     replace(stage, recompute=kind), segment, max(stretch.sequences)
                 )
@@ -153,9 +156,14 @@ def _placements(
                         _expert_degrees(model, data // replicate * context * tensor),
                         _interleaves(model, pipeline),
                     ):
-                        degrees = {"replicate": replicate, "tensor": tensor, "context": context,
-                                   "pipeline": pipeline, "interleave": interleave,
-                                   "expert": expert}  # fmt: skip
+                        degrees = {
+                            "replicate": replicate,
+                            "tensor": tensor,
+                            "context": context,
+                            "pipeline": pipeline,
+                            "interleave": interleave,
+                            "expert": expert,
+                        }
                         degrees = {name: degree for name, degree in degrees.items() if degree > 1}
                         resources = mesh(hardware, degrees, model, None, nothing)
                         if resources and _takes(resources, stretch):
@@ -200,16 +208,28 @@ def _micro_batches(resources: Resources, stretch: Stretch) -> list[int]:
 
 
 def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0] if number < 4096 else sorted(
-        {d for low in range(1, int(number**0.5) + 1) if number % low == 0
-         for d in (low, number // low)}
-    )  # fmt: skip
+    return (
+        [d for d in range(1, number + 1) if number % d == 0]
+        if number < 4096
+        else sorted(
+            {
+                d
+                for low in range(1, int(number**0.5) + 1)
+                if number % low == 0
+                for d in (low, number // low)
+            }
+        )
+    )
 
 
 def place(
-    stage: TrainStage, parallel: list[sc.Segment], seq_len: list[sc.Segment],
-    batch: list[sc.Segment], length: Length, report: Report,
-) -> tuple[list[sc.Segment], str] | None:  # fmt: skip
+    stage: TrainStage,
+    parallel: list[sc.Segment],
+    seq_len: list[sc.Segment],
+    batch: list[sc.Segment],
+    length: Length,
+    report: Report,
+) -> tuple[list[sc.Segment], str] | None:
     """The placements of a stage, one a sequence length, and its recomputation.
 
     A spec that names a recomputation keeps it. On CPUs, of which nothing is estimated, all ranks
@@ -218,9 +238,11 @@ def place(
     (first, *others) = parallel
     if others:
         report.add(
-            "E434", "`auto` places a whole stage, and stands alone", first.span,
+            "E434",
+            "`auto` places a whole stage, and stands alone",
+            first.span,
             help="write `parallel = auto`: every sequence length gets a placement of its own",
-        )  # fmt: skip
+        )
         return None
     nothing = [replace(first, end={})], stage.recompute
     if stage.hardware.device == "cpu":
@@ -228,9 +250,11 @@ def place(
     device = gpu(stage.hardware.device)
     if device is None:
         report.add(
-            "E434", f"nothing is known of the GPU `{stage.hardware.device}` to place by",
-            first.span, help="write a placement: `parallel = { tensor 8 }`",
-        )  # fmt: skip
+            "E434",
+            f"nothing is known of the GPU `{stage.hardware.device}` to place by",
+            first.span,
+            help="write a placement: `parallel = { tensor 8 }`",
+        )
         return None
     stretches = _stretches(seq_len, batch, length)
     if stretches is None:  # what is wrong with the lengths or batches is reported elsewhere
@@ -276,9 +300,12 @@ def _sequences(batch: Quantity, seq_len: int) -> int:
 
 
 def _nothing_fits(
-    stretches: Sequence[Stretch], choices: Sequence[Sequence[Candidate]], memory: int,
-    segment: sc.Segment, report: Report,
-) -> None:  # fmt: skip
+    stretches: Sequence[Stretch],
+    choices: Sequence[Sequence[Candidate]],
+    memory: int,
+    segment: sc.Segment,
+    report: Report,
+) -> None:
     for stretch, found in zip(stretches, choices, strict=True):
         if any(candidate.fits for candidate in found):
             continue
@@ -299,9 +326,11 @@ def _nothing_fits(
         report.add("E435", message, segment.span, help=help)
         return
     report.add(
-        "E435", "no recomputation lets every sequence length fit", segment.span,
+        "E435",
+        "no recomputation lets every sequence length fit",
+        segment.span,
         help="write stages of their own for the longer ones",
-    )  # fmt: skip
+    )
 
 
 def choose(choices: Sequence[Sequence[Candidate]]) -> tuple[str, list[Candidate]] | None:

@@ -14,11 +14,13 @@ def bases(program: Program, report: Report) -> Program:
         ends = [program.trained(name).segments[-1].rope_theta for name in (one, other)]
         if ends[0] != ends[1]:
             report.add(
-                "E544", f"`{one}` ends with a RoPE base of {ends[0]:.12g}, and `{other}` with one "
-                f"of {ends[1]:.12g}", spec.at(attribute),
+                "E544",
+                f"`{one}` ends with a RoPE base of {ends[0]:.12g}, and `{other}` with one "
+                f"of {ends[1]:.12g}",
+                spec.at(attribute),
                 help="take models that end with the same `rope_theta`: with another base, weights "
                 "compute something else than they have learned",
-            )  # fmt: skip
+            )
     return program
 
 

@@ -63,8 +63,12 @@ def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r
     other = bind(items, own, where=where, variant=variant, sets=recipe.sets)
     if other is None:
         first = next((found.message for found in own.errors), "")
-        report.add("E506", f"the variant `{variant}` has a mistake of its own: {first}", at,
-                   help="fix the variant")  # fmt: skip
+        report.add(
+            "E506",
+            f"the variant `{variant}` has a mistake of its own: {first}",
+            at,
+            help="fix the variant",
+        )
         return None
     changes = [group[:-1] for group in SHARED if getattr(recipe, group) != getattr(other, group)]
     if recipe.header.seed != other.header.seed:
@@ -76,8 +80,9 @@ def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r
             "E506",
             f"stages of the variant `{variant}` do not fit in: it changes a "
             + " and a ".join(changes),
-            at, help="take stages of variants that change nothing but stages and data sets",
-        )  # fmt: skip
+            at,
+            help="take stages of variants that change nothing but stages and data sets",
+        )
         return None
     return other
 
@@ -151,8 +156,9 @@ class _References:
         name = match[0] if match else written
         return name if name in self.recipe.datasets else self.place(name.removesuffix(".pairs"))
 
-    def renamed(self, written: str, places: Container[Place], data: Container[str],
-                variant: str) -> str:  # fmt: skip
+    def renamed(
+        self, written: str, places: Container[Place], data: Container[str], variant: str
+    ) -> str:
         """A reference of a stage of the variant, as it is in the recipe."""
         parts = []
         for part in written.split(" or "):
@@ -182,9 +188,10 @@ class _Borrower:
         self.theirs = dict(_stages(other))
         self.uses = {place: self._uses(place, stage) for place, stage in self.theirs.items()}
         self.differs = {
-            place for place, stage in _stages(recipe)
+            place
+            for place, stage in _stages(recipe)
             if place in self.theirs and stage != self.theirs[place] and not self._meets(place)
-        }  # fmt: skip
+        }
         self.data = {n for n, d in recipe.datasets.items() if d != other.datasets[n]}
         self._spread()
 
@@ -193,10 +200,12 @@ class _Borrower:
             # Of the variant itself, every stage of the variant is its own.
             if place not in self.differs and self.recipe.variant != self.variant:
                 report.add(
-                    "W639", f"`{self.variant}.{place.name}` is `{place.name}` itself: the variant "
-                    "changes nothing that it comes from", at,
+                    "W639",
+                    f"`{self.variant}.{place.name}` is `{place.name}` itself: the variant "
+                    "changes nothing that it comes from",
+                    at,
                     help=f"write `{place.name}`, or take a stage that the variant changes",
-                )  # fmt: skip
+                )
         needed, waiting = set(), [place for place, _ in wanted]
         while waiting:
             place = waiting.pop()
@@ -258,14 +267,16 @@ class _Borrower:
             size = len(self.differs) + len(self.data)
             reader = _References(self.other, "")
             self.data |= {
-                name for name in self.other.datasets
+                name
+                for name in self.other.datasets
                 if any(reader.place(of) in self.differs for of in self._stages_of(name))
-            }  # fmt: skip
+            }
             self.differs |= {
-                place for place, used in self.uses.items()
+                place
+                for place, used in self.uses.items()
                 if not self._meets(place)
                 and (self.differs & used.stages.keys() or self.data & used.data.keys())
-            }  # fmt: skip
+            }
 
     def _with(self, needed: set[Place], data: set[str]) -> r.Recipe:
         """The recipe with stages and data sets of the variant beside its own."""
@@ -282,16 +293,19 @@ class _Borrower:
             if name in data:
                 of = self.other.datasets[name]
                 datasets[f"{self.variant}.{name}"] = replace(
-                    of, name=f"{self.variant}.{name}",
+                    of,
+                    name=f"{self.variant}.{name}",
                     candidates=of.candidates
                     and outside.renamed(of.candidates, needed, data, self.variant),
                     filters=[
-                        each if each.file else replace(
+                        each
+                        if each.file
+                        else replace(
                             each, what=outside.renamed(each.what, needed, data, self.variant)
                         )
                         for each in of.filters
                     ],
-                )  # fmt: skip
+                )
         return replace(self.recipe, stages=stages, datasets=datasets)
 
     def _beside(

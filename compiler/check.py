@@ -54,9 +54,14 @@ def check_rest_of(
     from .rest import check_rest  # only where something is wrong
 
     check_rest(
-        recipe.statements, Span(recipe.main, 0, 0) if recipe.main else None, report,
-        variant=recipe.variant, sets=recipe.sets, ranks=ranks, root=root,
-    )  # fmt: skip
+        recipe.statements,
+        Span(recipe.main, 0, 0) if recipe.main else None,
+        report,
+        variant=recipe.variant,
+        sets=recipe.sets,
+        ranks=ranks,
+        root=root,
+    )
 
 
 def through(passes: Iterable[Pass], program: Program, report: Report) -> Program | None:

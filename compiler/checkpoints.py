@@ -14,8 +14,12 @@ def checkpoint(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
     """The stage with its names resolved, or None after reporting."""
     source = next(iter(parents(spec, scope)), None)
     if source is None:
-        scope.error("E405", f"the stage `{spec.name}` is a checkpoint of nothing", spec.at(),
-                    "write `from = …`")  # fmt: skip
+        scope.error(
+            "E405",
+            f"the stage `{spec.name}` is a checkpoint of nothing",
+            spec.at(),
+            "write `from = …`",
+        )
         return None
     stage = scope.with_weights(source, spec.at("from"))
     if stage is None:
@@ -43,12 +47,14 @@ def before(checkpoint: CheckpointStage, stage: AnyStage) -> TrainStage | None:
         steps=step,
         tokens=stage.tokens_before(step),
         lengths=[(a, min(b, step), length) for a, b, length in stage.lengths if a < step],
-        batches=[replace(b, to_step=min(b.to_step, step)) for b in stage.batches
-                 if b.from_step < step],
+        batches=[
+            replace(b, to_step=min(b.to_step, step)) for b in stage.batches if b.from_step < step
+        ],
         lr=[replace(p, to_step=min(p.to_step, step)) for p in stage.lr if p.from_step < step],
-        mixture=[replace(m, to_step=min(m.to_step, step)) for m in stage.mixture
-                 if m.from_step < step],
+        mixture=[
+            replace(m, to_step=min(m.to_step, step)) for m in stage.mixture if m.from_step < step
+        ],
         segments=[each for each in stage.segments if each.to_step <= step],
         end=state,
         checkpoints={},
-    )  # fmt: skip
+    )

@@ -36,21 +36,27 @@ def claims(program: Program, report: Report) -> Program:
         holds = off <= claimed.tolerance
         found.append(
             Claim(
-                what=shown(claimed), claimed=float(claimed.value), computed=float(computed),
-                tolerance=float(claimed.tolerance), cite=claimed.cite, because=claimed.because,
-                contradicted=claimed.contradicted, holds=holds,
+                what=shown(claimed),
+                claimed=float(claimed.value),
+                computed=float(computed),
+                tolerance=float(claimed.tolerance),
+                cite=claimed.cite,
+                because=claimed.because,
+                contradicted=claimed.contradicted,
+                holds=holds,
             )
-        )  # fmt: skip
+        )
         if not holds and claimed.contradicted is None:
             report.add(
                 FAILED_CLAIM,
                 f"`{shown(claimed)}` is {amount(float(computed))} in this plan, "
                 f"not {amount(float(claimed.value))}",
-                claimed.at("value"), label=f"off by {float(off):.2%}",
+                claimed.at("value"),
+                label=f"off by {float(off):.2%}",
                 help=f"the claim allows {float(claimed.tolerance):.2%}: correct the recipe, the "
-                'figure or its tolerance; where the source contradicts itself, add '
+                "figure or its tolerance; where the source contradicts itself, add "
                 '`contradicted "by what"`',
-            )  # fmt: skip
+            )
     return replace(program, claims=found)
 
 
@@ -83,9 +89,12 @@ def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
 
 
 def _computed(
-    program: Program, claimed: r.Expectation, figures: dict[str, float],
-    stages: dict[str, TrainStage], report: Report,
-) -> float | None:  # fmt: skip
+    program: Program,
+    claimed: r.Expectation,
+    figures: dict[str, float],
+    stages: dict[str, TrainStage],
+    report: Report,
+) -> float | None:
     """The plan's figure; None after reporting that it has none."""
     of, _, figure = claimed.name.rpartition(".")
     stage = stages.get(of)
@@ -94,18 +103,22 @@ def _computed(
         if step is not None:
             return MOMENTS[figure](stage, step)
         report.add(
-            "E463", f"`{of}` ends before this", claimed.at("moment"),
+            "E463",
+            f"`{of}` ends before this",
+            claimed.at("moment"),
             help=f"it has {counted(stage.steps, 'steps')} and {counted(stage.tokens, 'tokens')}",
-        )  # fmt: skip
+        )
         return None
     if claimed.moment is None and figure in ESTIMATES and (stage or (not of and figure in SUMS)):
         value = _estimated(program, stage, figure)
         if value is None:
             missing = "the price of a GPU-hour" if figure == "price" else "a known kind of GPU"
             report.add(
-                "E461", f"`{claimed.name}` is not estimated in this plan", claimed.at(),
+                "E461",
+                f"`{claimed.name}` is not estimated in this plan",
+                claimed.at(),
                 help=f"its cluster needs {missing}",
-            )  # fmt: skip
+            )
         return value
     if claimed.moment is None and claimed.name in figures:
         return figures[claimed.name]
@@ -114,15 +127,21 @@ def _computed(
         what, known = "a figure of a stage at one of its moments", at_moments
     elif claimed.name in at_moments:
         report.add(
-            "E463", f"`{claimed.name}` changes during the stage", claimed.at(),
+            "E463",
+            f"`{claimed.name}` changes during the stage",
+            claimed.at(),
             help=f"say when: `{claimed.name} at 1000 steps`, `at 2B tokens` or `at 50%`",
-        )  # fmt: skip
+        )
         return None
     else:
         estimates = [f"{name}.{figure}" for name in stages for figure in ESTIMATES]
         what, known = "a figure of this plan", [*figures, *SUMS, *estimates, *at_moments]
-    report.add("E461", f"`{claimed.name}` is not {what}", claimed.at(),
-               help=did_you_mean(claimed.name, known))  # fmt: skip
+    report.add(
+        "E461",
+        f"`{claimed.name}` is not {what}",
+        claimed.at(),
+        help=did_you_mean(claimed.name, known),
+    )
     return None
 
 

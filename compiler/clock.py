@@ -40,9 +40,13 @@ class _Knob:
     """
 
     def __init__(
-        self, what: str, segments: Iterable[Segment], length: Length, granule: int = 1,
+        self,
+        what: str,
+        segments: Iterable[Segment],
+        length: Length,
+        granule: int = 1,
         lengths: tuple[int, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.what = what
         self.segments = iter(segments)
         self.length = length
@@ -243,8 +247,9 @@ def borders(
                 "E441",
                 f"this segment of {knob} can never be reached: the stage ends after "
                 f"{counted(clock.steps, 'steps')}",
-                segment.span, help=f"{_LONGER}{hint}",
-            )  # fmt: skip
+                segment.span,
+                help=f"{_LONGER}{hint}",
+            )
             return result
         wish = length.boundary(segment, begin)
         if wish and not forward(knob, segment, begin.wish(wish.unit), length, report):
@@ -256,9 +261,11 @@ def borders(
         begin = end
     if segments[-1].bound and begin.step < clock.steps:
         report.add(
-            "E447", f"{knob} has no value after step {begin.step:,}: the stage has {clock.steps:,}",
-            segments[-1].span, help="leave the bound of the last segment out",
-        )  # fmt: skip
+            "E447",
+            f"{knob} has no value after step {begin.step:,}: the stage has {clock.steps:,}",
+            segments[-1].span,
+            help="leave the bound of the last segment out",
+        )
     overrun(knob, segments[-1], begin.step, clock.steps, report)
     return result
 

@@ -121,15 +121,20 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
         model = origins.recipe.models[stage.name]
         names = [n for n in ("weights", "hub", "revision", "context") if getattr(model, n)]
         return StageSummary(
-            kind=stage.spec.kind, goes_on_from=None, tokens=0, steps=0,
-            values={n: origins.record(str(getattr(model, n)), origins.of(model, n))
-                    for n in names},
-        )  # fmt: skip
+            kind=stage.spec.kind,
+            goes_on_from=None,
+            tokens=0,
+            steps=0,
+            values={n: origins.record(str(getattr(model, n)), origins.of(model, n)) for n in names},
+        )
     if not isinstance(stage, TrainStage):
         return StageSummary(
-            kind=stage.spec.kind, goes_on_from=stage.of if isinstance(stage.of, str) else None,
-            tokens=0, steps=0, values=_settings(stage, origins),
-        )  # fmt: skip
+            kind=stage.spec.kind,
+            goes_on_from=stage.of if isinstance(stage.of, str) else None,
+            tokens=0,
+            steps=0,
+            values=_settings(stage, origins),
+        )
     end = stage.end
     assert end
     optimizer = stage.optimizer
@@ -165,17 +170,46 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
         shown["reference"] = stage.parent or ""
     shown |= _given(stage.spec, *(name for name in stage.spec.places if name not in shown))
     return StageSummary(
-        kind=stage.spec.kind, goes_on_from=stage.parent, tokens=stage.tokens, steps=stage.steps,
+        kind=stage.spec.kind,
+        goes_on_from=stage.parent,
+        tokens=stage.tokens,
+        steps=stage.steps,
         values={n: origins.record(v, origins.stage(stage, n)) for n, v in shown.items()},
-    )  # fmt: skip
+    )
 
 
-OBJECTIVE = ("loss", "layout", "similar", "reference", "beta", "nll", "label_smoothing",
-             "normalize", "mask")  # fmt: skip
+OBJECTIVE = (
+    "loss",
+    "layout",
+    "similar",
+    "reference",
+    "beta",
+    "nll",
+    "label_smoothing",
+    "normalize",
+    "mask",
+)
 """Attributes that say what a stage after pre-training optimizes."""
-OTHERS = ("of", "after", "weights", "prompts", "judge", "draws", "temperature", "top_p",
-          "max_tokens", "keep", "data", "loss", "needle", "accuracy",
-          "suites", "tasks", "limit", "seq_len")  # fmt: skip
+OTHERS = (
+    "of",
+    "after",
+    "weights",
+    "prompts",
+    "judge",
+    "draws",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "keep",
+    "data",
+    "loss",
+    "needle",
+    "accuracy",
+    "suites",
+    "tasks",
+    "limit",
+    "seq_len",
+)
 """Attributes that are shown of stages that do not train."""
 
 

@@ -6,19 +6,28 @@ A file's format and compression are read off its ending.
 import re
 
 _PACKED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
-ENDINGS = (*_PACKED, ".parquet", ".arrow",
-           *(f"{each}{pack}" for each in _PACKED for pack in (".gz", ".zst")))  # fmt: skip
+ENDINGS = (
+    *_PACKED,
+    ".parquet",
+    ".arrow",
+    *(f"{each}{pack}" for each in _PACKED for pack in (".gz", ".zst")),
+)
 """All that can be read."""
 TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
 """Plain texts, a document each. They have no fields: no records are read from them."""
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
 _TOKENS = "it holds tokens of another program: name the texts, which etude tokenizes itself"
 _WAYS = {
-    ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`", ".bin": _TOKENS, ".npy": _TOKENS,
-    ".idx": _TOKENS, ".xz": "repack it: `xzcat {0} | zstd > {1}.zst`",
-    ".zip": "unpack it, and name the files in it", ".tar": "unpack it, and name the files in it",
-    ".md": "rename it to `{1}.txt`, or narrow the pattern", ".xlsx": "save it as `{1}.csv`",
-}  # fmt: skip
+    ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`",
+    ".bin": _TOKENS,
+    ".npy": _TOKENS,
+    ".idx": _TOKENS,
+    ".xz": "repack it: `xzcat {0} | zstd > {1}.zst`",
+    ".zip": "unpack it, and name the files in it",
+    ".tar": "unpack it, and name the files in it",
+    ".md": "rename it to `{1}.txt`, or narrow the pattern",
+    ".xlsx": "save it as `{1}.csv`",
+}
 """Ending → what to do with a file `{0}`, called `{1}` without the ending."""
 _MAGIC = re.compile(r"[*?\[\]]")
 

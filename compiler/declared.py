@@ -37,15 +37,18 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
 
     if "long" in dataset.places and dataset.kind == "documents":
         scope.error(
-            "E535", "documents are never too long: what does not fit continues in the next row",
+            "E535",
+            "documents are never too long: what does not fit continues in the next row",
             dataset.at("long"),
             "leave `long` out, or write the `kind` of the records: `kind = dialogs`",
-        )  # fmt: skip
+        )
     elif dataset.long == "truncate" and dataset.kind == "prompts":
         scope.error(
-            "E535", "a prompt that is cut off asks something else", dataset.at("long"),
+            "E535",
+            "a prompt that is cut off asks something else",
+            dataset.at("long"),
             "write `long = drop`",
-        )  # fmt: skip
+        )
 
     for pattern in dataset.files or ():
         records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
@@ -60,9 +63,11 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
 
     if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
         scope.error(
-            "E523", f"the sample `{dataset.sample}` has no {dataset.kind}", dataset.at("kind"),
+            "E523",
+            f"the sample `{dataset.sample}` has no {dataset.kind}",
+            dataset.at("kind"),
             "write `sample = python_functions`, or name `files`",
-        )  # fmt: skip
+        )
 
 
 def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
@@ -72,60 +77,74 @@ def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
             "E424",
             f"the tokenizer `{tokenizer.name}` needs exactly one of "
             "`file`, `hub`, `bytes`, `train`",
-            tokenizer.at(), help="write `train = { on [DATASET], vocab 4096 }` or `bytes`",
-        )  # fmt: skip
+            tokenizer.at(),
+            help="write `train = { on [DATASET], vocab 4096 }` or `bytes`",
+        )
     if tokenizer.train:
         for name in tokenizer.train.on:
             scope.data(name, "documents", tokenizer.train.at("on"))
         if tokenizer.train.vocab < 258:
             scope.report.add(
-                "E425", "a trained vocabulary has at least 258 tokens",
+                "E425",
+                "a trained vocabulary has at least 258 tokens",
                 tokenizer.train.at("vocab"),
                 help="256 bytes, the beginning and the end of a text",
-            )  # fmt: skip
+            )
 
 
 def _filters(scope: Scope, dataset: r.Dataset) -> None:
     for each in dataset.filters:
         if dataset.kind != "documents":
             scope.error(
-                "E514", "only documents are filtered", each.at(),
+                "E514",
+                "only documents are filtered",
+                each.at(),
                 f"`{dataset.name}` holds {dataset.kind}: leave the filter out",
-            )  # fmt: skip
+            )
         elif not each.file and scope.known(
             each.what, "stage", scope.recipe.stages, each.at("what")
         ):
             stage = scope.recipe.stages[each.what]
             if not isinstance(stage, r.Score):
                 scope.error(
-                    "E515", f"`{each.what}` scores no documents", each.at("what"),
+                    "E515",
+                    f"`{each.what}` scores no documents",
+                    each.at("what"),
                     "the loss of documents is found by a stage of the kind `score`",
-                )  # fmt: skip
+                )
             elif dataset.name not in stage.data:
                 scope.error(
-                    "E515", f"`{each.what}` does not score `{dataset.name}`", each.at("what"),
+                    "E515",
+                    f"`{each.what}` does not score `{dataset.name}`",
+                    each.at("what"),
                     f"add `{dataset.name}` to the `data` of `{each.what}`",
-                )  # fmt: skip
+                )
 
 
 def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
     if dataset.awaited and dataset.files is None:
         scope.error(
-            "E516", f"`{dataset.name}` is awaited, but not in a file", dataset.at("awaited"),
+            "E516",
+            f"`{dataset.name}` is awaited, but not in a file",
+            dataset.at("awaited"),
             'write `files = "labels.jsonl"`: where the file will be',
-        )  # fmt: skip
+        )
     if dataset.candidates is None:
         return
     if not dataset.awaited:
         scope.error(
-            "E516", "only an awaited dataset has candidates to be labelled",
-            dataset.at("candidates"), "write `awaited`",
-        )  # fmt: skip
+            "E516",
+            "only an awaited dataset has candidates to be labelled",
+            dataset.at("candidates"),
+            "write `awaited`",
+        )
     if dataset.kind != "preferences":
         scope.error(
-            "E516", f"people rank candidates, and `{dataset.name}` holds {dataset.kind}",
-            dataset.at("candidates"), "write `kind = preferences`",
-        )  # fmt: skip
+            "E516",
+            f"people rank candidates, and `{dataset.name}` holds {dataset.kind}",
+            dataset.at("candidates"),
+            "write `kind = preferences`",
+        )
     stages = scope.recipe.stages
     if (
         not indexed
@@ -133,9 +152,11 @@ def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
         and not isinstance(stages[dataset.candidates], r.Sample)
     ):
         scope.error(
-            "E516", f"`{dataset.candidates}` draws nothing that could be labelled",
-            dataset.at("candidates"), "candidates come from a stage of the kind `sample`",
-        )  # fmt: skip
+            "E516",
+            f"`{dataset.candidates}` draws nothing that could be labelled",
+            dataset.at("candidates"),
+            "candidates come from a stage of the kind `sample`",
+        )
 
 
 def _dialog(scope: Scope, dialog: r.Dialog) -> None:
@@ -148,22 +169,40 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
             dialog.at(given[-1]) if given else dialog.at(),
             'write `protocol = llama3`, `template = "chat.jinja"`, or '
             '`header = "<|{role}|>"` with `end_of_turn`',
-        )  # fmt: skip
+        )
     elif dialog.header is not None:
         if dialog.end_of_turn is None:
-            scope.error("E517", f"nothing ends a turn of `{dialog.name}`", dialog.at(),
-                        'write `end_of_turn = "<|end|>"`')  # fmt: skip
+            scope.error(
+                "E517",
+                f"nothing ends a turn of `{dialog.name}`",
+                dialog.at(),
+                'write `end_of_turn = "<|end|>"`',
+            )
         if dialog.roles and "assistant" not in dialog.roles:
-            scope.error("E517", f"the roles of `{dialog.name}` lack the assistant",
-                        dialog.at("roles"), "add `assistant`, whose messages are learned"
-                        )  # fmt: skip
+            scope.error(
+                "E517",
+                f"the roles of `{dialog.name}` lack the assistant",
+                dialog.at("roles"),
+                "add `assistant`, whose messages are learned",
+            )
         if dialog.end_of_turn == "":
-            scope.error("E517", "nothing ends a turn", dialog.at("end_of_turn"),
-                        'write a special token: `end_of_turn = "<|end|>"`')  # fmt: skip
+            scope.error(
+                "E517",
+                "nothing ends a turn",
+                dialog.at("end_of_turn"),
+                'write a special token: `end_of_turn = "<|end|>"`',
+            )
         if "{role}" not in dialog.header:
-            scope.error("E517", "a header says whose message it is", dialog.at("header"),
-                        'write `header = "<|{role}|>"`')  # fmt: skip
+            scope.error(
+                "E517",
+                "a header says whose message it is",
+                dialog.at("header"),
+                'write `header = "<|{role}|>"`',
+            )
     for name in ("end_of_turn", "end_of_message", "roles"):
         if dialog.header is None and getattr(dialog, name) is not None:
-            scope.error("E517", f"`{name}` belongs to a protocol with a `header` of its own",
-                        dialog.at(name))  # fmt: skip
+            scope.error(
+                "E517",
+                f"`{name}` belongs to a protocol with a `header` of its own",
+                dialog.at(name),
+            )

@@ -14,8 +14,18 @@ from .plan import Plan, TrainJob
 
 MOST_CHANGES = 6
 """So many changed values of a job are named."""
-_ASIDE = {"key", "id", "stage", "inputs", "cost", "extends", "roundings", "checkpoint_every",
-          "segment", "segments"}  # fmt: skip
+_ASIDE = {
+    "key",
+    "id",
+    "stage",
+    "inputs",
+    "cost",
+    "extends",
+    "roundings",
+    "checkpoint_every",
+    "segment",
+    "segments",
+}
 """Fields that are no part of a key, and those that are compared otherwise."""
 
 What = Literal["kept", "again", "new", "gone"]
@@ -92,9 +102,14 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
     for job in new.jobs:
         is_done = None if done is None else done.get(job.id, False)
         common: dict[str, Any] = {
-            "job": job.id, "kind": job.kind, "stage": job.stage, "done": is_done,
-            "tokens": job.tokens, "steps": job.steps, "conditional": job.extends is not None,
-        }  # fmt: skip
+            "job": job.id,
+            "kind": job.kind,
+            "stage": job.stage,
+            "done": is_done,
+            "tokens": job.tokens,
+            "steps": job.steps,
+            "conditional": job.extends is not None,
+        }
         if isinstance(job, TrainJob):
             common |= {"gpu_hours": job.cost.gpu_hours, "price": job.cost.price}
         same = before.get(job.key)
@@ -106,23 +121,28 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
         if other is None or other.kind != job.kind:
             found.append(JobDifference(what="new", **common))
             continue
-        because = [
-            now[key].id for role, key in job.inputs.items() if other.inputs.get(role) != key
-        ]  # fmt: skip
+        because = [now[key].id for role, key in job.inputs.items() if other.inputs.get(role) != key]
         own = _own(old, new, job.stage, other, job)
-        found.append(JobDifference(
-            what="again", changed=own, because=list(dict.fromkeys(because)), **common
-        ))  # fmt: skip
+        found.append(
+            JobDifference(what="again", changed=own, because=list(dict.fromkeys(because)), **common)
+        )
     ids = {job.id for job in new.jobs}
     for job in old.jobs:
         if job.key not in now and job.id not in ids:
             found.append(
-                JobDifference(job=job.id, kind=job.kind, stage=job.stage, what="gone",
-                              tokens=job.tokens, steps=job.steps)
-            )  # fmt: skip
+                JobDifference(
+                    job=job.id,
+                    kind=job.kind,
+                    stage=job.stage,
+                    what="gone",
+                    tokens=job.tokens,
+                    steps=job.steps,
+                )
+            )
     made = {each.job for each in found if each.what in ("again", "new")}
-    trained = [job for job in new.jobs
-               if isinstance(job, TrainJob) and job.id in made and not job.extends]  # fmt: skip
+    trained = [
+        job for job in new.jobs if isinstance(job, TrainJob) and job.id in made and not job.extends
+    ]
     return Difference(
         jobs=found,
         recipe=_recipe(old, new),
@@ -159,8 +179,12 @@ def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
     for name in [*new, *(n for n in old if n not in new)]:
         a, b = old.get(name), new.get(name)
         if (a and a.value) != (b and b.value):
-            yield Changed(name=prefix + name, old=a and a.value, new=b and b.value,
-                          place=b.place if b else None)  # fmt: skip
+            yield Changed(
+                name=prefix + name,
+                old=a and a.value,
+                new=b and b.value,
+                place=b.place if b else None,
+            )
 
 
 def _fields(name: str, old: Any, new: Any) -> Iterator[Changed]:

@@ -17,9 +17,12 @@ from .torchtitan import rope
 from .values import Architecture, LrPiece, Value
 
 SECTIONS = {
-    "training": "TrainingConfig", "parallelism": "ParallelismConfig", "compile": "CompileConfig",
-    "debug": "DebugConfig", "comm": "CommConfig",
-}  # fmt: skip
+    "training": "TrainingConfig",
+    "parallelism": "ParallelismConfig",
+    "compile": "CompileConfig",
+    "debug": "DebugConfig",
+    "comm": "CommConfig",
+}
 FIELDS = {
     "key": "by it the loader knows the job in the run folder",
     "id": "the function's name",

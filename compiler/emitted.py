@@ -310,8 +310,10 @@ BUILDERS = {
             "from torchtitan.models.llama3.model import Llama3TransformerBlock",
             "from torchtitan.models.llama3.state_dict_adapter import Llama3StateDictAdapter",
         ),
-        text=_LLAMA3, takes=(*_GROUPED, "ffn"),
-        parallelize="parallelize_llama", adapter="Llama3StateDictAdapter",
+        text=_LLAMA3,
+        takes=(*_GROUPED, "ffn"),
+        parallelize="parallelize_llama",
+        adapter="Llama3StateDictAdapter",
     ),
     "qwen3": Builder(
         imports=(
@@ -319,8 +321,11 @@ BUILDERS = {
             "from torchtitan.models.qwen3.model import Qwen3TransformerBlock",
             "from torchtitan.models.qwen3.state_dict_adapter import Qwen3StateDictAdapter",
         ),
-        text=_QWEN3, takes=(*_GROUPED, "ffn", "experts"),
-        parallelize="parallelize_qwen3", adapter="Qwen3StateDictAdapter", needs_mixture=True,
+        text=_QWEN3,
+        takes=(*_GROUPED, "ffn", "experts"),
+        parallelize="parallelize_qwen3",
+        adapter="Qwen3StateDictAdapter",
+        needs_mixture=True,
     ),
     "deepseek_v3": Builder(
         imports=(
@@ -331,8 +336,10 @@ BUILDERS = {
             "    DeepSeekV3StateDictAdapter,",
             ")",
         ),
-        text=_DEEPSEEK_V3, takes=(*_EVERY, "ffn", "latent", "experts"),
-        parallelize="parallelize_deepseekv3", adapter="DeepSeekV3StateDictAdapter",
+        text=_DEEPSEEK_V3,
+        takes=(*_EVERY, "ffn", "latent", "experts"),
+        parallelize="parallelize_deepseekv3",
+        adapter="DeepSeekV3StateDictAdapter",
         needs_mixture=True,
     ),
     "gpt_oss": Builder(
@@ -346,8 +353,10 @@ BUILDERS = {
             "from torchtitan.models.gpt_oss.moe import GptOssGroupedExperts, GptOssMoE",
             "from torchtitan.models.gpt_oss.state_dict_adapter import GptOssStateDictAdapter",
         ),
-        text=_GPT_OSS, takes=(*_GROUPED, "window", "experts"),
-        parallelize="parallelize_gptoss", adapter="GptOssStateDictAdapter",
+        text=_GPT_OSS,
+        takes=(*_GROUPED, "window", "experts"),
+        parallelize="parallelize_gptoss",
+        adapter="GptOssStateDictAdapter",
     ),
-}  # fmt: skip
+}
 """family → how its models are written."""

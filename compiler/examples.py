@@ -69,8 +69,11 @@ def beside(name: str) -> str:
     """What a frame declares, as a list: "recipe `example`, model `tiny`, …"; "" for no frame."""
     if not name:
         return ""
-    blocks = [item for item in parse(Source("frame", frame(name)), Report())
-              if isinstance(item, s.Block) and item.labels]  # fmt: skip
+    blocks = [
+        item
+        for item in parse(Source("frame", frame(name)), Report())
+        if isinstance(item, s.Block) and item.labels
+    ]
     return ", ".join(
         f"{block.keyword.name} `{label.name if isinstance(label, s.Word) else label.text}`"
         for block in blocks

@@ -38,9 +38,14 @@ class Gates:
         return stage.segments[0].seq_len
 
     def after(
-        self, stage: TrainStage, number: int, segment: Segment, key: str,
-        positions: dict[str, int], begin: str | None,
-    ) -> None:  # fmt: skip
+        self,
+        stage: TrainStage,
+        number: int,
+        segment: Segment,
+        key: str,
+        positions: dict[str, int],
+        begin: str | None,
+    ) -> None:
         gate = stage.spec.gate
         assert gate
         guarded = key
@@ -52,11 +57,16 @@ class Gates:
             if attempt:
                 extends = Attempt(gate=guarded, number=attempt)
                 attempt_key, where = self.training.job(
-                    stage, replace(segment, from_step=segment.to_step,
-                                   to_step=segment.to_step + steps),
-                    self._extension_schedule(stage, segment, steps), attempt_key, where,
-                    carry=True, id=f"{name}+{attempt}", number=number, extends=extends,
-                )  # fmt: skip
+                    stage,
+                    replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
+                    self._extension_schedule(stage, segment, steps),
+                    attempt_key,
+                    where,
+                    carry=True,
+                    id=f"{name}+{attempt}",
+                    number=number,
+                    extends=extends,
+                )
             measures = gate_measures(stage, segment, self._short(stage), of_start=False)
             export = self.models.export(
                 f"{name}+{attempt}" if attempt else name, stage.name, attempt_key, extends
@@ -71,16 +81,23 @@ class Gates:
                 "requirements": [
                     Requirement(
                         measure=q.measure + (f"({q.argument})" if q.argument else ""),
-                        op=q.op, value=float(q.value), of_start=q.of_start,
+                        op=q.op,
+                        value=float(q.value),
+                        of_start=q.of_start,
                     )
                     for q in gate.requirements
                 ],
-            }  # fmt: skip
+            }
             self.jobs.add(
-                GateJob, content, inputs, id=f"gate.{name}" + (f"+{attempt}" if attempt else ""),
-                stage=stage.name, segment=guarded, extends=extends,
+                GateJob,
+                content,
+                inputs,
+                id=f"gate.{name}" + (f"+{attempt}" if attempt else ""),
+                stage=stage.name,
+                segment=guarded,
+                extends=extends,
                 what=f"seq_len {segment.seq_len} of {stage.name}",
-            )  # fmt: skip
+            )
 
     def _extension_steps(self, stage: TrainStage, segment: Segment, gate: r.Gate) -> int:
         if gate.extend is None:
@@ -100,12 +117,25 @@ class Gates:
         )
         weights = next(m.weights for m in reversed(stage.mixture) if m.from_step < start)
         return Schedule(
-            lr=[LrPiece(from_step=start, to_step=stop, shape="hold", start=rate, end=rate,
-                        clock="steps", origin=start, length=1)],
-            batch=[BatchPiece(from_step=start, to_step=stop,
-                              sequences=_batch_at(stage.batches, start - 1))],
+            lr=[
+                LrPiece(
+                    from_step=start,
+                    to_step=stop,
+                    shape="hold",
+                    start=rate,
+                    end=rate,
+                    clock="steps",
+                    origin=start,
+                    length=1,
+                )
+            ],
+            batch=[
+                BatchPiece(
+                    from_step=start, to_step=stop, sequences=_batch_at(stage.batches, start - 1)
+                )
+            ],
             mixture=[MixturePiece(from_step=start, to_step=stop, weights=weights)],
-        )  # fmt: skip
+        )
 
 
 def _batch_at(batches: list[BatchPiece], step: int) -> int:

@@ -77,10 +77,12 @@ class Jobs:
         if spec.train:
             settings: dict[str, Any] = {"kind": "train", "vocab": spec.train.vocab}
             datasets = {
-                n: {"source": self._source(self.recipe.datasets[n]),
-                    "bad_lines": self.recipe.datasets[n].bad_lines}
+                n: {
+                    "source": self._source(self.recipe.datasets[n]),
+                    "bad_lines": self.recipe.datasets[n].bad_lines,
+                }
                 for n in spec.train.on
-            }  # fmt: skip
+            }
         elif spec.file:
             settings = {"kind": "file", "file": spec.file}
         elif spec.hub:
@@ -90,9 +92,12 @@ class Jobs:
         if self.dialogs:
             settings["dialogs"] = self.dialogs
         return self.add(
-            TokenizerJob, {"tokenizer": settings, "datasets": datasets}, {},
-            id=f"tokenizer.{name}", stage=None,
-        )  # fmt: skip
+            TokenizerJob,
+            {"tokenizer": settings, "datasets": datasets},
+            {},
+            id=f"tokenizer.{name}",
+            stage=None,
+        )
 
     def documents(self, name: str, tokenizer: str | None, *, filtered: bool = True) -> str:
         """The key of the job that makes a dataset's documents, filtered unless told otherwise."""
@@ -108,19 +113,27 @@ class Jobs:
             "name": name,
             "rules": [
                 FilterRule(
-                    scores=f"scores:{each.what}", op=each.op, value=float(each.value),  # type: ignore[arg-type]
+                    scores=f"scores:{each.what}",
+                    op=each.op,
+                    value=float(each.value),  # type: ignore[arg-type]
                     keep=str(each.keep),
                 )
                 for each in rules
             ],
             "seed": self.seed,
-        }  # fmt: skip
+        }
         return self.add(FilterJob, content, inputs, id=f"filter.{name}", stage=None)
 
     def records(
-        self, name: str, tokenizer: str | None, dialog: dict[str, Any] | None,
-        longest: int | None, similar: float | None = None, *, every_token: bool = False,
-    ) -> str:  # fmt: skip
+        self,
+        name: str,
+        tokenizer: str | None,
+        dialog: dict[str, Any] | None,
+        longest: int | None,
+        similar: float | None = None,
+        *,
+        every_token: bool = False,
+    ) -> str:
         """The key of the job that makes a dataset's dialogs, preferences or prompts.
 
         Args:
@@ -143,9 +156,14 @@ class Jobs:
     def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
         spec = self.recipe.datasets[name]
         content = {
-            "name": name, "source": self._source(spec), "holdout": str(spec.holdout),
-            "bad_lines": spec.bad_lines, "seed": self.seed, "awaited": spec.awaited, **more,
-        }  # fmt: skip
+            "name": name,
+            "source": self._source(spec),
+            "holdout": str(spec.holdout),
+            "bad_lines": spec.bad_lines,
+            "seed": self.seed,
+            "awaited": spec.awaited,
+            **more,
+        }
         inputs = {"tokenizer": self.tokenizer(tokenizer)} if tokenizer else {}
         for number, stage in enumerate(spec.stages):
             inputs[f"from.{number}"] = self.result[stage]
@@ -165,8 +183,12 @@ class Jobs:
         if dataset.files is not None:
             source = {"kind": "files", "files": dataset.files}
         elif dataset.hub is not None:
-            source = {"kind": "hub", "repo": dataset.hub, "config": dataset.config,
-                      "split": dataset.split}  # fmt: skip
+            source = {
+                "kind": "hub",
+                "repo": dataset.hub,
+                "config": dataset.config,
+                "split": dataset.split,
+            }
         else:
             source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
         if dataset.kind != "documents":
@@ -175,8 +197,9 @@ class Jobs:
             source["text"] = dataset.fields.text
         sites = [
             {"field": each.what, "file": each.file, "keep": bool(each.keep)}
-            for each in dataset.filters if each.file
-        ]  # fmt: skip
+            for each in dataset.filters
+            if each.file
+        ]
         if sites:
             source["sites"] = sites
         if dataset.documents is not None:

@@ -37,9 +37,12 @@ def gate_measures(
         if requirement.measure == "needle":
             lengths = gate.needle.lengths or _doublings(short, segment.seq_len)
             measures["needle"] = NeedleMeasure(
-                name="needle", lengths=lengths, depths=gate.needle.depths,
-                samples=gate.needle.samples, seed=0,
-            )  # fmt: skip
+                name="needle",
+                lengths=lengths,
+                depths=gate.needle.depths,
+                samples=gate.needle.samples,
+                seed=0,
+            )
         elif requirement.argument == "short":
             sources = [n for n, share in stage.end.data.items() if share > 0]
             measures["loss(short)"] = LossMeasure(
@@ -64,11 +67,13 @@ def stage_measures(
     longest = trained.segments[-1].seq_len
     measures: list[Measure] = [
         LossMeasure(
-            name=f"loss({name})", data=[name], seq_len=stage.spec.seq_len or longest,
+            name=f"loss({name})",
+            data=[name],
+            seq_len=stage.spec.seq_len or longest,
             tokens=LOSS_TOKENS,
         )
         for name in stage.spec.loss or []
-    ]  # fmt: skip
+    ]
     needle: r.Needle | None = stage.spec.needle
     if needle:
         measures.append(

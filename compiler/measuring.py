@@ -16,9 +16,15 @@ from .scope import Scope
 from .values import Architecture
 
 _MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
-_SETTINGS = {"prompts": ["judge"], "max_tokens": ["judge"], "temperature": ["judge"],
-             "dialog": ["judge"], "limit": ["judge", "suites"], "tasks": ["suites"],
-             "seq_len": ["loss"]}  # fmt: skip
+_SETTINGS = {
+    "prompts": ["judge"],
+    "max_tokens": ["judge"],
+    "temperature": ["judge"],
+    "dialog": ["judge"],
+    "limit": ["judge", "suites"],
+    "tasks": ["suites"],
+    "seq_len": ["loss"],
+}
 """What belongs to some of the measures only."""
 
 
@@ -50,10 +56,11 @@ def best(spec: r.Best, scope: Scope) -> BestStage | None:
     many = [name for name in ("loss", "suites") if len(getattr(spec, name) or []) > 1]
     if len(given) != 1 or many:
         scope.error(
-            "E520", f"`{spec.name}` chooses by exactly one measure",
+            "E520",
+            f"`{spec.name}` chooses by exactly one measure",
             spec.at(given[-1]) if given else spec.at(),
-            "write `loss = [DATASET]`, `needle = { … }` or `suites = { math [\"gsm8k\"] }`",
-        )  # fmt: skip
+            'write `loss = [DATASET]`, `needle = { … }` or `suites = { math ["gsm8k"] }`',
+        )
         return None
     first = scope.trained(scope.stages[spec.of[0]])
     dialog = _measures(spec, scope, first.spec.kind == "reward", first.dialog)
@@ -70,10 +77,12 @@ def evaluate(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
         return None
     if all(getattr(spec, name) is None for name in _MEASURES):
         scope.error(
-            "E422", f"the stage `{spec.name}` evaluates nothing", spec.at(),
+            "E422",
+            f"the stage `{spec.name}` evaluates nothing",
+            spec.at(),
             "write `loss = [DATASET]`, `needle = { … }`, `suites = { … }`, `judge = …`, or "
             "`accuracy = [DATASET]` of a reward model",
-        )  # fmt: skip
+        )
     trained = scope.trained(stage)
     dialog = _measures(spec, scope, trained.spec.kind == "reward", trained.dialog)
     return EvaluateStage(name=spec.name, spec=spec, of=source, dialog=dialog, model=trained.model)
@@ -90,9 +99,11 @@ def sample(spec: r.Sample, scope: Scope) -> SampleStage | None:
         _judge(spec, scope, source)
     elif spec.keep:
         scope.error(
-            "E521", "without a judge no draw is better than another", spec.at("keep"),
+            "E521",
+            "without a judge no draw is better than another",
+            spec.at("keep"),
             "write `judge = …`, or leave `keep` out to keep all",
-        )  # fmt: skip
+        )
     if stage is None:
         return None
     trained = scope.trained(stage)
@@ -102,9 +113,11 @@ def sample(spec: r.Sample, scope: Scope) -> SampleStage | None:
     keep = spec.keep if spec.keep is not None else 1 if spec.judge else 0
     if keep > spec.draws:
         scope.error(
-            "E521", f"{keep} draws cannot be kept of {spec.draws}", spec.at("keep"),
+            "E521",
+            f"{keep} draws cannot be kept of {spec.draws}",
+            spec.at("keep"),
             f"write `draws = {keep}` or more",
-        )  # fmt: skip
+        )
     return SampleStage(
         name=spec.name, spec=spec, of=source, dialog=dialog, keep=keep, model=trained.model
     )
@@ -124,8 +137,9 @@ def score(spec: r.Score, scope: Scope) -> ScoreStage | None:
 def _source(spec: r.Stage, scope: Scope, what: str) -> str | None:
     source = next(iter(parents(spec, scope)), None)
     if source is None:
-        scope.error("E405", f"the stage `{spec.name}` has nothing {what}", spec.at(),
-                    "write `from = …`")  # fmt: skip
+        scope.error(
+            "E405", f"the stage `{spec.name}` has nothing {what}", spec.at(), "write `from = …`"
+        )
     return source
 
 
@@ -138,10 +152,13 @@ def _alike(spec: r.Average | r.Best, scope: Scope) -> Architecture | None:
     shapes = [(stage.model, stage.spec.kind == "reward") for stage in found]
     if any(shape != shapes[0] for shape in shapes):
         scope.error(
-            "E420", "these stages have models of different shapes", spec.at("of"),
-            "only weights of the same shape have a mean" if isinstance(spec, r.Average)
+            "E420",
+            "these stages have models of different shapes",
+            spec.at("of"),
+            "only weights of the same shape have a mean"
+            if isinstance(spec, r.Average)
             else "models of one shape are compared",
-        )  # fmt: skip
+        )
     return found[0].model
 
 
@@ -156,23 +173,35 @@ def _measures(spec: r.Measuring, scope: Scope, reward: bool, dialog: dict | None
     for name in _MEASURES:
         if getattr(spec, name) is not None and reward != (name == "accuracy"):
             scope.error(
-                "E512", f"`{name}` " + ("needs a model that writes text" if reward else
-                "is how well a reward model ranks, and this is none"), spec.at(name),
+                "E512",
+                f"`{name}` "
+                + (
+                    "needs a model that writes text"
+                    if reward
+                    else "is how well a reward model ranks, and this is none"
+                ),
+                spec.at(name),
                 "write `accuracy = [DATASET]`" if reward else "write `loss = [DATASET]`",
-            )  # fmt: skip
+            )
     for name, measures in _SETTINGS.items():
         if name in spec.places and all(getattr(spec, m) is None for m in measures):
             scope.error(
-                "E522", f"`{name}` sets nothing here: it belongs to "
-                + " and ".join(f"`{m}`" for m in measures), spec.at(name),
+                "E522",
+                f"`{name}` sets nothing here: it belongs to "
+                + " and ".join(f"`{m}`" for m in measures),
+                spec.at(name),
                 f"write `{measures[0]} = …` too, or leave `{name}` out",
-            )  # fmt: skip
+            )
     if spec.judge is None:
         return dialog
     for name in ("prompts", "max_tokens"):
         if getattr(spec, name) is None:
-            scope.error("E522", f"a judge scores samples: `{name}` is missing", spec.at("judge"),
-                        f"write `{name} = …`")  # fmt: skip
+            scope.error(
+                "E522",
+                f"a judge scores samples: `{name}` is missing",
+                spec.at("judge"),
+                f"write `{name} = …`",
+            )
     _judge(spec, scope, None)
     return scope.dialog(spec.dialog, dialog, spec.at("dialog"))
 
@@ -184,5 +213,9 @@ def _judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> No
         return
     tokenizer = scope.trained(scope.stages[source]).tokenizer
     if scope.trained(stage).tokenizer != tokenizer:
-        scope.error("E411", f"`{spec.judge}` has another tokenizer than the model that it judges",
-                    spec.at("judge"), "train both from one model")  # fmt: skip
+        scope.error(
+            "E411",
+            f"`{spec.judge}` has another tokenizer than the model that it judges",
+            spec.at("judge"),
+            "train both from one model",
+        )

@@ -115,9 +115,14 @@ class Models:
         return self.evaluation(stage.name, trained, measures, export, stage.name, stage.spec.judge)
 
     def evaluation(
-        self, id: str, stage: TrainStage, measures: list[Any], export: str, name: str,
+        self,
+        id: str,
+        stage: TrainStage,
+        measures: list[Any],
+        export: str,
+        name: str,
         judge: str | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Adds an evaluate job for stage `name`; returns its key."""
         inputs = self.evaluation_inputs(measures, stage, export, judge)
         return self.jobs.add(EvaluateJob, {"measures": measures}, inputs, id=id, stage=name)
@@ -161,10 +166,15 @@ class Models:
         )
         inputs = {**readers, "prompts": prompts}
         content = {
-            "dialog": stage.dialog, "prompts": spec.prompts, "draws": spec.draws,
-            "temperature": spec.temperature, "top_p": spec.top_p, "max_tokens": spec.max_tokens,
-            "keep": stage.keep, "seed": self.jobs.seed,
-        }  # fmt: skip
+            "dialog": stage.dialog,
+            "prompts": spec.prompts,
+            "draws": spec.draws,
+            "temperature": spec.temperature,
+            "top_p": spec.top_p,
+            "max_tokens": spec.max_tokens,
+            "keep": stage.keep,
+            "seed": self.jobs.seed,
+        }
         key = self.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
         self.jobs.result[stage.name] = key
         return key
@@ -180,10 +190,12 @@ class Models:
         for name in stage.spec.data:
             data = self.jobs.documents(name, trained.tokenizer, filtered=False)
             content = {
-                "model": self.shape(trained), "source": name,
-                "seq_len": stage.spec.seq_len or segment.seq_len, "resources": segment.resources,
+                "model": self.shape(trained),
+                "source": name,
+                "seq_len": stage.spec.seq_len or segment.seq_len,
+                "resources": segment.resources,
                 "torchtitan": torchtitan(trained, segment, 1, self.jobs.seed, trained.lr),
-            }  # fmt: skip
+            }
             inputs = {"model": self.jobs.result[stage.of], f"data:{name}": data}
             key = self.jobs.add(
                 ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name

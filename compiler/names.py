@@ -33,8 +33,10 @@ def _stage(scope: Scope, stage: r.Stage) -> None:
     """Looks up what a stage names beside other stages."""
     recipe = scope.recipe
     for what, known in (
-        ("model", recipe.models), ("tokenizer", recipe.tokenizers), ("cluster", recipe.clusters),
-    ):  # fmt: skip
+        ("model", recipe.models),
+        ("tokenizer", recipe.tokenizers),
+        ("cluster", recipe.clusters),
+    ):
         name = getattr(stage, what, None)
         if name:
             scope.known(name, what, known, stage.at(what))

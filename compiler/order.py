@@ -62,10 +62,12 @@ def forward(what: str, segment: Segment, begin: Fraction, length: Length, report
     if longer.unit == length.unit and longer.value >= length.value:
         room = f", where the stage is over after {place(Position(length.unit, length.value))}"
     report.add(
-        "E455", message, bound.span or segment.span,
+        "E455",
+        message,
+        bound.span or segment.span,
         help=_WORDS.format(written(bound), place(longer))
         + f"{room}; `until` takes more than {least or place(start)} here",
-    )  # fmt: skip
+    )
     return False
 
 
@@ -106,9 +108,10 @@ def overrun(what: str, segment: Segment, end: int, steps: int, report: Report) -
         f"{steps:,}",
         bound.span or segment.span,
         help="leave the bound out, and the ramp arrives where the stage ends; a part of a longer "
-        f"curve is written `over {written(bound)}`" if bound.relative else
-        "leave the bound out, and the ramp arrives where the stage ends",
-    )  # fmt: skip
+        f"curve is written `over {written(bound)}`"
+        if bound.relative
+        else "leave the bound out, and the ramp arrives where the stage ends",
+    )
 
 
 def within(average: Polyak, length: Length, steps: int, tokens: int, report: Report) -> None:
@@ -122,10 +125,12 @@ def within(average: Polyak, length: Length, steps: int, tokens: int, report: Rep
     if over.value <= whole:
         return
     report.add(
-        "E457", f"an average over {place(over)}, of a stage of "
-        f"{place(Position(over.unit, Fraction(whole)))}", average.at("over"),
+        "E457",
+        f"an average over {place(over)}, of a stage of "
+        f"{place(Position(over.unit, Fraction(whole)))}",
+        average.at("over"),
         help="leave `over` out for the mean over the whole stage",
-    )  # fmt: skip
+    )
 
 
 def written(bound: Bound) -> str:

@@ -22,9 +22,12 @@ MASK_BLOCK = 128
 
 
 def mesh(
-    hardware: Hardware, degrees: Mapping[str, int], model: Architecture, span: Span | None,
+    hardware: Hardware,
+    degrees: Mapping[str, int],
+    model: Architecture,
+    span: Span | None,
     report: Report,
-) -> Resources | None:  # fmt: skip
+) -> Resources | None:
     """The device mesh of a placement: data parallelism takes what the other degrees leave.
 
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
@@ -41,9 +44,9 @@ def mesh(
             "E432",
             f"tensor {tensor} × context {context} × pipeline {pipeline} = {fixed} does not divide "
             f"{world} ranks",
-            span, help=_nearest_mesh(world, {"tensor": tensor, "context": context,
-                                             "pipeline": pipeline}),
-        )  # fmt: skip
+            span,
+            help=_nearest_mesh(world, {"tensor": tensor, "context": context, "pipeline": pipeline}),
+        )
         return None
     data = world // fixed
     replicate = degrees.get("replicate", 1)
@@ -55,32 +58,38 @@ def mesh(
             "E432",
             f"replicate {replicate} × shard {shard} is not the {data} data-parallel ranks that "
             f"tensor, context and pipeline leave of {world}",
-            span, help=_nearest_data(data, replicate),
-        )  # fmt: skip
+            span,
+            help=_nearest_data(data, replicate),
+        )
         return None
     for what, number in tensor_widths(model, expert).items():
         if number % tensor:
             report.add(
-                "E433", f"tensor {tensor} does not divide the model's {number} {what}", span,
+                "E433",
+                f"tensor {tensor} does not divide the model's {number} {what}",
+                span,
                 help=f"the nearest that does is {_nearest_tensor(model, expert, world, tensor)}",
-            )  # fmt: skip
+            )
             return None
     if pipeline > 1 and model.tied:
         report.add(
-            "E433", "the model has one weight for embedding and output, which a pipeline would "
-            "part", span, help="leave `pipeline` out, or write `tied = false` in the model",
-        )  # fmt: skip
+            "E433",
+            "the model has one weight for embedding and output, which a pipeline would part",
+            span,
+            help="leave `pipeline` out, or write `tied = false` in the model",
+        )
         return None
     if interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, interleave)):
         report.add("E433", wrong[0], span, help=wrong[1])
         return None
     if pipeline > model.layers:
         report.add(
-            "E433", f"pipeline {pipeline} is more than the model's "
-                    f"{counted(model.layers, 'layers')}", span,
+            "E433",
+            f"pipeline {pipeline} is more than the model's {counted(model.layers, 'layers')}",
+            span,
             help="the nearest that fits is "
             f"{max(d for d in _divisors(world) if d <= model.layers)}",
-        )  # fmt: skip
+        )
         return None
     if model.experts and expert > 1:
         room = gcd(shard * context * tensor, model.experts.count)
@@ -90,20 +99,29 @@ def mesh(
                 f"expert {expert} does not divide both the {model.experts.count} experts and the "
                 f"shard {shard} × context {context} × tensor {tensor} ranks that they are placed "
                 "on",
-                span, help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
-            )  # fmt: skip
+                span,
+                help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
+            )
             return None
     found = Resources(
-        world_size=world, device=hardware.device, replicate=replicate, shard=shard,
-        tensor=tensor, context=context, pipeline=pipeline, interleave=interleave, expert=expert,
-    )  # fmt: skip
+        world_size=world,
+        device=hardware.device,
+        replicate=replicate,
+        shard=shard,
+        tensor=tensor,
+        context=context,
+        pipeline=pipeline,
+        interleave=interleave,
+        expert=expert,
+    )
     if model.experts and (uneven := _uneven_experts(model, found)):
         report.add(
             "E433",
             f"{model.experts.count} experts are fewer than the ranks that have a part of them, "
             f"and {uneven}",
-            span, help="more ranks for `expert` or `pipeline` leave fewer for FSDP",
-        )  # fmt: skip
+            span,
+            help="more ranks for `expert` or `pipeline` leave fewer for FSDP",
+        )
         return None
     return found
 
@@ -183,8 +201,11 @@ def _uneven_experts(model: Architecture, resources: Resources) -> str | None:
 def tensor_widths(model: Architecture, expert: int) -> dict[str, int]:
     """What tensor parallelism cuts, in the spec's words; experts only where they stay together."""
     widths = {
-        "heads": model.heads, "kv_heads": model.kv_heads, "ffn": model.ffn, "vocab": model.vocab,
-    }  # fmt: skip
+        "heads": model.heads,
+        "kv_heads": model.kv_heads,
+        "ffn": model.ffn,
+        "vocab": model.vocab,
+    }
     if model.experts and expert == 1:
         widths["experts.ffn"] = model.experts.ffn
     if dense_layers(model) == 0:
@@ -261,9 +282,10 @@ def _nearest_mesh(world: int, wished: Mapping[str, int]) -> str:
         best = min(
             (way for way in ways if world % prod(way) == 0),
             key=lambda way: (
-                fsum(abs(log(d / w)) for d, w in zip(way, given.values(), strict=True)), way,
+                fsum(abs(log(d / w)) for d, w in zip(way, given.values(), strict=True)),
+                way,
             ),
-        )  # fmt: skip
+        )
         found = dict(zip(given, best, strict=True))
     shown = " × ".join(f"{name} {degree}" for name, degree in found.items())
     low = world // size * size

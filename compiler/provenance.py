@@ -102,14 +102,24 @@ class Origins:
         """The origin of an attribute of a model, its published size included."""
         sizes = PUBLISHED.get(model.family, {})
         if attribute not in model.places and attribute in sizes.get(model.size or "", {}):
-            return Origin("size", model.at("size"), f"published size {model.size}",
-                          model.size or "", model.sources.get("size"))  # fmt: skip
+            return Origin(
+                "size",
+                model.at("size"),
+                f"published size {model.size}",
+                model.size or "",
+                model.sources.get("size"),
+            )
         return self.of(model, attribute)
 
     def record(self, value: str, origin: Origin) -> Provenance:
         """A value and its origin as plans have them."""
-        names = {"file": "spec", "default": "etude", "set": "--set", "from": origin.text,
-                 "use": "use"}  # fmt: skip
+        names = {
+            "file": "spec",
+            "default": "etude",
+            "set": "--set",
+            "from": origin.text,
+            "use": "use",
+        }
         of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
         place = self.place(origin.span) if origin.span else None
         if origin.span and origin.kind in _WRITTEN and _NUMBER.fullmatch(value):
@@ -117,10 +127,12 @@ class Origins:
             value = echoed(literal[1]) if literal else value
         source = origin.source
         return Provenance(
-            value=value, origin=of, place=place,
+            value=value,
+            origin=of,
+            place=place,
             cite=source.text if source and not source.assumed else None,
             assumed=source.text if source and source.assumed else None,
-        )  # fmt: skip
+        )
 
     def stage(self, stage: Any, attribute: str) -> Origin:
         """The origin of an attribute of a resolved stage."""

@@ -155,14 +155,17 @@ class _Reader:
         heads = self._number("num_attention_heads")
         dim = self._number("hidden_size")
         shape: dict[str, Any] = {
-            "layers": self._number("num_hidden_layers"), "dim": dim, "heads": heads,
+            "layers": self._number("num_hidden_layers"),
+            "dim": dim,
+            "heads": heads,
             "kv_heads": self._number("num_key_value_heads", heads),
-            "ffn": self._number("intermediate_size"), "vocab": self._number("vocab_size"),
+            "ffn": self._number("intermediate_size"),
+            "vocab": self._number("vocab_size"),
             "tied": bool(self._get("tie_word_embeddings")),
             "norm_eps": self._real(
                 self.config, "rms_norm_eps", DEFAULTS[self.kind]["rms_norm_eps"]
             ),
-        }  # fmt: skip
+        }
         if self.family == "deepseek_v3":
             return shape | self._deepseek()
         shape["head_dim"] = self._number("head_dim", max(dim // heads, 1))
@@ -170,8 +173,9 @@ class _Reader:
             shape["experts"] = {
                 "count": self._number("num_experts", self.config.get("num_local_experts", 128)),
                 "active": self._number("num_experts_per_tok"),
-                "ffn": self._number("moe_intermediate_size"), "dense": self._dense(shape["layers"]),
-            }  # fmt: skip
+                "ffn": self._number("moe_intermediate_size"),
+                "dense": self._dense(shape["layers"]),
+            }
         if self.family == "gpt_oss":
             kinds = self.config.get("layer_types")
             near = not isinstance(kinds, list) or "sliding_attention" in kinds
@@ -188,8 +192,10 @@ class _Reader:
         return {
             "latent": {
                 "queries": self._number("q_lora_rank", 0, least=0),
-                "keys": self._number("kv_lora_rank"), "plain": self._number("qk_nope_head_dim"),
-                "rotary": self._number("qk_rope_head_dim"), "values": self._number("v_head_dim"),
+                "keys": self._number("kv_lora_rank"),
+                "plain": self._number("qk_nope_head_dim"),
+                "rotary": self._number("qk_rope_head_dim"),
+                "values": self._number("v_head_dim"),
             },
             "experts": {
                 "count": self._number("n_routed_experts"),
@@ -202,7 +208,7 @@ class _Reader:
                 "scale": self._real(self.config, "routed_scaling_factor", 2.5),
                 "normalized": bool(self._get("norm_topk_prob")),
             },
-        }  # fmt: skip
+        }
 
     def _dense(self, layers: int) -> int:
         """How many layers at the beginning have no experts."""
@@ -271,8 +277,9 @@ class _Reader:
         truncated = self.family != "gpt_oss"
         differs = [
             f"{key} = {_shown(given.get(key))} in place of {value:g}"
-            for key, value in wanted.items() if not alike(given.get(key), value)
-        ]  # fmt: skip
+            for key, value in wanted.items()
+            if not alike(given.get(key), value)
+        ]
         if bool(given.get("truncate", True)) != truncated:
             differs.append(f"truncate = {_shown(not truncated)} in place of {_shown(truncated)}")
         if differs:

@@ -20,11 +20,18 @@ CONFIG = "config.json"
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
 _KEYS = {
-    "layers": "num_hidden_layers", "dim": "hidden_size", "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads", "head_dim": "head_dim", "ffn": "intermediate_size",
-    "vocab": "vocab_size", "norm_eps": "rms_norm_eps", "rope_theta": "rope_theta",
-    "tied": "tie_word_embeddings", "window": "sliding_window",
-}  # fmt: skip
+    "layers": "num_hidden_layers",
+    "dim": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn": "intermediate_size",
+    "vocab": "vocab_size",
+    "norm_eps": "rms_norm_eps",
+    "rope_theta": "rope_theta",
+    "tied": "tie_word_embeddings",
+    "window": "sliding_window",
+}
 """Attributes of a model → keys of config.json."""
 _ROPE = ("scaling", "factor", "original", "low", "high")
 _TRAINED_WITH = ("balance", "score")
@@ -59,15 +66,21 @@ def differences(theirs: Architecture, ours: Architecture) -> Iterator[Difference
         one, other = getattr(theirs, name), getattr(ours, name)
         if name not in aside and not alike(one, other):
             yield Difference(
-                attribute=name, key=key, theirs=_text(one), ours=_text(other),
+                attribute=name,
+                key=key,
+                theirs=_text(one),
+                ours=_text(other),
                 write=f"{name} = {_text(one)}",
-            )  # fmt: skip
+            )
     one, other = _scaling(theirs), _scaling(ours)
     if one != other:
         yield Difference(
-            attribute="rope_scaling", key="rope_scaling", theirs=one, ours=other,
+            attribute="rope_scaling",
+            key="rope_scaling",
+            theirs=one,
+            ours=other,
             write=f"rope_scaling = {one}",
-        )  # fmt: skip
+        )
     for group in ("latent", "experts"):
         yield from _group(group, getattr(theirs, group), getattr(ours, group))
 
@@ -76,18 +89,23 @@ def _group(group: str, theirs: Any, ours: Any) -> Iterator[Difference]:
     if theirs is None or ours is None:
         if theirs is not ours:
             yield Difference(
-                attribute=group, key=group, theirs="some" if theirs else "none",
+                attribute=group,
+                key=group,
+                theirs="some" if theirs else "none",
                 ours="some" if ours else "none",
                 write=_braces(group, theirs) if theirs else f"no `{group}`",
-            )  # fmt: skip
+            )
         return
     for name, one in vars(theirs).items():
         other = getattr(ours, name)
         if name not in _TRAINED_WITH and not alike(one, other):
             yield Difference(
-                attribute=group, key=f"{group}.{name}", theirs=_text(one), ours=_text(other),
+                attribute=group,
+                key=f"{group}.{name}",
+                theirs=_text(one),
+                ours=_text(other),
                 write=f"{group} = {{ {name} = {_text(one)}, … }}",
-            )  # fmt: skip
+            )
 
 
 def _braces(group: str, value: Any) -> str:
@@ -163,9 +181,11 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
             raise ValueError("it is no object")
     except ValueError as problem:
         report.add(
-            "E543", f"{name} is no JSON of a model: {problem}", model.at(where),
+            "E543",
+            f"{name} is no JSON of a model: {problem}",
+            model.at(where),
             help="download the file again",
-        )  # fmt: skip
+        )
         return
     found = describe(config)
     ours = stage.model
@@ -173,51 +193,64 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         report.add("E543", f"{name} {problem.message}", model.at(where), help=problem.help)
     if found.family and found.family != ours.family:
         report.add(
-            "E542", f"{name} is of the model_type {config['model_type']}, and `{model.name}` of "
-            f"the family {ours.family}", model.at("family"),
+            "E542",
+            f"{name} is of the model_type {config['model_type']}, and `{model.name}` of "
+            f"the family {ours.family}",
+            model.at("family"),
             help=f"write `family = {found.family}`",
-        )  # fmt: skip
+        )
         return
     if found.model is None:
         return
     context = model.context or 0
     if context > found.longest:
         report.add(
-            "E542", f"{name} says {found.bound} {found.longest}, and `{model.name}` has the "
-            f"`context` {context}", model.at("context"), help=f"write `context = {found.longest}`",
-        )  # fmt: skip
+            "E542",
+            f"{name} says {found.bound} {found.longest}, and `{model.name}` has the "
+            f"`context` {context}",
+            model.at("context"),
+            help=f"write `context = {found.longest}`",
+        )
     own = found.model.tied and own_output(folder)
     for each in differences(found.model, ours):
         if each.attribute != "tied" or not own:
             report.add(
-                "E542", f"{name} says {each.key} {each.theirs}, and `{model.name}` has {each.ours}",
-                model.at(each.attribute), help=f"write `{each.write}`",
-            )  # fmt: skip
+                "E542",
+                f"{name} says {each.key} {each.theirs}, and `{model.name}` has {each.ours}",
+                model.at(each.attribute),
+                help=f"write `{each.write}`",
+            )
     if own:
         _own_output(name, model, ours.tied, report)
     for key in found.unknown:
         report.add(
-            "W676", f"{name} says {key}, of which etude knows nothing", model.at(where),
+            "W676",
+            f"{name} says {key}, of which etude knows nothing",
+            model.at(where),
             help="look up whether it changes what the model computes: if so, take other weights; "
             'if not, silence this with `allow W676 "…"`',
-        )  # fmt: skip
+        )
 
 
 def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:
     """What is said where the configuration ties what the files do not."""
     if tied:
         report.add(
-            "E542", f"{name} says that embedding and output are one matrix, and the files have an "
-            f"output matrix of their own, {OUTPUT}", model.at("tied"),
+            "E542",
+            f"{name} says that embedding and output are one matrix, and the files have an "
+            f"output matrix of their own, {OUTPUT}",
+            model.at("tied"),
             help="write `tied = false`: both are kept, as transformers does with these files",
-        )  # fmt: skip
+        )
         return
     report.add(
-        "W677", f"{name} says that embedding and output are one matrix, and the files have an "
-        f"output matrix of their own, {OUTPUT}", model.at("tied"),
+        "W677",
+        f"{name} says that embedding and output are one matrix, and the files have an "
+        f"output matrix of their own, {OUTPUT}",
+        model.at("tied"),
         help="both are kept, as `tied = false` says and as transformers does with these files; "
         'set tie_word_embeddings to false in config.json, or silence this with `allow W677 "…"`',
-    )  # fmt: skip
+    )
 
 
 def own_output(folder: Path) -> bool:

@@ -12,9 +12,12 @@ Rename = Callable[[str, Span | None], str]
 
 
 def with_references(
-    stage: r.Stage, *, stage_of: Rename, stages_of: Callable[[str, Span | None], list[str]],
+    stage: r.Stage,
+    *,
+    stage_of: Rename,
+    stages_of: Callable[[str, Span | None], list[str]],
     data_of: Rename,
-) -> r.Stage:  # fmt: skip
+) -> r.Stage:
     """A stage with other references.
 
     Args:

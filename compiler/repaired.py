@@ -25,8 +25,20 @@ _START = "from|model"
 _MEASURES = "loss|needle|accuracy|judge|suites"
 _CLOCK = (_LENGTH, "batch", "seq_len", "parallel", "cluster", _START)
 _MESH = ("parallel", "cluster", "tokenizer", "rope_scaling", _START)
-_SHAPE = ("family", "size", "layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab",
-          "latent", "experts", "rope_scaling")  # fmt: skip
+_SHAPE = (
+    "family",
+    "size",
+    "layers",
+    "dim",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "latent",
+    "experts",
+    "rope_scaling",
+)
 DEPENDS: dict[str, tuple[str, ...]] = {
     "E404": ("from", "model"),
     "E405": (_START, "model", "from"),

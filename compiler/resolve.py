@@ -38,9 +38,11 @@ def resolve(program: Program, report: Report) -> Program:
     stages = scope.recipe.stages
     if not stages:
         scope.error(
-            "E401", "this recipe has no stages", scope.recipe.header.at(),
+            "E401",
+            "this recipe has no stages",
+            scope.recipe.header.at(),
             "add one: stage pretrain: train { … }",
-        )  # fmt: skip
+        )
     for name in order(scope):
         spec = stages[name]
         resolved = STAGES[type(spec)](spec, scope)

@@ -33,9 +33,7 @@ MOST_REPAIRED = 20
 """Where more blocks have errors, they are looked at when there are fewer."""
 _CHOSEN = ("cluster", "tokenizer", "dialog")
 """Blocks of which a stage that names none gets one."""
-_TO_TEXT, _TO_REWARD = _LINES = (
-    "what goes on below {}", "what goes on to reward models below {}"
-)  # fmt: skip
+_TO_TEXT, _TO_REWARD = _LINES = ("what goes on below {}", "what goes on to reward models below {}")
 """What a stage that names nothing to go on from needs, by its kind."""
 _NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
 """Kinds of stages that no stage goes on from unasked."""
@@ -49,9 +47,15 @@ _ORIGINS = {"from", "of", "model"}
 
 
 def check_rest(
-    statements: Sequence[s.Item], where: Span | None, report: Report, *, variant: str = "",
-    sets: Sequence[str] = (), ranks: int | None = None, root: Path | None = None,
-) -> None:  # fmt: skip
+    statements: Sequence[s.Item],
+    where: Span | None,
+    report: Report,
+    *,
+    variant: str = "",
+    sets: Sequence[str] = (),
+    ranks: int | None = None,
+    root: Path | None = None,
+) -> None:
     """Adds to a report with errors what is found in blocks that have nothing to do with them.
 
     Args:
@@ -216,7 +220,7 @@ def _spared(
     gone = depend.on(hit - alone)[0]
     return gone, {
         place for place in lost - gone - alone if _keyword(depend.known[place]) in REPAIRED
-    }  # fmt: skip
+    }
 
 
 class _Dependence:
@@ -345,8 +349,11 @@ def _needs(item: s.Item | Gap, above: int) -> set[str]:
     for stage in _stages(item):
         given = _attributes(stage)
         kind = _kind(stage)
-        found |= {f"any {name}" for name in _CHOSEN
-                  if name not in given and (name != "dialog" or kind != "train")}  # fmt: skip
+        found |= {
+            f"any {name}"
+            for name in _CHOSEN
+            if name not in given and (name != "dialog" or kind != "train")
+        }
         if not given & _ORIGINS:
             found.add((_TO_REWARD if kind == "reward" else _TO_TEXT).format(above))
     if item.keyword.name == "stage" and _INDEXED in found:

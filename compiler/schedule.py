@@ -57,9 +57,13 @@ def schedule(program: Program, report: Report) -> Program:
 
 class _Scheduler:
     def __init__(
-        self, stage: TrainStage, parent: TrainStage | None, checkpoints: list[CheckpointStage],
-        program: Program, report: Report,
-    ) -> None:  # fmt: skip
+        self,
+        stage: TrainStage,
+        parent: TrainStage | None,
+        checkpoints: list[CheckpointStage],
+        program: Program,
+        report: Report,
+    ) -> None:
         self.stage = stage
         self.checkpoints = checkpoints
         self.spec = stage.spec
@@ -76,8 +80,14 @@ class _Scheduler:
         parallel = self._absolute("parallel", default={})
         theta = self._absolute("rope_theta", default=self.stage.model.rope_theta)
         data, rates = self._absolute("data"), self._absolute("lr")
-        knobs = {"seq_len": seq_len, "batch": batch, "parallel": parallel, "rope_theta": theta,
-                 "data": data, "lr": rates}  # fmt: skip
+        knobs = {
+            "seq_len": seq_len,
+            "batch": batch,
+            "parallel": parallel,
+            "rope_theta": theta,
+            "data": data,
+            "lr": rates,
+        }
         self._shapes(knobs)
         length = self._length()
         if length is None:
@@ -138,19 +148,28 @@ class _Scheduler:
                 lr=piece.rate(step, clock.tokens_before),
                 batch=Quantity(Fraction(batch * seq_len if unit == "tokens" else batch), unit),
                 seq_len=seq_len,
-                data=shares if weights == mixture[-1].weights
+                data=shares
+                if weights == mixture[-1].weights
                 else {n: Fraction(w, sum(weights.values())) for n, w in weights.items()},
                 rope_theta=float(_at(thetas, last)),
                 parallel=dict(_at(places, last)),
-            )  # fmt: skip
+            )
 
         return replace(
-            self.stage, steps=clock.steps, tokens=clock.tokens, lengths=clock.lengths,
-            batches=clock.batches, lr=lr, mixture=mixture, segments=segments,
-            roundings=clock.roundings, end=end, origins=self.origins,
+            self.stage,
+            steps=clock.steps,
+            tokens=clock.tokens,
+            lengths=clock.lengths,
+            batches=clock.batches,
+            lr=lr,
+            mixture=mixture,
+            segments=segments,
+            roundings=clock.roundings,
+            end=end,
+            origins=self.origins,
             begins=clock.begins | self.begins,
             checkpoints={name: (b.step, state(b.step)) for name, b in borders.items()},
-        )  # fmt: skip
+        )
 
     def _length(self) -> Length | None:
         if self.spec.tokens is not None:
@@ -168,9 +187,11 @@ class _Scheduler:
             declared = dataset.pairs if preferences else dataset.tokens
             if declared is None:
                 self.report.add(
-                    "E443", f"a length in epochs needs to know how many {what} `{name}` has",
-                    self.spec.at("epochs"), help=f"declare `{what} = …` in the dataset `{name}`",
-                )  # fmt: skip
+                    "E443",
+                    f"a length in epochs needs to know how many {what} `{name}` has",
+                    self.spec.at("epochs"),
+                    help=f"declare `{what} = …` in the dataset `{name}`",
+                )
                 return None
             total += declared
         if preferences:
@@ -201,9 +222,11 @@ class _Scheduler:
                 start = current
                 if start is None:
                     self.report.add(
-                        "E444", "this ramp begins nowhere: there is no value before it",
-                        segment.span, help="write where it begins: `0 -> 3e-4`",
-                    )  # fmt: skip
+                        "E444",
+                        "this ramp begins nowhere: there is no value before it",
+                        segment.span,
+                        help="write where it begins: `0 -> 3e-4`",
+                    )
             segments.append(replace(segment, start=start, end=end))
             current = end
         return segments
@@ -217,9 +240,11 @@ class _Scheduler:
         for name, factor in value.factors:
             if name not in shares:
                 self.report.add(
-                    "E445", f"`{name}` is not in the mixture that this scales", span,
+                    "E445",
+                    f"`{name}` is not in the mixture that this scales",
+                    span,
                     help=f"there is {', '.join(shares)}",
-                )  # fmt: skip
+                )
                 continue
             shares[name] *= factor
         total = sum(shares.values())
@@ -237,14 +262,18 @@ class _Scheduler:
             for segment in segments:
                 if knob in ("seq_len", "rope_theta", "parallel") and segment.shape != "hold":
                     self.report.add(
-                        "E446", f"{knob} changes in steps, not in ramps", segment.span,
+                        "E446",
+                        f"{knob} changes in steps, not in ramps",
+                        segment.span,
                         help="write the values one after the other: `4Ki for … then 8Ki`",
-                    )  # fmt: skip
+                    )
                 if knob in ("batch", "data") and segment.shape == "exponential":
                     self.report.add(
-                        "E446", f"{knob} has no exponential ramps", segment.span,
+                        "E446",
+                        f"{knob} has no exponential ramps",
+                        segment.span,
                         help="write linear, cosine or sqrt",
-                    )  # fmt: skip
+                    )
 
     def _together(self, parallel: list[sc.Segment]) -> None:
         """Reports placements that would part the responses which preferences compare."""
@@ -255,11 +284,13 @@ class _Scheduler:
                 if segment.end.get(name, 1) > 1:
                     inherited = self.spec.parallel is None
                     self.report.add(
-                        "E519", f"a stage of the kind {self.spec.kind} has no {name} parallelism"
-                        + (", which it would continue with" if inherited else ""), segment.span,
+                        "E519",
+                        f"a stage of the kind {self.spec.kind} has no {name} parallelism"
+                        + (", which it would continue with" if inherited else ""),
+                        segment.span,
                         help="responses are compared with each other, so that a row stays in one "
                         "place: write `parallel = { tensor … }`, or `{ shard … }`",
-                    )  # fmt: skip
+                    )
 
     def _borders(
         self, segments: list[sc.Segment], length: Length, clock: Clock, knob: str
@@ -294,9 +325,17 @@ class _Scheduler:
             stop = min(end.step, clock.steps)
             if segment.shape == "hold":
                 pieces.append(
-                    LrPiece(from_step=begin.step, to_step=stop, shape="hold", start=value,
-                            end=value, clock="steps", origin=begin.step, length=1)
-                )  # fmt: skip
+                    LrPiece(
+                        from_step=begin.step,
+                        to_step=stop,
+                        shape="hold",
+                        start=value,
+                        end=value,
+                        clock="steps",
+                        origin=begin.step,
+                        length=1,
+                    )
+                )
                 continue
             if segment.start is not None:
                 start = float(segment.start)
@@ -304,22 +343,34 @@ class _Scheduler:
                 start = pieces[-1].rate(begin.step, clock.tokens_before) if pieces else 0.0
             if segment.shape == "exponential" and (start <= 0 or value <= 0):
                 self.report.add(
-                    "E448", "an exponential ramp neither begins nor ends at 0", segment.span,
+                    "E448",
+                    "an exponential ramp neither begins nor ends at 0",
+                    segment.span,
                     help="end it at a small value: `-> 1e-7 exponential`",
-                )  # fmt: skip
+                )
                 continue
             unit, origin, size = self._over(segment, begin, end, length)
             pieces.append(
-                LrPiece(from_step=begin.step, to_step=stop, shape=segment.shape, start=start,
-                        end=value, clock=unit, origin=origin, length=size)  # type: ignore[arg-type]
-            )  # fmt: skip
+                LrPiece(
+                    from_step=begin.step,
+                    to_step=stop,
+                    shape=segment.shape,
+                    start=start,
+                    end=value,
+                    clock=unit,
+                    origin=origin,
+                    length=size,
+                )  # type: ignore[arg-type]
+            )
         if pieces and all(p.start == 0 and p.end == 0 for p in pieces):
             after_zero = self.last is not None and not self.last.lr
             why = "the stage before it ended at 0" if after_zero else "nothing would be learned"
             self.report.add(
-                "E449", "the learning rate is 0 throughout this stage", self.spec.at("lr"),
+                "E449",
+                "the learning rate is 0 throughout this stage",
+                self.spec.at("lr"),
                 help=f"{why}: write where this one begins, `3e-5 -> 0`",
-            )  # fmt: skip
+            )
         return pieces
 
     def _mixture(
@@ -358,28 +409,38 @@ class _Scheduler:
         return merged, shares
 
     def _nothing_lost(
-        self, segment: sc.Segment, shares: dict[str, Fraction], parts: list[MixturePart],
+        self,
+        segment: sc.Segment,
+        shares: dict[str, Fraction],
+        parts: list[MixturePart],
         resolution: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Reports sources whose share is rounded to nothing throughout a segment."""
         for name, share in shares.items():
             if share > 0 and not any(part.weights.get(name) for part in parts):
                 self.report.add(
-                    "E208", f"the share of `{name}` is too small: it would be rounded to nothing",
-                    segment.span, help=f"give it at least 1/{resolution} of the mixture",
-                )  # fmt: skip
+                    "E208",
+                    f"the share of `{name}` is too small: it would be rounded to nothing",
+                    segment.span,
+                    help=f"give it at least 1/{resolution} of the mixture",
+                )
 
     def _segments(
-        self, clock: Clock, thetas: list[tuple[int, Any]], places: list[tuple[int, Any]],
-        meshes: dict[Any, Resources | None], checkpoints: list[int],
-    ) -> list[Segment]:  # fmt: skip
+        self,
+        clock: Clock,
+        thetas: list[tuple[int, Any]],
+        places: list[tuple[int, Any]],
+        meshes: dict[Any, Resources | None],
+        checkpoints: list[int],
+    ) -> list[Segment]:
         lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
         changes = {step for knob in (lengths, thetas, places) for step, _ in knob}
         # A pipeline fills and drains once a step only if it takes the whole batch at a time.
         changes |= {
-            step for step in clock.begins["batch"]
+            step
+            for step in clock.begins["batch"]
             if (there := meshes[_frozen(_at(places, step))]) and there.pipeline > 1
-        }  # fmt: skip
+        }
         cuts = sorted(changes | set(checkpoints))
         cuts = [cut for cut in cuts if cut < clock.steps] + [clock.steps]
         segments: list[Segment] = []
@@ -395,9 +456,13 @@ class _Scheduler:
             micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
             self._divisible(batches, resources, micro, seq_len)
             segment = Segment(
-                from_step=start, to_step=stop, seq_len=seq_len, rope_theta=float(theta),
-                resources=resources, micro_batch=micro,
-            )  # fmt: skip
+                from_step=start,
+                to_step=stop,
+                seq_len=seq_len,
+                rope_theta=float(theta),
+                resources=resources,
+                micro_batch=micro,
+            )
             previous = segments[-1] if segments else None
             same = previous and replace(previous, from_step=start, to_step=stop) == segment
             if previous and same and start not in checkpoints:
@@ -422,9 +487,10 @@ class _Scheduler:
                 f"the checkpoint `{stage.name}` is not inside of `{stage.of}`, which has "
                 f"{counted(clock.steps, 'steps')} and {counted(clock.tokens, 'tokens')}",
                 stage.spec.at("after"),
-                help=f"name `{stage.of}` itself for its end, or write fewer" if border.step
+                help=f"name `{stage.of}` itself for its end, or write fewer"
+                if border.step
                 else f"the first step ends after {clock.tokens_before(1):,} tokens",
-            )  # fmt: skip
+            )
         return found
 
     def _divisible(
@@ -440,7 +506,7 @@ class _Scheduler:
                 help=f"the nearest are {low} and {low + resources.pipeline}: batches of "
                 f"{low * data_parallel(resources)} and "
                 f"{(low + resources.pipeline) * data_parallel(resources)} sequences",
-            )  # fmt: skip
+            )
             return
         granule = data_parallel(resources) * micro
         for sequences in batches:
@@ -453,10 +519,11 @@ class _Scheduler:
                     f"{data_parallel(resources)} data-parallel ranks"
                     + (f" × micro-batches of {micro}" if micro > 1 else ""),
                     self.spec.at("batch"),
-                    help="the nearest are " + " and ".join(
+                    help="the nearest are "
+                    + " and ".join(
                         f"{n} sequences ({plain(Fraction(n * seq_len))} tokens)" for n in near
                     ),
-                )  # fmt: skip
+                )
                 return
         divisor = sequence_divisor(resources)
         if seq_len % divisor:

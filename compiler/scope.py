@@ -53,39 +53,53 @@ class Scope:
         recipe = self.recipe
         help, notes = did_you_mean(name, known), []
         for other, names in (
-            ("dataset", recipe.datasets), ("stage", recipe.stages), ("model", recipe.models),
-            ("tokenizer", recipe.tokenizers), ("cluster", recipe.clusters),
+            ("dataset", recipe.datasets),
+            ("stage", recipe.stages),
+            ("model", recipe.models),
+            ("tokenizer", recipe.tokenizers),
+            ("cluster", recipe.clusters),
             ("dialog", recipe.dialogs),
-        ):  # fmt: skip
+        ):
             if other != what and name in names:
                 help = f"`{name}` is a {other}; a {what} is meant here"
                 if (other, what) == ("model", "stage"):
-                    help = (f"the model `{name}` has no weights to continue from: name them in its "
-                            "`weights` or `hub`")  # fmt: skip
+                    help = (
+                        f"the model `{name}` has no weights to continue from: name them in its "
+                        "`weights` or `hub`"
+                    )
                 place = names[name].at()
                 notes = [(place, f"the {other} is declared here")] if place else []
         self.report.add(
-            "E402", f"there is no {what} `{name}`", span,
-            help=help or f"declare it: {what} {name} {{ … }}", notes=notes,
-        )  # fmt: skip
+            "E402",
+            f"there is no {what} `{name}`",
+            span,
+            help=help or f"declare it: {what} {name} {{ … }}",
+            notes=notes,
+        )
 
     def data(self, name: str, kind: str, span: Span | None) -> bool:
         """Whether there is a dataset of this name and kind; else that is reported."""
         if not self.known(name, "dataset", self.recipe.datasets, span):
             return False
         if any("{round}" in file for file in self.recipe.datasets[name].files or []):
-            self.error("E505", f"`{name}` is one dataset a round, and none in particular", span,
-                       "name files without {round}, in a dataset of their own")  # fmt: skip
+            self.error(
+                "E505",
+                f"`{name}` is one dataset a round, and none in particular",
+                span,
+                "name files without {round}, in a dataset of their own",
+            )
             return False
         found = self.recipe.datasets[name].kind
         if found == kind:
             return True
         self.error(
-            "E511", f"{kind} are needed here, and `{name}` holds {found}", span,
+            "E511",
+            f"{kind} are needed here, and `{name}` holds {found}",
+            span,
             f"write `kind = {kind}` in the dataset, if that is what it holds"
             if not self.recipe.datasets[name].stages
             else "`drafts` are dialogs, `drafts.pairs` preferences",
-        )  # fmt: skip
+        )
         return False
 
     def with_weights(self, name: str, span: Span | None) -> AnyStage | None:
@@ -95,9 +109,11 @@ class Scope:
         if what:
             assert isinstance(stage, EvaluateStage | SampleStage | ScoreStage)
             self.error(
-                "E406", f"`{name}` {what}: it has no weights to continue from", span,
+                "E406",
+                f"`{name}` {what}: it has no weights to continue from",
+                span,
                 f"write `{self.shown(stage.of)}`",
-            )  # fmt: skip
+            )
             return None
         return stage
 
@@ -123,21 +139,28 @@ class Scope:
         stage = self.stages.get(name)
         if stage and (type(stage) in _WEIGHTLESS or self.trained(stage).spec.kind != "reward"):
             self.error(
-                "E513", f"`{name}` is no reward model", span,
+                "E513",
+                f"`{name}` is no reward model",
+                span,
                 "a judge is the result of a stage of the kind `reward`",
-            )  # fmt: skip
+            )
             return None
         return stage
 
-    def dialog(self, name: str | None, inherited: dict[str, Any] | None,
-               span: Span | None) -> dict[str, Any] | None:  # fmt: skip
+    def dialog(
+        self, name: str | None, inherited: dict[str, Any] | None, span: Span | None
+    ) -> dict[str, Any] | None:
         """The settings of a chat protocol; without a name the one in force, declared or llama3."""
         declared = self.recipe.dialogs
         if name is None and inherited:
             return inherited
         if name is None and len(declared) > 1:
-            self.error("E412", f"there are {len(declared)} dialogs to choose from", span,
-                       f"write `dialog = {next(iter(declared))}`")  # fmt: skip
+            self.error(
+                "E412",
+                f"there are {len(declared)} dialogs to choose from",
+                span,
+                f"write `dialog = {next(iter(declared))}`",
+            )
             return None
         name = name or next(iter(declared), "llama3")
         if name not in declared:

@@ -11,8 +11,19 @@ from .values import Architecture
 
 _LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
 """Llama 3.1's way of stretching positions (config.json of the published weights)."""
-_NUMBERS = ("layers", "dim", "heads", "kv_heads", "head_dim", "ffn", "vocab", "rope_theta", "tied",
-            "norm_eps", "window")  # fmt: skip
+_NUMBERS = (
+    "layers",
+    "dim",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "rope_theta",
+    "tied",
+    "norm_eps",
+    "window",
+)
 _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
@@ -25,18 +36,22 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
     model = scope.recipe.models[spec.model]
     if model.family not in PUBLISHED:
         scope.report.add(
-            "E414", f"the engine has no model family `{model.family}`", model.at("family"),
+            "E414",
+            f"the engine has no model family `{model.family}`",
+            model.at("family"),
             help=_other_family(model.family) or did_you_mean(model.family, PUBLISHED),
-        )  # fmt: skip
+        )
         return None
     shape: dict[str, Any] = {}
     if model.size:
         sizes = PUBLISHED[model.family]
         if model.size not in sizes:
             scope.report.add(
-                "E415", f"{model.family} has no published size {model.size}", model.at("size"),
+                "E415",
+                f"{model.family} has no published size {model.size}",
+                model.at("size"),
                 help=f"there is {', '.join(sizes)}; or give layers, dim, heads, …",
-            )  # fmt: skip
+            )
             return None
         shape |= sizes[model.size]
     for name in _NUMBERS:
@@ -51,17 +66,20 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
             scope.report.add(
                 "E416",
                 f"the model has {shape['vocab']} tokens, its tokenizer {training.vocab}",
-                model.at("vocab"), help=f"write `vocab = {training.vocab}`",
-            )  # fmt: skip
+                model.at("vocab"),
+                help=f"write `vocab = {training.vocab}`",
+            )
     family = FAMILIES[model.family]
     needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
     missing = [n for n in needed if n not in shape]
     if missing:
         example = next(iter(PUBLISHED[model.family]))
         scope.report.add(
-            "E417", f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
-            model.at(), help=f'or name a published size: size = "{example}"',
-        )  # fmt: skip
+            "E417",
+            f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
+            model.at(),
+            help=f'or name a published size: size = "{example}"',
+        )
         return None
     return _shape(scope, model, shape)
 
@@ -73,9 +91,11 @@ def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> 
     allowed = FAMILIES[model.family].scalings
     if scaling.kind not in allowed:
         scope.error(
-            "E419", f"{model.family} has no rope_scaling `{scaling.kind}`", scaling.at(),
+            "E419",
+            f"{model.family} has no rope_scaling `{scaling.kind}`",
+            scaling.at(),
             f"it has {', '.join(allowed)}",
-        )  # fmt: skip
+        )
         return None
     stretch = _STRETCHES[scaling.kind](scope, scaling)
     if stretch is None:
@@ -144,37 +164,44 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture 
     ):
         if getattr(model, name) is not None and not known:
             scope.report.add(
-                "E419", f"{model.family} has no `{name}`: {why}", model.at(name),
+                "E419",
+                f"{model.family} has no `{name}`: {why}",
+                model.at(name),
                 help="leave it out",
-            )  # fmt: skip
+            )
             return None
     if latent and (model.head_dim or shape.get("kv_heads", heads) != heads):
         scope.report.add(
-            "E419", f"heads of {model.family} come from latents",
+            "E419",
+            f"heads of {model.family} come from latents",
             model.at("head_dim" if model.head_dim else "kv_heads"),
             help="leave it out, and give the widths in `latent`",
-        )  # fmt: skip
+        )
         return None
     if not latent and "head_dim" not in shape and shape["dim"] % heads:
         scope.report.add(
-            "E418", f"`dim` {shape['dim']} is not an even multiple of `heads` {heads}",
-            model.at("heads"), help="or give the width of a head, `head_dim`",
-        )  # fmt: skip
+            "E418",
+            f"`dim` {shape['dim']} is not an even multiple of `heads` {heads}",
+            model.at("heads"),
+            help="or give the width of a head, `head_dim`",
+        )
         return None
     found = complete(model.family, model.size, shape | {"latent": latent, "experts": experts})
     rotary = found.latent.rotary if found.latent else found.head_dim
     if rotary % 2:
         scope.report.add(
-            "E418", f"a head's {rotary} elements do not turn in pairs",
+            "E418",
+            f"a head's {rotary} elements do not turn in pairs",
             model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
             help="rotary embeddings need an even width a head",
-        )  # fmt: skip
+        )
         return None
     if heads % found.kv_heads:
         scope.report.add(
-            "E418", f"`heads` {heads} is not a multiple of `kv_heads` {found.kv_heads}",
+            "E418",
+            f"`heads` {heads} is not a multiple of `kv_heads` {found.kv_heads}",
             model.at("kv_heads"),
-        )  # fmt: skip
+        )
         return None
     return scaled(scope, found, model.rope_scaling)
 
@@ -185,8 +212,12 @@ def _latent(
     """The latents of a model, {} where it has none; None after reporting."""
     if not family.latent:
         if model.latent:
-            scope.report.add("E419", f"attention of {model.family} has no latents",
-                             model.at("latent"), help="leave `latent` out")  # fmt: skip
+            scope.report.add(
+                "E419",
+                f"attention of {model.family} has no latents",
+                model.at("latent"),
+                help="leave `latent` out",
+            )
             return None
         return {}
     found = published | _given(model.latent, r.Latent)
@@ -201,8 +232,12 @@ def _experts(
     """The experts of a model, {} where it has none; None after reporting."""
     if not family.experts:
         if model.experts:
-            scope.report.add("E419", f"{model.family} has no experts", model.at("experts"),
-                             help="write `family = qwen3`, or leave `experts` out")  # fmt: skip
+            scope.report.add(
+                "E419",
+                f"{model.family} has no experts",
+                model.at("experts"),
+                help="write `family = qwen3`, or leave `experts` out",
+            )
             return None
         return {}
     if not (published or model.experts or family.latent or family.sparse):
@@ -238,8 +273,9 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
         if used > groups or found["active"] > used * (found["count"] // groups):
             return (
                 "groups_used",
-                f"{found['active']} experts cannot be chosen from {used} of {groups} groups", "",
-            )  # fmt: skip
+                f"{found['active']} experts cannot be chosen from {used} of {groups} groups",
+                "",
+            )
     if family.sparse and found["dense"]:
         return "dense", f"every layer of {name} has experts", "leave `dense` out"
     if not family.latent:
@@ -260,10 +296,11 @@ def _given(group: r.Declaration | None, model: type[r.Declaration]) -> dict[str,
 
 def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None:
     scope.report.add(
-        "E417", f"`{group}` of the model `{model.name}` needs "
-        f"{', '.join(f'`{name}`' for name in missing)}",
-        model.at(group), help="or name a published size",
-    )  # fmt: skip
+        "E417",
+        f"`{group}` of the model `{model.name}` needs {', '.join(f'`{name}`' for name in missing)}",
+        model.at(group),
+        help="or name a published size",
+    )
 
 
 def _other_family(name: str) -> str:

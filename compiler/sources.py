@@ -8,9 +8,25 @@ from ..spec.source import Span
 from .plan import Sources
 
 _NAMES = frozenset(
-    ("size", "family", "model", "from", "tokenizer", "cluster", "dialog", "reference", "of",
-     "judge", "prompts", "candidates", "tracking", "weights", "hub", "revision")
-)  # fmt: skip
+    (
+        "size",
+        "family",
+        "model",
+        "from",
+        "tokenizer",
+        "cluster",
+        "dialog",
+        "reference",
+        "of",
+        "judge",
+        "prompts",
+        "candidates",
+        "tracking",
+        "weights",
+        "hub",
+        "revision",
+    )
+)
 """Attributes that say which model or stage is meant, and nothing of how it is trained."""
 
 

@@ -88,8 +88,12 @@ def data_files(program: Program, root: Path, report: Report, matched: Matched) -
             elif not dataset.awaited:
                 magic = glob.has_magic(pattern)
                 what = f"no file matches `{pattern}`" if magic else f"there is no file `{pattern}`"
-                report.add("N657", f"{what}, of the data set `{name}`", dataset.at("files"),
-                           help=_needed(root, pattern))  # fmt: skip
+                report.add(
+                    "N657",
+                    f"{what}, of the data set `{name}`",
+                    dataset.at("files"),
+                    help=_needed(root, pattern),
+                )
 
 
 def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, report: Report) -> None:
@@ -99,19 +103,26 @@ def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, repo
         path = root / name
         if path.is_dir():
             report.add(
-                "E494", f"`{name}` of the data set `{dataset.name}` is a folder, not a file",
+                "E494",
+                f"`{name}` of the data set `{dataset.name}` is a folder, not a file",
                 dataset.at("files"),
                 help=f'name the files in it: `files = "{pattern.rstrip("/")}/**/*.jsonl"`',
-            )  # fmt: skip
+            )
         elif not os.access(path, os.R_OK):
-            report.add("E494", f"`{name}` of the data set `{dataset.name}` cannot be read",
-                       dataset.at("files"), help=_unreadable(path))  # fmt: skip
+            report.add(
+                "E494",
+                f"`{name}` of the data set `{dataset.name}` cannot be read",
+                dataset.at("files"),
+                help=_unreadable(path),
+            )
         elif ending(name) not in (FIELDS if records else ENDINGS):
             kind = Path(name).suffix.lower()
             report.add(
-                "E493", f"{dataset.kind} cannot be read from `{name}`, which `{pattern}` matches",
-                dataset.at("files"), help=way_out(name, kind, records=records),
-            )  # fmt: skip
+                "E493",
+                f"{dataset.kind} cannot be read from `{name}`, which `{pattern}` matches",
+                dataset.at("files"),
+                help=way_out(name, kind, records=records),
+            )
         else:
             continue
         return
@@ -137,29 +148,44 @@ def other_files(program: Program, root: Path, report: Report) -> None:
             there = folder = False
         if not there:
             kind = "folder" if named.folder else "file"
-            report.add("N657", f"there is no {kind} `{named.path}`, of {named.what}", named.span,
-                       help=_needed(root, named.path))  # fmt: skip
+            report.add(
+                "N657",
+                f"there is no {kind} `{named.path}`, of {named.what}",
+                named.span,
+                help=_needed(root, named.path),
+            )
         elif folder != named.folder:
             wrong, right = ("folder", "file") if folder else ("file", "folder")
             report.add(
-                "E494", f"`{named.path}` of {named.what} is a {wrong}, not a {right}", named.span,
+                "E494",
+                f"`{named.path}` of {named.what} is a {wrong}, not a {right}",
+                named.span,
                 help=f"write a path such as `{named.example}`",
-            )  # fmt: skip
+            )
         elif not os.access(root / named.path, os.R_OK):
-            report.add("E494", f"`{named.path}` of {named.what} cannot be read", named.span,
-                       help=_unreadable(root / named.path))  # fmt: skip
+            report.add(
+                "E494",
+                f"`{named.path}` of {named.what} cannot be read",
+                named.span,
+                help=_unreadable(root / named.path),
+            )
 
 
 def _named(program: Program) -> Iterator[Named]:
     recipe = program.recipe
     for tokenizer in recipe.tokenizers.values():
         if tokenizer.file:
-            yield Named(tokenizer.file, f"the tokenizer `{tokenizer.name}`", tokenizer.at("file"),
-                        "tokenizer/tokenizer.json")  # fmt: skip
+            yield Named(
+                tokenizer.file,
+                f"the tokenizer `{tokenizer.name}`",
+                tokenizer.at("file"),
+                "tokenizer/tokenizer.json",
+            )
     for dialog in recipe.dialogs.values():
         if dialog.template:
-            yield Named(dialog.template, f"the dialog `{dialog.name}`", dialog.at("template"),
-                        "chat.jinja")  # fmt: skip
+            yield Named(
+                dialog.template, f"the dialog `{dialog.name}`", dialog.at("template"), "chat.jinja"
+            )
     for dataset in recipe.datasets.values():
         for each in dataset.filters:
             if each.file:
@@ -188,19 +214,25 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
         elif not os.path.lexists(folder):
             hub = f'; for the repository on the Hub write `hub = "{written}"`'
             report.add(
-                "N657", f"there is no folder `{written}`, of the model `{model.name}`", span,
+                "N657",
+                f"there is no folder `{written}`, of the model `{model.name}`",
+                span,
                 help=_needed(root, written) + (hub if _REPOSITORY.fullmatch(written) else ""),
-            )  # fmt: skip
+            )
         elif not folder.is_dir():
             report.add(
-                "E494", f"`{written}` of the model `{model.name}` is a file, not a folder", span,
+                "E494",
+                f"`{written}` of the model `{model.name}` is a file, not a folder",
+                span,
                 help=f"write the folder that holds {CONFIG} and *.safetensors",
-            )  # fmt: skip
+            )
         elif lacking := _lacking(folder):
             report.add(
-                "E494", f"the folder `{written}` of the model `{model.name}` lacks {lacking}", span,
+                "E494",
+                f"the folder `{written}` of the model `{model.name}` lacks {lacking}",
+                span,
                 help=f"download the weights with all their files into {folder.absolute()}",
-            )  # fmt: skip
+            )
 
 
 def repositories(program: Program, root: Path, report: Report) -> None:
@@ -262,6 +294,9 @@ def _unreadable(path: Path) -> str:
 
 
 LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
-    other_files, repositories, weights_folders, weights_configurations,
-)  # fmt: skip
+    other_files,
+    repositories,
+    weights_folders,
+    weights_configurations,
+)
 """What else is looked at, one after the other."""

@@ -18,19 +18,23 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
     """The stage with its names resolved, or None after reporting."""
     if spec.model and spec.from_:
         scope.error(
-            "E404", "a stage has either a `model` or a `from`", spec.at("from"),
+            "E404",
+            "a stage has either a `model` or a `from`",
+            spec.at("from"),
             "leave one of them out",
-        )  # fmt: skip
+        )
         return None
     source = next(iter(parents(spec, scope)), None)
     if source is None and not spec.model:
         train = isinstance(spec, r.Train)
         scope.error(
-            "E405", f"the stage `{spec.name}` has "
-            + ("neither a `model` nor a" if train else "no") + " stage to continue from",
-            spec.at(), "write `model = …`" if train
-            else f"write `from = {next(_with_weights(scope), '…')}`",
-        )  # fmt: skip
+            "E405",
+            f"the stage `{spec.name}` has "
+            + ("neither a `model` nor a" if train else "no")
+            + " stage to continue from",
+            spec.at(),
+            "write `model = …`" if train else f"write `from = {next(_with_weights(scope), '…')}`",
+        )
         return None
     before = None
     if source is not None:
@@ -84,12 +88,16 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         precision=setting("precision", force and force.precision, "fp32" if on_cpu else "bf16"),
         recompute=setting("recompute", force and force.recompute, DEFAULTS["recompute"]),
         dialog=dialog,
-        origins=origins | {
+        origins=origins
+        | {
             "model": f"from {source}" if source else "spec",
-            "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer)
-            else f"from {source}" if force else "etude",
+            "optimizer": "spec"
+            if isinstance(spec.optimizer, r.Optimizer)
+            else f"from {source}"
+            if force
+            else "etude",
         },
-    )  # fmt: skip
+    )
 
 
 def _with_weights(scope: Scope) -> Iterator[str]:
@@ -118,9 +126,11 @@ def _post(scope: Scope, spec: r.Training) -> None:
     """What dialogs and preferences do not admit."""
     for segment in spec.seq_len.segments[1:] if spec.seq_len else ():
         scope.error(
-            "E518", f"a stage of the kind {spec.kind} has one sequence length", segment.span,
+            "E518",
+            f"a stage of the kind {spec.kind} has one sequence length",
+            segment.span,
             "write two stages, one after the other",
-        )  # fmt: skip
+        )
 
 
 def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
@@ -128,9 +138,11 @@ def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
     stage = scope.language_model(spec.reference, spec.at("reference"))
     if stage and scope.trained(stage).model != parent.model:
         scope.error(
-            "E420", f"`{spec.reference}` is a model of another shape", spec.at("reference"),
+            "E420",
+            f"`{spec.reference}` is a model of another shape",
+            spec.at("reference"),
             "the reference of dpo is a model like the one that is trained",
-        )  # fmt: skip
+        )
 
 
 def _needs(
@@ -145,17 +157,21 @@ def _needs(
         for name in ("seq_len", "batch", "lr", "data"):
             if getattr(spec, name) is None:
                 scope.report.add(
-                    "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
+                    "E408",
+                    f"the stage `{spec.name}` needs `{name}`",
+                    spec.at(),
                     help=f"a stage that starts from a model has no {name} to continue with",
-                )  # fmt: skip
+                )
     elif isinstance(spec, _POST):
         wanted = ("lr", "data") if isinstance(spec, r.Sft) else ("lr", "data", "batch")
         for name in wanted:
             if getattr(spec, name) is None:
                 scope.error(
-                    "E408", f"the stage `{spec.name}` needs `{name}`", spec.at(),
+                    "E408",
+                    f"the stage `{spec.name}` needs `{name}`",
+                    spec.at(),
                     f"what was in force before says nothing about a stage of the kind {spec.kind}",
-                )  # fmt: skip
+                )
     if spec.data:
         for segment in spec.data.segments:
             for mix in (segment.start, segment.end):
@@ -170,20 +186,26 @@ def _needs(
             for segment in schedule.segments if schedule else ():
                 if isinstance(segment.start, Last) or isinstance(segment.end, Last):
                     scope.report.add(
-                        "E409", "there is no stage before this one: `last` has no value",
-                        segment.span, help="write the value",
-                    )  # fmt: skip
+                        "E409",
+                        "there is no stage before this one: `last` has no value",
+                        segment.span,
+                        help="write the value",
+                    )
         for requirement in spec.gate.requirements if spec.gate and parent is None else ():
             if requirement.of_start:
                 scope.report.add(
-                    "E409", "there is no stage before this one: `of start` has no value",
-                    requirement.at(), help="write the value: `loss(short) <= 3.5`",
-                )  # fmt: skip
+                    "E409",
+                    "there is no stage before this one: `of start` has no value",
+                    requirement.at(),
+                    help="write the value: `loss(short) <= 3.5`",
+                )
         if spec.optimizer == "last":
             scope.report.add(
-                "E409", "there is no stage before this one: `last` has no value",
-                spec.at("optimizer"), help="write `adamw { … }`",
-            )  # fmt: skip
+                "E409",
+                "there is no stage before this one: `last` has no value",
+                spec.at("optimizer"),
+                help="write `adamw { … }`",
+            )
 
 
 def _stage_optimizer(
@@ -199,9 +221,11 @@ def _stage_optimizer(
     if parent and isinstance(spec, _POST):
         if spec.optimizer == "last":
             scope.error(
-                "E410", "moments gathered on another loss mean nothing here", spec.at("optimizer"),
+                "E410",
+                "moments gathered on another loss mean nothing here",
+                spec.at("optimizer"),
                 "leave `optimizer` out to start it afresh",
-            )  # fmt: skip
+            )
         return parent.optimizer, False
     if parent is None:
         return r.Optimizer(name="adamw"), False
@@ -211,9 +235,11 @@ def _stage_optimizer(
     averaged = averaged or isinstance(parent.spec, _POST)
     if spec.optimizer == "last" and averaged:
         scope.report.add(
-            "E410", "these weights have no optimizer state to continue with",
-            spec.at("optimizer"), help="leave `optimizer` out to start it afresh",
-        )  # fmt: skip
+            "E410",
+            "these weights have no optimizer state to continue with",
+            spec.at("optimizer"),
+            help="leave `optimizer` out to start it afresh",
+        )
     return parent.optimizer, not averaged
 
 
@@ -224,18 +250,22 @@ def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -
         there = scope.known(spec.tokenizer, "tokenizer", known, spec.at("tokenizer"))
         if there and parent and parent.tokenizer != spec.tokenizer:
             scope.report.add(
-                "E411", "a stage keeps the tokenizer of the stage that it continues from",
-                spec.at("tokenizer"), help="leave `tokenizer` out",
-            )  # fmt: skip
+                "E411",
+                "a stage keeps the tokenizer of the stage that it continues from",
+                spec.at("tokenizer"),
+                help="leave `tokenizer` out",
+            )
         return spec.tokenizer
     if parent:
         return parent.tokenizer
     names = list(scope.recipe.tokenizers)
     if len(names) > 1:
         scope.report.add(
-            "E412", f"the stage `{spec.name}` has {len(names)} tokenizers to choose from",
-            spec.at(), help=f"write `tokenizer = {names[0]}`",
-        )  # fmt: skip
+            "E412",
+            f"the stage `{spec.name}` has {len(names)} tokenizers to choose from",
+            spec.at(),
+            help=f"write `tokenizer = {names[0]}`",
+        )
     return names[0] if names else None
 
 
@@ -251,18 +281,22 @@ def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardw
         return parent.hardware
     if name is None and len(clusters) > 1:
         scope.report.add(
-            "E412", f"the stage `{spec.name}` has {len(clusters)} clusters to choose from",
-            spec.at(), help=f"write `cluster = {next(iter(clusters))}`",
-        )  # fmt: skip
+            "E412",
+            f"the stage `{spec.name}` has {len(clusters)} clusters to choose from",
+            spec.at(),
+            help=f"write `cluster = {next(iter(clusters))}`",
+        )
         return None
     if name is None and not clusters:
         return Hardware(1, "cpu")
     cluster = clusters[name or next(iter(clusters))]
     if (cluster.gpus is None) == (cluster.cpus is None):
         scope.report.add(
-            "E413", f"the cluster `{cluster.name}` needs either `gpus` or `cpus`", cluster.at(),
+            "E413",
+            f"the cluster `{cluster.name}` needs either `gpus` or `cpus`",
+            cluster.at(),
             help='write `gpus = 8 of "H100 80GB"`, or `cpus = 2` for two processes',
-        )  # fmt: skip
+        )
         return None
     if cluster.gpus:
         return Hardware(

@@ -74,35 +74,61 @@ class Training:
         self.jobs.result[stage.name], self.positions[stage.name] = end
 
     def _segment(
-        self, stage: TrainStage, number: int, segment: Segment, model: str | None,
+        self,
+        stage: TrainStage,
+        number: int,
+        segment: Segment,
+        model: str | None,
         positions: dict[str, int],
-    ) -> tuple[str, dict[str, int]]:  # fmt: skip
+    ) -> tuple[str, dict[str, int]]:
         """Adds the train job of a segment; returns its key and the sources' positions after it."""
         start, stop = segment.from_step, segment.to_step
         batch = [
-            BatchPiece(from_step=max(b.from_step, start), to_step=min(b.to_step, stop),
-                       sequences=b.sequences)
-            for b in stage.batches if b.from_step < stop and b.to_step > start
-        ]  # fmt: skip
+            BatchPiece(
+                from_step=max(b.from_step, start),
+                to_step=min(b.to_step, stop),
+                sequences=b.sequences,
+            )
+            for b in stage.batches
+            if b.from_step < stop and b.to_step > start
+        ]
         lr = [
             replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
-            for p in stage.lr if p.from_step < stop and p.to_step > start
-        ]  # fmt: skip
+            for p in stage.lr
+            if p.from_step < stop and p.to_step > start
+        ]
         mixture = [
-            MixturePiece(from_step=max(m.from_step, start), to_step=min(m.to_step, stop),
-                         weights=m.weights)
-            for m in stage.mixture if m.from_step < stop and m.to_step > start
-        ]  # fmt: skip
+            MixturePiece(
+                from_step=max(m.from_step, start), to_step=min(m.to_step, stop), weights=m.weights
+            )
+            for m in stage.mixture
+            if m.from_step < stop and m.to_step > start
+        ]
         return self.job(
-            stage, segment, Schedule(lr=lr, batch=batch, mixture=mixture), model, positions,
-            carry=stage.carries if number == 0 else True, id=f"{stage.name}.{number + 1}",
-            number=number, extends=None,
-        )  # fmt: skip
+            stage,
+            segment,
+            Schedule(lr=lr, batch=batch, mixture=mixture),
+            model,
+            positions,
+            carry=stage.carries if number == 0 else True,
+            id=f"{stage.name}.{number + 1}",
+            number=number,
+            extends=None,
+        )
 
     def job(
-        self, stage: TrainStage, segment: Segment, schedule: Schedule, model: str | None,
-        positions: dict[str, int], *, carry: bool, id: str, number: int, extends: Attempt | None,
-    ) -> tuple[str, dict[str, int]]:  # fmt: skip
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        schedule: Schedule,
+        model: str | None,
+        positions: dict[str, int],
+        *,
+        carry: bool,
+        id: str,
+        number: int,
+        extends: Attempt | None,
+    ) -> tuple[str, dict[str, int]]:
         first_step, steps = segment.from_step, segment.to_step - segment.from_step
         counts = [(p.to_step - p.from_step) * p.sequences for p in schedule.batch]
         sequences = sum(counts)
@@ -116,9 +142,11 @@ class Training:
             begin = positions.get(name, 0)
             after[name] = begin + count * segment.seq_len
             data[name] = Window(
-                first_token=begin, last_token=after[name], sequences=count,
+                first_token=begin,
+                last_token=after[name],
+                sequences=count,
                 epochs=self._epochs(stage, name, count, after[name] - begin),
-            )  # fmt: skip
+            )
         architecture = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
         tokens = sequences * segment.seq_len
         per_token = flops_per_token(stage.model)
@@ -147,8 +175,7 @@ class Training:
             "stage": stage.name,
             "segment": number,
             "segments": len(stage.segments),
-            "checkpoint_every": every if every
-            else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
+            "checkpoint_every": every if every else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
             "roundings": stage.roundings if number == 0 and not extends else [],
             "cost": Cost(
                 parameters=parameters(stage.model),
@@ -159,7 +186,7 @@ class Training:
                 **job_costs(stage, segment, schedule.batch),
             ),
             "extends": extends,
-        }  # fmt: skip
+        }
         key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
         return key, after
 
@@ -192,10 +219,13 @@ class Training:
             return self.jobs.documents(name, stage.tokenizer)
         similar = getattr(stage.spec, "similar", None)
         return self.jobs.records(
-            name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len,
+            name,
+            stage.tokenizer,
+            stage.dialog,
+            stage.segments[-1].seq_len,
             None if similar is None else float(similar),
             every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss == "all",
-        )  # fmt: skip
+        )
 
     def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:
         """The job that finds the reference's log-probabilities of a source's responses."""
@@ -203,10 +233,14 @@ class Training:
         assert name
         segment = stage.segments[0]
         content = {
-            "model": self.models.shape(stage), "source": source, "seq_len": segment.seq_len,
-            "mask": spec.mask, "layout": spec.layout, "resources": segment.resources,
+            "model": self.models.shape(stage),
+            "source": source,
+            "seq_len": segment.seq_len,
+            "mask": spec.mask,
+            "layout": spec.layout,
+            "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
-        }  # fmt: skip
+        }
         inputs = {"model": self.jobs.result[name], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(
             ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name

@@ -91,9 +91,11 @@ class _Unroller:
         names = self._stages(written, place, at)
         if len(names) > 1:
             self.report.add(
-                "E503", f"`{written}` are {len(names)} stages; one is meant here", at,
+                "E503",
+                f"`{written}` are {len(names)} stages; one is meant here",
+                at,
                 help=f"write `{written.partition('[')[0]}`, or one round of it",
-            )  # fmt: skip
+            )
         return names[0]
 
     def _stages(self, written: str, place: Place, at: Span | None) -> list[str]:
@@ -101,9 +103,11 @@ class _Unroller:
         first, _, other = written.partition(" or ")
         if other and not first.startswith("previous."):
             self.report.add(
-                "E502", "a choice begins with a stage of the round before", at,
+                "E502",
+                "a choice begins with a stage of the round before",
+                at,
                 help=f"write `previous.{first} or {other}`",
-            )  # fmt: skip
+            )
             return [written]
         name, index = self._parse(first, place, at)
         if name.startswith("previous."):
@@ -117,16 +121,20 @@ class _Unroller:
             if block is None or inner not in block.stages:
                 if index and name in self.recipe.stages:
                     self.report.add(
-                        "E501", f"`{name}` is not repeated: it has no rounds to choose from", at,
+                        "E501",
+                        f"`{name}` is not repeated: it has no rounds to choose from",
+                        at,
                         help=f"write `{name}`",
-                    )  # fmt: skip
+                    )
                 return [name]
             default = Index(block.count, block.count)
         if index and index.last > block.count:
             self.report.add(
-                "E504", f"there is no round {index.last} of `{block.name}`", at,
+                "E504",
+                f"there is no round {index.last} of `{block.name}`",
+                at,
                 help=f"it has {block.count}",
-            )  # fmt: skip
+            )
             return [name]
         span = index or default
         return [f"{block.name}.{k}.{inner}" for k in range(span.first, span.last + 1)]
@@ -134,23 +142,29 @@ class _Unroller:
     def _previous(self, name: str, other: str, place: Place, at: Span | None) -> str:
         if place.rounds is None:
             self.report.add(
-                "E502", "`previous` has a meaning in rounds only", at,
+                "E502",
+                "`previous` has a meaning in rounds only",
+                at,
                 help=f"write `{other}`" if other else "write the name of a stage",
-            )  # fmt: skip
+            )
             return name
         if name not in place.rounds.stages:
             self.report.add(
-                "E402", f"there is no stage `{name}` in the rounds `{place.rounds.name}`", at,
+                "E402",
+                f"there is no stage `{name}` in the rounds `{place.rounds.name}`",
+                at,
                 help=did_you_mean(name, place.rounds.stages),
-            )  # fmt: skip
+            )
             return name
         if place.round > 1:
             return f"{place.rounds.name}.{place.round - 1}.{name}"
         if not other:
             self.report.add(
-                "E502", "the first round has none before it", at,
+                "E502",
+                "the first round has none before it",
+                at,
                 help=f"say what stands there instead: `previous.{name} or anneal`",
-            )  # fmt: skip
+            )
             return name
         return self._one_stage(other, place, at)
 
@@ -164,10 +178,12 @@ class _Unroller:
         first, last = numbers if numbers else (None, None)
         if first is None or last is None or not 1 <= first <= last:
             self.report.add(
-                "E501", f"`{written}` has no index that means something here", at,
+                "E501",
+                f"`{written}` has no index that means something here",
+                at,
                 help=f"write `{name}[round]` or `{name}[1..round]` in rounds, and `{name}[2]` "
                 "elsewhere",
-            )  # fmt: skip
+            )
             return name, Index(1, 1) if place.rounds else None
         return name, Index(first, last)
 
@@ -191,9 +207,10 @@ class _Unroller:
                 made = shown + (f".{output}" if output else "")
                 self.datasets.setdefault(
                     made,
-                    r.Dataset(name=made, kind=kind, stages=of, output=file, places={"": at}
-                              if at else {}),
-                )  # fmt: skip
+                    r.Dataset(
+                        name=made, kind=kind, stages=of, output=file, places={"": at} if at else {}
+                    ),
+                )
                 return made
         return name
 
@@ -203,9 +220,11 @@ class _Unroller:
         if index is None:
             if patterned:
                 self.report.add(
-                    "E505", f"`{name}` is one dataset a round", at,
+                    "E505",
+                    f"`{name}` is one dataset a round",
+                    at,
                     help=f"write `{name}[round]` or `{name}[1..round]`",
-                )  # fmt: skip
+                )
             return name
         made = f"{name}{index}"
         if made in self.datasets:
@@ -222,9 +241,11 @@ class _Unroller:
             hands = block.count if block else 0
             if index.last > hands:
                 self.report.add(
-                    "E504", f"there is no round {index.last} to deal `{name}` out to", at,
+                    "E504",
+                    f"there is no round {index.last} to deal `{name}` out to",
+                    at,
                     help=f"`{block.name}` has {hands}" if block else f"write `{name}`",
-                )  # fmt: skip
+                )
             changes["deal"] = (hands, index.first, index.last)
         if dataset.candidates:
             inner = Place(place.rounds, index.last) if place.rounds else Place()

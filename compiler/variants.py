@@ -25,9 +25,11 @@ def check_variants(
     blocks = {
         item.labels[0].name: item
         for item in recipe.statements
-        if isinstance(item, s.Block) and item.keyword.name == "variant"
-        and item.labels and isinstance(item.labels[0], s.Word)
-    }  # fmt: skip
+        if isinstance(item, s.Block)
+        and item.keyword.name == "variant"
+        and item.labels
+        and isinstance(item.labels[0], s.Word)
+    }
     for name in recipe.variants:
         own = Report()
         changed = bind(recipe.statements, own, where=where, variant=name, sets=recipe.sets)
@@ -41,9 +43,13 @@ def check_variants(
                 continue
             span, notes = _placed(found, blocks[name], recipe)
             report.add(
-                found.code, f"variant `{name}`: {found.message}", span,
-                label=found.label if span == found.span else "", help=found.help, notes=notes,
-            )  # fmt: skip
+                found.code,
+                f"variant `{name}`: {found.message}",
+                span,
+                label=found.label if span == found.span else "",
+                help=found.help,
+                notes=notes,
+            )
         if changed:
             block = recipe.variants[name]
             allowed = [each for each in changed.allowances if each.within == block]
@@ -66,12 +72,14 @@ def _placed(
         return span, found.notes
     changes = [item for item in variant.items if isinstance(item, s.Assign)]
     touching = [
-        item for item in changes
+        item
+        for item in changes
         for block in recipe.statements
-        if isinstance(block, s.Block) and _within(span, block.span)
+        if isinstance(block, s.Block)
+        and _within(span, block.span)
         and {block.keyword.name, *(w.name for w in block.labels if isinstance(w, s.Word))}
         & {word.name for word in item.path.words[:2]}
-    ]  # fmt: skip
+    ]
     # One change alone is to blame; of several that touch the same block any may be.
     at = touching[0].span if len(touching) == 1 else changes[0].span if len(changes) == 1 else None
     return at or variant.head, ((span, "found here"), *found.notes)

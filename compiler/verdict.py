@@ -18,9 +18,11 @@ def rejected(program: Program, stage: str, reason: str, report: Report) -> None:
     spec = _stage(program, stage).spec
     attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
     report.add(
-        "E491", f"torchtitan refuses the stage `{stage}`: {_sentence(reason)}",
-        spec.at(attribute), help=f"change {attribute or 'model, placement or batch'}",
-    )  # fmt: skip
+        "E491",
+        f"torchtitan refuses the stage `{stage}`: {_sentence(reason)}",
+        spec.at(attribute),
+        help=f"change {attribute or 'model, placement or batch'}",
+    )
 
 
 def differs(program: Program, stage: str, difference: str, report: Report) -> None:

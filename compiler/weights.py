@@ -35,10 +35,12 @@ def published(
             continue
         if name in stages:
             report.add(
-                "E427", f"`{name}` is a model with weights and a stage: which is meant?",
-                stages[name].at(), help="give one of them another name",
+                "E427",
+                f"`{name}` is a model with weights and a stage: which is meant?",
+                stages[name].at(),
+                help="give one of them another name",
                 notes=[(place, "the model is declared here")] if (place := model.at()) else [],
-            )  # fmt: skip
+            )
         elif name in named:
             found[name] = Weights(name=name, model=name, places=model.places)
     return found
@@ -54,17 +56,22 @@ def check_weights(model: r.Model, report: Report) -> None:
     """Reports attributes of a model that say nothing together."""
     if model.weights and model.hub:
         report.add(
-            "E426", f"the model `{model.name}` has weights in a folder and on the hub",
-            model.at("hub"), help="leave one of them out",
-        )  # fmt: skip
+            "E426",
+            f"the model `{model.name}` has weights in a folder and on the hub",
+            model.at("hub"),
+            help="leave one of them out",
+        )
     for name, given, other in (
-        ("revision", model.hub, "`hub`"), ("context", model.weights or model.hub, "weights"),
-    ):  # fmt: skip
+        ("revision", model.hub, "`hub`"),
+        ("context", model.weights or model.hub, "weights"),
+    ):
         if getattr(model, name) is not None and not given:
             report.add(
-                "E426", f"`{name}` belongs to a model with {other}", model.at(name),
+                "E426",
+                f"`{name}` belongs to a model with {other}",
+                model.at(name),
                 help='write `weights = "FOLDER"` or `hub = "OWNER/NAME"`, or leave it out',
-            )  # fmt: skip
+            )
 
 
 def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
@@ -74,17 +81,20 @@ def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
         return stage_tokenizer(scope, spec, None)
     folder = model.weights and PurePath(model.weights)
     own = [
-        name for name, each in known.items()
+        name
+        for name, each in known.items()
         if (each.hub and each.hub == model.hub)
         or (each.file and folder and PurePath(each.file).is_relative_to(folder))
-    ]  # fmt: skip
+    ]
     if len(own) == 1:
         return own[0]
     where = f'file = "{folder}/tokenizer.json"' if folder else f'hub = "{model.hub}"'
     scope.error(
-        "E412", f"the model `{model.name}` has {len(known)} tokenizers to choose from", model.at(),
+        "E412",
+        f"the model `{model.name}` has {len(known)} tokenizers to choose from",
+        model.at(),
         f"declare one that is of its weights: `tokenizer {model.name} {{ {where} }}`",
-    )  # fmt: skip
+    )
     return None
 
 
@@ -96,10 +106,12 @@ def weights(spec: Weights, scope: Scope) -> WeightsStage | None:
     shape = architecture(spec, tokenizer, scope)
     if model.context is None:
         scope.error(
-            "E417", f"the model `{model.name}` needs `context`, as it has weights", model.at(),
+            "E417",
+            f"the model `{model.name}` needs `context`, as it has weights",
+            model.at(),
             "write the longest sequence that they were trained on: `context = 4Ki` (config.json "
             "has it as max_position_embeddings)",
-        )  # fmt: skip
+        )
         return None
     # Where there are several clusters, nothing but a score stage runs on that of the weights.
     where = hardware(scope, replace(spec, cluster=next(iter(scope.recipe.clusters), None)), None)
@@ -109,17 +121,33 @@ def weights(spec: Weights, scope: Scope) -> WeightsStage | None:
     if resources is None:
         return None
     segment = Segment(
-        from_step=0, to_step=0, seq_len=model.context, rope_theta=shape.rope_theta,
-        resources=resources, micro_batch=1,
-    )  # fmt: skip
-    rate = LrPiece(from_step=0, to_step=1, shape="hold", start=0, end=0, clock="steps", origin=0,
-                   length=1)  # fmt: skip
+        from_step=0,
+        to_step=0,
+        seq_len=model.context,
+        rope_theta=shape.rope_theta,
+        resources=resources,
+        micro_batch=1,
+    )
+    rate = LrPiece(
+        from_step=0, to_step=1, shape="hold", start=0, end=0, clock="steps", origin=0, length=1
+    )
     result = TrainStage(
-        name=spec.name, spec=spec, parent=None, model=shape, tokenizer=tokenizer, hardware=where,
-        optimizer=r.Optimizer(name="adamw"), carries=False, clip=DEFAULTS["clip"],
-        precision="fp32" if where.device == "cpu" else "bf16", recompute=DEFAULTS["recompute"],
-        origins={}, lengths=[(0, 0, model.context)], lr=[rate], segments=[segment],
-    )  # fmt: skip
+        name=spec.name,
+        spec=spec,
+        parent=None,
+        model=shape,
+        tokenizer=tokenizer,
+        hardware=where,
+        optimizer=r.Optimizer(name="adamw"),
+        carries=False,
+        clip=DEFAULTS["clip"],
+        precision="fp32" if where.device == "cpu" else "bf16",
+        recompute=DEFAULTS["recompute"],
+        origins={},
+        lengths=[(0, 0, model.context)],
+        lr=[rate],
+        segments=[segment],
+    )
     source = (
         {"folder": model.weights}
         if model.weights

@@ -11,9 +11,17 @@ from ..spec.record import Record, fields
 __all__ = ["amount", "counted", "in_full", "measured", "written"]
 NOTHING = "{ }"
 """A placement without degrees."""
-_DEFAULTS: dict[str, Any] = {"fields": None, "bad_lines": None, "split": None, "kind": "documents",
-                             "skip": 0, "bytes": False, "awaited": False, "nodes": 1,
-                             "long": "refuse"}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "fields": None,
+    "bad_lines": None,
+    "split": None,
+    "kind": "documents",
+    "skip": 0,
+    "bytes": False,
+    "awaited": False,
+    "nodes": 1,
+    "long": "refuse",
+}
 """Attributes of blocks that are not shown, and those that are not where they are this."""
 
 
@@ -83,8 +91,13 @@ def _segment(segment: sc.Segment) -> str:
         if isinstance(value, dict) and len(value) > 1:
             return "{ " + ", ".join(f"{n} {_share(share)}" for n, share in value.items()) + " }"
         if isinstance(value, dict):
-            return next((n if share == 1 and isinstance(share, Fraction) else f"{{ {n} {share} }}"
-                         for n, share in value.items()), NOTHING)  # fmt: skip
+            return next(
+                (
+                    n if share == 1 and isinstance(share, Fraction) else f"{{ {n} {share} }}"
+                    for n, share in value.items()
+                ),
+                NOTHING,
+            )
         return written(value)
 
     text = side(segment.end)

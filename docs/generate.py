@@ -92,10 +92,16 @@ def _index() -> str:
             lines += ["", f"### {heading}", ""]
         lines.append(f"- [{code}]({code}.md): {codes.rule(code).title}")
     lines += [
-        "", "## What the examples stand beside", "",
+        "",
+        "## What the examples stand beside",
+        "",
         "Examples leave out what does not matter to them: each page says what of this it stands "
-        "beside.", "", "```etude", examples.frame("post").strip(), "```",
-    ]  # fmt: skip
+        "beside.",
+        "",
+        "```etude",
+        examples.frame("post").strip(),
+        "```",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -25,9 +25,10 @@ class Written(BaseModel):
         found = {
             key: value
             for key, value in write(self).items()
-            if (key in _ALWAYS and value is not None) or key not in fields
+            if (key in _ALWAYS and value is not None)
+            or key not in fields
             or getattr(self, fields[key][0]) != fields[key][1].default
-        }  # fmt: skip
+        }
         return dict(sorted(found.items(), key=lambda of: _place(of[0])))
 
 

@@ -419,9 +419,10 @@ class Recipe(Block):
     """Everything that a spec declares, by name and in order."""
 
     schema_: str | None = Field(
-        default=None, validation_alias=AliasChoices("$schema", "schema_"),
+        default=None,
+        validation_alias=AliasChoices("$schema", "schema_"),
         serialization_alias="$schema",
-    )  # fmt: skip
+    )
     etude_spec: Literal[1] = 1
     name: str
     title: Text = None

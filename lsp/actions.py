@@ -123,9 +123,10 @@ class _Fixes:
             else None
         )
         shares = [
-            item for item in (braces.items if braces else ())
+            item
+            for item in (braces.items if braces else ())
             if isinstance(item, s.Entry) and isinstance(item.value, s.Number)
-        ]  # fmt: skip
+        ]
         numbers = [item.value for item in shares if isinstance(item.value, s.Number)]
         total = sum((number.value for number in numbers), Fraction(0))
         for item, number in zip(shares, numbers, strict=True):

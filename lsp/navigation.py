@@ -13,9 +13,29 @@ from .places import place
 from .project import Analysis
 
 RESERVED = frozenset(
-    ("last", "then", "over", "until", "for", "within", "every", "with", "use", "let", "require",
-     "otherwise", "of", "where", "allow", "linear", "cosine", "half_cosine", "sqrt", "exponential")
-)  # fmt: skip
+    (
+        "last",
+        "then",
+        "over",
+        "until",
+        "for",
+        "within",
+        "every",
+        "with",
+        "use",
+        "let",
+        "require",
+        "otherwise",
+        "of",
+        "where",
+        "allow",
+        "linear",
+        "cosine",
+        "half_cosine",
+        "sqrt",
+        "exponential",
+    )
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

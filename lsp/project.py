@@ -39,10 +39,14 @@ class Analysis:
     """
 
     def __init__(
-        self, main: Path, trees: dict[Path, tuple[Source, Sequence[s.Item]]],
-        diagnostics: list[Diagnostic], recipe: Recipe | None, program: Program | None,
+        self,
+        main: Path,
+        trees: dict[Path, tuple[Source, Sequence[s.Item]]],
+        diagnostics: list[Diagnostic],
+        recipe: Recipe | None,
+        program: Program | None,
         encoding: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.main = main
         self.trees = trees
         self.diagnostics = diagnostics

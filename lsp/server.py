@@ -27,9 +27,11 @@ class EtudeServer(LanguageServer):
 
     def __init__(self) -> None:
         super().__init__(
-            "etude", version("etude"), text_document_sync_kind=types.TextDocumentSyncKind.Full,
+            "etude",
+            version("etude"),
+            text_document_sync_kind=types.TextDocumentSyncKind.Full,
             max_workers=2,
-        )  # fmt: skip
+        )
         self.project = Project()
         self.versions: dict[Path, int | None] = {}
         self.published: dict[Path, tuple[int | None, list[types.Diagnostic]]] = {}

@@ -65,9 +65,15 @@ def clock(stage: TrainStage) -> Clock:
         starts.append((step, tokens, size * batch))
     assert stage.end
     made = Clock(
-        steps=stage.steps, tokens=stage.tokens, lengths=stage.lengths, batches=stage.batches,
-        roundings=[], starts=starts, borders={}, batch_at_end=stage.end.batch,
-    )  # fmt: skip
+        steps=stage.steps,
+        tokens=stage.tokens,
+        lengths=stage.lengths,
+        batches=stage.batches,
+        roundings=[],
+        starts=starts,
+        borders={},
+        batch_at_end=stage.end.batch,
+    )
     stage.__dict__["_clock"] = made
     return made
 
@@ -162,22 +168,35 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
         return _some(_batches(stage))
     if attribute == "lr":
         return [
-            _at(stage, p.from_step, p.to_step, f"{p.start:.4g}" if p.shape == "hold" else
-                f"{p.start:.4g} → {ramp_end(stage, n):.4g} {p.shape}")
+            _at(
+                stage,
+                p.from_step,
+                p.to_step,
+                f"{p.start:.4g}"
+                if p.shape == "hold"
+                else f"{p.start:.4g} → {ramp_end(stage, n):.4g} {p.shape}",
+            )
             for n, p in enumerate(stage.lr)
-        ]  # fmt: skip
+        ]
     if attribute == "data":
         shares = [
-            _at(stage, m.from_step, m.to_step, ", ".join(
-                f"{name} {100 * weight / sum(m.weights.values()):.4g}%"
-                for name, weight in m.weights.items()
-            ))
+            _at(
+                stage,
+                m.from_step,
+                m.to_step,
+                ", ".join(
+                    f"{name} {100 * weight / sum(m.weights.values()):.4g}%"
+                    for name, weight in m.weights.items()
+                ),
+            )
             for m in stage.mixture
-        ]  # fmt: skip
+        ]
         return _some(shares) + _epochs(stage, program)
     if attribute in ("parallel", "rope_theta"):
-        return [_at(stage, p.begin.step, p.end.step, _end(stage, p.segment, attribute))
-                for p in pieces(stage, attribute)] or [_end(stage, None, attribute)]  # fmt: skip
+        return [
+            _at(stage, p.begin.step, p.end.step, _end(stage, p.segment, attribute))
+            for p in pieces(stage, attribute)
+        ] or [_end(stage, None, attribute)]
     if attribute == "model":
         model = stage.model
         return [
@@ -192,8 +211,10 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     if attribute == "optimizer":
         o = stage.optimizer
         state = "state carried over" if stage.carries else "state fresh"
-        return [f"{o.kind}, betas {list(o.betas)}, weight decay {o.weight_decay:g}, eps {o.eps:g}, "
-                + state]  # fmt: skip
+        return [
+            f"{o.kind}, betas {list(o.betas)}, weight decay {o.weight_decay:g}, eps {o.eps:g}, "
+            + state
+        ]
     return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
 
 

@@ -22,11 +22,15 @@ def gallery(title: str, plans: Mapping[str, Plan]) -> str:
         **{name: sum(getattr(each, name) for each in counts) for name in Sources.model_fields}
     )
     return render(
-        "gallery.jinja", {"pictures": [card["picture"] for card in cards]}, title=title,
-        cards=cards, sources=sources, claims=sum(card["claims"] for card in cards),
+        "gallery.jinja",
+        {"pictures": [card["picture"] for card in cards]},
+        title=title,
+        cards=cards,
+        sources=sources,
+        claims=sum(card["claims"] for card in cards),
         held=sum(card["held"] for card in cards),
         contradicted=sum(card["contradicted"] for card in cards),
-    )  # fmt: skip
+    )
 
 
 def _card(address: str, plan: Plan) -> dict[str, Any]:
@@ -55,9 +59,9 @@ def _path(plan: Plan) -> str:
         for name, stage in plan.stages.items()
         if stage.kind not in ("evaluate", "checkpoint")
     ]
-    rounds = Counter(name.split(".")[0] for name in {
-        n.rpartition(".")[0] for n in plan.stages if "." in n
-    })  # fmt: skip
+    rounds = Counter(
+        name.split(".")[0] for name in {n.rpartition(".")[0] for n in plan.stages if "." in n}
+    )
     return " · ".join(
         name + (f" × {rounds[name]}" if name in rounds else "") for name in dict.fromkeys(names)
     )

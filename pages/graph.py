@@ -21,8 +21,13 @@ def graph(plan: Plan) -> dict[str, Any]:
         if isinstance(job, DatasetJob) and job.awaited:
             pause = f"pause {job.name}"
             if pause not in nodes:
-                nodes[pause] = {"id": pause, "kind": "pause", "group": "", "tokens": 0,
-                                "lines": ["waits for people", job.name]}  # fmt: skip
+                nodes[pause] = {
+                    "id": pause,
+                    "kind": "pause",
+                    "group": "",
+                    "tokens": 0,
+                    "lines": ["waits for people", job.name],
+                }
                 for inner, key in job.inputs.items():
                     link(pause, jobs[key], inner)
             return [(pause, role)]
@@ -72,5 +77,10 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
         lines.append("x̄ Polyak average")
     if stage in plan.outputs and summary.kind not in ("evaluate", "sample"):
         lines.append("⇥ exported")
-    return {"id": stage, "kind": summary.kind, "group": group, "tokens": summary.tokens,
-            "lines": lines}  # fmt: skip
+    return {
+        "id": stage,
+        "kind": summary.kind,
+        "group": group,
+        "tokens": summary.tokens,
+        "lines": lines,
+    }

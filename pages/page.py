@@ -52,13 +52,22 @@ def page(
         return f"L{files.index(name)}-{rest.split(':')[0]}" if name in files else None
 
     return render(
-        "page.jinja", data, plan=plan, jobs=trained(plan), anchor=anchor, gates=gates, home=home,
-        series=data, data_memory=data["memory"], variants=variants or {}, blocks=blocks,
+        "page.jinja",
+        data,
+        plan=plan,
+        jobs=trained(plan),
+        anchor=anchor,
+        gates=gates,
+        home=home,
+        series=data,
+        data_memory=data["memory"],
+        variants=variants or {},
+        blocks=blocks,
         compared=compared(plan, variants or {}),
         kinds=[(each, counts[each]) for each in KINDS],
         specs={name: highlighted(text) for name, text in texts.items()},
         pauses=[j for j in plan.jobs if isinstance(j, DatasetJob) and j.awaited],
-    )  # fmt: skip
+    )
 
 
 def render(template: str, data: Any, **values: Any) -> str:
@@ -70,9 +79,12 @@ def render(template: str, data: Any, **values: Any) -> str:
         return Markup((_HERE / name).read_text(encoding="utf-8"))
 
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(
         short=short,
         big=_big,

@@ -75,8 +75,10 @@ def picture(plan: Plan) -> dict[str, Any]:
         if not rows or row != rows[-1]:
             rows.append(row)
     thin = -(-len(rows) // ROWS_OF_A_PICTURE)
-    return {"rows": rows if thin < 2 else [*rows[:-1:thin], rows[-1]],
-            "sources": len(found["sources"])}  # fmt: skip
+    return {
+        "rows": rows if thin < 2 else [*rows[:-1:thin], rows[-1]],
+        "sources": len(found["sources"]),
+    }
 
 
 def _rows(job: TrainJob, at: int, stage: int, sources: list[str]) -> list[list[float]]:
@@ -113,8 +115,17 @@ def _rows(job: TrainJob, at: int, stage: int, sources: list[str]) -> list[list[f
         shares = [_round(weights.get(name, 0) / whole) for name in sources]
         done = tokens(step)
         lr = _round(_rate(rate, step, job.first_token + done))
-        return [at + done, stage, step, lr, batch, batch * job.seq_len, job.seq_len,
-                job.model.rope_theta, *shares]  # fmt: skip
+        return [
+            at + done,
+            stage,
+            step,
+            lr,
+            batch,
+            batch * job.seq_len,
+            job.seq_len,
+            job.model.rope_theta,
+            *shares,
+        ]
 
     return [r for a, b in pairwise(steps) for r in (row(a, a), row(b, b - 1))]
 

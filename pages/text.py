@@ -31,8 +31,10 @@ def highlighted(text: str) -> list[Markup]:
             kind = match.lastgroup
             if kind == "word" and match[0] not in _keywords():
                 continue
-            parts += [escape(line[at : match.start()]),
-                      Markup('<span class="{}">{}</span>').format(kind, match[0])]  # fmt: skip
+            parts += [
+                escape(line[at : match.start()]),
+                Markup('<span class="{}">{}</span>').format(kind, match[0]),
+            ]
             at = match.end()
         lines.append(Markup("").join([*parts, escape(line[at:])]))
     return lines[:-1] if lines and not lines[-1] else lines

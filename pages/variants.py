@@ -34,20 +34,32 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
     jobs = {job.key: job for of in (plan, *variants.values()) for job in trained(of)}
     hours = [job.cost.gpu_hours for job in jobs.values()]
     return {
-        "stages": _folded([
-            {"name": name, "kind": kind, "tokens": own.get(name),
-             "cells": [_cell(found[v], name, variants[v]) for v in variants]}
-            for name, kind in kinds.items()
-        ]),
+        "stages": _folded(
+            [
+                {
+                    "name": name,
+                    "kind": kind,
+                    "tokens": own.get(name),
+                    "cells": [_cell(found[v], name, variants[v]) for v in variants],
+                }
+                for name, kind in kinds.items()
+            ]
+        ),
         "variants": [
-            {"name": name, "changes": list(_changes(plan, variants[name], of)),
-             "tokens": of.tokens, "steps": of.steps, "gpu_hours": of.gpu_hours, "price": of.price}
+            {
+                "name": name,
+                "changes": list(_changes(plan, variants[name], of)),
+                "tokens": of.tokens,
+                "steps": of.steps,
+                "gpu_hours": of.gpu_hours,
+                "price": of.price,
+            }
             for name, of in found.items()
         ],
         "tokens": sum(job.tokens for job in jobs.values()),
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in trained(of)),
-    }  # fmt: skip
+    }
 
 
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -66,11 +78,16 @@ def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             found.append((block, [number], said))
     return [
-        {**row, "several": len(numbers) > 1,
-         "name": row["name"].replace(f"{block}.", f"{block}.{_span(numbers)}.", 1)
-         if numbers[0] else row["name"]}
-        for block, numbers, said in found for row in said
-    ]  # fmt: skip
+        {
+            **row,
+            "several": len(numbers) > 1,
+            "name": row["name"].replace(f"{block}.", f"{block}.{_span(numbers)}.", 1)
+            if numbers[0]
+            else row["name"],
+        }
+        for block, numbers, said in found
+        for row in said
+    ]
 
 
 def _span(numbers: list[str]) -> str:
@@ -92,8 +109,12 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
     for block in before:
         if before[block] != after[block]:
             seen.add(block)
-            yield {"name": f"{block}.rounds", "old": str(before[block]), "new": str(after[block]),
-                   "at": None}  # fmt: skip
+            yield {
+                "name": f"{block}.rounds",
+                "old": str(before[block]),
+                "new": str(after[block]),
+                "at": None,
+            }
     blocks = _blocks(plan)
     for block, now in _blocks(variant).items():
         was = blocks.get(block, now)  # a block that is new belongs to a round that is
@@ -101,16 +122,23 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
             old, new = was.get(name), now.get(name)
             if (old and old.value) == (new and new.value) or _follows(old, new):
                 continue
-            row = {"name": f"{ROUND.sub('', block)}.{name}",
-                   "old": old and old.value, "new": new and new.value}  # fmt: skip
+            row = {
+                "name": f"{ROUND.sub('', block)}.{name}",
+                "old": old and old.value,
+                "new": new and new.value,
+            }
             if (key := tuple(row.values())) not in seen:
                 seen.add(key)
                 yield {**row, "at": new}
     if not seen:
         for job in of.jobs:
             for each in job.changed:
-                yield {"name": f"{job.job}.{each.name}", "old": each.old, "new": each.new,
-                       "at": None}  # fmt: skip
+                yield {
+                    "name": f"{job.job}.{each.name}",
+                    "old": each.old,
+                    "new": each.new,
+                    "at": None,
+                }
 
 
 def _follows(old: Provenance | None, new: Provenance | None) -> bool:

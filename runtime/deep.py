@@ -126,18 +126,26 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
 def _answers(wanted: list[Configuration]) -> Iterator[dict]:
     """One answer a configuration, from the process that builds."""
     lines = [
-        json.dumps({"job": of.job.model_dump(mode="json"), "sequences": of.sequences,
-                    "ranks": first_ranks(of.job)})
+        json.dumps(
+            {
+                "job": of.job.model_dump(mode="json"),
+                "sequences": of.sequences,
+                "ranks": first_ranks(of.job),
+            }
+        )
         for of in wanted
-    ]  # fmt: skip
+    ]
     log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at the end)
     process = subprocess.Popen(
         [sys.executable, "-m", "etude.runtime.engine.deep"],
         # What it logs is kept in a file: of a pipe that nobody reads there is an end.
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
         # The process plays one rank after the other, whatever it is started as.
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )  # fmt: skip
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -37,10 +37,11 @@ def needed(plan: Plan, store: Store) -> tuple[int, int]:
     of the checkpoints of the largest job, which are removed at its end."""
     done = outcomes(plan, store) if store.exists() else {}
     left = [
-        job for job in plan.jobs
+        job
+        for job in plan.jobs
         if getattr(job, "extends", None) is None
         and not (job.id in done and done[job.id].state == "finished")
-    ]  # fmt: skip
+    ]
     trained = [result_bytes(job) for job in left if isinstance(job, TrainJob)]
     return sum(map(result_bytes, left)), CHECKPOINTS * max(trained, default=0)
 

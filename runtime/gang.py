@@ -114,10 +114,16 @@ def _affordable(plan: Plan) -> None:
 def _torchrun(ranks: int, store: Store, root: Path, on_event: OnEvent) -> int | None:
     """Runs jobs in a gang of `ranks` processes; returns the number that the next job needs."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={ranks}", "--module", "etude.runtime.worker",
-        str(store.folder.resolve()), str(root.resolve()),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        "--module",
+        "etude.runtime.worker",
+        str(store.folder.resolve()),
+        str(root.resolve()),
+    ]
     threads = str(max((os.cpu_count() or 1) // ranks, 1))
     log = store.folder / LOG
     outcome: dict[str, Any] = {}

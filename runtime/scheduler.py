@@ -189,8 +189,16 @@ class Scheduler:
             if isinstance(job, WeightsJob) and self._changed(job, key):
                 self.emit({"event": "changed", "job": job.id})
             self._record(job, key, "started")
-            self.emit({"event": "started", "job": job.id, "kind": job.kind, "stage": job.stage,
-                       "steps": job.steps, "tokens": job.tokens})  # fmt: skip
+            self.emit(
+                {
+                    "event": "started",
+                    "job": job.id,
+                    "kind": job.kind,
+                    "stage": job.stage,
+                    "steps": job.steps,
+                    "tokens": job.tokens,
+                }
+            )
             with disk(work):
                 work.mkdir(parents=True, exist_ok=True)
         self.barrier()
@@ -229,10 +237,12 @@ class Scheduler:
     def _changed(self, job: Any, key: str) -> bool:
         """Whether the run has made the job's result before, from other files."""
         return any(
-            event["job"] == job.id and event["event"] == "finished" and event["key"] != key
+            event["job"] == job.id
+            and event["event"] == "finished"
+            and event["key"] != key
             and (event["detail"] or {}).get("plan") == job.key
             for event in self.store.events()
-        )  # fmt: skip
+        )
 
     def _train(self, job: TrainJob, inputs: dict[str, Path], work: Path) -> None:
         from .engine.train import train
@@ -326,8 +336,16 @@ class Scheduler:
         """
         found = json.loads((self._folder(self.actual[job.key]) / VERDICT).read_text())
         if self.rank == 0:
-            self.emit({"event": "gate", "job": job.id, "what": job.what, "attempt": job.attempt,
-                       "attempts": job.attempts, **found})  # fmt: skip
+            self.emit(
+                {
+                    "event": "gate",
+                    "job": job.id,
+                    "what": job.what,
+                    "attempt": job.attempt,
+                    "attempts": job.attempts,
+                    **found,
+                }
+            )
         if not found["passed"]:
             if job.attempt == job.attempts:
                 raise Stopped(self._failure(job, found), self._advice(job))
@@ -338,10 +356,12 @@ class Scheduler:
 
     def _replace(self, job: GateJob) -> None:
         last = next(
-            j for j in self.plan.jobs
-            if isinstance(j, TrainJob) and j.extends
+            j
+            for j in self.plan.jobs
+            if isinstance(j, TrainJob)
+            and j.extends
             and (j.extends.gate, j.extends.number) == (job.segment, job.attempt)
-        )  # fmt: skip
+        )
         self.actual[job.segment] = self.actual[last.key]
         exports = {j.inputs["model"]: j.key for j in self.plan.jobs if isinstance(j, ExportJob)}
         if job.segment in exports:

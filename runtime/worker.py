@@ -26,17 +26,25 @@ def main(folder: Path, root: Path) -> int:
     # The launcher keeps what is printed here in the run's log.
     logging.basicConfig(level=logging.INFO)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    devices = [j.resources.device for j in plan.jobs if isinstance(j, TrainJob | ForwardJob)
-               and j.resources.world_size == world_size]  # fmt: skip
+    devices = [
+        j.resources.device
+        for j in plan.jobs
+        if isinstance(j, TrainJob | ForwardJob) and j.resources.world_size == world_size
+    ]
     try:
         prepare(devices[0])
         dist.init_process_group("gloo" if devices[0] == "cpu" else "nccl")
         # Ranks wait for rank 0 to evaluate and to export, which may take longer than any step.
         patience = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         scheduler = Scheduler(
-            plan, Store(folder), root, world_size=world_size, rank=rank,
-            barrier=partial(_wait, patience), on_event=_send,
-        )  # fmt: skip
+            plan,
+            Store(folder),
+            root,
+            world_size=world_size,
+            rank=rank,
+            barrier=partial(_wait, patience),
+            on_event=_send,
+        )
         needs = scheduler.run()
         if rank == 0:
             _send({"event": "outcome", "needs": needs})

@@ -52,8 +52,14 @@ def _taken(block: s.Block, report: Report, found: list[Allowance]) -> s.Block:
     for item in block.items:
         if isinstance(item, s.Allow):
             if _valid(item, report):
-                found.append(Allowance(code=item.code.name, reason=item.reason.value.strip(),
-                                       span=item.span, within=within))  # fmt: skip
+                found.append(
+                    Allowance(
+                        code=item.code.name,
+                        reason=item.reason.value.strip(),
+                        span=item.span,
+                        within=within,
+                    )
+                )
         elif isinstance(item, s.Block):
             kept.append(_taken(item, report, found))
         else:
@@ -67,19 +73,25 @@ def _valid(item: s.Allow, report: Report) -> bool:
     code = item.code.name
     if code not in known():
         report.add(
-            "E331", f"there is no code `{code}`", item.code.span,
+            "E331",
+            f"there is no code `{code}`",
+            item.code.span,
             help=did_you_mean(code, [c for c in known() if c[0] != "E"]),
-        )  # fmt: skip
+        )
     elif code.startswith("E"):
         report.add(
-            "E332", f"{code} is an error, and errors cannot be silenced", item.code.span,
+            "E332",
+            f"{code} is an error, and errors cannot be silenced",
+            item.code.span,
             help=f"fix it: {rule(code).title}",
-        )  # fmt: skip
+        )
     elif not item.reason.value.strip():
         report.add(
-            "E333", f"nobody can tell from this why {code} is silenced", item.reason.span,
+            "E333",
+            f"nobody can tell from this why {code} is silenced",
+            item.reason.span,
             help="write the reason for those who read the spec after you",
-        )  # fmt: skip
+        )
     else:
         return True
     return False
@@ -99,10 +111,12 @@ def silence(report: Report, allowances: Sequence[Allowance], *, whole: bool = Tr
     for place, allowance in enumerate(inner):
         if whole and place not in used and allowance.code not in ("W651", *OUTSIDE):
             report.add(
-                "W651", f"this silences nothing: there is no {allowance.code} "
-                + ("in this block" if allowance.within else "in this spec"), allowance.span,
+                "W651",
+                f"this silences nothing: there is no {allowance.code} "
+                + ("in this block" if allowance.within else "in this spec"),
+                allowance.span,
                 help="leave it out",
-            )  # fmt: skip
+            )
     _apply(report, inner, used)
 
 

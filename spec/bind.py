@@ -27,9 +27,15 @@ BLOCKS = {
     "expect": "expect { … }",
     "variant": "variant NAME { stage.attribute = value }",
 }
-_PLURAL = {"model": "models", "tokenizer": "tokenizers", "dataset": "datasets",
-           "cluster": "clusters", "dialog": "dialogs", "stage": "stages",
-           "rounds": "stages"}  # fmt: skip
+_PLURAL = {
+    "model": "models",
+    "tokenizer": "tokenizers",
+    "dataset": "datasets",
+    "cluster": "clusters",
+    "dialog": "dialogs",
+    "stage": "stages",
+    "rounds": "stages",
+}
 MODELS: dict[str, type[r.Declaration]] = {
     "recipe": r.Header,
     "model": r.Model,
@@ -44,9 +50,15 @@ _LET = re.compile(r"^[ \t]*let\W+(\w+)", re.MULTILINE)
 
 
 def bind(
-    items: Iterable[s.Item], report: Report, *, broken: bool = False, where: Span | None = None,
-    variant: str = "", sets: Sequence[str] = (), left_out: frozenset[str] = frozenset(),
-) -> r.Recipe | None:  # fmt: skip
+    items: Iterable[s.Item],
+    report: Report,
+    *,
+    broken: bool = False,
+    where: Span | None = None,
+    variant: str = "",
+    sets: Sequence[str] = (),
+    left_out: frozenset[str] = frozenset(),
+) -> r.Recipe | None:
     """The recipe that the statements of all files declare, or None where something is wrong.
 
     Args:
@@ -96,8 +108,12 @@ class _Binder(Groups):
             keyword = item.keyword.name
             if keyword not in BLOCKS:
                 headless = headless or not item.labels
-                self._error("E302", f"`{keyword}` is not a block", item.keyword.span,
-                            help=did_you_mean(keyword, BLOCKS, of="block"))  # fmt: skip
+                self._error(
+                    "E302",
+                    f"`{keyword}` is not a block",
+                    item.keyword.span,
+                    help=did_you_mean(keyword, BLOCKS, of="block"),
+                )
                 continue
             if keyword == "expect":
                 expectations += self._expectations(item)
@@ -120,7 +136,7 @@ class _Binder(Groups):
                     item.labels[0].span,
                     help="rename one of them",
                     notes=[(heads[group, name], "first declared here")],
-                )  # fmt: skip
+                )
                 continue
             heads[group, name] = item.labels[0].span
             if keyword == "rounds":
@@ -135,10 +151,14 @@ class _Binder(Groups):
         self._unused()
         lets = {place: (let.word.name, let.value.span) for place, let in self.lets.uses.items()}
         return r.Recipe(
-            name=header.name, header=header, expectations=expectations, **found, lets=lets,
+            name=header.name,
+            header=header,
+            expectations=expectations,
+            **found,
+            lets=lets,
             variants=variants,
             main=self.where.source if self.where else None,
-        )  # fmt: skip
+        )
 
     def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
         """The statements with values in place of their names."""
@@ -154,9 +174,11 @@ class _Binder(Groups):
             first = self.lets.of[item.word.name]
             if first is not item:
                 self._error(
-                    "E303", f"`{item.word.name}` is given two values", item.word.span,
+                    "E303",
+                    f"`{item.word.name}` is given two values",
+                    item.word.span,
                     notes=[(first.word.span, "first given here")],
-                )  # fmt: skip
+                )
             self._plain_name(item.word)
         found = []
         for item in items:
@@ -170,9 +192,12 @@ class _Binder(Groups):
         main = self.where.source if self.where else None
         for name, let in self.lets.of.items():
             if name not in self.lets.used and let.span.source is main and self.unchanged:
-                self._error("N656", f"nothing uses `let {name}`", let.word.span,
-                            help=f"write `{name}` where the value stands, or leave the `let` out"
-                            )  # fmt: skip
+                self._error(
+                    "N656",
+                    f"nothing uses `let {name}`",
+                    let.word.span,
+                    help=f"write `{name}` where the value stands, or leave the `let` out",
+                )
 
     def _replaced(self, item: s.Item) -> s.Item | None:
         """A statement with values in place of their names, None after reporting."""
@@ -189,32 +214,49 @@ class _Binder(Groups):
     def _variant(self, block: s.Block, name: str, variants: dict[str, Span]) -> None:
         if name in variants:
             self._error(
-                "E303", f"the variant `{name}` is declared twice", block.labels[0].span,
-                help="rename one of them", notes=[(variants[name], "first declared here")],
-            )  # fmt: skip
+                "E303",
+                f"the variant `{name}` is declared twice",
+                block.labels[0].span,
+                help="rename one of them",
+                notes=[(variants[name], "first declared here")],
+            )
         variants.setdefault(name, block.span)
         if not changes(block, self.report) and not block.items:
-            self._missing("E341", "this variant changes nothing", block.head,
-                          help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
+            self._missing(
+                "E341",
+                "this variant changes nothing",
+                block.head,
+                help="write a path and a value: `pretrain.lr = 1e-3`",
+            )
 
     def _header(self, headers: list[tuple[s.Block, Any]]) -> r.Header | None:
         if not headers:
-            self._missing("E304", "a spec needs exactly one `recipe` block", self.where,
-                          help='begin with: recipe my_recipe { title = "…" }')  # fmt: skip
+            self._missing(
+                "E304",
+                "a spec needs exactly one `recipe` block",
+                self.where,
+                help='begin with: recipe my_recipe { title = "…" }',
+            )
             return None
         for block, _ in headers[1:]:
             self._error(
-                "E304", "a spec has exactly one `recipe` block", block.head,
+                "E304",
+                "a spec has exactly one `recipe` block",
+                block.head,
                 notes=[(headers[0][0].head, "the first one is here")],
-            )  # fmt: skip
+            )
         return headers[0][1]
 
     def _name(self, block: s.Block) -> str | None:
         form = BLOCKS[block.keyword.name]
         label = block.labels[0] if block.labels else None
         if not isinstance(label, s.Word):
-            self._error("E305", f"this `{block.keyword.name}` block has no name", block.head,
-                        help=f"write `{form}`")  # fmt: skip
+            self._error(
+                "E305",
+                f"this `{block.keyword.name}` block has no name",
+                block.head,
+                help=f"write `{form}`",
+            )
             return None
         kindless = block.keyword.name == "stage" and not block.kind
         if len(block.labels) > 1 and not kindless and block.keyword.name != "rounds":
@@ -229,19 +271,28 @@ class _Binder(Groups):
     def _plain_name(self, word: s.Word) -> None:
         if word.name == "last" or not re.fullmatch("[a-z][a-z0-9_]*", word.name):
             self._error(
-                "E306", f"`{word.name}` cannot be a name", word.span,
+                "E306",
+                f"`{word.name}` cannot be a name",
+                word.span,
                 help="names are lower case: letters, digits and _; `last` has a meaning of its own",
-            )  # fmt: skip
+            )
 
     def _kind(self, block: s.Block) -> type[r.Stage] | None:
         if block.kind is None:
-            self._error("E305", "this stage has no kind", block.head,
-                        help=f"write `stage {block.labels[0].name}: train {{`"  # type: ignore[union-attr]
-                        )  # fmt: skip
+            self._error(
+                "E305",
+                "this stage has no kind",
+                block.head,
+                help=f"write `stage {block.labels[0].name}: train {{`",  # type: ignore[union-attr]
+            )
             return None
         if block.kind.name not in r.STAGES:
-            self._error("E307", f"`{block.kind.name}` is not a kind of stage", block.kind.span,
-                        help=did_you_mean(block.kind.name, r.STAGES, of="kind"))  # fmt: skip
+            self._error(
+                "E307",
+                f"`{block.kind.name}` is not a kind of stage",
+                block.kind.span,
+                help=did_you_mean(block.kind.name, r.STAGES, of="kind"),
+            )
             return None
         return r.STAGES[block.kind.name]
 
@@ -250,8 +301,12 @@ class _Binder(Groups):
         stages: dict[str, Any] = {}
         number = block.labels[1] if len(block.labels) > 1 else None
         if not isinstance(number, s.Number) or len(block.labels) > 2:
-            self._error("E319", "rounds have a name and a number", block.head,
-                        help=f"write `rounds {name} 6 {{ … }}`")  # fmt: skip
+            self._error(
+                "E319",
+                "rounds have a name and a number",
+                block.head,
+                help=f"write `rounds {name} 6 {{ … }}`",
+            )
             return None
         try:
             count = c.count("", most=MOST_ROUNDS)(number)
@@ -260,21 +315,28 @@ class _Binder(Groups):
             return None
         for item in block.items:
             if not isinstance(item, s.Block) or item.keyword.name != "stage":
-                self._error("E320", "rounds hold stages only", item.span,
-                            help="declare everything else outside")  # fmt: skip
+                self._error(
+                    "E320",
+                    "rounds hold stages only",
+                    item.span,
+                    help="declare everything else outside",
+                )
                 continue
             stage = self._name(item)
             model = self._kind(item) if stage else None
             if stage is None or model is None:
                 continue
             if stage in ("round", "previous"):
-                self._error("E306", f"`{stage}` has a meaning of its own in rounds",
-                            item.labels[0].span)  # fmt: skip
+                self._error(
+                    "E306", f"`{stage}` has a meaning of its own in rounds", item.labels[0].span
+                )
             if stage in stages:
                 self._error(
-                    "E303", f"the stage `{stage}` is declared twice", item.labels[0].span,
+                    "E303",
+                    f"the stage `{stage}` is declared twice",
+                    item.labels[0].span,
                     help="rename one of them",
-                )  # fmt: skip
+                )
                 continue
             stages[stage] = self._declaration(item, model, stage)
         if not block.items:
@@ -291,9 +353,13 @@ class _Binder(Groups):
         return found
 
     def _build(
-        self, items: Iterable[s.Item], model: type[r.Declaration], head: Span, what: str,
+        self,
+        items: Iterable[s.Item],
+        model: type[r.Declaration],
+        head: Span,
+        what: str,
         **given: Any,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The model with the attributes that `items` give, or None after reporting."""
         values: dict[str, Any] = {}
         filters: list[r.Filter] = []
@@ -322,11 +388,19 @@ class _Binder(Groups):
                 continue
             name, value, span = attribute
             if name not in known:
-                self._error("E308", f"{what} has no attribute `{name}`", span,
-                            help=did_you_mean(name, known, of=model))  # fmt: skip
+                self._error(
+                    "E308",
+                    f"{what} has no attribute `{name}`",
+                    span,
+                    help=did_you_mean(name, known, of=model),
+                )
             elif name in places:
-                self._error("E309", f"`{name}` is given twice", span,
-                            notes=[(places[name], "first given here")])  # fmt: skip
+                self._error(
+                    "E309",
+                    f"`{name}` is given twice",
+                    span,
+                    notes=[(places[name], "first given here")],
+                )
             else:
                 values[name] = value
                 written = item.value if isinstance(item, s.Assign) else value
@@ -345,14 +419,20 @@ class _Binder(Groups):
         """Reports an attribute that is yet to be given."""
         name, known = item.attribute.name, r.attributes(model)
         if name not in known:
-            self._error("E308", f"{what} has no attribute `{name}`", item.attribute.span,
-                        help=did_you_mean(name, known, of=model))  # fmt: skip
+            self._error(
+                "E308",
+                f"{what} has no attribute `{name}`",
+                item.attribute.span,
+                help=did_you_mean(name, known, of=model),
+            )
             return
         reason = item.reason.value.strip()
         self._error(
-            "E335", f"`{name}` is open" + (f": {reason}" if reason else ""), item.attribute.span,
+            "E335",
+            f"`{name}` is open" + (f": {reason}" if reason else ""),
+            item.attribute.span,
             help=f"write `{name} = …` in place of this line",
-        )  # fmt: skip
+        )
 
     def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
         """Where the value of an attribute is from."""
@@ -362,9 +442,12 @@ class _Binder(Groups):
             self._invalid(problem)
             return
         if not text.strip():
-            self._error("E322", "this says nothing of where the value is from", origin.span,
-                        help='write where: cite "Table 3", or why: assumed "the report names none"'
-                        )  # fmt: skip
+            self._error(
+                "E322",
+                "this says nothing of where the value is from",
+                origin.span,
+                help='write where: cite "Table 3", or why: assumed "the report names none"',
+            )
             return
         sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
 
@@ -374,15 +457,21 @@ class _Binder(Groups):
             return None
         if isinstance(item, s.Assign):
             if len(item.path.words) > 1:
-                self._error("E310", f"`{item.path.name}` is not an attribute", item.path.span,
-                            help="attributes have one name")  # fmt: skip
+                self._error(
+                    "E310",
+                    f"`{item.path.name}` is not an attribute",
+                    item.path.span,
+                    help="attributes have one name",
+                )
                 return None
             misplaced = item.claim.within if item.claim else item.at
             if misplaced:
                 self._error(
-                    "E310", "only expectations have a tolerance, or a place in a stage",
-                    misplaced.span, help="move this to the `expect` block",
-                )  # fmt: skip
+                    "E310",
+                    "only expectations have a tolerance, or a place in a stage",
+                    misplaced.span,
+                    help="move this to the `expect` block",
+                )
                 return None
             name = item.path.name
             return name, self._nested(name, item.value, model), item.path.span
@@ -403,9 +492,11 @@ class _Binder(Groups):
         if name and name.name in r.attributes(model):
             value = item.span.source.text[name.span.end : item.span.end].strip()
             self._error(
-                "E105", f"an `=` is missing after `{name.name}`", name.span,
+                "E105",
+                f"an `=` is missing after `{name.name}`",
+                name.span,
                 help=f"write `{name.name} = {value if len(value) < 50 else '…'}`",
-            )  # fmt: skip
+            )
             return None
         known = ", ".join(sorted(r.attributes(model)))
         said = did_you_mean(name.name, (), of=model) if name else ""
@@ -434,8 +525,9 @@ class _Binder(Groups):
         from .notation import statement
 
         if how := statement(name, item.value.span.text):
-            self._error("E323", f"`{name}` is a statement and has no `=`", item.span,
-                        help=f"write `{how}`")  # fmt: skip
+            self._error(
+                "E323", f"`{name}` is a statement and has no `=`", item.span, help=f"write `{how}`"
+            )
         return bool(how)
 
     @staticmethod

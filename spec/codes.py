@@ -85,9 +85,12 @@ def rule(code: str) -> Rule:
     if not match or match["code"] != code:
         raise ValueError(f"the page of {code} has another form than spec/codes.py says")
     return Rule(
-        code=code, title=match["title"], text=match["text"].strip(),
-        wrong=_example(match["wrong"]), right=_example(match["right"]),
-    )  # fmt: skip
+        code=code,
+        title=match["title"],
+        text=match["text"].strip(),
+        wrong=_example(match["wrong"]),
+        right=_example(match["right"]),
+    )
 
 
 def _example(text: str | None) -> Example:

@@ -22,9 +22,16 @@ class Invalid(Exception):
     """A value that its attribute does not admit."""
 
     def __init__(
-        self, code: str, message: str, span: Span, *, label: str = "", help: str = "",
-        name: str = "", units: Collection[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *,
+        label: str = "",
+        help: str = "",
+        name: str = "",
+        units: Collection[str] = (),
+    ) -> None:
         """`name` is what stands where a value is wanted: a `let` of a similar name may be meant;
         `units` are those of which one is missing."""
         super().__init__(message)
@@ -54,12 +61,19 @@ def wrong_value(value: s.Value, wanted: str, example: str) -> Invalid:
     """What is wrong with a value of another kind than is wanted."""
     name = value.name if isinstance(value, s.Path) else ""
     if name.lower() in ("none", "null", "nil", "undefined", "nan", "inf"):
-        return Invalid("E201", f"this must be {wanted}: there is no `{name}` in a spec", value.span,
-                       help="leave the attribute out for its default")  # fmt: skip
+        return Invalid(
+            "E201",
+            f"this must be {wanted}: there is no `{name}` in a spec",
+            value.span,
+            help="leave the attribute out for its default",
+        )
     return Invalid(
-        "E201", f"this must be {wanted}, not {_kind(value)}", value.span,
-        help=f"write {example}", name=name,
-    )  # fmt: skip
+        "E201",
+        f"this must be {wanted}, not {_kind(value)}",
+        value.span,
+        help=f"write {example}",
+        name=name,
+    )
 
 
 def text(value: s.Value) -> str:
@@ -125,8 +139,12 @@ def suites(value: s.Value) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for item in value.items:
         if not isinstance(item, s.Entry) or not isinstance(item.value, s.List | s.Text):
-            raise Invalid("E212", "this is not a capability and its tasks", item.span,
-                          help='write `math ["gsm8k"]`')  # fmt: skip
+            raise Invalid(
+                "E212",
+                "this is not a capability and its tasks",
+                item.span,
+                help='write `math ["gsm8k"]`',
+            )
         if item.word.name in found:
             raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
         found[item.word.name] = texts(item.value)
@@ -187,9 +205,11 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
     if unit not in units:
         if set(units) == {""}:
             raise Invalid(
-                "E206", f"`{number.text}` is in {unit}, but this is a plain number", number.span,
+                "E206",
+                f"`{number.text}` is in {unit}, but this is a plain number",
+                number.span,
                 help="leave the unit out",
-            )  # fmt: skip
+            )
         raise Invalid(
             "E206",
             f"`{number.text}` is in {unit or 'no unit'}, but this is measured in {allowed}",
@@ -204,9 +224,11 @@ def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
     bare = number.text.removesuffix(unit.name).rstrip()
     if unit.name in SHAPES:
         return Invalid(
-            "E109", f"`{unit.name}` is the shape of a ramp, and there is no ramp here", unit.span,
+            "E109",
+            f"`{unit.name}` is the shape of a ramp, and there is no ramp here",
+            unit.span,
             help=f"write where the ramp goes: `{bare} -> 0 {unit.name}`",
-        )  # fmt: skip
+        )
     meant = did_you_mean(unit.name, UNITS, of="unit")
     if unit.name in ("k", "K", "M", "B", "T", "Ki", "Mi", "Gi", "x"):
         meant = f"a suffix stands directly behind its number: `{bare}{unit.name}`"
@@ -218,8 +240,11 @@ def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
 def number(value: s.Value, units: Collection[str], default: str | None = None) -> Quantity:
     """A quantity that stands in a statement, where it may be the name of a `let`."""
     unit = next((u for u in units if u), "")
-    return quantity(plain_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
-                    units, default)  # fmt: skip
+    return quantity(
+        plain_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
+        units,
+        default,
+    )
 
 
 def plain_number(value: s.Value, example: str) -> s.Number:

@@ -45,9 +45,12 @@ def to_text(source: Source, report: Report) -> str | None:
     except Unsayable as wrong:
         bind(items, report, broken=True)
         if not report.errors:
-            report.add("E133", "something here cannot be said in a text", wrong.span,
-                       help="words of the language, such as `let` and `use`, cannot name a source"
-                       )  # fmt: skip
+            report.add(
+                "E133",
+                "something here cannot be said in a text",
+                wrong.span,
+                help="words of the language, such as `let` and `use`, cannot name a source",
+            )
         return None
 
 

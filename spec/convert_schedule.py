@@ -57,9 +57,11 @@ def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
     if isinstance(value, s.Scaled):
         if value.base.name != "last":
             raise Invalid(
-                "E209", f"`{value.base.name} with` has no meaning", value.base.span,
+                "E209",
+                f"`{value.base.name} with` has no meaning",
+                value.base.span,
                 help="only `last with { name 1.5x }` scales a mixture",
-            )  # fmt: skip
+            )
         factors = _entries(value.factors, ["x"], "a factor: 1.5x")
         return Last(tuple((name, number.value) for name, number in factors.items()))
     if isinstance(value, s.Path | s.Indexed):
@@ -72,9 +74,11 @@ def mixture_operand(value: s.Operand) -> dict[str, Fraction] | Last:
     units = {number.unit for number in weights.values()}
     if len(units) > 1:
         raise Invalid(
-            "E211", "this mixture has both percentages and plain weights", value.span,
+            "E211",
+            "this mixture has both percentages and plain weights",
+            value.span,
             help="write all shares one way",
-        )  # fmt: skip
+        )
     total = sum((number.value for number in weights.values()), Fraction(0))
     if units == {"%"} and total != 1:
         _wrong_sum(value, weights, total)
@@ -113,8 +117,16 @@ def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quant
     return result
 
 
-DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "interleave", "expert",
-           "micro_batch")  # fmt: skip
+DEGREES = (
+    "replicate",
+    "shard",
+    "tensor",
+    "context",
+    "pipeline",
+    "interleave",
+    "expert",
+    "micro_batch",
+)
 
 
 def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:
@@ -130,9 +142,11 @@ def placement_operand(value: s.Operand) -> dict[str, int] | Last | Auto:
         place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)
         if degree not in DEGREES:
             raise Invalid(
-                "E215", f"`{degree}` is not a kind of parallelism", place.word.span,
+                "E215",
+                f"`{degree}` is not a kind of parallelism",
+                place.word.span,
                 help=did_you_mean(degree, DEGREES, of="degree"),
-            )  # fmt: skip
+            )
         result[degree] = whole(number, place.value.span)
     return result
 
@@ -183,9 +197,11 @@ def schedule(operand: Callable[[Any], Any]) -> Callable[[s.Value], Schedule]:
             last = place == len(value.segments) - 1
             if segment.bound is None and not last:
                 raise Invalid(
-                    "E216", "this segment never ends, so the next one never begins", segment.span,
+                    "E216",
+                    "this segment never ends, so the next one never begins",
+                    segment.span,
                     help="give it a bound: `for …` or `until …`",
-                )  # fmt: skip
+                )
             if isinstance(segment, s.Ramp):
                 segments.append(
                     Segment(
@@ -200,10 +216,14 @@ def schedule(operand: Callable[[Any], Any]) -> Callable[[s.Value], Schedule]:
             else:
                 segments.append(
                     Segment(
-                        "hold", None, operand(segment.value), None, _bound(segment.bound),
+                        "hold",
+                        None,
+                        operand(segment.value),
+                        None,
+                        _bound(segment.bound),
                         segment.span,
                     )
-                )  # fmt: skip
+                )
         return Schedule(tuple(segments), value.span)
 
     return convert

@@ -233,9 +233,11 @@ class _Layout:
         if (closing and not braces and spread and not first and self.line) or comma:
             self._comma()
         continued = (
-            token.newline and not begins and not closing
+            token.newline
+            and not begins
+            and not closing
             and (bool(token.comments) or (previous is not None and previous.kind not in _JOINS))
-        )  # fmt: skip
+        )
         if closing:
             self.open.pop()
             self.heads.pop()

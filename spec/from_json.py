@@ -46,7 +46,7 @@ class _Reader(Values):
             model = MODELS[keyword]
             items += self._named(
                 top, key, lambda w, of, k=keyword, m=model: self._block(k, w, of, m)
-            )  # fmt: skip
+            )
         items += self._with_uses(self._named(top, "stages", self._stage), used)
         if "expect" in top:
             keyword, blocks = top["expect"]
@@ -65,8 +65,12 @@ class _Reader(Values):
             yield from (use for use, after in used if after and after.value == names[-1])
         for _, after in used:
             if after is not None and after.value not in names:
-                self.error("E133", f"there is no stage `{after.value}` in this file", after,
-                           help=did_you_mean(str(after.value), names))  # fmt: skip
+                self.error(
+                    "E133",
+                    f"there is no stage `{after.value}` in this file",
+                    after,
+                    help=did_you_mean(str(after.value), names),
+                )
 
     def _known(
         self, found: Entries, known: Iterable[str], what: str, of: form.Model = None
@@ -74,8 +78,12 @@ class _Reader(Values):
         known = tuple(known)
         for name, (key, _) in found.items():
             if name not in known:
-                self.error("E308", f"{what} has no attribute `{name}`", key,
-                             help=did_you_mean(name, known, of=of or ""))  # fmt: skip
+                self.error(
+                    "E308",
+                    f"{what} has no attribute `{name}`",
+                    key,
+                    help=did_you_mean(name, known, of=of or ""),
+                )
 
     def version(self, root: Node) -> Node:
         """The spec, where it is one of this version.
@@ -86,37 +94,46 @@ class _Reader(Values):
         if form.MARK not in top:
             begin = Span(self.source, root.span.start, root.span.start + 1)
             plan = "etude_plan" in top
-            help = "it is a plan: `etude run` takes it as it is" if plan else (
-                f'a spec in JSON begins with "{form.MARK}": {form.VERSION}'
-            )  # fmt: skip
+            help = (
+                "it is a plan: `etude run` takes it as it is"
+                if plan
+                else (f'a spec in JSON begins with "{form.MARK}": {form.VERSION}')
+            )
             self.error("E134", f"this JSON is no spec: it has no `{form.MARK}`", begin, help=help)
             raise Bad
         version = top[form.MARK][1]
         if not isinstance(version.value, Numeral) or version.value != str(form.VERSION):
             self.error(
-                "E134", f"this version of etude reads version {form.VERSION} of specs in JSON",
-                version, help=f'write "{form.MARK}": {form.VERSION}, or use another etude',
-            )  # fmt: skip
+                "E134",
+                f"this version of etude reads version {form.VERSION} of specs in JSON",
+                version,
+                help=f'write "{form.MARK}": {form.VERSION}, or use another etude',
+            )
             raise Bad
         return root
 
     # Blocks
 
     def _named(
-        self, top: Entries, key: str,
+        self,
+        top: Entries,
+        key: str,
         make: Callable[[s.Word, Node], Of | None],
-    ) -> Iterator[Of]:  # fmt: skip
+    ) -> Iterator[Of]:
         """What becomes of the named values under a key."""
         if key in top:
             for entries in self.each([top[key][1]], lambda of: self.object(of, "names")):
                 yield from self.each(
-                    entries.values(), lambda pair: make(s.Word(pair[0].value, pair[0].inside),
-                                                        pair[1])
-                )  # fmt: skip
+                    entries.values(),
+                    lambda pair: make(s.Word(pair[0].value, pair[0].inside), pair[1]),
+                )
 
     def _header(self, top: Entries) -> s.Block | None:
-        own = {key: pair for key, pair in top.items()
-               if key in (*r.attributes(r.Header), "sources", "allow", "open")}  # fmt: skip
+        own = {
+            key: pair
+            for key, pair in top.items()
+            if key in (*r.attributes(r.Header), "sources", "allow", "open")
+        }
         if "name" not in top:
             for key, _ in own.values():
                 self.error("E305", "a recipe has a name", key, help='write "name": "my_recipe"')
@@ -162,12 +179,17 @@ class _Reader(Values):
             return self._rounds(name, of, entries)
         model = r.STAGES.get(kind.name)
         if kind.name == "rounds":
-            self.error("E320", "rounds hold stages only", kind.span,
-                       help="declare everything else outside")  # fmt: skip
+            self.error(
+                "E320", "rounds hold stages only", kind.span, help="declare everything else outside"
+            )
             raise Bad
         if model is None:
-            self.error("E307", f"`{kind.name}` is not a kind of stage", kind.span,
-                       help=did_you_mean(kind.name, [*r.STAGES, "rounds"], of="kind"))  # fmt: skip
+            self.error(
+                "E307",
+                f"`{kind.name}` is not a kind of stage",
+                kind.span,
+                help=did_you_mean(kind.name, [*r.STAGES, "rounds"], of="kind"),
+            )
             raise Bad
         rest = {key: pair for key, pair in entries.items() if key != "kind"}
         items = self._attributes(rest, model, f"a {kind.name} stage")
@@ -189,11 +211,13 @@ class _Reader(Values):
             elif isinstance(node, s.Number):
                 count.append(node)
             else:
-                self.error("E319", "this must be a number of rounds", node.span,
-                             help='write "count": 6')  # fmt: skip
+                self.error(
+                    "E319", "this must be a number of rounds", node.span, help='write "count": 6'
+                )
         if "count" not in entries:
-            self.error("E319", "rounds have a name and a number", name.span,
-                         help='write "count": 6')  # fmt: skip
+            self.error(
+                "E319", "rounds have a name and a number", name.span, help='write "count": 6'
+            )
         stages = self._named(entries, "stages", lambda w, n: self._stage(w, n, inner=True))
         items: tuple[s.Item, ...] = (*stages, *self._allows(entries))
         keyword = s.Word("rounds", name.span)
@@ -217,8 +241,12 @@ class _Reader(Values):
                 self.error("E318", f"a claim needs `{needed}`", of)
                 raise Bad
         if len(reasons) > 1:
-            self.error("E133", "a claim has one reason", entries[reasons[1]][0],
-                       help="leave out `because` or `contradicted`")  # fmt: skip
+            self.error(
+                "E133",
+                "a claim has one reason",
+                entries[reasons[1]][0],
+                help="leave out `because` or `contradicted`",
+            )
         value = self.value(entries["value"][1])
         claim = origin = reason = None
         if reasons:
@@ -352,10 +380,17 @@ class _Reader(Values):
             found += self._list(rest.pop("require")[1], "require ", s.Require, "needle >= 90%")
         if "otherwise" in rest:
             _, otherwise = rest.pop("otherwise")
-            found += self.each([otherwise], lambda node: self.statement(
-                node, "otherwise ", s.Otherwise, "extend 10B tokens at most 3 times"))  # fmt: skip
-        rest = {key: pair for key, pair in rest.items()
-                if key in (*form.names(r.Gate), "sources", "allow", "open")}  # fmt: skip
+            found += self.each(
+                [otherwise],
+                lambda node: self.statement(
+                    node, "otherwise ", s.Otherwise, "extend 10B tokens at most 3 times"
+                ),
+            )
+        rest = {
+            key: pair
+            for key, pair in rest.items()
+            if key in (*form.names(r.Gate), "sources", "allow", "open")
+        }
         return (*found, *self._attributes(rest, r.Gate, "a gate"))
 
     def _list(self, of: Node, prefix: str, wanted: type[Any], example: str) -> tuple[s.Item, ...]:
@@ -375,8 +410,12 @@ class _Reader(Values):
         for sources in self.each([entries["sources"][1]], lambda of: self.object(of, example)):
             for name, (key, of) in sources.items():
                 if name not in values:
-                    self.error("E308", f"there is no `{name}` here that has a source", key,
-                               help=did_you_mean(name, values))  # fmt: skip
+                    self.error(
+                        "E308",
+                        f"there is no `{name}` here that has a source",
+                        key,
+                        help=did_you_mean(name, values),
+                    )
                     continue
                 for each in self.each([of], self._source):
                     found[name] = each
@@ -385,8 +424,12 @@ class _Reader(Values):
     def _source(self, of: Node) -> s.Origin:
         entries = self.object(of, 'where a value is from: {"cite": "Table 3"}')
         if len(entries) != 1 or not entries.keys() <= {"cite", "assumed"}:
-            self.error("E133", "a value has one source", of,
-                       help='write {"cite": "where"} or {"assumed": "why"}')  # fmt: skip
+            self.error(
+                "E133",
+                "a value has one source",
+                of,
+                help='write {"cite": "where"} or {"assumed": "why"}',
+            )
             raise Bad
         ((key, text),) = entries.values()
         return self.origin(key, text)

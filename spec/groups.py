@@ -30,9 +30,13 @@ class Groups(Statements):
     """Reads the values of attributes, and reports what is wrong."""
 
     def _read(
-        self, values: dict[str, Any], model: type[r.Declaration], head: Span, what: str,
+        self,
+        values: dict[str, Any],
+        model: type[r.Declaration],
+        head: Span,
+        what: str,
         opened: Set[str] = frozenset(),
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Fields by name, read from the values of attributes; what is wrong is reported.
 
         Args:
@@ -47,8 +51,9 @@ class Groups(Statements):
             value = values[name]
             if attribute.read is None:
                 if isinstance(value, s.Value):
-                    self._error("E201", f"`{name}` is not written like this", value.span,
-                                help=_FORMS[name])  # fmt: skip
+                    self._error(
+                        "E201", f"`{name}` is not written like this", value.span, help=_FORMS[name]
+                    )
                 found[attribute.field] = value
                 continue
             try:
@@ -62,8 +67,12 @@ class Groups(Statements):
         group = GROUPS.get((model, name))
         if group:
             if not isinstance(value, s.Braces):
-                self._error("E201", f"`{name}` is a group of attributes", value.span,
-                            help=f"write `{name} = {{ … }}`")  # fmt: skip
+                self._error(
+                    "E201",
+                    f"`{name}` is a group of attributes",
+                    value.span,
+                    help=f"write `{name} = {{ … }}`",
+                )
                 return None
             return self._build(value.items, group, value.span, f"`{name}`", name=name)
         if issubclass(model, r.Training) and name == "optimizer":
@@ -82,10 +91,12 @@ class Groups(Statements):
         if isinstance(value, s.Path) and value.name in ("none", "llama"):
             return r.RopeScaling(name=value.name, kind=value.name, places={"": value.span})
         self._error(
-            "E202", "this is not a way of stretching positions", value.span,
+            "E202",
+            "this is not a way of stretching positions",
+            value.span,
             help="write `none`, `llama`, `llama { factor = 32 }`, or "
             "`yarn { factor = 8, original = 8Ki }`",
-        )  # fmt: skip
+        )
         return None
 
     def _optimizer(self, value: s.Value) -> Any:

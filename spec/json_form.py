@@ -32,9 +32,20 @@ BLOCKS = {
 }
 """Key → the keyword of the blocks that it holds by name."""
 TOP = (
-    SCHEMA, MARK, "name", *r.attributes(r.Header), "sources", "allow", "open", "use", "let",
-    *BLOCKS, "stages", "expect", "variants",
-)  # fmt: skip
+    SCHEMA,
+    MARK,
+    "name",
+    *r.attributes(r.Header),
+    "sources",
+    "allow",
+    "open",
+    "use",
+    "let",
+    *BLOCKS,
+    "stages",
+    "expect",
+    "variants",
+)
 """What a spec may hold, in the canonical order."""
 RESERVED = ("kind", "sources", "allow", "open")
 """Keys of blocks that are no attributes, unless the block has one of this name."""
@@ -72,9 +83,11 @@ def choices(model: Model, name: str) -> tuple[str, ...]:
 def named(model: Model, name: str) -> bool:
     """Whether a `let` is named as `{"let": "NAME"}`, where a string would be something else."""
     return (
-        is_text(model, name) or bool(choices(model, name)) or group(model, name) is not None
+        is_text(model, name)
+        or bool(choices(model, name))
+        or group(model, name) is not None
         or (name == "suites" and has(model, name))
-    )  # fmt: skip
+    )
 
 
 def group(model: Model, name: str) -> Model:

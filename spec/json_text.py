@@ -113,8 +113,13 @@ class _Reader:
             return self._string(at)
         if sign and sign in "{[":
             if depth == MAX_NESTING:
-                raise _Wrong("values are nested too deep here", at, at + 1,
-                             f"nest at most {MAX_NESTING} deep", "E103")  # fmt: skip
+                raise _Wrong(
+                    "values are nested too deep here",
+                    at,
+                    at + 1,
+                    f"nest at most {MAX_NESTING} deep",
+                    "E103",
+                )
             return (self._object if sign == "{" else self._array)(at, depth + 1)
         word = _WORD.match(self.text, at)
         if word is None:
@@ -149,20 +154,33 @@ class _Reader:
         end = match.end()
         sign = self.text[end : end + 1]
         if sign == "\\":
-            raise _Wrong(f"`{self.text[end : end + 2]}` is not an escape", end, end + 2,
-                         'the escapes are \\" \\\\ \\/ \\n \\t \\r \\b \\f \\uXXXX',
-                         "E104")  # fmt: skip
+            raise _Wrong(
+                f"`{self.text[end : end + 2]}` is not an escape",
+                end,
+                end + 2,
+                'the escapes are \\" \\\\ \\/ \\n \\t \\r \\b \\f \\uXXXX',
+                "E104",
+            )
         if sign in ("", "\n", "\r"):
             raise _Wrong("there is no closing quote on this line", at, end)
         if sign != '"':
-            raise _Wrong("a control character stands in this string", end, end + 1,
-                         f"write it as \\u{ord(sign):04x}")  # fmt: skip
+            raise _Wrong(
+                "a control character stands in this string",
+                end,
+                end + 1,
+                f"write it as \\u{ord(sign):04x}",
+            )
         span = Span(self.source, at, end + 1)
         text = json.loads(self.text[at : end + 1])
         half = _HALF.search(text)
         if half:
-            raise _Wrong(f"`\\u{ord(half[0]):04x}` is half of a character", at, end + 1,
-                         "write both halves, or the character itself", "E104")  # fmt: skip
+            raise _Wrong(
+                f"`\\u{ord(half[0]):04x}` is half of a character",
+                at,
+                end + 1,
+                "write both halves, or the character itself",
+                "E104",
+            )
         return Node(text, span), end + 1
 
     def _array(self, at: int, depth: int) -> tuple[Node, int]:
@@ -188,10 +206,12 @@ class _Reader:
             node, here = self.value(self.blanks(here + 1), depth)
             if key.value in found:
                 self.report.add(
-                    "E132", f"the key `{key.value}` is given twice", key.span,
+                    "E132",
+                    f"the key `{key.value}` is given twice",
+                    key.span,
                     help="leave one of them out",
                     notes=[(found[key.value][0].span, "first given here")],
-                )  # fmt: skip
+                )
             found.setdefault(key.value, (key, node))
             here = self.blanks(here)
             if self.text[here : here + 1] == "}":

@@ -116,8 +116,12 @@ class Values:
 
     def _number(self, node: Node) -> s.Number:
         if node.value.startswith("-"):
-            self.error("E108", "numbers of a spec are never negative", node,
-                       help="leave it out for its default")  # fmt: skip
+            self.error(
+                "E108",
+                "numbers of a spec are never negative",
+                node,
+                help="leave it out for its default",
+            )
             raise Bad
         return number(node.value, None, node.span, node.span, self.report)
 
@@ -133,8 +137,10 @@ class Values:
         """`name value` of a mixture or a placement."""
         key, of = pair
         found = self._operand(of)
-        if not (isinstance(found, s.Number | s.Text | s.List)
-                or (isinstance(found, s.Path) and len(found.words) == 1)):  # fmt: skip
+        if not (
+            isinstance(found, s.Number | s.Text | s.List)
+            or (isinstance(found, s.Path) and len(found.words) == 1)
+        ):
             self.error("E133", "this must be a number with its unit, or the name of a `let`", of)
             raise Bad
         return s.Entry(self._reference(key), found, joined(key, of))
@@ -152,8 +158,12 @@ class Values:
     def path(self, key: Node) -> s.Path:
         """`pretrain.lr`."""
         if not _PATH.fullmatch(key.value):
-            self.error("E133", "this is not a path", key,
-                       help="write names with points between them: `pretrain.lr`")  # fmt: skip
+            self.error(
+                "E133",
+                "this is not a path",
+                key,
+                help="write names with points between them: `pretrain.lr`",
+            )
             raise Bad
         words, start = [], key.inside.start
         for name in key.value.split("."):
@@ -167,8 +177,12 @@ class Values:
             return self.path(key), None
         found = self._parsed(key, "", " = 0")
         if len(found) != 1 or not isinstance(found[0], s.Assign):
-            self.error("E133", "this is not a figure", key,
-                       help="write `pretrain.steps`, or `pretrain.lr at 2000 steps`")  # fmt: skip
+            self.error(
+                "E133",
+                "this is not a figure",
+                key,
+                help="write `pretrain.steps`, or `pretrain.lr at 2000 steps`",
+            )
             raise Bad
         return found[0].path, found[0].at
 
@@ -192,8 +206,9 @@ class Values:
             self.wrong(node, f"a string such as {example}")
         found = self._parsed(node, prefix)
         if len(found) != 1 or not isinstance(found[0], wanted):
-            self.error("E133", "this is not one of what belongs here", node,
-                       help=f"write `{example}`")  # fmt: skip
+            self.error(
+                "E133", "this is not one of what belongs here", node, help=f"write `{example}`"
+            )
             raise Bad
         return found[0]
 
@@ -208,9 +223,13 @@ class Values:
         found = self._parsed(node, _VALUE)
         item = found[0] if len(found) == 1 else None
         if not isinstance(item, s.Assign) or item.claim or item.origin:
-            self.error("E133", "this is more than a value", node,
-                       help="a source stands under `sources`, a tolerance under `within`, and "
-                       "other attributes by themselves")  # fmt: skip
+            self.error(
+                "E133",
+                "this is more than a value",
+                node,
+                help="a source stands under `sources`, a tolerance under `within`, and "
+                "other attributes by themselves",
+            )
             raise Bad
         return item.value
 
@@ -230,10 +249,13 @@ class Values:
 
         for of in own.diagnostics:
             self.report.add(
-                of.code, of.message, of.span and _moved(of.span, self.source, place),
-                label=of.label, help=of.help,
+                of.code,
+                of.message,
+                of.span and _moved(of.span, self.source, place),
+                label=of.label,
+                help=of.help,
                 notes=[(_moved(at, self.source, place), message) for at, message in of.notes],
-            )  # fmt: skip
+            )
         if own.errors:
             raise Bad
         return _moved(found, self.source, place)

@@ -153,9 +153,11 @@ class Files:
             return []
         if not resolved.is_relative_to(self.root):
             self.report.add(
-                "E122", "a spec uses only files inside its own folder", item.file.span,
+                "E122",
+                "a spec uses only files inside its own folder",
+                item.file.span,
                 help="move the file into the folder of the main file, or below it",
-            )  # fmt: skip
+            )
             return []
         if resolved in self.open:
             chain = " → ".join(p.name for p in [*self.open[self.open.index(resolved) :], resolved])

@@ -12,13 +12,30 @@ _NUMBER = r"[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z%]*"
 _TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
 _KIND = re.compile(r":[ \t]*(?:train|sft|reward|dpo|score|sample|evaluate|best|average)[ \t]*\{")
 _BLOCKS = r"(?:recipe|model|tokenizer|dataset|cluster|dialog|stage|rounds|variant)"
-_SIGNS = {"→": "->", "⇒": "->", "≥": ">=", "≤": "<=", "“": '"', "”": '"', "„": '"', "«": '"',
-          "»": '"', "’": '"', "‘": '"', "，": ",", "：": "=", "＝": "="}  # fmt: skip
+_SIGNS = {
+    "→": "->",
+    "⇒": "->",
+    "≥": ">=",
+    "≤": "<=",
+    "“": '"',
+    "”": '"',
+    "„": '"',
+    "«": '"',
+    "»": '"',
+    "’": '"',
+    "‘": '"',
+    "，": ",",
+    "：": "=",
+    "＝": "=",
+}
 
 
 _OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
-    "*": mul, "/": truediv, "+": add, "-": sub,
-}  # fmt: skip
+    "*": mul,
+    "/": truediv,
+    "+": add,
+    "-": sub,
+}
 
 
 _STATEMENTS = {
@@ -132,8 +149,14 @@ def _statement(line: str, at: int) -> Answer | None:
 def _comment(line: str, at: int) -> Answer | None:
     for match in _matches(r"//.*|/\*.*|--[ \t].*", line, at):
         blank = "#".ljust(len(match[0]))
-        return Answer("E107", f"`{match[0][:2]}` begins no comment", "comments begin with `#`",
-                      match.start(), match.start() + 2, blank)  # fmt: skip
+        return Answer(
+            "E107",
+            f"`{match[0][:2]}` begins no comment",
+            "comments begin with `#`",
+            match.start(),
+            match.start() + 2,
+            blank,
+        )
     return None
 
 
@@ -153,11 +176,15 @@ def _quotes(line: str, at: int) -> Answer | None:
             continue
         name = re.fullmatch(r"[a-z_]\w*", match[1])
         return Answer(
-            "E107", "texts are written in double quotes, names in none" if name
+            "E107",
+            "texts are written in double quotes, names in none"
+            if name
             else "texts are written in double quotes",
             f'write `"{match[1]}"`' + (f", or where a name is meant `{name[0]}`" if name else ""),
-            match.start(), match.end(), "" if name else f'"{match[1]}"',
-        )  # fmt: skip
+            match.start(),
+            match.end(),
+            "" if name else f'"{match[1]}"',
+        )
     if line[at : at + 1] == "'":
         return Answer("E107", "texts are written in double quotes", 'write `"…"`', at, at + 1)
     return None
@@ -169,10 +196,22 @@ def _sign(line: str, at: int) -> Answer | None:
         return None
     pairs = re.match(r"[“„«’‘”]([^“”«»’‘\"]*)[”»’‘“]", line[at:])
     if pairs:
-        return Answer("E107", f"`{line[at]}` is another character than `\"`",
-                      f'write `"{pairs[1]}"`', at, at + pairs.end(), f'"{pairs[1]}"')  # fmt: skip
-    return Answer("E107", f"`{line[at]}` has no meaning in a spec", f"write `{right}`", at, at + 1,
-                  right if len(right) == 1 else "")  # fmt: skip
+        return Answer(
+            "E107",
+            f'`{line[at]}` is another character than `"`',
+            f'write `"{pairs[1]}"`',
+            at,
+            at + pairs.end(),
+            f'"{pairs[1]}"',
+        )
+    return Answer(
+        "E107",
+        f"`{line[at]}` has no meaning in a spec",
+        f"write `{right}`",
+        at,
+        at + 1,
+        right if len(right) == 1 else "",
+    )
 
 
 def _call(line: str, at: int) -> Answer | None:
@@ -231,16 +270,27 @@ def _negative(line: str, at: int) -> Answer | None:
         help = "rates fall to 0 at the least: `-> 0`"
     elif name:
         help = f"leave `{name[1]}` out for its default"
-    return Answer("E108", f"`{match[0].replace(' ', '')}` is negative, and no number of a spec is",
-                  help, at, at + match.end(), " " + match[0][1:])  # fmt: skip
+    return Answer(
+        "E108",
+        f"`{match[0].replace(' ', '')}` is negative, and no number of a spec is",
+        help,
+        at,
+        at + match.end(),
+        " " + match[0][1:],
+    )
 
 
 def _thousands(line: str, at: int) -> Answer | None:
     for match in _matches(r"(?<![\w.])([0-9]{1,3}(?:,[0-9]{3})+)(?![\w.])", line, at):
         plain = match[0].replace(",", "")
-        return Answer("E107", "a comma separates items, not thousands",
-                      f"write `{plain}` or `{match[0].replace(',', '_')}`", match.start(),
-                      match.end(), match[0].replace(",", "_"))  # fmt: skip
+        return Answer(
+            "E107",
+            "a comma separates items, not thousands",
+            f"write `{plain}` or `{match[0].replace(',', '_')}`",
+            match.start(),
+            match.end(),
+            match[0].replace(",", "_"),
+        )
     return None
 
 
@@ -275,9 +325,13 @@ def _path(line: str, at: int) -> Answer | None:
     for match in _matches(pattern, line, at):
         text = match[1].rstrip("}") if match[1].count("{") < match[1].count("}") else match[1]
         if re.search(r"[/\\]|\.\w+$|[A-Za-z]-\w", text) and not re.fullmatch(_NUMBER, text):
-            return Answer("E107", "a path or an address is a text, in double quotes",
-                          f'write `"{text}"`', match.start(1),
-                          match.start(1) + len(text))  # fmt: skip
+            return Answer(
+                "E107",
+                "a path or an address is a text, in double quotes",
+                f'write `"{text}"`',
+                match.start(1),
+                match.start(1) + len(text),
+            )
     return None
 
 
@@ -285,8 +339,11 @@ def _dashed(line: str, at: int) -> Answer | None:
     for match in _matches(rf'^[ \t]*{_BLOCKS}[ \t]+("?)([\w.-]+)"?', line, at):
         right = re.sub(r"\W", "_", match[2]).lower()
         if right != match[2] or match[1]:
-            what = "names are not in quotes" if match[1] else (
-                "a name has lower-case letters, digits and _")  # fmt: skip
+            what = (
+                "names are not in quotes"
+                if match[1]
+                else ("a name has lower-case letters, digits and _")
+            )
             return Answer("E107", what, f"write `{right}`", match.start(1), match.end())
     return None
 
@@ -294,12 +351,19 @@ def _dashed(line: str, at: int) -> Answer | None:
 def _listed(line: str, at: int) -> Answer | None:
     match = re.match(r"[ \t]*-[ \t]+(\S+)", line)
     if match and line[at : at + 1] == "-":
-        return Answer("E107", "lists are written in brackets", f"write `[{match[1]}, …]`",
-                      at, at + 1)  # fmt: skip
+        return Answer(
+            "E107", "lists are written in brackets", f"write `[{match[1]}, …]`", at, at + 1
+        )
     for match in _matches(r"(?<=[=,\[])[ \t]*(\(([^()\n]*)\))", line, at):
         right = f"[{match[2]}]"
-        return Answer("E107", "lists are written in brackets", f"write `{right}`", match.start(1),
-                      match.end(1), right)  # fmt: skip
+        return Answer(
+            "E107",
+            "lists are written in brackets",
+            f"write `{right}`",
+            match.start(1),
+            match.end(1),
+            right,
+        )
     return None
 
 
@@ -310,12 +374,22 @@ def _braced(line: str, at: int) -> Answer | None:
         if line.count("{") < line.count("}"):
             continue
         said = match[2].strip()
-        return Answer("E107", f"shares and degrees stand in braces: `{match[1]} = {{ … }}`",
-                      f"write `{match[1]} = {{ {said} }}`", match.start(2),
-                      match.start(2) + len(said))  # fmt: skip
+        return Answer(
+            "E107",
+            f"shares and degrees stand in braces: `{match[1]} = {{ … }}`",
+            f"write `{match[1]} = {{ {said} }}`",
+            match.start(2),
+            match.start(2) + len(said),
+        )
     for match in _matches(rf'(?<=[{{,])[ \t]*("(\w+)")[ \t]+({_NUMBER})', line, at):
-        return Answer("E107", "names are not in quotes", f"write `{match[2]} {match[3]}`",
-                      match.start(1), match.end(1), f" {match[2]} ")  # fmt: skip
+        return Answer(
+            "E107",
+            "names are not in quotes",
+            f"write `{match[2]} {match[3]}`",
+            match.start(1),
+            match.end(1),
+            f" {match[2]} ",
+        )
     return None
 
 
@@ -331,25 +405,45 @@ def _headed(line: str, at: int) -> Answer | None:
         what = f"this `{keyword}` block has no name"
         if name:
             what = "this stage has no kind" if kind else "only stages have a kind"
-        return Answer("E305", what, f"write `{keyword} {name or 'NAME'}{kind} {{`", match.start(1),
-                      match.end(4))  # fmt: skip
+        return Answer(
+            "E305",
+            what,
+            f"write `{keyword} {name or 'NAME'}{kind} {{`",
+            match.start(1),
+            match.end(4),
+        )
     for match in _matches(r"^[ \t]*use[ \t]+([^\"'\s]+)", line, at):
-        return Answer("E107", "the name of a file is a text, in double quotes",
-                      f'write `use "{match[1]}"`', match.start(1), match.end(1))  # fmt: skip
+        return Answer(
+            "E107",
+            "the name of a file is a text, in double quotes",
+            f'write `use "{match[1]}"`',
+            match.start(1),
+            match.end(1),
+        )
     return None
 
 
 def _spaced(line: str, at: int) -> Answer | None:
     for match in _matches(r"(?<![\w.])([0-9][0-9_.]*)[ \t]+(%|(?:k|M|B|T|Ki|Mi|Gi|x)\b)", line, at):
-        return Answer("E107", f"`{match[2]}` stands directly behind its number",
-                      f"write `{match[1]}{match[2]}`", match.start(), match.end())  # fmt: skip
+        return Answer(
+            "E107",
+            f"`{match[2]}` stands directly behind its number",
+            f"write `{match[1]}{match[2]}`",
+            match.start(),
+            match.end(),
+        )
     return None
 
 
 def _ramp(line: str, at: int) -> Answer | None:
     for match in _matches(rf"({_NUMBER})[ \t]*(\bto\b|\.\.|=>|~>|>)[ \t]*({_NUMBER})", line, at):
-        return Answer("E107", f"`{match[2]}` makes no ramp", f"write `{match[1]} -> {match[3]}`",
-                      match.start(2), match.end(2))  # fmt: skip
+        return Answer(
+            "E107",
+            f"`{match[2]}` makes no ramp",
+            f"write `{match[1]} -> {match[3]}`",
+            match.start(2),
+            match.end(2),
+        )
     return None
 
 
@@ -358,12 +452,33 @@ def _variable(line: str, at: int) -> Answer | None:
     if not match:
         return None
     name = (match[1] or match[2] or match[3] or "name").lower()
-    return Answer("E107", f"`{match[0]}` has no meaning in a spec", "a value that may change is a "
-                  f"`let {name} = …`, which `--set {name}=…` and variants change",
-                  at, at + match.end())  # fmt: skip
+    return Answer(
+        "E107",
+        f"`{match[0]}` has no meaning in a spec",
+        "a value that may change is a "
+        f"`let {name} = …`, which `--set {name}=…` and variants change",
+        at,
+        at + match.end(),
+    )
 
 
 _ASKED: tuple[Callable[[str, int], Answer | None], ...] = (
-    _quotes, _sign, _statement, _headed, _semicolon, _listed, _dashed, _comment, _thousands, _ramp,
-    _arithmetic, _negative, _braced, _call, _path, _colon, _spaced, _variable,
-)  # fmt: skip
+    _quotes,
+    _sign,
+    _statement,
+    _headed,
+    _semicolon,
+    _listed,
+    _dashed,
+    _comment,
+    _thousands,
+    _ramp,
+    _arithmetic,
+    _negative,
+    _braced,
+    _call,
+    _path,
+    _colon,
+    _spaced,
+    _variable,
+)

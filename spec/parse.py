@@ -47,9 +47,13 @@ def _parser() -> Lark:
     except OSError:
         pass  # without a cache folder the tables are computed again, 0.1 s
     return Lark(
-        grammar, parser="lalr", lexer="contextual", propagate_positions=True, cache=cache,
+        grammar,
+        parser="lalr",
+        lexer="contextual",
+        propagate_positions=True,
+        cache=cache,
         _plugins={"ContextualLexer": OneRegexLexer},
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=1)
@@ -63,9 +67,11 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
     deep = _too_deep(text)
     if deep is not None:
         report.add(
-            "E103", "braces are nested too deep here", Span(source, deep, deep + 1),
+            "E103",
+            "braces are nested too deep here",
+            Span(source, deep, deep + 1),
             help=f"nest at most {MAX_NESTING} deep",
-        )  # fmt: skip
+        )
         return ()
     for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 2))):
         own = Report()
@@ -155,9 +161,18 @@ def number(text: str, unit: s.Word | None, span: Span, place: Span, report: Repo
 
 def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
     number = text[: len(text) - len(suffix)]
-    guess = {"K": ("k", "Ki"), "m": ("M", "Mi"), "G": ("B", "Gi"), "g": ("B", "Gi"),
-             "b": ("B", "Gi"), "t": ("T", "T"), "KB": ("k", "Ki"), "ki": ("k", "Ki"),
-             "mi": ("M", "Mi"), "gi": ("B", "Gi")}.get(suffix)  # fmt: skip
+    guess = {
+        "K": ("k", "Ki"),
+        "m": ("M", "Mi"),
+        "G": ("B", "Gi"),
+        "g": ("B", "Gi"),
+        "b": ("B", "Gi"),
+        "t": ("T", "T"),
+        "KB": ("k", "Ki"),
+        "ki": ("k", "Ki"),
+        "mi": ("M", "Mi"),
+        "gi": ("B", "Gi"),
+    }.get(suffix)
     if guess:
         decimal, binary = (SUFFIXES[g] * Fraction(number.replace("_", "")) for g in guess)
         help = f"write `{number}{guess[0]}` for {plain(decimal)}"

@@ -46,12 +46,13 @@ class Reader:
         known: dict[Any, _Reduction] = {}
         self.actions: dict[int, dict[str, int | _Reduction]] = {
             state: {
-                symbol: argument if action is Shift
+                symbol: argument
+                if action is Shift
                 else known.setdefault(argument, _reduction(argument))
                 for symbol, (action, argument) in actions.items()
             }
             for state, actions in table.states.items()
-        }  # fmt: skip
+        }
 
     def read(self, text: str, node: Callable[[str, int, int, list[Any]], Any]) -> Any:
         """What the whole text makes; None where only lark can read it.
@@ -122,10 +123,13 @@ class Reader:
 
 def _reduction(rule: Any) -> _Reduction:
     parts = tuple(
-        (DROP if symbol.filter_out else KEEP) if symbol.is_term
-        else INLINE if symbol.name.startswith("_") else KEEP
+        (DROP if symbol.filter_out else KEEP)
+        if symbol.is_term
+        else INLINE
+        if symbol.name.startswith("_")
+        else KEEP
         for symbol in rule.expansion
-    )  # fmt: skip
+    )
     origin = str(rule.origin.name)
     name = rule.alias or ("" if origin.startswith("_") else origin)
     return _Reduction(origin, parts, name)

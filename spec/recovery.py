@@ -13,19 +13,54 @@ from .repair import Reach, Repair, is_balanced, repaired
 from .source import Piece, Source, Span
 
 _RESERVED = {"then", "over", "until", "for", "within"}
-_KEYWORDS = ["then", "until", "over", "within", "linear", "cosine", "half_cosine", "sqrt",
-             "exponential", "otherwise", "require", "extend", "most", "times", "cite",
-             "assumed", "because", "contradicted"]  # fmt: skip
+_KEYWORDS = [
+    "then",
+    "until",
+    "over",
+    "within",
+    "linear",
+    "cosine",
+    "half_cosine",
+    "sqrt",
+    "exponential",
+    "otherwise",
+    "require",
+    "extend",
+    "most",
+    "times",
+    "cite",
+    "assumed",
+    "because",
+    "contradicted",
+]
 _CONTINUES = re.compile(
     r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed|because|contradicted)[ \t]+\")"
 )
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
-_MEANINGFUL = {"every", "with", "use", "let", "require", "otherwise", "of", "last", "linear",
-               "cosine", "half_cosine", "sqrt", "exponential", "cite", "assumed", "because",
-               "contradicted", "at", "most",
-               "allow"}  # fmt: skip
+_MEANINGFUL = {
+    "every",
+    "with",
+    "use",
+    "let",
+    "require",
+    "otherwise",
+    "of",
+    "last",
+    "linear",
+    "cosine",
+    "half_cosine",
+    "sqrt",
+    "exponential",
+    "cite",
+    "assumed",
+    "because",
+    "contradicted",
+    "at",
+    "most",
+    "allow",
+}
 _TERMINALS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -64,9 +99,12 @@ def recover(
     if repair:
         at, what = repair.note or (0, "")
         report.add(
-            repair.code, repair.message, Span(source, repair.start, repair.end), help=repair.help,
+            repair.code,
+            repair.message,
+            Span(source, repair.start, repair.end),
+            help=repair.help,
             notes=[(Span(source, at, at + 1), what)] if repair.note else [],
-        )  # fmt: skip
+        )
         return _kept(repair, text, reach)
     empty = _without_value(problem, text, offset)
     if empty is not None:
@@ -143,9 +181,11 @@ def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | No
 
 def _report_missing_value(offset: int, source: Source | Piece, report: Report) -> None:
     report.add(
-        "E101", "a value is missing here", Span(source, offset, offset + 1),
+        "E101",
+        "a value is missing here",
+        Span(source, offset, offset + 1),
         help="write a value after it, or leave the attribute out",
-    )  # fmt: skip
+    )
 
 
 def _report(

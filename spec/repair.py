@@ -28,13 +28,38 @@ _HEAD_WITHOUT_BRACE = re.compile(
 )
 _WORD = re.compile(r'"[^"\n]*"?|[\w.%]+|\S')
 _LEFT = re.compile(r"[^\n,{}]*$")
-_RIGHT = re.compile(r'\s*(?:(?P<word>[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?)?[ \t]*(?P<op>=?)|")'
-                    r"[ \t]*(?P<number>[0-9]\S*)?")  # fmt: skip
+_RIGHT = re.compile(
+    r'\s*(?:(?P<word>[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?)?[ \t]*(?P<op>=?)|")'
+    r"[ \t]*(?P<number>[0-9]\S*)?"
+)
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?[ \t]+[0-9][\w.%]*$")
 _NO_EQUALS = re.compile(r'[ \t]*(?P<name>(?:let[ \t]+)?[a-z_][\w.]*)[ \t]+(?=[0-9"{\[a-z])')
-_NO_ITEMS = ("then", "over", "until", "for", "within", "cite", "assumed", "because", "or", "at",
-             "contradicted", "with", "of", "every", "where", "require", "otherwise", "keep",
-             "drop", "allow", "use", "let", "stage", "gate")  # fmt: skip
+_NO_ITEMS = (
+    "then",
+    "over",
+    "until",
+    "for",
+    "within",
+    "cite",
+    "assumed",
+    "because",
+    "or",
+    "at",
+    "contradicted",
+    "with",
+    "of",
+    "every",
+    "where",
+    "require",
+    "otherwise",
+    "keep",
+    "drop",
+    "allow",
+    "use",
+    "let",
+    "stage",
+    "gate",
+)
 _BEFORE_OPEN = re.compile(
     r"(?:=|->|\bwith|\byarn|\badamw?|^[a-z]+[ \t]+\w+|:[ \t]*\w+)(?=[ \t]+\S)", re.MULTILINE
 )
@@ -109,10 +134,13 @@ def _separated(text: str, offset: int, reach: Reach) -> Repair | None:
             assert last
             many = len(places) > 1
             return Repair(
-                changed, "E105",
+                changed,
+                "E105",
                 "commas are missing here" if many else f"a comma is missing before `{first[0]}`",
-                first.start(), last.end(), f"write `{_around(text, places[0])}`",
-            )  # fmt: skip
+                first.start(),
+                last.end(),
+                f"write `{_around(text, places[0])}`",
+            )
     return _given(text, offset, reach)
 
 
@@ -155,10 +183,13 @@ def _given(text: str, offset: int, reach: Reach) -> Repair | None:
         return None
     value = _WORD.match(text, match.end())
     return Repair(
-        changed, "E105", f"an `=` is missing after `{match['name'].split()[-1]}`",
-        match.start("name"), at,
+        changed,
+        "E105",
+        f"an `=` is missing after `{match['name'].split()[-1]}`",
+        match.start("name"),
+        at,
         f"write `{match['name']} = {value[0] if value else '…'}`",
-    )  # fmt: skip
+    )
 
 
 def _around(text: str, at: int) -> str:
@@ -225,9 +256,14 @@ def _changed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
             right = _CLOSES[last.kind]
             changed = text[: brace.at] + right + text[brace.at + 1 :]
             yield Repair(
-                changed, "E106", f"`{last.kind}` is closed by `{brace.kind}`", brace.at,
-                brace.at + 1, f"write `{right}`", (last.at, "opened here"),
-            )  # fmt: skip
+                changed,
+                "E106",
+                f"`{last.kind}` is closed by `{brace.kind}`",
+                brace.at,
+                brace.at + 1,
+                f"write `{right}`",
+                (last.at, "opened here"),
+            )
 
 
 def _closed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
@@ -248,10 +284,14 @@ def _closed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
             places = [*words, line_end, *marks]
         for at in places:
             yield Repair(
-                _put(text, at, close), "E106", f"this `{brace.kind}` is not closed", brace.at,
-                brace.at + 1, f"write `{close}` {_where(text, at, brace.at)}",
+                _put(text, at, close),
+                "E106",
+                f"this `{brace.kind}` is not closed",
+                brace.at,
+                brace.at + 1,
+                f"write `{close}` {_where(text, at, brace.at)}",
                 (at, f"`{close}` belongs here"),
-            )  # fmt: skip
+            )
 
 
 def _never_opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
@@ -259,10 +299,13 @@ def _never_opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
     for brace in sorted(braces, key=lambda b: b.partner >= 0):
         if brace.kind in _CLOSES:
             yield Repair(
-                text[: brace.at] + " " + text[brace.at + 1 :], "E106",
-                f"this `{brace.kind}` is not closed", brace.at, brace.at + 1,
+                text[: brace.at] + " " + text[brace.at + 1 :],
+                "E106",
+                f"this `{brace.kind}` is not closed",
+                brace.at,
+                brace.at + 1,
                 f"leave it out, or close it with `{_CLOSES[brace.kind]}`",
-            )  # fmt: skip
+            )
 
 
 def _where(text: str, at: int, opened: int) -> str:
@@ -285,9 +328,14 @@ def _headed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
         open = _OPENS[brace.kind]
         for at in _heads(text, start, brace.at - start):
             yield Repair(
-                text[:at] + open + text[at + 1 :], "E106", f"a `{open}` is missing here", at - 1,
-                at, f"write `{open}` at the end of the line", (brace.at, "closed here"),
-            )  # fmt: skip
+                text[:at] + open + text[at + 1 :],
+                "E106",
+                f"a `{open}` is missing here",
+                at - 1,
+                at,
+                f"write `{open}` at the end of the line",
+                (brace.at, "closed here"),
+            )
 
 
 def _opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
@@ -300,10 +348,13 @@ def _opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
         for match in _BEFORE_OPEN.finditer(text, start, brace.at):
             at = match.end()
             yield Repair(
-                text[:at] + open + text[at + 1 :], "E106",
-                f"nothing is open that this `{brace.kind}` closes", brace.at, brace.at + 1,
+                text[:at] + open + text[at + 1 :],
+                "E106",
+                f"nothing is open that this `{brace.kind}` closes",
+                brace.at,
+                brace.at + 1,
                 f"write `{open}` before `{text[at:].split()[0]}`, or leave it out",
-            )  # fmt: skip
+            )
 
 
 def _heads(text: str, end: int, indent: int) -> Iterator[int]:
@@ -335,19 +386,25 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
     ordered = sorted(closing, key=lambda b: (text.count("\n", 0, b.at) not in lines, b.at))
     for brace in ordered:
         yield Repair(
-            text[: brace.at] + " " + text[brace.at + 1 :], "E106",
-            f"nothing is open that this `{brace.kind}` closes", brace.at, brace.at + 1,
+            text[: brace.at] + " " + text[brace.at + 1 :],
+            "E106",
+            f"nothing is open that this `{brace.kind}` closes",
+            brace.at,
+            brace.at + 1,
             "leave it out",
-        )  # fmt: skip
+        )
     extra = [brace for brace in closing if brace.partner < 0]
     if len(extra) > 1:
         places = {brace.at for brace in extra}
         kinds = "".join(brace.kind for brace in extra)
         yield Repair(
-            "".join(" " if i in places else c for i, c in enumerate(text)), "E106",
-            f"nothing is open that `{kinds}` close", extra[0].at, extra[-1].at + 1,
+            "".join(" " if i in places else c for i, c in enumerate(text)),
+            "E106",
+            f"nothing is open that `{kinds}` close",
+            extra[0].at,
+            extra[-1].at + 1,
             "leave them out",
-        )  # fmt: skip
+        )
 
 
 def _put(text: str, at: int, what: str) -> str:

@@ -12,9 +12,15 @@ from .diagnostics import Report, did_you_mean
 from .source import Span
 
 CLAIMED = {
-    "tokens": "tokens", "batch": "tokens", "seq_len": "tokens", "steps": "steps",
-    "sequences": "seqs", "memory": "GiB", "hours": "h", "gpu_hours": "h",
-}  # fmt: skip
+    "tokens": "tokens",
+    "batch": "tokens",
+    "seq_len": "tokens",
+    "steps": "steps",
+    "sequences": "seqs",
+    "memory": "GiB",
+    "hours": "h",
+    "gpu_hours": "h",
+}
 """Figure of a claim → its unit; the others have none."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
@@ -55,9 +61,13 @@ class Statements(ABC):
 
     @abstractmethod
     def _build(
-        self, items: Iterable[s.Item], model: type[r.Declaration], head: Span, what: str,
+        self,
+        items: Iterable[s.Item],
+        model: type[r.Declaration],
+        head: Span,
+        what: str,
         **given: Any,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The model with the attributes that `items` give, or None after reporting."""
 
     def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
@@ -77,64 +87,98 @@ class Statements(ABC):
         self._error(problem.code, problem.message, problem.span, label=problem.label, help=help)
 
     def _filter(
-        self, item: s.Filter | s.Alike, model: type[r.Declaration], what: str,
-        filters: list[r.Filter], given: dict[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        item: s.Filter | s.Alike,
+        model: type[r.Declaration],
+        what: str,
+        filters: list[r.Filter],
+        given: dict[str, Any],
+    ) -> None:
         """Takes `keep … where …` of a dataset, and `drop similar > 90%` of preferences."""
         if isinstance(item, s.Alike):
             if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
-                self._error("E311", "this is not a filter", item.span,
-                            help="write `drop similar > 90%`")  # fmt: skip
+                self._error(
+                    "E311", "this is not a filter", item.span, help="write `drop similar > 90%`"
+                )
             elif "similar" not in r.fields(model):
-                self._error("E311", f"{what} has no responses to compare", item.span,
-                            help="`drop similar` belongs in a reward or dpo stage")  # fmt: skip
+                self._error(
+                    "E311",
+                    f"{what} has no responses to compare",
+                    item.span,
+                    help="`drop similar` belongs in a reward or dpo stage",
+                )
             elif "similar" in given:
                 self._error("E309", "`drop similar` is given twice", item.span)
             else:
                 given["similar"] = c.share(item.value)
             return
         if model is not r.Dataset:
-            self._error("E311", f"{what} has no documents to filter", item.span,
-                        help="`keep` and `drop` belong in a dataset")  # fmt: skip
+            self._error(
+                "E311",
+                f"{what} has no documents to filter",
+                item.span,
+                help="`keep` and `drop` belong in a dataset",
+            )
             return
         if item.word.name not in ("keep", "drop"):
-            self._error("E311", f"`{item.word.name}` is not a filter", item.word.span,
-                        help="write `keep 10% where …` or `drop where …`")  # fmt: skip
+            self._error(
+                "E311",
+                f"`{item.word.name}` is not a filter",
+                item.word.span,
+                help="write `keep 10% where …` or `drop where …`",
+            )
             return
         dropping = item.word.name == "drop"
         only = not dropping and item.share is None
         if item.share and (dropping or item.op == "in"):
-            self._error("E311", "no share belongs here", item.share.span,
-                        help="write `drop where …`, or `keep 10% where quality.loss > 4.0`"
-                        )  # fmt: skip
+            self._error(
+                "E311",
+                "no share belongs here",
+                item.share.span,
+                help="write `drop where …`, or `keep 10% where quality.loss > 4.0`",
+            )
             return
         keep = c.share(item.share) if item.share else Fraction(0)
         places = {"": item.span, "what": item.what.span}
         if item.op == "in":
             filters.append(
-                r.Filter(keep=Fraction(only), what=item.what.name, op="in",
-                         file=c.text(item.value), places=places)
-            )  # fmt: skip
+                r.Filter(
+                    keep=Fraction(only),
+                    what=item.what.name,
+                    op="in",
+                    file=c.text(item.value),
+                    places=places,
+                )
+            )
             return
         if len(item.what.words) != 2 or item.what.words[1].name != "loss":
-            self._error("E321", f"`{item.what.name}` is not a score of documents", item.what.span,
-                        help="write the loss under a score stage: `quality.loss > 4.0`"
-                        )  # fmt: skip
+            self._error(
+                "E321",
+                f"`{item.what.name}` is not a score of documents",
+                item.what.span,
+                help="write the loss under a score stage: `quality.loss > 4.0`",
+            )
             return
         filters.append(
             r.Filter(
-                keep=keep, what=item.what.words[0].name, places=places,
+                keep=keep,
+                what=item.what.words[0].name,
+                places=places,
                 op=_OPPOSITE[item.op] if only else item.op,
                 value=c.number(item.value, [""], "").value,
             )
-        )  # fmt: skip
+        )
 
     def _gate(self, block: s.Block) -> r.Gate | None:
         if len(block.labels) != 1 or not (
             isinstance(block.labels[0], s.Word) and block.labels[0].name == "seq_len"
         ):
-            self._error("E312", "a gate guards the increases of `seq_len`", block.head,
-                        help="write `gate seq_len { … }`")  # fmt: skip
+            self._error(
+                "E312",
+                "a gate guards the increases of `seq_len`",
+                block.head,
+                help="write `gate seq_len { … }`",
+            )
             return None
         requirements: list[r.Requirement] = []
         values: dict[str, Any] = {}
@@ -153,17 +197,27 @@ class Statements(ABC):
                         braces.items, r.Needle, braces.span, "`needle`", name="needle"
                     )
                     continue
-                self._error("E201", "`needle` is a group of attributes", braces.span,
-                            help="write `needle = { depths = 5, samples = 4 }`")  # fmt: skip
+                self._error(
+                    "E201",
+                    "`needle` is a group of attributes",
+                    braces.span,
+                    help="write `needle = { depths = 5, samples = 4 }`",
+                )
             else:
                 self._error(
-                    "E311", "this does not belong in a gate", item.span,
+                    "E311",
+                    "this does not belong in a gate",
+                    item.span,
                     help="a gate has `require …`, `otherwise extend … at most … times` and "
                     "`needle = { … }`",
-                )  # fmt: skip
+                )
         if not requirements and self.report.failures == before:
-            self._missing("E313", "this gate requires nothing", block.head,
-                          help="write `require needle >= 90%`")  # fmt: skip
+            self._missing(
+                "E313",
+                "this gate requires nothing",
+                block.head,
+                help="write `require needle >= 90%`",
+            )
         if self.report.failures != before:
             return None
         return r.Gate(name="seq_len", places={"": block.head}, requirements=requirements, **values)
@@ -171,21 +225,36 @@ class Statements(ABC):
     def _requirement(self, item: s.Require, requirements: list[r.Requirement]) -> None:
         measure = item.measure.name
         if measure not in ("needle", "loss"):
-            self._error("E314", f"`{measure}` cannot be measured in a gate", item.measure.span,
-                        help=did_you_mean(measure, ["needle", "loss"]))  # fmt: skip
+            self._error(
+                "E314",
+                f"`{measure}` cannot be measured in a gate",
+                item.measure.span,
+                help=did_you_mean(measure, ["needle", "loss"]),
+            )
             return
         if (measure == "loss") != (item.argument is not None):
-            self._error("E314", f"`{measure}` is written "
-                        + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
-                        item.measure.span)  # fmt: skip
+            self._error(
+                "E314",
+                f"`{measure}` is written "
+                + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
+                item.measure.span,
+            )
             return
         if item.of and measure == "needle":
-            self._error("E314", "`needle` is compared with a percentage, not with the start",
-                        item.of.span, help="write `require needle >= 90%`")  # fmt: skip
+            self._error(
+                "E314",
+                "`needle` is compared with a percentage, not with the start",
+                item.of.span,
+                help="write `require needle >= 90%`",
+            )
             return
         if item.of and item.of.name != "start":
-            self._error("E314", f"`of {item.of.name}` has no meaning", item.of.span,
-                        help="write `of start`: where the stage began")  # fmt: skip
+            self._error(
+                "E314",
+                f"`of {item.of.name}` has no meaning",
+                item.of.span,
+                help="write `of start`: where the stage began",
+            )
             return
         percent = measure == "needle" or item.of is not None
         try:
@@ -199,11 +268,15 @@ class Statements(ABC):
             )
         requirements.append(
             r.Requirement(
-                name=measure, measure=measure, argument=item.argument and item.argument.name,
-                op=item.op, value=value.value, of_start=item.of is not None,  # type: ignore[arg-type]
+                name=measure,
+                measure=measure,
+                argument=item.argument and item.argument.name,
+                op=item.op,
+                value=value.value,
+                of_start=item.of is not None,  # type: ignore[arg-type]
                 places={"": item.span},
             )
-        )  # fmt: skip
+        )
 
     def _otherwise(self, item: s.Otherwise, values: dict[str, Any]) -> None:
         if "extend" in values:
@@ -219,8 +292,12 @@ class Statements(ABC):
         found = []
         for item in block.items:
             if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number | s.Path):
-                self._error("E316", "this is not a claim", item.span,
-                            help='write `parameters = 405B within 1% cite "Table 3"`')  # fmt: skip
+                self._error(
+                    "E316",
+                    "this is not a claim",
+                    item.span,
+                    help='write `parameters = 405B within 1% cite "Table 3"`',
+                )
                 continue
             figure = item.path.words[-1].name
             unit = CLAIMED.get(figure, "")
@@ -232,23 +309,31 @@ class Statements(ABC):
                 why = c.text(reason.text) if reason else None
                 cite = c.text(item.origin.text) if item.origin else None
                 if item.origin and item.origin.assumed:
-                    self._error("E322", "a claim is a figure that was published",
-                                item.origin.span, help='write `cite "…"`')  # fmt: skip
+                    self._error(
+                        "E322",
+                        "a claim is a figure that was published",
+                        item.origin.span,
+                        help='write `cite "…"`',
+                    )
             except c.Invalid as problem:
                 self._invalid(problem)
                 continue
             found.append(
                 r.Expectation(
-                    name=item.path.name, value=value, tolerance=tolerance, cite=cite,
+                    name=item.path.name,
+                    value=value,
+                    tolerance=tolerance,
+                    cite=cite,
                     moment=moment,
                     because=why if reason and not reason.contradicted else None,
                     contradicted=why if reason and reason.contradicted else None,
                     places={
-                        "": item.path.span, "value": item.value.span,
+                        "": item.path.span,
+                        "value": item.value.span,
                         "moment": item.at.span if item.at else item.path.span,
                         "within": item.claim.within.span if item.claim else item.path.span,
                         "reason": reason.span if reason else item.path.span,
                     },
                 )
-            )  # fmt: skip
+            )
         return found

@@ -294,8 +294,9 @@ def _plain(value: s.Value) -> Any:
         case s.List():
             return [_plain(item) for item in value.items]
         case s.Braces():
-            pairs = [(shown(item.word), item.value) for item in value.items
-                     if isinstance(item, s.Entry)]  # fmt: skip
+            pairs = [
+                (shown(item.word), item.value) for item in value.items if isinstance(item, s.Entry)
+            ]
             if len(dict(pairs)) == len(value.items):
                 return {name: _plain(of) for name, of in pairs}
     return shown(value)

@@ -42,8 +42,12 @@ def change(item: s.Item, report: Report) -> Change | None:
     """The change that a statement of a variant asks for, or None after reporting."""
     if isinstance(item, s.Assign) and item.claim is None and item.at is None:
         return Change(item.path, item.value, item.origin, item.span)
-    report.add("E341", "this is not a change", item.span,
-               help="write a path and a value: `pretrain.lr = 1e-3`")  # fmt: skip
+    report.add(
+        "E341",
+        "this is not a change",
+        item.span,
+        help="write a path and a value: `pretrain.lr = 1e-3`",
+    )
     return None
 
 
@@ -53,8 +57,12 @@ def changes(block: s.Block, report: Report) -> list[Change]:
     for item in block.items:
         made = change(item, report)
         if made and made.path.name in found:
-            report.add("E309", f"`{made.path.name}` is given twice", made.path.span,
-                       notes=[(found[made.path.name].path.span, "first given here")])  # fmt: skip
+            report.add(
+                "E309",
+                f"`{made.path.name}` is given twice",
+                made.path.span,
+                notes=[(found[made.path.name].path.span, "first given here")],
+            )
         elif made:
             found[made.path.name] = made
     return list(found.values())
@@ -65,16 +73,24 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
     for number, text in enumerate(sets, 1):
         source = Source(f"{SET}{number}", text)
         if text.rstrip().endswith("="):
-            report.add("E101", "a value is missing here", Span(source, len(text) - 1, len(text)),
-                       help="write a value after it")  # fmt: skip
+            report.add(
+                "E101",
+                "a value is missing here",
+                Span(source, len(text) - 1, len(text)),
+                help="write a value after it",
+            )
             continue
         before = report.failures
         items = parse(source, report)
         if report.failures > before:
             continue
         if len(items) != 1:
-            report.add("E341", "this is not one change", Span(source, 0, max(len(text), 1)),
-                       help="write a path and a value: --set pretrain.lr=1e-3")  # fmt: skip
+            report.add(
+                "E341",
+                "this is not one change",
+                Span(source, 0, max(len(text), 1)),
+                help="write a path and a value: --set pretrain.lr=1e-3",
+            )
             continue
         made = change(items[0], report)
         if made:
@@ -97,9 +113,11 @@ def changed(
         variants = {
             item.labels[0].name: item
             for item in reversed(items)
-            if isinstance(item, s.Block) and item.keyword.name == "variant"
-            and item.labels and isinstance(item.labels[0], s.Word)
-        }  # fmt: skip
+            if isinstance(item, s.Block)
+            and item.keyword.name == "variant"
+            and item.labels
+            and isinstance(item.labels[0], s.Word)
+        }
         if variant not in variants:
             help = did_you_mean(variant, variants) or "declare it: variant NAME { … }"
             report.add("E402", f"there is no variant `{variant}`", None, help=help)
@@ -108,9 +126,10 @@ def changed(
             wanted += changes(variants[variant], Report())
     if wanted or sets:  # claims are about the recipe as it is written
         items = [
-            item for item in items
+            item
+            for item in items
             if not (isinstance(item, s.Block) and item.keyword.name == "expect")
-        ]  # fmt: skip
+        ]
     wanted += _of_command_line(sets, report, parse)
     changer = _Changer(items, report)
     for each in wanted:
@@ -150,13 +169,18 @@ class _Changer:
         of_name = [self.blocks[k, first] for k in _NAMED if (k, first) in self.blocks]
         if not of_name:
             names = {name for keyword, name in self.blocks if keyword in _NAMED}
-            self._unknown(f"there is no `{first}` to change", words[0].span,
-                          did_you_mean(first, names | {"recipe"}))  # fmt: skip
+            self._unknown(
+                f"there is no `{first}` to change",
+                words[0].span,
+                did_you_mean(first, names | {"recipe"}),
+            )
         elif len(of_name) > 1:
             keywords = [k for k in _NAMED if (k, first) in self.blocks]
-            self._unknown(f"`{first}` is a {' and a '.join(keywords)}", words[0].span,
-                          f"write `{keywords[0]}.{change.path.name} = …`, or with "
-                          f"`{keywords[1]}.` in front")  # fmt: skip
+            self._unknown(
+                f"`{first}` is a {' and a '.join(keywords)}",
+                words[0].span,
+                f"write `{keywords[0]}.{change.path.name} = …`, or with `{keywords[1]}.` in front",
+            )
         else:
             self._block(of_name[0], words[1:], change)
 
@@ -187,8 +211,12 @@ class _Changer:
             if isinstance(count, s.Number | s.Word):
                 self.items[number] = block._replace(labels=(block.labels[0], count))
             else:
-                self.report.add("E201", "this must be a number of rounds", count.span,
-                                help=f"write `{change.path.name} = 2`")  # fmt: skip
+                self.report.add(
+                    "E201",
+                    "this must be a number of rounds",
+                    count.span,
+                    help=f"write `{change.path.name} = 2`",
+                )
         else:
             self._of_rounds(number, block, words, change)
 
@@ -204,12 +232,14 @@ class _Changer:
         if words[0].name not in stages or len(words) < 2:
             known = words[0].name in stages
             self._unknown(
-                f"`{name}.{words[0].name}` is a stage: which attribute of it?" if known
+                f"`{name}.{words[0].name}` is a stage: which attribute of it?"
+                if known
                 else f"there is no stage `{words[0].name}` in the rounds `{name}`",
                 words[0].span,
-                f"write `{change.path.name}.lr = …`" if known
+                f"write `{change.path.name}.lr = …`"
+                if known
                 else did_you_mean(words[0].name, [*stages, "rounds"]),
-            )  # fmt: skip
+            )
             return
         inner = list(block.items)
         place = stages[words[0].name]
@@ -222,9 +252,12 @@ class _Changer:
     def _with(self, block: Any, words: Sequence[s.Word], change: Change) -> Any:
         """The block with another value of an attribute, or of a part of it."""
         if len(words) > 2:
-            self._unknown(f"`{change.path.name}` is no attribute", change.path.span,
-                          "paths end with an attribute, or with a part of a group: "
-                          "`pretrain.optimizer.weight_decay`")  # fmt: skip
+            self._unknown(
+                f"`{change.path.name}` is no attribute",
+                change.path.span,
+                "paths end with an attribute, or with a part of a group: "
+                "`pretrain.optimizer.weight_decay`",
+            )
             return block
         name = words[0].name
         if len(words) == 2:
@@ -258,9 +291,11 @@ class _Changer:
             what = "it is a schedule" if isinstance(value, s.Schedule) else "it has no parts"
             what = "it is not in this block" if old is None else what
             self.report.add(
-                "E343", f"no part of `{whole}` can be changed: {what}", change.path.span,
+                "E343",
+                f"no part of `{whole}` can be changed: {what}",
+                change.path.span,
                 help=f"{_WHOLE}: `{whole} = …`, or `{whole} = default` to leave it out",
-            )  # fmt: skip
+            )
             return None
         entries = name.name in _ENTRIES or any(isinstance(i, s.Entry) for i in braces.items)
         new: s.Item | None = _item(part, change)

@@ -41,17 +41,37 @@ SETS = [
 ]
 STAGES = ["first", "second", "previous.chat or first", "align.chat", "align.chat[2]", "chat[1]"]
 COUNTED = {
-    "documents": DOCS, "skip": DOCS, "pairs": ["5", "5 pairs"], "bad_lines": ["0", "3"],
-    "tokens": TOKENS, "context": TOKENS, "max_tokens": TOKENS, "original": TOKENS, "window": TOKENS,
-    "steps": STEPS, "every": STEPS, "checkpoint": STEPS, "seed": ["0", "7", "1_000"],
-    "epochs": ["2", "1.5 epochs", "1 epoch"], "keep": ["best", "all", "2"],
-    "shared": ["0", "1"], "dense": ["0", "1"], "queries": ["0", "64"], "factor": ["4", "1.5"],
-    "label_smoothing": ["0", "0.1"], "top_p": ["1", "0.9"], "betas": ["[0.9, 0.95]", "[0, 0.5]"],
-    "weights": ["[1, 3]", "[0.5, 0.5]"], "lengths": ["[16, 32 tokens]", "[2k]"],
-    "after": LENGTHS, "over": LENGTHS, "gpus": ['8 of "H100 80GB"', '1 of "é"'],
-    "roles": ["[user, assistant]"], "on": ["[web]", "[web, math]"],
+    "documents": DOCS,
+    "skip": DOCS,
+    "pairs": ["5", "5 pairs"],
+    "bad_lines": ["0", "3"],
+    "tokens": TOKENS,
+    "context": TOKENS,
+    "max_tokens": TOKENS,
+    "original": TOKENS,
+    "window": TOKENS,
+    "steps": STEPS,
+    "every": STEPS,
+    "checkpoint": STEPS,
+    "seed": ["0", "7", "1_000"],
+    "epochs": ["2", "1.5 epochs", "1 epoch"],
+    "keep": ["best", "all", "2"],
+    "shared": ["0", "1"],
+    "dense": ["0", "1"],
+    "queries": ["0", "64"],
+    "factor": ["4", "1.5"],
+    "label_smoothing": ["0", "0.1"],
+    "top_p": ["1", "0.9"],
+    "betas": ["[0.9, 0.95]", "[0, 0.5]"],
+    "weights": ["[1, 3]", "[0.5, 0.5]"],
+    "lengths": ["[16, 32 tokens]", "[2k]"],
+    "after": LENGTHS,
+    "over": LENGTHS,
+    "gpus": ['8 of "H100 80GB"', '1 of "é"'],
+    "roles": ["[user, assistant]"],
+    "on": ["[web]", "[web, math]"],
     "suites": ['{ math ["a", "b"], code "c" }', '{ one ["x"] }'],
-}  # fmt: skip
+}
 """What attributes may be whose converters do not tell."""
 MOMENTS = ["", "", " at 10 steps", " at 50%", " at 2k tokens"]
 FIGURES = ["parameters", "first.steps", "align.chat.steps", "flops", "first.lr", "first.batch"]
@@ -70,9 +90,13 @@ class Writer:
         """The text of a spec, with one statement a line."""
         header = self.block("recipe all", r.Header)
         blocks: list[str] = []
-        for keyword, names in {"model": ["tiny", "big"], "tokenizer": ["words"], "cluster": ["box"],
-                               "dialog": ["chat"], "dataset": ["web", "math", "asked", "ranked"],
-                               }.items():  # fmt: skip
+        for keyword, names in {
+            "model": ["tiny", "big"],
+            "tokenizer": ["words"],
+            "cluster": ["box"],
+            "dialog": ["chat"],
+            "dataset": ["web", "math", "asked", "ranked"],
+        }.items():
             blocks += [self.block(f"{keyword} {name}", MODELS[keyword]) for name in names]
         stages = [self.stage(name) for name in ("first", "second", *self.some(["a", "b", "third"]))]
         if self.often():
@@ -116,19 +140,24 @@ class Writer:
     def block(self, head: str, model: type[r.Declaration]) -> str:
         lines = list(self.attributes(model))
         if model is r.Dataset:
-            lines += self.some([
-                f"keep {self.maybe_let('10%')} where first.loss > {self.maybe_let('4.0')}",
-                "drop where first.loss <= 8", f"drop where url in {self.one(TEXTS)}",
-                "keep where lang in \"l.txt\"", "keep where first.loss >= 2",
-            ])  # fmt: skip
+            lines += self.some(
+                [
+                    f"keep {self.maybe_let('10%')} where first.loss > {self.maybe_let('4.0')}",
+                    "drop where first.loss <= 8",
+                    f"drop where url in {self.one(TEXTS)}",
+                    'keep where lang in "l.txt"',
+                    "keep where first.loss >= 2",
+                ]
+            )
         if issubclass(model, r.PreferenceTraining) and self.often():
             lines.append(f"drop similar > {self.maybe_let('90%')}")
         self.chance.shuffle(lines)
         return f"{head} {{\n" + "".join(f"  {line}\n" for line in lines) + self.allows() + "}\n"
 
     def allows(self) -> str:
-        return "".join(f"  allow {self.one(CODES)} {self.one(TEXTS)}\n" for _ in range(2)
-                       if self.rarely())  # fmt: skip
+        return "".join(
+            f"  allow {self.one(CODES)} {self.one(TEXTS)}\n" for _ in range(2) if self.rarely()
+        )
 
     def attributes(self, model: type[r.Declaration]) -> Iterator[str]:
         for name, attribute in r.attributes(model).items():
@@ -155,10 +184,15 @@ class Writer:
 
     def gate(self) -> str:
         lines = [f"require needle {self.one(['>=', '>'])} {self.maybe_let('90%')}"]
-        lines += self.some(["require loss(short) <= 102% of start", "require loss(web) < 9.5",
-                            "needle = " + self.group(r.Needle),
-                            f"otherwise extend {self.maybe_let('10 steps')} at most "
-                            f"{self.one(['1 time', '3 times'])}"])  # fmt: skip
+        lines += self.some(
+            [
+                "require loss(short) <= 102% of start",
+                "require loss(web) < 9.5",
+                "needle = " + self.group(r.Needle),
+                f"otherwise extend {self.maybe_let('10 steps')} at most "
+                f"{self.one(['1 time', '3 times'])}",
+            ]
+        )
         return "gate seq_len {\n" + "\n".join(lines) + "\n" + self.allows() + "}"
 
     def expectations(self) -> Iterator[str]:
@@ -176,12 +210,17 @@ class Writer:
 
     def variants(self) -> Iterator[str]:
         changes = {
-            "tiny.dim": (r.Model, "dim"), "model.tiny.layers": (r.Model, "layers"),
-            "first.lr": (r.Train, "lr"), "first.data": (r.Train, "data"),
-            "web.files": (r.Dataset, "files"), "align.chat.loss": (r.Sft, "loss"),
-            "recipe.seed": (r.Header, "seed"), "first.optimizer": (r.Train, "optimizer"),
-            "first.parallel": (r.Train, "parallel"), "exam.suites": (r.Evaluate, "suites"),
-        }  # fmt: skip
+            "tiny.dim": (r.Model, "dim"),
+            "model.tiny.layers": (r.Model, "layers"),
+            "first.lr": (r.Train, "lr"),
+            "first.data": (r.Train, "data"),
+            "web.files": (r.Dataset, "files"),
+            "align.chat.loss": (r.Sft, "loss"),
+            "recipe.seed": (r.Header, "seed"),
+            "first.optimizer": (r.Train, "optimizer"),
+            "first.parallel": (r.Train, "parallel"),
+            "exam.suites": (r.Evaluate, "suites"),
+        }
         for name in self.some(["gentle", "wide"]):
             lines = [
                 f"{path} = {self.one([self.maybe_let(self.value(*of)), 'default'])}{self.source()}"
@@ -216,9 +255,10 @@ class Writer:
             c.texts: lambda: self.one([*TEXTS, f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"]),
             c.flag: lambda: self.one(["true", "false"]),
             c.reference: lambda: self.one(STAGES + SETS[:1]),
-            c.references: lambda: self.one([f"[{', '.join(self.some(STAGES) or ['first'])}]",
-                                            "align.chat[1..3]", "first"]),
-        }  # fmt: skip
+            c.references: lambda: self.one(
+                [f"[{', '.join(self.some(STAGES) or ['first'])}]", "align.chat[1..3]", "first"]
+            ),
+        }
         if read in known:
             return known[read]()
         if name in COUNTED:
@@ -258,9 +298,15 @@ class Writer:
         return " then ".join(segments)
 
 
-_MIXTURES = ["web", "{ web 50%, math 50% }", "{ web 2, drafts.pairs 1.5 }", "asked[round]",
-             "{ ranked[1..round] 1, web 0 }", "last",
-             "last with { web 1.5x, math 0.5x }"]  # fmt: skip
+_MIXTURES = [
+    "web",
+    "{ web 50%, math 50% }",
+    "{ web 2, drafts.pairs 1.5 }",
+    "asked[round]",
+    "{ ranked[1..round] 1, web 0 }",
+    "last",
+    "last with { web 1.5x, math 0.5x }",
+]
 _OPERANDS: dict[str, tuple[list[str], bool]] = {
     "lr": ([*REALS, "0", "last"], True),
     "batch": (["4 seqs", "1 seq", "4Mi tokens", "64 tokens", "last"], True),

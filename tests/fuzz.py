@@ -51,9 +51,10 @@ def made(seed: int) -> str:
         for _ in range(chance.randint(1, 5)):
             start = chance.randrange(len(text))
             text = (
-                text[:start] + chance.choice(["", *WORDS]) * chance.choice([1, 1, 1, 70])
+                text[:start]
+                + chance.choice(["", *WORDS]) * chance.choice([1, 1, 1, 70])
                 + text[start + chance.choice([0, 1, 5, 30]) :]
-            )  # fmt: skip
+            )
         return text[:100_000]
     if kind == 1:
         words = chance.choices(WORDS, k=size // 5)

@@ -32,10 +32,15 @@ def imported(name: str, text: str | None = None, **options: Any) -> Imported:
 
 
 GIVEN = {
-    "family": 'size = "8B", context = 8Ki', "template": "protocol = llama3",
-    "files": 'files = "texts.jsonl"', "hub": 'hub = "some/texts"', "tokens": "tokens = 1M",
-    "pairs": "pairs = 1k", "gpus": 'gpus = 8 of "H100 80GB"', "batch": "batch = 64 seqs",
-}  # fmt: skip
+    "family": 'size = "8B", context = 8Ki',
+    "template": "protocol = llama3",
+    "files": 'files = "texts.jsonl"',
+    "hub": 'hub = "some/texts"',
+    "tokens": "tokens = 1M",
+    "pairs": "pairs = 1k",
+    "gpus": 'gpus = 8 of "H100 80GB"',
+    "batch": "batch = 64 seqs",
+}
 
 
 def filled(text: str) -> str:

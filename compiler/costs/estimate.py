@@ -18,8 +18,15 @@ from .hardware import GPUS, Gpu
 
 LOSS_CHUNKS = 8
 """Parts in which torchtitan's chunked loss computes logits on GPUs."""
-MEMORY_PARTS = ("parameters", "gradients", "optimizer", "activations", "logits", "buffers",
-                "margin")  # fmt: skip
+MEMORY_PARTS = (
+    "parameters",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "buffers",
+    "margin",
+)
 TIME_PARTS = ("compute", "tensor", "context", "expert", "bubble", "pipeline", "data", "update")
 
 
@@ -131,27 +138,44 @@ def _symbols(setting: Setting) -> dict[str, float]:
     shard = r.shard * r.context
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
-        **shape_symbols(model), "s": setting.seq_len, "S": shard, "R": r.replicate,
+        **shape_symbols(model),
+        "s": setting.seq_len,
+        "S": shard,
+        "R": r.replicate,
         "window": min(model.window, setting.seq_len),
-        "x": r.expert, "X": r.expert if r.expert > 1 else r.tensor,
-        "t": r.tensor, "c": r.context, "p": r.pipeline, "v": r.interleave, "b": batch,
+        "x": r.expert,
+        "X": r.expert if r.expert > 1 else r.tensor,
+        "t": r.tensor,
+        "c": r.context,
+        "p": r.pipeline,
+        "v": r.interleave,
+        "b": batch,
         "m": max(local // batch, 1),
-        "fills": max(local // setting.micro_batch, 1) if pipelined else 0, "chunks": setting.chunks,
-        "save_all": setting.recompute == "none", "save_some": setting.recompute == "selective",
-        "recompute": setting.recompute == "full", "eager": setting.eager,
-        "plain_loss": setting.plain_loss, "merged": setting.merged, "bytes": bytes_of,
+        "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
+        "chunks": setting.chunks,
+        "save_all": setting.recompute == "none",
+        "save_some": setting.recompute == "selective",
+        "recompute": setting.recompute == "full",
+        "eager": setting.eager,
+        "plain_loss": setting.plain_loss,
+        "merged": setting.merged,
+        "bytes": bytes_of,
         "gathered": 1 if fp8 else bytes_of,
         "peak": gpu.fp8 if fp8 else gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
-        "fp8": fp8, "rowwise": setting.precision == "fp8 rowwise",
+        "fp8": fp8,
+        "rowwise": setting.precision == "fp8 rowwise",
         "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
-        "power": gpu.watts / full, "hbm": gpu.bandwidth,
+        "power": gpu.watts / full,
+        "hbm": gpu.bandwidth,
         # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
-        "bw_t": link(1, r.tensor), "bw_c": link(r.tensor, r.context),
-        "bw_s": link(r.tensor, shard), "bw_r": link(r.tensor * shard, r.replicate),
+        "bw_t": link(1, r.tensor),
+        "bw_c": link(r.tensor, r.context),
+        "bw_s": link(r.tensor, shard),
+        "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
         # Of the same GPUs as shard, context and tensor, next to each other.
         "bw_e": link(1, r.expert),
-    }  # fmt: skip
+    }
 
 
 def shape_symbols(model: Architecture) -> dict[str, float]:
@@ -159,15 +183,26 @@ def shape_symbols(model: Architecture) -> dict[str, float]:
     queries, keys, values = widths(model)
     latent, experts = model.latent, model.experts
     return {
-        "d": model.dim, "H": model.heads, "q": queries, "k": keys, "w": values,
-        "u": values if latent else queries, "normed": model.qk_norm,
-        "biased": model.biased, "sinks": model.sinks,
+        "d": model.dim,
+        "H": model.heads,
+        "q": queries,
+        "k": keys,
+        "w": values,
+        "u": values if latent else queries,
+        "normed": model.qk_norm,
+        "biased": model.biased,
+        "sinks": model.sinks,
         "near": windowed_layers(model) / model.layers,
-        "r_q": latent.queries if latent else 0, "r_k": latent.keys if latent else 0,
-        "r": latent.rotary if latent else 0, "f": model.ffn, "V": model.vocab,
-        "E": experts.count if experts else 0, "K": experts.active if experts else 0,
-        "E_s": experts.shared if experts else 0, "e": experts.ffn if experts else 0,
-    }  # fmt: skip
+        "r_q": latent.queries if latent else 0,
+        "r_k": latent.keys if latent else 0,
+        "r": latent.rotary if latent else 0,
+        "f": model.ffn,
+        "V": model.vocab,
+        "E": experts.count if experts else 0,
+        "K": experts.active if experts else 0,
+        "E_s": experts.shared if experts else 0,
+        "e": experts.ffn if experts else 0,
+    }
 
 
 def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
@@ -194,8 +229,11 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
             ahead = (each - 1) * min(pipeline, local) + 2 * (pipeline - 1 - rank) + 1
             return min(ahead / each, local)
 
-        ends = [(most * each - 1, table, 0, 0, alive(0)), (most * each, 0, 0, 0, alive(1)),
-                (most * each - 1, 0, table, 1, alive(pipeline - 1))]  # fmt: skip
+        ends = [
+            (most * each - 1, table, 0, 0, alive(0)),
+            (most * each, 0, 0, 0, alive(1)),
+            (most * each - 1, 0, table, 1, alive(pipeline - 1)),
+        ]
     dense = dense_layers(model)
     counts = [
         min(layers, dense) if first else layers if model.experts is None else 0

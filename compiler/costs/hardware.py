@@ -41,15 +41,30 @@ class Gpu(Record):
 
 
 def _gpu(
-    name: str, memory: int, bandwidth: float, bf16: float, fp32: float, fp8: float, link: float,
-    network: float, watts: float, source: str,
-) -> Gpu:  # fmt: skip
+    name: str,
+    memory: int,
+    bandwidth: float,
+    bf16: float,
+    fp32: float,
+    fp8: float,
+    link: float,
+    network: float,
+    watts: float,
+    source: str,
+) -> Gpu:
     """Memory in GiB, rates in TB/s and TFLOP/s, links in GB/s, power in W."""
     return Gpu(
-        name=name, memory=memory * GIB, bandwidth=bandwidth * _TERA, bf16=bf16 * _TERA,
-        fp32=fp32 * _TERA, fp8=fp8 * _TERA, link=link * _GIGA, network=network * _GIGA,
-        watts=watts, source=source,
-    )  # fmt: skip
+        name=name,
+        memory=memory * GIB,
+        bandwidth=bandwidth * _TERA,
+        bf16=bf16 * _TERA,
+        fp32=fp32 * _TERA,
+        fp8=fp8 * _TERA,
+        link=link * _GIGA,
+        network=network * _GIGA,
+        watts=watts,
+        source=source,
+    )
 
 
 GPUS = {
@@ -57,25 +72,95 @@ GPUS = {
     for gpu in (
         _gpu("A100 40GB", 40, 1.555, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
         _gpu("A100 80GB", 80, 2.039, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
-        _gpu("A800", 80, 2.039, 312, 19.5, 0, 200, 25, 400,
-             "an A100 80GB with NVLink of 400 GB/s both ways: tweakers.net/nieuws/203182"),
-        _gpu("H800", 80, 3.35, 989, 67, 1979, 200, 50, 700,
-             "an H100 with NVLink of 400 GB/s both ways, and 400G cards: arXiv:2505.09343 §4"),
-        _gpu("H20", 96, 4.0, 148, 44, 296, 450, 50, 400,
-             "no data sheet is public; willitrunai.com/es/gpus/h20-96gb, and fp32: "
-             "zangshuxian.com/new/674733024499207168"),
-        _gpu("L40S", 48, 0.864, 362.05, 91.6, 733, 32, 25, 350,
-             "NVIDIA L40S datasheet; PCIe 4.0, no NVLink; a network of 200 Gbit/s is assumed"),
-        _gpu("H100 96GB", 96, 2.4, 989, 67, 1979, 450, 50, 500,
-             "torchtitan, benchmarks/llama3_h100_202412_torchtitan.md: HBM2e, power limit 500 W"),
+        _gpu(
+            "A800",
+            80,
+            2.039,
+            312,
+            19.5,
+            0,
+            200,
+            25,
+            400,
+            "an A100 80GB with NVLink of 400 GB/s both ways: tweakers.net/nieuws/203182",
+        ),
+        _gpu(
+            "H800",
+            80,
+            3.35,
+            989,
+            67,
+            1979,
+            200,
+            50,
+            700,
+            "an H100 with NVLink of 400 GB/s both ways, and 400G cards: arXiv:2505.09343 §4",
+        ),
+        _gpu(
+            "H20",
+            96,
+            4.0,
+            148,
+            44,
+            296,
+            450,
+            50,
+            400,
+            "no data sheet is public; willitrunai.com/es/gpus/h20-96gb, and fp32: "
+            "zangshuxian.com/new/674733024499207168",
+        ),
+        _gpu(
+            "L40S",
+            48,
+            0.864,
+            362.05,
+            91.6,
+            733,
+            32,
+            25,
+            350,
+            "NVIDIA L40S datasheet; PCIe 4.0, no NVLink; a network of 200 Gbit/s is assumed",
+        ),
+        _gpu(
+            "H100 96GB",
+            96,
+            2.4,
+            989,
+            67,
+            1979,
+            450,
+            50,
+            500,
+            "torchtitan, benchmarks/llama3_h100_202412_torchtitan.md: HBM2e, power limit 500 W",
+        ),
         _gpu("H100 80GB", 80, 3.35, 989, 67, 1979, 450, 50, 700, "NVIDIA H100 datasheet, SXM"),
         _gpu("H200", 141, 4.8, 989, 67, 1979, 450, 50, 700, "NVIDIA H200 datasheet, SXM"),
-        _gpu("B200", 180, 8.0, 2250, 75, 4500, 900, 50, 1000,
-             "NVIDIA DGX B200 datasheet, an eighth of the machine"),
-        _gpu("MI300X", 192, 5.3, 1307.4, 163.4, 2614.9, 448, 50, 750,
-             "AMD Instinct MI300X data sheet; 7 links of 64 GB/s"),
+        _gpu(
+            "B200",
+            180,
+            8.0,
+            2250,
+            75,
+            4500,
+            900,
+            50,
+            1000,
+            "NVIDIA DGX B200 datasheet, an eighth of the machine",
+        ),
+        _gpu(
+            "MI300X",
+            192,
+            5.3,
+            1307.4,
+            163.4,
+            2614.9,
+            448,
+            50,
+            750,
+            "AMD Instinct MI300X data sheet; 7 links of 64 GB/s",
+        ),
     )
-}  # fmt: skip
+}
 """name → GPU."""
 
 

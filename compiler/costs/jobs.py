@@ -26,11 +26,17 @@ def segment_estimate(stage: TrainStage, segment: Segment, sequences: int) -> Est
         return None
     return _estimate(
         Setting(
-            model=stage.model, resources=segment.resources, seq_len=segment.seq_len,
-            micro_batch=segment.micro_batch, sequences=sequences, recompute=stage.recompute,
-            gpus_per_node=stage.hardware.per_node, gpu=device, precision=stage.precision,
+            model=stage.model,
+            resources=segment.resources,
+            seq_len=segment.seq_len,
+            micro_batch=segment.micro_batch,
+            sequences=sequences,
+            recompute=stage.recompute,
+            gpus_per_node=stage.hardware.per_node,
+            gpu=device,
+            precision=stage.precision,
         )
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -66,9 +66,11 @@ def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
         stage, what = differs
         spec = full.stages[stage].spec if stage in full.stages else recipe.header
         report.add(
-            "E482", f"the miniature of `{stage}` would differ from it in {what}", spec.at(),
+            "E482",
+            f"the miniature of `{stage}` would differ from it in {what}",
+            spec.at(),
             help="report it with the spec: this is a case that the rules of miniatures lack",
-        )  # fmt: skip
+        )
         return None
     return found
 
@@ -100,14 +102,17 @@ def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
         tokens = sum(map(_tokens, program.stages.values()))
         if tokens <= (TOKENS if target != TARGETS[-1] else MOST_TOKENS):
             return Miniature(
-                recipe=staged, full=full, program=program,
+                recipe=staged,
+                full=full,
+                program=program,
                 mapping=list(_mapping(recipe, staged, full, program)),
-            )  # fmt: skip
+            )
     raise Unscalable(
         f"a miniature that keeps every change would train more than {MOST_TOKENS:,} tokens, which "
         "takes longer than ten minutes",
-        recipe.header.at(), "take fewer rounds, such as --set align.rounds=2",
-    )  # fmt: skip
+        recipe.header.at(),
+        "take fewer rounds, such as --set align.rounds=2",
+    )
 
 
 def _unsourced(recipe: r.Recipe) -> r.Recipe:
@@ -115,16 +120,18 @@ def _unsourced(recipe: r.Recipe) -> r.Recipe:
 
     def plain(blocks: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: replace(of, stages=plain(of.stages)) if isinstance(of, r.Rounds)
+            name: replace(of, stages=plain(of.stages))
+            if isinstance(of, r.Rounds)
             else replace(of, sources={})
             for name, of in blocks.items()
-        }  # fmt: skip
+        }
 
     groups = ("models", "tokenizers", "datasets", "dialogs", "stages")
     return replace(
-        recipe, header=replace(recipe.header, sources={}),
+        recipe,
+        header=replace(recipe.header, sources={}),
         **{group: plain(getattr(recipe, group)) for group in groups},
-    )  # fmt: skip
+    )
 
 
 def _tokens(stage: Any) -> int:
@@ -160,21 +167,27 @@ def _mapping(
     recipe: r.Recipe, small: r.Recipe, full: Program, program: Program
 ) -> Iterator[Scaled]:
     """Every attribute that is another one in the miniature, in the order of the spec."""
-    for (name, before), after in zip(
-        shapes(full).items(), shapes(program).values(), strict=True
-    ):  # fmt: skip
+    for (name, before), after in zip(shapes(full).items(), shapes(program).values(), strict=True):
         for attribute in fields(before):
             if attribute not in ("family", "size", "context"):
-                yield from _row(f"model {name}", attribute, getattr(before, attribute),
-                                getattr(after, attribute))  # fmt: skip
+                yield from _row(
+                    f"model {name}",
+                    attribute,
+                    getattr(before, attribute),
+                    getattr(after, attribute),
+                )
     yield from rows(full, small)
     for name, tokenizer in small.tokenizers.items():
         yield from _whole(f"tokenizer {name}", recipe.tokenizers.get(name), tokenizer)
     for name, dataset in recipe.datasets.items():
         yield from _whole(f"dataset {name}", dataset, small.datasets[name])
     for name, cluster in recipe.clusters.items():
-        yield Scaled(block=f"cluster {name}", attribute="", full=in_full(cluster),
-                     miniature="one process on the CPU of this machine")  # fmt: skip
+        yield Scaled(
+            block=f"cluster {name}",
+            attribute="",
+            full=in_full(cluster),
+            miniature="one process on the CPU of this machine",
+        )
     for name, dialog in recipe.dialogs.items():
         yield from _whole(f"dialog {name}", dialog, small.dialogs[name])
     for name, stage in recipe.stages.items():
@@ -186,9 +199,12 @@ def _mapping(
         elif not isinstance(stage, r.Rounds) and not isinstance(other, r.Rounds):
             yield from _stage(name, name, stage, other, full, program)
     if recipe.expectations:
-        yield Scaled(block="expect", attribute="",
-                     full=counted(len(recipe.expectations), "claims"),
-                     miniature="not asked")  # fmt: skip
+        yield Scaled(
+            block="expect",
+            attribute="",
+            full=counted(len(recipe.expectations), "claims"),
+            miniature="not asked",
+        )
 
 
 def _stage(
@@ -197,9 +213,11 @@ def _stage(
     stage, small = full.stages[name], program.stages[name]
     if isinstance(stage, TrainStage) and isinstance(small, TrainStage):
         yield from _row(
-            block, "length", f"{written(stage.tokens)} tokens, {counted(stage.steps, 'steps')}",
+            block,
+            "length",
+            f"{written(stage.tokens)} tokens, {counted(stage.steps, 'steps')}",
             f"{written(small.tokens)} tokens, {counted(small.steps, 'steps')}",
-        )  # fmt: skip
+        )
     for attribute, of in r.attributes(type(before)).items():
         if attribute not in ("tokens", "steps", "epochs"):
             yield from _row(block, attribute, getattr(before, of.field), getattr(after, of.field))

@@ -15,8 +15,13 @@ VOCAB = 1024
 EXPERTS, ACTIVE = 8, 2
 WINDOW = 8
 
-DOCUMENTS = {"python_docs": 300, "python_code": 40, "python_functions": 600, "arithmetic": 600,
-             "needles": 1500}  # fmt: skip
+DOCUMENTS = {
+    "python_docs": 300,
+    "python_code": 40,
+    "python_functions": 600,
+    "arithmetic": 600,
+    "needles": 1500,
+}
 """Sample → documents of a stand-in: enough for some hundred steps, tokenized in a second or two."""
 THERE_ARE = {"python_docs": 2000, "python_code": 400, "python_functions": 3000}
 """Documents that every supported Python has; the generated samples have as many as are asked for.
@@ -43,13 +48,23 @@ def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.M
     Attributes that are not named here stay as they are written.
     """
     changes: dict[str, Any] = {
-        "size": None, "layers": LAYERS, "dim": DIM, "heads": HEADS, "vocab": None,
+        "size": None,
+        "layers": LAYERS,
+        "dim": DIM,
+        "heads": HEADS,
+        "vocab": None,
         "kv_heads": max(HEADS * shape.kv_heads // shape.heads, 1)
-        if shape.kv_heads < shape.heads else None,
+        if shape.kv_heads < shape.heads
+        else None,
         "ffn": _width(shape.ffn, shape.dim, least=16),
-        "rope_theta": shape.rope_theta, "tied": shape.tied, "norm_eps": shape.norm_eps,
-        "weights": None, "hub": None, "revision": None, "context": None,
-    }  # fmt: skip
+        "rope_theta": shape.rope_theta,
+        "tied": shape.tied,
+        "norm_eps": shape.norm_eps,
+        "weights": None,
+        "hub": None,
+        "revision": None,
+        "context": None,
+    }
     wide = shape.head_dim * shape.heads > shape.dim and not shape.latent
     changes["head_dim"] = 2 * DIM // HEADS if wide else None
     stretched = full.rope_scaling
@@ -144,14 +159,21 @@ def datasets(recipe: r.Recipe, program: Program) -> dict[str, r.Dataset]:
         if each.kind == "prompts":
             documents = min(PROMPTS * max(rounds, 2), share)
         found[name] = r.Dataset(
-            name=name, places=each.places, sample=sample, kind=each.kind, documents=documents,
-            skip=documents * group.index(name), bad_lines=documents, long=each.long,
+            name=name,
+            places=each.places,
+            sample=sample,
+            kind=each.kind,
+            documents=documents,
+            skip=documents * group.index(name),
+            bad_lines=documents,
+            long=each.long,
             holdout=max(each.holdout, HOLDOUT.get(each.kind, Fraction(0))),
             filters=[
                 replace(one, keep=max(one.keep, Fraction(1, 2)))
-                for one in each.filters if not one.file
+                for one in each.filters
+                if not one.file
             ],
-        )  # fmt: skip
+        )
     return found
 
 
@@ -170,8 +192,10 @@ def dialogs(recipe: r.Recipe) -> dict[str, r.Dialog]:
     """The protocols; a template is a file, so that a built-in one stands in for it."""
     return {
         name: replace(
-            each, system=None, template=None,
+            each,
+            system=None,
+            template=None,
             protocol="chatml" if each.template is not None else each.protocol,
         )
         for name, each in recipe.dialogs.items()
-    }  # fmt: skip
+    }

@@ -28,8 +28,12 @@ STRETCH = 3
 """Steps of the shortest stretch between two changes."""
 FRESH = 64
 """Steps of a stage on random weights, for a model that writes words and ends its answers."""
-PEAKS = {"train": Fraction(3, 1000), "sft": Fraction(3, 1000), "reward": Fraction(1, 1000),
-         "dpo": Fraction(1, 10_000)}  # fmt: skip
+PEAKS = {
+    "train": Fraction(3, 1000),
+    "sft": Fraction(3, 1000),
+    "reward": Fraction(1, 1000),
+    "dpo": Fraction(1, 10_000),
+}
 """Kind of stage → its highest learning rate: what a model two layers deep learns well with."""
 
 _LADDER = [SHORTEST * k // 2 * 2**n for n in range(6) for k in (2, 3)] + [4096]
@@ -90,8 +94,10 @@ def _lengths(program: Program, trained: list[TrainStage]) -> dict[int, int]:
     ratios = [Fraction(length, ordered[0]) for length in ordered]
     exact = all(each.denominator == 1 and each.numerator.bit_count() == 1 for each in ratios)
     for base in (SHORTEST * 2**n for n in range(4)):
-        for steps in ([int(each) for each in ratios] if exact else [],
-                      [2**place for place in range(len(ordered))]):  # fmt: skip
+        for steps in (
+            [int(each) for each in ratios] if exact else [],
+            [2**place for place in range(len(ordered))],
+        ):
             found = [base * step for step in steps]
             if found and found[-1] <= LONGEST and found[row] >= least:
                 return dict(zip(ordered, found, strict=True))

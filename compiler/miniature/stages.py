@@ -37,13 +37,15 @@ class Stages:
         return {
             name: replace(
                 stage,
-                stages={inner: self._stage(of, f"{name}.1.{inner}")
-                        for inner, of in stage.stages.items()},
+                stages={
+                    inner: self._stage(of, f"{name}.1.{inner}")
+                    for inner, of in stage.stages.items()
+                },
             )
             if isinstance(stage, r.Rounds)
             else self._stage(stage, name)
             for name, stage in self.recipe.stages.items()
-        }  # fmt: skip
+        }
 
     def _stage(self, spec: r.Stage, name: str) -> r.Stage:
         """A stage that the program has under a name, in rounds that of the first round."""
@@ -84,8 +86,12 @@ class Stages:
 
     def _needle(self, needle: r.Needle) -> r.Needle:
         lengths = needle.lengths and [self.scale.lengths[each] for each in needle.lengths]
-        return replace(needle, lengths=lengths, depths=min(needle.depths, DEPTHS),
-                       samples=min(needle.samples, SAMPLES))  # fmt: skip
+        return replace(
+            needle,
+            lengths=lengths,
+            depths=min(needle.depths, DEPTHS),
+            samples=min(needle.samples, SAMPLES),
+        )
 
     # Stages that train
 
@@ -93,10 +99,15 @@ class Stages:
         steps_of = steps(stage, self.target)
         length = self._length(stage)
         changes: dict[str, Any] = {
-            "tokens": None, "epochs": None, "steps": steps_of.at[stage.steps],
-            "cluster": None, "precision": None, "recompute": None,
-            "checkpoint": None, "parallel": self._placement(spec, stage, steps_of, length),
-        }  # fmt: skip
+            "tokens": None,
+            "epochs": None,
+            "steps": steps_of.at[stage.steps],
+            "cluster": None,
+            "precision": None,
+            "recompute": None,
+            "checkpoint": None,
+            "parallel": self._placement(spec, stage, steps_of, length),
+        }
         for knob in ("seq_len", "batch", "lr", "data", "rope_theta"):
             schedule: sc.Schedule | None = getattr(spec, knob)
             if schedule is not None:
@@ -111,9 +122,10 @@ class Stages:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))
             changes["average"] = replace(
-                spec.average, every=min(max(every, 1), max(over // 2, 1)),
+                spec.average,
+                every=min(max(every, 1), max(over // 2, 1)),
                 over=spec.average.over and Quantity(Fraction(over), "steps"),
-            )  # fmt: skip
+            )
         if spec.gate:
             changes["gate"] = replace(
                 spec.gate,
@@ -138,9 +150,7 @@ class Stages:
         """The schedule with its values through their map and its bounds in steps."""
         ends = [*stage.begins[knob][1:], stage.steps]
         segments = []
-        for segment, begin, end in zip(
-            schedule.segments, stage.begins[knob], ends, strict=True
-        ):  # fmt: skip
+        for segment, begin, end in zip(schedule.segments, stage.begins[knob], ends, strict=True):
             over = segment.over and self._over(segment.over, stage, (begin, end), steps_of, length)
             bound = None
             if len(segments) + 1 < len(ends):
@@ -149,11 +159,13 @@ class Stages:
                 bound = sc.Bound(relative=False, quantity=until, span=span)
             segments.append(
                 replace(
-                    segment, over=over, bound=bound,
+                    segment,
+                    over=over,
+                    bound=bound,
                     start=self._value(knob, segment.start, stage),
                     end=self._value(knob, segment.end, stage),
                 )
-            )  # fmt: skip
+            )
         return replace(schedule, segments=tuple(segments))
 
     def _value(self, knob: str, value: Any, stage: TrainStage) -> Any:
@@ -166,9 +178,13 @@ class Stages:
         return value * self.scale.rates[stage.spec.kind] if knob == "lr" else value
 
     def _over(
-        self, over: Quantity, stage: TrainStage, span: tuple[int, int], steps_of: Steps,
+        self,
+        over: Quantity,
+        stage: TrainStage,
+        span: tuple[int, int],
+        steps_of: Steps,
         length: Length,
-    ) -> Quantity:  # fmt: skip
+    ) -> Quantity:
         """The length of a curve: it is to its segment as in the recipe, and as before it ends
         inside of the segment, with it or after it."""
         begin, end = span

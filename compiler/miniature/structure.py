@@ -30,15 +30,17 @@ def _stage(stage: Any) -> dict[str, Any]:
         "changes": changes(stage),
         "order": {
             "seq_len": _order([length for _, _, length in stage.lengths]),
-            "rates": [(piece.shape, (piece.end > piece.start) - (piece.end < piece.start))
-                      for piece in stage.lr],
+            "rates": [
+                (piece.shape, (piece.end > piece.start) - (piece.end < piece.start))
+                for piece in stage.lr
+            ],
             "batches": _order([s.end.value for s in _segments(stage.spec.batch) if _own(s)]),
             "sources": list(stage.mixture[0].weights),
         },
         "carries": stage.carries,
         "gate": gate and ([q.measure for q in gate.requirements], gate.attempts),
         "averages": stage.spec.average is not None,
-    }  # fmt: skip
+    }
 
 
 def _cuts(stage: TrainStage) -> int:

@@ -47,14 +47,19 @@ def stand_ins(program: Program, maps: Scale, target: int) -> dict[str, r.Stage |
     )
     return {
         stage.name: r.Train(
-            name=stage.name, model=stage.name, places=stage.spec.places,
-            steps=max(target, FRESH), seq_len=sc.constant(seq_len), batch=sc.constant(batch),
+            name=stage.name,
+            model=stage.name,
+            places=stage.spec.places,
+            steps=max(target, FRESH),
+            seq_len=sc.constant(seq_len),
+            batch=sc.constant(batch),
             # The mean of one step's weights: like published ones, they have no moments.
             average=r.Polyak(every=1, over=Quantity(Fraction(1), "steps")),
-            lr=sc.Schedule(rates), data=sc.constant({_text(stage.name): Fraction(1)}),
+            lr=sc.Schedule(rates),
+            data=sc.constant({_text(stage.name): Fraction(1)}),
         )
         for stage in published(program)
-    }  # fmt: skip
+    }
 
 
 def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
@@ -65,8 +70,9 @@ def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
         assert standing.steps
         source = stage.source
         yield Scaled(
-            block=f"model {stage.name}", attribute="weights" if "folder" in source else "hub",
+            block=f"model {stage.name}",
+            attribute="weights" if "folder" in source else "hub",
             full=source.get("folder") or source["hub"],
             miniature=f"random, and trained for {counted(standing.steps, 'steps')} on "
             f"{small.datasets[_text(stage.name)].sample}",
-        )  # fmt: skip
+        )

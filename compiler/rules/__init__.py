@@ -66,7 +66,13 @@ def rules(program: Program, report: Report) -> Program:
             continue
         for arguments in by_class.get(stages, ()):
             for found in function(*arguments, program):
-                report.add(code, found.message, found.span, label=found.label, help=found.help,
-                           notes=found.notes)  # fmt: skip
+                report.add(
+                    code,
+                    found.message,
+                    found.span,
+                    label=found.label,
+                    help=found.help,
+                    notes=found.notes,
+                )
     silence(report, program.recipe.allowances, whole=not left_out)
     return program

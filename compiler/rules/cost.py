@@ -68,14 +68,21 @@ def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str:
     """The first of some changes that fits, the cheapest first."""
-    ways = [("recompute = selective", {"recompute": "selective"}, {}),
-            ("recompute = full", {"recompute": "full"}, {})]  # fmt: skip
+    ways = [
+        ("recompute = selective", {"recompute": "selective"}, {}),
+        ("recompute = full", {"recompute": "full"}, {}),
+    ]
     if segment.resources.pipeline == 1:
         for micro in (segment.micro_batch // 2, 1):
             if 0 < micro < segment.micro_batch:
                 ways.append((f"micro_batch {micro}", {}, {"micro_batch": micro}))
-                ways.append((f"micro_batch {micro} and recompute = full", {"recompute": "full"},
-                             {"micro_batch": micro}))  # fmt: skip
+                ways.append(
+                    (
+                        f"micro_batch {micro} and recompute = full",
+                        {"recompute": "full"},
+                        {"micro_batch": micro},
+                    )
+                )
     for shown, of_stage, of_segment in ways:
         changed = replace(stage, **of_stage)
         found = segment_estimate(changed, replace(segment, **of_segment), batch)
@@ -111,8 +118,9 @@ def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
     device = stage.hardware.device
     if device == "cpu" or gpu(device) or stage.parent:
         return
-    clusters = [each for each in program.recipe.clusters.values()
-                if each.gpus and each.gpus[1] == device]  # fmt: skip
+    clusters = [
+        each for each in program.recipe.clusters.values() if each.gpus and each.gpus[1] == device
+    ]
     yield Found(
         f"nothing is known of the GPU `{device}`: its memory, time and cost are not estimated",
         clusters[0].at("gpus") if clusters else None,

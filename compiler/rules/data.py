@@ -35,14 +35,18 @@ def repeated_sources(program: Program) -> Iterator[Found]:
             epochs = _epochs(program, source, tokens)
             if epochs > MOST_EPOCHS >= _epochs(program, source, drawn.get(before, {}).get(source)):
                 dataset = program.recipe.datasets[source]
-                places = ((where, "so many tokens are declared"),) if (
-                    where := dataset.places.get("tokens")) else ()  # fmt: skip
+                places = (
+                    ((where, "so many tokens are declared"),)
+                    if (where := dataset.places.get("tokens"))
+                    else ()
+                )
                 yield Found(
                     f"`{source}` is read {measured(epochs)} times by the end of this stage",
                     stage.spec.at("data"),
                     f"lower its share, or train on fewer tokens: up to {MOST_EPOCHS} passes are "
-                    "nearly as good as new data", notes=places,
-                )  # fmt: skip
+                    "nearly as good as new data",
+                    notes=places,
+                )
 
 
 def _epochs(program: Program, source: str, tokens: Fraction | None) -> Fraction:
@@ -67,20 +71,22 @@ def measured_on_training_data(program: Program) -> Iterator[Found]:
     for name, (kind, place) in measured.items():
         if kind == "prompts" and name in sampled:
             yield Found(
-                f"`{name}` is measured on, and its samples are trained on", place,
+                f"`{name}` is measured on, and its samples are trained on",
+                place,
                 "keep prompts apart that no stage has seen",
                 notes=_noted(sampled[name][1], "sampled here"),
-            )  # fmt: skip
+            )
             continue
         near = dict.fromkeys(o for key in _keys(datasets.get(name)) for o in alike.get(key, ()))
         for other in near:
             if other != name and overlap(datasets[name], datasets[other]):
                 yield Found(
-                    f"`{name}` holds records that `{other}` trains on", place,
+                    f"`{name}` holds records that `{other}` trains on",
+                    place,
                     f"measure on `{other}`, whose held-out part is never trained on, or keep "
                     "records apart with `skip` and `documents`",
                     notes=_noted(datasets[other].at(), "these files are trained on"),
-                )  # fmt: skip
+                )
                 break
 
 
@@ -94,9 +100,12 @@ def _keys(dataset: r.Dataset | None) -> list[str]:
 def overlap(one: r.Dataset, other: r.Dataset) -> bool:
     """Whether two data sets hold the same records, as far as their declarations tell."""
     first, second = one.deal, other.deal
-    if first and second and one.name.partition("[")[0] == other.name.partition("[")[0] and (
-        first[2] < second[1] or second[2] < first[1]
-    ):  # fmt: skip
+    if (
+        first
+        and second
+        and one.name.partition("[")[0] == other.name.partition("[")[0]
+        and (first[2] < second[1] or second[2] < first[1])
+    ):
         return False
     if one.files and other.files:
         same = bool(set(one.files) & set(other.files))
@@ -142,10 +151,11 @@ def nothing_held_out(program: Program) -> Iterator[Found]:
         dataset = program.recipe.datasets.get(name)
         if dataset and dataset.holdout == 0:
             yield Found(
-                f"`{name}` holds nothing out to measure on", place,
+                f"`{name}` holds nothing out to measure on",
+                place,
                 "leave its `holdout` out: half a percent is not trained on",
                 notes=_noted(dataset.places.get("holdout"), "nothing is held out here"),
-            )  # fmt: skip
+            )
 
 
 @rule("W624")
@@ -162,8 +172,9 @@ def preferences_of_a_later_round(stage: TrainStage, program: Program) -> Iterato
         if collected and last.isdecimal() and int(last) > round:
             yield Found(
                 f"round {round} trains on `{name}`, which is collected in round {last}",
-                stage.spec.at("data"), f"write `{base}[round]` or `{base}[1..round]`",
-            )  # fmt: skip
+                stage.spec.at("data"),
+                f"write `{base}[round]` or `{base}[1..round]`",
+            )
 
 
 def _round(name: str) -> int | None:
@@ -177,9 +188,10 @@ def many_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.kind == "train" or epochs is None or epochs.value <= MOST_POST_EPOCHS:
         return
     yield Found(
-        f"{short(epochs.value)} passes over dialogs or preferences", stage.spec.at("epochs"),
+        f"{short(epochs.value)} passes over dialogs or preferences",
+        stage.spec.at("epochs"),
         f"models learn such data by heart: {MOST_POST_EPOCHS} passes are many",
-    )  # fmt: skip
+    )
 
 
 @rule("W626", stages=None)
@@ -197,9 +209,10 @@ def the_same_source_twice(program: Program) -> Iterator[Found]:
         for one, other in combinations(names, 2):
             if overlap(datasets[one], datasets[other]) and not datasets[one].stages:
                 yield Found(
-                    f"`{one}` and `{other}` hold the same records", stage.spec.at("data"),
+                    f"`{one}` and `{other}` hold the same records",
+                    stage.spec.at("data"),
                     "their shares add up for these: write one of them",
-                )  # fmt: skip
+                )
 
 
 @rule("N621", stages=None, needs="recipe")
@@ -207,5 +220,7 @@ def no_seed(program: Program) -> Iterator[Found]:
     header = program.recipe.header
     if "seed" not in header.places:
         yield Found(
-            "the recipe names no seed", header.at(), "write `seed = 0`, which is what it gets",
-        )  # fmt: skip
+            "the recipe names no seed",
+            header.at(),
+            "write `seed = 0`, which is what it gets",
+        )

@@ -26,10 +26,11 @@ def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
         below_all = each.measure == "loss" and each.op in ("<", "<=") and each.value <= 0
         if above_all or below_all:
             yield Found(
-                "this gate can never pass: " + ("no score is above 100%" if above_all else
-                "no loss is 0 or less"), each.at(),
+                "this gate can never pass: "
+                + ("no score is above 100%" if above_all else "no loss is 0 or less"),
+                each.at(),
                 "write `needle >= 100%`" if above_all else "write a loss that can be reached",
-            )  # fmt: skip
+            )
 
 
 @rule("W632")
@@ -59,9 +60,10 @@ def needles_beyond_training(program: Program) -> Iterator[Found]:
         if beyond > trained:
             yield Found(
                 f"a haystack of {short(beyond)} tokens is longer than the {short(trained)} that "
-                "the model was trained on", needle.at("lengths"),
+                "the model was trained on",
+                needle.at("lengths"),
                 f"measure up to {short(trained)}, or train on longer sequences",
-            )  # fmt: skip
+            )
 
 
 @rule("W635")
@@ -70,8 +72,9 @@ def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
     if every and every > stage.steps:
         yield Found(
             f"a checkpoint every {every:,} steps, in a stage of {stage.steps:,}",
-            stage.spec.at("checkpoint"), "the stage would start over after every interruption",
-        )  # fmt: skip
+            stage.spec.at("checkpoint"),
+            "the stage would start over after every interruption",
+        )
 
 
 def _window(stage: TrainStage, average: r.Polyak) -> int:
@@ -90,9 +93,10 @@ def average_of_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
     average, piece = stage.spec.average, warm_up(stage)
     if average and piece and _window(stage, average) < piece.to_step:
         yield Found(
-            "the average includes weights of the warm-up", stage.spec.at("average"),
+            "the average includes weights of the warm-up",
+            stage.spec.at("average"),
             f"average a later part: `polyak every {average.every} steps over 20%`",
-        )  # fmt: skip
+        )
 
 
 @rule("W637")
@@ -102,8 +106,9 @@ def average_of_one(stage: TrainStage, program: Program) -> Iterator[Found]:
         steps = stage.steps - _window(stage, average)
         yield Found(
             f"every {average.every:,} steps, of {steps:,}, hardly two weights are averaged",
-            stage.spec.at("average"), f"write `polyak every {max(steps // 20, 1)} steps`",
-        )  # fmt: skip
+            stage.spec.at("average"),
+            f"write `polyak every {max(steps // 20, 1)} steps`",
+        )
 
 
 @rule("W638", stages=None)
@@ -113,6 +118,7 @@ def one_of_one(program: Program) -> Iterator[Found]:
         if isinstance(stage, AverageStage | BestStage) and len(stage.of) == 1:
             what = "the mean" if isinstance(stage, AverageStage) else "the best"
             yield Found(
-                f"{what} of one stage is that stage", stage.spec.at("of"),
+                f"{what} of one stage is that stage",
+                stage.spec.at("of"),
                 "name two stages or more, or continue from the stage itself",
-            )  # fmt: skip
+            )

@@ -21,9 +21,10 @@ def unusual_beta(stage: TrainStage, program: Program) -> Iterator[Found]:
     low, high = NORMALIZED_BETA if spec.normalize else BETA
     if not low <= spec.beta <= high:
         yield Found(
-            f"beta is {spec.beta:g}, and mostly between {low:g} and {high:g}", spec.at("beta"),
+            f"beta is {spec.beta:g}, and mostly between {low:g} and {high:g}",
+            spec.at("beta"),
             "write `beta = 0.1`" if not spec.normalize else "write `beta = 5`",
-        )  # fmt: skip
+        )
 
 
 @rule("W642")
@@ -34,9 +35,10 @@ def faster_than_before(stage: TrainStage, program: Program) -> Iterator[Found]:
     if before.spec.kind == "sft" and before.lr and peak(stage) > peak(before):
         yield Found(
             f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
-            f"the fine-tuning before it", stage.spec.at("lr"),
+            f"the fine-tuning before it",
+            stage.spec.at("lr"),
             f"write {shown(peak(before) / 10, 2)} or less",
-        )  # fmt: skip
+        )
 
 
 @rule("W643")
@@ -45,8 +47,10 @@ def reference_elsewhere(stage: TrainStage, program: Program) -> Iterator[Found]:
     if isinstance(spec, r.Dpo) and spec.reference and spec.reference != stage.parent:
         yield Found(
             f"the reference `{spec.reference}` is not what this stage starts from, "
-            f"`{stage.parent}`", spec.at("reference"), "leave `reference` out",
-        )  # fmt: skip
+            f"`{stage.parent}`",
+            spec.at("reference"),
+            "leave `reference` out",
+        )
 
 
 @rule("W644", stages=SampleStage)
@@ -54,17 +58,19 @@ def equal_draws(stage: SampleStage, program: Program) -> Iterator[Found]:
     if stage.spec.temperature == 0 and stage.spec.draws > 1:
         yield Found(
             f"at a temperature of 0 all {stage.spec.draws} draws are the same",
-            stage.spec.at("temperature"), "write `draws = 1`, or a temperature above 0",
-        )  # fmt: skip
+            stage.spec.at("temperature"),
+            "write `draws = 1`, or a temperature above 0",
+        )
 
 
 @rule("W645", stages=SampleStage)
 def best_of_one(stage: SampleStage, program: Program) -> Iterator[Found]:
     if stage.spec.judge and stage.spec.draws == 1:
         yield Found(
-            "the best of one draw is that draw: the judge chooses nothing", stage.spec.at("judge"),
+            "the best of one draw is that draw: the judge chooses nothing",
+            stage.spec.at("judge"),
             "write `draws = 4` or more, or leave `judge` out",
-        )  # fmt: skip
+        )
 
 
 def _too_long(name: str, tokens: int | None, program: Program) -> int | None:
@@ -79,8 +85,10 @@ def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]
         yield Found(
             f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
             "model trained "
-            f"on {longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
-        )  # fmt: skip
+            f"on {longest:,}",
+            stage.spec.at("max_tokens"),
+            f"stay well below {longest:,}",
+        )
 
 
 @rule("W647", stages=EvaluateStage)
@@ -90,8 +98,10 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iter
     if stage.spec.judge and answer and longest:
         yield Found(
             f"answers of up to {counted(answer, 'tokens')} after a prompt, of a model trained on "
-            f"{longest:,}", stage.spec.at("max_tokens"), f"stay well below {longest:,}",
-        )  # fmt: skip
+            f"{longest:,}",
+            stage.spec.at("max_tokens"),
+            f"stay well below {longest:,}",
+        )
 
 
 @rule("W648", stages=None)
@@ -105,6 +115,7 @@ def no_pairs(program: Program) -> Iterator[Found]:
             if isinstance(stage, SampleStage) and (stage.spec.draws < 2 or not stage.spec.judge):
                 missing = "a judge" if not stage.spec.judge else "more than one draw"
                 yield Found(
-                    f"`{name}` is empty: pairs need {missing}", dataset.at(),
+                    f"`{name}` is empty: pairs need {missing}",
+                    dataset.at(),
                     "write `judge = …`" if not stage.spec.judge else "write `draws = 4`",
-                )  # fmt: skip
+                )

@@ -18,8 +18,14 @@ COVERED = 0.9
 """A ramp that has come so far of its way is as good as at its end."""
 JUMP = 2
 """So many times the learning rate before is no jump yet."""
-PUBLISHED_PEAKS = ((14e6, 1e-3), (160e6, 6e-4), (1.3e9, 2e-4), (8e9, 3e-4), (70e9, 1.5e-4),
-                   (405e9, 8e-5))  # fmt: skip
+PUBLISHED_PEAKS = (
+    (14e6, 1e-3),
+    (160e6, 6e-4),
+    (1.3e9, 2e-4),
+    (8e9, 3e-4),
+    (70e9, 1.5e-4),
+    (405e9, 8e-5),
+)
 """Parameters and peak learning rate: Pythia (arXiv:2304.01373), GPT-3 (arXiv:2005.14165, Table
 2.1), Llama 3 (arXiv:2407.21783, Table 3)."""
 FAR = 10
@@ -77,9 +83,10 @@ def long_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
     usual = int(LONGEST_WARM_UP * _total(stage, piece))
     if share > LONGEST_WARM_UP and usual and piece.to_step > LONGEST_WARM_UP * stage.steps + 1:
         yield Found(
-            f"the warm-up takes {share:.0%} of this stage", stage.spec.at("lr"),
+            f"the warm-up takes {share:.0%} of this stage",
+            stage.spec.at("lr"),
             f"{LONGEST_WARM_UP:.0%} of it is {usual:,} {piece.clock}",
-        )  # fmt: skip
+        )
 
 
 @rule("W602")
@@ -89,9 +96,10 @@ def endless_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
         reached = at(stage, piece, piece.to_step)
         yield Found(
             f"the warm-up is longer than the stage: it ends at {shown(reached)}, not at "
-            f"{shown(piece.end)}", stage.spec.at("lr"),
+            f"{shown(piece.end)}",
+            stage.spec.at("lr"),
             f"the stage has {_total(stage, piece):,} {piece.clock}, the ramp {piece.length:,}",
-        )  # fmt: skip
+        )
 
 
 @rule("W603")
@@ -104,10 +112,11 @@ def unfinished_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
     if begun - ended < COVERED * (begun - piece.end):
         yield Found(
             f"the learning rate does not come down to {shown(piece.end)}: the stage ends at "
-            f"{shown(ended)}", stage.spec.at("lr"),
+            f"{shown(ended)}",
+            stage.spec.at("lr"),
             f"the ramp is {piece.length:,} {piece.clock} long, and the stage "
             f"{_total(stage, piece):,}: leave `over` out to end with the stage",
-        )  # fmt: skip
+        )
 
 
 @rule("W604")
@@ -121,8 +130,9 @@ def jump_at_the_beginning(stage: TrainStage, program: Program) -> Iterator[Found
     if last > 0 and first > JUMP * last:
         yield Found(
             f"the learning rate jumps from {shown(last)} to {shown(first)} where this stage begins",
-            stage.spec.at("lr"), f"let it rise: `lr = last -> {shown(first)} for 1% then …`",
-        )  # fmt: skip
+            stage.spec.at("lr"),
+            f"let it rise: `lr = last -> {shown(first)} for 1% then …`",
+        )
 
 
 def _new(stage: TrainStage) -> bool:
@@ -139,10 +149,11 @@ def far_from_published(stage: TrainStage, program: Program) -> Iterator[Found]:
     if highest > FAR * usual or highest * FAR < usual:
         yield Found(
             f"the peak learning rate {shown(highest)} is far from what is published for models of "
-            f"this size", stage.spec.at("lr"),
+            f"this size",
+            stage.spec.at("lr"),
             f"of {short(Fraction(size))} parameters, others were trained with about "
             f"{shown(usual, 1)}",
-        )  # fmt: skip
+        )
 
 
 def published_peak(size: float) -> float:
@@ -163,8 +174,9 @@ def clip_without_effect(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.clip is not None and stage.clip > LARGEST_CLIP:
         yield Found(
             f"gradients are clipped at a norm of {stage.clip:g}, which they hardly ever have",
-            stage.spec.at("clip"), "write `clip = 1.0`",
-        )  # fmt: skip
+            stage.spec.at("clip"),
+            "write `clip = 1.0`",
+        )
 
 
 @rule("W607")
@@ -183,8 +195,9 @@ def decays_too_early(stage: TrainStage, program: Program) -> Iterator[Found]:
     if idle > max(stage.steps // 100, 1):
         yield Found(
             f"the learning rate is 0 for the last {idle:,} of {stage.steps:,} steps",
-            stage.spec.at("lr"), "let the ramp end with the stage, or end the stage there",
-        )  # fmt: skip
+            stage.spec.at("lr"),
+            "let the ramp end with the stage, or end the stage there",
+        )
 
 
 def _clock(stage: TrainStage, piece: LrPiece, step: int) -> int:
@@ -202,8 +215,9 @@ def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
         first = at(stage, stage.lr[0], 0)
         yield Found(
             f"new weights begin at the learning rate {shown(first)}, without a warm-up",
-            stage.spec.at("lr"), f"write `lr = 0 -> {shown(first)} for 1% then …`",
-        )  # fmt: skip
+            stage.spec.at("lr"),
+            f"write `lr = 0 -> {shown(first)} for 1% then …`",
+        )
 
 
 @rule("N602")
@@ -211,9 +225,10 @@ def no_weight_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
     if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.weight_decay == 0:
         yield Found(
-            "pre-training without weight decay", optimizer.at("weight_decay"),
+            "pre-training without weight decay",
+            optimizer.at("weight_decay"),
             "write `weight_decay = 0.1`",
-        )  # fmt: skip
+        )
 
 
 @rule("N603")
@@ -222,8 +237,9 @@ def slow_second_moment(stage: TrainStage, program: Program) -> Iterator[Found]:
     if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.betas[1] > 0.99:
         yield Found(
             f"the second moment of the optimizer forgets slowly: beta2 is {optimizer.betas[1]:g}",
-            optimizer.at("betas"), f"write `betas = [0.9, {PUBLISHED_BETA2}]`",
-        )  # fmt: skip
+            optimizer.at("betas"),
+            f"write `betas = [0.9, {PUBLISHED_BETA2}]`",
+        )
 
 
 @rule("W608")

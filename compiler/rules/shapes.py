@@ -49,7 +49,7 @@ def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
             stage.spec.at("batch"),
             f"let it grow: `{literal(last)} tokens -> {literal(first)} tokens for 10% then …`, "
             "and the learning rate with it",
-        )  # fmt: skip
+        )
 
 
 @rule("W614")
@@ -60,7 +60,7 @@ def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
             f"heads are {width} wide, which fused attention kernels do not take",
             _model(stage, program, "heads"),
             f"choose `heads` so that dim / heads is a multiple of 8, at most {LARGEST_HEAD}",
-        )  # fmt: skip
+        )
 
 
 @rule("W615")
@@ -78,8 +78,9 @@ def base_unchanged(stage: TrainStage, program: Program) -> Iterator[Found]:
             f"sequences grow to {short(longest)} tokens, and the RoPE base stays at {short(base)}"
             if base == before.segments[-1].rope_theta
             else f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
-            stage.spec.at("seq_len"), _larger(longest),
-        )  # fmt: skip
+            stage.spec.at("seq_len"),
+            _larger(longest),
+        )
 
 
 @rule("W616")
@@ -91,8 +92,9 @@ def base_too_small(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.model and not scaled and longest > 1.01 * length_for(base):
         yield Found(
             f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
-            stage.spec.at("seq_len"), _larger(longest),
-        )  # fmt: skip
+            stage.spec.at("seq_len"),
+            _larger(longest),
+        )
 
 
 def _larger(length: int) -> str:
@@ -108,9 +110,10 @@ def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
     tensor = max(segment.resources.tensor for segment in stage.segments)
     if _on_gpu(stage) and tensor > node:
         yield Found(
-            f"tensor {tensor} spans nodes of {counted(node, 'GPUs')}", stage.spec.at("parallel"),
+            f"tensor {tensor} spans nodes of {counted(node, 'GPUs')}",
+            stage.spec.at("parallel"),
             f"write `tensor {node}` or less, and let `pipeline` or `shard` span nodes",
-        )  # fmt: skip
+        )
 
 
 @rule("W618")
@@ -121,16 +124,20 @@ def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
         r = segment.resources
         need = max(need, r.pipeline / r.interleave)
         stages = max(stages, r.pipeline)
-        batch = max(b.sequences for b in stage.batches
-                    if b.from_step < segment.to_step and b.to_step > segment.from_step)  # fmt: skip
+        batch = max(
+            b.sequences
+            for b in stage.batches
+            if b.from_step < segment.to_step and b.to_step > segment.from_step
+        )
         most = max(most, batch // data_parallel(segment.resources))
     if stages > 1 and most < need:
         yield Found(
             f"a pipeline of {stages} ranks has at most {counted(most, 'sequences')} to work on "
             "at a time",
-            stage.spec.at("parallel"), "half of the ranks wait for the others: interleave the "
+            stage.spec.at("parallel"),
+            "half of the ranks wait for the others: interleave the "
             "pipeline, make it shorter, or the batch larger",
-        )  # fmt: skip
+        )
 
 
 @rule("W619")
@@ -139,8 +146,9 @@ def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.model and experts and not experts.balance:
         yield Found(
             f"nothing balances the load of the {counted(experts.count, 'experts')}",
-            _model(stage, program, "experts"), "write `balance = 0.001`",
-        )  # fmt: skip
+            _model(stage, program, "experts"),
+            "write `balance = 0.001`",
+        )
 
 
 @rule("W620")
@@ -151,7 +159,7 @@ def balance_lost(stage: TrainStage, program: Program) -> Iterator[Found]:
             "exports of this model have no place for the bias that balances its experts",
             _model(stage, program, "experts"),
             "what is measured on exports differs a little from the trained model",
-        )  # fmt: skip
+        )
 
 
 @rule("N611")
@@ -160,8 +168,9 @@ def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.model and _on_gpu(stage) and vocab % TILE:
         yield Found(
             f"a vocabulary of {vocab:,} is not a multiple of {TILE}",
-            _model(stage, program, "vocab"), f"write `vocab = {_up(vocab, TILE)}`",
-        )  # fmt: skip
+            _model(stage, program, "vocab"),
+            f"write `vocab = {_up(vocab, TILE)}`",
+        )
 
 
 @rule("N612")
@@ -172,9 +181,10 @@ def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
         if layers % stages and (layers + 2) % stages:
             yield Found(
                 f"{counted(layers, 'layers')} do not divide into a pipeline of {stages} stages",
-                stage.spec.at("parallel"), "its fuller stages are waited for; the embedding and "
+                stage.spec.at("parallel"),
+                "its fuller stages are waited for; the embedding and "
                 "the output may count as a layer each",
-            )  # fmt: skip
+            )
 
 
 def _model(stage: TrainStage, program: Program, attribute: str):
@@ -209,8 +219,13 @@ def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
     known, parent = 0, stage.parent
     while parent is not None:
         before = program.trained(parent)
-        known = max([known, before.model.context if before.published else 0,
-                     *(length for _, _, length in before.lengths)])  # fmt: skip
+        known = max(
+            [
+                known,
+                before.model.context if before.published else 0,
+                *(length for _, _, length in before.lengths),
+            ]
+        )
         parent = before.parent
     length = max(length for _, _, length in stage.lengths)
     if length > known:
@@ -219,4 +234,4 @@ def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
             stage.spec.at("seq_len"),
             f"write `seq_len = {known}`, or lengthen the context before, in a train stage with a "
             "larger `rope_theta`",
-        )  # fmt: skip
+        )

@@ -22,23 +22,28 @@ def unused_dataset(program: Program) -> Iterator[Found]:
     used |= {name.partition("[")[0] for name in used}
     for name, dataset in recipe.datasets.items():
         if name not in used and not dataset.stages and "[" not in name:
-            yield Found(f"no stage reads the dataset `{name}`", dataset.at(),
-                        "add it to a mixture, or leave it out")  # fmt: skip
+            yield Found(
+                f"no stage reads the dataset `{name}`",
+                dataset.at(),
+                "add it to a mixture, or leave it out",
+            )
 
 
 @rule("N653", stages=None, needs=ALL)
 def unused_result(program: Program) -> Iterator[Found]:
     """Weights that nothing continues from or measures, but for the last ones."""
     used = _used(program)
-    models = [n for n, s in program.stages.items() if isinstance(
-        s, TrainStage | AverageStage | BestStage)]  # fmt: skip
+    models = [
+        n for n, s in program.stages.items() if isinstance(s, TrainStage | AverageStage | BestStage)
+    ]
     for name in models[:-1]:
         if name not in used:
             stage = program.stages[name]
             yield Found(
-                f"nothing continues from `{name}` or measures it", stage.spec.at(),
+                f"nothing continues from `{name}` or measures it",
+                stage.spec.at(),
                 f"evaluate it, or continue from it: `from = {name}`",
-            )  # fmt: skip
+            )
 
 
 @rule("N654", stages=None, needs=ALL)
@@ -51,10 +56,12 @@ def unused_samples(program: Program) -> Iterator[Found]:
         if isinstance(stage, SampleStage | ScoreStage) and name not in used:
             what = "samples" if isinstance(stage, SampleStage) else "scores"
             yield Found(
-                f"nothing uses the {what} of `{name}`", stage.spec.at(),
-                f"train on them: `data = {name}`" if what == "samples"
+                f"nothing uses the {what} of `{name}`",
+                stage.spec.at(),
+                f"train on them: `data = {name}`"
+                if what == "samples"
                 else f"filter by them: `keep 50% where {name}.loss > 3.5`",
-            )  # fmt: skip
+            )
 
 
 def _used(program: Program) -> set[str]:
@@ -78,13 +85,17 @@ def unused_declaration(program: Program) -> Iterator[Found]:
     recipe = program.recipe
     stages = recipe.stages.values()
     for what, declared, attribute in (
-        ("model", recipe.models, "model"), ("tokenizer", recipe.tokenizers, "tokenizer"),
-        ("cluster", recipe.clusters, "cluster"), ("dialog", recipe.dialogs, "dialog"),
-    ):  # fmt: skip
+        ("model", recipe.models, "model"),
+        ("tokenizer", recipe.tokenizers, "tokenizer"),
+        ("cluster", recipe.clusters, "cluster"),
+        ("dialog", recipe.dialogs, "dialog"),
+    ):
         named = {getattr(stage, attribute, None) for stage in stages}
         alone = len(declared) == 1 and what != "model"
         for name, declaration in declared.items():
             if name not in named and not alone:
-                yield Found(f"no stage names the {what} `{name}`", declaration.at(),
-                            f"write `{attribute} = {name}` in a stage, or leave it out"
-                            )  # fmt: skip
+                yield Found(
+                    f"no stage names the {what} `{name}`",
+                    declaration.at(),
+                    f"write `{attribute} = {name}` in a stage, or leave it out",
+                )

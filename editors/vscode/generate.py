@@ -13,8 +13,21 @@ UNITS: dict[str, str] = import_module("etude.spec.quantity").UNITS
 SUFFIXES: dict[str, Any] = import_module("etude.spec.parse").SUFFIXES
 
 TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
-FLOW = ("then", "over", "until", "for", "within", "with", "every", "or", "of", "where", "in", "at",
-        "most")  # fmt: skip
+FLOW = (
+    "then",
+    "over",
+    "until",
+    "for",
+    "within",
+    "with",
+    "every",
+    "or",
+    "of",
+    "where",
+    "in",
+    "at",
+    "most",
+)
 STATEMENTS = (
     "require",
     "otherwise",
@@ -65,26 +78,29 @@ def grammar() -> dict[str, Any]:
         "text": text,
         "declaration": _rule(
             rf"(?<=^|[{{,])\s*({_any(named)})\s+({NAME})(?:\s*(:)\s*({NAME}))?(?=\s*(?:[0-9{{#]|$))",
-            "keyword.declaration", "entity.name.type", "punctuation.separator.kind",
+            "keyword.declaration",
+            "entity.name.type",
+            "punctuation.separator.kind",
             "storage.type",
         ),
         "bare": _rule(r"\b(expect|gate)\b(?=[^=,\n]*\{)", "keyword.declaration"),
         "use": _rule(r'\b(use)\b(?=\s*")', "keyword.control.import"),
         "let": _rule(rf"\b(let)\s+({NAME})", "keyword.declaration", "variable.other.constant"),
-        "allow": _rule(
-            r"\b(allow)\s+([EWN][0-9]{3})\b", "keyword.control", "constant.other.code"
-        ),
+        "allow": _rule(r"\b(allow)\s+([EWN][0-9]{3})\b", "keyword.control", "constant.other.code"),
         "open": _rule(
             rf"\b(open)\s+({NAME})(?=\s*\")", "keyword.control", "variable.other.property"
         ),
         "attribute": _rule(
             rf"({NAME}(?:\s*\.\s*{NAME})*)\s*(=)(?!=)",
-            "variable.other.property", "keyword.operator.assignment",
+            "variable.other.property",
+            "keyword.operator.assignment",
         ),
         "quantity": _rule(
             rf"\b([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][+-]?[0-9]+)?)({_any(SUFFIXES)})?"
             rf"(?![A-Za-z0-9])(?:\s+({_any(UNITS)})\b)?",
-            "constant.numeric", "keyword.other.unit.suffix", "keyword.other.unit",
+            "constant.numeric",
+            "keyword.other.unit.suffix",
+            "keyword.other.unit",
         ),
         "number": _whole(r"\b[0-9][0-9A-Za-z_.%]*", "invalid.illegal.number"),
         "flow": _rule(rf"\b({_any(FLOW)})\b", "keyword.control"),
@@ -94,7 +110,7 @@ def grammar() -> dict[str, Any]:
         "operator": _whole(r"->|>=|<=|>|<|=|\.\.", "keyword.operator"),
         "sign": _whole(r"[{}\[\](),.:]", "punctuation"),
         "name": _whole(NAME, "variable.other"),
-    }  # fmt: skip
+    }
     return {
         "$schema": "https://json.schemastore.org/tmlanguage.json",
         "name": "etude",

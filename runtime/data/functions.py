@@ -21,9 +21,20 @@ EDITED = 3
 """One preference in so many has a third, edited response."""
 
 _OPERATORS = {
-    "==": "!=", "!=": "==", "<=": ">", ">=": "<", "<": ">=", ">": "<=", "+": "-", "-": "+",
-    " and ": " or ", " or ": " and ", " is not ": " is ", " not in ": " in ", " is ": " is not ",
-}  # fmt: skip
+    "==": "!=",
+    "!=": "==",
+    "<=": ">",
+    ">=": "<",
+    "<": ">=",
+    ">": "<=",
+    "+": "-",
+    "-": "+",
+    " and ": " or ",
+    " or ": " and ",
+    " is not ": " is ",
+    " not in ": " in ",
+    " is ": " is not ",
+}
 _OPERATOR = re.compile("|".join(re.escape(each) for each in sorted(_OPERATORS, key=len)[::-1]))
 
 

@@ -236,8 +236,9 @@ def _require_prompt(prompt: Text) -> None:
     if isinstance(prompt, str):
         filled = bool(prompt.strip())
     else:
-        filled = any(message["role"] != "system" and message["content"].strip()
-                     for message in prompt)  # fmt: skip
+        filled = any(
+            message["role"] != "system" and message["content"].strip() for message in prompt
+        )
     if not filled:
         raise DataError("the prompt is empty")
 
@@ -369,10 +370,13 @@ def _record(*parts: Rendered) -> Record:
     """One record of a dialog, or of a prompt and its responses."""
     tokens = np.array([number for part in parts for number in part.ids], np.int64)
     codes = np.array(
-        [OTHER if len(parts) > 1 and part is parts[0] else code
-         for part in parts for code in part.parts],
+        [
+            OTHER if len(parts) > 1 and part is parts[0] else code
+            for part in parts
+            for code in part.parts
+        ],
         np.uint8,
-    )  # fmt: skip
+    )
     return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else (), parts)
 
 

@@ -20,8 +20,7 @@ BESIDE = (SETTINGS, NAMES, GENERATION, MODEL, TEMPLATE)
 """Files that say more of a tokenizer, of which each may be missing."""
 OTHERS = ("unk_token", "pad_token")
 """What templates may write besides the tokens that begin and end texts."""
-_KEPT = ("additional_special_tokens", "extra_special_tokens",
-         "chat_template")  # fmt: skip
+_KEPT = ("additional_special_tokens", "extra_special_tokens", "chat_template")
 
 
 @dataclass(frozen=True)

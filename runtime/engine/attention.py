@@ -64,9 +64,11 @@ def by_window(mask: torch.Tensor, positions_BL: torch.Tensor, window: int) -> Ma
 
 
 def segment_blocks(
-    segments_BL: torch.Tensor, positions_BL: torch.Tensor, window: int,
+    segments_BL: torch.Tensor,
+    positions_BL: torch.Tensor,
+    window: int,
     block_size: int | tuple[int, int],
-) -> BlockMask | dict[str, BlockMask]:  # fmt: skip
+) -> BlockMask | dict[str, BlockMask]:
     """The masks of `segment_mask` and `by_window`, as FlexAttention takes them."""
     B, L = segments_BL.shape
 
@@ -137,9 +139,12 @@ class DocumentAttention(Module):
 
 
 def _with_sums(
-    q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor, mask: torch.Tensor,
+    q_BLNH: torch.Tensor,
+    k_BLNH: torch.Tensor,
+    v_BLNH: torch.Tensor,
+    mask: torch.Tensor,
     scale: float | None,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixed values and the logarithms of softmax's sums, which torch's attention does not give."""
     each = q_BLNH.shape[2] // k_BLNH.shape[2]
     q_BNLH, k_BNLH, v_BNLH = (

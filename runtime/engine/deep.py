@@ -124,17 +124,22 @@ def _play(
             raise _Built(model_parts)
 
     config = trainer_config(
-        job, Path("unused"), dataloader=cast(Any, BaseDataLoader.Config()), start=None,
+        job,
+        Path("unused"),
+        dataloader=cast(Any, BaseDataLoader.Config()),
+        start=None,
         on_event=lambda event: None,
-    )  # fmt: skip
+    )
     config.optimizer = Stop()
     config.metrics = MetricsProcessor.Config()
     config.comm.mode = "fake_backend"
     config.training.global_batch_size = sequences
     os.environ |= {
-        "NGPU": str(job.resources.world_size), "WORLD_SIZE": str(job.resources.world_size),
-        "RANK": str(rank), "LOCAL_RANK": "0",
-    }  # fmt: skip
+        "NGPU": str(job.resources.world_size),
+        "WORLD_SIZE": str(job.resources.world_size),
+        "RANK": str(rank),
+        "LOCAL_RANK": "0",
+    }
     shapes: dict[str, torch.Size] = {}
     whole = 0
     model_type = type(config.model_spec.model)  # type: ignore[union-attr]

@@ -27,10 +27,25 @@ SOURCE = "source.json"
 ROWS = 4096
 """Embedding and output are compared in so many rows at a time."""
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_ROPE = ("rope_theta", "rope_type", "factor", "original_max_position_embeddings",
-         "low_freq_factor", "high_freq_factor")  # fmt: skip
-_ASIDE = ("architectures", "model_type", "max_position_embeddings", "rope_parameters", "rope_theta",
-          "tie_word_embeddings", "sliding_window", "layer_types", "intermediate_size")  # fmt: skip
+_ROPE = (
+    "rope_theta",
+    "rope_type",
+    "factor",
+    "original_max_position_embeddings",
+    "low_freq_factor",
+    "high_freq_factor",
+)
+_ASIDE = (
+    "architectures",
+    "model_type",
+    "max_position_embeddings",
+    "rope_parameters",
+    "rope_theta",
+    "tie_word_embeddings",
+    "sliding_window",
+    "layer_types",
+    "intermediate_size",
+)
 """What is compared otherwise, or is no matter of the weights."""
 
 
@@ -234,10 +249,12 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
     # What adapters know and leave aside is made again; of a tied model the output is the embedding.
     aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
     more = [
-        name for name in there.places
-        if name not in needed and _pattern(name) not in aside
+        name
+        for name in there.places
+        if name not in needed
+        and _pattern(name) not in aside
         and not (job.model.tied and name == OUTPUT)
-    ]  # fmt: skip
+    ]
     if more:
         raise DataError(
             f"{folder} has {_some(more)} in {there.places[more[0]]}, which {model} has not",
@@ -292,8 +309,9 @@ def check_config(
     if found.family != model.family or found.model is None:
         raise DataError(
             f"{path} is of the model_type {given['model_type']}, and `{name}` of the family "
-            f"{model.family}", f"write `family = {found.family}` into the model",
-        )  # fmt: skip
+            f"{model.family}",
+            f"write `family = {found.family}` into the model",
+        )
     notes = [f"{CONFIG} says {key}, of which nothing is known here" for key in found.unknown]
     notes += _output(path, found.model.tied, model.tied, output)
     aside = {"tied"} if found.model.tied and output else set()
@@ -307,8 +325,9 @@ def check_config(
     if model.context > found.longest:
         raise DataError(
             f"{path} says that {found.bound} is {found.longest}, and `context` of `{name}` is "
-            f"{model.context}", f"write `context = {found.longest}` into the model",
-        )  # fmt: skip
+            f"{model.context}",
+            f"write `context = {found.longest}` into the model",
+        )
     _check_for_transformers(model, path, given, name)
     return notes
 

@@ -30,9 +30,13 @@ def reward(
         DataError: a prompt is damaged, empty or too long.
     """
     sampler = Sampler(
-        model, judge, dialog=measure.dialog, root=root, max_tokens=measure.max_tokens,
+        model,
+        judge,
+        dialog=measure.dialog,
+        root=root,
+        max_tokens=measure.max_tokens,
         temperature=measure.temperature,
-    )  # fmt: skip
+    )
     asked = sampler.prompts(prompts / "prompts.jsonl", limit=measure.limit)
     answers = []
     for first in range(0, len(asked), PROMPTS):

@@ -13,9 +13,13 @@ from typing import Any
 COMMAND = [sys.executable, "-m", "etude.cli.main"]
 # What a shell inside another launcher's job has: it must mean nothing to etude.
 RANK = {
-    "RANK": "1", "WORLD_SIZE": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "3",
-    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1",
-}  # fmt: skip
+    "RANK": "1",
+    "WORLD_SIZE": "3",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "3",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
 
 TINY = """
 recipe tiny { title = "A recipe for tests", seed = 7 }
@@ -70,9 +74,13 @@ def kill_when(condition: Callable[[], bool], *arguments: str | Path, cwd: Path) 
     """Starts a command and kills it and everything it has started once the condition holds."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None, f"ended too early:\n{process.communicate()[0]}"

@@ -56,17 +56,24 @@ def write(folder: Path) -> None:
     (folder / "recipe.etude").write_text(spec())
     rejected = [{"role": "assistant", "content": "No."}]
     records = {
-        "texts": {"text": TEXT}, "talks": {"messages": DIALOG},
+        "texts": {"text": TEXT},
+        "talks": {"messages": DIALOG},
         "pairs": {"prompt": DIALOG[:1], "chosen": DIALOG[1:], "rejected": rejected},
-    }  # fmt: skip
+    }
     for name, record in records.items():
         (folder / f"{name}.jsonl").write_text((json.dumps(record) + "\n") * 8)
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, vocab_size=264, max_position_embeddings=128, rms_norm_eps=1e-5,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=264,
+        max_position_embeddings=128,
+        rms_norm_eps=1e-5,
         tie_word_embeddings=False,
-    )  # fmt: skip
+    )
     network: Any = LlamaForCausalLM(config)
     network.to(torch.bfloat16).save_pretrained(folder / "weights")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -66,8 +66,12 @@ def test_findings_as_json(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
     first, second = json.loads(done.stdout)["diagnostics"]
     assert first["place"] == {
-        "file": "bad.etude", "line": 7, "column": 11, "end_line": 7, "end_column": 14,
-    }  # fmt: skip
+        "file": "bad.etude",
+        "line": 7,
+        "column": 11,
+        "end_line": 7,
+        "end_column": 14,
+    }
     assert (first["code"], second["code"]) == ("E207", "E214")
     assert {d["severity"] for d in (first, second)} == {"error"}
     assert json.loads(check(tmp_path, "--json", "good.etude").stdout) == {

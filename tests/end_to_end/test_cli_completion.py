@@ -32,21 +32,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("words", "expected"), [
-    ("etude ch", {"check"}),
-    ("etude com", {"completion"}),
-    ("etude check --js", {"--json"}),
-    ("etude explain E21", {f"E21{n}" for n in range(0, 7)}),
-    ("etude new --template long", {"long_context"}),
-    ("etude new --size 4", {"405B"}),
-    ("etude import --from ax", {"axolotl"}),
-    ("etude check sm", {"small.etude"}),
-    ("etude check n", set()),
-    ("etude import c", {"config.yaml"}),
-    ("etude run p", {"plan.json"}),
-    ("etude status r", {"runs"}),
-    ("etude completion f", {"fish"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("etude ch", {"check"}),
+        ("etude com", {"completion"}),
+        ("etude check --js", {"--json"}),
+        ("etude explain E21", {f"E21{n}" for n in range(0, 7)}),
+        ("etude new --template long", {"long_context"}),
+        ("etude new --size 4", {"405B"}),
+        ("etude import --from ax", {"axolotl"}),
+        ("etude check sm", {"small.etude"}),
+        ("etude check n", set()),
+        ("etude import c", {"config.yaml"}),
+        ("etude run p", {"plan.json"}),
+        ("etude status r", {"runs"}),
+        ("etude completion f", {"fish"}),
+    ],
+)
 def test_bash_completes(folder: Path, words: str, expected: set[str]) -> None:
     shown = subprocess.run(
         ["bash", "-c", ASK.format(words=words)], cwd=folder, text=True, capture_output=True
@@ -58,9 +61,14 @@ def test_bash_completes(folder: Path, words: str, expected: set[str]) -> None:
 def test_a_tab_at_a_bash_prompt(folder: Path) -> None:
     ours, theirs = pty.openpty()
     shell = subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"], cwd=folder, stdin=theirs, stdout=theirs,
-        stderr=theirs, start_new_session=True, env=os.environ | {"PS1": "> ", "TERM": "dumb"},
-    )  # fmt: skip
+        ["bash", "--norc", "--noprofile", "-i"],
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env=os.environ | {"PS1": "> ", "TERM": "dumb"},
+    )
     os.close(theirs)
     try:
         read_until(ours, "> ")
@@ -99,14 +107,21 @@ def test_other_shells_get_a_script_that_they_can_read(shell: str, tmp_path: Path
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish here")
-@pytest.mark.parametrize(("words", "expected"), [
-    ("etude che", "check"), ("etude explain E21", "E214"), ("etude check sm", "small.etude"),
-    ("etude new --template lo", "long_context"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("etude che", "check"),
+        ("etude explain E21", "E214"),
+        ("etude check sm", "small.etude"),
+        ("etude new --template lo", "long_context"),
+    ],
+)
 def test_fish_completes(folder: Path, words: str, expected: str) -> None:
     (folder / "etude.fish").write_text(etude("completion", "fish", cwd=folder).stdout)
     shown = subprocess.run(
         ["fish", "--no-config", "-c", f"source etude.fish; complete -C '{words}'"],
-        cwd=folder, text=True, capture_output=True,
-    )  # fmt: skip
+        cwd=folder,
+        text=True,
+        capture_output=True,
+    )
     assert expected in shown.stdout.split(), shown.stderr

@@ -52,14 +52,22 @@ def test_check_and_diff_write_nothing(spec: Path) -> None:
 
 def test_standard_input_goes_to_standard_output(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*COMMAND, "fmt", "-"], input=b"\xef\xbb\xbf" + UGLY.encode(), capture_output=True,
-        env=environment(), cwd=tmp_path, check=False,
-    )  # fmt: skip
+        [*COMMAND, "fmt", "-"],
+        input=b"\xef\xbb\xbf" + UGLY.encode(),
+        capture_output=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, MADE.encode())
     bad = subprocess.run(
-        [*COMMAND, "fmt", "-"], input=b"\xff", capture_output=True, env=environment(),
-        cwd=tmp_path, check=False,
-    )  # fmt: skip
+        [*COMMAND, "fmt", "-"],
+        input=b"\xff",
+        capture_output=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
     assert bad.returncode == 1
     assert b"error[E126]" in bad.stderr
 

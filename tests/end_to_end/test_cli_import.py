@@ -20,8 +20,9 @@ def test_an_imported_file_is_checked_and_never_overwritten(tmp_path: Path) -> No
     assert again.returncode == 1
     assert "new.etude is there already" in again.stderr
     assert (tmp_path / "new.etude").read_text() == text
-    forced = etude("import", CONFIGS / "torchtitan_8b.toml", "-o", "new.etude", "--force",
-                   cwd=tmp_path)  # fmt: skip
+    forced = etude(
+        "import", CONFIGS / "torchtitan_8b.toml", "-o", "new.etude", "--force", cwd=tmp_path
+    )
     assert forced.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["new.etude"]
 
@@ -29,9 +30,18 @@ def test_an_imported_file_is_checked_and_never_overwritten(tmp_path: Path) -> No
 def test_a_stage_goes_on_from_a_spec_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "tiny.etude").write_text(TINY)
     done = etude(
-        "import", CONFIGS / "axolotl_liger_fsdp.yaml", "--after", "tiny.etude", "--gpus", "2",
-        "--size", "finetome_100k=2M", "-o", "sft.etude", cwd=tmp_path,
-    )  # fmt: skip
+        "import",
+        CONFIGS / "axolotl_liger_fsdp.yaml",
+        "--after",
+        "tiny.etude",
+        "--gpus",
+        "2",
+        "--size",
+        "finetome_100k=2M",
+        "-o",
+        "sft.etude",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     checked = etude("check", "sft.etude", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr

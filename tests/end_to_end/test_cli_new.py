@@ -82,9 +82,14 @@ def talk(folder: Path, *answers: str) -> tuple[str, int]:
     """What `etude new` shows at a terminal where the answers are typed, and its exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, "new"], cwd=folder, env=environment() | {"TERM": "dumb"},
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )  # fmt: skip
+        [*COMMAND, "new"],
+        cwd=folder,
+        env=environment() | {"TERM": "dumb"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
     os.close(theirs)
     screen = ""
     waiting = list(answers)

@@ -15,13 +15,16 @@ from test_cli_check import HEAVY
 SPEC = (
     HEAD.replace("seed = 1", 'seed = 1, title = "A [/b] :smile: title", cite = "[Table 3]"')
     + 'cluster box { gpus = 2 of "H[/x]100" }\n'
-    + stage(lr="0 -> 1e-3 for 10 steps then -> 1e-5", seq_len="16 for 50 steps then 32",
-            tokens="10k")
-    + after(body="gate seq_len {\nrequire needle >= 10%\n"
-                 "require loss(short) <= 100% of start\n}", average="polyak every 1 step")
+    + stage(
+        lr="0 -> 1e-3 for 10 steps then -> 1e-5", seq_len="16 for 50 steps then 32", tokens="10k"
+    )
+    + after(
+        body="gate seq_len {\nrequire needle >= 10%\nrequire loss(short) <= 100% of start\n}",
+        average="polyak every 1 step",
+    )
     + "stage report: evaluate { loss = [web] }\n"
     + 'expect { first.tokens = 10k within 1% cite "[1]" }\n'
-)  # fmt: skip
+)
 
 
 def plan(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -43,12 +46,25 @@ def test_the_table_is_plain_text_in_a_pipe(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     for shown in (
-        "A [/b] :smile: title", "([Table 3])", "first.1", "first.2", "second.1", "H[/x]100",
-        "1e-05", "requested at 10,000 tokens", "needle >= ", "× start",
+        "A [/b] :smile: title",
+        "([Table 3])",
+        "first.1",
+        "first.2",
+        "second.1",
+        "H[/x]100",
+        "1e-05",
+        "requested at 10,000 tokens",
+        "needle >= ",
+        "× start",
         "report: evaluate of second",
-        "parameters", "FLOPs", "claim first.tokens = 10,000 within 1.00%: computed", ", [1]",
-        "(from first)", "(etude)", "(spec)",
-    ):  # fmt: skip
+        "parameters",
+        "FLOPs",
+        "claim first.tokens = 10,000 within 1.00%: computed",
+        ", [1]",
+        "(from first)",
+        "(etude)",
+        "(spec)",
+    ):
         assert shown in done.stdout
 
 
@@ -66,10 +82,14 @@ def test_post_training_is_shown_with_its_pauses(folder: Path) -> None:
         "pick best align.2.chat, align.1.chat the lowest loss(web)",
         "align.1.rm: reward, ≤ 640 tokens, 10 steps",
         "align.2.drafts: sample of align.1.chat, as align.1.drafts but",
-        "keep best (etude)", "draws 4 (spec)",
-        "similar 90% (spec)", "reference align.1.sft (etude)", "beta 0.1 (etude)",
-        "of align.2.dpo, align.1.dpo (spec)", "batch 4 pairs (spec)",
-    ):  # fmt: skip
+        "keep best (etude)",
+        "draws 4 (spec)",
+        "similar 90% (spec)",
+        "reference align.1.sft (etude)",
+        "beta 0.1 (etude)",
+        "of align.2.dpo, align.1.dpo (spec)",
+        "batch 4 pairs (spec)",
+    ):
         assert shown in lines, shown
     pauses = [n for n, line in enumerate(lines) if " pause waits for " in line]
     second = next(n for n, line in enumerate(lines) if line.startswith("align.2.drafts sample"))

@@ -35,10 +35,13 @@ def in_a_terminal(folder: Path, **variables: str) -> str:
     """What the command writes to a terminal."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*COMMAND, "preview", "r.etude", "sft"], stdout=theirs, stderr=subprocess.PIPE,
-        stdin=theirs, cwd=folder,
+        [*COMMAND, "preview", "r.etude", "sft"],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        stdin=theirs,
+        cwd=folder,
         env={**environment(), "TERM": "xterm", "PYTHONUTF8": "1", **variables},
-    ) as process:  # fmt: skip
+    ) as process:
         os.close(theirs)
         written = b""
         while True:

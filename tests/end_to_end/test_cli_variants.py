@@ -40,8 +40,13 @@ def test_the_plan_of_a_variant_says_what_was_changed_and_where_it_came_from(fold
     assert "0.002" in done.stdout
     made = json.loads(etude("plan", "spec.etude", *changed, "--json", cwd=folder).stdout)
     assert (made["variant"], made["changes"]) == ("hot", ["first.clip=0.5"])
-    clip = {"value": "0.5", "origin": "--set", "place": "--set first.clip=0.5",
-            "cite": None, "assumed": None}  # fmt: skip
+    clip = {
+        "value": "0.5",
+        "origin": "--set",
+        "place": "--set first.clip=0.5",
+        "cite": None,
+        "assumed": None,
+    }
     assert made["stages"]["first"]["values"]["clip"] == clip
     done = etude("plan", "spec.etude", *changed, "--provenance", cwd=folder)
     rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()]

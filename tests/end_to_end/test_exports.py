@@ -46,9 +46,11 @@ def generated(model: Any, tokenizer: Any, prompt: list[int]) -> tuple[str, int]:
     """What the model says after a prompt, and the token with which it ends."""
     with torch.no_grad():
         tokens = model.generate(
-            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=40,
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)),
+            max_new_tokens=40,
             pad_token_id=0,
-        )[0].tolist()  # fmt: skip
+        )[0].tolist()
     *said, last = tokens[len(prompt) :]
     return tokenizer.decode(said), last
 
@@ -96,9 +98,10 @@ def test_weights_that_nothing_trains_are_exported_as_they_were(exports: Path) ->
     from safetensors.torch import load_file
 
     (folder,) = [
-        path for path in (exports.parent / "artifacts").iterdir()
+        path
+        for path in (exports.parent / "artifacts").iterdir()
         if (path / "config.json").is_file() and _dtype(path) == "bfloat16"
-    ]  # fmt: skip
+    ]
     before = load_file(exports.parents[2] / "weights" / "model.safetensors")
     after = load_file(folder / "model.safetensors")
     assert before.keys() == after.keys()

@@ -17,8 +17,10 @@ NAMES = ("index", *(file.stem for file in PUBLISHED))
 def made(*arguments, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "docs" / "gallery.py", *arguments],
-        cwd=cwd, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")

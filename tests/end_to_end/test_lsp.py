@@ -148,8 +148,20 @@ def test_unsaved_parts_and_those_on_the_disk_are_one_spec(tmp_path: Path) -> Non
 
 def test_nothing_that_is_sent_ends_the_server(tmp_path: Path) -> None:
     path = tmp_path.resolve() / "spec.etude"
-    texts = ["", "\0", "{" * 200, '"' * 99, "stage " * 500, "\ud7ff🎼{", "use \"\0\"\n", "}" * 9,
-             "let a = a\n", 'use "spec.etude"\n', "recipe", "x" * 10_000]  # fmt: skip
+    texts = [
+        "",
+        "\0",
+        "{" * 200,
+        '"' * 99,
+        "stage " * 500,
+        "\ud7ff🎼{",
+        'use "\0"\n',
+        "}" * 9,
+        "let a = a\n",
+        'use "spec.etude"\n',
+        "recipe",
+        "x" * 10_000,
+    ]
 
     async def session(made: Client) -> None:
         document = made.open(path, TINY)
@@ -187,9 +199,12 @@ def test_columns_are_in_the_units_that_the_editor_asks_for(encoding: str, tmp_pa
 
 def test_a_client_that_goes_away_leaves_no_server(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        COMMAND, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        COMMAND,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )  # fmt: skip
+    )
     out, err = process.communicate(b"", timeout=SECONDS)
     assert out == b""
     assert b"Traceback" not in err

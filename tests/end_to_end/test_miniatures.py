@@ -16,11 +16,16 @@ from etude.compiler.timeline import Timeline
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MINUTES = 10
 SPECS = [
-    *(EXAMPLES / f"{name}.etude"
-      for name in ("llama3_405b", "quickstart", "llama3_posttraining_tiny")),
-    *(path for path in sorted((EXAMPLES / "published").rglob("*.etude"))
-      if "\nrecipe " in "\n" + path.read_text()),
-]  # fmt: skip
+    *(
+        EXAMPLES / f"{name}.etude"
+        for name in ("llama3_405b", "quickstart", "llama3_posttraining_tiny")
+    ),
+    *(
+        path
+        for path in sorted((EXAMPLES / "published").rglob("*.etude"))
+        if "\nrecipe " in "\n" + path.read_text()
+    ),
+]
 
 FAR = """
 recipe far { seed = 5 }

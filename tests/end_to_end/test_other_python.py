@@ -57,10 +57,21 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.returncode == 0, made.stderr
     (packages,) = (folder / "lib").glob("python3.*/site-packages")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages,
-         "--ignore-requires-python", ROOT],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            packages,
+            "--ignore-requires-python",
+            ROOT,
+        ],
+        check=True,
+        capture_output=True,
+    )
     return folder / "bin" / "python"
 
 
@@ -68,8 +79,11 @@ def hashes(python: str | Path, seed: str) -> list[str]:
     """A line for each spec, with the hash of its plan."""
     done = subprocess.run(
         [python, "-s", "-c", PLAN, *map(str, SPECS)],
-        capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed}, cwd="/",
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        cwd="/",
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

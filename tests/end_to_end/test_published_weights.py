@@ -89,8 +89,10 @@ def test_every_kind_of_stage_starts_from_them(place: Path) -> None:
     assert {"before", "dpo", "judged", "after"} <= there
     first = metrics(place / "runs" / "use", "more.1")[0]
     assert first["lr"] == 1e-3
-    start, dpo = (load_file(place / "published" / "model.safetensors"),
-                  weights_of(place / "runs" / "use", "dpo"))  # fmt: skip
+    start, dpo = (
+        load_file(place / "published" / "model.safetensors"),
+        weights_of(place / "runs" / "use", "dpo"),
+    )
     assert start.keys() == dpo.keys()
     # Two short stages away, and not another model.
     assert all(0 <= (dpo[name] - start[name]).abs().max() < 1e-2 for name in start)
@@ -120,8 +122,9 @@ def test_changed_weights_are_noticed(place: Path, tmp_path: Path) -> None:
     save_file(state, path, metadata={"format": "pt"})
     said = run(tmp_path, "use.etude")
     assert "small: the weights have changed: what depends on them is rerun" in said
-    before, after = (scores(at / "runs" / "use", "before")["loss(docs)"]["score"]
-                     for at in (place, tmp_path))  # fmt: skip
+    before, after = (
+        scores(at / "runs" / "use", "before")["loss(docs)"]["score"] for at in (place, tmp_path)
+    )
     assert before != pytest.approx(after, rel=1e-4)
 
 

@@ -126,11 +126,8 @@ def test_labels_that_were_not_filled_in_are_named(tmp_path: Path) -> None:
 
 def weights(run: Path) -> dict[str, bytes]:
     return {
-        name: (run / "models" / name / "model.safetensors").read_bytes()
-        for name in ("pick",)
-    } | {
-        "drafts": (run / "models" / "drafts" / "draws.jsonl").read_bytes()
-    }  # fmt: skip
+        name: (run / "models" / name / "model.safetensors").read_bytes() for name in ("pick",)
+    } | {"drafts": (run / "models" / "drafts" / "draws.jsonl").read_bytes()}
 
 
 @pytest.fixture(scope="module")

@@ -113,8 +113,9 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     assert (weights(run, "anneal"), (run / "plan.json").read_bytes()) == before
     told = [event for event in events if event["event"] == "reading"]
     assert {(event["stage"], event["source"]) for event in told} == {
-        ("anneal", "docs"), ("anneal", "sums")
-    }  # fmt: skip
+        ("anneal", "docs"),
+        ("anneal", "sums"),
+    }
     assert all(event["times"] > 0 for event in told)
     own = run / "variants" / "brief"
     assert weights(own, "anneal") != before[0]
@@ -122,8 +123,9 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     assert metrics(own, "pretrain.2") == metrics(run, "pretrain.2")
     shown = json.loads(etude("report", "runs/tiny/variants/brief", "--json", cwd=finished).stdout)
     assert [(row["stage"], row["steps"]) for row in shown["stages"]] == [
-        ("pretrain", 24), ("anneal", 4)
-    ]  # fmt: skip
+        ("pretrain", 24),
+        ("anneal", 4),
+    ]
     assert [row.get("made") for row in shown["stages"]] == ["by the recipe", None]
 
 
@@ -252,7 +254,7 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(finished: Path, tmp_path: 
         (("tokenizer words { train = { on [docs, sums], vocab 300 } }", ""), "vocab"),
         (("train = { on [docs, sums], vocab 300 }", 'file = "missing.json"'), "missing.json"),
     ],
-)  # fmt: skip
+)
 def test_data_that_cannot_be_read_is_one_clear_message(
     change: tuple[str, str], phrase: str, tmp_path: Path
 ) -> None:

@@ -37,8 +37,18 @@ doc_to_choice: ["2", "3"]
 doc_to_target: "{{answer}}"
 metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
 """
-LINES = ("tokenizer.", "dataset.", "pre", "chats", "drafts", "prefer", "reference.", "export.",
-         "exam", "done: ")  # fmt: skip
+LINES = (
+    "tokenizer.",
+    "dataset.",
+    "pre",
+    "chats",
+    "drafts",
+    "prefer",
+    "reference.",
+    "export.",
+    "exam",
+    "done: ",
+)
 """What etude's own lines begin with: a job, a stage, or the last word."""
 
 

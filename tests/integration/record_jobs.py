@@ -50,9 +50,14 @@ def make_records(folder: Path) -> dict[str, Path]:
     }
     for source, (form, records) in made.items():
         write_records(
-            records, folder / source, form=form, vocab=512, holdout=Fraction(0), seed=1,
+            records,
+            folder / source,
+            form=form,
+            vocab=512,
+            holdout=Fraction(0),
+            seed=1,
             name=source,
-        )  # fmt: skip
+        )
     return {f"data:{source}": folder / source for source in made}
 
 
@@ -64,8 +69,16 @@ def record_job(objective: Objective, **keywords: Any) -> TrainJob:
 
 def forward_job(kind: type[ReferenceJob] | type[ScoreJob], source: str, **changes: Any) -> Any:
     job = record_job_defaults(changes.pop("world_size", 1))
-    values = {"key": "x", "id": "x", "stage": "toy", "inputs": {}, "model": architecture(),
-              "source": source, "seq_len": SEQ_LEN, **job}  # fmt: skip
+    values = {
+        "key": "x",
+        "id": "x",
+        "stage": "toy",
+        "inputs": {},
+        "model": architecture(),
+        "source": source,
+        "seq_len": SEQ_LEN,
+        **job,
+    }
     if kind is ReferenceJob:
         values["mask"] = "none"
     return kind(**{**values, **changes})

@@ -37,17 +37,24 @@ class Case:
         self.kv_heads = draw.choice([d for d in (1, 2, 3, 4, 6, 8) if self.heads % d == 0])
         self.tied = draw.random() < 0.2
         self.model = {
-            "layers": draw.randint(1, 6), "dim": self.heads * 16, "heads": self.heads,
-            "kv_heads": self.kv_heads, "ffn": draw.choice([96, 100, 128, 130]),
+            "layers": draw.randint(1, 6),
+            "dim": self.heads * 16,
+            "heads": self.heads,
+            "kv_heads": self.kv_heads,
+            "ffn": draw.choice([96, 100, 128, 130]),
             "vocab": draw.choice([256, 300, 301]),
-        }  # fmt: skip
+        }
         self.world = draw.choice([4, 6, 7, 8, 12, 16, 24])
         self.degrees = {
             name: degree
-            for name, of in (("tensor", (1, 1, 2, 2, 3, 4)), ("context", (1, 1, 1, 2, 4)),
-                             ("pipeline", (1, 1, 1, 2, 3, 4)), ("replicate", (1, 1, 2)))
+            for name, of in (
+                ("tensor", (1, 1, 2, 2, 3, 4)),
+                ("context", (1, 1, 1, 2, 4)),
+                ("pipeline", (1, 1, 1, 2, 3, 4)),
+                ("replicate", (1, 1, 2)),
+            )
             if (degree := draw.choice(of)) > 1
-        }  # fmt: skip
+        }
         self.seq_len = draw.choice([128, 256, 512, 520, 1024, 1100, 1536])
         self.batch = draw.choice([6, 8, 12, 16, 24, 48])
         self.micro = draw.choice([1, 1, 2, 3])
@@ -64,14 +71,20 @@ class Case:
         if family == "deepseek_v3":
             self.kv_heads = self.model["kv_heads"] = self.heads
             self.groups["latent"] = {
-                "queries": draw.choice([0, 24]), "keys": 32, "plain": 16, "rotary": 8, "values": 16,
-            }  # fmt: skip
+                "queries": draw.choice([0, 24]),
+                "keys": 32,
+                "plain": 16,
+                "rotary": 8,
+                "values": 16,
+            }
         if family != "qwen3" or draw.random() < 0.7:
             self.groups["experts"] = {
-                "count": draw.choice([4, 6, 8]), "active": 2, "ffn": draw.choice([32, 36]),
+                "count": draw.choice([4, 6, 8]),
+                "active": 2,
+                "ffn": draw.choice([32, 36]),
                 "shared": draw.choice([1, 2]) if family == "deepseek_v3" else 0,
                 "dense": 0 if family == "gpt_oss" else draw.choice([0, 1]),
-            }  # fmt: skip
+            }
             if family == "gpt_oss":
                 del self.model["ffn"]
             if (degree := draw.choice((1, 1, 2, 4))) > 1:
@@ -89,10 +102,16 @@ class Case:
         placed = ", ".join(
             f"{n} {d}" for n, d in (self.degrees | {"micro_batch": self.micro}).items()
         )
-        return head + CLUSTER.format(nodes=1, gpus=self.world) + stage(
-            seq_len=str(self.seq_len), batch=f"{self.batch} seqs", recompute=self.recompute,
-            parallel=f"{{ {placed} }}",
-        )  # fmt: skip
+        return (
+            head
+            + CLUSTER.format(nodes=1, gpus=self.world)
+            + stage(
+                seq_len=str(self.seq_len),
+                batch=f"{self.batch} seqs",
+                recompute=self.recompute,
+                parallel=f"{{ {placed} }}",
+            )
+        )
 
     def asked(self, like: TrainJob) -> Configuration:
         """The configuration as it stands, whether checking would take it or not."""
@@ -111,28 +130,44 @@ class Case:
             **like.torchtitan,
             "training": {
                 **like.torchtitan["training"],
-                "local_batch_size": self.micro, "seq_len": self.seq_len,
+                "local_batch_size": self.micro,
+                "seq_len": self.seq_len,
             },
             "parallelism": {
-                "data_parallel_replicate_degree": replicate, "data_parallel_shard_degree": shard,
-                "tensor_parallel_degree": tensor, "context_parallel_degree": context,
-                "pipeline_parallel_degree": pipeline, "expert_parallel_degree": expert,
-                "pipeline_parallel_schedule": "Interleaved1F1B" if interleave > 1
-                else "GPipe" if pipeline > self.micro else "1F1B",
+                "data_parallel_replicate_degree": replicate,
+                "data_parallel_shard_degree": shard,
+                "tensor_parallel_degree": tensor,
+                "context_parallel_degree": context,
+                "pipeline_parallel_degree": pipeline,
+                "expert_parallel_degree": expert,
+                "pipeline_parallel_schedule": "Interleaved1F1B"
+                if interleave > 1
+                else "GPipe"
+                if pipeline > self.micro
+                else "1F1B",
                 "pipeline_parallel_layers_per_stage": layers if interleave > 1 else None,
             },
-            "activation_checkpoint":
-                None if self.recompute == "none" else {"mode": self.recompute},
-        }  # fmt: skip
+            "activation_checkpoint": None if self.recompute == "none" else {"mode": self.recompute},
+        }
         resources = Resources(
-            world_size=self.world, device="H100 80GB", replicate=replicate, shard=shard,
-            tensor=tensor, context=context, pipeline=pipeline, interleave=interleave,
+            world_size=self.world,
+            device="H100 80GB",
+            replicate=replicate,
+            shard=shard,
+            tensor=tensor,
+            context=context,
+            pipeline=pipeline,
+            interleave=interleave,
             expert=expert,
-        )  # fmt: skip
+        )
         job = like.model_copy(
-            update={"model": model, "seq_len": self.seq_len, "resources": resources,
-                    "torchtitan": sections}
-        )  # fmt: skip
+            update={
+                "model": model,
+                "seq_len": self.seq_len,
+                "resources": resources,
+                "torchtitan": sections,
+            }
+        )
         return Configuration(job, ("first.1",), self.batch)
 
 
@@ -192,9 +227,12 @@ def test_checking_and_torchtitan_agree_on_hundreds() -> None:
     ],
 )
 def test_what_torchtitan_refuses_is_shown_where_the_spec_sets_it(
-    reason: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     spec = HEAD + CLUSTER.format(nodes=1, gpus=8)
     spec += stage(batch="8 seqs", parallel="{ tensor 2 }", seq_len="32")
     (tmp_path / "spec.etude").write_text(spec)
@@ -258,12 +296,17 @@ def test_a_builder_that_dies_is_said_in_one_sentence(monkeypatch: pytest.MonkeyP
 
 
 EMITTED = (
-    HEAD + CLUSTER.format(nodes=1, gpus=8)
-    + stage(batch="8 seqs for 50 steps then 16 seqs", lr="0 -> 1e-3 for 10 steps then -> 1e-5",
-            seq_len="256 for 60 steps then 512", parallel="{ tensor 2, pipeline 2, micro_batch 2 }",
-            recompute="selective")
+    HEAD
+    + CLUSTER.format(nodes=1, gpus=8)
+    + stage(
+        batch="8 seqs for 50 steps then 16 seqs",
+        lr="0 -> 1e-3 for 10 steps then -> 1e-5",
+        seq_len="256 for 60 steps then 512",
+        parallel="{ tensor 2, pipeline 2, micro_batch 2 }",
+        recompute="selective",
+    )
     + "stage second: train { from = first, steps = 10, recompute = full }\n"
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("shape", ["llama3 yarn", "qwen3 experts", "gpt_oss"])

@@ -93,8 +93,9 @@ def test_its_batches_are_those_of_etudes_own_run(
 def test_a_start_that_no_job_makes_is_to_be_filled_in(
     prepared: tuple[Plan, Path], tmp_path: Path
 ) -> None:
-    spec = SPEC.replace("stage chat: sft {", "stage mean: average { of = [pre] }\n"
-                        "stage chat: sft { from = mean,")  # fmt: skip
+    spec = SPEC.replace(
+        "stage chat: sft {", "stage mean: average { of = [pre] }\nstage chat: sft { from = mean,"
+    )
     with pytest.raises(SystemExit, match=r"fill in initial_load_path of chat\.1"):
         configuration(plan(spec), prepared[1], tmp_path, "chat_1")
 
@@ -175,16 +176,34 @@ def test_torchtitans_own_entry_point_trains_both_jobs(
     (tmp_path / "emitted_jobs.py").write_text(emit(made, str(folder)))
     (tmp_path / "on_cpu.py").write_text(ON_CPU)
     place = {
-        "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29571", "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled",
-    }  # fmt: skip
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29571",
+        "OMP_NUM_THREADS": "1",
+        "WANDB_MODE": "disabled",
+    }
     for name, steps in (("pre_1", 6), ("chat_1", 2)):
         done = subprocess.run(
-            [sys.executable, "on_cpu.py", "--module", "emitted_jobs", "--config", name,
-             "--metrics.log_freq", "1", "--metrics.no-enable-wandb"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+            [
+                sys.executable,
+                "on_cpu.py",
+                "--module",
+                "emitted_jobs",
+                "--config",
+                name,
+                "--metrics.log_freq",
+                "1",
+                "--metrics.no-enable-wandb",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
             env={**os.environ, **place},
-        )  # fmt: skip
+        )
         said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
         assert done.returncode == 0, said[-3000:]
         losses = [float(loss) for loss in re.findall(r"step: +\d+ +loss: +([\d.]+)", said)]
@@ -236,19 +255,29 @@ def test_the_printed_command_finds_the_configuration(
         assert words[:2] == ["torchrun", "--standalone"]
         entry = words[words.index("-m") :]
         done = subprocess.run(
-            [sys.executable, *entry, "--help"], cwd=tmp_path, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
+            [sys.executable, *entry, "--help"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         assert "emitted" in done.stdout or "pre" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     ("nodes", "gpus", "shown"),
-    [(1, 8, "torchrun --standalone --nproc-per-node 8 "),
-     (2, 4, "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint $HEAD_NODE:29500 "
-            "--nproc-per-node 4 ")],
-)  # fmt: skip
+    [
+        (1, 8, "torchrun --standalone --nproc-per-node 8 "),
+        (
+            2,
+            4,
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint $HEAD_NODE:29500 "
+            "--nproc-per-node 4 ",
+        ),
+    ],
+)
 def test_the_command_is_for_the_recipes_machines(nodes: int, gpus: int, shown: str) -> None:
     cluster = f'cluster box {{ nodes = {nodes}, gpus = {gpus} of "H100 80GB" }}\n'
     spec = SPEC.replace("4 seqs for 4 steps then 8 seqs", "8 seqs").replace("4 seqs", "8 seqs")

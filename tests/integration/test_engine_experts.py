@@ -13,9 +13,13 @@ from etude.runtime.engine.families import gpt_oss
 from etude.spec.record import replace
 
 DEEPSEEK = architecture(
-    family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(), layers=2,
+    family="deepseek_v3",
+    kv_heads=4,
+    head_dim=24,
+    latent=latent(),
+    layers=2,
     experts=experts(shared=1, score="sigmoid", dense=1, balance=0.01),
-)  # fmt: skip
+)
 
 
 GPT_OSS = architecture(
@@ -28,13 +32,20 @@ PIPELINED = {
 
 
 def job(
-    world_size: int, expert: int = 1, steps: int = 6, model: Architecture = DEEPSEEK,
+    world_size: int,
+    expert: int = 1,
+    steps: int = 6,
+    model: Architecture = DEEPSEEK,
     **parallelism: int | str,
-) -> TrainJob:  # fmt: skip
+) -> TrainJob:
     made = train_job(
-        steps=steps, batch=4, checkpoint_every=3, world_size=world_size, model=model,
+        steps=steps,
+        batch=4,
+        checkpoint_every=3,
+        world_size=world_size,
+        model=model,
         torchtitan={"parallelism": {"expert_parallel_degree": expert, **parallelism}},
-    )  # fmt: skip
+    )
     return made.model_copy(update={"resources": replace(made.resources, expert=expert)})
 
 
@@ -76,12 +87,15 @@ def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
     expected = run(job(1, model=GPT_OSS), inputs, tmp_path / "job")
     place = Workplace(inputs, tmp_path)
     # In a pipeline each stage draws its own weights: both continue from the same ones.
-    assert place.run(
-        Run(job(2, model=GPT_OSS), "together"),
-        Run(job(2, model=GPT_OSS, tensor_parallel_degree=2), "tensor"),
-        Run(job(2, steps=3, model=GPT_OSS), "on", model="together"),
-        Run(job(2, steps=3, model=GPT_OSS, **PIPELINED), "pipeline", model="together"),
-    ) == 0  # fmt: skip
+    assert (
+        place.run(
+            Run(job(2, model=GPT_OSS), "together"),
+            Run(job(2, model=GPT_OSS, tensor_parallel_degree=2), "tensor"),
+            Run(job(2, steps=3, model=GPT_OSS), "on", model="together"),
+            Run(job(2, steps=3, model=GPT_OSS, **PIPELINED), "pipeline", model="together"),
+        )
+        == 0
+    )
     assert place.run(Run(job(2, 2, model=GPT_OSS), "apart")) == 0
     for name in ("together", "apart", "tensor", "pipeline"):
         theirs = place.events("on") if name == "pipeline" else expected

@@ -92,11 +92,18 @@ SHAPES = {
     "grouped": architecture(),
     "tied": architecture(tied=True, kv_heads=4),
     "long": architecture(
-        rope_scaling="llama", rope_factor=8.0, rope_original=8192, rope_theta=500_000.0,
+        rope_scaling="llama",
+        rope_factor=8.0,
+        rope_original=8192,
+        rope_theta=500_000.0,
         norm_eps=1e-6,
     ),
     "longer": architecture(
-        rope_scaling="llama", rope_factor=32.0, rope_original=64, rope_low=0.5, rope_high=8.0,
+        rope_scaling="llama",
+        rope_factor=32.0,
+        rope_original=64,
+        rope_low=0.5,
+        rope_high=8.0,
         rope_theta=500_000.0,
     ),
     "yarn": architecture(rope_scaling="yarn", rope_factor=4.0, rope_original=64),
@@ -105,27 +112,40 @@ SHAPES = {
     "qwen3 yarn": architecture(
         family="qwen3", qk_norm=True, rope_scaling="yarn", rope_factor=4.0, rope_original=64
     ),
-    "qwen3 experts": architecture(
-        family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3
-    ),
+    "qwen3 experts": architecture(family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3),
     "deepseek": architecture(
-        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(), layers=3,
-        experts=experts(shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1,
-                        balance=0.001),
+        family="deepseek_v3",
+        kv_heads=4,
+        head_dim=24,
+        latent=latent(),
+        layers=3,
+        experts=experts(
+            shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1, balance=0.001
+        ),
     ),
     "deepseek yarn": architecture(
-        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(queries=0),
-        experts=experts(shared=2, score="sigmoid", balance=0.001), rope_scaling="yarn",
-        rope_factor=4.0, rope_original=64,
+        family="deepseek_v3",
+        kv_heads=4,
+        head_dim=24,
+        latent=latent(queries=0),
+        experts=experts(shared=2, score="sigmoid", balance=0.001),
+        rope_scaling="yarn",
+        rope_factor=4.0,
+        rope_original=64,
     ),
     "gpt_oss": architecture(
         family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
     ),
     "gpt_oss yarn": architecture(
-        family="gpt_oss", biased=True, sinks=True, experts=experts(), rope_scaling="yarn",
-        rope_factor=4.0, rope_original=64,
+        family="gpt_oss",
+        biased=True,
+        sinks=True,
+        experts=experts(),
+        rope_scaling="yarn",
+        rope_factor=4.0,
+        rope_original=64,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())

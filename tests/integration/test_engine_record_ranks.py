@@ -51,9 +51,12 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         roles["model"] = root / name / "result"
     begun = {**roles, "model": root / "lm" / "result"}
     reference(
-        forward_job(ReferenceJob, "prefer", mask="formatting"), roles, root / "reference",
-        root=root, on_event=lambda _: None,
-    )  # fmt: skip
+        forward_job(ReferenceJob, "prefer", mask="formatting"),
+        roles,
+        root / "reference",
+        root=root,
+        on_event=lambda _: None,
+    )
     made = Workplace({**begun, "reference:prefer": root / "reference" / "result"}, root)
     runs = []
     for name in OBJECTIVES:
@@ -82,8 +85,17 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
     """After one step, AdamW's first moments are a tenth of the clipped gradients."""
     (one,) = run(job(name, "sharded", world_size=1), place.inputs, tmp_path / "job")
     (two,) = place.events(f"{name} {layout}")
-    measured = {"loss", "grad_norm", "tokens_per_second", "accuracy", "margin", "nll",
-                "chosen_reward", "rejected_reward", "preference_loss"}  # fmt: skip
+    measured = {
+        "loss",
+        "grad_norm",
+        "tokens_per_second",
+        "accuracy",
+        "margin",
+        "nll",
+        "chosen_reward",
+        "rejected_reward",
+        "preference_loss",
+    }
     assert one.keys() == two.keys()
     for key, value in one.items():
         if key not in measured:
@@ -108,16 +120,22 @@ def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace, na
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_two_ranks_say_is_what_one_says(place: Workplace, tmp_path: Path, layout: str) -> None:
     reference(
-        forward_job(ReferenceJob, "prefer", mask="formatting"), place.inputs, tmp_path / "one",
-        root=tmp_path, on_event=lambda _: None,
-    )  # fmt: skip
+        forward_job(ReferenceJob, "prefer", mask="formatting"),
+        place.inputs,
+        tmp_path / "one",
+        root=tmp_path,
+        on_event=lambda _: None,
+    )
     one = np.load(tmp_path / "one" / "result" / "reference.npy")
     two = np.load(place.result(f"reference {layout}") / "reference.npy")
     np.testing.assert_allclose(one, two, rtol=1e-5)
     score(
-        forward_job(ScoreJob, "web"), place.inputs, tmp_path / "score", root=tmp_path,
+        forward_job(ScoreJob, "web"),
+        place.inputs,
+        tmp_path / "score",
+        root=tmp_path,
         on_event=lambda _: None,
-    )  # fmt: skip
+    )
     for split in ("train", "heldout"):
         ours = np.load(tmp_path / "score" / "result" / f"{split}.npy")
         theirs = np.load(place.result(f"score {layout}") / f"{split}.npy")

@@ -30,22 +30,28 @@ SHAPES = {
     "tied": architecture(tied=True, kv_heads=4),
     "wide heads": architecture(head_dim=32),
     "long": architecture(
-        rope_scaling="llama", rope_factor=8.0, rope_original=8192, rope_theta=500_000.0,
+        rope_scaling="llama",
+        rope_factor=8.0,
+        rope_original=8192,
+        rope_theta=500_000.0,
         norm_eps=1e-6,
     ),
     "qwen3": architecture(family="qwen3", qk_norm=True, head_dim=32, tied=True),
-    "qwen3 experts": architecture(
-        family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3
-    ),
+    "qwen3 experts": architecture(family="qwen3", qk_norm=True, experts=experts(dense=1), layers=3),
     "deepseek": architecture(
-        family="deepseek_v3", kv_heads=4, head_dim=24, latent=latent(), layers=3,
-        experts=experts(shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1,
-                        balance=0.001),
+        family="deepseek_v3",
+        kv_heads=4,
+        head_dim=24,
+        latent=latent(),
+        layers=3,
+        experts=experts(
+            shared=1, score="sigmoid", groups=4, groups_used=2, scale=2.5, dense=1, balance=0.001
+        ),
     ),
     "gpt_oss": architecture(
         family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
     ),
-}  # fmt: skip
+}
 
 
 def job(model: Architecture, folder: Path) -> WeightsJob:
@@ -76,9 +82,10 @@ def test_what_was_exported_is_read_with_the_same_bits(
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     source = json.loads((tmp_path / "read" / "result" / SOURCE).read_text())
-    assert source["files"]["model.safetensors"]["bytes"] == (
-        exported / "model.safetensors"
-    ).stat().st_size  # fmt: skip
+    assert (
+        source["files"]["model.safetensors"]["bytes"]
+        == (exported / "model.safetensors").stat().st_size
+    )
 
 
 def mean_loss(model: Any, batches: list[Any]) -> float:
@@ -120,15 +127,20 @@ def test_several_files_are_read_as_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "several").glob("*.safetensors"))) > 3
     for name in ("one", "several"):
         read(job(architecture(), tmp_path / name), tmp_path / f"{name} read", root=tmp_path)
-    one, several = (tensors(tmp_path / f"{n} read" / "result" / "weights")
-                    for n in ("one", "several"))  # fmt: skip
+    one, several = (
+        tensors(tmp_path / f"{n} read" / "result" / "weights") for n in ("one", "several")
+    )
     assert all(torch.equal(one[name], several[name]) for name in one)
 
 
 def test_a_mistral_is_a_llama_of_its_own_shape(tmp_path: Path) -> None:
     made(architecture(), tmp_path / "w")
-    change(tmp_path / "w", model_type="mistral", architectures=["MistralForCausalLM"],
-           sliding_window=256)  # fmt: skip
+    change(
+        tmp_path / "w",
+        model_type="mistral",
+        architectures=["MistralForCausalLM"],
+        sliding_window=256,
+    )
     read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
     assert (tmp_path / "read" / "result" / "weights").is_dir()
 
@@ -149,7 +161,8 @@ NORM = "model.layers.1.input_layernorm.weight"
 WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "there is no folder .*w with weights"),
     "no configuration": (
-        lambda folder: (folder / "config.json").unlink(), "config.json cannot be read: no such file"
+        lambda folder: (folder / "config.json").unlink(),
+        "config.json cannot be read: no such file",
     ),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is no JSON"),
     "another shape": (
@@ -161,25 +174,40 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         "rope_theta is 500000 there, and 10000 in the spec",
     ),
     "another family": (
-        lambda folder: change(folder, model_type="qwen3", head_dim=16), "model_type qwen3, and "
-        "`base` of the family llama3",
+        lambda folder: change(folder, model_type="qwen3", head_dim=16),
+        "model_type qwen3, and `base` of the family llama3",
     ),
     "an architecture that is not built": (
-        lambda folder: change(folder, model_type="qwen2"), "model_type qwen2: its queries, keys "
-        "and values have biases",
+        lambda folder: change(folder, model_type="qwen2"),
+        "model_type qwen2: its queries, keys and values have biases",
     ),
     "layers without positions": (
-        lambda folder: change(folder, no_rope_layers=[1, 0]), "says no_rope_layers",
+        lambda folder: change(folder, no_rope_layers=[1, 0]),
+        "says no_rope_layers",
     ),
     "a YaRN that sharpens the softmax": (
-        lambda folder: change(folder, rope_parameters={
-            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+        lambda folder: change(
+            folder,
+            rope_parameters={
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        ),
         "a YaRN that llama3 is not built with: attention_factor = 1.13863 in place of 1",
     ),
     "another factor": (
-        lambda folder: change(folder, rope_parameters={
-            "rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 64,
-            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}),
+        lambda folder: change(
+            folder,
+            rope_parameters={
+                "rope_type": "llama3",
+                "factor": 32.0,
+                "original_max_position_embeddings": 64,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "rope_theta": 1e4,
+            },
+        ),
         r"rope_scaling is llama \{ factor = 32, original = 64, low = 1, high = 4 \} there",
     ),
     "no language model": (
@@ -203,7 +231,8 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         "model.safetensors is cut off, or no safetensors file",
     ),
     "a tensor missing": (
-        lambda folder: retensor(folder, lambda state: state.pop(NORM)), f"lacks the tensor {NORM}"
+        lambda folder: retensor(folder, lambda state: state.pop(NORM)),
+        f"lacks the tensor {NORM}",
     ),
     "a tensor too much": (
         lambda folder: retensor(
@@ -224,7 +253,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: retensor(folder, lambda s: s[NORM].fill_(float("nan"))),
         f"the tensor {NORM} of .* has values that are not finite",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("edit", "message"), WRONG.values(), ids=WRONG.keys())
@@ -273,9 +302,10 @@ def test_a_spec_that_believes_it_is_told_what_to_write(tmp_path: Path) -> None:
 
 def test_an_output_matrix_that_is_the_embedding_once_more_is_tied(tmp_path: Path) -> None:
     made(architecture(kv_heads=4, tied=True), tmp_path / "w")
-    retensor(tmp_path / "w", lambda state: state.update(
-        {"lm_head.weight": state["model.embed_tokens.weight"].clone()}
-    ))  # fmt: skip
+    retensor(
+        tmp_path / "w",
+        lambda state: state.update({"lm_head.weight": state["model.embed_tokens.weight"].clone()}),
+    )
     found = read(
         job(architecture(kv_heads=4, tied=True), tmp_path / "w"), tmp_path / "r", root=tmp_path
     )

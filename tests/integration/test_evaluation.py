@@ -97,9 +97,14 @@ def test_accuracy_needs_a_reward_model_and_preferences_held_out(
     with pytest.raises(RunError, match="is no reward model"):
         measure([wanted], models["model"], data)
     none = write_records(
-        [Record(np.arange(6), np.zeros(6, np.uint8), (2, 2, 2))], tmp_path / "none",
-        form="preferences", vocab=263, holdout=Fraction(0), seed=1, name="p",
-    )  # fmt: skip
+        [Record(np.arange(6), np.zeros(6, np.uint8), (2, 2, 2))],
+        tmp_path / "none",
+        form="preferences",
+        vocab=263,
+        holdout=Fraction(0),
+        seed=1,
+        name="p",
+    )
     assert none
     with pytest.raises(DataError, match="holds no preferences out"):
         measure([wanted], models["judge"], {"p": tmp_path / "none"})
@@ -107,9 +112,14 @@ def test_accuracy_needs_a_reward_model_and_preferences_held_out(
 
 def reward_measure(**changes: Any) -> RewardMeasure:
     values: dict[str, Any] = {
-        "name": "reward(rm)", "prompts": "questions", "limit": 2, "dialog": DIALOG,
-        "max_tokens": 24, "temperature": 0.8, "seed": 3,
-    }  # fmt: skip
+        "name": "reward(rm)",
+        "prompts": "questions",
+        "limit": 2,
+        "dialog": DIALOG,
+        "max_tokens": 24,
+        "temperature": 0.8,
+        "seed": 3,
+    }
     return RewardMeasure(**{**values, **changes})
 
 
@@ -127,9 +137,19 @@ def test_the_reward_is_the_mean_over_the_draws_of_a_sample_job(
     assert found["prompts"] == 2
     assert found == rewarded(models, models["model"], max_tokens=64)
     job = SampleJob(
-        key="s", id="s", stage="s", inputs={}, dialog=DIALOG, prompts="questions", draws=6,
-        temperature=0.8, top_p=1.0, max_tokens=64, keep=1, seed=3,
-    )  # fmt: skip
+        key="s",
+        id="s",
+        stage="s",
+        inputs={},
+        dialog=DIALOG,
+        prompts="questions",
+        draws=6,
+        temperature=0.8,
+        top_p=1.0,
+        max_tokens=64,
+        keep=1,
+        seed=3,
+    )
     sample(job, models, tmp_path, root=tmp_path, on_event=lambda event: None)
     draws = read_lines(tmp_path / "result" / "draws.jsonl")
     first = [d["score"] for d in draws if d["draw"] == 0 and d["prompt"] < 2]
@@ -166,10 +186,14 @@ def test_the_best_model_is_linked_into_the_result(
     exports = {f"export.{number}": models[name] for number, name in enumerate(named)}
     (tmp_path / "work").mkdir()
     found = pick(
-        best_job(["a", "b", "c"], reward_measure(), higher=higher), roles | exports,
-        tmp_path / "work", data={}, prompts={"questions": models["prompts"]},
-        judge=models["judge"], root=tmp_path,
-    )  # fmt: skip
+        best_job(["a", "b", "c"], reward_measure(), higher=higher),
+        roles | exports,
+        tmp_path / "work",
+        data={},
+        prompts={"questions": models["prompts"]},
+        judge=models["judge"],
+        root=tmp_path,
+    )
     scores = [rewarded(models, models[name])["score"] for name in named]
     assert [each["score"] for each in found["scores"]] == scores
     index = scores.index(max(scores) if higher else min(scores))
@@ -184,8 +208,12 @@ def test_the_best_model_is_linked_into_the_result(
 
 def suite_measure(*tasks: str, **changes: Any) -> SuiteMeasure:
     values: dict[str, Any] = {
-        "name": "math", "tasks": list(tasks), "folder": str(TASKS), "limit": 8, "seed": 1,
-    }  # fmt: skip
+        "name": "math",
+        "tasks": list(tasks),
+        "folder": str(TASKS),
+        "limit": 8,
+        "seed": 1,
+    }
     return SuiteMeasure(**{**values, **changes})
 
 
@@ -213,7 +241,9 @@ def test_the_example_tasks_are_measured_offline(
     assert "git" not in shown.err
     tasks = found["tasks"]
     assert {name: row["metric"] for name, row in tasks.items()} == {
-        "sums": "exact_match", "python_values": "acc"}  # fmt: skip
+        "sums": "exact_match",
+        "python_values": "acc",
+    }
     assert {row["samples"] for row in tasks.values()} == {8}
     assert found["score"] == pytest.approx(np.mean([row["score"] for row in tasks.values()]))
 

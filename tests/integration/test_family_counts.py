@@ -18,11 +18,16 @@ from etude.spec.record import replace
 
 SIZES = [(family, size) for family, sizes in PUBLISHED.items() for size in sizes]
 FLAVORS = {
-    ("llama3", "1B"): "1B", ("llama3", "3B"): "3B", ("llama3", "8B"): "8B",
-    ("llama3", "70B"): "70B", ("llama3", "405B"): "405B", ("deepseek_v3", "671B"): "671B",
+    ("llama3", "1B"): "1B",
+    ("llama3", "3B"): "3B",
+    ("llama3", "8B"): "8B",
+    ("llama3", "70B"): "70B",
+    ("llama3", "405B"): "405B",
+    ("deepseek_v3", "671B"): "671B",
     ("deepseek_v3", "16B-A3B"): "moonlight-16B-A3B",
-    ("gpt_oss", "20B"): "20b", ("gpt_oss", "120B"): "120b",
-} | {("qwen3", size): size for size in PUBLISHED["qwen3"]}  # fmt: skip
+    ("gpt_oss", "20B"): "20b",
+    ("gpt_oss", "120B"): "120b",
+} | {("qwen3", size): size for size in PUBLISHED["qwen3"]}
 MODULES = {("deepseek_v3", "16B-A3B"): "kimi_k2_7"}
 LENGTH = 4096
 

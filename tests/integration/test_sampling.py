@@ -50,9 +50,13 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def draw(roles: dict[str, Path], folder: Path, generator: Any = None, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     sample(
-        sample_job(**changes), roles, folder, root=folder, on_event=lambda event: None,
+        sample_job(**changes),
+        roles,
+        folder,
+        root=folder,
+        on_event=lambda event: None,
         draw=generator,
-    )  # fmt: skip
+    )
     return folder / "result"
 
 
@@ -85,8 +89,7 @@ def test_the_best_draws_are_kept_and_paired_with_the_worst(drawn: Path) -> None:
         kept += ranked[:2]
         if len(ranked) > 1:
             chosen, rejected = ranked[0]["messages"], ranked[-1]["messages"]
-            wanted.append({"prompt": chosen[:-1], "chosen": chosen[-1:],
-                           "rejected": rejected[-1:]})  # fmt: skip
+            wanted.append({"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]})
     assert len(kept) >= 4
     assert drafts == [{"messages": d["messages"]} for d in kept]
     assert wanted
@@ -180,8 +183,7 @@ def test_greedy_sampling_is_what_the_torchtitan_model_says(
 
     made = tokenizer.load(tmp_path / "tokenizer" / "tokenizer.json")
     protocol = Protocol(DIALOG, made, tmp_path)
-    asked = [protocol.prompt({"messages": [{"role": "user", "content": q}]}, "")
-             for q in QUESTIONS]  # fmt: skip
+    asked = [protocol.prompt({"messages": [{"role": "user", "content": q}]}, "") for q in QUESTIONS]
     requests = [Request(prompt.tokens, 0, 24) for prompt in asked]
     drawn = Transformers(tmp_path / "export" / "result").generate(
         requests, Settings(0.0, 1.0, protocol.stop)
@@ -208,8 +210,10 @@ def test_draws_are_distributed_as_temperature_and_nucleus_say(
     scores = torch.randn(12, generator=torch.Generator().manual_seed(3)) * 1.5
     gumbel = Gumbel(
         [draw_seed(5, 0, i) for i in range(rows)],
-        temperature=temperature, top_p=top_p, device=torch.device("cpu"),
-    )  # fmt: skip
+        temperature=temperature,
+        top_p=top_p,
+        device=torch.device("cpu"),
+    )
     drawn = gumbel(None, scores.expand(rows, -1)).argmax(-1)
     wanted = (scores.double() / temperature).softmax(-1)
     if top_p < 1:
@@ -235,8 +239,7 @@ def test_a_judge_reads_the_reward_at_the_last_token(roles: dict[str, Path]) -> N
     network: Any = AutoModelForSequenceClassification.from_pretrained(roles["judge"]).eval()
     rows = [np.arange(5, 5 + n) for n in (9, 3, 30)]
     with torch.no_grad():
-        wanted = [network(torch.from_numpy(row)[None]).logits.item()
-                  for row in rows]  # fmt: skip
+        wanted = [network(torch.from_numpy(row)[None]).logits.item() for row in rows]
     assert Judge(roles["judge"]).score(rows) == pytest.approx(wanted, abs=1e-5)
 
 
@@ -266,7 +269,10 @@ def test_a_message_to_a_tool_is_a_call_or_code(roles: dict[str, Path], tmp_path:
 
     assert answer("Hello<|eot_id|>") == {"role": "assistant", "content": "Hello"}
     assert answer("<|python_tag|>1 + 1<|eom_id|>") == {
-        "role": "assistant", "content": "1 + 1", "to": "ipython"}  # fmt: skip
+        "role": "assistant",
+        "content": "1 + 1",
+        "to": "ipython",
+    }
     call = answer('{"name": "add", "parameters": {"a": 1}}<|eom_id|>')
     assert call["content"] == ""
     assert call["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
@@ -281,8 +287,11 @@ def test_plain_prompts_become_completions(roles: dict[str, Path], tmp_path: Path
     best = max(fit, key=lambda d: d["score"])
     assert drafts == [{"prompt": "1 + 1 =", "completion": best["text"]}]
     (pair,) = read_lines(result / "pairs.jsonl")
-    assert pair == {"prompt": "1 + 1 =", "chosen": best["text"],
-                    "rejected": min(fit, key=lambda d: d["score"])["text"]}  # fmt: skip
+    assert pair == {
+        "prompt": "1 + 1 =",
+        "chosen": best["text"],
+        "rejected": min(fit, key=lambda d: d["score"])["text"],
+    }
 
 
 def test_equal_draws_make_no_pair(roles: dict[str, Path], tmp_path: Path) -> None:

@@ -31,12 +31,42 @@ SLOTS = {
 }
 """A spec as its values by their paths."""
 VALUES = [
-    "0", "1", "2", "3", "8", "1.5", "64", "128", "1e-4", "50%", "20 steps", "4 seqs", "96 tokens",
-    "64 tokens", "peak", "half", "last", "web", "all", "default_", "[web, math]", '"text"',
-    "{ web 30%, math 70% }", "{ web 1 }", "{ web peak, math half }", "last with { web 2x }",
-    "1e-3 until half then 1e-4", "1e-3 -> 0 linear", "16 for 50 steps then 32",
-    "adam { eps = 1e-6 }", "polyak every 1 step", "2 -> 8", "1..3", "{ }", "4 of \"H100\"",
-]  # fmt: skip
+    "0",
+    "1",
+    "2",
+    "3",
+    "8",
+    "1.5",
+    "64",
+    "128",
+    "1e-4",
+    "50%",
+    "20 steps",
+    "4 seqs",
+    "96 tokens",
+    "64 tokens",
+    "peak",
+    "half",
+    "last",
+    "web",
+    "all",
+    "default_",
+    "[web, math]",
+    '"text"',
+    "{ web 30%, math 70% }",
+    "{ web 1 }",
+    "{ web peak, math half }",
+    "last with { web 2x }",
+    "1e-3 until half then 1e-4",
+    "1e-3 -> 0 linear",
+    "16 for 50 steps then 32",
+    "adam { eps = 1e-6 }",
+    "polyak every 1 step",
+    "2 -> 8",
+    "1..3",
+    "{ }",
+    '4 of "H100"',
+]
 
 
 def spec(values: dict[str, str]) -> str:

@@ -45,8 +45,11 @@ def stages(draw: st.DrawFn) -> tuple[str, list[int]]:
         word, number, _ = bound.split()
         before = before + int(number) if word == "for" else int(number)
         wishes.append(before)
-    text = stage(tokens=str(total), seq_len=schedule(lengths, length_bounds),
-                 batch=schedule(sequences, batch_bounds))  # fmt: skip
+    text = stage(
+        tokens=str(total),
+        seq_len=schedule(lengths, length_bounds),
+        batch=schedule(sequences, batch_bounds),
+    )
     return text, [*wishes, total]
 
 
@@ -115,8 +118,14 @@ def test_splitting_a_segment_changes_no_token_no_step_and_no_rate(
 ) -> None:
     unit, pace = data.draw(st.sampled_from([("steps", 1), ("tokens", 64)]))
     knob = data.draw(st.sampled_from(["seq_len", "batch", "data", "rope_theta", "parallel", "lr"]))
-    value = {"seq_len": "16", "batch": "4 seqs", "data": "{ web 2, math 1 }", "rope_theta": "1e4",
-             "parallel": "{ micro_batch 2 }", "lr": "1e-3"}[knob]  # fmt: skip
+    value = {
+        "seq_len": "16",
+        "batch": "4 seqs",
+        "data": "{ web 2, math 1 }",
+        "rope_theta": "1e4",
+        "parallel": "{ micro_batch 2 }",
+        "lr": "1e-3",
+    }[knob]
     rate = {} if knob == "lr" else {"lr": lr}
     start = stage(steps="200", **(rate | {knob: value}))
     first = data.draw(st.integers(1, bound * pace - 1))
@@ -132,17 +141,21 @@ def test_splitting_a_segment_changes_no_token_no_step_and_no_rate(
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.integers(1, 4),
-    st.sampled_from(["linear", "cosine", "half_cosine", "sqrt"]), st.integers(1, 120),
-)  # fmt: skip
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.sampled_from(["linear", "cosine", "half_cosine", "sqrt"]),
+    st.integers(1, 120),
+)
 def test_a_ramp_of_the_batch_is_monotone_and_ends_exactly_when_it_should(
     start: int, end: int, micro: int, shape: str, length: int
 ) -> None:
     first, last = start * micro, end * micro
     text = stage(
-        steps="200", parallel=f"{{ micro_batch {micro} }}",
+        steps="200",
+        parallel=f"{{ micro_batch {micro} }}",
         batch=f"{first} seqs -> {last} seqs {shape} for {length} steps then {last} seqs",
-    )  # fmt: skip
+    )
     values = batches(jobs(made(text)))
     assert len(values) == 200
     assert {min(first, last), max(first, last)} == {min(*values, first), max(*values, first)}

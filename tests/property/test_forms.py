@@ -112,9 +112,12 @@ def nodes(of: Any) -> set[type]:
 
 
 MODELS = [
-    *(of for of in vars(r).values()
-      if isinstance(of, type) and issubclass(of, r.Declaration) and r.attributes(of)),
-]  # fmt: skip
+    *(
+        of
+        for of in vars(r).values()
+        if isinstance(of, type) and issubclass(of, r.Declaration) and r.attributes(of)
+    ),
+]
 ABSTRACT = {r.Training, r.PreferenceTraining, r.Measuring}
 """Models of no block: each kind of stage is reached by itself."""
 
@@ -138,10 +141,28 @@ def test_the_specs_reach_everything_that_can_be_written(many: list[str]) -> None
     found = set[type]().union(*(nodes(parse(Source("<text>", text), Report())) for text in many))
     assert {kind.__name__ for kind in kinds - found} == set()
     everything = "".join(many)
-    for words in ("extend", "because", "contradicted", "cite", "assumed", "of start", "default",
-                  "previous.", "variant ", "rounds ", "expect ", "until", "exponential",
-                  "last with", "where", "similar", "within",
-                  " at ", "bytes", "awaited"):  # fmt: skip
+    for words in (
+        "extend",
+        "because",
+        "contradicted",
+        "cite",
+        "assumed",
+        "of start",
+        "default",
+        "previous.",
+        "variant ",
+        "rounds ",
+        "expect ",
+        "until",
+        "exponential",
+        "last with",
+        "where",
+        "similar",
+        "within",
+        " at ",
+        "bytes",
+        "awaited",
+    ):
         assert words in everything
 
 

@@ -20,18 +20,68 @@ from etude.spec.render import render_all
 from etude.spec.source import Source
 
 FORM = as_json(POST_TRAINING)
-PIECES = ["", "{", "}", "[", "]", '"', ",", ":", "\\", "\\u00", "null", "true", "NaN", "-1",
-          "1e999", '"x"', '"seed": 1', '"let"', "\n", "\t", "\x00", "é",
-          "//", "'", "9" * 50]  # fmt: skip
+PIECES = [
+    "",
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    ",",
+    ":",
+    "\\",
+    "\\u00",
+    "null",
+    "true",
+    "NaN",
+    "-1",
+    "1e999",
+    '"x"',
+    '"seed": 1',
+    '"let"',
+    "\n",
+    "\t",
+    "\x00",
+    "é",
+    "//",
+    "'",
+    "9" * 50,
+]
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats() | st.text(max_size=6)
-    | st.sampled_from(["web", "10 steps", "0 -> 1", "{ web 1 }", "[1..2]", "a or b", "3 cite \"x\"",
-                       "polyak every 2", "adamw { }", "->", "then", "x = 3", "} stage"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["let", "kind", "web", "cite", "sources", "allow", "set", "",
-                                       "a b", "x[1]"]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 10**20)
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(
+        [
+            "web",
+            "10 steps",
+            "0 -> 1",
+            "{ web 1 }",
+            "[1..2]",
+            "a or b",
+            '3 cite "x"',
+            "polyak every 2",
+            "adamw { }",
+            "->",
+            "then",
+            "x = 3",
+            "} stage",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["let", "kind", "web", "cite", "sources", "allow", "set", "", "a b", "x[1]"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 def judge(text: str, limit: float = 5) -> None:
@@ -58,9 +108,10 @@ def judge(text: str, limit: float = 5) -> None:
 @given(
     st.lists(
         st.tuples(st.integers(0, len(FORM)), st.integers(0, 12), st.sampled_from(PIECES)),
-        min_size=1, max_size=4,
+        min_size=1,
+        max_size=4,
     )
-)  # fmt: skip
+)
 def test_damaged_json(damages: list[tuple[int, int, str]]) -> None:
     text = FORM
     for start, length, instead in damages:

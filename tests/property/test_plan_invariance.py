@@ -86,15 +86,26 @@ def test_the_same_plan_is_the_same_bytes_in_every_process(tmp_path: Path) -> Non
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(1, 60), st.sampled_from([8, 16, 64]), st.integers(1, 9), st.floats(1e-9, 1e3),
+    st.integers(1, 60),
+    st.sampled_from([8, 16, 64]),
+    st.integers(1, 9),
+    st.floats(1e-9, 1e3),
     st.lists(st.integers(1, 99), min_size=1, max_size=2),
-)  # fmt: skip
+)
 def test_any_plan_follows_the_schema_and_survives_json(
     steps: int, seq_len: int, batch: int, lr: float, weights: list[int]
 ) -> None:
     mix = ", ".join(f"{n} {w}" for n, w in zip(["web", "math"], weights, strict=False))
-    made = plan(HEAD + stage(steps=str(steps), seq_len=str(seq_len), batch=f"{batch} seqs",
-                             lr=f"{lr} -> 0 cosine", data=f"{{ {mix} }}"))  # fmt: skip
+    made = plan(
+        HEAD
+        + stage(
+            steps=str(steps),
+            seq_len=str(seq_len),
+            batch=f"{batch} seqs",
+            lr=f"{lr} -> 0 cosine",
+            data=f"{{ {mix} }}",
+        )
+    )
     text = made.to_json()
     jsonschema.validate(json.loads(text), plan_schema())
     assert Plan.model_validate_json(text) == made

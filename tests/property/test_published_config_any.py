@@ -11,16 +11,33 @@ from etude.compiler.published_keys import DEFAULTS, FIXED, FIXED_OF, KINDS, SHAP
 from etude.compiler.published_weights import differences
 
 ROPE = (
-    "rope_type", "type", "factor", "rope_theta", "original_max_position_embeddings", "beta_fast",
-    "low_freq_factor", "high_freq_factor", "attention_factor", "mscale", "truncate",
-)  # fmt: skip
+    "rope_type",
+    "type",
+    "factor",
+    "rope_theta",
+    "original_max_position_embeddings",
+    "beta_fast",
+    "low_freq_factor",
+    "high_freq_factor",
+    "attention_factor",
+    "mscale",
+    "truncate",
+)
 scalars = (
-    st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats() | st.text(max_size=3)
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 2**70)
+    | st.floats()
+    | st.text(max_size=3)
     | st.sampled_from(["yarn", "llama3", "default", "sliding_attention", "full_attention"])
-)  # fmt: skip
-values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(
-    st.sampled_from(ROPE), scalars | st.dictionaries(st.text(max_size=2), scalars, max_size=1)
-)  # fmt: skip
+)
+values = (
+    scalars
+    | st.lists(scalars, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(ROPE), scalars | st.dictionaries(st.text(max_size=2), scalars, max_size=1)
+    )
+)
 keys = st.sampled_from(sorted({*SHAPE, *FIXED, *(key for of in FIXED_OF.values() for key in of)}))
 
 

@@ -13,22 +13,53 @@ WITH_WARNINGS = (
     + 'cluster box { nodes = 2, gpus = 8 of "H100" }\n'
     + "cluster other { cpus = 2 }\n"
     + "let rate = 1e-2\n"
-    + stage(lr="0 -> rate for 50% then rate", batch="64 seqs", clip="50", cluster="box",
-            data="{ web 50%, idle 50% }", parallel="{ tensor 2 }")
-    + after("second", lr="1", batch="1024 seqs", checkpoint="every 100 steps")
-    .replace("checkpoint =", "checkpoint")
+    + stage(
+        lr="0 -> rate for 50% then rate",
+        batch="64 seqs",
+        clip="50",
+        cluster="box",
+        data="{ web 50%, idle 50% }",
+        parallel="{ tensor 2 }",
+    )
+    + after("second", lr="1", batch="1024 seqs", checkpoint="every 100 steps").replace(
+        "checkpoint =", "checkpoint"
+    )
     + after("third", from_="first", lr="last -> 0 over 90%", seq_len="64")
-    + after("fourth", cluster="other", lr="last", model="tiny", seq_len="16", batch="4 seqs",
-            data="math").replace("lr = last", "lr = 1")
+    + after(
+        "fourth",
+        cluster="other",
+        lr="last",
+        model="tiny",
+        seq_len="16",
+        batch="4 seqs",
+        data="math",
+    ).replace("lr = last", "lr = 1")
     + after("fifth", average="polyak every 10 steps")
     + "stage mean: average { of = [fifth] }\n"
     + "stage exam: evaluate { loss = [web], needle = { lengths = [4Ki] } }\n"
     + "expect { parameters = 100k within 99%, third.steps = 10 }\n"
     + "variant hot { third.lr = 10 }\n"
-)  # fmt: skip
-FAULTS = ["nonsense = 1", "lr = ", "lr = 1e-3 1", "steps = 0", "from = nowhere", "}", "{", "= 3",
-          "tokens = 3K", "allow W601", "kind = 7", "data = { web 97% }", '"', "clip = 1, clip = 2",
-          "stage", "seq_len = 1 for 200 steps then 2", "parallel = { tensor 3 }", ":"]  # fmt: skip
+)
+FAULTS = [
+    "nonsense = 1",
+    "lr = ",
+    "lr = 1e-3 1",
+    "steps = 0",
+    "from = nowhere",
+    "}",
+    "{",
+    "= 3",
+    "tokens = 3K",
+    "allow W601",
+    "kind = 7",
+    "data = { web 97% }",
+    '"',
+    "clip = 1, clip = 2",
+    "stage",
+    "seq_len = 1 for 200 steps then 2",
+    "parallel = { tensor 3 }",
+    ":",
+]
 
 
 def fault(text: str, block: int, place: float, remove: int, what: str) -> tuple[int, int, str]:
@@ -57,9 +88,11 @@ def found(text: str) -> set[tuple[str, str]]:
 
 
 FAULT = st.tuples(
-    st.integers(0, 30), st.floats(0, 1), st.sampled_from([0, 0, 0, 1, 3, 20]),
+    st.integers(0, 30),
+    st.floats(0, 1),
+    st.sampled_from([0, 0, 0, 1, 3, 20]),
     st.sampled_from(FAULTS),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=100, deadline=None)

@@ -46,14 +46,21 @@ def test_it_is_no_slower_than_the_published_placement_of_405b(
     found = trained(text)
     (segment,) = found.segments
     ours = segment_estimate(found, segment, batch)
-    resources = Resources(world_size=gpus, device="H100", replicate=1, expert=1, interleave=8,
-                          **published)  # fmt: skip
+    resources = Resources(
+        world_size=gpus, device="H100", replicate=1, expert=1, interleave=8, **published
+    )
     theirs = segment_estimate(
         found,
-        Segment(from_step=0, to_step=1, seq_len=seq_len, rope_theta=5e5, resources=resources,
-                micro_batch=batch // published["shard"]),
+        Segment(
+            from_step=0,
+            to_step=1,
+            seq_len=seq_len,
+            rope_theta=5e5,
+            resources=resources,
+            micro_batch=batch // published["shard"],
+        ),
         batch,
-    )  # fmt: skip
+    )
     assert ours
     assert theirs
     # By the model's measure the first takes more memory than a GPU has without recomputation.
@@ -63,8 +70,11 @@ def test_it_is_no_slower_than_the_published_placement_of_405b(
 
 
 def test_what_is_chosen_is_the_fastest_that_fits() -> None:
-    found = trained(HEAD + H100 % ("70B", 16) + stage(
-        model="big", seq_len="8192", batch="256 seqs", parallel="auto"))  # fmt: skip
+    found = trained(
+        HEAD
+        + H100 % ("70B", 16)
+        + stage(model="big", seq_len="8192", batch="256 seqs", parallel="auto")
+    )
     candidates = search(found, Stretch(seq_len=8192, sequences=(256,)), RECOMPUTE, together=False)
     recompute, (chosen,) = choose([candidates]) or ("", [None])
     assert chosen
@@ -81,10 +91,18 @@ def test_what_is_chosen_is_the_fastest_that_fits() -> None:
 
 
 def test_every_length_has_a_placement_and_all_one_recomputation() -> None:
-    text = HEAD + H100 % ("8B", 8) + stage(
-        model="big", tokens="80M", steps=None, parallel="auto",
-        seq_len="8192 until 40M tokens then 131072", batch="8Mi tokens",
-    )  # fmt: skip
+    text = (
+        HEAD
+        + H100 % ("8B", 8)
+        + stage(
+            model="big",
+            tokens="80M",
+            steps=None,
+            parallel="auto",
+            seq_len="8192 until 40M tokens then 131072",
+            batch="8Mi tokens",
+        )
+    )
     first, second = jobs(plan(text))
     assert second.resources.context > first.resources.context
     assert first.torchtitan["activation_checkpoint"] == second.torchtitan["activation_checkpoint"]

@@ -15,12 +15,11 @@ OTHERS = {
     "the same": (after("other", from_="long"), 0),
     "the first": (after("other", from_="first"), 1),
     "in between": (
-        after("other", from_="first", rope_theta="20_000 until 5 steps then 500_000"), 0
+        after("other", from_="first", rope_theta="20_000 until 5 steps then 500_000"),
+        0,
     ),
-    "at the end": (
-        after("other", from_="long", rope_theta="500_000 until 5 steps then 20_000"), 1
-    ),
-}  # fmt: skip
+    "at the end": (after("other", from_="long", rope_theta="500_000 until 5 steps then 20_000"), 1),
+}
 
 
 @pytest.mark.parametrize("together", TOGETHER.values(), ids=TOGETHER.keys())

@@ -49,14 +49,23 @@ MADE = plan(SPEC)
 
 def test_what_a_variant_changes_and_what_follows_from_it_becomes_a_stage() -> None:
     assert list(MADE.stages) == [
-        "first", "mid", "mixed.mid", "anneal", "mixed.anneal", "hot.anneal", "soup", "exam",
-    ]  # fmt: skip
+        "first",
+        "mid",
+        "mixed.mid",
+        "anneal",
+        "mixed.anneal",
+        "hot.anneal",
+        "soup",
+        "exam",
+    ]
     assert sources("hot.anneal.1", MADE)["model"] == "mid.1"
     assert sources("mixed.anneal.1", MADE)["model"] == "mixed.mid.1"
     assert sources("mixed.mid.1", MADE)["model"] == "first.1"
     assert list(sources("soup", MADE).values()) == [
-        "anneal.1", "hot.anneal.1", "mixed.anneal.1",
-    ]  # fmt: skip
+        "anneal.1",
+        "hot.anneal.1",
+        "mixed.anneal.1",
+    ]
 
 
 @pytest.mark.parametrize("variant", ["hot", "mixed"])
@@ -91,14 +100,15 @@ def test_a_data_set_that_a_variant_changes_stands_beside_its_own() -> None:
 ROUNDS = (
     POST_TRAINING.replace("of = [dpo, previous.dpo or dpo]", "of = [dpo, soft.dpo]")
     + "variant soft { align.sft.lr = 2e-4, align.drafts.draws = 6 }\n"
-)  # fmt: skip
+)
 
 
 def test_in_rounds_the_stages_of_a_variant_are_those_of_the_same_round() -> None:
     made = plan(ROUNDS)
     assert list(sources("align.2.chat", made).values()) == [
-        "align.2.dpo.1", "align.2.soft.dpo.1",
-    ]  # fmt: skip
+        "align.2.dpo.1",
+        "align.2.soft.dpo.1",
+    ]
     assert sources("align.2.soft.dpo.1", made)["model"] == "align.2.soft.sft.1"
     # The drafts differ, so that the data of sft and dpo do.
     assert job("align.2.soft.drafts", made).draws == 6
@@ -119,11 +129,13 @@ def test_outside_of_rounds_the_last_one_is_meant_or_that_of_an_index() -> None:
         POST_TRAINING.replace("{ drafts 60%, human 40% }", "human")
         + "stage means: average { of = [align.sft, soft.align.sft, soft.align.sft[1]] }\n"
         + "variant soft { align.sft.lr = 2e-4 }\n"
-    )  # fmt: skip
+    )
     made = plan(text)
     assert list(sources("means", made).values()) == [
-        "align.2.sft.1", "align.2.soft.sft.1", "align.1.soft.sft.1",
-    ]  # fmt: skip
+        "align.2.sft.1",
+        "align.2.soft.sft.1",
+        "align.1.soft.sft.1",
+    ]
     own = of_variant(text, "soft")
     assert job("align.1.sft.1", own).key == job("align.1.soft.sft.1", made).key
 
@@ -152,10 +164,15 @@ def test_values_of_a_variant_say_so() -> None:
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [("mid.data = math", []), ("exam.loss = [math]", ["W639"]), ("tiny.dim = 128", ["E506"]),
-     ("recipe.seed = 2", ["E506"]), ("mid.data = maths", ["E402"]),
-     ("mid.data = 3 steps", ["E506"])],
-)  # fmt: skip
+    [
+        ("mid.data = math", []),
+        ("exam.loss = [math]", ["W639"]),
+        ("tiny.dim = 128", ["E506"]),
+        ("recipe.seed = 2", ["E506"]),
+        ("mid.data = maths", ["E402"]),
+        ("mid.data = 3 steps", ["E506"]),
+    ],
+)
 def test_what_cannot_be_taken_is_said(change: str, code: list[str]) -> None:
     found = check(SPEC.replace("mid.data = math", change))
     assert code == [d.code for d in found if not d.message.startswith("variant `")]

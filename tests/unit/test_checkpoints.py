@@ -38,8 +38,10 @@ def test_the_average_takes_the_weights_at_the_steps(cut: Plan) -> None:
     (average,) = [job for job in cut.jobs if isinstance(job, AverageJob)]
     parts = jobs(cut)
     assert [average.inputs[f"of.{n}"] for n in range(3)] == [
-        parts[0].key, parts[2].key, parts[3].key,
-    ]  # fmt: skip
+        parts[0].key,
+        parts[2].key,
+        parts[3].key,
+    ]
 
 
 def test_a_stage_goes_on_from_a_checkpoint_with_what_was_in_force_there() -> None:
@@ -77,11 +79,15 @@ def test_tokens_fall_on_the_nearest_step_and_the_plan_says_so() -> None:
         ("stage early: checkpoint { from = first, after = 0 steps }", "E208"),
         ("stage early: checkpoint { from = first }", "E318"),
         ("stage a: average { of = [first] }\nstage b: checkpoint { from = a, after = 9% }", "E454"),
-        ("stage a: checkpoint { after = 9% }\nstage b: checkpoint { from = a, after = 9% }",
-         "E454"),
-        ("stage a: evaluate { loss = [web] }\nstage b: checkpoint { from = a, after = 9% }",
-         "E406"),
+        (
+            "stage a: checkpoint { after = 9% }\nstage b: checkpoint { from = a, after = 9% }",
+            "E454",
+        ),
+        (
+            "stage a: evaluate { loss = [web] }\nstage b: checkpoint { from = a, after = 9% }",
+            "E406",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_place_in_a_stage_is_refused(text: str, code: str) -> None:
     assert code in codes(HEAD + stage() + text + "\n")

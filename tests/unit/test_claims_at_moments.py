@@ -10,10 +10,13 @@ from etude.cli.main import main
 from etude.compiler.timeline import Timeline
 
 RAMPED = stage(
-    steps=None, tokens="64k", seq_len="16 for 32k tokens then 32",
+    steps=None,
+    tokens="64k",
+    seq_len="16 for 32k tokens then 32",
     batch="4 seqs for 16k tokens then 8 seqs",
-    lr="0 -> 1e-3 for 10 steps then -> 1e-4 cosine", rope_theta="1e4 for 32k tokens then 1e6",
-)  # fmt: skip
+    lr="0 -> 1e-3 for 10 steps then -> 1e-4 cosine",
+    rope_theta="1e4 for 32k tokens then 1e6",
+)
 SPEC = HEAD + RAMPED
 
 
@@ -29,11 +32,20 @@ def computed(claim: str) -> float:
 
 @pytest.mark.parametrize(
     "claim",
-    ["lr at 10 steps = 1e-3", "lr at 100% = 1e-4", "batch at 15k tokens = 64 tokens",
-     "batch at 17k tokens = 128", "sequences at 17k tokens = 8 seqs", "seq_len at 31k tokens = 16",
-     "seq_len at 100% = 32", "rope_theta at 33k tokens = 1e6", "steps at 16k tokens = 250 steps",
-     "tokens at 250 steps = 16k tokens", "steps at 100% = 500"],
-)  # fmt: skip
+    [
+        "lr at 10 steps = 1e-3",
+        "lr at 100% = 1e-4",
+        "batch at 15k tokens = 64 tokens",
+        "batch at 17k tokens = 128",
+        "sequences at 17k tokens = 8 seqs",
+        "seq_len at 31k tokens = 16",
+        "seq_len at 100% = 32",
+        "rope_theta at 33k tokens = 1e6",
+        "steps at 16k tokens = 250 steps",
+        "tokens at 250 steps = 16k tokens",
+        "steps at 100% = 500",
+    ],
+)
 def test_what_is_in_force_can_be_claimed(claim: str) -> None:
     assert codes(f"first.{claim}") == []
 
@@ -62,13 +74,20 @@ def test_tokens_fall_on_the_nearest_step_the_later_of_two() -> None:
 
 @pytest.mark.parametrize(
     ("claim", "code"),
-    [("first.lr = 1e-3", "E463"), ("first.lr at 501 steps = 1e-3", "E463"),
-     ("first.lr at 65k tokens = 1e-3", "E463"), ("first.lr at 101% = 1e-3", "E463"),
-     ("first.flops at 10 steps = 3", "E461"), ("lr at 10 steps = 3", "E461"),
-     ("second.lr at 10 steps = 3", "E461"), ("first.lr at 10 seqs = 3", "E206"),
-     ("first.lr at 0 steps = 3", "E208"), ("first.batch at 10 steps = 4 seqs", "E206"),
-     ("first.lr at 10 steps = 2e-3", "E462")],
-)  # fmt: skip
+    [
+        ("first.lr = 1e-3", "E463"),
+        ("first.lr at 501 steps = 1e-3", "E463"),
+        ("first.lr at 65k tokens = 1e-3", "E463"),
+        ("first.lr at 101% = 1e-3", "E463"),
+        ("first.flops at 10 steps = 3", "E461"),
+        ("lr at 10 steps = 3", "E461"),
+        ("second.lr at 10 steps = 3", "E461"),
+        ("first.lr at 10 seqs = 3", "E206"),
+        ("first.lr at 0 steps = 3", "E208"),
+        ("first.batch at 10 steps = 4 seqs", "E206"),
+        ("first.lr at 10 steps = 2e-3", "E462"),
+    ],
+)
 def test_what_has_no_figure_is_an_error(claim: str, code: str) -> None:
     assert codes(claim) == [code]
 
@@ -84,12 +103,15 @@ def test_a_moment_may_be_a_let() -> None:
 
 @pytest.mark.parametrize(
     ("claim", "code"),
-    [("first.tokens = 60k within 15%", []), ("first.tokens = 60k within 16%", ["W671"]),
-     ('first.tokens = 60k within 16% because "so"', []),
-     ('first.tokens = 30k within 16% because "so"', ["E462"]),
-     ('first.tokens = 30k within 16% contradicted "so"', []),
-     ('first.tokens = 60k within 16% contradicted "so"', ["W672"])],
-)  # fmt: skip
+    [
+        ("first.tokens = 60k within 15%", []),
+        ("first.tokens = 60k within 16%", ["W671"]),
+        ('first.tokens = 60k within 16% because "so"', []),
+        ('first.tokens = 30k within 16% because "so"', ["E462"]),
+        ('first.tokens = 30k within 16% contradicted "so"', []),
+        ('first.tokens = 60k within 16% contradicted "so"', ["W672"]),
+    ],
+)
 def test_reasons(claim: str, code: list[str]) -> None:
     assert codes(claim) == code
 
@@ -106,8 +128,9 @@ def test_verify_shows_reasons_and_passes_over_contradictions(
     assert main(["verify", str(spec), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["holds"], row["contradicted"], row["because"]) for row in found["claims"]] == [
-        (False, "Table 2", None), (True, None, "of one digit"),
-    ]  # fmt: skip
+        (False, "Table 2", None),
+        (True, None, "of one digit"),
+    ]
     assert main(["verify", str(spec)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 hold, 1 contradicted by their own source" in shown

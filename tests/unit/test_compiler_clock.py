@@ -134,10 +134,15 @@ def test_for_and_until_say_the_same_where_nothing_is_rounded() -> None:
 def test_what_is_wished_at_the_same_tokens_happens_at_the_same_step(wish: int) -> None:
     bound = f"until {wish} tokens"
     found = segments(
-        stage(tokens="3k", seq_len=f"64 {bound} then 8", batch="4 seqs",
-              rope_theta=f"1e4 {bound} then 1e5", lr=f"1e-3 {bound} then 1e-4",
-              data=f"web {bound} then math")
-    )  # fmt: skip
+        stage(
+            tokens="3k",
+            seq_len=f"64 {bound} then 8",
+            batch="4 seqs",
+            rope_theta=f"1e4 {bound} then 1e5",
+            lr=f"1e-3 {bound} then 1e-4",
+            data=f"web {bound} then math",
+        )
+    )
     assert len(found) == 2
     assert [job.torchtitan["training"]["seq_len"] for job in found] == [64, 8]
     assert [job.model.rope_theta for job in found] == [1e4, 1e5]
@@ -202,9 +207,11 @@ def test_a_ramp_of_the_batch_moves_by_what_the_placement_allows() -> None:
 
 def test_a_ramp_in_tokens_moves_by_sequences_of_the_longest_length() -> None:
     found = segments(
-        stage(seq_len="16 for 15 steps then 32",
-              batch="64 tokens -> 192 tokens for 40 steps then 192 tokens")
-    )  # fmt: skip
+        stage(
+            seq_len="16 for 15 steps then 32",
+            batch="64 tokens -> 192 tokens for 40 steps then 192 tokens",
+        )
+    )
     tokens = [job.seq_len * n for job in found for n in batches([job])]
     changes = [(s, n) for s, n in enumerate(tokens) if s == 0 or tokens[s - 1] != n]
     assert changes == [(0, 64), (10, 96), (20, 128), (30, 160), (40, 192)]
@@ -234,8 +241,9 @@ def test_a_ramp_may_be_cut_before_its_end_in_any_unit(bound: str) -> None:
 
 
 def test_a_ramp_without_a_left_side_begins_where_the_one_before_was_cut() -> None:
-    text = stage(batch="4 seqs -> 8 seqs over 40 steps for 20 steps then -> 4 seqs for 10 steps "
-                       "then 4 seqs")  # fmt: skip
+    text = stage(
+        batch="4 seqs -> 8 seqs over 40 steps for 20 steps then -> 4 seqs for 10 steps then 4 seqs"
+    )
     assert levels(segments(text)) == [(0, 4), (10, 5), (20, 6), (25, 5), (30, 4)]
 
 

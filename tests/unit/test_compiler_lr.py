@@ -88,8 +88,10 @@ def test_a_curve_in_tokens_follows_the_tokens_while_the_batch_grows() -> None:
 
 def test_a_curve_does_not_notice_that_the_length_changes() -> None:
     whole = lr("0 -> 1e-3 for 33 steps then -> 1e-5 cosine")
-    parts = lr("0 -> 1e-3 for 33 steps then -> 1e-5 cosine",
-               seq_len="16 for 20 steps then 32 for 31 steps then 8")  # fmt: skip
+    parts = lr(
+        "0 -> 1e-3 for 33 steps then -> 1e-5 cosine",
+        seq_len="16 for 20 steps then 32 for 31 steps then 8",
+    )
     assert parts == whole
 
 

@@ -56,8 +56,10 @@ def test_a_ramp_is_on_its_curve_in_the_middle_of_every_level(shape: str) -> None
     made = only(segments(stage(data=f"{{ web 1 }} -> {{ math 1 }} {shape}")))
     for piece in made.schedule.mixture:
         share = piece.weights.get("math", 0) / sum(piece.weights.values())
-        assert share == pytest.approx(progress(shape, (piece.from_step + piece.to_step) / 200),  # type: ignore[arg-type]
-                                      abs=1e-3)  # fmt: skip
+        assert share == pytest.approx(
+            progress(shape, (piece.from_step + piece.to_step) / 200),  # type: ignore[arg-type]
+            abs=1e-3,
+        )
 
 
 def test_a_ramp_that_is_cut_hands_on_what_it_had_come_to() -> None:

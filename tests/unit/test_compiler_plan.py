@@ -50,8 +50,14 @@ def test_a_plan_follows_its_published_schema(full: Plan) -> None:
     jsonschema.Draft202012Validator.check_schema(plan_schema())
     jsonschema.validate(json.loads(full.to_json()), plan_schema())
     assert {job.kind for job in full.jobs} == {
-        "tokenizer", "dataset", "train", "average", "export", "evaluate", "gate",
-    }  # fmt: skip
+        "tokenizer",
+        "dataset",
+        "train",
+        "average",
+        "export",
+        "evaluate",
+        "gate",
+    }
 
 
 def test_jobs_come_after_what_they_need_and_keys_are_unique(full: Plan) -> None:
@@ -147,11 +153,18 @@ def test_where_a_stage_ends_does_not_change_what_came_before() -> None:
 
 
 def test_a_stage_inherits_all_that_it_does_not_say() -> None:
-    text = HEAD + stage(
-        clip="0.5", precision="fp32", recompute="full", rope_theta="2e4",
-        optimizer="adamw { betas = [0.8, 0.9], weight_decay = 0.2, eps = 1e-6 }",
-        parallel="{ micro_batch 2 }",
-    ) + after()  # fmt: skip
+    text = (
+        HEAD
+        + stage(
+            clip="0.5",
+            precision="fp32",
+            recompute="full",
+            rope_theta="2e4",
+            optimizer="adamw { betas = [0.8, 0.9], weight_decay = 0.2, eps = 1e-6 }",
+            parallel="{ micro_batch 2 }",
+        )
+        + after()
+    )
     made = plan(text)
     first, second = only(jobs(made, "first")), only(jobs(made, "second"))
     for section in ("parallelism", "optimizer", "activation_checkpoint"):
@@ -201,8 +214,10 @@ def test_weights_of_averages_are_exact(full: Plan) -> None:
 def test_a_gate_is_planned_with_all_its_extensions(full: Plan) -> None:
     gates = [job for job in full.jobs if isinstance(job, GateJob)]
     assert [(g.attempt, g.attempts, g.extends and g.extends.number) for g in gates] == [
-        (0, 2, None), (1, 2, 1), (2, 2, 2),
-    ]  # fmt: skip
+        (0, 2, None),
+        (1, 2, 1),
+        (2, 2, 2),
+    ]
     longer = [job for job in full.jobs if isinstance(job, TrainJob) and job.extends]
     assert [(job.steps, job.tokens) for job in longer] == [(5, 5 * 8 * 32)] * 2
     assert longer[1].inputs["model"] == longer[0].key
@@ -218,8 +233,9 @@ def test_a_gate_is_planned_with_all_its_extensions(full: Plan) -> None:
     [("8B", 8.03), ("70B", 70.55), ("405B", 405.85), ("1B", 1.24), ("3B", 3.21)],
 )
 def test_published_sizes_have_their_published_parameters(size: str, billions: float) -> None:
-    text = HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
-                        f'size = "{size}"')  # fmt: skip
+    text = HEAD.replace(
+        "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300", f'size = "{size}"'
+    )
     job = only(jobs(plan(text + stage())))
     assert round(job.cost.parameters / 1e9, 2) == billions
     assert job.cost.flops_per_token == 6 * parameters(job.model)
@@ -227,8 +243,10 @@ def test_published_sizes_have_their_published_parameters(size: str, billions: fl
 
 
 def test_published_sizes_may_be_changed_one_number_at_a_time() -> None:
-    text = HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
-                        'size = "8B", layers = 3, rope_scaling = llama')  # fmt: skip
+    text = HEAD.replace(
+        "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
+        'size = "8B", layers = 3, rope_scaling = llama',
+    )
     model = only(jobs(plan(text + stage()))).model
     assert (model.layers, model.rope_scaling) == (3, "llama")
     assert model.dim == PUBLISHED["llama3"]["8B"]["dim"]
@@ -431,12 +449,23 @@ def test_a_damaged_plan_is_refused_with_the_place(
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"null", b"[]", b"3", b'"plan"', b"\xff\xfe", b"[" * 100_000, b"\x00",
-        b'{"etude_plan": 1}', b'{"etude_plan": ' + b"9" * 10_000 + b"}", b"recipe x { }",
-        b'{"etude_plan": NaN}', b'{"etude_plan": 1, "etude_plan": {}}',
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"3",
+        b'"plan"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"\x00",
+        b'{"etude_plan": 1}',
+        b'{"etude_plan": ' + b"9" * 10_000 + b"}",
+        b"recipe x { }",
+        b'{"etude_plan": NaN}',
+        b'{"etude_plan": 1, "etude_plan": {}}',
     ],
     ids=range(14),
-)  # fmt: skip
+)
 def test_what_is_no_plan_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_bytes(content)

@@ -88,8 +88,9 @@ def test_drafts_of_several_rounds_are_one_dataset() -> None:
     made = changed(("{ drafts 60%, human 40% }", "drafts[1..round]"))
     found = sources("dataset.align.drafts[1..2]", made)
     assert [v for k, v in found.items() if k.startswith("from.")] == [
-        "align.1.drafts", "align.2.drafts"
-    ]  # fmt: skip
+        "align.1.drafts",
+        "align.2.drafts",
+    ]
 
 
 def test_drafts_are_data_outside_the_rounds_too() -> None:
@@ -127,9 +128,14 @@ def test_objectives_say_what_the_stages_optimize() -> None:
     assert objective["rm"].model_dump() == {"name": "reward", "layout": "joint"}
     assert objective["sft"].model_dump() == {"name": "sft", "loss_on": "assistant"}
     assert objective["dpo"].model_dump() == {
-        "name": "dpo", "beta": 0.3, "nll": 0.2, "label_smoothing": 0.0, "normalize": False,
-        "mask": "formatting", "layout": "joint",
-    }  # fmt: skip
+        "name": "dpo",
+        "beta": 0.3,
+        "nll": 0.2,
+        "label_smoothing": 0.0,
+        "normalize": False,
+        "mask": "formatting",
+        "layout": "joint",
+    }
     assert job("first.1", made).objective.name == "next_token"
 
 
@@ -153,8 +159,12 @@ def test_the_best_draw_is_kept_where_a_judge_says_which_and_else_all() -> None:
 
 
 def test_stages_after_pretraining_read_their_data_anew_and_each_in_its_own_order() -> None:
-    windows = [w for j in MADE.jobs if isinstance(j, TrainJob) and j.stage != "first"
-               for w in j.data.values()]  # fmt: skip
+    windows = [
+        w
+        for j in MADE.jobs
+        if isinstance(j, TrainJob) and j.stage != "first"
+        for w in j.data.values()
+    ]
     assert {w.first_token for w in windows} == {0}
     seeds = {j.seed for j in MADE.jobs if isinstance(j, TrainJob)}
     assert len(seeds) == 7
@@ -166,14 +176,15 @@ def test_filters_become_jobs_between_the_scores_and_what_reads_the_documents() -
         'drop where q.loss > 9\nkeep where url in "good.txt" }\n'
         "stage first: train { model = tiny, steps = 9, seq_len = 16, batch = 4 seqs, lr = 1e-3\n"
         "data = web }\nstage q: score { data = [raw] }\nstage more: train { steps = 9, data = raw }"
-    )  # fmt: skip
+    )
     assert sources("q.raw", made) == {"model": "first.1", "data:raw": "dataset.raw"}
     assert sources("filter.raw", made) == {"data": "dataset.raw", "scores:q": "q.raw"}
     assert sources("more.1", made)["data:raw"] == "filter.raw"
     filtered = only([job for job in made.jobs if isinstance(job, FilterJob)])
     assert [(rule.op, rule.value, rule.keep) for rule in filtered.rules] == [
-        (">", 4.0, "1/10"), (">", 9.0, "0")
-    ]  # fmt: skip
+        (">", 4.0, "1/10"),
+        (">", 9.0, "0"),
+    ]
     assert job("dataset.raw", made).source["sites"] == [
         {"field": "url", "file": "good.txt", "keep": True}
     ]
@@ -200,11 +211,27 @@ def test_dpo_s_beta_changes_dpo_and_what_comes_of_it_only() -> None:
     other = changed(("    lr = 1e-5\n", "    lr = 1e-5, beta = 0.2\n"))
     before = {job.id: job.key for job in MADE.jobs}
     same = {job.id for job in other.jobs if before[job.id] == job.key}
-    kept = {"first.1", "align.1.rm.1", "align.1.drafts", "align.1.sft.1", "align.2.rm.1",
-            "reference.align.1.dpo.labels[1]", "dataset.labels[1]"}  # fmt: skip
+    kept = {
+        "first.1",
+        "align.1.rm.1",
+        "align.1.drafts",
+        "align.1.sft.1",
+        "align.2.rm.1",
+        "reference.align.1.dpo.labels[1]",
+        "dataset.labels[1]",
+    }
     assert kept <= same
-    assert not {"align.1.dpo.1", "align.1.chat", "align.2.drafts", "align.2.dpo.1", "exam",
-                "dataset.labels[2]"} & same  # fmt: skip
+    assert (
+        not {
+            "align.1.dpo.1",
+            "align.1.chat",
+            "align.2.drafts",
+            "align.2.dpo.1",
+            "exam",
+            "dataset.labels[2]",
+        }
+        & same
+    )
 
 
 def test_equal_work_stands_in_the_plan_once() -> None:

@@ -14,20 +14,28 @@ def codes(spec: str) -> list[str]:
     return [finding.code for finding in report.errors]
 
 
-BIG = HEAD + (
-    'model big { family = llama3, size = "8B" }\n'
-    'cluster h { nodes = 2, gpus = 8 of "H100", price = 2.5 }\n'
-) + stage(model="big", seq_len="8192", batch="32 seqs")  # fmt: skip
+BIG = (
+    HEAD
+    + (
+        'model big { family = llama3, size = "8B" }\n'
+        'cluster h { nodes = 2, gpus = 8 of "H100", price = 2.5 }\n'
+    )
+    + stage(model="big", seq_len="8192", batch="32 seqs")
+)
 
 
 def figures() -> dict[str, Any]:
     (job,) = jobs(plan(BIG))
     cost: Any = job.cost
     return {
-        "hours": cost.seconds / 3600, "gpu_hours": cost.gpu_hours, "price": cost.price,
-        "energy_kwh": cost.energy_kwh, "memory": sum(cost.memory.values()) / GIB,
-        "mfu": cost.mfu, "tokens_per_second": cost.tokens_per_second,
-    }  # fmt: skip
+        "hours": cost.seconds / 3600,
+        "gpu_hours": cost.gpu_hours,
+        "price": cost.price,
+        "energy_kwh": cost.energy_kwh,
+        "memory": sum(cost.memory.values()) / GIB,
+        "mfu": cost.mfu,
+        "tokens_per_second": cost.tokens_per_second,
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,10 +59,14 @@ def test_sums_over_stages_need_no_name() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "claim"),
-    [(HEAD + stage(), "first.memory = 8 GiB"), (HEAD + stage(), "gpu_hours = 8"),
-     (BIG.replace(", price = 2.5", ""), "price = 8"), (BIG, "memory = 8"),
-     (BIG, "first.gpu_hour = 8")],
-)  # fmt: skip
+    [
+        (HEAD + stage(), "first.memory = 8 GiB"),
+        (HEAD + stage(), "gpu_hours = 8"),
+        (BIG.replace(", price = 2.5", ""), "price = 8"),
+        (BIG, "memory = 8"),
+        (BIG, "first.gpu_hour = 8"),
+    ],
+)
 def test_what_is_not_estimated_cannot_be_claimed(spec: str, claim: str) -> None:
     assert codes(spec + f"expect {{ {claim} }}") == ["E461"]
 

@@ -21,7 +21,10 @@ def test_published_rows_are_all_there() -> None:
     rows = MODEL["rows"]()
     count = {what: sum(row.what == what for row in rows) for what in ("GiB", "tokens/s", "TFLOP/s")}
     assert count == {"GiB": 20, "tokens/s": 32, "TFLOP/s": 3}
-    (flagship,) = (row for row in rows if row.name == "405B, FSDP 8, TP 8, PP 8, 1F1B"
-                   and row.what == "tokens/s")  # fmt: skip
+    (flagship,) = (
+        row
+        for row in rows
+        if row.name == "405B, FSDP 8, TP 8, PP 8, 1F1B" and row.what == "tokens/s"
+    )
     assert flagship.published == 100
     assert flagship.setting.pipeline_batch == 4

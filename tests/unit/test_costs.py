@@ -22,15 +22,25 @@ H100 = (
 
 
 def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
-    degrees = {"tensor": 1, "context": 1, "pipeline": 1, "interleave": 1,
-               "replicate": 1, "expert": 1}  # fmt: skip
+    degrees = {
+        "tensor": 1,
+        "context": 1,
+        "pipeline": 1,
+        "interleave": 1,
+        "replicate": 1,
+        "expert": 1,
+    }
     degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
     rest = math.prod(degrees.values()) // degrees["expert"] // degrees["interleave"]
     model = published(changes.pop("family", "llama3"), size, 8192)
     values: dict[str, Any] = {
-        "seq_len": 8192, "micro_batch": 1, "sequences": gpus, "recompute": "full",
-        "gpus_per_node": 8, "gpu": GPUS["H100 80GB"],
-    } | changes  # fmt: skip
+        "seq_len": 8192,
+        "micro_batch": 1,
+        "sequences": gpus,
+        "recompute": "full",
+        "gpus_per_node": 8,
+        "gpu": GPUS["H100 80GB"],
+    } | changes
     resources = Resources(world_size=gpus, device="H100 80GB", shard=gpus // rest, **degrees)
     return Setting(model=model, resources=resources, **values)
 
@@ -88,17 +98,27 @@ def test_what_ought_to_save_memory_does_and_costs_time() -> None:
     small, large = (estimate(setting(gpus=n)) for n in (8, 64))
     assert small.memory["optimizer"] == 8 * large.memory["optimizer"]
     assert estimate(setting(tensor=8)).memory_total < full.memory_total
-    short, long = (estimate(setting("70B", 256, tensor=8, pipeline=4, sequences=n))
-                   for n in (32, 256))  # fmt: skip
+    short, long = (
+        estimate(setting("70B", 256, tensor=8, pipeline=4, sequences=n)) for n in (32, 256)
+    )
     assert short.mfu < long.mfu  # the bubble of a pipeline counts for less
 
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("H100 80GB", "H100 80GB"), ("H100", "H100 80GB"), ("NVIDIA H100 SXM5 80GB", "H100 80GB"),
-     ("h200", "H200"), ("H200 141GB", "H200"), ("A100", "A100 80GB"), ("AMD Instinct MI300X",
-     "MI300X"), ("V100", None), ("cpu", None), ("", None)],
-)  # fmt: skip
+    [
+        ("H100 80GB", "H100 80GB"),
+        ("H100", "H100 80GB"),
+        ("NVIDIA H100 SXM5 80GB", "H100 80GB"),
+        ("h200", "H200"),
+        ("H200 141GB", "H200"),
+        ("A100", "A100 80GB"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("V100", None),
+        ("cpu", None),
+        ("", None),
+    ],
+)
 def test_gpus_are_known_by_any_usual_name(name: str, known: str | None) -> None:
     found = gpu(name)
     assert (found.name if found else None) == known

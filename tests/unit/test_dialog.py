@@ -43,8 +43,9 @@ def say(*turns: str) -> list[dict]:
     return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
 
 
-CHAT = say("user: What is  2 + 2?", "assistant: It is 4,\nI think. 🙂", "user: Sure?",
-           "assistant: Yes.")  # fmt: skip
+CHAT = say(
+    "user: What is  2 + 2?", "assistant: It is 4,\nI think. 🙂", "user: Sure?", "assistant: Yes."
+)
 WITH_SYSTEM = say("system: You count.", *["user: One?", "assistant: One."])
 CODE = [
     *say("user: Count."),
@@ -127,8 +128,9 @@ def test_a_prompt_is_what_the_answer_follows(case, words):
     made = renderer(settings, words, Path())
     prompt = made.render(messages[:-1], tools=tools, prompt=True)
     template = made.chat_template
-    assert prompt.ids == elsewhere(words, messages[:-1], template, tools=tools,
-                                   add_generation_prompt=True)  # fmt: skip
+    assert prompt.ids == elsewhere(
+        words, messages[:-1], template, tools=tools, add_generation_prompt=True
+    )
     whole = made.render(messages, tools=tools)
     assert whole.ids[: len(prompt)] == prompt.ids
     assert whole.parts[len(prompt) - 1 : len(prompt) + 1] == [FORMATTING, CONTENT]
@@ -187,8 +189,10 @@ def test_golden_llama3(words):
 def test_golden_messages_of_one_turn(words):
     rendered = renderer(LLAMA3, words, Path()).render(CODE)
     assert of_part(words, rendered, CONTENT) == [
-        "Let me run it.", "<|python_tag|>print(1 + 1)", "Two."
-    ]  # fmt: skip
+        "Let me run it.",
+        "<|python_tag|>print(1 + 1)",
+        "Two.",
+    ]
     assert of_part(words, rendered, TERMINATION) == ["<|eom_id|>", "<|eom_id|>", "<|eot_id|>"]
 
 
@@ -200,8 +204,11 @@ def test_golden_chatml_and_own_protocols(words):
         "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n"
     )
     assert of_part(words, rendered, FORMATTING) == [
-        "<|im_start|>assistant\n", "\n", "<|im_start|>assistant\n", "\n"
-    ]  # fmt: skip
+        "<|im_start|>assistant\n",
+        "\n",
+        "<|im_start|>assistant\n",
+        "\n",
+    ]
     rendered = renderer(OWN, words, Path()).render(CODE)
     assert shown(words, rendered.ids) == (
         "<|begin_of_text|><|user|>\nCount.\n<|end|>\n<|assistant|>\nLet me run it.<|more|>"
@@ -275,12 +282,14 @@ def failure(made: Renderer, messages, **settings) -> str:
         (LLAMA3, [*say("user: a"), {"role": "assistant", "tool_calls": [{}]}], "without a name"),
         (
             LLAMA3,
-            [*say("user: a"), {"role": "assistant", "tool_calls": [{"name": "f",
-                                                                    "arguments": "["}]}],
+            [
+                *say("user: a"),
+                {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "["}]},
+            ],
             "arguments of `f` are no JSON object",
         ),
     ],
-)  # fmt: skip
+)
 def test_dialogs_that_cannot_be_rendered(settings, messages, reason, words):
     import re
 
@@ -332,10 +341,16 @@ def test_a_tokenizer_must_have_the_protocols_tokens():
 def test_special_tokens_without_a_tokenizer(tmp_path):
     assert special_tokens(CHATML) == ["<|im_start|>", "<|im_end|>"]
     assert special_tokens(OWN) == [
-        "<|system|>", "<|user|>", "<|assistant|>", "<|ipython|>", "<|end|>", "<|more|>"
-    ]  # fmt: skip
-    assert special_tokens({"header": "<start_of_turn>{role}\n", "end_of_turn": "<end_of_turn>"}) \
-        == ["<start_of_turn>", "<end_of_turn>"]  # fmt: skip
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|ipython|>",
+        "<|end|>",
+        "<|more|>",
+    ]
+    assert special_tokens(
+        {"header": "<start_of_turn>{role}\n", "end_of_turn": "<end_of_turn>"}
+    ) == ["<start_of_turn>", "<end_of_turn>"]
     (tmp_path / "t.jinja").write_text("{{ '<|a|>' + x }}<|b|>{{ '<|a|>' }}")
     assert special_tokens({"template": "t.jinja"}) == []
     assert needed_tokens({"template": "t.jinja"}, tmp_path) == ["<|a|>", "<|b|>"]

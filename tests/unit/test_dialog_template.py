@@ -52,10 +52,19 @@ CALLING = """{% for m in messages %}<start>{{ m.role }}
 {%- if add_generation_prompt %}<start>assistant
 {% endif %}"""
 
-CHAT = say("system: S.", "user: U one <end> x", "assistant: A one", "user: U two",
-           "assistant: model <start> two")  # fmt: skip
-THOUGHT = say("user: U", "assistant: <think>\none</think>\n\nA one", "user: V",
-              "assistant: <think>\ntwo</think>\n\nA two")  # fmt: skip
+CHAT = say(
+    "system: S.",
+    "user: U one <end> x",
+    "assistant: A one",
+    "user: U two",
+    "assistant: model <start> two",
+)
+THOUGHT = say(
+    "user: U",
+    "assistant: <think>\none</think>\n\nA one",
+    "user: V",
+    "assistant: <think>\ntwo</think>\n\nA two",
+)
 
 
 @pytest.fixture(scope="module")

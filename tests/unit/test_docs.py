@@ -64,8 +64,19 @@ ATTRIBUTES: dict[str, type[r.Declaration]] = {
     "`needle`": r.Needle,
 }
 # Written as sentences, such as `require needle >= 90%`, or holding other models.
-SENTENCES = {r.Declaration, r.Stage, r.Recipe, r.Polyak, r.Gate, r.Requirement, r.Expectation,
-             r.Training, r.PreferenceTraining, r.Filter, r.Rounds}  # fmt: skip
+SENTENCES = {
+    r.Declaration,
+    r.Stage,
+    r.Recipe,
+    r.Polyak,
+    r.Gate,
+    r.Requirement,
+    r.Expectation,
+    r.Training,
+    r.PreferenceTraining,
+    r.Filter,
+    r.Rounds,
+}
 
 
 def own(model: type[r.Declaration]) -> set[str]:
@@ -181,10 +192,14 @@ def test_every_statement_is_in_the_reference() -> None:
 def test_every_model_of_the_language_has_its_section() -> None:
     models = {m for m in vars(r).values() if isinstance(m, type) and issubclass(m, r.Declaration)}
     assert models == {*ATTRIBUTES.values(), *SENTENCES}
-    for words in (["polyak", "every", "over"], ["require", "otherwise extend", "at most"],
-                  ["needle", "loss(short)", "loss(DATASET)", "of start"],
-                  ["within", "cite"], ["keep", "drop", "where", "similar"],
-                  ["previous", "round", "drafts.pairs"]):  # fmt: skip
+    for words in (
+        ["polyak", "every", "over"],
+        ["require", "otherwise extend", "at most"],
+        ["needle", "loss(short)", "loss(DATASET)", "of start"],
+        ["within", "cite"],
+        ["keep", "drop", "where", "similar"],
+        ["previous", "round", "drafts.pairs"],
+    ):
         text = " ".join(quoted(language())) + " ".join(blocks(DOCS / "language.md", "etude"))
         assert all(word in text for word in words)
 
@@ -290,8 +305,11 @@ def test_every_field_of_the_plan_is_described() -> None:
     models = [m for m in vars(plans).values() if isinstance(m, type) and issubclass(m, plans.Value)]
     names = {field.alias or name for m in models for name, field in m.model_fields.items()}
     assert names - words == set()
-    kinds = {m.model_fields["kind"].default for m in models if "kind" in m.model_fields
-             and issubclass(m, plans.Job)}  # fmt: skip
+    kinds = {
+        m.model_fields["kind"].default
+        for m in models
+        if "kind" in m.model_fields and issubclass(m, plans.Job)
+    }
     assert kinds == {row[0].strip("`") for row in rows(sections(text)["Jobs"])}
 
 
@@ -302,8 +320,12 @@ def test_every_command_and_option_is_described_and_no_other() -> None:
     assert set(choices) == set(described) - {"Commands"}
     for name, command in choices.items():
         options = {o for a in command._actions for o in a.option_strings} - {"-h", "--help"}
-        listed = {word for row in rows(described[name]) for word in row[0].replace("`", "").split()
-                  if word.startswith("-")}  # fmt: skip
+        listed = {
+            word
+            for row in rows(described[name])
+            for word in row[0].replace("`", "").split()
+            if word.startswith("-")
+        }
         assert {option.rstrip(",") for option in listed} == options, name
 
 

@@ -10,8 +10,12 @@ from etude.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "llama3.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "examples" / "published"
-FILES = ("llama3_405b.etude", "llama3/data.etude", "llama3/base_405b.etude",
-         "llama3/post_training.etude")  # fmt: skip
+FILES = (
+    "llama3_405b.etude",
+    "llama3/data.etude",
+    "llama3/base_405b.etude",
+    "llama3/post_training.etude",
+)
 
 
 def quoted(kind: str) -> list[str]:

@@ -34,9 +34,10 @@ SHORTER = {
     "checkpoint": after("s", seq_len="64") + "stage x: checkpoint { from = s, after = 5 steps }",
     "average": after("s", seq_len="64") + "stage x: average { of = [s, long] }",
     "best": after("s", seq_len="64") + "stage x: best { of = [s, long], loss = [web] }",
-    "average of shorter ones": after("s", seq_len="64") + after("t", seq_len="32", from_="s")
+    "average of shorter ones": after("s", seq_len="64")
+    + after("t", seq_len="32", from_="s")
     + "stage x: average { of = [t, s] }",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("then", SHORTER.values(), ids=SHORTER.keys())
@@ -71,9 +72,13 @@ def test_a_best_stage_keeps_what_each_model_of_it_knows() -> None:
 
 @pytest.mark.parametrize(
     ("scaling", "known"),
-    [("llama", 8192), ("llama { factor = 32, original = 128 }", 256),
-     ("yarn { factor = 4, original = 1Ki }", 1024), ("none", 256)],
-)  # fmt: skip
+    [
+        ("llama", 8192),
+        ("llama { factor = 32, original = 128 }", 256),
+        ("yarn { factor = 4, original = 1Ki }", 1024),
+        ("none", 256),
+    ],
+)
 def test_an_export_knows_the_length_that_its_positions_are_stretched_from(
     scaling: str, known: int
 ) -> None:

@@ -89,11 +89,13 @@ def test_a_published_size_keeps_its_stretched_positions_unless_told_otherwise() 
         ("none", ("none", 1.0, 0, 1.0, 4.0)),
         ("llama", ("llama", 8.0, 8192, 1.0, 4.0)),
         ("llama { factor = 32 }", ("llama", 32.0, 8192, 1.0, 4.0)),
-        ("llama { factor = 32, original = 4Ki, low = 0.5, high = 2 }",
-         ("llama", 32.0, 4096, 0.5, 2.0)),
+        (
+            "llama { factor = 32, original = 4Ki, low = 0.5, high = 2 }",
+            ("llama", 32.0, 4096, 0.5, 2.0),
+        ),
         ("yarn { factor = 40, original = 4Ki }", ("yarn", 40.0, 4096, 1.0, 4.0)),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("of_stage", [False, True])
 def test_positions_are_stretched_as_written(
     written: str, numbers: tuple[Any, ...], of_stage: bool
@@ -104,8 +106,12 @@ def test_positions_are_stretched_as_written(
         job = only(jobs(plan(spec(f"{MODEL}, rope_scaling = {written}"))))
     model = job.model
     assert numbers == (
-        model.rope_scaling, model.rope_factor, model.rope_original, model.rope_low, model.rope_high
-    )  # fmt: skip
+        model.rope_scaling,
+        model.rope_factor,
+        model.rope_original,
+        model.rope_low,
+        model.rope_high,
+    )
 
 
 @pytest.mark.parametrize(

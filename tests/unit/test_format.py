@@ -78,7 +78,7 @@ def test_the_examples_are_laid_out(path: Path) -> None:
         ("", ""),
         ("# only this", "# only this\n"),
     ],
-)  # fmt: skip
+)
 def test_layout(given: str, wanted: str) -> None:
     assert laid_out(given) == wanted
     assert laid_out(wanted) == wanted

@@ -70,9 +70,13 @@ def test_the_seed_decides_order_and_faults():
 
 @pytest.mark.parametrize("faults", [1, 3])
 @pytest.mark.parametrize(
-    "source", ["def f(): pass", "def f(x):\n    return x", "def f(a, b):\n    if a == b:\n"
-               "        return a\n    é = 'ü'; return b + é"]
-)  # fmt: skip
+    "source",
+    [
+        "def f(): pass",
+        "def f(x):\n    return x",
+        "def f(a, b):\n    if a == b:\n        return a\n    é = 'ü'; return b + é",
+    ],
+)
 def test_what_is_spoiled_differs(source, faults):
     texts = [functions.spoiled(source, random.Random(n), faults=faults) for n in range(60)]
     assert source not in texts
@@ -90,8 +94,10 @@ def test_small_faults_stay_python_and_gross_ones_mostly_do_not():
         return True
 
     def share(faults: int) -> float:
-        texts = [functions.spoiled(f.answer, random.Random(i), faults=faults)
-                 for i, f in enumerate(found)]  # fmt: skip
+        texts = [
+            functions.spoiled(f.answer, random.Random(i), faults=faults)
+            for i, f in enumerate(found)
+        ]
         return sum(map(valid, texts)) / len(texts)
 
     assert share(1) > 0.8

@@ -35,8 +35,9 @@ def test_the_program_is_told_by_the_content(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_value_is_accounted_for_with_a_reason(name: str) -> None:
     result = imported(name)
-    root = import_config.__globals__["Config"](import_config.__globals__["read"](
-        config(name), toml=name.endswith(".toml")))  # fmt: skip
+    root = import_config.__globals__["Config"](
+        import_config.__globals__["read"](config(name), toml=name.endswith(".toml"))
+    )
     fates = {f.key for f in result.findings}
     assert set(root.leaves) <= fates
     assert not [f for f in result.findings if f.fate != "carried" and not f.reason]
@@ -80,10 +81,19 @@ def test_the_shape_of_weights_is_read_where_they_are(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "weights" / "mine" / "one"
     folder.mkdir(parents=True)
-    shape = {"num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 500,
-             "rope_theta": 2e4, "rms_norm_eps": 1e-6, "max_position_embeddings": 256,
-             "model_type": "mistral", "sliding_window": 128}  # fmt: skip
+    shape = {
+        "num_hidden_layers": 3,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": 500,
+        "rope_theta": 2e4,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 256,
+        "model_type": "mistral",
+        "sliding_window": 128,
+    }
     (folder / "config.json").write_text(json.dumps(shape))
     old = "base_model: NousResearch/Meta-Llama-3.1-8B"
     text = changed("axolotl_liger_fsdp.yaml", (old, "base_model: weights/mine/one"))
@@ -97,28 +107,68 @@ def test_the_shape_of_weights_is_read_where_they_are(
 
 
 OF_WEIGHTS: dict[str, dict[str, Any]] = {
-    "longer": {"rope_scaling": {
-        "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 128}},
-    "bounds": {"rope_parameters": {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 0.5, "high_freq_factor": 2.0,
-        "original_max_position_embeddings": 8192, "rope_theta": 3e4}},
-    "yarn": {"rope_scaling": {
-        "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64,
-        "attention_factor": 1.0}},
+    "longer": {
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 128,
+        }
+    },
+    "bounds": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 0.5,
+            "high_freq_factor": 2.0,
+            "original_max_position_embeddings": 8192,
+            "rope_theta": 3e4,
+        }
+    },
+    "yarn": {
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "attention_factor": 1.0,
+        }
+    },
     "wide heads": {"head_dim": 32, "tie_word_embeddings": True},
     "qwen3": {"model_type": "qwen3", "head_dim": 12},
-    "experts": {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2,
-                "moe_intermediate_size": 16, "norm_topk_prob": True, "mlp_only_layers": [0]},
-    "latents": {"model_type": "deepseek_v3", "num_key_value_heads": 4, "kv_lora_rank": 16,
-                "q_lora_rank": None, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
-                "v_head_dim": 8, "n_routed_experts": 8, "n_group": 2, "topk_group": 1,
-                "num_experts_per_tok": 2, "moe_intermediate_size": 16,
-                "first_k_dense_replace": 1},
-    "windows": {"model_type": "gpt_oss", "head_dim": 12, "num_local_experts": 4,
-                "num_experts_per_tok": 2, "rope_parameters": {"rope_type": "default"},
-                "attention_bias": True, "sliding_window": 16},
-}  # fmt: skip
+    "experts": {
+        "model_type": "qwen3_moe",
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [0],
+    },
+    "latents": {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "kv_lora_rank": 16,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 8,
+        "n_routed_experts": 8,
+        "n_group": 2,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+    },
+    "windows": {
+        "model_type": "gpt_oss",
+        "head_dim": 12,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rope_parameters": {"rope_type": "default"},
+        "attention_bias": True,
+        "sliding_window": 16,
+    },
+}
 
 
 @pytest.mark.parametrize("changes", OF_WEIGHTS.values(), ids=OF_WEIGHTS.keys())
@@ -128,10 +178,17 @@ def test_a_model_is_written_as_its_configuration_describes_it(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "weights" / "mine"
     folder.mkdir(parents=True)
-    shape = {"num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 500,
-             "rms_norm_eps": 1e-6, "max_position_embeddings": 256,
-             "model_type": "llama"} | changes  # fmt: skip
+    shape = {
+        "num_hidden_layers": 3,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": 500,
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 256,
+        "model_type": "llama",
+    } | changes
     (folder / "config.json").write_text(json.dumps(shape))
     text = changed(
         "axolotl_liger_fsdp.yaml",
@@ -147,10 +204,13 @@ def test_a_model_is_written_as_its_configuration_describes_it(
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"rope_scaling": {"type": "linear", "factor": 2.0}}, "positions by linear"),
-     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "llama3 and yarn"),
-     ({"attention_bias": True}, "adds no biases"), ({"model_type": "qwen2"}, "have biases")],
-)  # fmt: skip
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "positions by linear"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "llama3 and yarn"),
+        ({"attention_bias": True}, "adds no biases"),
+        ({"model_type": "qwen2"}, "have biases"),
+    ],
+)
 def test_what_no_family_computes_is_left_open_with_the_reason(
     changes: dict[str, Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,28 +245,31 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, {}]\n" + "".join(
 """Each name stands for nine of the one before: 9⁹ values in 300 characters."""
 
 
-@pytest.mark.parametrize(("file", "text", "line", "message"), [
-    ("a.yaml", "base_model: x\ndatasets: [\n", 3, "not YAML"),
-    ("a.yaml", "base_model: x\n  seed: 3\ndatasets: []\n", 2, "not YAML"),
-    ("a.yaml", "base_model: x\nseed: 1\nseed: 2\n", 3, "`seed` is given twice"),
-    ("a.yaml", "base_model: x\n? [1, 2]\n: 3\n", 2, "plain text"),
-    ("a.toml", "[training]\nsteps = \n", 2, "not TOML"),
-    ("a.toml", "[training]\nsteps = 1\nsteps = 2\n", 3, "not TOML"),
-    ("a.toml", "x = " + "9" * 5000, None, "not TOML"),
-    ("a.yaml", "- 1\n- 2\n", 1, "no names"),
-    ("a.yaml", "just text\n", 1, "no names"),
-    ("a.json", '{"a": 1', 1, "not JSON"),
+@pytest.mark.parametrize(
+    ("file", "text", "line", "message"),
+    [
+        ("a.yaml", "base_model: x\ndatasets: [\n", 3, "not YAML"),
+        ("a.yaml", "base_model: x\n  seed: 3\ndatasets: []\n", 2, "not YAML"),
+        ("a.yaml", "base_model: x\nseed: 1\nseed: 2\n", 3, "`seed` is given twice"),
+        ("a.yaml", "base_model: x\n? [1, 2]\n: 3\n", 2, "plain text"),
+        ("a.toml", "[training]\nsteps = \n", 2, "not TOML"),
+        ("a.toml", "[training]\nsteps = 1\nsteps = 2\n", 3, "not TOML"),
+        ("a.toml", "x = " + "9" * 5000, None, "not TOML"),
+        ("a.yaml", "- 1\n- 2\n", 1, "no names"),
+        ("a.yaml", "just text\n", 1, "no names"),
+        ("a.json", '{"a": 1', 1, "not JSON"),
         ("a.json", '{"a":' * 5000, None, "40 deep"),
         ("a.yaml", "a:" + " b" * 200_000, None, "more than 200 kB"),
-    ("a.yaml", "- " * 3000 + "a", None, "40 deep"),
-    ("a.yaml", "a: " + "[" * 60 + "]" * 60, None, "40 deep"),
-    ("a.yaml", "a: &a [*a]\n", 1, "40 deep"),
-    ("a.yaml", LAUGHS, None, "more than 20000"),
-    ("a.yaml", "a: \x00\n", None, "not YAML"),
-    ("a.yaml", "a: !!python/object/apply:os.system [ls]\n", None, "no configuration of"),
-    ("a.yaml", "", None, "no configuration of"),
-    ("a.yaml", "model: {}\n", None, "no configuration of"),
-])  # fmt: skip
+        ("a.yaml", "- " * 3000 + "a", None, "40 deep"),
+        ("a.yaml", "a: " + "[" * 60 + "]" * 60, None, "40 deep"),
+        ("a.yaml", "a: &a [*a]\n", 1, "40 deep"),
+        ("a.yaml", LAUGHS, None, "more than 20000"),
+        ("a.yaml", "a: \x00\n", None, "not YAML"),
+        ("a.yaml", "a: !!python/object/apply:os.system [ls]\n", None, "no configuration of"),
+        ("a.yaml", "", None, "no configuration of"),
+        ("a.yaml", "model: {}\n", None, "no configuration of"),
+    ],
+)
 def test_what_cannot_be_read_is_one_message_with_its_line(
     file: str, text: str, line: int | None, message: str
 ) -> None:
@@ -217,14 +280,17 @@ def test_what_cannot_be_read_is_one_message_with_its_line(
         assert raised.value.line == line
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("micro_batch_size: 1", "micro_batch_size: many", "`micro_batch_size` is many"),
-    ("micro_batch_size: 1", "micro_batch_size: 0", "at least 1"),
-    ("micro_batch_size: 1", "micro_batch_size: 1.5", "a whole number"),
-    ("learning_rate: 2e-5", "learning_rate: [1, 2]", "a number"),
-    ("sample_packing: true", "sample_packing: perhaps", "true or false"),
-    ("learning_rate: 2e-5", "learning_rate: 1e99999999", "a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("micro_batch_size: 1", "micro_batch_size: many", "`micro_batch_size` is many"),
+        ("micro_batch_size: 1", "micro_batch_size: 0", "at least 1"),
+        ("micro_batch_size: 1", "micro_batch_size: 1.5", "a whole number"),
+        ("learning_rate: 2e-5", "learning_rate: [1, 2]", "a number"),
+        ("sample_packing: true", "sample_packing: perhaps", "true or false"),
+        ("learning_rate: 2e-5", "learning_rate: 1e99999999", "a number"),
+    ],
+)
 def test_a_value_of_the_wrong_kind_is_one_message_with_its_line(
     old: str, new: str, message: str
 ) -> None:
@@ -236,15 +302,19 @@ def test_a_value_of_the_wrong_kind_is_one_message_with_its_line(
 
 
 def test_anchors_and_merged_groups_are_followed() -> None:
-    text = changed("nanotron_folders.yaml", ("general: {", "seeds: &s {seed: 3, project: P}\n"
-                   "general: {<<: *s, "))  # fmt: skip
+    text = changed(
+        "nanotron_folders.yaml",
+        ("general: {", "seeds: &s {seed: 3, project: P}\ngeneral: {<<: *s, "),
+    )
     assert "seed = 7" in imported("nanotron_folders.yaml", text).text
 
 
 def test_texts_of_a_configuration_cannot_leave_their_place() -> None:
-    text = changed("nanotron_folders.yaml",
-                   ("project: Nanoset, run: llama", 'project: "a\\" }\\nstage x", run: "l\\nlama"'),
-                   ("{std: 0.025}", '{std: 0.025, why: "x\\nrecipe evil { }"}'))  # fmt: skip
+    text = changed(
+        "nanotron_folders.yaml",
+        ("project: Nanoset, run: llama", 'project: "a\\" }\\nstage x", run: "l\\nlama"'),
+        ("{std: 0.025}", '{std: 0.025, why: "x\\nrecipe evil { }"}'),
+    )
     spec = imported("nanotron_folders.yaml", text).text
     recipe = loads(filled(spec), Report())
     assert recipe

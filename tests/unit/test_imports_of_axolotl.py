@@ -22,13 +22,16 @@ def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str
     return spec, plan(BASE + filled(spec.replace('use "base.etude"', "")))
 
 
-@pytest.mark.parametrize(("name", "stage", "gpus", "batch"), [
-    ("axolotl_sft.yaml", "sft", 8, 1 * 8 * 8),
-    ("axolotl_liger_fsdp.yaml", "sft", 2, 2 * 4 * 2),
-    ("axolotl_dpo_lora.yaml", "dpo", 4, 2 * 4 * 4),
-    ("axolotl_reward.yaml", "reward", 1, 2 * 4),
-    ("axolotl_pretrain.yaml", "pretrain", 16, 1 * 8 * 16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "stage", "gpus", "batch"),
+    [
+        ("axolotl_sft.yaml", "sft", 8, 1 * 8 * 8),
+        ("axolotl_liger_fsdp.yaml", "sft", 2, 2 * 4 * 2),
+        ("axolotl_dpo_lora.yaml", "dpo", 4, 2 * 4 * 4),
+        ("axolotl_reward.yaml", "reward", 1, 2 * 4),
+        ("axolotl_pretrain.yaml", "pretrain", 16, 1 * 8 * 16),
+    ],
+)
 def test_axolotls_batch_is_micro_times_accumulation_times_gpus(
     name: str, stage: str, gpus: int, batch: int
 ) -> None:
@@ -48,12 +51,15 @@ def linear(step: int, warmup: int, total: int) -> float:
     return step / warmup if step < warmup else (total - step) / (total - warmup)
 
 
-@pytest.mark.parametrize(("kind", "curve"), [
-    ("cosine", cosine),
-    ("linear", linear),
-    ("constant", lambda step, warmup, total: 1.0),
-    ("constant_with_warmup", lambda step, warmup, total: min(step / warmup, 1.0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "curve"),
+    [
+        ("cosine", cosine),
+        ("linear", linear),
+        ("constant", lambda step, warmup, total: 1.0),
+        ("constant_with_warmup", lambda step, warmup, total: min(step / warmup, 1.0)),
+    ],
+)
 def test_axolotls_learning_rate_is_the_same_at_every_step(
     kind: str, curve: Callable[[int, int, int], float]
 ) -> None:
@@ -64,8 +70,9 @@ def test_axolotls_learning_rate_is_the_same_at_every_step(
 
 
 def test_axolotls_warm_up_in_steps_and_lowest_rate() -> None:
-    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", "warmup_steps: 50\n"
-                                             "cosine_min_lr_ratio: 0.1"))  # fmt: skip
+    text = changed(
+        "axolotl_pretrain.yaml", ("warmup_ratio: 0.1", "warmup_steps: 50\ncosine_min_lr_ratio: 0.1")
+    )
     result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
     assert result[49] == pytest.approx(5e-4 * 49 / 50)
     wanted = [5e-5 + (5e-4 - 5e-5) * cosine(step, 50, 1000) for step in range(50, 1000)]
@@ -109,14 +116,16 @@ def test_the_rate_of_an_adapter_is_not_that_of_all_weights() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "attribute"),
-    [("lr_scheduler: cosine", "lr_scheduler: rex", "lr"),
-     ("optimizer: adamw_torch_fused", "optimizer: muon", "optimizer"),
-     ("chat_template: llama3", "chat_template: qwen_25", "template"),
-     ("chat_template: llama3\n", "", "template"),
-     ("type: chat_template", "type: alpaca", "fields"),
-     ("type: chat_template", "type: phi_3", "fields"),
-     ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: Qwen/Qwen2.5-0.5B", "family")],
-)  # fmt: skip
+    [
+        ("lr_scheduler: cosine", "lr_scheduler: rex", "lr"),
+        ("optimizer: adamw_torch_fused", "optimizer: muon", "optimizer"),
+        ("chat_template: llama3", "chat_template: qwen_25", "template"),
+        ("chat_template: llama3\n", "", "template"),
+        ("type: chat_template", "type: alpaca", "fields"),
+        ("type: chat_template", "type: phi_3", "fields"),
+        ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: Qwen/Qwen2.5-0.5B", "family"),
+    ],
+)
 def test_what_axolotl_has_and_etude_lacks_is_open(old: str, new: str, attribute: str) -> None:
     text = changed("axolotl_liger_fsdp.yaml", (old, new))
     options = {"gpus": 2, "sizes": {"finetome_100k": 10**6}}
@@ -141,8 +150,11 @@ def test_weights_of_a_family_that_etude_lacks_are_told_by_their_configuration(
 )
 def test_axolotls_warm_up_may_be_a_share(warmup: str, rate: float | None) -> None:
     """As in transformers 5, a number of steps below 1 is a share of them."""
-    text = changed("axolotl_pretrain.yaml", ("warmup_ratio: 0.1", f"warmup_steps: {warmup}"),
-                   ("lr_scheduler: cosine", "lr_scheduler: constant_with_warmup"))  # fmt: skip
+    text = changed(
+        "axolotl_pretrain.yaml",
+        ("warmup_ratio: 0.1", f"warmup_steps: {warmup}"),
+        ("lr_scheduler: cosine", "lr_scheduler: constant_with_warmup"),
+    )
     if rate is None:
         with pytest.raises(ConfigError, match="or a share below 1"):
             stage_after("axolotl_pretrain.yaml", text)
@@ -160,9 +172,12 @@ def test_gpus_that_the_degrees_contradict_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "long"),
-    [("", "drop"), ("excess_length_strategy: truncate\n", "truncate"),
-     ("excess_length_strategy: raise\n", None)],
-)  # fmt: skip
+    [
+        ("", "drop"),
+        ("excess_length_strategy: truncate\n", "truncate"),
+        ("excess_length_strategy: raise\n", None),
+    ],
+)
 def test_long_records_are_left_out_as_in_axolotl(setting: str, long: str | None) -> None:
     text = config("axolotl_liger_fsdp.yaml") + setting
     spec = imported("axolotl_liger_fsdp.yaml", text).text
@@ -219,7 +234,8 @@ def test_a_size_of_no_data_set_is_refused() -> None:
 @pytest.mark.parametrize("protocol", ["chatml", "llama3"])
 def test_the_protocol_is_that_of_the_type_where_that_names_one(protocol: str) -> None:
     text = changed(
-        "axolotl_dpo_lora.yaml", ("chat_template: llama3\n", ""),
+        "axolotl_dpo_lora.yaml",
+        ("chat_template: llama3\n", ""),
         ("type: chat_template.default", f"type: {protocol}.intel"),
-    )  # fmt: skip
+    )
     assert f"protocol = {protocol}" in imported("axolotl_dpo_lora.yaml", text).text

@@ -32,9 +32,14 @@ def nanotron_rate(step: int, warmup: int, start: int, decay: int, peak: float, l
 
 @pytest.mark.parametrize(
     ("start", "decay", "begin", "length"),
-    [("1000", "700", 1000, 700), ("null", "null", 200, 1800), ("1000", "null", 1000, 800),
-     ("1500", "900", 1500, 900), ("null", "13", 200, 13)],
-)  # fmt: skip
+    [
+        ("1000", "700", 1000, 700),
+        ("null", "null", 200, 1800),
+        ("1000", "null", 1000, 800),
+        ("1500", "900", 1500, 900),
+        ("null", "13", 200, 13),
+    ],
+)
 def test_nanotrons_learning_rate_is_the_same_at_every_step(
     start: str, decay: str, begin: int, length: int
 ) -> None:
@@ -50,11 +55,15 @@ def test_nanotrons_learning_rate_is_the_same_at_every_step(
 
 @pytest.mark.parametrize(("layers", "interleave"), [("", 2), ("layers_per_stage = 8", 4)])
 def test_torchtitans_interleaved_pipeline_stays_one(layers: str, interleave: int) -> None:
-    text = (CONFIGS / "torchtitan_405b.toml").read_text().replace(
-        "pipeline_parallel_degree = 1",
-        'pipeline_parallel_degree = 4\npipeline_parallel_schedule = "Interleaved1F1B"\n'
-        + (f"pipeline_parallel_{layers}\n" if layers else ""),
-    )  # fmt: skip
+    text = (
+        (CONFIGS / "torchtitan_405b.toml")
+        .read_text()
+        .replace(
+            "pipeline_parallel_degree = 1",
+            'pipeline_parallel_degree = 4\npipeline_parallel_schedule = "Interleaved1F1B"\n'
+            + (f"pipeline_parallel_{layers}\n" if layers else ""),
+        )
+    )
     made = imported("torchtitan_405b.toml", text, gpus=128).text
     assert f"tensor 8, pipeline 4, interleave {interleave}, micro_batch" in made
 
@@ -114,10 +123,15 @@ def test_what_is_missing_is_named() -> None:
 
 @pytest.mark.parametrize(
     "unlike",
-    ["is_qwen2_config: true", "is_llamoe_config: true\n    moe_num_experts: 4",
-     "moe_config: {num_experts: 8, top_k: 2}", "hidden_act: gelu", "attention_bias: true",
-     "frobnication: 3"],
-)  # fmt: skip
+    [
+        "is_qwen2_config: true",
+        "is_llamoe_config: true\n    moe_num_experts: 4",
+        "moe_config: {num_experts: 8, top_k: 2}",
+        "hidden_act: gelu",
+        "attention_bias: true",
+        "frobnication: 3",
+    ],
+)
 def test_a_model_that_is_no_llama_is_open(unlike: str) -> None:
     """No mixture of experts becomes a dense Llama, and nothing unknown changes it unseen."""
     text = config("nanotron_tiny.yaml").replace("    hidden_act: silu\n", "")

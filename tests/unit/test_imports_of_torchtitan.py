@@ -132,16 +132,20 @@ def test_another_family_is_refused_with_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("family", "flavor", "size", "stretched"),
-    [("qwen3", "30B-A3B", "30B-A3B", 1), ("deepseek_v3", "671B", "671B", 40),
-     ("gpt_oss", "20b", "20B", 32)],
-)  # fmt: skip
+    [
+        ("qwen3", "30B-A3B", "30B-A3B", 1),
+        ("deepseek_v3", "671B", "671B", 40),
+        ("gpt_oss", "20b", "20B", 32),
+    ],
+)
 def test_sizes_that_torchtitan_names_are_published_sizes_with_its_balance(
     family: str, flavor: str, size: str, stretched: float
 ) -> None:
     text = changed(
-        "torchtitan_8b.toml", ('name = "llama3"', f'name = "{family}"'),
+        "torchtitan_8b.toml",
+        ('name = "llama3"', f'name = "{family}"'),
         ('flavor = "8B"', f'flavor = "{flavor}"'),
-    )  # fmt: skip
+    )
     model = only(of_pretrain(imported("torchtitan_8b.toml", text, gpus=8).text)).model
     assert (model.family, model.size, model.rope_factor) == (family, size, stretched)
     assert model.experts

@@ -86,14 +86,26 @@ FORM = {
     "allow": {"W622": "meant"},
     "use": [{"file": "more.etude", "after": "first"}],
     "let": {
-        "source": '"a \\"title\\""', "warm": "20 steps", "both": ["web", "math"], "half": "50%",
-        "setting": "adamw { eps = 1e-6 }", "n": 2,
+        "source": '"a \\"title\\""',
+        "warm": "20 steps",
+        "both": ["web", "math"],
+        "half": "50%",
+        "setting": "adamw { eps = 1e-6 }",
+        "n": 2,
     },
     "models": {
         "tiny": {
-            "layers": 2, "dim": 64, "heads": 4, "kv_heads": 2, "ffn": 128, "vocab": 300,
+            "layers": 2,
+            "dim": 64,
+            "heads": 4,
+            "kv_heads": 2,
+            "ffn": 128,
+            "vocab": 300,
             "rope_scaling": {
-                "kind": "yarn", "factor": 4, "original": 16, "sources": {"factor": {"cite": "here"}}
+                "kind": "yarn",
+                "factor": 4,
+                "original": 16,
+                "sources": {"factor": {"cite": "here"}},
             },
             "rope_theta": 10000,
             "sources": {"rope_theta": {"assumed": "usual"}},
@@ -103,20 +115,22 @@ FORM = {
     "tokenizers": {"words": {"train": {"on": "both", "vocab": 300}}},
     "datasets": {
         "web": {
-            "files": ["a.jsonl", {"let": "source"}], "holdout": "1%", "fields": {"text": "body"},
+            "files": ["a.jsonl", {"let": "source"}],
+            "holdout": "1%",
+            "fields": {"text": "body"},
             "filters": ["keep 10% where quality.loss > 4.0", 'drop where url in "sites.txt"'],
         },
         "math": {"sample": "arithmetic", "awaited": True},
     },
     "dialogs": {
-        "chat": {
-            "header": "<|{role}|>\n", "end_of_turn": "<|end|>", "roles": ["user", "assistant"]
-        }
+        "chat": {"header": "<|{role}|>\n", "end_of_turn": "<|end|>", "roles": ["user", "assistant"]}
     },
     "clusters": {"box": {"gpus": '8 of "H100 80GB"', "price": 2.5}},
     "stages": {
         "first": {
-            "kind": "train", "model": "tiny", "tokens": "64k",
+            "kind": "train",
+            "model": "tiny",
+            "tokens": "64k",
             "seq_len": "16 until warm then 32",
             "batch": "4 seqs -> 8 seqs for warm then 8 seqs",
             "lr": "0 -> 1e-3 for warm then -> 0 cosine",
@@ -135,21 +149,28 @@ FORM = {
         },
         "quality": {"kind": "score", "from": "first", "data": "both"},
         "align": {
-            "kind": "rounds", "count": "n",
+            "kind": "rounds",
+            "count": "n",
             "stages": {
                 "rm": {
-                    "kind": "reward", "data": "ranked[1..round]", "steps": 5, "batch": "4 pairs",
-                    "lr": 1e-4, "similar": "90%",
+                    "kind": "reward",
+                    "data": "ranked[1..round]",
+                    "steps": 5,
+                    "batch": "4 pairs",
+                    "lr": 1e-4,
+                    "similar": "90%",
                 },
                 "chat": {
-                    "kind": "average", "of": ["first", "previous.chat or first"],
+                    "kind": "average",
+                    "of": ["first", "previous.chat or first"],
                     "weights": [3, 1],
                 },
             },
             "allow": {"W645": "in rounds"},
         },
         "exam": {
-            "kind": "evaluate", "suites": {"sums": ["a", "b"], "code": "c"},
+            "kind": "evaluate",
+            "suites": {"sums": ["a", "b"], "code": "c"},
             "needle": {"lengths": [16, 32]},
         },
     },
@@ -161,7 +182,9 @@ FORM = {
             ],
             "first.steps": {"value": 900},
             "first.lr at 20 steps": {
-                "value": 1e-3, "within": "1%", "contradicted": {"let": "source"}
+                "value": 1e-3,
+                "within": "1%",
+                "contradicted": {"let": "source"},
             },
             "allow": {"W671": "here"},
         },
@@ -170,14 +193,17 @@ FORM = {
     "variants": {
         "wide": {
             "set": {
-                "tiny.dim": 128, "first.lr": "1e-4 -> 0", "first.data": {"web": 1},
-                "first.gate": "default", "web.files": '"b.jsonl"',
+                "tiny.dim": 128,
+                "first.lr": "1e-4 -> 0",
+                "first.data": {"web": 1},
+                "first.gate": "default",
+                "web.files": '"b.jsonl"',
             },
             "sources": {"first.lr": {"cite": "there"}},
             "allow": {"W606": "there"},
         }
     },
-}  # fmt: skip
+}
 
 
 def test_the_form_of_everything_that_a_spec_can_say() -> None:
@@ -354,7 +380,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("E111", train('"seq_len": "¦8K"'), "write `8k`"),
     ("E204", train('"steps": "10\\u0020¦setps"'), "did you mean `steps`?"),
     ("E214", train('"data": ¦{"web": "97%"}'), "add up to 97%"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("code", "text", "phrase"), WRONG)
@@ -388,7 +414,7 @@ def test_what_is_wrong_with_json_is_said_once_with_its_place(
         ("E201", "dataset d { hub = 3 }"),
         ("E307", "stage a: rounds { }"),
     ],
-)  # fmt: skip
+)
 def test_a_text_that_json_cannot_say_has_an_error_that_says_why(code: str, text: str) -> None:
     report = Report()
     assert to_json(Source("<text>", text), report) is None

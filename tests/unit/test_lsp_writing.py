@@ -76,12 +76,14 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (POST_TRAINING + "stage e: evaluate { from = align.¦", ["chat", "rm"], ["first"]),
         (POST_TRAINING + "stage e: evaluate { from = align.chat[¦", ["1", "2"], ["round"]),
         (POST_TRAINING + "expect {\n  first.¦", ["flops", "steps", "lr"], ["optimizer"]),
-        (POST_TRAINING.replace("from = first, data = ranked", "from = ¦"),
-         ["first", "chat", "previous.chat"], ["rm", "asked"]),
+        (
+            POST_TRAINING.replace("from = first, data = ranked", "from = ¦"),
+            ["first", "chat", "previous.chat"],
+            ["rm", "asked"],
+        ),
         (POST_TRAINING.replace("ranked[1..round]", "ranked[¦"), ["round", "1..round"], []),
         (POST_TRAINING.replace("drafts.pairs", "drafts.¦"), ["pairs"], ["first"]),
-        (SPEC + "variant a { first.lr = 1 }\nstage m: average { of = [a¦",
-         ["a", "first"], ["lr"]),
+        (SPEC + "variant a { first.lr = 1 }\nstage m: average { of = [a¦", ["a", "first"], ["lr"]),
         (SPEC + "variant a { first.lr = 1 }\nstage m: average { of = [a.¦", ["first"], ["a"]),
         (SPEC + "variant a {\n  ¦", ["first", "tiny", "web", "peak"], ["lr"]),
         (SPEC + "variant a {\n  first.¦", ["lr", "batch"], ["layers"]),
@@ -91,7 +93,7 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (HEAD + "# ¦", [], ["recipe"]),
         (HEAD + 'recipe x { title = "¦', [], ["recipe"]),
     ],
-)  # fmt: skip
+)
 def test_completion_offers_what_may_stand_there(
     text: str, some: list[str], none: list[str], tmp_path: Path
 ) -> None:
@@ -186,8 +188,10 @@ def test_a_renamed_spec_means_what_it_meant(name: str, tmp_path: Path) -> None:
     assert not [d.message for d in again.diagnostics if d.severity == "error"]
     assert again.program
     assert analysis.program
-    expected = [stage.replace(name, "renamed") if name in stage.split(".") else stage
-                for stage in analysis.program.stages]  # fmt: skip
+    expected = [
+        stage.replace(name, "renamed") if name in stage.split(".") else stage
+        for stage in analysis.program.stages
+    ]
     assert list(again.program.stages) == expected
 
 
@@ -210,8 +214,12 @@ def test_variants_name_what_they_change(tmp_path: Path) -> None:
         (declared,) = [d for d in analysis.names.declarations.values() if d.symbol.name == name]
         found = references(analysis, path, declared.word.span.start)
         ends[name] = lines[max(place.range.start.line for place in found)].strip()
-    assert ends == {"peak": "peak = 2e-3", "first": "first.data = math",
-                    "math": "first.data = math", "tiny": "model.tiny.dim = 128"}  # fmt: skip
+    assert ends == {
+        "peak": "peak = 2e-3",
+        "first": "first.data = math",
+        "math": "first.data = math",
+        "tiny": "model.tiny.dim = 128",
+    }
 
 
 def test_what_is_no_name_cannot_be_renamed(tmp_path: Path) -> None:
@@ -261,16 +269,22 @@ def fixed(folder: Path, text: str) -> dict[str, str]:
         (stage(lr="1e-3 for 5 then 1e-4"), "Write it in steps", "1e-3 for 5 steps then 1e-4"),
         (stage("a", "presicion = bf16"), "Replace with `precision`", "precision = bf16"),
         (stage(data="{ web 50%, math 40% }"), "Set `math` to 50%", "{ web 50%, math 50% }"),
-        (stage(data="{ web 50%, math 40% }"), "Write plain weights, which are normalised",
-         "{ web 50, math 40 }"),
+        (
+            stage(data="{ web 50%, math 40% }"),
+            "Write plain weights, which are normalised",
+            "{ web 50, math 40 }",
+        ),
         (stage(batch="4K seqs"), "Write `Ki`: times 1024", "4Ki seqs"),
         (stage(steps="0.5"), "Write 1", "steps = 1"),
         ('dataset x { files = "a }\n' + stage(), 'Close the text with `"`', '"a }"'),
         (stage().replace(": train", ": trian"), "Replace with `train`", "stage first: train"),
-        (stage() + "tokenizer a { bytes }\ntokenizer b { bytes }\n", "Add `tokenizer = a`",
-         "tokenizer = a"),
+        (
+            stage() + "tokenizer a { bytes }\ntokenizer b { bytes }\n",
+            "Add `tokenizer = a`",
+            "tokenizer = a",
+        ),
     ],
-)  # fmt: skip
+)
 def test_quick_fixes_do_what_the_help_says(
     wrong: str, title: str, right: str, tmp_path: Path
 ) -> None:

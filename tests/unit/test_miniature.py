@@ -23,11 +23,16 @@ from etude.spec.recipe import Recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPECS = [
-    *(EXAMPLES / f"{name}.etude"
-      for name in ("llama3_405b", "quickstart", "llama3_posttraining_tiny", "ablation_tiny")),
-    *(path for path in sorted((EXAMPLES / "published").rglob("*.etude"))
-      if "\nrecipe " in "\n" + path.read_text()),
-]  # fmt: skip
+    *(
+        EXAMPLES / f"{name}.etude"
+        for name in ("llama3_405b", "quickstart", "llama3_posttraining_tiny", "ablation_tiny")
+    ),
+    *(
+        path
+        for path in sorted((EXAMPLES / "published").rglob("*.etude"))
+        if "\nrecipe " in "\n" + path.read_text()
+    ),
+]
 
 
 def of_file(path: Path) -> Recipe:
@@ -59,8 +64,9 @@ def jobs(plan: Plan | None) -> list[tuple[str, str | None]]:
     assert plan
     found = [
         ("train", job.stage) if job.kind in ("train", "weights") else (job.kind, job.id)
-        for job in plan.jobs if job.kind not in ("tokenizer", "dataset")
-    ]  # fmt: skip
+        for job in plan.jobs
+        if job.kind not in ("tokenizer", "dataset")
+    ]
     return [job for job, _ in groupby(found)]
 
 
@@ -109,10 +115,21 @@ def test_the_miniature_is_the_same_wherever_it_is_made() -> None:
     recipe = of_file(EXAMPLES / "llama3_posttraining_tiny.etude")
     first = compile_miniature(recipe, Report())
     again = subprocess.run(
-        [sys.executable, "-m", "etude.cli.main", "plan", "--miniature", "--json",
-         EXAMPLES / "llama3_posttraining_tiny.etude"],
-        capture_output=True, text=True, check=True, cwd="/", env={"PYTHONHASHSEED": "7"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "etude.cli.main",
+            "plan",
+            "--miniature",
+            "--json",
+            EXAMPLES / "llama3_posttraining_tiny.etude",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+        env={"PYTHONHASHSEED": "7"},
+    )
     assert first
     assert first.to_json() + "\n" == again.stdout
 
@@ -145,17 +162,23 @@ def test_rounds_draws_and_awaited_labels_are_there_in_small() -> None:
 RAMPS = {
     "a curve that continues after its stage": ("lr", "0 -> 1e-3 cosine over 900 steps"),
     "a curve that ends before its segment": (
-        "lr", "0 -> 1e-3 over 20 steps for 60 steps then -> 0 sqrt"),
+        "lr",
+        "0 -> 1e-3 over 20 steps for 60 steps then -> 0 sqrt",
+    ),
     "changes a step apart": ("lr", "1e-3 for 1 step then 2e-3 for 1 step then 1e-4"),
     "a ramp of the batch": ("batch", "4 seqs -> 64 seqs for 50 steps then 64 seqs"),
     "a batch that shrinks": ("batch", "480 seqs for 20 steps then 1920 seqs for 9% then 7 seqs"),
     "a mixture that moves": (
-        "data", "{ web 90%, math 10% } -> { web 20%, math 80% } for 50% then math"),
+        "data",
+        "{ web 90%, math 10% } -> { web 20%, math 80% } for 50% then math",
+    ),
     "a RoPE base that changes": ("rope_theta", "1e4 for 10 steps then 1e6"),
     "lengths in no simple ratio": ("seq_len", "1000 for 10 steps then 1024 for 5 steps then 3000"),
     "a placement that alone cuts the stage": (
-        "parallel", "{ micro_batch 2 } for 30 steps then { micro_batch 4 }"),
-}  # fmt: skip
+        "parallel",
+        "{ micro_batch 2 } for 30 steps then { micro_batch 4 }",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", RAMPS)
@@ -171,12 +194,20 @@ def test_every_kind_of_change_is_kept(what: str) -> None:
 
 
 def test_averages_checkpoints_and_gates_stay_where_they_are_between_the_changes() -> None:
-    spec = HEAD + stage(
-        steps="10000", lr="0 -> 1e-3 for 10 steps then 1e-3 for 80% then -> 0",
-    ) + "stage early: checkpoint { from = first, after = 85% }\n" + after(
-        "second", "average = polyak every 50 steps over 20%", steps="4000",
-        lr="1e-3 for 75% then 1e-4",
-    )  # fmt: skip
+    spec = (
+        HEAD
+        + stage(
+            steps="10000",
+            lr="0 -> 1e-3 for 10 steps then 1e-3 for 80% then -> 0",
+        )
+        + "stage early: checkpoint { from = first, after = 85% }\n"
+        + after(
+            "second",
+            "average = polyak every 50 steps over 20%",
+            steps="4000",
+            lr="1e-3 for 75% then 1e-4",
+        )
+    )
     found = small(text(spec))
     first, second = (found.program.stages[name] for name in ("first", "second"))
     assert isinstance(first, TrainStage)

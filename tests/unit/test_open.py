@@ -72,8 +72,9 @@ def test_json_has_them_by_their_names() -> None:
     assert (first["open"], first["optimizer"]["open"]) == ({"lr": "why"}, {"eps": "c"})
     Draft202012Validator(spec_schema()).validate(made)
     assert [each.message for each in errors(as_json(text))] == [
-        "`eps` is open: c", "`lr` is open: why"
-    ]  # fmt: skip
+        "`eps` is open: c",
+        "`lr` is open: why",
+    ]
     assert 'open lr "why"' in as_text(as_json(text))
     first["open"]["lr"] = 3
     assert errors(json.dumps(made))[0].code == "E133"

@@ -86,9 +86,13 @@ def test_what_was_fine_is_fine() -> None:
 
 @pytest.mark.parametrize(
     ("knob", "ramp"),
-    [("lr", "0 -> 1e-3"), ("batch", "4 seqs -> 8 seqs"), ("data", "web -> math"),
-     ("lr", "1e-3 for 50% then -> 0 cosine")],
-)  # fmt: skip
+    [
+        ("lr", "0 -> 1e-3"),
+        ("batch", "4 seqs -> 8 seqs"),
+        ("data", "web -> math"),
+        ("lr", "1e-3 for 50% then -> 0 cosine"),
+    ],
+)
 @pytest.mark.parametrize("bound", ["for 101 steps", "for 20k tokens", "until 101%"])
 def test_a_last_ramp_arrives_within_the_stage(knob: str, ramp: str, bound: str) -> None:
     text = HEAD + stage(**{knob: f"{ramp} {bound}"})
@@ -118,8 +122,10 @@ def test_where_for_leaves_no_room_for_the_next_segment_until_is_proposed() -> No
 @pytest.mark.parametrize("over", ["101 steps", "200%", "1M tokens"])
 def test_an_average_is_over_a_part_of_the_stage(over: str) -> None:
     found = only(check(HEAD + stage(average=f"polyak every 1 step over {over}")))
-    assert (found.code, found.message.split(" of a stage ")[1][:6]) == ("E457", "of 100" if "tok"
-            not in over else "of 6,4")  # fmt: skip
+    assert (found.code, found.message.split(" of a stage ")[1][:6]) == (
+        "E457",
+        "of 100" if "tok" not in over else "of 6,4",
+    )
     assert check(HEAD + stage(average="polyak every 1 step over 100 steps")) == []
 
 

@@ -88,10 +88,19 @@ def test_a_page_is_below_two_megabytes(name: str):
 def test_two_processes_write_the_same_bytes(tmp_path: Path):
     for seed in ("1", "2"):
         subprocess.run(
-            [sys.executable, "-m", "etude.cli.main", "plan", EXAMPLES / "llama3_405b.etude",
-             "--html", tmp_path / seed],
-            env={"PYTHONHASHSEED": seed}, check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "etude.cli.main",
+                "plan",
+                EXAMPLES / "llama3_405b.etude",
+                "--html",
+                tmp_path / seed,
+            ],
+            env={"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 

@@ -69,8 +69,16 @@ TYPES = [
 TRAIN = Kind(
     HEAD + MODEL + "{}",
     "stage pretrain: train",
-    {"model": "tiny", "steps": "100", "seq_len": "16", "batch": "4 seqs", "lr": "1e-3",
-     "data": "web", "tokenizer": "letters", "cluster": "box"},
+    {
+        "model": "tiny",
+        "steps": "100",
+        "seq_len": "16",
+        "batch": "4 seqs",
+        "lr": "1e-3",
+        "data": "web",
+        "tokenizer": "letters",
+        "cluster": "box",
+    },
     [
         *TYPES,
         Fault("E402", {"data": "nowhere"}),
@@ -88,12 +96,19 @@ TRAIN = Kind(
         Fault("E446", {"seq_len": "16 -> 32"}),
         Fault("E457", {"average": "polyak every 1 step over 200 steps"}),
     ],
-)  # fmt: skip
+)
 SFT = Kind(
     HEAD + MODEL + FIRST + "{}",
     "stage chat: sft",
-    {"from": "first", "steps": "100", "seq_len": "16", "batch": "4 seqs", "lr": "1e-3",
-     "data": "human", "dialog": "llama3"},
+    {
+        "from": "first",
+        "steps": "100",
+        "seq_len": "16",
+        "batch": "4 seqs",
+        "lr": "1e-3",
+        "data": "human",
+        "dialog": "llama3",
+    },
     [
         *TYPES,
         Fault("E402", {"from": "nowhere"}),
@@ -106,12 +121,19 @@ SFT = Kind(
         Fault("E202", {"loss": "user"}),
         Fault("E518", {"seq_len": "16 for 50 steps then 32"}),
     ],
-)  # fmt: skip
+)
 DPO = Kind(
     HEAD + MODEL + FIRST + "{}",
     "stage align: dpo",
-    {"from": "first", "reference": "first", "steps": "100", "batch": "4 pairs", "lr": "1e-3",
-     "data": "ranked", "seq_len": "16"},
+    {
+        "from": "first",
+        "reference": "first",
+        "steps": "100",
+        "batch": "4 pairs",
+        "lr": "1e-3",
+        "data": "ranked",
+        "seq_len": "16",
+    },
     [
         *TYPES,
         Fault("E402", {"from": "nowhere"}),
@@ -124,7 +146,7 @@ DPO = Kind(
         Fault("E208", {"beta": "0"}),
         Fault("E208", {"label_smoothing": "0.7"}),
     ],
-)  # fmt: skip
+)
 EVALUATE = Kind(
     HEAD + MODEL + FIRST + JUDGE + "{}",
     "stage exam: evaluate",
@@ -143,7 +165,7 @@ EVALUATE = Kind(
         Fault("E402", {"dialog": "nowhere"}),
         Fault("E308", {"needle": "{ width = 2 }"}),
     ],
-)  # fmt: skip
+)
 SAMPLE = Kind(
     HEAD + MODEL + FIRST + JUDGE + "{}",
     "stage drafts: sample",
@@ -158,7 +180,7 @@ SAMPLE = Kind(
         Fault("E402", {"dialog": "nowhere"}),
         Fault("E521", {"keep": "5"}),
     ],
-)  # fmt: skip
+)
 MODELS = Kind(
     HEAD + "{}" + FIRST,
     "model tiny",
@@ -172,7 +194,7 @@ MODELS = Kind(
         Fault("E426", {"revision": '"main"'}),
         Fault("E426", {"context": "128"}),
     ],
-)  # fmt: skip
+)
 DATASET = Kind(
     HEAD + MODEL + FIRST + "stage quality: score { from = first, data = [texts] }\n{}",
     "dataset texts",
@@ -187,7 +209,7 @@ DATASET = Kind(
         Fault("E308", {"fields": '{ txt = "x" }'}),
         Fault("E208", {"holdout": "200%"}),
     ],
-)  # fmt: skip
+)
 CLUSTER = Kind(
     HEAD.replace("cluster box { cpus = 1 }\n", "") + MODEL + "{}" + FIRST,
     "cluster box",

@@ -32,10 +32,15 @@ def test_the_round_before_is_not_the_same_round() -> None:
 
 
 def test_a_stage_of_a_variant_shows_what_the_variant_changes() -> None:
-    text = HEAD + stage() + after(lr="last -> 0") + (
-        "stage soup: average { of = [second, hot.second] }\n"
-        "variant hot { second.lr = last -> 1e-4, second.clip = 0.5 }\n"
-    )  # fmt: skip
+    text = (
+        HEAD
+        + stage()
+        + after(lr="last -> 0")
+        + (
+            "stage soup: average { of = [second, hot.second] }\n"
+            "variant hot { second.lr = last -> 1e-4, second.clip = 0.5 }\n"
+        )
+    )
     found = shown(plan(text))
     assert found["hot.second"].endswith(
         "as second but lr last -> 0.0001 (variant hot) clip 0.5 (variant hot)"

@@ -77,16 +77,28 @@ LIKE = {"prompt": "one", "chosen": "two", "rejected": "three"}
 @pytest.mark.parametrize(
     ("spec", "packages", "said", "way_out"),
     [
-        (PREFERENCES + DPO, ["rapidfuzz"], "`drop similar` needs the package rapidfuzz",
-         "pip install 'etude[post]'"),
-        ('stage exam: evaluate { suites = { math ["gsm8k"] } }\n', ["lm_eval"],
-         "the suite `math` needs the package lm-eval", "pip install 'etude[eval]'"),
+        (
+            PREFERENCES + DPO,
+            ["rapidfuzz"],
+            "`drop similar` needs the package rapidfuzz",
+            "pip install 'etude[post]'",
+        ),
+        (
+            'stage exam: evaluate { suites = { math ["gsm8k"] } }\n',
+            ["lm_eval"],
+            "the suite `math` needs the package lm-eval",
+            "pip install 'etude[eval]'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_packages_of_later_stages(
-    spec: str, packages: list[str], said: str, way_out: str, tmp_path: Path,
+    spec: str,
+    packages: list[str],
+    said: str,
+    way_out: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     write(tmp_path / "likes.jsonl", LIKE)
     assert lacking(HEAD + spec, tmp_path) == []
     without(monkeypatch, *packages)
@@ -255,10 +267,16 @@ def test_room_for_results_and_checkpoints(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1024, "1 KiB"), (999.7 * 1024, "1,000 KiB"),
-     (3 * 2**30, "3 GiB"),
-     (97.2 * 2**40, "97.2 TiB"), (5e3 * 2**40, "5,000 TiB")],
-)  # fmt: skip
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1024, "1 KiB"),
+        (999.7 * 1024, "1,000 KiB"),
+        (3 * 2**30, "3 GiB"),
+        (97.2 * 2**40, "97.2 TiB"),
+        (5e3 * 2**40, "5,000 TiB"),
+    ],
+)
 def test_bytes_are_shown_in_their_unit(number: float, shown: str) -> None:
     assert in_bytes(number) == shown
 

@@ -128,13 +128,16 @@ def test_records_are_dealt_out(inputs, tmp_path):
 # Documents: lists of sites
 
 
-@pytest.mark.parametrize(
-    ("keep", "kept"), [(False, ["b", "d", "e"]), (True, ["a", "c"])]
-)  # fmt: skip
+@pytest.mark.parametrize(("keep", "kept"), [(False, ["b", "d", "e"]), (True, ["a", "c"])])
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_documents_are_kept_or_dropped_by_their_site(keep, kept, kind, inputs, tmp_path):
-    hosts = {"a": "https://WWW.Bad.org:80/x?y", "b": "http://notbad.org", "c": "müller.example.",
-             "d": "https://org", "e": "http://good.org/bad.org"}  # fmt: skip
+    hosts = {
+        "a": "https://WWW.Bad.org:80/x?y",
+        "b": "http://notbad.org",
+        "c": "müller.example.",
+        "d": "https://org",
+        "e": "http://good.org/bad.org",
+    }
     documents = [{"text": text, "url": url} for text, url in hosts.items()]
     lines(tmp_path / "d.jsonl", *documents)
     pq.write_table(pa.Table.from_pylist(documents), tmp_path / "d.parquet")
@@ -155,8 +158,11 @@ def test_lists_of_sites_that_cannot_be(inputs, tmp_path):
         if text is not None:
             (tmp_path / "sites.txt").write_text(text)
         lines(tmp_path / "d.jsonl", *documents)
-        source = {"kind": "files", "files": ["d.jsonl"],
-                  "sites": [{"field": "url", "file": "sites.txt"}]}  # fmt: skip
+        source = {
+            "kind": "files",
+            "files": ["d.jsonl"],
+            "sites": [{"field": "url", "file": "sites.txt"}],
+        }
         with pytest.raises(DataError) as caught:
             make(job("documents", source=source, dialog=None), inputs, tmp_path)
         return caught.value.message
@@ -175,16 +181,22 @@ def test_lists_of_sites_that_cannot_be(inputs, tmp_path):
 
 def shards_of(folder, count: int, holdout: str):
     texts = [chr(97 + n % 26) * (n % 7 + 1) for n in range(count)]
-    write_shards(texts, tokenizer.byte_level(), folder / "data", holdout=Fraction(holdout),
-                 seed=0, name="d")  # fmt: skip
+    write_shards(
+        texts, tokenizer.byte_level(), folder / "data", holdout=Fraction(holdout), seed=0, name="d"
+    )
     return [Shards(folder / "data", split) for split in ("train", "heldout")]
 
 
 def filtering(*rules) -> FilterJob:
     return FilterJob(
-        key="k", id="filter.d", stage=None, inputs={}, name="d", seed=5,
+        key="k",
+        id="filter.d",
+        stage=None,
+        inputs={},
+        name="d",
+        seed=5,
         rules=[FilterRule(scores=s, op=o, value=v, keep=k) for s, o, v, k in rules],
-    )  # fmt: skip
+    )
 
 
 def test_a_filter_keeps_a_share_of_what_scores_badly(tmp_path):
@@ -245,11 +257,18 @@ def test_filters_that_cannot_be(tmp_path):
 # Awaited data sets
 
 DRAWS = [
-    {"prompt": p, "draw": d, "seed": 0, "text": text, "score": None, "finished": True,
-     "messages": [*say(f"user: p{p}"), {"role": "assistant", "content": text}]}
+    {
+        "prompt": p,
+        "draw": d,
+        "seed": 0,
+        "text": text,
+        "score": None,
+        "finished": True,
+        "messages": [*say(f"user: p{p}"), {"role": "assistant", "content": text}],
+    }
     for p, texts in enumerate([["a\u2028", "b", "a\u2028"], ["c", "c"], [" ", ""]])
     for d, text in enumerate(texts)
-]  # fmt: skip
+]
 
 
 def awaited(pattern: str = "labels/r1.jsonl", **settings) -> DatasetJob:
@@ -330,8 +349,10 @@ def test_candidates_for_plain_prompts_cannot_be_labelled(inputs, tmp_path):
 def test_the_fingerprint_holds_templates_and_lists_of_sites(tmp_path):
     lines(tmp_path / "d.jsonl", GOOD)
     sites = [{"field": "url", "file": "s.txt"}]
-    wanted = job(source={"kind": "files", "files": ["d.jsonl"], "sites": sites},
-                 dialog={"template": "t.jinja"})  # fmt: skip
+    wanted = job(
+        source={"kind": "files", "files": ["d.jsonl"], "sites": sites},
+        dialog={"template": "t.jinja"},
+    )
     seen = set()
     for site, template in [("a", "x"), ("b", "x"), ("b", "y")]:
         (tmp_path / "s.txt").write_text(site)
@@ -347,11 +368,18 @@ def test_tokenizers_get_the_special_tokens_of_the_dialogs(tmp_path):
     (tmp_path / "t.jinja").write_text("<|hello|>{{ messages }}")
     settings = {"dialogs": [LLAMA3, {"template": "t.jinja"}], "special": ["<|own|>"]}
     expected = ["<|own|>", *special_tokens(LLAMA3), "<|hello|>"]
-    data = {"d": {"source": {"kind": "sample", "sample": "arithmetic", "documents": 5},
-                  "bad_lines": 0}}  # fmt: skip
+    data = {
+        "d": {"source": {"kind": "sample", "sample": "arithmetic", "documents": 5}, "bad_lines": 0}
+    }
     for kind in ({"kind": "bytes"}, {"kind": "train", "vocab": 300}):
-        wanted = TokenizerJob(key="k", id="tokenizer.t", stage=None, inputs={},
-                              tokenizer=kind | settings, datasets=data)  # fmt: skip
+        wanted = TokenizerJob(
+            key="k",
+            id="tokenizer.t",
+            stage=None,
+            inputs={},
+            tokenizer=kind | settings,
+            datasets=data,
+        )
         prepare.make_tokenizer(wanted, tmp_path / "w", tmp_path, lambda event: None)
         made = tokenizer.load(tmp_path / "w" / "result" / "tokenizer.json")
         added = made.get_added_tokens_decoder()
@@ -366,9 +394,13 @@ def test_a_loaded_tokenizer_must_have_the_special_tokens(tmp_path):
     tokenizer.save(tokenizer.byte_level(["<|a|>"]), tmp_path)
     for special, fails in ((["<|a|>"], False), (["<|a|>", "<|b|>"], True)):
         wanted = TokenizerJob(
-            key="k", id="tokenizer.t", stage=None, inputs={}, datasets={},
+            key="k",
+            id="tokenizer.t",
+            stage=None,
+            inputs={},
+            datasets={},
             tokenizer={"kind": "file", "file": "tokenizer.json", "special": special},
-        )  # fmt: skip
+        )
         if fails:
             with pytest.raises(DataError, match=r"lacks special tokens of the recipe: <\|b\|>"):
                 prepare.make_tokenizer(wanted, tmp_path / "w", tmp_path, lambda event: None)

@@ -71,8 +71,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(folder: Path, tokenizer: str = "bytes", talk: list[Any] | None = None) -> None:
     (folder / "r.etude").write_text(SPEC.replace("TOKENIZER", tokenizer))
     asks = [{"prompt": [{"role": "user", "content": "Why?"}]}]
-    for name, records in [("talk", TALK if talk is None else talk), ("pairs", PAIRS),
-                          ("asks", asks)]:  # fmt: skip
+    for name, records in [
+        ("talk", TALK if talk is None else talk),
+        ("pairs", PAIRS),
+        ("asks", asks),
+    ]:
         lines = (each if isinstance(each, str) else json.dumps(each) for each in records)
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -139,8 +142,12 @@ def test_thoughts_and_tool_calls_have_names_of_their_own(folder: Path) -> None:
     )
     (folder / "t.jinja").write_text(template)
     call = {"type": "function", "function": {"name": "look", "arguments": {"x": 1}}}
-    answer = {"role": "assistant", "content": "So:", "reasoning_content": "Hm.",
-              "tool_calls": [call]}  # fmt: skip
+    answer = {
+        "role": "assistant",
+        "content": "So:",
+        "reasoning_content": "Hm.",
+        "tool_calls": [call],
+    }
     write(folder, talk=[{"messages": [{"role": "user", "content": "q"}, answer]}])
     spec = (folder / "r.etude").read_text().replace("protocol = llama3", 'template = "t.jinja"')
     (folder / "r.etude").write_text(spec)
@@ -179,8 +186,9 @@ def test_refused_records_are_named_and_those_after_them_shown(folder: Path) -> N
     write(folder, talk=["{no json", *TALK])
     (found,) = previewed(folder, "sft")
     assert [(each.record, each.place) for each in found.refused] == [
-        (1, "talk.jsonl:1"), (3, "talk.jsonl:3"),
-    ]  # fmt: skip
+        (1, "talk.jsonl:1"),
+        (3, "talk.jsonl:3"),
+    ]
     assert "JSON" in found.refused[0].reason
     assert "of `user`" in found.refused[1].reason
     assert [item.record for item in found.items if isinstance(item, Shown)] == [2, 4]
@@ -208,9 +216,13 @@ def test_records_far_behind_are_not_looked_at(folder: Path) -> None:
 def test_without_a_target_every_source_of_a_stage_that_trains_is_shown_once(folder: Path) -> None:
     seen = [(each.use.stage, each.use.source) for each in previewed(folder, records=1)]
     assert seen == [
-        ("pre", "docs"), ("sft", "talk"), ("whole", "talk"), ("rm", "pairs"),
-        ("tuned", "pairs"), ("more", "drafts"),
-    ]  # fmt: skip
+        ("pre", "docs"),
+        ("sft", "talk"),
+        ("whole", "talk"),
+        ("rm", "pairs"),
+        ("tuned", "pairs"),
+        ("more", "drafts"),
+    ]
 
 
 def test_a_data_set_is_shown_as_its_first_user_sees_it(folder: Path) -> None:
@@ -418,10 +430,14 @@ def metaspace() -> Tokenizer:
     vocab = [(piece, -float(number)) for number, piece in enumerate(pieces)]
     made = Tokenizer(models.Unigram(vocab, 0, True))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-        decoders.Strip(" ", 1, 0),
-    ])  # fmt: skip
+    made.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     return made
 
 

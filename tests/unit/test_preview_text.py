@@ -56,8 +56,12 @@ def test_lines_keep_their_width_and_break_at_spaces_and_between_whole_characters
 
 
 def test_brackets_stand_where_there_is_no_colour() -> None:
-    spans = [Span("a", "plain"), Span("b", "learned"), Span("c", "learned special"),
-             Span("d", "plain")]  # fmt: skip
+    spans = [
+        Span("a", "plain"),
+        Span("b", "learned"),
+        Span("c", "learned special"),
+        Span("d", "plain"),
+    ]
     assert list(lines(spans, PIPE, 20)) == ["a⟦bc⟧d"]
     assert list(lines(spans, ASCII, 20)) == ["a[[bc]]d"]
     assert list(lines(spans, TERMINAL, 20)) == ["a\033[1;32mb\033[0m\033[1;4;32mc\033[0md"]

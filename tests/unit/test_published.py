@@ -48,9 +48,10 @@ def test_the_claims_of_a_published_recipe_hold(
     assert code == 0
     assert claims
     loose = [
-        claim for claim in claims
+        claim
+        for claim in claims
         if claim["tolerance"] > 0.15 and not (claim["because"] or claim["contradicted"])
-    ]  # fmt: skip
+    ]
     assert [claim["claim"] for claim in loose] == [], "a tolerance above 15 % needs a reason"
 
 

@@ -22,14 +22,31 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
-    b.Experts: r.Experts, b.Latent: r.Latent, b.RopeScaling: r.RopeScaling,
-    b.Model: r.Model, b.TokenizerTraining: r.TokenizerTraining, b.Tokenizer: r.Tokenizer,
-    b.Fields: r.Fields, b.Dialog: r.Dialog, b.Dataset: r.Dataset, b.Cluster: r.Cluster,
-    b.Needle: r.Needle, b.Train: r.Train, b.Sft: r.Sft, b.Reward: r.Reward, b.Dpo: r.Dpo,
-    b.Score: r.Score, b.Sample: r.Sample, b.Checkpoint: r.Checkpoint, b.Average: r.Average,
-    b.Evaluate: r.Evaluate, b.Best: r.Best, b.Optimizer: r.Optimizer, b.Gate: r.Gate,
+    b.Experts: r.Experts,
+    b.Latent: r.Latent,
+    b.RopeScaling: r.RopeScaling,
+    b.Model: r.Model,
+    b.TokenizerTraining: r.TokenizerTraining,
+    b.Tokenizer: r.Tokenizer,
+    b.Fields: r.Fields,
+    b.Dialog: r.Dialog,
+    b.Dataset: r.Dataset,
+    b.Cluster: r.Cluster,
+    b.Needle: r.Needle,
+    b.Train: r.Train,
+    b.Sft: r.Sft,
+    b.Reward: r.Reward,
+    b.Dpo: r.Dpo,
+    b.Score: r.Score,
+    b.Sample: r.Sample,
+    b.Checkpoint: r.Checkpoint,
+    b.Average: r.Average,
+    b.Evaluate: r.Evaluate,
+    b.Best: r.Best,
+    b.Optimizer: r.Optimizer,
+    b.Gate: r.Gate,
     b.Recipe: r.Header,
-}  # fmt: skip
+}
 # Written as statements in texts, what tells the kind of a group, and what every block may have.
 STATEMENTS = {
     "filters",
@@ -84,8 +101,12 @@ def parts(annotation: Any) -> set[Any]:
 
 
 def choices_of(annotation: Any) -> set[str]:
-    return {choice for part in parts(annotation) if get_origin(part) is Literal
-            for choice in get_args(part)}  # fmt: skip
+    return {
+        choice
+        for part in parts(annotation)
+        if get_origin(part) is Literal
+        for choice in get_args(part)
+    }
 
 
 def test_every_block_and_kind_of_stage_can_be_built() -> None:
@@ -121,21 +142,38 @@ def post_training() -> b.Recipe:
             "align": b.Rounds(
                 count=2,
                 stages={
-                    "rm": b.Reward(from_="first", data="ranked[1..round]", steps=10,
-                                   batch="4 pairs", lr=1e-4, similar="90%"),
-                    "drafts": b.Sample(from_="previous.chat or first", prompts="asked[round]",
-                                       draws=4, max_tokens=8, judge="rm"),
-                    "sft": b.Sft(from_="first", data={"drafts": "60%", "human": "40%"}, steps=10,
-                                 lr=1e-4),
-                    "dpo": b.Dpo(from_="sft", steps=10, batch="4 pairs", lr=1e-5,
-                                 data={"labels[round]": "50%", "drafts.pairs": "50%"}),
+                    "rm": b.Reward(
+                        from_="first",
+                        data="ranked[1..round]",
+                        steps=10,
+                        batch="4 pairs",
+                        lr=1e-4,
+                        similar="90%",
+                    ),
+                    "drafts": b.Sample(
+                        from_="previous.chat or first",
+                        prompts="asked[round]",
+                        draws=4,
+                        max_tokens=8,
+                        judge="rm",
+                    ),
+                    "sft": b.Sft(
+                        from_="first", data={"drafts": "60%", "human": "40%"}, steps=10, lr=1e-4
+                    ),
+                    "dpo": b.Dpo(
+                        from_="sft",
+                        steps=10,
+                        batch="4 pairs",
+                        lr=1e-5,
+                        data={"labels[round]": "50%", "drafts.pairs": "50%"},
+                    ),
                     "chat": b.Average(of=["dpo", "previous.dpo or dpo"]),
                 },
             ),
             "exam": b.Evaluate(from_="align.chat", judge="align.rm", prompts="asked", max_tokens=8),
             "pick": b.Best(of=["align.chat", "align.chat[1]"], loss=["web"]),
         },
-    )  # fmt: skip
+    )
 
 
 def test_a_built_recipe_has_the_plan_of_the_written_one() -> None:
@@ -149,23 +187,38 @@ def test_statements_claims_and_gates() -> None:
         title='A "title"',
         models={"m": b.Model(layers=2, dim=64, heads=4, ffn=128, vocab=258, tied=True)},
         tokenizers={"w": b.Tokenizer(bytes=True)},
-        datasets={"web": b.Dataset(files=["a.jsonl", "b.jsonl"], fields_=b.Fields(text="body"),
-                                   filters=['drop where url in "sites.txt"'], tokens="1M")},
+        datasets={
+            "web": b.Dataset(
+                files=["a.jsonl", "b.jsonl"],
+                fields_=b.Fields(text="body"),
+                filters=['drop where url in "sites.txt"'],
+                tokens="1M",
+            )
+        },
         dialogs={"chat": b.Dialog(protocol="chatml", system="Be\nbrief.")},
         clusters={"here": b.Cluster(gpus='8 of "H100 80GB"')},
         stages={
             "pretrain": b.Train(
-                model="m", steps=100, seq_len="32 for 50% then 64", batch="16 seqs", lr=3e-4,
-                data="web", optimizer=b.Optimizer(betas=[0.9, 0.99]), parallel={"tensor": 2},
-                checkpoint=1, average="polyak every 2 steps over 50%",
-                gate=b.Gate(require=["loss(web) <= 9.5"],
-                            otherwise="extend 2048 tokens at most 2 times",
-                            needle=b.Needle(depths=3)),
+                model="m",
+                steps=100,
+                seq_len="32 for 50% then 64",
+                batch="16 seqs",
+                lr=3e-4,
+                data="web",
+                optimizer=b.Optimizer(betas=[0.9, 0.99]),
+                parallel={"tensor": 2},
+                checkpoint=1,
+                average="polyak every 2 steps over 50%",
+                gate=b.Gate(
+                    require=["loss(web) <= 9.5"],
+                    otherwise="extend 2048 tokens at most 2 times",
+                    needle=b.Needle(depths=3),
+                ),
             ),
             "report": b.Evaluate(suites={"math": ["gsm8k"]}, needle=b.Needle(lengths=[32, "64"])),
         },
         expect={"pretrain.steps": b.Claim(value=100, within="0%", cite="here")},
-    )  # fmt: skip
+    )
     bound = recipe.bound()
     train = bound.stages["pretrain"]
     assert isinstance(train, r.Train)
@@ -217,9 +270,11 @@ def test_variants_and_changes_are_loaded(tmp_path: Path) -> None:
 
 
 def test_neither_torch_nor_yaml_is_imported_for_loading(tmp_path: Path) -> None:
-    code = ("import sys, etude; r = etude.loads('recipe x { }'); "
-            "assert not {'torch', 'torchtitan', 'yaml', 'rich'} & set(sys.modules); "
-            "import etude.build; assert 'torch' not in sys.modules")  # fmt: skip
+    code = (
+        "import sys, etude; r = etude.loads('recipe x { }'); "
+        "assert not {'torch', 'torchtitan', 'yaml', 'rich'} & set(sys.modules); "
+        "import etude.build; assert 'torch' not in sys.modules"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )

@@ -35,11 +35,13 @@ def tokens(made, tmp_path):
         ({"prompt": "Sky?", "completion": BLUE}, Dialog(ASK + BLUE)),
         ({"prompt": "The sky is", "completion": " blue."}, Dialog(" blue.", "The sky is")),
         ({"text": "The sky is blue."}, Dialog("The sky is blue.")),
-        ({"messages": ASK + BLUE, "tools": '[{"name": "f"}]'},
-         Dialog(ASK + BLUE, tools=[{"name": "f"}])),
+        (
+            {"messages": ASK + BLUE, "tools": '[{"name": "f"}]'},
+            Dialog(ASK + BLUE, tools=[{"name": "f"}]),
+        ),
         ({"messages": None, "prompt": ASK, "completion": BLUE, "tools": None}, Dialog(ASK + BLUE)),
     ],
-)  # fmt: skip
+)
 def test_dialogs(record, expected):
     assert read_dialog(record, Fields()) == expected
 
@@ -48,25 +50,45 @@ def test_dialogs(record, expected):
     ("record", "expected"),
     [
         ({"prompt": ASK, "chosen": BLUE, "rejected": RED}, Preference(ASK, [BLUE, RED])),
-        ({"prompt": ASK, "chosen": BLUE, "rejected": RED, "edited": GREEN},
-         Preference(ASK, [GREEN, BLUE, RED])),
+        (
+            {"prompt": ASK, "chosen": BLUE, "rejected": RED, "edited": GREEN},
+            Preference(ASK, [GREEN, BLUE, RED]),
+        ),
         ({"prompt": ASK, "chosen": BLUE, "edited": GREEN}, Preference(ASK, [GREEN, BLUE])),
         ({"chosen": ASK + BLUE, "rejected": ASK + RED}, Preference(ASK, [BLUE, RED])),
-        ({"prompt": "Sky?", "chosen": ASK + BLUE, "rejected": ASK + RED},
-         Preference(ASK, [BLUE, RED])),
-        ({"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."},
-         Preference("Sky?", ["Blue.", "Red."])),
-        ({"chosen": "The sky is blue.", "rejected": "The sky is black."},
-         Preference("The sky is", [" blue.", " black."])),
-        ({"prompt": ASK, "responses": ["Blue.", "Red.", "Green."], "chosen": 2, "rejected": 0,
-          "edited": None}, Preference(ASK, [GREEN, BLUE])),
-        ({"prompt": ASK, "responses": ["Blue."], "chosen": "Red.", "rejected": 0},
-         Preference(ASK, [RED, BLUE])),
+        (
+            {"prompt": "Sky?", "chosen": ASK + BLUE, "rejected": ASK + RED},
+            Preference(ASK, [BLUE, RED]),
+        ),
+        (
+            {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."},
+            Preference("Sky?", ["Blue.", "Red."]),
+        ),
+        (
+            {"chosen": "The sky is blue.", "rejected": "The sky is black."},
+            Preference("The sky is", [" blue.", " black."]),
+        ),
+        (
+            {
+                "prompt": ASK,
+                "responses": ["Blue.", "Red.", "Green."],
+                "chosen": 2,
+                "rejected": 0,
+                "edited": None,
+            },
+            Preference(ASK, [GREEN, BLUE]),
+        ),
+        (
+            {"prompt": ASK, "responses": ["Blue."], "chosen": "Red.", "rejected": 0},
+            Preference(ASK, [RED, BLUE]),
+        ),
         # Where one answer continues, the other answer alone is still an answer.
-        ({"chosen": ASK + BLUE + ASK + RED, "rejected": ASK + BLUE + ASK + GREEN},
-         Preference(ASK + BLUE + ASK, [RED, GREEN])),
+        (
+            {"chosen": ASK + BLUE + ASK + RED, "rejected": ASK + BLUE + ASK + GREEN},
+            Preference(ASK + BLUE + ASK, [RED, GREEN]),
+        ),
     ],
-)  # fmt: skip
+)
 def test_preferences(record, expected):
     assert read_preference(record, Fields()) == expected
 
@@ -100,29 +122,47 @@ def test_other_names_of_fields():
         (read_dialog, {"messages": ASK + BLUE, "tools": "x"}, "`tools` is no list"),
         (read_preference, {"prompt": ASK, "chosen": BLUE}, "no ranking: beside `chosen`"),
         (read_preference, {"prompt": ASK, "rejected": RED}, "no field `chosen`"),
-        (read_preference, {"prompt": ASK, "responses": ["a", "b"], "chosen": None},
-         "`chosen` is null: the record is not labelled yet"),
-        (read_preference, {"prompt": ASK, "responses": ["a"], "chosen": 1, "rejected": 0},
-         "`chosen` is 1, which is none of `responses`"),
-        (read_preference, {"prompt": ASK, "chosen": BLUE, "rejected": BLUE},
-         "`chosen` and `rejected` are equal"),
-        (read_preference, {"prompt": "a", "chosen": "b", "rejected": "c", "edited": "b"},
-         "`edited` and `chosen` are equal"),
+        (
+            read_preference,
+            {"prompt": ASK, "responses": ["a", "b"], "chosen": None},
+            "`chosen` is null: the record is not labelled yet",
+        ),
+        (
+            read_preference,
+            {"prompt": ASK, "responses": ["a"], "chosen": 1, "rejected": 0},
+            "`chosen` is 1, which is none of `responses`",
+        ),
+        (
+            read_preference,
+            {"prompt": ASK, "chosen": BLUE, "rejected": BLUE},
+            "`chosen` and `rejected` are equal",
+        ),
+        (
+            read_preference,
+            {"prompt": "a", "chosen": "b", "rejected": "c", "edited": "b"},
+            "`edited` and `chosen` are equal",
+        ),
         (read_preference, {"prompt": [], "chosen": BLUE, "rejected": RED}, "the prompt is empty"),
-        (read_preference, {"chosen": ASK + BLUE, "rejected": say("user: Sea?") + RED},
-         "do not begin with the same prompt"),
+        (
+            read_preference,
+            {"chosen": ASK + BLUE, "rejected": say("user: Sea?") + RED},
+            "do not begin with the same prompt",
+        ),
         (read_preference, {"chosen": "abc", "rejected": "abd"}, "not begin with the same prompt"),
         (read_preference, {"chosen": BLUE, "rejected": RED}, "not begin with the same prompt"),
         (read_preference, {"chosen": "a b", "rejected": RED}, "messages and others plain text"),
-        (read_preference, {"prompt": ASK, "chosen": BLUE + ASK, "rejected": RED},
-         "`chosen` has a message of `user` where the assistant answers"),
+        (
+            read_preference,
+            {"prompt": ASK, "chosen": BLUE + ASK, "rejected": RED},
+            "`chosen` has a message of `user` where the assistant answers",
+        ),
         (read_preference, {"prompt": ASK, "chosen": [], "rejected": RED}, "`chosen` is empty"),
         (read_prompt, {"text": "a"}, "no field `prompt`"),
         (read_prompt, {"prompt": "\n"}, "the prompt is empty"),
         (read_prompt, {"messages": say("system: a")}, "the prompt is empty"),
         (read_prompt, {"messages": ASK + BLUE}, "ends with a message of the assistant"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_record(read, record, reason):
     with pytest.raises(DataError, match=reason):
         read(record, Fields())

@@ -37,8 +37,10 @@ def test_documents_are_counted_along_the_stages_that_read_them(tmp_path: Path) -
     found = read(plan(HEAD + text), tmp_path, web=(9, 1600), math=(9, 1600))
     # 100 steps × 4 sequences × 16 tokens, three quarters of which are web, and then all.
     assert [(each.stage, each.source, each.times) for each in found] == [
-        ("first", "math", 1.0), ("first", "web", 3.0), ("second", "web", 7.0)
-    ]  # fmt: skip
+        ("first", "math", 1.0),
+        ("first", "web", 3.0),
+        ("second", "web", 7.0),
+    ]
     assert [each.much for each in found] == [False, False, True]
     assert str(found[0]) == "first reads 100% of math (1,600 tokens)"
     assert str(found[2]) == "second reads web 7 times (1,600 tokens)"
@@ -53,8 +55,9 @@ def test_a_stage_of_several_segments_is_counted_once(tmp_path: Path) -> None:
 def test_dialogs_are_counted_in_rows_and_preferences_in_records(tmp_path: Path) -> None:
     found = read(plan(HEAD + stage() + SFT + DPO), tmp_path, talk=(3, 40), likes=(5, 4000))
     assert [(each.stage, each.form, each.times, each.much) for each in found] == [
-        ("chat", "dialogs", 10 * 4 * 16 / 40, True), ("tune", "preferences", 8.0, True)
-    ]  # fmt: skip
+        ("chat", "dialogs", 10 * 4 * 16 / 40, True),
+        ("tune", "preferences", 8.0, True),
+    ]
     assert str(found[1]) == "tune reads likes 8 times (5 preferences)"
 
 

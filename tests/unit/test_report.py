@@ -126,10 +126,21 @@ def fill(run: Run) -> None:
         }
         run.finish(f"align.{number}.after", {"scores.json": scores})
     run.finish("align.2.ranks", {"scores.json": {"accuracy": {"score": 0.75, "pairs": 8}}})
-    run.finish("pick", {"verdict.json": {
-        "measure": "loss(docs)", "winner": "pretrain", "index": 1, "score": 2.25,
-        "scores": [{"stage": "align.2.dpo", "score": 2.75},
-                   {"stage": "pretrain", "score": 2.25}]}})  # fmt: skip
+    run.finish(
+        "pick",
+        {
+            "verdict.json": {
+                "measure": "loss(docs)",
+                "winner": "pretrain",
+                "index": 1,
+                "score": 2.25,
+                "scores": [
+                    {"stage": "align.2.dpo", "score": 2.75},
+                    {"stage": "pretrain", "score": 2.25},
+                ],
+            }
+        },
+    )
 
 
 def test_what_is_finished_is_reported_in_the_plans_order(
@@ -146,8 +157,11 @@ def test_what_is_finished_is_reported_in_the_plans_order(
     waiting = {"kind": "dpo", "state": "waiting", "steps": 0, "tokens": 0}
     assert stages["align.1.dpo"] == {"stage": "align.1.dpo", **waiting}
     evaluated = [(row["stage"], row["of"]) for row in found["evaluations"]]
-    assert evaluated == [("align.1.after", "align.1.dpo"), ("align.2.after", "align.2.dpo"),
-                         ("align.2.ranks", "align.2.rm")]  # fmt: skip
+    assert evaluated == [
+        ("align.1.after", "align.1.dpo"),
+        ("align.2.after", "align.2.dpo"),
+        ("align.2.ranks", "align.2.rm"),
+    ]
     assert [row["reward"] for row in found["samples"]] == [0.25, 0.5]
     assert found["best"][0]["winner"] == "pretrain"
 
@@ -159,10 +173,19 @@ def test_the_tables_have_a_row_a_stage_and_a_column_a_measure(
     assert main(["report", str(run.folder)]) == 0
     text = capsys.readouterr().out
     assert "\033" not in text
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in text.splitlines() if line.startswith("|")]  # fmt: skip
-    assert ["stage", "of", "loss(docs)", "reward(align.1.rm)", "reward(align.2.rm)",
-            "accuracy"] in rows  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    assert [
+        "stage",
+        "of",
+        "loss(docs)",
+        "reward(align.1.rm)",
+        "reward(align.2.rm)",
+        "accuracy",
+    ] in rows
     assert ["align.1.after", "align.1.dpo", "1.5", "0.125", "", ""] in rows
     assert ["align.2.after", "align.2.dpo", "0.5", "", "0.125", ""] in rows
     assert ["align.2.ranks", "align.2.rm", "", "", "", "0.75"] in rows
@@ -233,9 +256,14 @@ def test_what_another_run_has_done_is_there(run: Run, capsys: pytest.CaptureFixt
     stages = {row["stage"]: row for row in report(run, capsys)["stages"]}
     assert "made" not in stages["pretrain"]
     assert stages["align.1.rm"] == {
-        "stage": "align.1.rm", "kind": "reward", "state": "finished", "steps": 1, "tokens": 64,
-        "loss": 0.25, "made": "by hot",
-    }  # fmt: skip
+        "stage": "align.1.rm",
+        "kind": "reward",
+        "state": "finished",
+        "steps": 1,
+        "tokens": 64,
+        "loss": 0.25,
+        "made": "by hot",
+    }
     assert main(["status", str(run.folder)]) == 0
     assert "finished, by hot" in capsys.readouterr().out
 

@@ -124,8 +124,10 @@ def test_the_plans_of_published_recipes_have_every_source(file: Path) -> None:
     named = [*made.values.values(), *(stage.values for stage in made.stages.values())]
     carried = {
         (value.place.rpartition(":")[0].rpartition("/")[2], value.cite, value.assumed)
-        for values in named for value in values.values() if value.place
-    }  # fmt: skip
+        for values in named
+        for value in values.values()
+        if value.place
+    }
     for of in sourced_values(recipe):
         if of.source is not None:
             at = f"{Path(of.place.source.name).name}:{of.place.line}"

@@ -37,8 +37,10 @@ def gate(body: str) -> str:
 
 
 def model(text: str) -> str:
-    return HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
-                        text) + stage()  # fmt: skip
+    return (
+        HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300", text)
+        + stage()
+    )
 
 
 def placed(parallel: str, **attributes: str) -> str:
@@ -113,7 +115,11 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E205", train(batch="¦64"), "write `64 tokens`"),
     ("E205", then(data="last with { web ¦2 }"), "write `2x`"),
     ("E205", gate("require needle >= ¦1"), "write `1%`"),
-    ("E206", train(steps="¦10 tokens"), "`10 tokens` is in tokens, but this is measured in `steps`"),
+    (
+        "E206",
+        train(steps="¦10 tokens"),
+        "`10 tokens` is in tokens, but this is measured in `steps`",
+    ),
     ("E206", entry("expect { first.steps = ¦100 tokens }"), "measured in `steps`"),
     ("E207", train(steps="¦1.5 steps"), "the neighbours are 1 and 2"),
     ("E208", train(steps="¦0"), "at least 1"),
@@ -155,10 +161,19 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E308", train("¦step = 10"), "did you mean `steps`?"),
     ("E308", train(optimizer="adamw { ¦beta = [0.9, 0.95] }"), "did you mean `betas`?"),
     ("E309", train("¦lr = 1e-4"), "`lr` is given twice"),
-    ("E309", gate("require needle >= 1%\n otherwise extend 1 step at most 2\n"
-                  "¦otherwise extend 1 step at most 2"), "given twice"),
-    ("E309", gate("require needle >= 1%\nneedle = { depths = 2 }\n¦needle = { depths = 3 }"),
-     "given twice"),
+    (
+        "E309",
+        gate(
+            "require needle >= 1%\n otherwise extend 1 step at most 2\n"
+            "¦otherwise extend 1 step at most 2"
+        ),
+        "given twice",
+    ),
+    (
+        "E309",
+        gate("require needle >= 1%\nneedle = { depths = 2 }\n¦needle = { depths = 3 }"),
+        "given twice",
+    ),
     ("E310", train("¦optimizer.eps = 1e-8"), "attributes have one name"),
     ("E310", train("clip = 1 within ¦1%"), "only expectations"),
     ("E311", train("¦web 50%"), "not an attribute"),
@@ -175,47 +190,93 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E401", "¦" + HEAD, "no stages"),
     ("E402", train(model="¦tiney"), "did you mean `tiny`?"),
     ("E402", train(model="¦web"), "`web` is a dataset; a model is meant here"),
-    ("E402", entry("cluster box { cpus = 1 }").replace("data = web", "data = ¦box"),
-     "`box` is a cluster; a dataset is meant here"),
+    (
+        "E402",
+        entry("cluster box { cpus = 1 }").replace("data = web", "data = ¦box"),
+        "`box` is a cluster; a dataset is meant here",
+    ),
     ("E402", post(SFT, dialog="¦talk"), "`talk` is a dataset; a dialog is meant here"),
     ("E402", train(data="¦{ web 50%, maths 50% }"), "did you mean `math`?"),
     ("E402", gate("¦require loss(wbe) <= 3"), "did you mean `web`?"),
     ("E402", HEAD + stage() + "stage mean: average { of = ¦[first, secnod] }", "no stage `secnod`"),
-    ("E403", HEAD + CIRCLE.replace("from = b", "from = ¦b").replace("{ ¦from", "{ from"),
-     "a → b → a"),
+    (
+        "E403",
+        HEAD + CIRCLE.replace("from = b", "from = ¦b").replace("{ ¦from", "{ from"),
+        "a → b → a",
+    ),
     ("E404", then(model="tiny", from_="¦first"), "leave one of them out"),
     ("E405", HEAD + "¦stage first: train { steps = 1 }", "write `model = …`"),
     ("E405", HEAD + "¦stage first: evaluate { loss = [web] }", "write `from = …`"),
-    ("E406", HEAD + stage() + "stage report: evaluate { loss = [web] }\n"
-     + after(from_="¦report"), "write `first`"),
+    (
+        "E406",
+        HEAD + stage() + "stage report: evaluate { loss = [web] }\n" + after(from_="¦report"),
+        "write `first`",
+    ),
     ("E407", train(tokens="64k", steps="¦10"), "exactly one length, not tokens and steps"),
     ("E407", HEAD + "¦" + stage(steps=None), "exactly one length"),
     ("E408", HEAD + "¦" + stage(lr=None), "needs `lr`"),
     ("E409", train(lr="¦last -> 0"), "`last` has no value"),
     ("E409", train("optimizer = ¦last"), "`last` has no value"),
     ("E409", train("gate seq_len { ¦require loss(short) <= 100% of start }"), "`of start`"),
-    ("E410", HEAD + stage(average="polyak every 1 step") + after("second", "optimizer = ¦last"), "start it afresh"),
-    ("E411", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n" + stage(tokenizer="a")
-     + after(tokenizer="¦b"), "leave `tokenizer` out"),
-    ("E412", HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n¦" + stage(),
-     "write `tokenizer = a`"),
+    (
+        "E410",
+        HEAD + stage(average="polyak every 1 step") + after("second", "optimizer = ¦last"),
+        "start it afresh",
+    ),
+    (
+        "E411",
+        HEAD
+        + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
+        + stage(tokenizer="a")
+        + after(tokenizer="¦b"),
+        "leave `tokenizer` out",
+    ),
+    (
+        "E412",
+        HEAD + "tokenizer a { bytes }\ntokenizer b { bytes }\n¦" + stage(),
+        "write `tokenizer = a`",
+    ),
     ("E412", HEAD + NODES + NODES.replace("big", "huge") + "¦" + stage(), "write `cluster = big`"),
     ("E413", HEAD + "¦cluster big { nodes = 2 }\n" + stage(), "needs either `gpus` or `cpus`"),
     ("E414", model("family = ¦llama33"), "did you mean `llama3`?"),
     ("E415", model('size = ¦"9B"'), "there is 1B, 3B, 8B, 70B, 405B"),
-    ("E416", HEAD + "tokenizer t { train = { on [web], vocab 301 } }\n" + stage(), "write `vocab = 301`"),
+    (
+        "E416",
+        HEAD + "tokenizer t { train = { on [web], vocab 301 } }\n" + stage(),
+        "write `vocab = 301`",
+    ),
     ("E417", model("layers = 2, dim = 64"), "needs `heads`, `ffn`, `vocab`"),
-    ("E418", model("layers = 2, dim = 60, heads = ¦8, ffn = 8, vocab = 300"), "not an even multiple"),
-    ("E418", model("layers = 2, dim = 64, heads = 4, kv_heads = ¦3, ffn = 8, vocab = 300"),
-     "not a multiple of `kv_heads` 3"),
-    ("E420", HEAD + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
-     + stage() + stage("second", model="other") + "stage mean: average { of = ¦[first, second] }",
-     "different shapes"),
-    ("E421", HEAD + stage() + "stage mean: average { of = [first], weights = ¦[1, 2] }",
-     "needs 1 weight,"),
+    (
+        "E418",
+        model("layers = 2, dim = 60, heads = ¦8, ffn = 8, vocab = 300"),
+        "not an even multiple",
+    ),
+    (
+        "E418",
+        model("layers = 2, dim = 64, heads = 4, kv_heads = ¦3, ffn = 8, vocab = 300"),
+        "not a multiple of `kv_heads` 3",
+    ),
+    (
+        "E420",
+        HEAD
+        + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
+        + stage()
+        + stage("second", model="other")
+        + "stage mean: average { of = ¦[first, second] }",
+        "different shapes",
+    ),
+    (
+        "E421",
+        HEAD + stage() + "stage mean: average { of = [first], weights = ¦[1, 2] }",
+        "needs 1 weight,",
+    ),
     ("E422", HEAD + stage() + "¦stage report: evaluate { }", "evaluates nothing"),
     ("E423", HEAD + "¦dataset code { }\n" + stage(), "exactly one of `files`, `hub` and `sample`"),
-    ("E424", HEAD + "¦tokenizer t { }\n" + stage(), "exactly one of `file`, `hub`, `bytes`, `train`"),
+    (
+        "E424",
+        HEAD + "¦tokenizer t { }\n" + stage(),
+        "exactly one of `file`, `hub`, `bytes`, `train`",
+    ),
     ("E425", HEAD + "tokenizer t { train = { on [web], vocab ¦200 } }\n" + stage(), "at least 258"),
     ("E431", placed("¦{ expert 2 }"), "no experts"),
     ("E432", placed("¦{ tensor 3 }"), "the nearest that does is tensor 2"),
@@ -255,38 +316,73 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E306", rounds("").replace("stage chat", "stage ¦round"), "of its own in rounds"),
     ("E311", post(SFT, "¦drop similar > 90%"), "in a reward or dpo stage"),
     ("E311", post(DPO, "¦drop similar < 90%"), "write `drop similar > 90%`"),
-    ("E311", post(SFT, "¦keep 10% where quality.loss > 4"), "`keep` and `drop` belong in a dataset"),
-    ("E311", post(body="dataset x { sample = arithmetic, ¦retain 1% where a.loss > 4 }"),
-     "`keep 10% where …`"),
-    ("E311", post(body='dataset x { sample = arithmetic, keep ¦1% where url in "a.txt" }'),
-     "no share belongs here"),
+    (
+        "E311",
+        post(SFT, "¦keep 10% where quality.loss > 4"),
+        "`keep` and `drop` belong in a dataset",
+    ),
+    (
+        "E311",
+        post(body="dataset x { sample = arithmetic, ¦retain 1% where a.loss > 4 }"),
+        "`keep 10% where …`",
+    ),
+    (
+        "E311",
+        post(body='dataset x { sample = arithmetic, keep ¦1% where url in "a.txt" }'),
+        "no share belongs here",
+    ),
     ("E309", post(DPO, "drop similar > 90%\n¦drop similar > 80%"), "given twice"),
     ("E318", post(SAMPLE.replace("stage", "¦stage"), max_tokens=None), "needs `max_tokens`"),
     ("E319", rounds("").replace("rounds align 2", "¦rounds align"), "write `rounds align 6 { … }`"),
     ("E320", HEAD + stage() + "¦rounds align 2 { }", "have no stages"),
     ("E320", rounds("¦steps = 3"), "declare everything else outside"),
     ("E320", rounds("¦dataset x { sample = arithmetic }"), "rounds hold stages only"),
-    ("E321", post(body="dataset x { sample = arithmetic, keep 1% where ¦q.accuracy > 4 }"),
-     "`quality.loss > 4.0`"),
+    (
+        "E321",
+        post(body="dataset x { sample = arithmetic, keep 1% where ¦q.accuracy > 4 }"),
+        "`quality.loss > 4.0`",
+    ),
     ("E402", post(SFT, data="¦drafts.foo"), "no dataset `drafts.foo`"),
     ("E402", post(SFT, dialog="¦chta"), "did you mean `chatml`?"),
     ("E402", rounds("", from_="¦previous.chta or first"), "did you mean `chat`?"),
     ("E402", rounds("", from_="¦previous.chat or frist"), "did you mean `first`?"),
     ("E402", rounds("") + after(from_="¦align.chta"), "did you mean `align.chat`?"),
-    ("E403", rounds("¦stage x: average { of = [y] }\nstage y: average { of = [x] }"),
-     "align.1.x → align.1.y → align.1.x"),
+    (
+        "E403",
+        rounds("¦stage x: average { of = [y] }\nstage y: average { of = [x] }"),
+        "align.1.x → align.1.y → align.1.x",
+    ),
     ("E406", post(SAMPLE) + post_stage(SFT, from_="¦drafts"), "write `first`"),
     ("E407", post(REWARD, steps=None, tokens="¦5k"), "`steps = …` or `epochs = …`"),
     ("E408", post(REWARD.replace("stage", "¦stage"), batch=None), "needs `batch`"),
     ("E410", post(SFT, "optimizer = ¦last"), "gathered on another loss"),
-    ("E411", HEAD + POST + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
-     + stage(tokenizer="a") + stage("other", tokenizer="b") + post_stage(REWARD, from_="other")
-     + post_stage(SAMPLE, judge="¦rm"), "another tokenizer than the model that it judges"),
-    ("E412", post("¦" + SFT, body="dialog a { protocol = llama3 }\ndialog b { protocol = chatml }"),
-     "write `dialog = a`"),
+    (
+        "E411",
+        HEAD
+        + POST
+        + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
+        + stage(tokenizer="a")
+        + stage("other", tokenizer="b")
+        + post_stage(REWARD, from_="other")
+        + post_stage(SAMPLE, judge="¦rm"),
+        "another tokenizer than the model that it judges",
+    ),
+    (
+        "E412",
+        post("¦" + SFT, body="dialog a { protocol = llama3 }\ndialog b { protocol = chatml }"),
+        "write `dialog = a`",
+    ),
     ("E420", post(REWARD, body="stage mean: average { of = ¦[first, rm] }"), "different shapes"),
-    ("E420", HEAD + POST + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
-     + stage("big", model="other") + stage() + post_stage(DPO, reference="¦big"), "another shape"),
+    (
+        "E420",
+        HEAD
+        + POST
+        + "model other { layers = 3, dim = 64, heads = 4, ffn = 8, vocab = 300 }\n"
+        + stage("big", model="other")
+        + stage()
+        + post_stage(DPO, reference="¦big"),
+        "another shape",
+    ),
     ("E443", post(REWARD, steps=None, epochs="¦2"), "declare `pairs = …` in the dataset `ranked`"),
     ("E445", post(SFT, data="¦last with { talk 2x }"), "there is web"),
     ("E501", post(SFT, data="¦talk[0]"), "`talk[2]` elsewhere"),
@@ -302,62 +398,129 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E504", rounds("") + after(from_="¦align.chat[7]"), "it has 2"),
     ("E504", post(SFT, data="¦talk[7]"), "write `talk`"),
     ("E505", post(REWARD, data="¦daily"), "`daily[round]` or `daily[1..round]`"),
-    ("E505", post(body='dataset x { files = "{round}.txt" }\ntokenizer t { train = { on ¦[x], vocab 300 } }'),
-     "one dataset a round"),
+    (
+        "E505",
+        post(
+            body='dataset x { files = "{round}.txt" }\ntokenizer t { train = { on ¦[x], vocab 300 } }'
+        ),
+        "one dataset a round",
+    ),
     ("E511", post(SFT, data="¦web"), "write `kind = dialogs` in the dataset"),
     ("E511", rounds("", data="¦web"), "dialogs are needed here"),
     ("E511", post(SAMPLE) + post_stage(SFT, data="¦drafts.pairs"), "`drafts` are dialogs"),
     ("E511", post(SAMPLE, prompts="¦web"), "prompts are needed here"),
     ("E511", post(body="stage q: score { data = ¦[talk] }"), "documents are needed here"),
-    ("E511", post(body="tokenizer t { train = { on ¦[talk], vocab 300 } }"), "documents are needed"),
+    (
+        "E511",
+        post(body="tokenizer t { train = { on ¦[talk], vocab 300 } }"),
+        "documents are needed",
+    ),
     ("E512", post(REWARD) + post_stage(SAMPLE, from_="¦rm"), "writes none"),
     ("E512", post(REWARD) + post_stage(SFT, from_="¦rm"), "writes none"),
     ("E512", post(REWARD) + post_stage(DPO, reference="¦rm"), "writes none"),
     ("E512", post(EVALUATE, accuracy="¦[ranked]"), "write `loss = [DATASET]`"),
-    ("E512", post(REWARD) + post_stage(EVALUATE, from_="rm", loss="¦[web]"),
-     "write `accuracy = [DATASET]`"),
+    (
+        "E512",
+        post(REWARD) + post_stage(EVALUATE, from_="rm", loss="¦[web]"),
+        "write `accuracy = [DATASET]`",
+    ),
     ("E513", post(SAMPLE, judge="¦first"), "of the kind `reward`"),
     ("E513", post(EVALUATE, judge="¦first", prompts="asks", max_tokens="8"), "no reward model"),
-    ("E514", post(body='dataset x { files = "a", kind = dialogs\n¦drop where url in "b" }'),
-     "only documents are filtered"),
-    ("E515", post(body="dataset x { sample = arithmetic, keep 1% where ¦first.loss > 4 }"),
-     "of the kind `score`"),
-    ("E515", post(body="dataset x { sample = arithmetic, keep 1% where ¦q.loss > 4 }\n"
-     "stage q: score { data = [web] }"), "add `x` to the `data` of `q`"),
+    (
+        "E514",
+        post(body='dataset x { files = "a", kind = dialogs\n¦drop where url in "b" }'),
+        "only documents are filtered",
+    ),
+    (
+        "E515",
+        post(body="dataset x { sample = arithmetic, keep 1% where ¦first.loss > 4 }"),
+        "of the kind `score`",
+    ),
+    (
+        "E515",
+        post(
+            body="dataset x { sample = arithmetic, keep 1% where ¦q.loss > 4 }\n"
+            "stage q: score { data = [web] }"
+        ),
+        "add `x` to the `data` of `q`",
+    ),
     ("E516", post(body="dataset x { sample = arithmetic, ¦awaited }"), "where the file will be"),
-    ("E516", post(SAMPLE, body='dataset x { files = "x", kind = preferences, candidates = ¦drafts }'),
-     "write `awaited`"),
-    ("E516", post(body='dataset x { files = "x", kind = preferences, awaited, candidates = ¦first }'),
-     "of the kind `sample`"),
-    ("E516", post(SAMPLE, body='dataset x { files = "x", awaited, candidates = ¦drafts }'),
-     "write `kind = preferences`"),
+    (
+        "E516",
+        post(SAMPLE, body='dataset x { files = "x", kind = preferences, candidates = ¦drafts }'),
+        "write `awaited`",
+    ),
+    (
+        "E516",
+        post(body='dataset x { files = "x", kind = preferences, awaited, candidates = ¦first }'),
+        "of the kind `sample`",
+    ),
+    (
+        "E516",
+        post(SAMPLE, body='dataset x { files = "x", awaited, candidates = ¦drafts }'),
+        "write `kind = preferences`",
+    ),
     ("E517", post(body="¦dialog a { }"), "exactly one of `protocol`, `template`, `header`"),
     ("E517", post(body='dialog a { template = "a", header = ¦"{role}" }'), "exactly one of"),
     ("E517", post(body='¦dialog a { header = "{role}" }'), "nothing ends a turn of `a`"),
-    ("E517", post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
-     "whose message it is"),
-    ("E517", post(body='dialog a { header = "{role}", end_of_turn = "b", roles = ¦[user] }'),
-     "add `assistant`"),
-    ("E517", post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
-     "nothing ends a turn"),
+    (
+        "E517",
+        post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
+        "whose message it is",
+    ),
+    (
+        "E517",
+        post(body='dialog a { header = "{role}", end_of_turn = "b", roles = ¦[user] }'),
+        "add `assistant`",
+    ),
+    (
+        "E517",
+        post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
+        "nothing ends a turn",
+    ),
     ("E517", post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'), "of its own"),
     ("E518", post(SFT, seq_len="16 for 2 steps then ¦32"), "one sequence length"),
-    ("E519", HEAD + POST + NODES + stage(batch="16 seqs")
-     + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"), "no context parallelism"),
-    ("E519", HEAD + POST + NODES + stage(parallel="{ pipeline 2 }", batch="16 seqs") + "¦"
-     + post_stage(REWARD, batch="16 pairs"), "which it would continue with"),
+    (
+        "E519",
+        HEAD
+        + POST
+        + NODES
+        + stage(batch="16 seqs")
+        + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"),
+        "no context parallelism",
+    ),
+    (
+        "E519",
+        HEAD
+        + POST
+        + NODES
+        + stage(parallel="{ pipeline 2 }", batch="16 seqs")
+        + "¦"
+        + post_stage(REWARD, batch="16 pairs"),
+        "which it would continue with",
+    ),
     ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
-    ("E520", post(body="stage x: best { of = [first], loss = [web], needle = ¦{ depths = 2 } }"),
-     "exactly one measure"),
+    (
+        "E520",
+        post(body="stage x: best { of = [first], loss = [web], needle = ¦{ depths = 2 } }"),
+        "exactly one measure",
+    ),
     ("E520", post(body="stage x: best { of = [first], loss = ¦[web, math] }"), "one measure"),
     ("E521", post(SAMPLE, keep="¦best"), "without a judge"),
     ("E521", post(REWARD) + post_stage(SAMPLE, judge="rm", keep="¦5"), "write `draws = 5` or more"),
     ("E522", post(EVALUATE, loss="[web]", prompts="¦asks"), "write `judge = …` too"),
     ("E522", post(EVALUATE, loss="[web]", tasks='¦"tasks"'), "write `suites = …` too"),
-    ("E522", post(REWARD) + post_stage(EVALUATE, judge="¦rm", max_tokens="8"), "write `prompts = …`"),
-    ("E523", post(body="dataset x { sample = arithmetic, kind = ¦dialogs }"),
-     "write `sample = python_functions`"),
-]  # fmt: skip
+    (
+        "E522",
+        post(REWARD) + post_stage(EVALUATE, judge="¦rm", max_tokens="8"),
+        "write `prompts = …`",
+    ),
+    (
+        "E523",
+        post(body="dataset x { sample = arithmetic, kind = ¦dialogs }"),
+        "write `sample = python_functions`",
+    ),
+]
 
 
 def mark(text: str) -> tuple[str, tuple[int, int] | None]:

@@ -58,10 +58,15 @@ def train(**attributes: str) -> str:
             train() + 'expect { first.tokens = 6400 within 1% cite "Table 3" }',
         ),
         (
-            train() + after(body="gate seq_len { require needle >= limit\n"
-                            "otherwise extend brief at most few }"),
-            train() + after(body="gate seq_len { require needle >= 90%\n"
-                            "otherwise extend 20 steps at most 3 times }"),
+            train()
+            + after(
+                body="gate seq_len { require needle >= limit\notherwise extend brief at most few }"
+            ),
+            train()
+            + after(
+                body="gate seq_len { require needle >= 90%\n"
+                "otherwise extend 20 steps at most 3 times }"
+            ),
         ),
         (
             train() + "dataset ranked { sample = python_functions, kind = preferences }\n"
@@ -76,16 +81,28 @@ def train(**attributes: str) -> str:
             train() + "tokenizer words { train = { on [web], vocab 300 } }",
         ),
         (
-            HEAD.replace("{ sample = python_docs }", "{ sample = python_docs\n"
-                         "keep half where quality.loss > bound }") + stage() + SCORED,
-            HEAD.replace("{ sample = python_docs }", "{ sample = python_docs\n"
-                         "keep 50% where quality.loss > 4.0 }") + stage() + SCORED,
+            HEAD.replace(
+                "{ sample = python_docs }",
+                "{ sample = python_docs\nkeep half where quality.loss > bound }",
+            )
+            + stage()
+            + SCORED,
+            HEAD.replace(
+                "{ sample = python_docs }",
+                "{ sample = python_docs\nkeep 50% where quality.loss > 4.0 }",
+            )
+            + stage()
+            + SCORED,
         ),
         (
-            HEAD.replace("{ sample = python_docs }", '{ files = "a.jsonl"\n'
-                         "drop where url in sites }") + stage(),
-            HEAD.replace("{ sample = python_docs }", '{ files = "a.jsonl"\n'
-                         'drop where url in "blocked.txt" }') + stage(),
+            HEAD.replace(
+                "{ sample = python_docs }", '{ files = "a.jsonl"\ndrop where url in sites }'
+            )
+            + stage(),
+            HEAD.replace(
+                "{ sample = python_docs }", '{ files = "a.jsonl"\ndrop where url in "blocked.txt" }'
+            )
+            + stage(),
         ),
         (
             train(batch="8 seqs") + "cluster big { nodes = ranks, gpus = nodes of card }",
@@ -96,7 +113,7 @@ def train(**attributes: str) -> str:
             train() + after(optimizer="adamw { weight_decay = 0.2 }"),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_let_stands_wherever_a_value_may(named: str, written: str) -> None:
     assert plan(named + LETS) == plan(written)
 

@@ -12,8 +12,34 @@ from etude.spec.lexer import OneRegexLexer
 ROOT = Path(__file__).parents[2]
 GRAMMAR = (ROOT / "spec" / "grammar.lark").read_text(encoding="utf-8")
 SPEC = (ROOT / "examples" / "llama3_405b.etude").read_text(encoding="utf-8")
-PIECES = ["of", "then", "thenx", "for ", "linear", "->", "{", "}", "[", "]", "(", ")", ",", "\n",
-          " \n", "# x", '"', "1Ki", "50%", "=", ":", ".", ">=", "$", "é", "cite"]  # fmt: skip
+PIECES = [
+    "of",
+    "then",
+    "thenx",
+    "for ",
+    "linear",
+    "->",
+    "{",
+    "}",
+    "[",
+    "]",
+    "(",
+    ")",
+    ",",
+    "\n",
+    " \n",
+    "# x",
+    '"',
+    "1Ki",
+    "50%",
+    "=",
+    ":",
+    ".",
+    ">=",
+    "$",
+    "é",
+    "cite",
+]
 
 
 @pytest.fixture(scope="module")

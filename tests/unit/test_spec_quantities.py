@@ -104,9 +104,15 @@ def test_short_forms(value: int | Fraction, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.02113, "0.0211"), (3.0, "3"), (17.04, "17"), (99.96, "100"), (1706.7, "1,707"),
-     (Fraction(5000, 3), "1,667")],
-)  # fmt: skip
+    [
+        (0.02113, "0.0211"),
+        (3.0, "3"),
+        (17.04, "17"),
+        (99.96, "100"),
+        (1706.7, "1,707"),
+        (Fraction(5000, 3), "1,667"),
+    ],
+)
 def test_measured_figures_are_never_powers_of_ten(value: float | Fraction, text: str) -> None:
     assert measured(value) == text
 

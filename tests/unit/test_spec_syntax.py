@@ -193,18 +193,25 @@ let both = [mean, second]
 let small = adamw { betas = pair }
 let pair = [0.8, 0.9]
 """
-    with_lets = HEAD + lets + (
-        stage(lr="rate -> 1e-4 for 5 steps then rate", data="mix -> { math 1 }", optimizer="small")
-        + stage("second", lr="curve", data="mix")
-        + "stage both: average { of = both }"
-    )  # fmt: skip
+    with_lets = (
+        HEAD
+        + lets
+        + (
+            stage(
+                lr="rate -> 1e-4 for 5 steps then rate", data="mix -> { math 1 }", optimizer="small"
+            )
+            + stage("second", lr="curve", data="mix")
+            + "stage both: average { of = both }"
+        )
+    )
     mix, small = "{ web 70%, math 30% }", "adamw { betas = [0.8, 0.9] }"
     without = HEAD + (
-        stage(lr="1e-3 -> 1e-4 for 5 steps then 1e-3", data=f"{mix} -> {{ math 1 }}",
-              optimizer=small)
+        stage(
+            lr="1e-3 -> 1e-4 for 5 steps then 1e-3", data=f"{mix} -> {{ math 1 }}", optimizer=small
+        )
         + stage("second", lr="0 -> 1e-3 for 10 steps then -> 1e-5", data=mix)
         + "stage both: average { of = [first, second] }"
-    )  # fmt: skip
+    )
     assert plan(with_lets) == plan(without)
 
 

@@ -40,13 +40,17 @@ def books(attributes: str) -> str:
 MISSING = [
     (books('files = "a.jsonl"'), "there is no file `a.jsonl`, of the data set `books`"),
     (books('files = ["a/*.txt", "b.txt"]'), "no file matches `a/*.txt`"),
-    (books('sample = python_docs\n drop where url in "list.txt"').replace("sample = python_docs",
-     'files = "there.jsonl"'), "`list.txt`, of a filter of `books`"),
+    (
+        books('sample = python_docs\n drop where url in "list.txt"').replace(
+            "sample = python_docs", 'files = "there.jsonl"'
+        ),
+        "`list.txt`, of a filter of `books`",
+    ),
     ('tokenizer t { file = "t.json" }\n', "`t.json`, of the tokenizer `t`"),
     ('dialog d { template = "d.jinja" }\n', "`d.jinja`, of the dialog `d`"),
     ('stage exam: evaluate { suites = { math ["a"] }, tasks = "tasks" }\n', "no folder `tasks`"),
     (WEIGHTS, "no folder `w`, of the model `there`"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("more", "words"), MISSING)
@@ -91,7 +95,7 @@ WRONG = [
     (WEIGHTS.replace('"w"', '"file"'), "is a file, not a folder"),
     (WEIGHTS.replace('"w"', '"folder"'), "lacks config.json"),
     (WEIGHTS.replace('"w"', '"bin"'), "lacks model.safetensors; of pytorch_model.bin"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("more", "words"), WRONG)
@@ -107,12 +111,25 @@ def test_a_path_that_is_of_no_use_is_an_error(more: str, words: str, tmp_path: P
 
 
 REFUSED = [
-    ("a.xlsx", ".xlsx"), ("a.PKL", ".pkl"), ("d/*.bin", ".bin"), ("d/**/*.npy", ".npy"),
-    ("a.jsonl.bz2", ".bz2"), ("a.parquet.gz", ".gz"), ("a[0-9].xml", ".xml"),
+    ("a.xlsx", ".xlsx"),
+    ("a.PKL", ".pkl"),
+    ("d/*.bin", ".bin"),
+    ("d/**/*.npy", ".npy"),
+    ("a.jsonl.bz2", ".bz2"),
+    ("a.parquet.gz", ".gz"),
+    ("a[0-9].xml", ".xml"),
     ("s3://b/a.xz", ".xz"),
-    ("a.jsonl", ""), ("A.JSONL.GZ", ""), ("d/*", ""), ("d/*gz", ""), ("d/*.gz", ""),
-    ("d/part-*", ""), ("d/*.json*", ""), ("v1.0/part-*-x", ""), (".hidden", ""), ("folder", ""),
-]  # fmt: skip
+    ("a.jsonl", ""),
+    ("A.JSONL.GZ", ""),
+    ("d/*", ""),
+    ("d/*gz", ""),
+    ("d/*.gz", ""),
+    ("d/part-*", ""),
+    ("d/*.json*", ""),
+    ("v1.0/part-*-x", ""),
+    (".hidden", ""),
+    ("folder", ""),
+]
 
 
 @pytest.mark.parametrize(("pattern", "ending"), REFUSED)
@@ -127,8 +144,9 @@ def test_records_are_not_read_from_plain_texts() -> None:
 
 
 def test_a_format_that_cannot_be_read_is_an_error_of_the_spec_alone() -> None:
-    _, report = compiled(HEAD + stage() + books('files = "data/*.xlsx"').replace(
-        READS, after(data="books")))  # fmt: skip
+    _, report = compiled(
+        HEAD + stage() + books('files = "data/*.xlsx"').replace(READS, after(data="books"))
+    )
     wrong = only(report.errors)
     assert (wrong.code, (place(wrong) or (0, 0))[1]) == ("E493", 25)
     assert "save it as `data/*.csv`" in wrong.help

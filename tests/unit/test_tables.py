@@ -31,8 +31,11 @@ ADD = tool("add", {"a": {"type": "integer"}, "b": {"type": "integer"}})
 def dialog(number: int) -> dict:
     """Every other one calls another tool, with other arguments, and has other tools."""
     odd = number % 2
-    call = {"name": "add", "arguments": {"a": number, "b": 1}} if odd else {
-        "name": "weather", "arguments": {"city": "Oslo"}}  # fmt: skip
+    call = (
+        {"name": "add", "arguments": {"a": number, "b": 1}}
+        if odd
+        else {"name": "weather", "arguments": {"city": "Oslo"}}
+    )
     called = {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}
     answered = [{"role": "tool", "content": "42"}, *say(f"assistant: Answer {number}")]
     return {
@@ -133,11 +136,21 @@ def test_preferences_of_every_format_give_the_same_tokens(inputs, tmp_path):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
     ask = say("user: q")
     pairs = [
-        {"prompt": ask, "chosen": [call], "rejected": say("assistant: no"), "edited": None,
-         "tools": [WEATHER]},
-        {"prompt": ask, "chosen": say("assistant: a"), "rejected": say("assistant: b"),
-         "edited": say("assistant: c"), "tools": None},
-    ]  # fmt: skip
+        {
+            "prompt": ask,
+            "chosen": [call],
+            "rejected": say("assistant: no"),
+            "edited": None,
+            "tools": [WEATHER],
+        },
+        {
+            "prompt": ask,
+            "chosen": say("assistant: a"),
+            "rejected": say("assistant: b"),
+            "edited": say("assistant: c"),
+            "tools": None,
+        },
+    ]
     found = []
     for name, write in FORMATS.items():
         write(tmp_path / name, pairs)
@@ -202,11 +215,23 @@ def test_a_null_that_the_record_has_itself_stays_where_it_can_be_told():
         "fixed": pa.array([[1, None], [2, 3]], pa.list_(pa.int64(), 2)),
     }
     assert list(records(pa.table(columns))) == [
-        {"struct": {"b": {}}, "listed": [{"a": 1}, None], "map": {"x": None, "y": 2},
-         "json": {"a": None}, "plain": None, "fixed": [1, None]},
-        {"struct": {"a": 1}, "listed": None, "map": {}, "json": None, "plain": "x",
-         "fixed": [2, 3]},
-    ]  # fmt: skip
+        {
+            "struct": {"b": {}},
+            "listed": [{"a": 1}, None],
+            "map": {"x": None, "y": 2},
+            "json": {"a": None},
+            "plain": None,
+            "fixed": [1, None],
+        },
+        {
+            "struct": {"a": 1},
+            "listed": None,
+            "map": {},
+            "json": None,
+            "plain": "x",
+            "fixed": [2, 3],
+        },
+    ]
 
 
 def test_a_null_written_in_json_is_an_argument(inputs, tmp_path):

@@ -115,49 +115,85 @@ def taught(made, rendered) -> list[str]:
 
 CASES = {
     "a call where the prompt opens a thought": (
-        OPENED, CALLED, [f"<call>{WRITTEN}</call><|over|>", "It is 9.<|over|>"]),
+        OPENED,
+        CALLED,
+        [f"<call>{WRITTEN}</call><|over|>", "It is 9.<|over|>"],
+    ),
     "a call that only the first character of markup is like": (
-        OPENED.replace("<call>", "<the call>"), CALLED[:2],
-        [f"<the call>{WRITTEN}</call><|over|>"]),
+        OPENED.replace("<call>", "<the call>"),
+        CALLED[:2],
+        [f"<the call>{WRITTEN}</call><|over|>"],
+    ),
     "a thought that the prompt opens": (
-        OPENED, [*ASK, thinking("T", "A")], ["T\n</think>\nA<|over|>"]),
+        OPENED,
+        [*ASK, thinking("T", "A")],
+        ["T\n</think>\nA<|over|>"],
+    ),
     "a thought by another name": (
-        CLOSED, [*ASK, {"role": "assistant", "content": "A", "reasoning": "T"}],
-        ["<think>\nT\n</think>\nA<|over|>"]),
+        CLOSED,
+        [*ASK, {"role": "assistant", "content": "A", "reasoning": "T"}],
+        ["<think>\nT\n</think>\nA<|over|>"],
+    ),
     "a thought that it does not open": (
-        CLOSED, [*ASK, thinking("T", "A")], ["<think>\nT\n</think>\nA<|over|>"]),
+        CLOSED,
+        [*ASK, thinking("T", "A")],
+        ["<think>\nT\n</think>\nA<|over|>"],
+    ),
     "a thought and a call": (
-        OPENED, [*ASK, calling(call(n=0), reasoning_content="T")],
-        ['T\n</think>\n<call>{"name": "look", "arguments": {"n": 0}}</call><|over|>']),
+        OPENED,
+        [*ASK, calling(call(n=0), reasoning_content="T")],
+        ['T\n</think>\n<call>{"name": "look", "arguments": {"n": 0}}</call><|over|>'],
+    ),
     "thoughts of earlier turns are left out": (
-        FORGETS, [*ASK, thinking("T", "A"), *ASK, thinking("R", "B")],
-        ["A<|over|>", "R\n</think>\nB<|over|>"]),
+        FORGETS,
+        [*ASK, thinking("T", "A"), *ASK, thinking("R", "B")],
+        ["A<|over|>", "R\n</think>\nB<|over|>"],
+    ),
     "special tokens in the answer": (
-        MARKUP, [*ASK, calling(call(town="T"), call("see"), content="A"), *say("tool: 9"),
-                 thinking("T", "B")],
-        [f'A<|call|>{WRITTEN}<|tool|><|call|>{{"name": "see", "arguments": {{}}}}<|tool|><|over|>',
-         "<think>\nT\n</think>\nB<|over|>"]),
+        MARKUP,
+        [
+            *ASK,
+            calling(call(town="T"), call("see"), content="A"),
+            *say("tool: 9"),
+            thinking("T", "B"),
+        ],
+        [
+            f"A<|call|>{WRITTEN}<|tool|>"
+            '<|call|>{"name": "see", "arguments": {}}<|tool|><|over|>',
+            "<think>\nT\n</think>\nB<|over|>",
+        ],
+    ),
     "ends of calls and of the last answer": (
-        ENDS, [*CALLED, *TALK[1:]],
-        [f"{WRITTEN}<|call|>", "It is 9.<|over|>", "A one<|over|>", "A two<|last|>"]),
-    "the end of the whole": (
-        ONE_END, TALK, ["A one", f"A two\n{tokenizer.EOS}"]),
+        ENDS,
+        [*CALLED, *TALK[1:]],
+        [f"{WRITTEN}<|call|>", "It is 9.<|over|>", "A one<|over|>", "A two<|last|>"],
+    ),
+    "the end of the whole": (ONE_END, TALK, ["A one", f"A two\n{tokenizer.EOS}"]),
     "a header that is always there": (ALWAYS, TALK, ["A one<|over|>", "A two<|over|>"]),
     "other white space": (SPACES, TALK, ["A one<|over|>", "A two<|over|>"]),
     "results in the message that calls": (
-        AHEAD, CALLED, [f"<|call|>{WRITTEN}<|tool|><|result|>", "It is 9.<|over|>"]),
+        AHEAD,
+        CALLED,
+        [f"<|call|>{WRITTEN}<|tool|><|result|>", "It is 9.<|over|>"],
+    ),
     "two ends of an answer": (TWO, TALK, ["A one<|tool|><|over|>", "A two<|tool|><|over|>"]),
     "what the template tells": (TOLD, TALK, ["A one<|over|>\n", "A two<|over|>\n"]),
     "numbers at the end of calls": (
-        OPENED, [*ASK, calling(call(n=[1, 2])), *say("tool: 9", "assistant: B")],
-        ['<call>{"name": "look", "arguments": {"n": [1, 2]}}</call><|over|>', "B<|over|>"]),
+        OPENED,
+        [*ASK, calling(call(n=[1, 2])), *say("tool: 9", "assistant: B")],
+        ['<call>{"name": "look", "arguments": {"n": [1, 2]}}</call><|over|>', "B<|over|>"],
+    ),
     "white space around texts": (
-        CLOSED, say("user:  U \n", "assistant:  A \n", "user: V", "assistant: B\n"),
-        [" A \n<|over|>", "B\n<|over|>"]),
+        CLOSED,
+        say("user:  U \n", "assistant:  A \n", "user: V", "assistant: B\n"),
+        [" A \n<|over|>", "B\n<|over|>"],
+    ),
     "an answer like the header": (
-        CLOSED, say("user: <think>", "assistant: <think>\n", "user: V", "assistant: user\n"),
-        ["<think>\n<|over|>", "user\n<|over|>"]),
-}  # fmt: skip
+        CLOSED,
+        say("user: <think>", "assistant: <think>\n", "user: V", "assistant: user\n"),
+        ["<think>\n<|over|>", "user\n<|over|>"],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -214,24 +250,42 @@ UNWRITTEN = {
     "thoughts": (ALWAYS, [*ASK, thinking("T", "A")], None, "message 2 .*`reasoning_content`"),
     "tools": (ALWAYS, TALK, [{"name": "f", "parameters": {}}], "tool definitions"),
     "a role": (
-        CLOSED.replace("in messages", "in messages if m.role != 'system'"), TALK, None,
-        r"message 1 \(system\): .*`content`"),
+        CLOSED.replace("in messages", "in messages if m.role != 'system'"),
+        TALK,
+        None,
+        r"message 1 \(system\): .*`content`",
+    ),
     "text beside calls": (
         CLOSED.replace("{{- m.content }}", "{{- '' if m.tool_calls else m.content }}"),
-        [*ASK, calling(call(n=0), content="Well")], None, "message 2 .*`content`"),
+        [*ASK, calling(call(n=0), content="Well")],
+        None,
+        "message 2 .*`content`",
+    ),
     "the second call": (
         CLOSED.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"),
-        [*ASK, calling(call(n=0), call("see", n=1))], None, "name of call 2"),
+        [*ASK, calling(call(n=0), call("see", n=1))],
+        None,
+        "name of call 2",
+    ),
     "arguments": (
         CLOSED.replace("c.function | tojson", "c.function.name"),
-        [*ASK, calling(call(n=0))], None, "arguments of call 1"),
+        [*ASK, calling(call(n=0))],
+        None,
+        "arguments of call 1",
+    ),
     "thoughts in the text": (
         CLOSED.replace("m.content }}", "m.content.split('</think>')[-1] }}"),
-        say("user: U", "assistant: <think>I say</think>A", "user: V", "assistant: B"), None,
-        "leaves “I say” out of its `content`"),
-    "another key": (ALWAYS, [*ASK, {"role": "assistant", "content": "A", "refusal": "No"}], None,
-                    "message 2 .*`refusal`"),
-}  # fmt: skip
+        say("user: U", "assistant: <think>I say</think>A", "user: V", "assistant: B"),
+        None,
+        "leaves “I say” out of its `content`",
+    ),
+    "another key": (
+        ALWAYS,
+        [*ASK, {"role": "assistant", "content": "A", "refusal": "No"}],
+        None,
+        "message 2 .*`refusal`",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", UNWRITTEN)
@@ -264,7 +318,7 @@ PAIRS = {
     "neither thinks": (OPENED, say("assistant: A"), say("assistant: B"), "assistant\n"),
     "a call": (OPENED, [calling(call(n=0))], say("assistant: B"), "assistant\n"),
     "other white space": (SPACES, say("assistant: A"), say("assistant: B"), "assistant\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", PAIRS)

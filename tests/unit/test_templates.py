@@ -43,8 +43,11 @@ def errors(text: str) -> str:
 
 def sizes_and_gpus() -> list[tuple[str, str | None]]:
     many = ["1", "7", "8", "24", "512", "16384"]
-    large = [(size, n) for size, n in product(SIZES[1:], many)
-             if size not in ("70B", "405B") or int(n) % 8 == 0]  # fmt: skip
+    large = [
+        (size, n)
+        for size, n in product(SIZES[1:], many)
+        if size not in ("70B", "405B") or int(n) % 8 == 0
+    ]
     return [("tiny", None), *((size, None) for size in SIZES[1:]), *large]
 
 
@@ -80,8 +83,15 @@ def test_the_quickstart_compiles_and_needs_nothing() -> None:
 
 
 def test_answers_are_in_the_text() -> None:
-    text = written("pretrain", size="3B", tokens="2T", gpus="32", gpu="B200", data="my/*.parquet",
-                   tokenizer="org/words")  # fmt: skip
+    text = written(
+        "pretrain",
+        size="3B",
+        tokens="2T",
+        gpus="32",
+        gpu="B200",
+        data="my/*.parquet",
+        tokenizer="org/words",
+    )
     for shown in ('"3B"', "= 2T", "nodes = 4", '8 of "B200"', "my/*.parquet", "org/words"):
         assert shown in text
     text = written("align", size="8B", dialogs="d.jsonl", preferences="p.jsonl")
@@ -131,15 +141,18 @@ def test_several_dialogs_are_named(tmp_path: Path) -> None:
         assert recipe.dialogs.keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize(("template", "given", "message"), [
-    ("pretrain", {"size": "70B", "gpus": "12"}, "cannot be divided by 8"),
-    ("pretrain", {"size": "8B", "tokens": "1M"}, "fewer than 200 steps"),
-    ("quickstart", {"tokens": "many"}, "no whole number"),
-    ("quickstart", {"tokens": "0"}, "no whole number"),
-    ("pretrain", {"size": "9B"}, "not one of tiny"),
-    ("post_training", {"rounds": "1001"}, "at most 1000"),
-    ("pretrain", {"size": "8B", "data": "a\nb"}, "one line"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("template", "given", "message"),
+    [
+        ("pretrain", {"size": "70B", "gpus": "12"}, "cannot be divided by 8"),
+        ("pretrain", {"size": "8B", "tokens": "1M"}, "fewer than 200 steps"),
+        ("quickstart", {"tokens": "many"}, "no whole number"),
+        ("quickstart", {"tokens": "0"}, "no whole number"),
+        ("pretrain", {"size": "9B"}, "not one of tiny"),
+        ("post_training", {"rounds": "1001"}, "at most 1000"),
+        ("pretrain", {"size": "8B", "data": "a\nb"}, "one line"),
+    ],
+)
 def test_answers_that_make_no_recipe_are_refused(
     template: str, given: dict[str, str], message: str
 ) -> None:

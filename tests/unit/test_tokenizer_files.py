@@ -45,17 +45,29 @@ NAMED: dict[str, Any] = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
         (False, {"tokenizer_config": {"bos_token": None, "eos_token": "<|turn|>"}}, (None, TURN)),
         (True, {"tokenizer_config": {"eos_token": {"content": "<|eos|>"}}}, (BEGIN, END)),
         (True, {"special_tokens_map": {"eos_token": {"content": "<|turn|>"}}}, (BEGIN, TURN)),
-        (True, {"tokenizer_config": {"eos_token": "<|eos|>"},
-                "special_tokens_map": {"eos_token": "<|turn|>"}}, (BEGIN, END)),
-        (True, {"tokenizer_config": NAMED, "generation_config": {"eos_token_id": [TURN, END]}},
-         (BEGIN, END)),
+        (
+            True,
+            {
+                "tokenizer_config": {"eos_token": "<|eos|>"},
+                "special_tokens_map": {"eos_token": "<|turn|>"},
+            },
+            (BEGIN, END),
+        ),
+        (
+            True,
+            {"tokenizer_config": NAMED, "generation_config": {"eos_token_id": [TURN, END]}},
+            (BEGIN, END),
+        ),
         (False, {"generation_config": {"eos_token_id": [TURN, END]}}, (None, TURN)),
         (False, {"generation_config": {"eos_token_id": [9999, 2, TURN]}}, (None, TURN)),
         (False, {"config": {"eos_token_id": END}}, (None, END)),
-        (False, {"config": {"eos_token_id": END}, "generation_config": {"eos_token_id": TURN}},
-         (None, TURN)),
+        (
+            False,
+            {"config": {"eos_token_id": END}, "generation_config": {"eos_token_id": TURN}},
+            (None, TURN),
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_files_beside_it_name_the_ends_of_texts(
     begins: bool, beside: dict[str, Any], expected: tuple[int | None, int], tmp_path: Path
 ) -> None:
@@ -114,10 +126,13 @@ def test_a_named_token_that_is_none_yet_becomes_a_special_one(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no JSON"), ("[]", "is no JSON object"),
-     ('{"eos_token": "<|gone|>"}', r"names <\|gone\|> as the end of a text"),
-     ('{"bos_token": "<|gone|>"}', r"names <\|gone\|> as the beginning of a text")],
-)  # fmt: skip
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no JSON object"),
+        ('{"eos_token": "<|gone|>"}', r"names <\|gone\|> as the end of a text"),
+        ('{"bos_token": "<|gone|>"}', r"names <\|gone\|> as the beginning of a text"),
+    ],
+)
 def test_settings_that_are_broken_are_refused(content: str, message: str, tmp_path: Path) -> None:
     path = made(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(content)
@@ -146,9 +161,13 @@ def test_an_unknown_end_says_what_to_write(beside: dict[str, Any], tmp_path: Pat
 def test_other_settings_are_another_tokenizer(tmp_path: Path) -> None:
     made(tmp_path, tokenizer_config=NAMED)
     job = TokenizerJob(
-        key="x", id="x", stage=None, inputs={}, datasets={},
+        key="x",
+        id="x",
+        stage=None,
+        inputs={},
+        datasets={},
         tokenizer={"kind": "file", "file": "tokenizer.json"},
-    )  # fmt: skip
+    )
     before = job_fingerprint(job, tmp_path)
     assert job_fingerprint(job, tmp_path) == before
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(NAMED | {"add_bos_token": True}))

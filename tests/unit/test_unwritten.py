@@ -107,8 +107,17 @@ def test_what_is_ignored_on_purpose_is_left_out(inputs, tmp_path):
 
 
 def test_metadata_and_keys_without_a_value_are_no_text(inputs, tmp_path):
-    more = {"id": "x7", "timestamp": 5, "model": "m", "language": "en", "refusal": None,
-            "thinking": "", "annotations": [], "images": [], "prefix": False}  # fmt: skip
+    more = {
+        "id": "x7",
+        "timestamp": 5,
+        "model": "m",
+        "language": "en",
+        "refusal": None,
+        "thinking": "",
+        "annotations": [],
+        "images": [],
+        "prefix": False,
+    }
     (found,), _ = made(inputs, tmp_path, {"messages": [ASK[0] | more, ANSWER[0] | more]})
     (plain,), _ = made(inputs, tmp_path, {"messages": ASK + ANSWER})
     assert found.tokens.tolist() == plain.tokens.tolist()
@@ -125,15 +134,23 @@ def test_the_older_form_of_calls_gives_the_same_tokens(inputs, tmp_path):
     call = {"name": "f", "arguments": '{"a": 1}'}
     function = {"name": "f", "parameters": {"type": "object"}}
     old = {
-        "messages": [*ASK, {"role": "assistant", "content": None, "function_call": call},
-                     {"role": "function", "name": "f", "content": "2"}, *ANSWER],
+        "messages": [
+            *ASK,
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "f", "content": "2"},
+            *ANSWER,
+        ],
         "functions": [function],
-    }  # fmt: skip
+    }
     new = {
-        "messages": [*ASK, {"role": "assistant", "tool_calls": [{"function": call}]},
-                     {"role": "tool", "content": "2"}, *ANSWER],
+        "messages": [
+            *ASK,
+            {"role": "assistant", "tool_calls": [{"function": call}]},
+            {"role": "tool", "content": "2"},
+            *ANSWER,
+        ],
         "tools": [{"type": "function", "function": function}],
-    }  # fmt: skip
+    }
     (one, other), _ = made(inputs, tmp_path, old, new)
     assert one.tokens.tolist() == other.tokens.tolist()
     assert one.parts.tolist() == other.parts.tolist()
@@ -150,13 +167,16 @@ def test_a_call_whose_arguments_are_called_otherwise_is_a_bad_line(inputs, tmp_p
     )
 
 
-@pytest.mark.parametrize("off", [{"weight": 0}, {"train": False}, {"training": False},
-                                 {"weight": 0.0, "train": False}])  # fmt: skip
+@pytest.mark.parametrize(
+    "off", [{"weight": 0}, {"train": False}, {"training": False}, {"weight": 0.0, "train": False}]
+)
 @pytest.mark.parametrize("dialog", [LLAMA3, CHATML])
 def test_messages_that_are_not_learned_are_context(off, dialog, inputs, tmp_path):
     skipped = say("assistant: one")[0] | off
-    rows = [{"messages": [*ASK, skipped, *ASK, *say("assistant: two")]},
-            {"messages": [*ASK, *say("assistant: one"), *ASK, *say("assistant: two")]}]  # fmt: skip
+    rows = [
+        {"messages": [*ASK, skipped, *ASK, *say("assistant: two")]},
+        {"messages": [*ASK, *say("assistant: one"), *ASK, *say("assistant: two")]},
+    ]
     (found, whole), _ = made(inputs, tmp_path, *rows, dialog=dialog)
     assert found.tokens.tolist() == whole.tokens.tolist()
     assert taught(whole) == "one|two|"
@@ -168,8 +188,10 @@ def test_messages_that_are_not_learned_are_context(off, dialog, inputs, tmp_path
 
 
 def test_weights_of_one_change_nothing(inputs, tmp_path):
-    rows = [{"messages": [*ASK, ANSWER[0] | {"weight": 1, "train": True}]},
-            {"messages": [ASK[0] | {"weight": 1}, *ANSWER]}]  # fmt: skip
+    rows = [
+        {"messages": [*ASK, ANSWER[0] | {"weight": 1, "train": True}]},
+        {"messages": [ASK[0] | {"weight": 1}, *ANSWER]},
+    ]
     (one, other), _ = made(inputs, tmp_path, *rows)
     assert one.tokens.tolist() == other.tokens.tolist()
     assert one.parts.tolist() == other.parts.tolist()
@@ -217,8 +239,10 @@ def test_responses_that_are_equal_once_they_are_rendered_are_a_bad_line(rank, in
 
 
 def test_of_drawn_pairs_equal_ones_are_left_out_and_named(inputs, tmp_path):
-    rows = [{"prompt": ASK, "chosen": ANSWER, "rejected": say(f"assistant: {no}")}
-            for no in ("no", "yes ")]  # fmt: skip
+    rows = [
+        {"prompt": ASK, "chosen": ANSWER, "rejected": say(f"assistant: {no}")}
+        for no in ("no", "yes ")
+    ]
     (tmp_path / "drawn").mkdir()
     lines(tmp_path / "drawn" / "pairs.jsonl", *rows)
     source = {"kind": "job", "file": "pairs.jsonl"}
@@ -245,8 +269,11 @@ SHARED = {"role": "from", "content": "value"}
 
 
 def test_sharegpt_gives_the_same_tokens(inputs, tmp_path):
-    said = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"},
-            {"from": "gpt", "value": "yes", "weight": 1}]  # fmt: skip
+    said = [
+        {"from": "system", "value": "s"},
+        {"from": "human", "value": "q"},
+        {"from": "gpt", "value": "yes", "weight": 1},
+    ]
     fields = {"messages": "conversations", **SHARED}
     (found,), _ = made(inputs, tmp_path, {"conversations": said}, fields=fields)
     (plain,), _ = made(inputs, tmp_path, {"messages": say("system: s") + ASK + ANSWER})
@@ -283,16 +310,20 @@ def test_unknown_roles_are_named_with_those_that_are_known(inputs, tmp_path):
     error = bad(inputs, tmp_path, row)
     assert "the unknown role `human`; the protocol knows system, user, assistant" in error.message
     assert 'role = "role"' in error.help
-    (found,), _ = made(inputs, tmp_path, {"talk": row["messages"]},
-                       fields={"messages": "talk", "role": "role"})  # fmt: skip
+    (found,), _ = made(
+        inputs, tmp_path, {"talk": row["messages"]}, fields={"messages": "talk", "role": "role"}
+    )
     assert "user" in text(found)
 
 
 def test_the_records_own_system_prompt_is_rendered(inputs, tmp_path):
     system = say("system: Be brief.")
     (plain,), _ = made(inputs, tmp_path, {"messages": system + ASK + ANSWER})
-    for row in ({"messages": ASK + ANSWER}, {"prompt": "q", "completion": "yes"},
-                {"messages": system + ASK + ANSWER}):  # fmt: skip
+    for row in (
+        {"messages": ASK + ANSWER},
+        {"prompt": "q", "completion": "yes"},
+        {"messages": system + ASK + ANSWER},
+    ):
         (found,), _ = made(inputs, tmp_path, row | {"system": "Be brief."})
         assert found.tokens.tolist() == plain.tokens.tolist()
     row = {"prompt": "q", "chosen": "yes", "rejected": "no", "system": "Be brief."}

@@ -69,10 +69,16 @@ def what_runs(plan: Plan) -> Any:
         ("second.gate = default", "gate seq_len { require loss(short) < 9.0 }", ""),
         ("first.checkpoint = 20 steps", "every 50 steps", "every 20 steps"),
         ("first.optimizer.weight_decay = 0", "weight_decay = 0.1", "weight_decay = 0"),
-        ("first.optimizer = adam { eps = 1e-6 }", "adamw { weight_decay = 0.1 }",
-         "adam { eps = 1e-6 }"),
-        ("first.parallel.micro_batch = 2", "checkpoint",
-         "parallel = { micro_batch 2 }\n  checkpoint"),
+        (
+            "first.optimizer = adam { eps = 1e-6 }",
+            "adamw { weight_decay = 0.1 }",
+            "adam { eps = 1e-6 }",
+        ),
+        (
+            "first.parallel.micro_batch = 2",
+            "checkpoint",
+            "parallel = { micro_batch 2 }\n  checkpoint",
+        ),
         ("exam.needle.depths = 2", "depths = 3", "depths = 2"),
         ("exam.needle = default", "loss = [web], needle = { depths = 3 }", "loss = [web]"),
         ("align.dpo.beta = 0.3", "beta = 0.1", "beta = 0.3"),
@@ -83,11 +89,14 @@ def what_runs(plan: Plan) -> Any:
         ("recipe.seed = 2", "seed = 1", "seed = 2"),
         ("web.sample = arithmetic", "sample = python_docs", "sample = arithmetic"),
         ('web.files = "a.jsonl"', "sample = python_docs", 'files = "a.jsonl"'),
-        ('ranked.fields.prompt = "ask"', "kind = preferences",
-         'kind = preferences, fields = { prompt = "ask" }'),
+        (
+            'ranked.fields.prompt = "ask"',
+            "kind = preferences",
+            'kind = preferences, fields = { prompt = "ask" }',
+        ),
         ("first.data = { web 50%, math 50% }", "data = web", "data = { web 50%, math 50% }"),
     ],
-)  # fmt: skip
+)
 def test_a_change_does_what_editing_the_text_does(change: str, old: str, new: str) -> None:
     assert BASE.count(old)
     edited = BASE.replace(old, new, 1)
@@ -175,8 +184,9 @@ def test_names_of_several_blocks_need_their_kind() -> None:
     text = BASE + "dataset tiny { sample = arithmetic }\nvariant wide { tiny.dim = 128 }\n"
     found = only(errors(text))
     assert (found.code, found.help) == (
-        "E342", "write `model.tiny.dim = …`, or with `dataset.` in front"
-    )  # fmt: skip
+        "E342",
+        "write `model.tiny.dim = …`, or with `dataset.` in front",
+    )
     assert not errors(text.replace("{ tiny.dim", "{ model.tiny.dim"))
 
 
@@ -219,11 +229,14 @@ def test_every_value_says_where_it_came_from(tmp_path: Path) -> None:
     main = tmp_path / "main.etude"
     header, rest = BASE.split("model tiny", 1)
     main.write_text(
-        header.replace("recipe test", 'use "parts/rest.etude"\nmodel big { size = "8B", dim = 64, '
-                       "heads = 4, kv_heads = 2, ffn = 128, layers = 2 }\nrecipe test")
+        header.replace(
+            "recipe test",
+            'use "parts/rest.etude"\nmodel big { size = "8B", dim = 64, '
+            "heads = 4, kv_heads = 2, ffn = 128, layers = 2 }\nrecipe test",
+        )
         + stage("large", model="big", lr="0 -> peak for 5 steps then -> 0")
         + "variant hot { peak = 2e-3, align.dpo.beta = 0.3 }\n"
-    )  # fmt: skip
+    )
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "rest.etude").write_text("model tiny" + rest)
     found = origins(main, "hot", "third.lr=9e-4")
@@ -308,10 +321,13 @@ def test_the_variants_of_the_example_have_its_trunk() -> None:
         ("", "first.optimizer = adamw { weight_decay = 0 }", {"N602"}),
         ("", 'first.optimizer = adamw { weight_decay = 0 }\nallow N602 "wanted"', set()),
         ("", 'first.clip = 2\nallow N602 "wanted"', {"W651"}),
-        ("optimizer = adamw { weight_decay = 0 }\nallow N602 \"wanted\"",
-         "first.optimizer = adamw { weight_decay = 0.1 }", set()),
+        (
+            'optimizer = adamw { weight_decay = 0 }\nallow N602 "wanted"',
+            "first.optimizer = adamw { weight_decay = 0.1 }",
+            set(),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_block_allows_is_silent_in_the_recipe_and_its_variants(
     within: str, variant: str, expected: set[str]
 ) -> None:

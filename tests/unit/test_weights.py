@@ -112,10 +112,14 @@ STAGES = {
     "no batch": (f"stage sft: sft {{ from = base, {SFT} }}", "batch = 4 seqs, ", "", "E408"),
     "both": (f"stage more: train {{ from = base, {TRAIN} }}", "from", "model = base, from", "E404"),
     "one name": (f"stage base: train {{ model = base, {TRAIN} }}", "x", "x", "E427"),
-    "no judge": ("stage s: sample { from = base, prompts = asks, max_tokens = 8, judge = base }",
-                 "x", "x", "E513"),
+    "no judge": (
+        "stage s: sample { from = base, prompts = asks, max_tokens = 8, judge = base }",
+        "x",
+        "x",
+        "E513",
+    ),
     "no checkpoint": ("stage c: checkpoint { from = base, after = 50% }", "x", "x", "E454"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", STAGES)

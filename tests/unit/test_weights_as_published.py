@@ -13,10 +13,18 @@ from etude.spec.diagnostics import Diagnostic, Report
 from etude.spec.load import loads
 
 CONFIG: dict[str, Any] = {
-    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 300, "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0, "max_position_embeddings": 8192, "tie_word_embeddings": False,
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 300,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+}
 SHAPE = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
 
 
@@ -32,8 +40,10 @@ def write(folder: Path, *, output: bytes | None = b"o", name: str = "w", **chang
     header, offset = {}, 0
     for tensor, content in tensors.items():
         header[tensor] = {
-            "dtype": "F32", "shape": [300, 64], "data_offsets": [offset, offset + len(content)]
-        }  # fmt: skip
+            "dtype": "F32",
+            "shape": [300, 64],
+            "data_offsets": [offset, offset + len(content)],
+        }
         offset += len(content)
     text = json.dumps(header).encode()
     path = folder / name / "model.safetensors"
@@ -74,19 +84,37 @@ def test_a_folder_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
         ({"rms_norm_eps": 1e-6}, "", "rms_norm_eps 1e-06", "norm_eps = 1e-06"),
         ({"rope_theta": 5e5}, "", "rope_theta 500000", "rope_theta = 500000"),
         ({"head_dim": 32}, "", "head_dim 32", "head_dim = 32"),
-        ({"tie_word_embeddings": True, "output": None}, "", "tie_word_embeddings true",
-         "tied = true"),
+        (
+            {"tie_word_embeddings": True, "output": None},
+            "",
+            "tie_word_embeddings true",
+            "tied = true",
+        ),
         ({}, ", tied = true", "tie_word_embeddings false", "tied = false"),
         ({"max_position_embeddings": 4096}, "", "max_position_embeddings 4096", "context = 4096"),
-        ({"model_type": "mistral", "sliding_window": 2048}, "", "sliding_window 2048",
-         "context = 2048"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
-                           "high_freq_factor": 4.0, "original_max_position_embeddings": 1024}},
-         ", rope_scaling = llama", "rope_scaling llama { factor = 32, original = 1024",
-         "rope_scaling = llama { factor = 32, original = 1024, low = 1, high = 4 }"),
+        (
+            {"model_type": "mistral", "sliding_window": 2048},
+            "",
+            "sliding_window 2048",
+            "context = 2048",
+        ),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 32.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 1024,
+                }
+            },
+            ", rope_scaling = llama",
+            "rope_scaling llama { factor = 32, original = 1024",
+            "rope_scaling = llama { factor = 32, original = 1024, low = 1, high = 4 }",
+        ),
         ({"model_type": "qwen3", "head_dim": 16}, "", "model_type qwen3", "family = qwen3"),
     ],
-)  # fmt: skip
+)
 def test_what_is_otherwise_stands_at_its_attribute_with_what_to_write(
     changes: dict[str, Any], model: str, key: str, write_: str, tmp_path: Path
 ) -> None:
@@ -107,8 +135,11 @@ def test_what_is_otherwise_stands_at_its_attribute_with_what_to_write(
 
 
 def _mended(line: str, attribute: str, write_: str) -> str:
-    parts = [part for part in line.removesuffix(" }").partition("{ ")[2].split(", ")
-             if not part.startswith(f"{attribute} = ")]  # fmt: skip
+    parts = [
+        part
+        for part in line.removesuffix(" }").partition("{ ")[2].split(", ")
+        if not part.startswith(f"{attribute} = ")
+    ]
     return f"model base {{ {', '.join([*parts, write_])} }}"
 
 

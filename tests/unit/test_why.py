@@ -13,10 +13,14 @@ from etude.compiler.costs.estimate import FORMULAS
 from etude.compiler.costs.formulas import ACCOUNT
 from etude.compiler.values import Architecture
 
-SPEC = HEAD + (
-    'model big { family = llama3, size = "8B" }\n'
-    'cluster h { nodes = 2, gpus = 8 of "H100", price = 2.5 }\n'
-) + stage(model="big", seq_len="8192", batch="32 seqs", recompute="full")  # fmt: skip
+SPEC = (
+    HEAD
+    + (
+        'model big { family = llama3, size = "8B" }\n'
+        'cluster h { nodes = 2, gpus = 8 of "H100", price = 2.5 }\n'
+    )
+    + stage(model="big", seq_len="8192", batch="32 seqs", recompute="full")
+)
 
 
 @pytest.fixture

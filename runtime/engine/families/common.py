@@ -77,9 +77,14 @@ def whole(device: str, init: Init, *names: str) -> dict[str, Init]:
 
 
 def decoder(
-    model: type[Decoder], architecture: Architecture, device: str, head: Head, layers: list[Any],
-    embedding: Init, **options: Any,
-) -> Decoder.Config:  # fmt: skip
+    model: type[Decoder],
+    architecture: Architecture,
+    device: str,
+    head: Head,
+    layers: list[Any],
+    embedding: Init,
+    **options: Any,
+) -> Decoder.Config:
     """The configuration of a decoder from its layers, with the head that is asked for."""
     dim = architecture.dim
     tied = architecture.tied and head != "score"
@@ -109,9 +114,12 @@ def decoder(
 
 
 def spec(
-    architecture: Architecture, device: str, model: Decoder.Config,
-    parallelize: Callable[..., nn.Module], adapter: Any,
-) -> ModelSpec:  # fmt: skip
+    architecture: Architecture,
+    device: str,
+    model: Decoder.Config,
+    parallelize: Callable[..., nn.Module],
+    adapter: Any,
+) -> ModelSpec:
     """The `ModelSpec` of a model's configuration."""
     balanced = architecture.experts and architecture.experts.balance
     return ModelSpec(

@@ -61,14 +61,20 @@ def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.H
                 ffn_norm=c.norm(architecture, dim),
                 attention=_attention(architecture, device, seq_len, scaled),
                 feed_forward=make_ffn_config(
-                    dim=dim, hidden_dim=architecture.ffn, w1_param_init=c.whole(device, drawn),
+                    dim=dim,
+                    hidden_dim=architecture.ffn,
+                    w1_param_init=c.whole(device, drawn),
                     w2w3_param_init=c.whole(device, scaled),
-                ) if dense else None,
-                moe=None if dense
-                else experts_config(architecture, device, gate=scaled, first=drawn, gated=scaled,
-                                    last=scaled),
+                )
+                if dense
+                else None,
+                moe=None
+                if dense
+                else experts_config(
+                    architecture, device, gate=scaled, first=drawn, gated=scaled, last=scaled
+                ),
             )
-        )  # fmt: skip
+        )
     model = c.decoder(DeepSeekV3Model, architecture, device, head, layers, nn.init.normal_)
     return c.spec(architecture, device, model, parallelize_deepseekv3, DeepSeekV3StateDictAdapter)
 

@@ -60,22 +60,33 @@ class CpuDispatcher(AllToAllTokenDispatcher):
         pass
 
     def _dispatch_token_exchange(
-        self, routed_input_ND: torch.Tensor, pg: Any, output_splits: list[int],
+        self,
+        routed_input_ND: torch.Tensor,
+        pg: Any,
+        output_splits: list[int],
         input_splits: list[int],
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         return all_to_all_single_autograd(routed_input_ND, output_splits, input_splits, pg)
 
     def _combine_token_exchange(
-        self, routed_output_RD: torch.Tensor, pg: Any, input_splits: list[int],
+        self,
+        routed_output_RD: torch.Tensor,
+        pg: Any,
+        input_splits: list[int],
         output_splits: list[int],
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         return all_to_all_single_autograd(routed_output_RD, input_splits, output_splits, pg)
 
 
 def experts_config(
-    architecture: Architecture, device: str, *, gate: c.Init, first: c.Init, gated: c.Init,
+    architecture: Architecture,
+    device: str,
+    *,
+    gate: c.Init,
+    first: c.Init,
+    gated: c.Init,
     last: c.Init,
-) -> MoE.Config:  # fmt: skip
+) -> MoE.Config:
     """A layer of experts; `first`, `gated` and `last` draw the weights of its SwiGLU."""
     experts, dim = architecture.experts, architecture.dim
     assert experts
@@ -85,27 +96,40 @@ def experts_config(
         **c.whole(device, gated, "w3_EFD"),
     }
     routed = make_routed_experts_config(
-        dim=dim, hidden_dim=experts.ffn, num_experts=experts.count, top_k=experts.active,
-        param_init=init, comm_backend="standard",
-    )  # fmt: skip
+        dim=dim,
+        hidden_dim=experts.ffn,
+        num_experts=experts.count,
+        top_k=experts.active,
+        param_init=init,
+        comm_backend="standard",
+    )
     if device == "cpu":
         routed.inner_experts = CpuExperts.Config(**fields_of(routed.inner_experts))
         routed.token_dispatcher = CpuDispatcher.Config(**fields_of(routed.token_dispatcher))
     return make_moe_config(
         num_experts=experts.count,
         router=make_router_config(
-            dim=dim, num_experts=experts.count, gate_param_init=c.whole(device, gate),
-            top_k=experts.active, score_func=experts.score, route_norm=experts.normalized,
-            route_scale=experts.scale, num_expert_groups=experts.groups,
+            dim=dim,
+            num_experts=experts.count,
+            gate_param_init=c.whole(device, gate),
+            top_k=experts.active,
+            score_func=experts.score,
+            route_norm=experts.normalized,
+            route_scale=experts.scale,
+            num_expert_groups=experts.groups,
             num_limited_groups=experts.groups_used,
         ),
         routed_experts=routed,
         shared_experts=make_ffn_config(
-            dim=dim, hidden_dim=experts.ffn * experts.shared,
-            w1_param_init=c.whole(device, first), w2w3_param_init=c.whole(device, gated),
-        ) if experts.shared else None,
+            dim=dim,
+            hidden_dim=experts.ffn * experts.shared,
+            w1_param_init=c.whole(device, first),
+            w2w3_param_init=c.whole(device, gated),
+        )
+        if experts.shared
+        else None,
         load_balance_coeff=experts.balance or None,
-    )  # fmt: skip
+    )
 
 
 def fields_of(config: Any) -> dict[str, Any]:

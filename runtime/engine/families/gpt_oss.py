@@ -78,9 +78,13 @@ class CpuGptOssExperts(GptOssGroupedExperts):
         """Returns what experts make of the tokens routed to them, shape (R, D)."""
         first_EGD, first_bias_EG, last_EDF, last_bias_ED = (
             of.to_local() if isinstance(of, DTensor) else of
-            for of in (self.mlp1_weight_EGD, self.mlp1_bias_EG, self.mlp2_weight_EDF,
-                       self.mlp2_bias_ED)
-        )  # fmt: skip
+            for of in (
+                self.mlp1_weight_EGD,
+                self.mlp1_bias_EG,
+                self.mlp2_weight_EDF,
+                self.mlp2_bias_ED,
+            )
+        )
         counts = num_tokens_per_expert_E.tolist()
         results = []
         for e, x in enumerate(x_RD[: sum(counts)].split(counts)):
@@ -165,16 +169,21 @@ def _experts(architecture: Architecture, device: str, drawn: c.Init) -> GptOssMo
         load_balance_coeff=experts.balance or None,
         routed_experts=RoutedExperts.Config(
             inner_experts=kind.Config(
-                dim=dim, hidden_dim=experts.ffn, num_experts=experts.count,
+                dim=dim,
+                hidden_dim=experts.ffn,
+                num_experts=experts.count,
                 param_init=c.whole(device, drawn, *EXPERTS),
             ),
             token_dispatcher=dispatcher,
         ),
         router=TokenChoiceTopKRouter.Config(
-            num_experts=experts.count, score_func=experts.score, route_norm=experts.normalized,
-            gate=_linear(device, experts.count, dim, drawn), top_k=experts.active,
+            num_experts=experts.count,
+            score_func=experts.score,
+            route_norm=experts.normalized,
+            gate=_linear(device, experts.count, dim, drawn),
+            top_k=experts.active,
         ),
-    )  # fmt: skip
+    )
 
 
 def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.Head) -> ModelSpec:

@@ -37,11 +37,13 @@ def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.H
                     rope=ComplexRoPE.Config(**rope(architecture, seq_len)),
                 ),
                 feed_forward=make_ffn_config(
-                    dim=dim, hidden_dim=architecture.ffn, w1_param_init=weight,
+                    dim=dim,
+                    hidden_dim=architecture.ffn,
+                    w1_param_init=weight,
                     w2w3_param_init=scaled,
                 ),
             )
-        )  # fmt: skip
+        )
     model = c.decoder(Llama3Model, architecture, device, head, layers, nn.init.normal_)
     return c.spec(architecture, device, model, parallelize_llama, Llama3StateDictAdapter)
 

@@ -43,14 +43,20 @@ def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.H
                     qk_norm=c.norm(architecture, architecture.head_dim),
                 ),
                 feed_forward=make_ffn_config(
-                    dim=dim, hidden_dim=architecture.ffn, w1_param_init=weight,
+                    dim=dim,
+                    hidden_dim=architecture.ffn,
+                    w1_param_init=weight,
                     w2w3_param_init=weight,
-                ) if dense else None,
-                moe=None if dense
-                else experts_config(architecture, device, gate=drawn, first=drawn, gated=drawn,
-                                    last=last),
+                )
+                if dense
+                else None,
+                moe=None
+                if dense
+                else experts_config(
+                    architecture, device, gate=drawn, first=drawn, gated=drawn, last=last
+                ),
             )
-        )  # fmt: skip
+        )
     model = c.decoder(Qwen3Model, architecture, device, head, layers, drawn)
     return c.spec(architecture, device, model, parallelize_qwen3, Qwen3StateDictAdapter)
 
