@@ -1,27 +1,49 @@
 """Gates to jobs: evaluations at the end of a segment, and the extensions that follow a failure."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..spec import recipe as r
 from ..spec.record import replace
 from . import curves
 from .clock import nearest
+from .jobs import Jobs
 from .measures import gate_measures
+from .models import Models
 from .plan import Attempt, GateJob, MixturePiece, Requirement, Schedule
-from .program import Segment, TrainStage
+from .program import Program, Segment, TrainStage
 from .values import BatchPiece, LrPiece
 
-if TYPE_CHECKING:
-    from .training_jobs import Training
+
+class AddTrainJob(Protocol):
+    """Adds the train job of a segment; returns its key and the sources' positions after it."""
+
+    def __call__(
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        schedule: Schedule,
+        model: str | None,
+        positions: dict[str, int],
+        *,
+        carry: bool,
+        id: str,
+        number: int,
+        extends: Attempt | None,
+    ) -> tuple[str, dict[str, int]]: ...
 
 
 class Gates:
-    """Adds the jobs of gates between those of the segments that they guard."""
+    """Adds the jobs of gates between those of the segments that they guard.
 
-    def __init__(self, training: "Training") -> None:
-        self.training = training
-        self.jobs = training.jobs
-        self.models = training.models
+    Args:
+        train: adds the train jobs by which a gate extends a segment.
+    """
+
+    def __init__(self, program: Program, jobs: Jobs, models: Models, train: AddTrainJob) -> None:
+        self.program = program
+        self.jobs = jobs
+        self.models = models
+        self.train = train
 
     def start(self, stage: TrainStage, model: str | None) -> str | None:
         """The evaluation of the stage's starting weights, where a gate compares with it."""
@@ -34,7 +56,7 @@ class Gates:
 
     def _short(self, stage: TrainStage) -> int:
         if stage.parent:
-            return self.training.program.trained(stage.parent).segments[-1].seq_len
+            return self.program.trained(stage.parent).segments[-1].seq_len
         return stage.segments[0].seq_len
 
     def after(
@@ -56,7 +78,7 @@ class Gates:
             extends = None
             if attempt:
                 extends = Attempt(gate=guarded, number=attempt)
-                attempt_key, where = self.training.job(
+                attempt_key, where = self.train(
                     stage,
                     replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
                     self._extension_schedule(stage, segment, steps),

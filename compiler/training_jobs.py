@@ -42,7 +42,7 @@ class Training:
         self.program = program
         self.jobs = jobs
         self.models = models
-        self.gates = Gates(self)
+        self.gates = Gates(program, jobs, models, self.job)
         self.positions: dict[str, dict[str, int]] = {}
         self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
 
