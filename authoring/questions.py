@@ -19,6 +19,7 @@ class Question(NamedTuple):
 
     Attributes:
         ask: the question, for a person at a terminal.
+        help: what the option is, for `etude new --help`.
         read: makes the answer's value from its text; raises ConfigError.
         default: the text of the answer that is taken where none is given; by what was answered
             before.
@@ -26,6 +27,7 @@ class Question(NamedTuple):
 
     name: str
     ask: str
+    help: str
     read: Callable[[str], Any]
     default: Callable[[dict[str, Any]], str]
     choices: tuple[str, ...] = ()
@@ -86,28 +88,56 @@ def fixed(value: str) -> Callable[[dict[str, Any]], str]:
 
 
 _ALL = (
-    Question("size", "Size of the model", one_of(*SIZES), fixed("tiny"), SIZES),
+    Question(
+        "size",
+        "Size of the model",
+        "size of the model: tiny, or a published one such as 8B",
+        one_of(*SIZES),
+        fixed("tiny"),
+        SIZES,
+    ),
     Question(
         "tokens",
         "Tokens to train on",
+        "tokens to train on, such as 15T",
         count,
         _of_size(tiny="700k", _1B="1T", _3B="3T", _8B="15T", _70B="15T", _405B="15T"),
     ),
     Question(
         "gpus",
         "GPUs in all",
+        "GPUs in all",
         count,
         _of_size(tiny="1", _1B="64", _3B="128", _8B="512", _70B="2048", _405B="16384"),
     ),
-    Question("gpu", "Kind of GPU", words, fixed("H100 80GB")),
-    Question("data", "Files of documents", words, fixed("corpus/**/*.jsonl.zst")),
-    Question("dialogs", "Files of dialogs", words, fixed("dialogs/*.jsonl")),
-    Question("preferences", "Files of preferences", words, fixed("preferences/*.jsonl")),
-    Question("prompts", "Files of prompts", words, fixed("prompts/*.jsonl")),
+    Question("gpu", "Kind of GPU", "kind of GPU", words, fixed("H100 80GB")),
     Question(
-        "tokenizer", "Tokenizer on the Hugging Face Hub", words, fixed("meta-llama/Llama-3.1-8B")
+        "data", "Files of documents", "files of documents", words, fixed("corpus/**/*.jsonl.zst")
     ),
-    Question("length", "Longest sequence, in tokens", one_of(*LENGTHS), fixed("128Ki"), LENGTHS),
-    Question("rounds", "Rounds", _rounds, fixed("2")),
+    Question("dialogs", "Files of dialogs", "files of dialogs", words, fixed("dialogs/*.jsonl")),
+    Question(
+        "preferences",
+        "Files of preferences",
+        "files of preferences",
+        words,
+        fixed("preferences/*.jsonl"),
+    ),
+    Question("prompts", "Files of prompts", "files of prompts", words, fixed("prompts/*.jsonl")),
+    Question(
+        "tokenizer",
+        "Tokenizer on the Hugging Face Hub",
+        "tokenizer on the Hugging Face Hub",
+        words,
+        fixed("meta-llama/Llama-3.1-8B"),
+    ),
+    Question(
+        "length",
+        "Longest sequence, in tokens",
+        "longest sequence, such as 128Ki",
+        one_of(*LENGTHS),
+        fixed("128Ki"),
+        LENGTHS,
+    ),
+    Question("rounds", "Rounds", "number of rounds", _rounds, fixed("2")),
 )
 QUESTIONS = {each.name: each for each in _ALL}

@@ -1,36 +1,59 @@
 """`etude check`: everything that is wrong with specs, all at once."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..spec.diagnostics import Report
+from . import options
 from .common import load_file, show
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude check` to its parser."""
+    parser.add_argument("files", nargs="+", metavar="SPEC")
+    parser.add_argument(
+        "--format",
+        choices=["human", "json", "sarif", "github"],
+        default="human",
+        help="how findings are written: for people, as JSON, as SARIF 2.1.0, or as GitHub's "
+        "annotations",
+    )
+    parser.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings fail the check, too")
+    options.ranks(parser)
+    options.changes(parser)
+
+
+def run(args: Namespace) -> int:
     from ..compiler.check import check_recipe
 
     reports = []
-    human = arguments.format == "human"
-    for file in arguments.files:
-        recipe, report = load_file(file, variant=arguments.variant, sets=arguments.set)
+    human = args.format == "human"
+    for file in args.files:
+        recipe, report = load_file(file, variant=args.variant, sets=args.set)
         program = (
-            check_recipe(recipe, report, ranks=arguments.ranks, root=Path(file).parent)
+            check_recipe(recipe, report, ranks=args.ranks, root=Path(file).parent)
             if recipe
             else None
         )
         reports.append(report)
         if human:
             show(report, notes=True)
-            if program and not _failed(report, arguments.strict):
+            if program and not _failed(report, args.strict):
                 stages = len(program.stages)
                 print(f"{file}: fine ({stages} stage{'s' if stages != 1 else ''})")
     if not human:
-        _print(arguments.format, reports)
+        _print(args.format, reports)
     sys.stdout.flush()
-    return 1 if any(_failed(report, arguments.strict) for report in reports) else 0
+    return 1 if any(_failed(report, args.strict) for report in reports) else 0
 
 
 def _failed(report: Report, strict: bool) -> bool:

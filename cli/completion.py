@@ -1,16 +1,23 @@
 """`etude completion`: what a shell needs to complete commands, options, files and codes."""
 
 import argparse
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import shtab
 
 CONFIGS = ("*.yaml", "*.yml", "*.toml", "*.json")
+COMPLETE = "complete"
+"""The attribute of an action in which shtab looks for what completes it."""
 
 
-def run(arguments: Namespace) -> int:
-    print(script(arguments.shell))
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude completion` to its parser."""
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"])
+
+
+def run(args: Namespace) -> int:
+    print(script(args.shell))
     return 0
 
 
@@ -45,7 +52,7 @@ def _complete(action: argparse.Action) -> None:
     }
     metavar = action.metavar if isinstance(action.metavar, str) else ""
     if metavar in kinds:
-        action.complete = kinds[metavar]  # type: ignore[attr-defined]
+        setattr(action, COMPLETE, kinds[metavar])
     elif metavar == "CODE":
         action.choices = known()
     elif action.dest in QUESTIONS and not action.choices:

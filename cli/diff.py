@@ -1,11 +1,12 @@
 """`etude diff A B` and `etude plan SPEC --against A`: what would be done otherwise."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import counted
+from . import options
 from .common import colors, compile_file, is_plan, open_run, problem, show
 
 if TYPE_CHECKING:
@@ -18,15 +19,23 @@ ORDER = ("again", "new", "gone", "kept")
 WORDS = {"kept": "kept", "again": "rerun", "new": "new", "gone": "gone"}
 
 
-def run(arguments: Namespace) -> int:
-    old = opened(arguments.old)
-    new = opened(arguments.new) if old else None
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude diff` to its parser."""
+    parser.add_argument("old", metavar="OLD", help="a spec, a plan or a run folder")
+    parser.add_argument("new", metavar="NEW", help="the same")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options.detailed_exitcode(parser)
+
+
+def run(args: Namespace) -> int:
+    old = opened(args.old)
+    new = opened(args.new) if old else None
     if old is None or new is None:
         return 1
-    return compare(old, new, arguments)
+    return compare(old, new, args)
 
 
-def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", arguments: Namespace) -> int:
+def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -> int:
     """Shows what the new plan does otherwise; returns the exit code.
 
     Args:
@@ -40,11 +49,11 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", arguments: Namespa
             finished = _finished(store)
             done = {job.id: job.key in finished for job in new[0].jobs}
     found = difference(old[0], new[0], done)
-    if arguments.json:
+    if args.json:
         print(found.model_dump_json(indent=2))
     else:
         _print(found)
-    return 2 if arguments.detailed_exitcode and found else 0
+    return 2 if args.detailed_exitcode and found else 0
 
 
 def opened(name: str) -> "tuple[Plan, Any] | None":

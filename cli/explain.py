@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from textwrap import fill, indent
 from typing import Any
@@ -14,12 +14,18 @@ from ..spec.render import render
 from .common import colors, problem
 
 
-def run(arguments: Namespace) -> int:
-    code = arguments.code.upper()
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude explain` to its parser."""
+    parser.add_argument("code", metavar="CODE")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: Namespace) -> int:
+    code = args.code.upper()
     if code not in known():
-        problem(f"there is no code `{arguments.code}`", did_you_mean(code, known()))
+        problem(f"there is no code `{args.code}`", did_you_mean(code, known()))
         return 1
-    if arguments.json:
+    if args.json:
         print(json.dumps(_json(rule(code)), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_lines(rule(code), colors(sys.stdout))))

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from difflib import unified_diff
@@ -19,29 +19,41 @@ from .common import colors, problem, show
 STANDARD_INPUT = "-"
 
 
-def run(arguments: Namespace) -> int:
-    if arguments.to:
-        if len(arguments.files) > 1 or arguments.check or arguments.diff:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude fmt` to its parser."""
+    parser.add_argument("files", nargs="+", metavar="SPEC", help="files; - is standard input")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
+    parser.add_argument("--diff", action="store_true", help="write nothing; show what would change")
+    parser.add_argument(
+        "--to",
+        choices=["json", "etude"],
+        help="write one spec, as text or JSON, to standard output; JSON has no comments",
+    )
+
+
+def run(args: Namespace) -> int:
+    if args.to:
+        if len(args.files) > 1 or args.check or args.diff:
             problem("--to writes one spec to standard output", "give one file, and no --check")
             return 2
-        return _shown(arguments.files[0], arguments.to)
-    codes = [_one(file, arguments) for file in arguments.files]
+        return _shown(args.files[0], args.to)
+    codes = [_one(file, args) for file in args.files]
     sys.stdout.flush()
     return max(codes)
 
 
-def _one(file: str, arguments: Namespace) -> int:
+def _one(file: str, args: Namespace) -> int:
     made = _made(file, _laid_out)
     if made is None:
         return 1
     text, made = made
-    if arguments.diff:
+    if args.diff:
         sys.stdout.writelines(_diff(file, text, made))
-    if arguments.check:
-        if made != text and not arguments.diff:
+    if args.check:
+        if made != text and not args.diff:
             print(f"{file}: not in the canonical layout")
         return int(made != text)
-    if arguments.diff:
+    if args.diff:
         return 0
     if file == STANDARD_INPUT:
         sys.stdout.write(made)

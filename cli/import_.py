@@ -2,10 +2,11 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import options
 from .common import problem, show
 from .files import read_text, write_new
 
@@ -13,40 +14,66 @@ if TYPE_CHECKING:
     from ..authoring.imports import Imported
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude import` to its parser."""
+    from ..authoring.imports import KINDS
+
+    parser.add_argument("file", metavar="CONFIG")
+    parser.add_argument("-o", "--output", metavar="SPEC", help="the file to write")
+    options.replacing(parser)
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        choices=tuple(KINDS),
+        help="the program it belongs to (default: told by its content)",
+    )
+    parser.add_argument("--gpus", type=options.positive, metavar="N", help="GPUs of the whole run")
+    parser.add_argument("--gpu", metavar="NAME", help='their kind (default: "H100 80GB")')
+    options.after(parser)
+    parser.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=COUNT",
+        help="tokens or pairs of a data set, as in --size web=12M; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: Namespace) -> int:
     from ..authoring.draft import Options
     from ..authoring.imports import import_config
     from ..authoring.tree import MAX_BYTES, ConfigError
     from ..spec.diagnostics import Report
 
-    sizes = _sizes(arguments.size)
+    sizes = _sizes(args.size)
     if sizes is None:
         return 2
-    text = read_text(arguments.file, MAX_BYTES)
+    text = read_text(args.file, MAX_BYTES)
     if text is None:
         return 1
-    target = Path(arguments.output) if arguments.output else None
-    file = "stdin" if arguments.file == "-" else arguments.file
+    target = Path(args.output) if args.output else None
+    file = "stdin" if args.file == "-" else args.file
     report = Report()
     try:
         base = None
-        if arguments.after:
+        if args.after:
             from ..authoring.base import base_of
 
-            found = base_of(Path(arguments.after), target.parent if target else Path(), report)
+            found = base_of(Path(args.after), target.parent if target else Path(), report)
             if found is None:
                 show(report)
                 return 1
             base = found[0]
-        options = Options(arguments.gpus, arguments.gpu, sizes, base)
-        imported = import_config(text, file, kind=arguments.kind, options=options)
+        options = Options(args.gpus, args.gpu, sizes, base)
+        imported = import_config(text, file, kind=args.kind, options=options)
     except ConfigError as trouble:
         place = f"{file}:{trouble.line}: " if trouble.line else ""
         problem(f"{place}{trouble.message}", trouble.help)
         return 1
-    if target and not write_new(target, imported.text, force=arguments.force):
+    if target and not write_new(target, imported.text, force=args.force):
         return 1
-    if arguments.json:
+    if args.json:
         fates = ("carried", "irrelevant", "assumed", "needed", "lost")
         shown = {
             "kind": imported.kind,

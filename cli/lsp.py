@@ -3,14 +3,19 @@
 import gc
 import logging
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
+from importlib import import_module
 
 from .common import problem
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds nothing: `etude lsp` has no arguments."""
+
+
+def run(args: Namespace) -> int:
     try:
-        import pygls.lsp.server  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import_module("pygls.lsp.server")
     except ImportError:
         problem("the language server needs pygls", "pip install 'etude[lsp]'")
         return 2

@@ -13,10 +13,10 @@ FILE = "miniature.txt"
 _ELSEWHERE = ("ranks", "why", "deep")
 
 
-def refused(arguments: object) -> bool:
+def refused(args: object) -> bool:
     """Whether an option was given that a miniature does not have; that is said."""
     for option in _ELSEWHERE:
-        if getattr(arguments, option, None):
+        if getattr(args, option, None):
             problem(
                 f"--{option} does not go with --miniature",
                 "a miniature is planned for one process and runs on it"

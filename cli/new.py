@@ -2,10 +2,11 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import options
 from .common import problem, show
 from .files import write_new
 
@@ -21,12 +22,29 @@ class _Refused(Exception):
         self.code = code
 
 
-def run(arguments: Namespace) -> int:
-    if arguments.list:
-        _list(arguments.json)
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude new` to its parser: one option for each question, too."""
+    from ..authoring.questions import QUESTIONS
+    from ..authoring.templates import TEMPLATES
+
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name")
+    parser.add_argument("--template", choices=tuple(TEMPLATES), help="what to start from")
+    parser.add_argument("--list", action="store_true", help="show the templates and their options")
+    parser.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")
+    options.replacing(parser)
+    parser.add_argument("--yes", action="store_true", help="ask nothing: take the defaults")
+    options.after(parser)
+    for name, question in QUESTIONS.items():
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=question.help)
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+
+
+def run(args: Namespace) -> int:
+    if args.list:
+        _list(args.json)
         return 0
     try:
-        return _new(arguments)
+        return _new(args)
     except _Refused as refused:
         return refused.code
     except EOFError:
@@ -49,30 +67,30 @@ def _list(as_json: bool) -> None:
         print(f"{name:<14} {template.line}\n{'':<14} {options}")
 
 
-def _new(arguments: Namespace) -> int:
+def _new(args: Namespace) -> int:
     from ..authoring import writing
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES, asked, text_of
     from ..authoring.tree import ConfigError
 
-    asks = sys.stdin.isatty() and sys.stdout.isatty() and not arguments.yes
-    template = arguments.template
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
+    template = args.template
     if template is None and asks:
         _list(as_json=False)
         template = _ask("Template", "quickstart", tuple(TEMPLATES))
     if template is None:
         problem("which template?", f"--template {' | '.join(TEMPLATES)}; see etude new --list")
         return 2
-    name = arguments.name or (_ask("Name of the recipe", template) if asks else template)
+    name = args.name or (_ask("Name of the recipe", template) if asks else template)
     if writing.name(name) != name:
         problem(f"`{name}` cannot be a recipe's name", f"write {writing.name(name)}")
         return 2
-    target = Path(arguments.output or f"{name}.etude")
-    if arguments.output != "-" and target.exists() and not arguments.force:
+    target = Path(args.output or f"{name}.etude")
+    if args.output != "-" and target.exists() and not args.force:
         problem(f"{target} is there already", "choose another name, or --force to replace it")
         return 1
-    file, model = _base(arguments, template, target, asks)
-    given = {each: getattr(arguments, each) for each in QUESTIONS}
+    file, model = _base(args, template, target, asks)
+    given = {each: getattr(args, each) for each in QUESTIONS}
     answers: dict[str, Any] = {
         "name": name,
         "title": name.replace("_", " ").capitalize(),
@@ -90,10 +108,10 @@ def _new(arguments: Namespace) -> int:
     except ConfigError as trouble:
         problem(trouble.message, trouble.help)
         return 2
-    if arguments.output == "-":
+    if args.output == "-":
         sys.stdout.write(text)
         return 0
-    if not write_new(target, text, force=arguments.force):
+    if not write_new(target, text, force=args.force):
         return 1
     print(f"{target} is written; next: etude check {target}")
     return 0
@@ -127,7 +145,7 @@ def _answer(name: str, given: str | None, answers: dict[str, Any], asks: bool) -
 
 
 def _base(
-    arguments: Namespace, template: str, target: Path, asks: bool
+    args: Namespace, template: str, target: Path, asks: bool
 ) -> "tuple[str | None, Model | None]":
     """The file of the spec that the new one continues from, and the model that it makes."""
     from ..authoring.base import base_of
@@ -135,7 +153,7 @@ def _base(
     from ..authoring.tree import ConfigError
     from ..spec.diagnostics import Report
 
-    after = arguments.after
+    after = args.after
     if not TEMPLATES[template].goes_on:
         if after:
             problem("--after has no meaning here", f"{template} trains its own model")
@@ -146,7 +164,7 @@ def _base(
     if not after:
         return None, None
     report = Report()
-    folder = Path() if arguments.output == "-" else target.parent
+    folder = Path() if args.output == "-" else target.parent
     try:
         found = base_of(Path(after), folder, report)
     except ConfigError as trouble:

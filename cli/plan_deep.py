@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..runtime.deep import Built, Configuration
 
 
-def run(arguments: Namespace) -> int:
+def run(args: Namespace) -> int:
     from ..compiler.check import CHECKS, through
     from ..compiler.compile import compile_recipe
     from ..compiler.program import Program
@@ -21,13 +21,13 @@ def run(arguments: Namespace) -> int:
     from ..runtime.errors import RunError
     from ..spec.diagnostics import Report
 
-    recipe, report = load_file(arguments.file, variant=arguments.variant, sets=arguments.set)
-    plan = compile_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+    recipe, report = load_file(args.file, variant=args.variant, sets=args.set)
+    plan = compile_recipe(recipe, report, ranks=args.ranks) if recipe else None
     if recipe is None or plan is None:
-        print(findings([report])) if arguments.json else show(report)
+        print(findings([report])) if args.json else show(report)
         return 1
     show(report)
-    program = through(CHECKS, Program(recipe, arguments.ranks), Report())
+    program = through(CHECKS, Program(recipe, args.ranks), Report())
     assert program is not None
     wanted = configurations(plan)
     done = 0
@@ -60,7 +60,7 @@ def run(arguments: Namespace) -> int:
             rejected(program, stage, built.rejected, found)
         for difference in built.differences:
             differs(program, stage, difference, found)
-    if arguments.json:
+    if args.json:
         shown = {
             "configurations": [_shown(built) for built in results],
             "diagnostics": [each.to_dict() for each in found.ordered()],

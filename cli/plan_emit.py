@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from ..compiler.plan import Plan
 
 
-def run(arguments: Namespace) -> int:
+def run(args: Namespace) -> int:
     from ..compiler.emit import emit, emit_each
 
     plan, report = compile_file(
-        arguments.file,
-        arguments.ranks,
-        variant=arguments.variant,
-        sets=arguments.set,
-        miniature=arguments.miniature,
+        args.file,
+        args.ranks,
+        variant=args.variant,
+        sets=args.set,
+        miniature=args.miniature,
     )
     if plan is None:
-        print(findings([report])) if arguments.json else show(report)
+        print(findings([report])) if args.json else show(report)
         return 1
     show(report)
-    if not arguments.output:
+    if not args.output:
         print(emit(plan, _run(plan)), end="")
         return 0
-    folder = Path(arguments.output)
+    folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in emit_each(plan, _run(plan)).items():

@@ -11,44 +11,44 @@ ALONE = ("json", "provenance", "why", "deep", "emit", "against")
 """Options that show something else than the plan's table, which the page stands for."""
 
 
-def refused(arguments: Namespace) -> bool:
+def refused(args: Namespace) -> bool:
     """Whether an option was given that a page does not go with; that is said."""
     for option in ALONE:
-        if getattr(arguments, option):
+        if getattr(args, option):
             problem(
                 f"--{option} does not go with --html",
                 f"ask twice: once with --html for the page, once with --{option}",
             )
             return True
-    page = Path(arguments.html)
+    page = Path(args.html)
     if page.is_dir():
         problem(f"{page} is a folder", f"name a file, such as {page / 'plan.html'}")
         return True
-    others = [Path(arguments.file), *([Path(arguments.output)] if arguments.output else [])]
+    others = [Path(args.file), *([Path(args.output)] if args.output else [])]
     if any(page.resolve() == other.resolve() for other in others):
         problem(f"{page} would be overwritten by its own page", "name another file after --html")
         return True
     return False
 
 
-def write(plan: Plan, arguments: Namespace) -> int:
+def write(plan: Plan, args: Namespace) -> int:
     """Writes the page of a plan, with those of its variants; the exit code."""
     from ..pages.page import page
 
     found = variants(
         plan,
-        arguments.file,
-        ranks=arguments.ranks,
-        sets=arguments.set,
-        miniature=arguments.miniature,
+        args.file,
+        ranks=args.ranks,
+        sets=args.set,
+        miniature=args.miniature,
     )
     if found is None:
         return 1
-    text = page(plan, texts(Path(arguments.file), plan, *found.values()), found)
+    text = page(plan, texts(Path(args.file), plan, *found.values()), found)
     try:
-        Path(arguments.html).write_text(text, encoding="utf-8")
+        Path(args.html).write_text(text, encoding="utf-8")
     except OSError as reason:
-        problem(f"{arguments.html} cannot be written: {(reason.strerror or '').lower()}")
+        problem(f"{args.html} cannot be written: {(reason.strerror or '').lower()}")
         return 1
     return 0
 

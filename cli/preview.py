@@ -2,38 +2,67 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import options
 from .common import colors, compile_file, findings, problem, show
 
 if TYPE_CHECKING:
     from .preview_screen import Screen
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude preview` to its parser."""
+    parser.add_argument("file", metavar="SPEC")
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="STAGE|DATASET",
+        help="one stage, or one data set (default: the data of all stages that train)",
+    )
+    parser.add_argument(
+        "-n",
+        "--records",
+        type=options.positive,
+        default=2,
+        metavar="N",
+        help="show so many records or rows of each source (default: 2)",
+    )
+    parser.add_argument("--full", action="store_true", help="shorten nothing")
+    parser.add_argument(
+        "--folder",
+        metavar="FOLDER",
+        help="the run folder, for what the run has made already (default: runs/RECIPE)",
+    )
+    parser.add_argument("--json", action="store_true", help="a list of records as JSON")
+    options.miniature(parser)
+    options.changes(parser)
+
+
+def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
     from ..runtime.preview import NoTarget, as_json, preview
 
     plan, report = compile_file(
-        arguments.file,
+        args.file,
         None,
-        variant=arguments.variant,
-        sets=arguments.set,
-        miniature=arguments.miniature,
+        variant=args.variant,
+        sets=args.set,
+        miniature=args.miniature,
     )
     if plan is None:
-        print(findings([report])) if arguments.json else show(report)
+        print(findings([report])) if args.json else show(report)
         return 1
-    folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
+    folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
     if plan.variant:
         folder = folder / "variants" / plan.variant
     code, listed, said = 0, [], set()
-    screen = None if arguments.json else _screen(arguments.full)
+    screen = None if args.json else _screen(args.full)
     try:
         for found in preview(
-            plan, folder, Path(arguments.file).parent, arguments.target, records=arguments.records
+            plan, folder, Path(args.file).parent, args.target, records=args.records
         ):
             listed += as_json(found)
             if screen:
@@ -51,7 +80,7 @@ def run(arguments: Namespace) -> int:
     except RunError as reason:
         problem(reason.message, reason.help)
         return 1
-    if arguments.json:
+    if args.json:
         print(json.dumps(listed, indent=1, ensure_ascii=False))
     return code
 

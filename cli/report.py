@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +24,20 @@ LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
 SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pairs")
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude report` to its parser."""
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
     from ..runtime.outcomes import outcomes, results
 
-    opened = open_run(arguments.folder)
+    opened = open_run(args.folder)
     if opened is None:
         return 1
-    (plan, store), folder = opened, arguments.folder
+    (plan, store), folder = opened, args.folder
     try:
         found = gather(plan, store, outcomes(plan, store), results(plan, store))
     except RunError as reason:
@@ -43,7 +49,7 @@ def run(arguments: Namespace) -> int:
             "remove the folder of the result in artifacts/ and run the recipe again",
         )
         return 1
-    if arguments.json:
+    if args.json:
         print(json.dumps(found, indent=2))
     else:
         _show(found)

@@ -2,18 +2,34 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec.diagnostics import Report
+from . import options
 from .common import compile_file, findings, is_plan, problem, show
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude run` to its parser."""
+    parser.add_argument("file", metavar="SPEC_OR_PLAN")
+    parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
+    parser.add_argument("--json", action="store_true", help="events as JSON lines")
+    options.ranks(parser)
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="make tokenizers and data sets, and train nothing",
+    )
+    options.miniature(parser)
+    options.changes(parser)
+
+
+def run(args: Namespace) -> int:
     from ..compiler.schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.gang import execute
@@ -22,53 +38,53 @@ def run(arguments: Namespace) -> int:
     from .aside import aside
     from .progress import display
 
-    source = Path(arguments.file)
-    if arguments.miniature:
+    source = Path(args.file)
+    if args.miniature:
         from .miniature import refused
 
-        if refused(arguments):
+        if refused(args):
             return 2
     try:
         if is_plan(source):
             for option in ("ranks", "variant", "set", "miniature"):
-                if getattr(arguments, option):
+                if getattr(args, option):
                     problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
                     return 2
             plan = read_plan(source)
         else:
-            compiled, report = _compiled(arguments)
+            compiled, report = _compiled(args)
             if compiled is None:
-                print(findings([report])) if arguments.json else show(report)
+                print(findings([report])) if args.json else show(report)
                 return 1
             show(report)
             if report.errors:  # claims that do not hold
                 return 1
             plan = compiled
-        folder = Path(arguments.folder) if arguments.folder else Path("runs") / plan.recipe
+        folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
         if plan.variant:
             folder = variant_folder(folder, plan.variant)
         if plan.miniature is not None:
             from .miniature import begin
 
-            begin(plan, folder, json_lines=arguments.json)
+            begin(plan, folder, json_lines=args.json)
         with (
             aside(folder) as (terminal, settle),
-            display(plan, terminal, json_lines=arguments.json) as shown,
+            display(plan, terminal, json_lines=args.json) as shown,
         ):
 
             def on_event(event: dict[str, Any]) -> None:
                 settle()
                 # Of stand-ins, what is too long for the short rows is skipped by design.
-                if plan.miniature is None or arguments.json or event["event"] != "bad_line":
+                if plan.miniature is None or args.json or event["event"] != "bad_line":
                     shown(event)
 
-            execute(plan, folder, source.parent, on_event, prepare=arguments.prepare)
+            execute(plan, folder, source.parent, on_event, prepare=args.prepare)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
         for each in reason.problems if isinstance(reason, Unready) else [reason]:
-            if arguments.json:
+            if args.json:
                 print(
                     json.dumps(
                         {
@@ -82,29 +98,25 @@ def run(arguments: Namespace) -> int:
             problem(each.message, each.help)
         return reason.exit_code
     except KeyboardInterrupt:
-        problem(
-            "interrupted", f"run again to continue: etude run {arguments.file}{_options(arguments)}"
-        )
+        problem("interrupted", f"run again to continue: etude run {args.file}{_options(args)}")
         return 130
-    if arguments.prepare and not arguments.json:
+    if args.prepare and not args.json:
         print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")
-    elif not arguments.json:
+    elif not args.json:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
 
 
-def _compiled(arguments: Namespace) -> tuple["Plan | None", Report]:
+def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
     """The plan, on the GPUs of this machine where it has some and the recipe names no cluster.
 
     It takes as many of them as divide the recipe's batches, and all if none does.
     """
-    given: Any = {"variant": arguments.variant, "sets": arguments.set}
-    plan, report = compile_file(
-        arguments.file, arguments.ranks, miniature=arguments.miniature, **given
-    )
+    given: Any = {"variant": args.variant, "sets": args.set}
+    plan, report = compile_file(args.file, args.ranks, miniature=args.miniature, **given)
     clustered = plan is None or any(name.startswith("cluster.") for name in plan.values)
-    if clustered or arguments.ranks or arguments.miniature:
+    if clustered or args.ranks or args.miniature:
         return plan, report
     from ..runtime.machine import gpus
 
@@ -112,7 +124,7 @@ def _compiled(arguments: Namespace) -> tuple["Plan | None", Report]:
     if not found:
         return plan, report
     tried = [
-        (count, *compile_file(arguments.file, None, cluster=_cluster(count, found[0]), **given))
+        (count, *compile_file(args.file, None, cluster=_cluster(count, found[0]), **given))
         for count in range(len(found), 0, -1)
         if len(found) % count == 0
     ]
@@ -131,15 +143,15 @@ def _cluster(count: int, name: str) -> str:
     return f"cluster this_machine {{ gpus = {count} of {json.dumps(name)} }}"
 
 
-def _options(arguments: Namespace) -> str:
+def _options(args: Namespace) -> str:
     """What was said on the command line besides the file, as it would be written again."""
     import shlex
 
-    said = ["--folder", arguments.folder] if arguments.folder else []
-    said += ["--ranks", str(arguments.ranks)] if arguments.ranks else []
-    said += ["--prepare"] if arguments.prepare else []
-    said += ["--miniature"] if arguments.miniature else []
-    said += ["--variant", arguments.variant] if arguments.variant else []
-    for change in arguments.set:
+    said = ["--folder", args.folder] if args.folder else []
+    said += ["--ranks", str(args.ranks)] if args.ranks else []
+    said += ["--prepare"] if args.prepare else []
+    said += ["--miniature"] if args.miniature else []
+    said += ["--variant", args.variant] if args.variant else []
+    for change in args.set:
         said += ["--set", change]
     return " " + shlex.join(said) if said else ""

@@ -1,12 +1,17 @@
 """`etude schema`: the JSON Schema of a format."""
 
 import json
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from importlib import import_module
 
 
-def run(arguments: Namespace) -> int:
-    if arguments.format == "plan":
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude schema` to its parser."""
+    parser.add_argument("format", choices=["plan", "spec"])
+
+
+def run(args: Namespace) -> int:
+    if args.format == "plan":
         schema = import_module("..compiler.schema", __package__).plan_schema()
     else:
         schema = import_module("..schema", __package__).spec_schema()

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from ..runtime.store import Store
 
 
-def run(arguments: Namespace) -> int:
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude status` to its parser."""
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: Namespace) -> int:
     from ..runtime.data.long import counted
     from ..runtime.outcomes import outcomes
     from ..runtime.repetition import readings
 
-    opened = open_run(arguments.folder)
+    opened = open_run(args.folder)
     if opened is None:
         return 1
     plan, store = opened
@@ -34,7 +40,7 @@ def run(arguments: Namespace) -> int:
             row |= counted(made[row["job"]])
     keys = {job.id: job.key for job in plan.jobs}
     read = readings(plan, {keys[job]: folder for job, folder in made.items()})
-    if arguments.json:
+    if args.json:
         shown = {"recipe": plan.recipe, "jobs": rows, "readings": [asdict(each) for each in read]}
         print(json.dumps(shown, indent=2))
         return 0

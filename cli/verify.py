@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,18 @@ from ..spec.quantity import amount, counted
 from .common import colors, load_file, problem, show
 
 
-def run(arguments: Namespace) -> int:
-    files = list(_specs(arguments.paths))
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude verify` to its parser."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="specs, and folders of specs")
+    parser.add_argument("--sources", action="store_true", help="list what is assumed, and why")
+    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: Namespace) -> int:
+    files = list(_specs(args.paths))
     if not files:
-        problem(f"there are no specs in {', '.join(arguments.paths)}", "name files or folders")
+        problem(f"there are no specs in {', '.join(args.paths)}", "name files or folders")
         return 1
     rows: list[dict[str, Any]] = []
     sources: list[dict[str, Any]] = []
@@ -28,14 +36,14 @@ def run(arguments: Namespace) -> int:
             rows += found[0]
             sources.append(found[1])
     failed = [row for row in rows if not row["holds"] and not row["contradicted"]]
-    if arguments.json:
+    if args.json:
         shown = {"claims": rows, "failed": len(failed), "broken": broken, "sources": sources}
         print(json.dumps(shown, indent=2, ensure_ascii=False))
-    elif arguments.markdown:
+    elif args.markdown:
         print("\n".join(_markdown(rows)))
     else:
         _table(rows)
-        print("\n".join(_sources(sources, listed=arguments.sources)))
+        print("\n".join(_sources(sources, listed=args.sources)))
         print(_summary(rows, failed, len(files), broken))
     return 1 if failed or broken else 0
 

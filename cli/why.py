@@ -22,24 +22,24 @@ COUNTS = ("tokens", "steps")
 WORDS = SYMBOLS | TOTALS
 
 
-def run(arguments: Namespace) -> int:
-    recipe, report = load_file(arguments.file, variant=arguments.variant, sets=arguments.set)
-    program = check_recipe(recipe, report, ranks=arguments.ranks) if recipe else None
+def run(args: Namespace) -> int:
+    recipe, report = load_file(args.file, variant=args.variant, sets=args.set)
+    program = check_recipe(recipe, report, ranks=args.ranks) if recipe else None
     show(report)
     if program is None:
         return 1
-    name, _, figure = arguments.why.rpartition(".")
+    name, _, figure = args.why.rpartition(".")
     trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}
     name, number = _stage(name or next(iter(trained), ""), trained)
     if name not in trained:
         problem(
-            f"`{arguments.why}` names no stage that trains",
+            f"`{args.why}` names no stage that trains",
             did_you_mean(name, trained) or f"there is {', '.join(trained)}",
         )
         return 1
     known = [*COUNTS, "parallel", *ACCOUNT, *FORMULAS]
     if not figure:
-        problem(f"`{arguments.why}` names no figure", f"write `{name}.memory`, say")
+        problem(f"`{args.why}` names no figure", f"write `{name}.memory`, say")
         return 1
     if figure not in known:
         problem(
