@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec.quantity import counted
+from ..spec.quantity import counted, measured
 from . import options
 from .common import colors, compile_file, is_plan, open_run, problem, show
 
@@ -173,14 +173,14 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
         )
     hours = [job.gpu_hours for job in changed if job.gpu_hours is not None]
     if hours:
-        parts.append(f"{sum(hours):,.4g} GPU-hours")
+        parts.append(f"{measured(sum(hours))} GPU-hours")
     return ", ".join(parts)
 
 
 def _cost(found: "Difference") -> str:
     parts = [f"{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
     if found.gpu_hours is not None:
-        parts.append(f"{found.gpu_hours:,.4g} GPU-hours")
+        parts.append(f"{measured(found.gpu_hours)} GPU-hours")
     if found.price is not None:
         parts.append(f"price {found.price:,.0f}")
     return ", ".join(parts) + " to train"

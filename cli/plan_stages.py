@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..compiler.plan import GateJob, Plan, Provenance, StageSummary
-from ..compiler.words import counted
+from ..compiler.words import counted, measured
 
 
 def show_stages(plan: Plan, console: Any) -> None:
@@ -71,7 +71,7 @@ def _differences(name: str, first: str, plan: Plan) -> dict[str, Provenance]:
 
 def _gate(gate: GateJob) -> str:
     parts = [
-        f"{q.measure} {q.op} " + (f"{q.value:.4g} × start" if q.of_start else f"{q.value:.4g}")
+        f"{q.measure} {q.op} " + measured(q.value, 4) + (" × start" if q.of_start else "")
         for q in gate.requirements
     ]
     times = counted(gate.attempts, "times")

@@ -22,7 +22,7 @@ from ..compiler.plan import (
     WeightsJob,
 )
 from ..compiler.values import LrPiece
-from ..spec.quantity import amount, counted, measured, short
+from ..spec.quantity import amount, counted, measured, short, singular
 from .common import colors
 from .plan_stages import at_most, show_stages
 
@@ -152,7 +152,7 @@ def _costs(plan: Plan, console: Any, lines: Any) -> None:
             job.id,
             f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
             f"{(cost.gpu_memory or 0) / 2**30:.0f}",
-            f"{sum(cost.step_seconds.values()):,.3g} s",
+            f"{measured(sum(cost.step_seconds.values()))} s",
             f"{cost.tokens_per_second:,.0f}",
             f"{cost.mfu:.1%}",
             _hours((cost.seconds or 0) / 3600),
@@ -170,7 +170,7 @@ def _costs(plan: Plan, console: Any, lines: Any) -> None:
 
 
 def _hours(hours: float | None) -> str:
-    return "" if hours is None else f"{hours:,.0f}" if hours >= 100 else f"{hours:,.3g}"
+    return "" if hours is None else measured(hours)
 
 
 def _money(price: float | None) -> str:
@@ -249,7 +249,8 @@ def _batches(job: TrainJob) -> str:
     shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    return " → ".join(shown) + (" pairs" if at_most(job.objective.name) else " seqs")
+    nouns = "pairs" if at_most(job.objective.name) else "seqs"
+    return " → ".join(shown) + f" {singular(nouns) if shown == ['1'] else nouns}"
 
 
 def _rates(pieces: list[LrPiece]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from ..compiler.plan import Plan
 from ..runtime.recorder import OnEvent
-from ..spec.quantity import counted, short
+from ..spec.quantity import counted, measured, short
 from .common import colors, too_long
 
 SECONDS = 10.0
@@ -69,18 +69,18 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"{job}: {event['kind']}{size}"
     if kind == "scores":
         return f"{job}: " + ", ".join(
-            f"{name} {score['score']:.4g}" for name, score in event["scores"].items()
+            f"{name} {measured(score['score'], 4)}" for name, score in event["scores"].items()
         )
     if kind == "picked":
-        return f"{job}: {event['winner']}, {event['score']:.4g}"
+        return f"{job}: {event['winner']}, {measured(event['score'], 4)}"
     if kind == "sampled" and event["prompts"] == event["of"]:
         reward = event.get("reward")
-        judged = "" if reward is None else f", mean reward {reward:.4g}"
+        judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
         draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
         return f"{job}: {draws} for {prompts}{judged}"
     if kind == "gate":
         shown = ", ".join(
-            f"{r['measure']} {r['score']:.4g} ({r['op']} {r['wanted']:.4g})"
+            f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"
             for r in event["requirements"]
         )
         if event["passed"]:

@@ -252,7 +252,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return measured(value, 4)
     if isinstance(value, dict):
         return ", ".join(f"{name} {measured(number)}" for name, number in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -14,7 +14,7 @@ from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.program import Program, Segment, TrainStage
 from ..compiler.values import Resources
 from ..spec.diagnostics import did_you_mean
-from ..spec.quantity import counted
+from ..spec.quantity import counted, measured
 from ..spec.schedule import AUTO
 from .common import load_file, problem, show
 
@@ -193,10 +193,10 @@ def _explained(figure: str, values: Mapping[str, float]) -> Iterator[str]:
 
 def _shown(value: float, unit: str) -> str:
     if unit == "bytes" and abs(value) >= GIB / 100:
-        return f"{value / GIB:,.4g} GiB"
+        return f"{measured(value / GIB, 4)} GiB"
     return f"{_plain(value)} {unit}".strip()
 
 
 def _plain(value: float) -> str:
     whole = float(value).is_integer() and abs(value) < 1e15
-    return f"{int(value):,}" if whole else f"{value:.4g}"
+    return f"{int(value):,}" if whole else measured(value, 4)

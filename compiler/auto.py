@@ -7,7 +7,7 @@ from math import fsum, gcd
 
 from ..spec import schedule as sc
 from ..spec.diagnostics import Report
-from ..spec.quantity import Quantity, counted
+from ..spec.quantity import Quantity, counted, measured
 from ..spec.record import Record, replace
 from .clock import run_clock
 from .costs.hardware import GIB, gpu
@@ -364,7 +364,7 @@ def verdicts(candidates: Sequence[Candidate], chosen: Candidate, memory: int) ->
     if chosen not in best:
         best.append(chosen)
     for candidate in best:
-        what = f"{candidate.seconds:.3g} s a step, {candidate.memory / GIB:.0f} GiB"
+        what = f"{measured(candidate.seconds)} s a step, {candidate.memory / GIB:.0f} GiB"
         if candidate == chosen:
             verdict = "chosen"
         elif not candidate.fits:

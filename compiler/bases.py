@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
+from ..spec.quantity import plain
 from .program import AverageStage, BestStage, Program
 
 
@@ -15,8 +16,8 @@ def bases(program: Program, report: Report) -> Program:
         if ends[0] != ends[1]:
             report.add(
                 "E544",
-                f"`{one}` ends with a RoPE base of {ends[0]:.12g}, and `{other}` with one "
-                f"of {ends[1]:.12g}",
+                f"`{one}` ends with a RoPE base of {plain(ends[0])}, and `{other}` with one "
+                f"of {plain(ends[1])}",
                 spec.at(attribute),
                 help="take models that end with the same `rope_theta`: with another base, weights "
                 "compute something else than they have learned",

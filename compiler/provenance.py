@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from ..spec import recipe as r
+from ..spec.parse import SUFFIXES
 from ..spec.quantity import counted, echoed, plain, short
 from ..spec.source import SET, Span
 from .architectures import PUBLISHED
@@ -45,7 +46,9 @@ class Origin(NamedTuple):
 
 
 _NUMBER = re.compile(r"[0-9][0-9,.]*")
-_LITERAL = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[kBT]|[KMG]i|M)?)(?: [a-z]+)?")
+_LITERAL = re.compile(
+    r"((?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)(?P<suffix>[kBT]|[KMG]i|M|))(?: [a-z]+)?"
+)
 """What is shown as one number, and how a spec may write it."""
 _WRITTEN = ("file", "use", "variant", "set")
 """Kinds of origins whose place is that of the value itself."""
@@ -124,7 +127,8 @@ class Origins:
         place = self.place(origin.span) if origin.span else None
         if origin.span and origin.kind in _WRITTEN and _NUMBER.fullmatch(value):
             literal = _LITERAL.fullmatch(origin.span.text)
-            value = echoed(literal[1]) if literal else value
+            if literal and _same(literal, value):
+                value = echoed(literal[1])
         source = origin.source
         return Provenance(
             value=value,
@@ -232,6 +236,14 @@ def shapes(program: Program) -> dict[str, Architecture]:
         for stage in program.stages.values()
         if isinstance(stage, TrainStage | WeightsStage) and stage.spec.model
     }
+
+
+def _same(literal: re.Match[str], value: str) -> bool:
+    """Whether a spec's number is the one shown, which has four digits or more: a miniature has
+    others than the text that its recipe is from.
+    """
+    written = float(literal["number"].replace("_", "")) * SUFFIXES[literal["suffix"]]
+    return f"{written:.4g}" == f"{float(value.replace(',', '')):.4g}"
 
 
 def _valued(block: r.Declaration) -> list[str]:

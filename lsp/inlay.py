@@ -10,7 +10,7 @@ from ..compiler.program import TrainStage
 from ..spec import syntax as s
 from ..spec.convert import Invalid
 from ..spec.convert import length as read_length
-from ..spec.quantity import counted
+from ..spec.quantity import counted, measured
 from . import values
 from .project import Analysis
 
@@ -102,7 +102,7 @@ def _epochs(value: Any, epochs: dict[str, float]) -> Iterator[tuple[int, str]]:
 
     def said(name: str, end: int) -> Iterator[tuple[int, str]]:
         if name in ahead:
-            yield end, f"{ahead.pop(name):.3g} epochs"
+            yield end, f"{measured(ahead.pop(name))} epochs"
 
     parts = [value]
     while parts:

@@ -8,7 +8,7 @@ from ..compiler import curves
 from ..compiler.clock import Clock
 from ..compiler.positions import START, Border, Length
 from ..compiler.program import Program, TrainStage
-from ..spec.quantity import Quantity, counted, short
+from ..spec.quantity import Quantity, counted, measured, short
 from ..spec.schedule import Segment
 
 KNOBS = ("seq_len", "batch", "lr", "data", "rope_theta", "parallel")
@@ -239,7 +239,7 @@ def datasets_epochs(program: Program | None, name: str) -> list[str]:
             assert program
             times = epochs(stage, program).get(name)
             if times is not None:
-                found.append(f"{stage.name}: {times:.3g} epochs")
+                found.append(f"{stage.name}: {measured(times)} epochs")
     return found
 
 
@@ -247,7 +247,7 @@ def _epochs(stage: TrainStage, program: Program) -> list[str]:
     found = epochs(stage, program)
     if not found:
         return []
-    return ["epochs: " + ", ".join(f"{name} {times:.3g}" for name, times in found.items())]
+    return ["epochs: " + ", ".join(f"{name} {measured(times)}" for name, times in found.items())]
 
 
 def _end(stage: TrainStage, segment: Segment | None, attribute: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.plan import DatasetJob, Plan, Provenance
-from ..spec.quantity import short
+from ..spec.quantity import measured, short
 from .graph import gates, graph
 from .series import schedules, trained
 from .text import highlighted
@@ -120,7 +120,7 @@ def _memory(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _hours(seconds: float | None) -> str:
-    return "not known" if seconds is None else f"{seconds / 3600:,.4g}"
+    return "not known" if seconds is None else measured(seconds / 3600, 4)
 
 
 def _big(number: float | None) -> str:

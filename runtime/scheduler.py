@@ -25,6 +25,7 @@ from ..compiler.plan import (
     TrainJob,
     WeightsJob,
 )
+from ..compiler.words import measured
 from . import prepare, published
 from .errors import Stopped
 from .recorder import OnEvent, Recorder
@@ -369,7 +370,8 @@ class Scheduler:
 
     def _failure(self, job: GateJob, found: dict[str, Any]) -> str:
         failed = [
-            f"{r['measure']} is {r['score']:.4g}, required {r['op']} {r['wanted']:.4g}"
+            f"{r['measure']} is {measured(r['score'], 4)}, "
+            f"required {r['op']} {measured(r['wanted'], 4)}"
             for r in found["requirements"]
             if not r["passed"]
         ]

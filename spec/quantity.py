@@ -60,7 +60,13 @@ def plain(value: Fraction | int | float) -> str:
 
 
 def amount(value: float) -> str:
-    """A claimed or computed figure, six digits; below a billion all digits before the point."""
+    """A claimed or computed figure, six digits: 3B, 405.853B, 3.79879e+25; below a billion all
+    digits before the point: 29,987,181.
+    """
+    rounded = float(f"{value:.6g}")
+    for suffix, size in _DECIMAL[:2]:
+        if size <= abs(rounded) < 1000 * size:
+            return f"{rounded / size:.6g}{suffix}"
     if value == int(value) and abs(value) < 1e9:
         return plain(int(value))
     return f"{value:,.0f}" if 1e5 <= abs(value) < 1e9 else f"{value:.6g}"
@@ -101,9 +107,13 @@ def short(value: Fraction | int | float) -> str:
     return f"{float(number):.4g}"
 
 
-def measured(number: Fraction | float) -> str:
-    """A figure that was computed, to three significant digits, whole above 100: 0.0211, 1,707."""
-    return f"{float(number):,.0f}" if number >= 100 else f"{float(number):.3g}"
+def measured(number: Fraction | float, digits: int = 3) -> str:
+    """A figure that was computed, to so many significant digits, and with all of those before the
+    point: 0.0211, 1,707, 4,601,723; from 10¹⁵ on and below 10⁻⁴ with an exponent, 3.99e+25.
+    """
+    value = float(number)
+    whole = 10 ** (digits - 1) <= abs(value) < 1e15
+    return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
 def singular(noun: str) -> str:

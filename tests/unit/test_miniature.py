@@ -134,6 +134,15 @@ def test_the_miniature_is_the_same_wherever_it_is_made() -> None:
     assert first.to_json() + "\n" == again.stdout
 
 
+def test_a_miniatures_stages_are_shown_with_its_own_numbers() -> None:
+    """Not with those that stand at the places in the text of the recipe."""
+    plan = compile_miniature(of_file(EXAMPLES / "published" / "deepseek_v3.etude"), Report())
+    assert plan
+    shown = plan.stages["extend_32k"]
+    assert shown.values["seq_len"].value == "512"
+    assert shown.values["steps"].value == f"{shown.steps}" == "128"
+
+
 def test_a_miniature_needs_no_file_of_the_recipe() -> None:
     recipe = text(
         HEAD.replace("sample = python_docs", 'files = "s3://none/*.jsonl", fields = { text = "t" }')

@@ -111,10 +111,16 @@ def test_short_forms(value: int | Fraction, text: str) -> None:
         (99.96, "100"),
         (1706.7, "1,707"),
         (Fraction(5000, 3), "1,667"),
+        (-12345.6, "-12,346"),
+        (4_601_723.4, "4,601,723"),
     ],
 )
 def test_measured_figures_are_never_powers_of_ten(value: float | Fraction, text: str) -> None:
     assert measured(value) == text
+
+
+def test_scores_have_the_digits_that_are_asked_for() -> None:
+    assert [measured(x, 4) for x in (2.34567, 12345.6, 1e16)] == ["2.346", "12,346", "1e+16"]
 
 
 def test_quantities_are_shown_as_they_are_written() -> None:
@@ -176,7 +182,11 @@ def test_a_quantity_is_shown_as_its_spec_writes_it() -> None:
     ("value", "text"),
     [
         (6400.0, "6,400"),
-        (405_853_388_800.0, "4.05853e+11"),
+        (3e9, "3B"),
+        (405_853_388_800.0, "405.853B"),
+        (999_999_900_000.0, "1T"),
+        (15.6e12, "15.6T"),
+        (3.8e25, "3.8e+25"),
         (29_987_204.4, "29,987,204"),
         (0.4093, "0.4093"),
         (1_148_617.0, "1,148,617"),
