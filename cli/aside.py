@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ..runtime.gang import LOG
+from ..runtime.store import LOG
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ..compiler.plan import (
     TrainJob,
     WeightsJob,
 )
+from ..compiler.values import Resources
 from ..compiler.words import measured
 from . import prepare, published
 from .errors import Stopped
@@ -85,11 +86,11 @@ class Scheduler:
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking) if rank == 0 else None
 
-    def run(self) -> int | None:
+    def run(self) -> Resources | None:
         """Walks the plan to its end, or to the first job that needs another number of ranks, or
         its experts on another number of them.
 
-        Returns: the number of ranks that it needs, or None at the end.
+        Returns: what that job needs, or None at the end.
         Raises: RunError, Stopped.
         """
         try:
@@ -113,7 +114,7 @@ class Scheduler:
         made = isinstance(job, TokenizerJob | DatasetJob | FilterJob)
         return made and self.actual.keys() >= set(job.inputs.values())
 
-    def _job(self, job: Any) -> int | None:
+    def _job(self, job: Any) -> Resources | None:
         if job.extends and not self._extends(job):
             return None
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
@@ -122,7 +123,7 @@ class Scheduler:
             if isinstance(job, TrainJob | ForwardJob):
                 mesh = job.resources
                 if mesh.world_size != self.world_size or self.expert not in (None, mesh.expert):
-                    return mesh.world_size
+                    return mesh
                 self.expert = mesh.expert
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
         elif self.rank == 0:

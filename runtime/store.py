@@ -4,6 +4,7 @@
     journal.sqlite  what happened, and when
     artifacts/KEY/  results of jobs, each with its manifest (sizes and checksums)
     work/KEY/       a job in progress: checkpoints, logs
+    log             what libraries and processes of the run print
     metrics/        one file of JSON lines a train job
     models/STAGE    the results of stages, as links to artifacts
     cache/          what can be computed again
@@ -29,6 +30,8 @@ from .errors import RunError, Stopped
 
 MANIFEST = "manifest.json"
 JOURNAL = "journal.sqlite"
+LOG = "log"
+"""The file with what libraries and processes of a run print."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -1,6 +1,5 @@
-"""One rank of a gang: `torchrun … --module etude.runtime.worker RUN_FOLDER ROOT`."""
+"""One rank of a gang: launchers start `-m etude.runtime.worker RUN_FOLDER ROOT DEVICE`."""
 
-import json
 import logging
 import os
 import sys
@@ -9,15 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import ForwardJob, Plan, TrainJob
+from ..compiler.plan import Plan
 from .errors import RunError
-from .gang import MARK
+from .launchers import messages
+from .launchers.launcher import Outcome
 from .scheduler import Scheduler
 from .store import Store
 
 
-def main(folder: Path, root: Path) -> int:
-    """Walks the plan in the run folder with the other ranks; returns the exit code."""
+def main(folder: Path, root: Path, device: str) -> int:
+    """Walks the plan in the run folder with the other ranks; returns the exit code.
+
+    Args:
+        root: the folder of the spec, where relative paths of data start.
+        device: "cpu", or the GPU that this rank has.
+    """
     import torch.distributed as dist
 
     from .engine.device import prepare
@@ -26,14 +31,9 @@ def main(folder: Path, root: Path) -> int:
     # The launcher keeps what is printed here in the run's log.
     logging.basicConfig(level=logging.INFO)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    devices = [
-        j.resources.device
-        for j in plan.jobs
-        if isinstance(j, TrainJob | ForwardJob) and j.resources.world_size == world_size
-    ]
     try:
-        prepare(devices[0])
-        dist.init_process_group("gloo" if devices[0] == "cpu" else "nccl")
+        prepare(device)
+        dist.init_process_group("gloo" if device == "cpu" else "nccl")
         # Ranks wait for rank 0 to evaluate and to export, which may take longer than any step.
         patience = dist.new_group(backend="gloo", timeout=timedelta(days=7))
         scheduler = Scheduler(
@@ -47,16 +47,9 @@ def main(folder: Path, root: Path) -> int:
         )
         needs = scheduler.run()
         if rank == 0:
-            _send({"event": "outcome", "needs": needs})
+            _send(messages.ended(Outcome(needs)))
     except RunError as problem:
-        _send(
-            {
-                "event": "outcome",
-                "error": problem.message,
-                "help": problem.help,
-                "exit_code": problem.exit_code,
-            }
-        )
+        _send(messages.failed(problem))
         # The other ranks may wait for this one: torchrun ends them when it exits.
         os._exit(problem.exit_code)
     return 0
@@ -69,8 +62,8 @@ def _wait(group: Any) -> None:
 
 
 def _send(event: dict[str, Any]) -> None:
-    print(MARK + json.dumps(event), flush=True)
+    print(messages.line(event), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,7 @@
+"""Launchers: each starts the phases of a run on one kind of engine, such as this machine."""
+
+from .launcher import Launcher
+from .local import Local
+
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local}
+"""By the names of the engines. A launcher is made anew for each run."""

@@ -1,0 +1,65 @@
+"""What a launcher is: it starts a phase of a run, and says how the phase ended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ...compiler.plan import Plan
+from ...compiler.values import Resources
+from ..recorder import OnEvent
+from ..store import Store
+
+WORKER = "etude.runtime.worker"
+"""The module that a launcher starts on every rank of a gang."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a plan's jobs that one gang does: from the first job that is left to the first
+    that needs another number of ranks.
+
+    Attributes:
+        root: the folder of the spec, where relative paths of data start.
+        ranks: processes of the gang.
+        device: "cpu", or the GPU that each rank has; None: the phase begins with work that needs
+            no device, and a job on one rank takes what is there.
+    """
+
+    plan: Plan
+    root: Path
+    ranks: int = 1
+    device: str | None = None
+
+    def worker(self, store: Store) -> list[str]:
+        """The command line of one rank, after Python's `-m`."""
+        folders = [str(path.resolve()) for path in (store.folder, self.root)]
+        return [WORKER, *folders, self.device or "cpu"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a phase ended that no error stopped.
+
+    Attributes:
+        needs: what the next job needs; None: the plan is done.
+    """
+
+    needs: Resources | None
+
+
+class Launcher(Protocol):
+    """Starts phases on one kind of engine. The run folder is the only state that they share."""
+
+    def ready(self, plan: Plan) -> None:
+        """Readies this process before anything is begun.
+
+        Raises: RunError: a job needs more than the engine can give.
+        """
+        ...
+
+    def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
+        """Starts a phase, hands its events on as they come, and waits for its end.
+
+        Raises: RunError, Stopped: the phase did not come to its end.
+        """
+        ...

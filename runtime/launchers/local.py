@@ -1,0 +1,113 @@
+"""The launcher for this machine: one rank is this process, more are processes of torchrun."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from ...compiler.plan import ForwardJob, Plan, TrainJob
+from ...compiler.words import counted
+from ..errors import RunError
+from ..recorder import OnEvent
+from ..scheduler import Scheduler
+from ..store import LOG, Store
+from .launcher import Outcome, Phase
+from .messages import OUTCOME, event_in, outcome_of
+
+RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""By these a launcher tells a process which rank it is."""
+
+
+class Local:
+    """Runs phases on this machine."""
+
+    def ready(self, plan: Plan) -> None:
+        """Forgets what another launcher, or a job before, has told this process.
+
+        Raises: RunError: a job needs devices that this machine does not have.
+        """
+        for name in RANK:
+            os.environ.pop(name, None)
+        for job in plan.jobs:
+            if isinstance(job, TrainJob | ForwardJob):
+                _affordable(job)
+
+    def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
+        """Runs a phase, in this process where it needs one rank.
+
+        Raises: RunError, Stopped.
+        """
+        if phase.ranks == 1:
+            return Outcome(Scheduler(phase.plan, store, phase.root, on_event=on_event).run())
+        return _gang(phase, store, on_event)
+
+
+def _affordable(job: TrainJob | ForwardJob) -> None:
+    """Raises: RunError: the job needs devices that this machine does not have."""
+    ranks, device = job.resources.world_size, job.resources.device
+    cpus = os.cpu_count() or 1
+    if device == "cpu" and ranks > cpus:
+        raise RunError(
+            f"the job {job.id} needs {counted(ranks, 'processes')} and this machine has "
+            f"{counted(cpus, 'cores')}",
+            f"run it with --ranks {cpus}, or on a larger machine",
+        )
+    if device != "cpu" and ranks > 1:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        if ranks > gpus:
+            raise RunError(
+                f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
+                "run it on such a cluster",
+            )
+
+
+def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
+    """Runs a phase in processes of torchrun, which end when this one does."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={phase.ranks}",
+        "--module",
+        *phase.worker(store),
+    ]
+    threads = str(max((os.cpu_count() or 1) // phase.ranks, 1))
+    log = store.folder / LOG
+    last: dict[str, Any] | None = None
+    with log.open("a") as file:
+        gang = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            preexec_fn=_end_with_parent,
+        )
+        assert gang.stdout
+        try:
+            for line in gang.stdout:
+                event = event_in(line)
+                if event is None:
+                    file.write(line)
+                elif event["event"] == OUTCOME:
+                    last = event
+                else:
+                    on_event(event)
+            gang.wait()
+        except BaseException:
+            gang.terminate()
+            gang.wait()
+            raise
+    return outcome_of(last, log)
+
+
+def _end_with_parent() -> None:
+    """Lets the kernel end the gang when its launcher is killed (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
