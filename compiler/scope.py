@@ -18,7 +18,6 @@ from .program import (
     WeightsStage,
 )
 
-BUILT_IN_DIALOGS = ("llama3", "chatml")
 _ROUND = re.compile(r"([a-z0-9_]+)\.\d+\.(.+)")
 _WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
 
@@ -164,9 +163,9 @@ class Scope:
             return None
         name = name or next(iter(declared), "llama3")
         if name not in declared:
-            if name in BUILT_IN_DIALOGS:
+            if name in r.PROTOCOLS:
                 return {"protocol": name}
-            self._unknown(name, "dialog", [*declared, *BUILT_IN_DIALOGS], span)
+            self._unknown(name, "dialog", [*declared, *r.PROTOCOLS], span)
             return None
         return dialog_settings(declared[name])
 

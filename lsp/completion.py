@@ -6,12 +6,12 @@ from pathlib import Path
 from lsprotocol import types
 
 from ..compiler.architectures import PUBLISHED
-from ..compiler.scope import BUILT_IN_DIALOGS
-from ..spec import json_form as form
+from ..spec import group_kinds as g
+from ..spec import kinds as k
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS
-from ..spec.convert_schedule import DEGREES, TIME_UNITS
+from ..spec.convert_schedule import Mixture, Placement, ScheduleOf
 from . import names, vocabulary
 from .context import Context, Frame, context
 from .project import Analysis
@@ -20,19 +20,19 @@ Kind = types.CompletionItemKind
 SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 FIGURES = ("parameters", "tokens", "steps", "flops")
 AT_MOMENTS = ("lr", "batch", "sequences", "seq_len", "rope_theta")
-OTHERS: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
-    r.Train: (("gate", "gate seq_len {\n  require needle >= ${1:90}%\n}", "before a longer one"),),
-    r.Tokenizer: (("bytes", "bytes", "one token a byte"),),
-    r.Dataset: (
-        ("awaited", "awaited", "the files may not be there yet"),
-        ("keep", "keep ${1:10}% where ${2:quality}.loss > ${3:4.0}", "filter by loss"),
-        ("drop", 'drop where ${1:url} in "${2:sites.txt}"', "filter by a list of sites"),
+STATEMENTS: dict[type[k.Kind], tuple[tuple[str, str, str], ...]] = {
+    k.Every: (("{name}", "{name} every ${{1:100}} steps", "how often training can be resumed"),),
+    g.Mark: (("{name}", "{name}", ""),),
+    g.Block: (
+        ("{name}", "{name} seq_len {{\n  require needle >= ${{1:90}}%\n}}", "before a longer one"),
     ),
-    r.Reward: (("drop", "drop similar > ${1:90}%", "leave like responses out"),),
-    r.Dpo: (("drop", "drop similar > ${1:90}%", "leave like responses out"),),
+    g.Alike: (("drop", "drop {name} > ${{1:90}}%", "leave like responses out"),),
+    g.Filters: (
+        ("keep", "keep ${{1:10}}% where ${{2:quality}}.loss > ${{3:4.0}}", "filter by loss"),
+        ("drop", 'drop where ${{1:url}} in "${{2:sites.txt}}"', "filter by a list of sites"),
+    ),
 }
-"""Statements of a kind of block that are no `name = value`: label, snippet, what it does."""
-_BARE = {"bytes", "awaited", "gate", "checkpoint"}
+"""Kind of statement → label, snippet, what it does; `{name}` stands for the attribute."""
 
 
 def completion(analysis: Analysis, path: Path, offset: int) -> list[types.CompletionItem]:
@@ -119,12 +119,15 @@ class _Completer:
 
     def _attributes(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
         given = self.here.frames[-1].given
-        for name, attribute in r.attributes(model).items():
-            if name in given or name in _BARE:
-                continue
+        for name, attribute in {**r.attributes(model), **r.statements(model)}.items():
             entry = vocabulary.documentation(model, name)
+            if attribute.kind.statement:
+                yield from _statements(name, attribute.kind, entry, given)
+                continue
+            if name in given:
+                continue
             snippet = f"{name} = "
-            if form.group(model, name):
+            if isinstance(attribute.kind, g.Group):
                 snippet = f"{name} = {{ $1 }}"
             item = _item(name, Kind.Property, entry.value if entry else "", snippet)
             if entry:
@@ -132,93 +135,80 @@ class _Completer:
                 item.documentation = types.MarkupContent(types.MarkupKind.Markdown, text)
             item.sort_text = ("0" if attribute.required else "1") + name
             yield item
-        if issubclass(model, r.Training) and "checkpoint" not in given:
-            snippet = "checkpoint every ${1:100} steps"
-            yield _item("checkpoint", Kind.Property, "how often training can be resumed", snippet)
-        for label, snippet, detail in OTHERS.get(model, ()):
-            if label not in given or label in ("keep", "drop"):
-                yield _item(label, Kind.Property, detail, snippet)
         yield _item(
             "open", Kind.Keyword, "leaves an attribute open", 'open ${1:attribute} "${2:why}"'
         )
-        yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W} "${2:why}"')
+        if "=" not in self.here.blocks[-1].words:  # nothing is allowed inside a value
+            yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W} "${2:why}"')
 
     # Where values stand
 
     def _statement(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
         words = self.words
         attribute = words[0]
+        kind = vocabulary.kind(model, attribute)
         if "=" not in words:
-            if words[-1] == "every" or (words[:-1] and words[-2] == "every"):
-                yield from _units(["steps"])
-            elif attribute == "checkpoint":
-                yield from _keywords(["every"])
-            elif words[-1] == "where" and model is r.Dataset:
+            if isinstance(kind, k.Every):
+                if words[-1] == "every" or (words[:-1] and words[-2] == "every"):
+                    yield from _units(kind.units)
+                else:
+                    yield from _keywords(["every"])
+            elif words[-1] == "where" and "filters" in r.statements(model):
                 for of in self.names.kind("stage"):
                     if _kind(of) == "score":
                         yield _name(of, f"{of.symbol.name}.loss")
             return
-        yield from self._value(model, attribute, words[words.index("=") + 1 :])
+        yield from self._value(kind, attribute, words[words.index("=") + 1 :])
 
     def _value(
-        self, model: type[r.Declaration], attribute: str, before: list[str]
+        self, kind: k.Kind | None, attribute: str, before: list[str]
     ) -> Iterator[types.CompletionItem]:
-        last = self.here.statement[-1]
-        schedule = vocabulary.is_schedule(model, attribute)
-        if last.kind == "number":
-            timed = len(before) > 1 and before[-2] in ("for", "until", "over", "every")
-            timed = timed and attribute not in r.attributes(r.Needle)
-            units = [u for u in TIME_UNITS if u != "%"] if timed else []
-            yield from _units(units or vocabulary.units(model, attribute))
-            if attribute == "gpus":
+        schedule = isinstance(kind, ScheduleOf)
+        if self.here.statement[-1].kind == "number":
+            yield from _units(_measured(kind, before))
+            if isinstance(kind, k.Devices):
                 yield from _keywords(["of"])
-            if attribute == "average":
+            if isinstance(kind, g.Periodic):
                 yield from _keywords(["over"])
         if before and before[-1] not in ("->", "then", "or", ".", "["):
             if schedule and before[-1] not in ("for", "until", "over"):
                 yield from _keywords(["then", "for", "until", "over", "->", *SHAPES])
             if before[-1] not in ("for", "until", "over", "."):
                 yield from _keywords(["cite", "assumed"])
-            if attribute == "average" and before[-1] == "polyak":
+            if isinstance(kind, g.Periodic) and before[-1] == kind.word:
                 yield from _keywords(["every"])
             if before[-1] != ".":
                 return
         if before[-1:] == ["["]:
             yield from self._indices()
             return
-        yield from self._plain(model, attribute, before)
-        if schedule and attribute != "data":
-            yield _item("last", Kind.Keyword, "the value with which the stage before ended")
+        yield from self._plain(kind, attribute, before)
 
     def _plain(
-        self, model: type[r.Declaration], attribute: str, before: list[str]
+        self, kind: k.Kind | None, attribute: str, before: list[str]
     ) -> Iterator[types.CompletionItem]:
-        for choice in vocabulary.choices(model, attribute):
-            yield _item(choice, Kind.EnumMember, attribute)
-        kinds = names.referred(model, attribute)
-        if kinds:
-            yield from self._named(kinds, before)
+        """What a value may be: choices, names of blocks, groups."""
+        if kind is None:
+            return
+        for choice in kind.choices:
+            if choice == "last":
+                yield _item(choice, Kind.Keyword, "that with which the stage before ended")
+            else:
+                yield _item(choice, Kind.EnumMember, attribute)
+        if kind.refers:
+            yield from self._named(kind.refers, before)
         if attribute == "family":
             for family in PUBLISHED:
                 yield _item(family, Kind.EnumMember, "a family that the engine builds")
-        if attribute == "dialog" and kinds:
-            for protocol in BUILT_IN_DIALOGS:
-                yield _item(protocol, Kind.EnumMember, "a protocol that is built in")
-        if attribute == "optimizer":
-            for name in ("adamw", "adam"):
-                snippet = f"{name} {{ betas = [0.9, 0.95], weight_decay = 0.1 }}"
-                yield _item(name, Kind.Class, "optimizer", snippet)
-            yield _item("last", Kind.Keyword, "continue with the optimizer of the stage before")
-        if attribute == "rope_scaling":
-            yield _item("none", Kind.EnumMember, attribute)
-            yield _item("llama", Kind.EnumMember, "as Llama 3.1: by 8 over 8Ki tokens")
-            for name, factor in (("llama", 32), ("yarn", 8)):
-                snippet = f"{name} {{ factor = ${{1:{factor}}}, original = ${{2:8Ki}} }}"
-                yield _item(f"{name} {{ … }}", Kind.Class, attribute, snippet)
-        if attribute == "average":
-            yield _item("polyak", Kind.Keyword, "mean over steps", "polyak every ${1:1} step")
-        if attribute == "data" and issubclass(model, r.Training):
-            yield _item("last", Kind.Keyword, "the mixture with which the stage before ended")
+        match kind:
+            case g.Group():
+                yield _item("{ … }", Kind.Class, attribute, "{ $1 }")
+            case g.Tagged():
+                for tag in kind.tags:
+                    snippet = f"{tag} {{ {kind.typical} }}"
+                    yield _item(f"{tag} {{ … }}", Kind.Class, attribute, snippet)
+            case g.Periodic():
+                yield _item(kind.word, Kind.Keyword, attribute, f"{kind.word} every ${{1:1}} step")
         if before[-1:] != ["."]:
             yield from self._lets()
 
@@ -286,25 +276,26 @@ class _Completer:
             if head[0] != "on" and not (inner and inner.words[:1] == ["suites"]):
                 yield from self._indices()
                 return
-        if not model or not head:
+        kind = vocabulary.kind(model, head[0]) if head else None
+        if kind is None:
             return
         before = self.words if self.words[-1:] == ["."] else []
         if self.words and not before:
             return
-        yield from self._plain(model, head[0], before)
+        yield from self._plain(kind, head[0], before)
 
     def _in_group(self, model: type[r.Declaration], frame: Frame) -> Iterator[types.CompletionItem]:
-        attribute = frame.words[0]
-        if attribute == "parallel" and not self.words:
-            for degree in DEGREES:
+        kind = vocabulary.kind(model, frame.words[0])
+        operand = kind.operand if isinstance(kind, ScheduleOf) else None
+        if isinstance(operand, Placement) and not self.words:
+            for degree in operand.degrees:
                 if degree not in frame.given:
                     yield _item(degree, Kind.Property, "parallelism", f"{degree} ")
-        elif attribute == "data" and (not self.words or self.words[-1] == "."):
-            given = frame.given
-            for item in self._named(names.DATA, self.words):
-                if item.label not in given:
+        elif isinstance(operand, Mixture) and (not self.words or self.words[-1] == "."):
+            for item in self._named(operand.refers, self.words):
+                if item.label not in frame.given:
                     yield item
-        elif attribute == "data" and self.words[-1:] == ["["]:
+        elif isinstance(operand, Mixture) and self.words[-1:] == ["["]:
             yield from self._indices()
 
     def _gate(self) -> Iterator[types.CompletionItem]:
@@ -385,6 +376,28 @@ def _item(label: str, kind: Kind, detail: str, snippet: str = "") -> types.Compl
 
 def _keywords(words: Iterable[str]) -> Iterator[types.CompletionItem]:
     return (_item(word, Kind.Keyword, "") for word in words)
+
+
+def _statements(
+    name: str, kind: k.Kind, entry: vocabulary.Entry | None, given: frozenset[str]
+) -> Iterator[types.CompletionItem]:
+    """The statements that give an attribute; of filters there may be several."""
+    for label, snippet, detail in STATEMENTS[type(kind)]:
+        word = label.format(name=name)
+        if word not in given or isinstance(kind, g.Filters):
+            told = detail or (entry.meaning if entry else "")
+            yield _item(word, Kind.Property, told, snippet.format(name=name))
+
+
+def _measured(kind: k.Kind | None, before: list[str]) -> tuple[str, ...]:
+    """The units of the number before the cursor: of a value, or of how long something lasts."""
+    word = before[-2] if len(before) > 1 else ""
+    if isinstance(kind, g.Periodic):
+        part = r.attributes(kind.holds).get(word)
+        return part.kind.units if part else ()
+    if isinstance(kind, ScheduleOf) and word in ("for", "until", "over"):
+        return k.LENGTH.units
+    return kind.units if kind else ()
 
 
 def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:

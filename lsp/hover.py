@@ -11,7 +11,7 @@ from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.bind import BLOCKS
 from ..spec.convert import Invalid
-from ..spec.convert import length as read_length
+from ..spec.kinds import LENGTH
 from ..spec.quantity import UNITS, literal, plain
 from . import names, rules, values, vocabulary
 from .places import Place, place
@@ -79,9 +79,9 @@ def _at(analysis: Analysis, here: Place, offset: int) -> tuple[list[str], Any]:
             return [f"**`{kind.name}`** — {vocabulary.about(r.STAGES[kind.name])}"], kind.span
         case s.Assign() if item.path.span.start <= offset <= item.path.span.end:
             return _attribute(analysis, here, item.path.name), item.path.span
-        case s.Every() if _within(item.word, offset):
-            return _attribute(analysis, here, item.word.name), item.word.span
-        case s.Flag() if item.word.name == "bytes" or item.word.name == "awaited":
+        case s.Every(word=word) | s.Entry(word=s.Word() as word) if _within(word, offset):
+            return _attribute(analysis, here, word.name), word.span
+        case s.Flag():
             return _attribute(analysis, here, item.word.name), item.span
         case s.Let() if _within(item.word, offset):
             return [], None
@@ -178,7 +178,8 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
     name, model = _name(here.item), here.model
     unit = UNITS.get(number.unit.name, "") if number.unit else ""
     if model and not unit and number.suffix != "%" and here.nodes[0] is number:
-        unit = next(iter(vocabulary.units(model, name)), "")
+        kind = vocabulary.kind(model, name)
+        unit = next(iter(kind.units), "") if kind else ""
     exact = f"{plain(number.value)} {unit}".rstrip()
     if number.percent:
         exact = f"{plain(number.value * 100)}%"
@@ -195,7 +196,7 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
 
 def _as_length(analysis: Analysis, here: Place, number: s.Number, stage: Any) -> list[str]:
     try:
-        quantity = read_length("tokens", "steps", "%")(number)
+        quantity = LENGTH.read(number)
     except Invalid:
         quantity = None
     knob = _name(here.item)

@@ -9,7 +9,7 @@ from lsprotocol import types
 from ..compiler.program import TrainStage
 from ..spec import syntax as s
 from ..spec.convert import Invalid
-from ..spec.convert import length as read_length
+from ..spec.kinds import LENGTH
 from ..spec.quantity import counted, measured
 from . import values
 from .project import Analysis
@@ -70,7 +70,7 @@ def _bounds(schedule: s.Schedule, knob: str, stage: TrainStage) -> Iterator[tupl
     for place, (segment, piece) in enumerate(zip(schedule.segments, reached, strict=False)):
         for number, begin in _lengths(segment, piece.begin.step):
             try:
-                quantity = read_length("tokens", "steps", "%")(number)
+                quantity = LENGTH.read(number)
             except Invalid:
                 continue
             yield number.span.end, f"= {values.amount(stage, quantity, begin)}"

@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..spec import json_form as form
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.source import Source, Span
 
 STAGES = ("stage",)
-WITH_WEIGHTS = ("stage", "model")
-DATA = ("dataset", "stage")
 DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "variant")
 
 
@@ -52,21 +49,8 @@ class Declaration(NamedTuple):
 
 def referred(model: type[r.Declaration] | None, attribute: str) -> tuple[str, ...]:
     """The kinds of things that an attribute of a block names; none where it takes no names."""
-    if model is None:
-        return ()
-    if attribute in ("model", "tokenizer", "cluster", "dialog"):
-        return (attribute,) if issubclass(model, r.Stage) else ()
-    if attribute in ("from", "reference", "of"):
-        return WITH_WEIGHTS
-    if attribute in ("judge", "candidates"):
-        return STAGES
-    if attribute == "on":
-        return ("dataset",)
-    if attribute in ("data", "accuracy", "prompts"):
-        return DATA
-    if attribute == "loss" and issubclass(model, r.Measuring):
-        return DATA
-    return ()
+    known = r.attributes(model).get(attribute) if model else None
+    return known.kind.refers if known else ()
 
 
 BLOCKS: dict[str, type[r.Declaration]] = {
@@ -88,9 +72,8 @@ def block_model(keyword: str, kind: str | None) -> type[r.Declaration] | None:
 
 def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Declaration] | None:
     """What the group of attributes that an attribute takes may hold."""
-    if attribute in form.TAGGED and form.has(model, attribute):
-        return form.TAGGED[attribute][0]
-    return form.group(model, attribute)
+    known = r.attributes(model).get(attribute) if model else None
+    return known.kind.model if known else None
 
 
 def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]:
@@ -222,7 +205,7 @@ class Names:
                     self._items(item.items, group_model(model, item.keyword.name), scope)
                 case s.Require():
                     if item.argument and item.argument.name != "short":
-                        self._words([item.argument], DATA, scope)
+                        self._words([item.argument], r.DATA, scope)
                     self._value(item.value, (), scope)
                 case s.Filter():
                     self._words(item.what.words[:1], STAGES, scope)

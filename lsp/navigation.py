@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
+from ..spec import recipe as r
 from . import names
 from .diagnostics import location_of
 from .names import Occurrence, Symbol
@@ -142,8 +143,8 @@ def _allowed(analysis: Analysis, found: Occurrence, name: str) -> None:
 def _clashes(symbol: Symbol, name: str) -> list[Symbol]:
     """What else must not have the new name, for every reference to mean what it meant."""
     found = [Symbol(symbol.kind, symbol.scope, name), Symbol("let", "", name)]
-    if symbol.kind in names.DATA:
-        found += [Symbol(kind, "", name) for kind in names.DATA]
+    if symbol.kind in r.DATA:
+        found += [Symbol(kind, "", name) for kind in r.DATA]
     if symbol.kind == "let":
         found += [Symbol(kind, "", name) for kind in ("stage", *names.DECLARING)]
     return found

@@ -79,7 +79,7 @@ def _within(
             braces = node.braces if isinstance(node, s.Tagged) else node
             if isinstance(item, s.Assign) and isinstance(braces, s.Braces):
                 inside = _within(braces.items, offset, blocks, item.path.name)
-                if inside and isinstance(inside.item, s.Assign):
+                if inside and isinstance(inside.item, s.Assign | s.Entry) and inside.model:
                     return inside
         return Place(blocks, group, item, nodes)
     return None

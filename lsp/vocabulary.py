@@ -1,20 +1,15 @@
 """What attributes take, asked of the attributes themselves, and what the reference says of them."""
 
 import json
-import re
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ..spec import convert as c
 from ..spec import recipe as r
-from ..spec import syntax as s
-from ..spec.quantity import UNITS
+from ..spec.kinds import Kind
 from ..spec.source import Source, Span
 
 NOWHERE = Span(Source("", ""), 0, 0)
-_CHOICES = re.compile(r"is not one of (.+)$")
 
 
 class Entry(NamedTuple):
@@ -25,55 +20,10 @@ class Entry(NamedTuple):
     meaning: str
 
 
-def _word(name: str) -> s.Word:
-    return s.Word(name, NOWHERE)
-
-
-def _path(name: str) -> s.Path:
-    return s.Path((_word(name),), NOWHERE)
-
-
-@cache
-def choices(model: type[r.Declaration], attribute: str) -> tuple[str, ...]:
-    """The names among which an attribute chooses; none where it takes something else."""
-    known = r.attributes(model).get(attribute)
-    if known is None or known.read is None:
-        return ()
-    try:
-        known.read(_path("?"))
-    except c.Invalid as problem:
-        match = _CHOICES.search(problem.message) if problem.code == "E202" else None
-        return tuple(match[1].split(", ")) if match else ()
-    except Exception:  # it is asked with what no spec can hold
-        return ()
-    return ()
-
-
-@cache
-def units(model: type[r.Declaration], attribute: str) -> tuple[str, ...]:
-    """The units in which an attribute is measured, in the plural."""
-    known = r.attributes(model).get(attribute)
-    if attribute == "checkpoint":
-        return ("steps",)
-    if known is None or known.read is None:
-        return ()
-    found = []
-    for unit in dict.fromkeys(UNITS.values()):
-        number = s.Number(Fraction(4096), "", _word(unit), f"4096 {unit}", NOWHERE)
-        try:
-            known.read(number)
-        except Exception:  # not in this unit, or no number at all
-            continue
-        found.append(unit)
-    return tuple(found)
-
-
-def is_schedule(model: type[r.Declaration], attribute: str) -> bool:
-    """Whether an attribute changes over time."""
-    known = r.attributes(model).get(attribute)
-    if known is None or known.read is None:
-        return False
-    return getattr(known.read, "__qualname__", "").startswith("schedule.")
+def kind(model: type[r.Declaration] | None, attribute: str) -> Kind | None:
+    """What an attribute of a block takes; None where the block has none of this name."""
+    known = r.attributes(model).get(attribute) if model else None
+    return known.kind if known else None
 
 
 TITLES: dict[type[r.Declaration], str] = {

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from . import convert as c
+from . import kinds as k
 from . import recipe as r
 from . import syntax as s
 from .allows import taken
+from .convert import Invalid
 from .diagnostics import Report, did_you_mean
+from .group_kinds import Block, Mark
 from .groups import Groups
 from .lets import Lets
 from .record import replace
@@ -206,7 +208,7 @@ class _Binder(Groups):
                 kept = [each for each in map(self._replaced, item.items) if each is not None]
                 return self.lets.head(item)._replace(items=tuple(kept))
             return self.lets.replaced(item)
-        except c.Invalid as problem:
+        except Invalid as problem:
             self._invalid(problem)
             self.broken = True
             return None
@@ -309,8 +311,8 @@ class _Binder(Groups):
             )
             return None
         try:
-            count = c.count("", most=MOST_ROUNDS)(number)
-        except c.Invalid as problem:
+            count = k.Whole(most=MOST_ROUNDS).read(number)
+        except Invalid as problem:
             self._invalid(problem)
             return None
         for item in block.items:
@@ -380,7 +382,7 @@ class _Binder(Groups):
                     opened.add(item.attribute.name)
                     continue
                 attribute = self._attribute(item, model)
-            except c.Invalid as problem:
+            except Invalid as problem:
                 self._invalid(problem)
                 self.broken = True
                 continue
@@ -437,8 +439,8 @@ class _Binder(Groups):
     def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
         """Where the value of an attribute is from."""
         try:
-            text = c.text(origin.text)
-        except c.Invalid as problem:
+            text = k.text(origin.text)
+        except Invalid as problem:
             self._invalid(problem)
             return
         if not text.strip():
@@ -475,16 +477,14 @@ class _Binder(Groups):
                 return None
             name = item.path.name
             return name, self._nested(name, item.value, model), item.path.span
-        if isinstance(item, s.Entry) and model is r.TokenizerTraining:
+        if isinstance(item, s.Entry) and model.entries:
             return item.word.name, item.value, item.word.span
-        if isinstance(item, s.Flag) and model is r.Tokenizer and item.word.name == "bytes":
-            return "bytes", True, item.span
-        if isinstance(item, s.Flag) and model is r.Dataset and item.word.name == "awaited":
-            return "awaited", True, item.span
-        if isinstance(item, s.Every) and issubclass(model, r.Training):
+        if isinstance(item, s.Flag) and self._takes(model, item.word.name, Mark):
+            return item.word.name, True, item.span
+        if isinstance(item, s.Every) and self._takes(model, item.word.name, k.Every):
             return item.word.name, item.every, item.word.span
-        if isinstance(item, s.Block) and model is r.Train and item.keyword.name == "gate":
-            return "gate", self._gate(item), item.head
+        if isinstance(item, s.Block) and self._takes(model, item.keyword.name, Block):
+            return item.keyword.name, self._gate(item), item.head
         if isinstance(item, s.Block) and not item.labels:
             braces = s.Braces(item.items, item.span)
             return item.keyword.name, self._nested(item.keyword.name, braces, model), item.span
@@ -506,8 +506,12 @@ class _Binder(Groups):
 
     def _unlike(self, item: s.Item, model: type[r.Declaration]) -> bool:
         """Whether a statement stands there as an attribute, or an attribute as one; reports it."""
-        training = issubclass(model, r.Training)
-        if isinstance(item, s.Every) and training and item.word.name != "checkpoint":
+        periodic = any(isinstance(of.kind, k.Every) for of in r.attributes(model).values())
+        if (
+            isinstance(item, s.Every)
+            and periodic
+            and not self._takes(model, item.word.name, k.Every)
+        ):
             from .notation import statement  # only where something is wrong
 
             name = item.word.name
@@ -519,8 +523,8 @@ class _Binder(Groups):
         if not isinstance(item, s.Assign) or len(item.path.words) > 1:
             return False
         name = item.path.name
-        periodic = training and name == "checkpoint" and isinstance(item.value, s.Periodic)
-        if not periodic and (name in r.attributes(model) or not _has_statement(name, model)):
+        every = self._takes(model, name, k.Every) and isinstance(item.value, s.Periodic)
+        if not every and (name in r.attributes(model) or not _has_statement(name, model)):
             return False
         from .notation import statement
 
@@ -529,6 +533,12 @@ class _Binder(Groups):
                 "E323", f"`{name}` is a statement and has no `=`", item.span, help=f"write `{how}`"
             )
         return bool(how)
+
+    @staticmethod
+    def _takes(model: type[r.Declaration], name: str, kind: type[k.Kind]) -> bool:
+        """Whether a block has an attribute of this name and kind."""
+        attribute = r.attributes(model).get(name)
+        return attribute is not None and isinstance(attribute.kind, kind)
 
     @staticmethod
     def _without_equals(item: s.Item) -> s.Word | None:
@@ -540,11 +550,7 @@ class _Binder(Groups):
 
 def _has_statement(name: str, model: type[r.Declaration]) -> bool:
     """Whether a block may have a statement that begins with a word."""
-    match name:
-        case "keep" | "drop":
-            return model is r.Dataset
-        case "similar":
-            return "similar" in r.fields(model)
-        case "gate":
-            return model is r.Train
-    return name == "allow"
+    if name in ("keep", "drop"):
+        return "filters" in r.statements(model)
+    known = r.attributes(model) | r.statements(model)
+    return name == "allow" or (name in known and bool(known[name].kind.statement))

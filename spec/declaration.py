@@ -1,32 +1,37 @@
-"""What blocks have in common: attributes, each declared once with the function that reads it."""
+"""What blocks have in common: attributes, each declared once with its kind."""
 
-from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from . import convert as c
+from .kinds import Kind
 from .record import MISSING, Record, field, fields
 from .source import Span
 
 
-def attribute(read: Callable[[Any], Any] | None, default: Any = MISSING, name: str = "") -> Any:
+class _Declared(NamedTuple):
+    """What a field's declaration says beside its default."""
+
+    kind: Kind
+    name: str
+    statement: bool
+
+
+def attribute(kind: Kind, default: Any = MISSING, *, name: str = "") -> Any:
     """An attribute of a block.
 
     Args:
-        read: makes its value from a node of the syntax tree; None: the binder makes it.
         default: MISSING where the attribute is required.
         name: as written in a spec, where that is no Python name.
     """
-    return field(default=default, metadata=(read, name))
+    return field(default=default, metadata=_Declared(kind, name, False))
 
 
-def whole(unit: str = "", least: int = 1, most: int | None = None) -> Callable[[Any], int]:
-    """Reads a whole number, in the given unit or without one."""
-    return c.count(*([unit] if unit else []), least=least, most=most)
-
-
-MOST = 10**9
-"""No dimension of a model or an evaluation is larger."""
+def statement(kind: Kind, default: Any) -> Any:
+    """What a block says in statements, and JSON as an attribute; `list` begins with none."""
+    declared = _Declared(kind, "", True)
+    if default is list:
+        return field(default_factory=list, metadata=declared)
+    return field(default=default, metadata=declared)
 
 
 class Cited(Record):
@@ -39,7 +44,9 @@ class Cited(Record):
 
 class Declaration(Record):
     """A named block. `places` maps attributes to where they were written, "" to the head, and
-    `sources` to where their values are from."""
+    `sources` to where their values are from; `entries` where `name value` is an attribute too."""
+
+    entries: ClassVar[bool] = False
 
     name: str = ""
     places: dict[str, Span] = field(default_factory=dict, compare=False)
@@ -54,16 +61,27 @@ class Attribute(NamedTuple):
     """What a model says of one of its attributes."""
 
     field: str
-    read: Callable[[Any], Any] | None
+    kind: Kind
     required: bool
+    default: Any
 
 
 @cache
 def attributes(model: type[Declaration]) -> dict[str, Attribute]:
     """The attributes that a block of a kind may have, by the names that specs use."""
+    return _declared(model, statement=False)
+
+
+@cache
+def statements(model: type[Declaration]) -> dict[str, Attribute]:
+    """What blocks of a kind say in statements, by the names that JSON uses."""
+    return _declared(model, statement=True)
+
+
+def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribute]:
     found = {}
     for name, of in fields(model).items():
-        if of.metadata:
-            read, written = of.metadata
-            found[written or name] = Attribute(name, read, of.default is MISSING)
+        if of.metadata and of.metadata.statement == statement:
+            kind, written, _ = of.metadata
+            found[written or name] = Attribute(name, kind, of.default is MISSING, of.default)
     return found

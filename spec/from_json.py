@@ -7,7 +7,9 @@ are: `bind` and the compiler.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import group_kinds as g
 from . import json_form as form
+from . import kinds as k
 from . import recipe as r
 from . import syntax as s
 from .bind import MODELS
@@ -205,7 +207,9 @@ class _Reader(Values):
     def _rounds(self, name: s.Word, of: Node, entries: Entries) -> s.Block:
         self._known(entries, ("kind", "count", "stages", "allow"), "a block of rounds")
         count: list[s.Number | s.Word] = []
-        for node in self.each([entries[k][1] for k in ("count",) if k in entries], self.value):
+        for node in self.each(
+            [entries[key][1] for key in ("count",) if key in entries], self.value
+        ):
             if isinstance(node, s.Path) and len(node.words) == 1:
                 count.append(node.words[0])
             elif isinstance(node, s.Number):
@@ -304,7 +308,7 @@ class _Reader(Values):
         made = self._statements(word, of, model, span)
         if made is None:
             value = self._attribute_value(word.name, of, model)
-            every = word.name == "checkpoint" and form.has(model, word.name) and origin is None
+            every = isinstance(form.kind(model, word.name), k.Every) and origin is None
             if every and isinstance(value, s.Number | s.Path):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
@@ -316,54 +320,51 @@ class _Reader(Values):
         self, word: s.Word, of: Node, model: type[r.Declaration], span: Span
     ) -> tuple[s.Item, ...] | None:
         """What texts write as statements; None where it is a value."""
-        name = word.name
-        if name == "filters" and form.takes(model, name):
-            return self._list(of, "", s.Filter, "keep 10% where quality.loss > 4.0")
-        if name == "similar" and form.takes(model, name):
-            return (s.Alike(s.Word("drop", word.span), word, ">", self.amount(of), span),)
-        if name in form.FLAGS and form.has(model, name):
-            if not isinstance(of.value, bool):
-                self.wrong(of, "true or false")
-            return (s.Flag(word, span),) if of.value else ()
-        if not isinstance(of.value, dict) or of.value.keys() == {"let"}:
-            return None
-        if name == "gate" and form.has(model, name):
-            label = s.Word("seq_len", word.span)
-            return (s.Block(word, (label,), None, self._gate(of), span),)
-        group = form.group(model, name)
-        if group and model is not r.Gate and of.value.keys() & {"allow", "open"}:
-            return (s.Block(word, (), None, self._group(name, of, group), span),)
+        match form.kind(model, word.name):
+            case g.Filters() as filters:
+                return self._list(of, "", s.Filter, filters.example)
+            case g.Alike():
+                drop = s.Word("drop", word.span)
+                return (s.Alike(drop, word, ">", self.amount(of), span),)
+            case g.Mark():
+                if not isinstance(of.value, bool):
+                    self.wrong(of, "true or false")
+                return (s.Flag(word, span),) if of.value else ()
+            case g.Block() if _is_object(of):
+                label = s.Word("seq_len", word.span)
+                return (s.Block(word, (label,), None, self._gate(of), span),)
+            case g.Group(holds=group) if _is_object(of) and model is not r.Gate:
+                if of.value.keys() & {"allow", "open"}:
+                    return (s.Block(word, (), None, self._group(word.name, of, group), span),)
         return None
 
     def _attribute_value(self, name: str, of: Node, model: type[r.Declaration]) -> s.Value:
-        if form.named(model, name) and (let := self.let(of)):
+        kind = form.kind(model, name)
+        if kind and kind.distinct and (let := self.let(of)):
             return let
-        if form.is_text(model, name):
-            return self.texts(of)
-        group = form.group(model, name)
-        if group and isinstance(of.value, dict):
-            items = self._group(name, of, group)
-            if group is r.TokenizerTraining:
-                items = tuple(map(as_entry, items))
-            return s.Braces(items, of.span)
-        if name in form.TAGGED and form.has(model, name) and isinstance(of.value, dict):
-            return self._tagged(name, of)
-        if name == "suites" and form.has(model, name) and isinstance(of.value, dict):
-            return self.suites(of)
+        match kind:
+            case k.Text():
+                return self.texts(of)
+            case g.Group(holds=group) if isinstance(of.value, dict):
+                items = self._group(name, of, group)
+                return s.Braces(tuple(map(as_entry, items)) if group.entries else items, of.span)
+            case g.Tagged() if isinstance(of.value, dict):
+                return self._tagged(name, of, kind)
+            case k.Suites() if isinstance(of.value, dict):
+                return self.suites(of)
         return self.value(of)
 
     def _group(self, name: str, of: Node, model: type[r.Declaration]) -> tuple[s.Item, ...]:
         return self._attributes(self.object(of, "attributes"), model, f"`{name}`")
 
-    def _tagged(self, name: str, of: Node) -> s.Value:
+    def _tagged(self, name: str, of: Node, tagged: g.Tagged) -> s.Value:
         """`adamw { … }`; without attributes the name alone."""
         entries = self.object(of, "attributes")
-        example = '"kind": "yarn"' if name == "rope_scaling" else '"kind": "adamw"'
-        kind = self._kind(entries, of.span, f"`{name}`", example)
+        kind = self._kind(entries, of.span, f"`{name}`", f'"kind": "{tagged.tags[0]}"')
         rest = {key: pair for key, pair in entries.items() if key != "kind"}
-        if not rest and name == "optimizer":
+        if not rest and kind.name in tagged.names:
             return s.Path((kind,), kind.span)
-        items = self._attributes(rest, form.TAGGED[name][0], kind.name)
+        items = self._attributes(rest, tagged.holds, kind.name)
         return s.Tagged(kind, s.Braces(items, of.span), of.span)
 
     def _gate(self, of: Node) -> tuple[s.Item, ...]:
@@ -463,3 +464,8 @@ class _Reader(Values):
 def _several(of: Node) -> tuple[Node, ...]:
     """The values of an array, or the one that stands for itself."""
     return of.value if isinstance(of.value, tuple) else (of,)
+
+
+def _is_object(of: Node) -> bool:
+    """Whether a value is an object, and not the name of a `let`."""
+    return isinstance(of.value, dict) and of.value.keys() != {"let"}

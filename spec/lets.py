@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from . import convert as c
 from . import syntax as s
+from .convert import Invalid
 from .diagnostics import Report
 from .source import Span
 
@@ -99,7 +99,7 @@ class Lets:
         if name in self._open or name in self._circular or len(self._open) >= MAX_LETS:
             self._circular.update(self._open)
             what = f"more than {MAX_LETS} others" if len(self._open) >= MAX_LETS else "itself"
-            raise c.Invalid("E317", f"`{name}` is defined by {what}", let.word.span)
+            raise Invalid("E317", f"`{name}` is defined by {what}", let.word.span)
         self.used.add(name)
         if name not in self._values:
             self._open.append(name)

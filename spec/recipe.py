@@ -1,7 +1,7 @@
 """The recipe: the file bound to models. Names are not yet resolved, schedules not yet absolute.
 
-Each attribute is declared once, with the function that reads it from the syntax tree; what a block
-may hold, what is required and what it defaults to can be read off its model.
+Each attribute is declared once, with its kind, which reads it from the syntax tree and says what it
+takes; what a block may hold, what is required and what it defaults to can be read off its model.
 
 The models are records and do not derive from pydantic's BaseModel, because importing that alone
 takes longer than checking a spec may.
@@ -11,51 +11,60 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
-from . import convert as c
 from . import convert_schedule as cs
+from . import group_kinds as g
+from . import kinds as k
 from .allows import Allowance
-from .declaration import MOST, Declaration, attribute, whole
 from .declaration import Attribute as Attribute
 from .declaration import Cited as Cited
+from .declaration import Declaration, attribute, statement
 from .declaration import attributes as attributes
+from .declaration import statements as statements
 from .quantity import Quantity
 from .record import field, fields
 from .schedule import Schedule
 from .source import Source, Span
 
+DATA = ("dataset", "stage")
+"""What may name data: a stage that samples stands for what it draws."""
+WITH_WEIGHTS = ("stage", "model")
+PROTOCOLS = ("llama3", "chatml")
+"""Dialogs that are built in."""
+DIALOG = k.Name("dialog", known=PROTOCOLS)
+
 
 class Header(Declaration):
     """The `recipe` block."""
 
-    title: str | None = attribute(c.text, None)
-    cite: str | None = attribute(c.text, None)
-    seed: int = attribute(whole(least=0, most=2**63 - 1), 0)
-    notes: str | None = attribute(c.text, None)
-    tracking: str | None = attribute(c.one_of("wandb", of="tracking"), None)
+    title: str | None = attribute(k.Text(), None)
+    cite: str | None = attribute(k.Text(), None)
+    seed: int = attribute(k.Whole(least=0, most=2**63 - 1), 0)
+    notes: str | None = attribute(k.Text(), None)
+    tracking: str | None = attribute(k.OneOf("wandb", foreign="tracking"), None)
 
 
 class Experts(Declaration):
     """Feed-forward layers that are mixtures of experts."""
 
-    count: int | None = attribute(whole(most=MOST), None)
-    active: int | None = attribute(whole(most=MOST), None)
-    shared: int | None = attribute(whole(least=0, most=MOST), None)
-    ffn: int | None = attribute(whole(most=MOST), None)
-    dense: int | None = attribute(whole(least=0, most=MOST), None)
-    groups: int | None = attribute(whole(most=MOST), None)
-    groups_used: int | None = attribute(whole(most=MOST), None)
-    scale: float | None = attribute(c.real(above=0), None)
-    balance: float | None = attribute(c.real(least=0), None)
+    count: int | None = attribute(k.Whole(most=k.MOST), None)
+    active: int | None = attribute(k.Whole(most=k.MOST), None)
+    shared: int | None = attribute(k.Whole(least=0, most=k.MOST), None)
+    ffn: int | None = attribute(k.Whole(most=k.MOST), None)
+    dense: int | None = attribute(k.Whole(least=0, most=k.MOST), None)
+    groups: int | None = attribute(k.Whole(most=k.MOST), None)
+    groups_used: int | None = attribute(k.Whole(most=k.MOST), None)
+    scale: float | None = attribute(k.Real(above=0), None)
+    balance: float | None = attribute(k.Real(least=0), None)
 
 
 class Latent(Declaration):
     """Attention through latents: widths."""
 
-    queries: int | None = attribute(whole(least=0, most=MOST), None)
-    keys: int | None = attribute(whole(most=MOST), None)
-    plain: int | None = attribute(whole(most=MOST), None)
-    rotary: int | None = attribute(whole(most=MOST), None)
-    values: int | None = attribute(whole(most=MOST), None)
+    queries: int | None = attribute(k.Whole(least=0, most=k.MOST), None)
+    keys: int | None = attribute(k.Whole(most=k.MOST), None)
+    plain: int | None = attribute(k.Whole(most=k.MOST), None)
+    rotary: int | None = attribute(k.Whole(most=k.MOST), None)
+    values: int | None = attribute(k.Whole(most=k.MOST), None)
 
 
 class RopeScaling(Declaration):
@@ -66,68 +75,80 @@ class RopeScaling(Declaration):
     """
 
     kind: str
-    factor: float | None = attribute(c.real(above=1), None)
-    original: int | None = attribute(whole("tokens"), None)
-    low: float | None = attribute(c.real(above=0), None)
-    high: float | None = attribute(c.real(above=0), None)
+    factor: float | None = attribute(k.Real(above=1), None)
+    original: int | None = attribute(k.Whole("tokens"), None)
+    low: float | None = attribute(k.Real(above=0), None)
+    high: float | None = attribute(k.Real(above=0), None)
+
+
+ROPE_SCALING = g.Tagged(
+    tags=("yarn", "llama"),
+    names=("none", "llama"),
+    holds=RopeScaling,
+    typical="factor = 8, original = 8Ki",
+    what="a way of stretching positions",
+    help="write `none`, `llama`, `llama { factor = 32 }`, or `yarn { factor = 8, original = 8Ki }`",
+)
 
 
 class Model(Declaration):
     """An architecture, of a published size or a shape of one's own; and weights that it has."""
 
-    family: str = attribute(c.name, "llama3")
-    size: str | None = attribute(c.text, None)
-    layers: int | None = attribute(whole(most=MOST), None)
-    dim: int | None = attribute(whole(most=MOST), None)
-    heads: int | None = attribute(whole(most=MOST), None)
-    kv_heads: int | None = attribute(whole(most=MOST), None)
-    head_dim: int | None = attribute(whole(most=MOST), None)
-    ffn: int | None = attribute(whole(most=MOST), None)
-    vocab: int | None = attribute(whole(most=MOST), None)
-    rope_theta: float | None = attribute(c.real(above=0), None)
-    rope_scaling: RopeScaling | None = attribute(None, None)
-    tied: bool | None = attribute(c.flag, None)
-    norm_eps: float | None = attribute(c.real(above=0), None)
-    window: int | None = attribute(whole("tokens", least=0), None)
-    latent: Latent | None = attribute(None, None)
-    experts: Experts | None = attribute(None, None)
-    weights: str | None = attribute(c.text, None)
-    hub: str | None = attribute(c.text, None)
-    revision: str | None = attribute(c.text, None)
-    context: int | None = attribute(whole("tokens", least=2), None)
+    family: str = attribute(k.Name(), "llama3")
+    size: str | None = attribute(k.Text(), None)
+    layers: int | None = attribute(k.Whole(most=k.MOST), None)
+    dim: int | None = attribute(k.Whole(most=k.MOST), None)
+    heads: int | None = attribute(k.Whole(most=k.MOST), None)
+    kv_heads: int | None = attribute(k.Whole(most=k.MOST), None)
+    head_dim: int | None = attribute(k.Whole(most=k.MOST), None)
+    ffn: int | None = attribute(k.Whole(most=k.MOST), None)
+    vocab: int | None = attribute(k.Whole(most=k.MOST), None)
+    rope_theta: float | None = attribute(k.Real(above=0), None)
+    rope_scaling: RopeScaling | None = attribute(ROPE_SCALING, None)
+    tied: bool | None = attribute(k.Flag(), None)
+    norm_eps: float | None = attribute(k.Real(above=0), None)
+    window: int | None = attribute(k.Whole("tokens", least=0), None)
+    latent: Latent | None = attribute(g.Group(Latent), None)
+    experts: Experts | None = attribute(g.Group(Experts), None)
+    weights: str | None = attribute(k.Text(), None)
+    hub: str | None = attribute(k.Text(), None)
+    revision: str | None = attribute(k.Text(), None)
+    context: int | None = attribute(k.Whole("tokens", least=2), None)
 
 
 class TokenizerTraining(Declaration):
     """A tokenizer to be trained."""
 
-    on: list[str] = attribute(c.names)
-    vocab: int = attribute(whole(most=MOST))
+    entries: ClassVar[bool] = True
+
+    on: list[str] = attribute(k.Name("dataset", many=True))
+    vocab: int = attribute(k.Whole(most=k.MOST))
 
 
 class Tokenizer(Declaration):
     """Where a tokenizer comes from."""
 
-    file: str | None = attribute(c.text, None)
-    hub: str | None = attribute(c.text, None)
-    bytes: bool = attribute(None, False)
-    train: TokenizerTraining | None = attribute(None, None)
+    file: str | None = attribute(k.Text(), None)
+    hub: str | None = attribute(k.Text(), None)
+    bytes: bool = attribute(g.Mark("bytes"), False)
+    train: TokenizerTraining | None = attribute(g.Group(TokenizerTraining), None)
 
 
 class Fields(Declaration):
     """Which field of a record, and of its messages, holds what, and which is ignored."""
 
-    text: str = attribute(c.text, "text")
-    messages: str = attribute(c.text, "messages")
-    prompt: str = attribute(c.text, "prompt")
-    completion: str = attribute(c.text, "completion")
-    chosen: str = attribute(c.text, "chosen")
-    rejected: str = attribute(c.text, "rejected")
-    edited: str = attribute(c.text, "edited")
-    tools: str = attribute(c.text, "tools")
-    system: str = attribute(c.text, "system")
-    role: str | None = attribute(c.text, None)
-    content: str = attribute(c.text, "content")
-    ignore: list[str] | None = attribute(c.texts, None)
+    text: str = attribute(k.Text(), "text")
+    messages: str = attribute(k.Text(), "messages")
+    prompt: str = attribute(k.Text(), "prompt")
+    completion: str = attribute(k.Text(), "completion")
+    chosen: str = attribute(k.Text(), "chosen")
+    rejected: str = attribute(k.Text(), "rejected")
+    edited: str = attribute(k.Text(), "edited")
+    tools: str = attribute(k.Text(), "tools")
+    system: str = attribute(k.Text(), "system")
+    role: str | None = attribute(k.Text(), None)
+    content: str = attribute(k.Text(), "content")
+    ignore: list[str] | None = attribute(k.Text(many=True), None)
 
 
 FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)
@@ -150,13 +171,13 @@ class Filter(Declaration):
 class Dialog(Declaration):
     """A chat protocol: a built-in one, a Jinja template, or one's own."""
 
-    protocol: str | None = attribute(c.one_of("llama3", "chatml", of="protocol"), None)
-    template: str | None = attribute(c.text, None)
-    header: str | None = attribute(c.text, None)
-    end_of_turn: str | None = attribute(c.text, None)
-    end_of_message: str | None = attribute(c.text, None)
-    roles: list[str] | None = attribute(c.names, None)
-    system: str | None = attribute(c.text, None)
+    protocol: str | None = attribute(k.OneOf(*PROTOCOLS, foreign="protocol"), None)
+    template: str | None = attribute(k.Text(), None)
+    header: str | None = attribute(k.Text(), None)
+    end_of_turn: str | None = attribute(k.Text(), None)
+    end_of_message: str | None = attribute(k.Text(), None)
+    roles: list[str] | None = attribute(k.Name(many=True), None)
+    system: str | None = attribute(k.Text(), None)
 
 
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
@@ -173,23 +194,23 @@ class Dataset(Declaration):
         stages: whose `output` this is, in place of files.
     """
 
-    files: list[str] | None = attribute(c.texts, None)
-    hub: str | None = attribute(c.text, None)
-    config: str | None = attribute(c.text, None)
-    split: str = attribute(c.text, "train")
-    sample: str | None = attribute(c.one_of(*SAMPLES), None)
-    documents: int | None = attribute(whole("docs"), None)
-    skip: int = attribute(whole("docs", least=0), 0)
-    fields: Fields = attribute(None, Fields())
-    tokens: int | None = attribute(whole("tokens"), None)
-    holdout: Fraction = attribute(c.share, Fraction(1, 200))
-    bad_lines: int = attribute(whole(least=0), 0)
-    long: str = attribute(c.one_of(*LONG, of="long"), "refuse")
-    kind: str = attribute(c.one_of(*KINDS, of="records"), "documents")
-    pairs: int | None = attribute(whole("pairs"), None)
-    awaited: bool = attribute(None, False)
-    candidates: str | None = attribute(c.reference, None)
-    filters: list[Filter] = field(default_factory=list)
+    files: list[str] | None = attribute(k.Text(many=True), None)
+    hub: str | None = attribute(k.Text(), None)
+    config: str | None = attribute(k.Text(), None)
+    split: str = attribute(k.Text(), "train")
+    sample: str | None = attribute(k.OneOf(*SAMPLES), None)
+    documents: int | None = attribute(k.Whole("docs"), None)
+    skip: int = attribute(k.Whole("docs", least=0), 0)
+    fields: Fields = attribute(g.Group(Fields), Fields())
+    tokens: int | None = attribute(k.Whole("tokens"), None)
+    holdout: Fraction = attribute(k.Share(), Fraction(1, 200))
+    bad_lines: int = attribute(k.Whole(least=0), 0)
+    long: str = attribute(k.OneOf(*LONG, foreign="long"), "refuse")
+    kind: str = attribute(k.OneOf(*KINDS, foreign="records"), "documents")
+    pairs: int | None = attribute(k.Whole("pairs"), None)
+    awaited: bool = attribute(g.Mark("awaited"), False)
+    candidates: str | None = attribute(k.Ref("stage"), None)
+    filters: list[Filter] = statement(g.Filters(), list)
     deal: tuple[int, int, int] | None = None
     stages: list[str] = field(default_factory=list)
     output: str = ""
@@ -198,34 +219,54 @@ class Dataset(Declaration):
 class Cluster(Declaration):
     """Nodes and their devices."""
 
-    nodes: int = attribute(whole(most=c.MOST_DEVICES), 1)
-    gpus: tuple[int, str] | None = attribute(c.devices, None)
-    cpus: int | None = attribute(whole(most=c.MOST_DEVICES), None)
-    price: float | None = attribute(c.real(above=0), None)
+    nodes: int = attribute(k.Whole(most=k.MOST_DEVICES), 1)
+    gpus: tuple[int, str] | None = attribute(k.Devices(), None)
+    cpus: int | None = attribute(k.Whole(most=k.MOST_DEVICES), None)
+    price: float | None = attribute(k.Real(above=0), None)
 
 
 class Optimizer(Declaration):
     """The optimizer's settings."""
 
     kind: str = "adamw"
-    betas: tuple[float, ...] = attribute(c.betas, (0.9, 0.95))
-    weight_decay: float = attribute(c.real(least=0), 0.1)
-    eps: float = attribute(c.real(above=0), 1e-8)
+    betas: tuple[float, ...] = attribute(k.Betas(), (0.9, 0.95))
+    weight_decay: float = attribute(k.Real(least=0), 0.1)
+    eps: float = attribute(k.Real(above=0), 1e-8)
+
+
+OPTIMIZERS = g.Optimizers(
+    tags=("adamw", "adam"),
+    names=("adamw", "adam", "last"),
+    holds=Optimizer,
+    typical="betas = [0.9, 0.95], weight_decay = 0.1",
+    what="an optimizer",
+    help="write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`",
+    foreign="optimizer",
+)
 
 
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
-    every: int = attribute(whole("steps"))
-    over: Quantity | None = attribute(c.length("tokens", "steps", "%"), None)
+    every: int = attribute(k.Whole("steps"))
+    over: Quantity | None = attribute(k.LENGTH, None)
+
+
+POLYAK = g.Periodic(
+    holds=Polyak,
+    word="polyak",
+    what="a way of averaging",
+    help="write `polyak every 1 step`, or `polyak every 10 steps over 50%`",
+    foreign="average",
+)
 
 
 class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
-    lengths: list[int] | None = attribute(c.counts, None)
-    depths: int = attribute(whole(most=MOST), 5)
-    samples: int = attribute(whole(most=MOST), 4)
+    lengths: list[int] | None = attribute(k.Wholes("tokens"), None)
+    depths: int = attribute(k.Whole(most=k.MOST), 5)
+    samples: int = attribute(k.Whole(most=k.MOST), 4)
 
 
 class Requirement(Declaration):
@@ -244,7 +285,7 @@ class Gate(Declaration):
     requirements: list[Requirement]
     extend: Quantity | None = None
     attempts: int = 0
-    needle: Needle = Needle()
+    needle: Needle = attribute(g.Group(Needle), Needle())
 
 
 class Stage(Declaration):
@@ -264,22 +305,24 @@ class Training(Stage):
     rope_scaling: RopeScaling | None = None
     tokenizer: str | None = None
     gate: Gate | None = None
-    from_: str | None = attribute(c.reference, None, "from")
-    tokens: int | None = attribute(whole("tokens"), None)
-    steps: int | None = attribute(whole("steps"), None)
-    epochs: Quantity | None = attribute(c.epochs, None)
-    seq_len: Schedule | None = attribute(cs.schedule(cs.length_operand), None)
-    batch: Schedule | None = attribute(cs.schedule(cs.batch_operand), None)
-    lr: Schedule | None = attribute(cs.schedule(cs.rate_operand), None)
-    data: Schedule | None = attribute(cs.schedule(cs.mixture_operand), None)
-    parallel: Schedule | None = attribute(cs.schedule(cs.placement_operand), None)
-    optimizer: Optimizer | str | None = attribute(None, None)
-    clip: float | None = attribute(c.real(above=0), None)
-    precision: str | None = attribute(c.one_of("bf16", "fp32", of="precision"), None)
-    recompute: str | None = attribute(c.one_of("none", "selective", "full", of="recompute"), None)
-    cluster: str | None = attribute(c.name, None)
-    average: Polyak | None = attribute(None, None)
-    checkpoint: int | None = attribute(whole("steps"), None)
+    from_: str | None = attribute(k.Ref(*WITH_WEIGHTS), None, name="from")
+    tokens: int | None = attribute(k.Whole("tokens"), None)
+    steps: int | None = attribute(k.Whole("steps"), None)
+    epochs: Quantity | None = attribute(k.Amount("epochs"), None)
+    seq_len: Schedule | None = attribute(cs.ScheduleOf(cs.SeqLen()), None)
+    batch: Schedule | None = attribute(cs.ScheduleOf(cs.Batch()), None)
+    lr: Schedule | None = attribute(cs.ScheduleOf(cs.Rate()), None)
+    data: Schedule | None = attribute(cs.ScheduleOf(cs.Mixture()), None)
+    parallel: Schedule | None = attribute(cs.ScheduleOf(cs.Placement()), None)
+    optimizer: Optimizer | str | None = attribute(OPTIMIZERS, None)
+    clip: float | None = attribute(k.Real(above=0), None)
+    precision: str | None = attribute(k.OneOf("bf16", "fp32", foreign="precision"), None)
+    recompute: str | None = attribute(
+        k.OneOf("none", "selective", "full", foreign="recompute"), None
+    )
+    cluster: str | None = attribute(k.Name("cluster"), None)
+    average: Polyak | None = attribute(POLYAK, None)
+    checkpoint: int | None = attribute(k.Every(), None)
 
 
 class Train(Training):
@@ -287,11 +330,11 @@ class Train(Training):
 
     kind: ClassVar[str] = "train"
     data_kind: ClassVar[str] = "documents"
-    model: str | None = attribute(c.name, None)
-    rope_theta: Schedule | None = attribute(cs.schedule(cs.theta_operand), None)
-    rope_scaling: RopeScaling | None = attribute(None, None)
-    tokenizer: str | None = attribute(c.name, None)
-    gate: Gate | None = attribute(None, None)
+    model: str | None = attribute(k.Name("model"), None)
+    rope_theta: Schedule | None = attribute(cs.ScheduleOf(cs.Theta()), None)
+    rope_scaling: RopeScaling | None = attribute(ROPE_SCALING, None)
+    tokenizer: str | None = attribute(k.Name("tokenizer"), None)
+    gate: Gate | None = attribute(g.Block("gate seq_len { … }", Gate), None)
 
 
 class Sft(Training):
@@ -299,18 +342,18 @@ class Sft(Training):
 
     kind: ClassVar[str] = "sft"
     data_kind: ClassVar[str] = "dialogs"
-    dialog: str | None = attribute(c.name, None)
-    loss: str = attribute(c.one_of("assistant", "all", of="loss"), "assistant")
+    dialog: str | None = attribute(DIALOG, None)
+    loss: str = attribute(k.OneOf("assistant", "all", foreign="loss"), "assistant")
 
 
 class PreferenceTraining(Training):
     """Training on preferences; responses more alike than `similar` are left out."""
 
     data_kind: ClassVar[str] = "preferences"
-    batch: Schedule | None = attribute(cs.schedule(cs.pairs_operand), None)
-    dialog: str | None = attribute(c.name, None)
-    layout: str = attribute(c.one_of("joint", "pairs"), "joint")
-    similar: Fraction | None = None
+    batch: Schedule | None = attribute(cs.ScheduleOf(cs.Pairs()), None)
+    dialog: str | None = attribute(DIALOG, None)
+    layout: str = attribute(k.OneOf("joint", "pairs"), "joint")
+    similar: Fraction | None = statement(g.Alike(), None)
 
 
 class Reward(PreferenceTraining):
@@ -323,83 +366,83 @@ class Dpo(PreferenceTraining):
     """Direct preference optimization."""
 
     kind: ClassVar[str] = "dpo"
-    reference: str | None = attribute(c.reference, None)
-    beta: float = attribute(c.real(above=0), 0.1)
-    nll: float = attribute(c.real(least=0), 0.0)
-    label_smoothing: float = attribute(c.real(least=0, below=0.5), 0.0)
-    normalize: bool = attribute(c.flag, False)
-    mask: str = attribute(c.one_of("none", "formatting"), "none")
+    reference: str | None = attribute(k.Ref(*WITH_WEIGHTS), None)
+    beta: float = attribute(k.Real(above=0), 0.1)
+    nll: float = attribute(k.Real(least=0), 0.0)
+    label_smoothing: float = attribute(k.Real(least=0, below=0.5), 0.0)
+    normalize: bool = attribute(k.Flag(), False)
+    mask: str = attribute(k.OneOf("none", "formatting"), "none")
 
 
 class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
 
     kind: ClassVar[str] = "score"
-    from_: str | None = attribute(c.reference, None, "from")
-    data: list[str] = attribute(c.references)
-    seq_len: int | None = attribute(whole("tokens", least=2), None)
+    from_: str | None = attribute(k.Ref(*WITH_WEIGHTS), None, name="from")
+    data: list[str] = attribute(k.Ref(*DATA, many=True))
+    seq_len: int | None = attribute(k.Whole("tokens", least=2), None)
 
 
 class Sample(Stage):
     """Rejection sampling: draws for every prompt, the best by a judge kept."""
 
     kind: ClassVar[str] = "sample"
-    from_: str | None = attribute(c.reference, None, "from")
-    prompts: str = attribute(c.reference)
-    draws: int = attribute(whole(most=MOST), 1)
-    temperature: float = attribute(c.real(least=0), 1.0)
-    top_p: float = attribute(c.real(above=0, most=1), 1.0)
-    max_tokens: int = attribute(whole("tokens"))
-    judge: str | None = attribute(c.reference, None)
-    keep: int | None = attribute(c.kept, None)
-    dialog: str | None = attribute(c.name, None)
+    from_: str | None = attribute(k.Ref(*WITH_WEIGHTS), None, name="from")
+    prompts: str = attribute(k.Ref(*DATA))
+    draws: int = attribute(k.Whole(most=k.MOST), 1)
+    temperature: float = attribute(k.Real(least=0), 1.0)
+    top_p: float = attribute(k.Real(above=0, most=1), 1.0)
+    max_tokens: int = attribute(k.Whole("tokens"))
+    judge: str | None = attribute(k.Ref("stage"), None)
+    keep: int | None = attribute(k.Kept(), None)
+    dialog: str | None = attribute(DIALOG, None)
 
 
 class Average(Stage):
     """The mean of the weights of other stages."""
 
     kind: ClassVar[str] = "average"
-    of: list[str] = attribute(c.references)
-    weights: tuple[float, ...] | None = attribute(c.reals, None)
+    of: list[str] = attribute(k.Ref(*WITH_WEIGHTS, many=True))
+    weights: tuple[float, ...] | None = attribute(k.Reals(), None)
 
 
 class Checkpoint(Stage):
     """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
 
     kind: ClassVar[str] = "checkpoint"
-    from_: str | None = attribute(c.reference, None, "from")
-    after: Quantity = attribute(c.length("tokens", "steps", "%"))
+    from_: str | None = attribute(k.Ref(*WITH_WEIGHTS), None, name="from")
+    after: Quantity = attribute(k.LENGTH)
 
 
 class Measuring(Stage):
     """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
 
-    loss: list[str] | None = attribute(c.references, None)
-    seq_len: int | None = attribute(whole("tokens"), None)
-    needle: Needle | None = attribute(None, None)
-    accuracy: list[str] | None = attribute(c.references, None)
-    judge: str | None = attribute(c.reference, None)
-    prompts: str | None = attribute(c.reference, None)
-    limit: int | None = attribute(whole(most=MOST), None)
-    max_tokens: int | None = attribute(whole("tokens"), None)
-    temperature: float = attribute(c.real(least=0), 1.0)
-    dialog: str | None = attribute(c.name, None)
-    suites: dict[str, list[str]] | None = attribute(c.suites, None)
-    tasks: str | None = attribute(c.text, None)
+    loss: list[str] | None = attribute(k.Ref(*DATA, many=True), None)
+    seq_len: int | None = attribute(k.Whole("tokens"), None)
+    needle: Needle | None = attribute(g.Group(Needle), None)
+    accuracy: list[str] | None = attribute(k.Ref(*DATA, many=True), None)
+    judge: str | None = attribute(k.Ref("stage"), None)
+    prompts: str | None = attribute(k.Ref(*DATA), None)
+    limit: int | None = attribute(k.Whole(most=k.MOST), None)
+    max_tokens: int | None = attribute(k.Whole("tokens"), None)
+    temperature: float = attribute(k.Real(least=0), 1.0)
+    dialog: str | None = attribute(DIALOG, None)
+    suites: dict[str, list[str]] | None = attribute(k.Suites(), None)
+    tasks: str | None = attribute(k.Text(), None)
 
 
 class Evaluate(Measuring):
     """Measures of a stage's result."""
 
     kind: ClassVar[str] = "evaluate"
-    from_: str | None = attribute(c.reference, None, "from")
+    from_: str | None = attribute(k.Ref(*WITH_WEIGHTS), None, name="from")
 
 
 class Best(Measuring):
     """The best of several stages by one measure."""
 
     kind: ClassVar[str] = "best"
-    of: list[str] = attribute(c.references)
+    of: list[str] = attribute(k.Ref(*WITH_WEIGHTS, many=True))
 
 
 STAGES: dict[str, type[Stage]] = {

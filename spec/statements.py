@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from . import convert as c
+from . import kinds as k
 from . import recipe as r
 from . import syntax as s
 from .diagnostics import Report, did_you_mean
@@ -23,20 +24,6 @@ CLAIMED = {
 }
 """Figure of a claim → its unit; the others have none."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
-
-
-def named(value: s.Value) -> str:
-    """The name that a value begins with, or the text that it is; "" where it is something else."""
-    match value:
-        case s.Tagged():
-            return value.tag.name
-        case s.Periodic():
-            return value.what.name
-        case s.Path():
-            return value.name
-        case s.Text():
-            return value.value
-    return ""
 
 
 class Statements(ABC):
@@ -70,6 +57,10 @@ class Statements(ABC):
     ) -> Any:
         """The model with the attributes that `items` give, or None after reporting."""
 
+    @abstractmethod
+    def _nested(self, name: str, value: s.Value, model: type[r.Declaration]) -> Any:
+        """The value of an attribute, where it is a group of attributes as it is meant."""
+
     def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
         self.report.add(code, message, span, **rest)
 
@@ -100,7 +91,7 @@ class Statements(ABC):
                 self._error(
                     "E311", "this is not a filter", item.span, help="write `drop similar > 90%`"
                 )
-            elif "similar" not in r.fields(model):
+            elif "similar" not in r.statements(model):
                 self._error(
                     "E311",
                     f"{what} has no responses to compare",
@@ -110,9 +101,9 @@ class Statements(ABC):
             elif "similar" in given:
                 self._error("E309", "`drop similar` is given twice", item.span)
             else:
-                given["similar"] = c.share(item.value)
+                given["similar"] = r.statements(model)["similar"].kind.read(item.value)
             return
-        if model is not r.Dataset:
+        if "filters" not in r.statements(model):
             self._error(
                 "E311",
                 f"{what} has no documents to filter",
@@ -138,7 +129,7 @@ class Statements(ABC):
                 help="write `drop where …`, or `keep 10% where quality.loss > 4.0`",
             )
             return
-        keep = c.share(item.share) if item.share else Fraction(0)
+        keep = k.Share().read(item.share) if item.share else Fraction(0)
         places = {"": item.span, "what": item.what.span}
         if item.op == "in":
             filters.append(
@@ -146,7 +137,7 @@ class Statements(ABC):
                     keep=Fraction(only),
                     what=item.what.name,
                     op="in",
-                    file=c.text(item.value),
+                    file=k.text(item.value),
                     places=places,
                 )
             )
@@ -182,27 +173,19 @@ class Statements(ABC):
             return None
         requirements: list[r.Requirement] = []
         values: dict[str, Any] = {}
+        places = {"": block.head}
         before = self.report.failures
         for item in block.items:
             if isinstance(item, s.Require):
                 self._requirement(item, requirements)
             elif isinstance(item, s.Otherwise):
                 self._otherwise(item, values)
-            elif isinstance(item, s.Assign) and item.path.name == "needle":
-                if "needle" in values:
-                    self._error("E309", "`needle` is given twice", item.path.span)
-                braces = item.value
-                if isinstance(braces, s.Braces):
-                    values["needle"] = self._build(
-                        braces.items, r.Needle, braces.span, "`needle`", name="needle"
-                    )
-                    continue
-                self._error(
-                    "E201",
-                    "`needle` is a group of attributes",
-                    braces.span,
-                    help="write `needle = { depths = 5, samples = 4 }`",
-                )
+            elif isinstance(item, s.Assign) and item.path.name in r.attributes(r.Gate):
+                name = item.path.name
+                if name in places:
+                    self._error("E309", f"`{name}` is given twice", item.path.span)
+                places[name] = item.value.span
+                values[name] = self._nested(name, item.value, r.Gate)
             else:
                 self._error(
                     "E311",
@@ -220,7 +203,7 @@ class Statements(ABC):
             )
         if self.report.failures != before:
             return None
-        return r.Gate(name="seq_len", places={"": block.head}, requirements=requirements, **values)
+        return r.Gate(name="seq_len", places=places, requirements=requirements, **values)
 
     def _requirement(self, item: s.Require, requirements: list[r.Requirement]) -> None:
         measure = item.measure.name
@@ -271,9 +254,9 @@ class Statements(ABC):
                 name=measure,
                 measure=measure,
                 argument=item.argument and item.argument.name,
-                op=item.op,
+                op=item.op,  # type: ignore[arg-type]
                 value=value.value,
-                of_start=item.of is not None,  # type: ignore[arg-type]
+                of_start=item.of is not None,
                 places={"": item.span},
             )
         )
@@ -283,8 +266,8 @@ class Statements(ABC):
             self._error("E309", "`otherwise` is given twice", item.span)
             return
         try:
-            values["extend"] = c.length("tokens", "steps")(item.length)
-            values["attempts"] = c.count("times")(item.times)
+            values["extend"] = k.Amount("tokens", "steps").read(item.length)
+            values["attempts"] = k.Whole("times").read(item.times)
         except c.Invalid as problem:
             self._invalid(problem)
 
@@ -303,11 +286,11 @@ class Statements(ABC):
             unit = CLAIMED.get(figure, "")
             try:
                 value = c.number(item.value, [unit], unit).value
-                tolerance = c.share(item.claim.within) if item.claim else Fraction(0)
-                moment = c.length("steps", "tokens", "%")(item.at) if item.at else None
+                tolerance = k.Share().read(item.claim.within) if item.claim else Fraction(0)
+                moment = k.Amount("steps", "tokens", "%").read(item.at) if item.at else None
                 reason = item.claim.reason if item.claim else None
-                why = c.text(reason.text) if reason else None
-                cite = c.text(item.origin.text) if item.origin else None
+                why = k.text(reason.text) if reason else None
+                cite = k.text(item.origin.text) if item.origin else None
                 if item.origin and item.origin.assumed:
                     self._error(
                         "E322",

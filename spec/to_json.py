@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from . import group_kinds as g
 from . import json_form as form
+from . import kinds as k
 from . import recipe as r
 from . import syntax as s
 from .bind import MODELS
@@ -196,15 +198,15 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
                 _put(found, word.name, _value(item.value, model, word.name), item.span)
                 if item.origin:
                     sources[word.name] = _origin(item.origin)
-            case s.Entry(word=s.Word(name)) if model is r.TokenizerTraining:
+            case s.Entry(word=s.Word(name)) if model and model.entries:
                 _put(found, name, _value(item.value, model, name), item.span)
-            case s.Every() if model and issubclass(model, r.Training):
+            case s.Every() if isinstance(form.kind(model, item.word.name), k.Every):
                 _put(found, item.word.name, _plain(form.in_steps(item.every)), item.span)
-            case s.Flag() if item.word.name in form.FLAGS:
+            case s.Flag() if isinstance(form.kind(model, item.word.name), g.Mark):
                 _put(found, item.word.name, True, item.span)
-            case s.Filter() if form.takes(model, "filters"):
+            case s.Filter() if form.kind(model, "filters"):
                 found.setdefault("filters", []).append(shown(item))
-            case s.Alike(s.Word("drop"), s.Word("similar"), ">") if form.takes(model, "similar"):
+            case s.Alike(s.Word("drop"), s.Word("similar"), ">") if form.kind(model, "similar"):
                 _put(found, "similar", _plain(item.value), item.span)
             case s.Block(keyword=s.Word(name="gate"), labels=[s.Word(name="seq_len")]):
                 _put(found, "gate", _gate(item), item.span)
@@ -244,22 +246,21 @@ def _gate(block: s.Block) -> dict[str, Any]:
 
 def _value(value: s.Value, model: form.Model, name: str) -> Any:
     """The value of an attribute."""
-    if form.named(model, name) and isinstance(value, s.Path) and len(value.words) == 1:
-        known = value.name in form.choices(model, name)
-        return _plain(value) if known else {"let": value.name}
-    if form.is_text(model, name):
-        return _text(value)
-    group = form.group(model, name)
-    if group and isinstance(value, s.Braces):
-        return _group(value, group)
-    if name in form.TAGGED and form.has(model, name) and isinstance(value, s.Tagged):
-        if name == "optimizer" and not value.braces.items:
-            return value.tag.name
-        return {"kind": value.tag.name} | _group(value.braces, form.TAGGED[name][0])
-    if name == "suites" and form.has(model, name) and isinstance(value, s.Braces):
-        return _suites(value)
-    if name == "checkpoint" and form.has(model, name):
-        return _plain(form.in_steps(value))
+    kind = form.kind(model, name)
+    if kind and kind.distinct and isinstance(value, s.Path) and len(value.words) == 1:
+        return _plain(value) if value.name in kind.choices else {"let": value.name}
+    match kind, value:
+        case k.Text(), _:
+            return _text(value)
+        case g.Group(holds=group), s.Braces():
+            return _group(value, group)
+        case g.Tagged(), s.Tagged(tag=tag, braces=braces):
+            alone = not braces.items and tag.name in kind.names
+            return tag.name if alone else {"kind": tag.name} | _group(braces, kind.holds)
+        case k.Suites(), s.Braces():
+            return _suites(value)
+        case k.Every(), _:
+            return _plain(form.in_steps(value))
     return _plain(value)
 
 

@@ -5,14 +5,14 @@ attribute may be, by its name; a test holds that no attribute is missing and tha
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from etude.spec import convert as c
+from etude.spec import group_kinds as g
+from etude.spec import kinds as k
 from etude.spec import recipe as r
 from etude.spec.bind import MODELS
-from etude.spec.groups import GROUPS
-from etude.spec.json_form import TAGGED, has
+from etude.spec.convert_schedule import ScheduleOf
 
 TEXTS = [
     '"x"',
@@ -163,16 +163,17 @@ class Writer:
         for name, attribute in r.attributes(model).items():
             if not (attribute.required or self.often()):
                 continue
-            if name in ("bytes", "awaited"):
+            kind = attribute.kind
+            if isinstance(kind, g.Mark):
                 yield name
-            elif name == "gate":
+            elif isinstance(kind, g.Block):
                 yield self.gate()
-            elif name == "checkpoint" and self.often():
-                yield f"checkpoint every {self.maybe_let(self.one(STEPS))}"
-            elif (model, name) in GROUPS and self.rarely():
-                inner = list(self.attributes(GROUPS[model, name]))
+            elif isinstance(kind, k.Every) and self.often():
+                yield f"{name} every {self.maybe_let(self.one(STEPS))}"
+            elif isinstance(kind, g.Group) and model is not r.Gate and self.rarely():
+                inner = list(self.attributes(kind.holds))
                 yield f"{name} {{\n" + "\n".join([*inner, self.allows().strip()]) + "\n}"
-            elif model is r.TokenizerTraining and self.often():
+            elif model.entries and self.often():
                 yield f"{name} {self.value(model, name)}"
             else:
                 yield f"{name} = {self.maybe_let(self.value(model, name))}{self.source()}"
@@ -236,42 +237,40 @@ class Writer:
 
         Raises: KeyError: nothing is known of it.
         """
-        read = r.attributes(model)[name].read
-        if (model, name) in GROUPS:
-            return self.group(GROUPS[model, name])
-        if has(model, name) and name in TAGGED:
-            group, names = TAGGED[name]
-            tag = self.one(["yarn", "llama"] if name == "rope_scaling" else ["adamw", "adam"])
-            return self.one([*names, f"{tag} {self.group(group)}"])
-        if name == "average":
-            over = f" over {self.one(LENGTHS)}" if self.often() else ""
-            return f"polyak every {self.one(STEPS)}{over}"
-        if isinstance(read, c.OneOf):
-            return self.one(list(read.choices))
-        if name in _OPERANDS and getattr(read, "__qualname__", "").startswith("schedule."):
-            return self.schedule(name, pairs=issubclass(model, r.PreferenceTraining))
-        known: dict[Any, Callable[[], str]] = {
-            c.text: lambda: self.one(TEXTS),
-            c.texts: lambda: self.one([*TEXTS, f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"]),
-            c.flag: lambda: self.one(["true", "false"]),
-            c.reference: lambda: self.one(STAGES + SETS[:1]),
-            c.references: lambda: self.one(
-                [f"[{', '.join(self.some(STAGES) or ['first'])}]", "align.chat[1..3]", "first"]
-            ),
-        }
-        if read in known:
-            return known[read]()
+        kind = r.attributes(model)[name].kind
+        match kind:
+            case g.Group():
+                return self.group(kind.holds)
+            case g.Tagged():
+                return self.one(
+                    [*kind.names, f"{self.one(list(kind.tags))} {self.group(kind.holds)}"]
+                )
+            case g.Periodic():
+                over = f" over {self.one(LENGTHS)}" if self.often() else ""
+                return f"{kind.word} every {self.one(STEPS)}{over}"
+            case k.OneOf():
+                return self.one(list(kind.choices))
+            case ScheduleOf():
+                return self.schedule(name, pairs="pairs" in kind.units)
+            case k.Text(many=many):
+                several = [f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"] * many
+                return self.one([*TEXTS, *several])
+            case k.Ref(many=True):
+                some = f"[{', '.join(self.some(STAGES) or ['first'])}]"
+                return self.one([some, "align.chat[1..3]", "first"])
+            case k.Ref():
+                return self.one(STAGES + SETS[:1])
         if name in COUNTED:
             return self.one(COUNTED[name])
-        if read is c.name:
-            return self.one(["tiny", "words", "box", "chat", "llama3"])
-        kind = getattr(read, "__qualname__", "")
-        if kind.startswith("count."):
-            return self.one(TOKENS[1:] if name == "seq_len" else COUNTS)
-        if kind.startswith("real."):
-            return self.one(REALS)
-        if read is c.share:
-            return self.one(SHARES)
+        match kind:
+            case k.Name():
+                return self.one(["tiny", "words", "box", "chat", "llama3"])
+            case k.Whole():
+                return self.one(TOKENS[1:] if name == "seq_len" else COUNTS)
+            case k.Real():
+                return self.one(REALS)
+            case k.Share():
+                return self.one(SHARES)
         raise KeyError(f"{model.__name__}.{name}")
 
     def group(self, model: type[r.Declaration]) -> str:

@@ -23,6 +23,7 @@ from etude.spec.codes import known
 from etude.spec.convert_form import to_text
 from etude.spec.convert_schedule import DEGREES
 from etude.spec.diagnostics import Report
+from etude.spec.group_kinds import Nested
 from etude.spec.json_text import laid_out, read
 from etude.spec.load import loads
 from etude.spec.parse import SUFFIXES, parse
@@ -156,7 +157,8 @@ def statements() -> Iterator[tuple[str, str]]:
         block = words[-1] if words[0] in ("stage", *BLOCKS) and len(words) in (1, 3) else ""
         for name, value, *_ in rows(page[heading]) if block else ():
             name = name.strip("`")
-            if r.attributes(model)[name].read is None or name == "checkpoint":
+            kind = r.attributes(model)[name].kind
+            if kind.statement or isinstance(kind, Nested):
                 yield from (
                     (shown, block) for shown in quoted(value) if re.match(rf"{name}( |$)", shown)
                 )
@@ -182,7 +184,14 @@ def test_every_statement_is_in_the_reference() -> None:
     }
     assert {*found.replace(" ", "").split("|")} - {"use", "let", "assign", "entry"} <= shown
     examples = {example.split()[0] for example, _ in statements()}
-    assert {*form.FLAGS, "checkpoint", "gate", "average"} <= examples
+    stated = {
+        name
+        for model in ATTRIBUTES.values()
+        for name, of in r.attributes(model).items()
+        if of.kind.statement
+    }
+    assert {"bytes", "awaited", "checkpoint", "gate"} == stated
+    assert {*stated, "average"} <= examples
     assert ("average = polyak every 10 steps over 50%", "train") in set(statements())
     for example, *_ in rows(sections(language())["Statements"]):
         (item,) = parse(Source("example", example.strip("`")), Report())

@@ -14,6 +14,7 @@ from etude.lsp.navigation import Refused, definition, highlights, references, re
 from etude.lsp.project import Analysis
 from etude.spec import recipe as r
 from etude.spec.diagnostics import Report
+from etude.spec.kinds import Kind
 from etude.spec.load import loads
 
 
@@ -22,13 +23,16 @@ def offered(folder: Path, text: str) -> list[str]:
 
 
 def test_attributes_are_asked_what_they_take() -> None:
-    assert vocabulary.choices(r.Train, "precision") == ("bf16", "fp32")
-    assert vocabulary.choices(r.Sample, "keep") == ("best", "all")
-    assert vocabulary.choices(r.Dpo, "normalize") == ("true", "false")
-    assert vocabulary.choices(r.Train, "lr") == ()
-    assert vocabulary.units(r.Train, "batch") == ("tokens", "seqs")
-    assert vocabulary.units(r.Dpo, "batch") == ("pairs",)
-    assert vocabulary.units(r.Train, "clip") == ()
+    def kind(model: type[r.Declaration], name: str) -> Kind:
+        return r.attributes(model)[name].kind
+
+    assert kind(r.Train, "precision").choices == ("bf16", "fp32")
+    assert kind(r.Sample, "keep").choices == ("best", "all")
+    assert kind(r.Dpo, "normalize").choices == ("true", "false")
+    assert kind(r.Train, "lr").choices == ("last",)
+    assert kind(r.Train, "batch").units == ("tokens", "seqs")
+    assert kind(r.Dpo, "batch").units == ("pairs",)
+    assert kind(r.Train, "clip").units == ()
 
 
 def test_every_attribute_is_documented() -> None:
