@@ -1,6 +1,7 @@
 """`etude plan`: what would run."""
 
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from .common import compile_file, findings, problem, show
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
+
+INSTEAD = {"why": "why", "deep": "plan_deep", "emit": "plan_emit"}
+"""Options that ask for something else than the plan, and the modules here that answer."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -43,28 +47,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if args.miniature:
-        from .miniature import refused
-
-        if refused(args):
-            return 2
-    if args.html:
-        from .plan_page import refused as misused
-
-        if misused(args):
-            return 2
-    if args.why:
-        from .why import run as why
-
-        return why(args)
-    if args.deep:
-        from .plan_deep import run as deep
-
-        return deep(args)
-    if args.emit:
-        from .plan_emit import run as emit
-
-        return emit(args)
+    if _refused(args):
+        return 2
+    for option, module in INSTEAD.items():
+        if getattr(args, option):
+            return import_module(f".{module}", __package__).run(args)
     plan, report = compile_file(
         args.file,
         args.ranks,
@@ -79,22 +66,48 @@ def run(args: Namespace) -> int:
             show(report)
         return 1
     show(report)
-    if args.output:
-        try:
-            Path(args.output).write_text(plan.to_json() + "\n")
-        except OSError as reason:
-            problem(f"{args.output} cannot be written: {(reason.strerror or '').lower()}")
-            return 1
-    if args.html:
-        from .plan_page import write
-
-        if code := write(plan, args):
-            return code
+    if not _written(plan, args):
+        return 1
     if args.against:
         from .diff import compare, opened
 
         old = opened(args.against)
         return 1 if old is None else compare(old, (plan, None), args)
+    _print(plan, args)
+    return 0
+
+
+def _refused(args: Namespace) -> bool:
+    """Whether options do not go together; that is said."""
+    if args.miniature:
+        from .miniature import refused
+
+        if refused(args):
+            return True
+    if args.html:
+        from .plan_page import refused as misused
+
+        return misused(args)
+    return False
+
+
+def _written(plan: "Plan", args: Namespace) -> bool:
+    """Writes the files that are asked for; whether that went well, else it is said."""
+    if args.output:
+        try:
+            Path(args.output).write_text(plan.to_json() + "\n")
+        except OSError as reason:
+            problem(f"{args.output} cannot be written: {(reason.strerror or '').lower()}")
+            return False
+    if args.html:
+        from .plan_page import write
+
+        return write(plan, args) == 0
+    return True
+
+
+def _print(plan: "Plan", args: Namespace) -> None:
+    """The plan on standard output: as JSON, as a table, or not at all where it went to a file."""
     if args.json:
         print(plan.to_json())
     elif args.provenance:
@@ -110,7 +123,6 @@ def run(args: Namespace) -> int:
 
         table(plan)
         _readings(plan)
-    return 0
 
 
 def _readings(plan: "Plan") -> None:

@@ -1,10 +1,13 @@
 """`etude plan --deep`: what torchtitan says of the plan."""
 
+import itertools
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..spec.diagnostics import Report
 from ..spec.quantity import counted
 from .common import findings, load_file, problem, show
 
@@ -19,7 +22,6 @@ def run(args: Namespace) -> int:
     from ..compiler.verdict import differs, rejected
     from ..runtime.deep import build, configurations
     from ..runtime.errors import RunError
-    from ..spec.diagnostics import Report
 
     recipe, report = load_file(args.file, variant=args.variant, sets=args.set)
     plan = compile_recipe(recipe, report, ranks=args.ranks) if recipe else None
@@ -29,27 +31,10 @@ def run(args: Namespace) -> int:
     show(report)
     program = through(CHECKS, Program(recipe, args.ranks), Report())
     assert program is not None
-    wanted = configurations(plan)
-    done = 0
-
-    def tell(built: "Built") -> None:
-        nonlocal done
-        done += 1
-        if built.rejected or built.differences:
-            verdict = "refused" if built.rejected else "differs"
-        else:
-            verdict = "taken"
-        print(
-            f"[{done}/{len(wanted)}] {name(built.configuration)}: {verdict}, {built.seconds:.1f} s",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    print(
-        f"torchtitan builds {counted(len(wanted), 'configurations')}", file=sys.stderr, flush=True
-    )
+    requested = configurations(plan)
+    _aside(f"torchtitan builds {counted(len(requested), 'configurations')}")
     try:
-        results = build(wanted, tell)
+        results = build(requested, _progress(len(requested)))
     except RunError as reason:
         problem(reason.message, reason.help)
         return 1
@@ -60,19 +45,43 @@ def run(args: Namespace) -> int:
             rejected(program, stage, built.rejected, found)
         for difference in built.differences:
             differs(program, stage, difference, found)
-    if args.json:
+    _print(results, found, as_json=args.json)
+    return 1 if found.errors else 0
+
+
+def _aside(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _progress(total: int) -> "Callable[[Built], None]":
+    """What says of each configuration, as it is built, how it went."""
+    count = itertools.count(1)
+
+    def tell(built: "Built") -> None:
+        if built.rejected or built.differences:
+            verdict = "refused" if built.rejected else "differs"
+        else:
+            verdict = "taken"
+        of = f"[{next(count)}/{total}] {name(built.configuration)}"
+        _aside(f"{of}: {verdict}, {built.seconds:.1f} s")
+
+    return tell
+
+
+def _print(results: "list[Built]", found: Report, *, as_json: bool) -> None:
+    """What was built, and what is wrong with it."""
+    if as_json:
         shown = {
             "configurations": [_shown(built) for built in results],
             "diagnostics": [each.to_dict() for each in found.ordered()],
         }
         print(json.dumps(shown, indent=2, ensure_ascii=False))
-    else:
-        for built in results:
-            print(f"{name(built.configuration)}: {', '.join(built.configuration.jobs)}")
-            for rank, (part, held) in built.ranks.items():
-                print(f"  rank {rank}, pipeline stage {part}: {held:,} parameters")
-        show(found)
-    return 1 if found.errors else 0
+        return
+    for built in results:
+        print(f"{name(built.configuration)}: {', '.join(built.configuration.jobs)}")
+        for rank, (part, held) in built.ranks.items():
+            print(f"  rank {rank}, pipeline stage {part}: {held:,} parameters")
+    show(found)
 
 
 def name(configuration: "Configuration") -> str:

@@ -21,7 +21,7 @@ from ..compiler.plan import (
     TrainJob,
     WeightsJob,
 )
-from ..compiler.values import LrPiece
+from ..compiler.values import Claim, LrPiece
 from ..spec.quantity import amount, counted, measured, short, singular
 from .common import colors
 from .plan_stages import at_most, show_stages
@@ -31,8 +31,6 @@ def table(plan: Plan) -> None:
     """Stages and segments on standard output: a table on a terminal, plain text in a pipe."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     terminal = sys.stdout.isatty()
     # In a pipe a line is never broken, however long it is.
@@ -42,55 +40,72 @@ def table(plan: Plan) -> None:
         highlight=False,
         emoji=False,
     )
-    console.print(
-        f"[bold]{escape(plan.title)}[/bold]"
-        + (f"  ({escape(plan.cite)})" if plan.cite else "")
-        + "".join(f", {escape(change)}" for change in _changes(plan))
-    )
+    console.print(_title(plan))
     lines = box.SIMPLE_HEAD if terminal else box.ASCII2
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
         console.print(_lengths(trained, lines))
         console.print(_settings(trained, lines))
-    for job in plan.jobs:
-        if isinstance(job, TrainJob):
-            for rounding in job.roundings:
-                console.print(
-                    f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} "
-                    f"tokens and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
-                )
+    for line in _roundings(plan):
+        console.print(line)
     _costs(plan, console, lines)
     others = list(_others(plan))
     if others:
-        shape = Table(box=lines, pad_edge=False)
-        for name in ("also, in this order", "kind", "of", "what"):
-            shape.add_column(name, overflow="fold")
-        for row in others:
-            shape.add_row(*map(escape, row))
-        console.print(shape)
+        console.print(_also(others, lines))
     show_stages(plan, console)
     if trained:
-        flops = sum(job.cost.flops for job in trained)
-        scores = sum(job.cost.attention_flops_per_token * job.tokens for job in trained)
-        console.print(
-            f"\n{_parameters(trained[0].cost)}, "
-            f"{at_most(*(j.objective.name for j in trained))}"
-            f"{short(sum(j.tokens for j in trained))} tokens, "
-            f"{counted(sum(j.steps for j in trained), 'steps')}, {flops:.4g} FLOPs "
-            f"(+ {scores:.3g} for attention scores)"
-        )
+        console.print(f"\n{_totals(trained)}")
     if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
         console.print("no tokenizer is declared: this plan can be shown, not run")
     if plan.variants and not plan.variant:
         console.print(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)")
     for claim in plan.claims:
-        console.print(
-            f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
-            f"{amount(claim.computed)}"
-            + (f"; contradicted: {escape(claim.contradicted)}" if claim.contradicted else "")
-            + (f"; because {escape(claim.because)}" if claim.because else "")
-            + (f", {escape(claim.cite)}" if claim.cite else "")
-        )
+        console.print(_claim(claim))
+
+
+def _title(plan: Plan) -> str:
+    """The recipe, its source and what was changed of it, in rich's markup."""
+    from rich.markup import escape
+
+    cite = f"  ({escape(plan.cite)})" if plan.cite else ""
+    changes = "".join(f", {escape(change)}" for change in _changes(plan))
+    return f"[bold]{escape(plan.title)}[/bold]{cite}{changes}"
+
+
+def _roundings(plan: Plan) -> Iterator[str]:
+    """Where boundaries fall that lay between two steps, a line each."""
+    for job in plan.jobs:
+        for rounding in job.roundings if isinstance(job, TrainJob) else ():
+            yield (
+                f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} "
+                f"tokens and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
+            )
+
+
+def _totals(jobs: list[TrainJob]) -> str:
+    """Parameters, tokens, steps and FLOPs of all jobs that train, at least one."""
+    flops = sum(job.cost.flops for job in jobs)
+    scores = sum(job.cost.attention_flops_per_token * job.tokens for job in jobs)
+    return (
+        f"{_parameters(jobs[0].cost)}, "
+        f"{at_most(*(job.objective.name for job in jobs))}"
+        f"{short(sum(job.tokens for job in jobs))} tokens, "
+        f"{counted(sum(job.steps for job in jobs), 'steps')}, {flops:.4g} FLOPs "
+        f"(+ {scores:.3g} for attention scores)"
+    )
+
+
+def _claim(claim: Claim) -> str:
+    """A claim and what was computed, in rich's markup."""
+    from rich.markup import escape
+
+    return (
+        f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
+        f"{amount(claim.computed)}"
+        + (f"; contradicted: {escape(claim.contradicted)}" if claim.contradicted else "")
+        + (f"; because {escape(claim.because)}" if claim.because else "")
+        + (f", {escape(claim.cite)}" if claim.cite else "")
+    )
 
 
 def _lengths(jobs: list[TrainJob], lines: Any) -> Any:
@@ -167,6 +182,19 @@ def _costs(plan: Plan, console: Any, lines: Any) -> None:
             "all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price)
         )
         console.print(shape)
+
+
+def _also(rows: list[tuple[str, str, str, str]], lines: Any) -> Any:
+    """The jobs that neither prepare nor train."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shape = Table(box=lines, pad_edge=False)
+    for name in ("also, in this order", "kind", "of", "what"):
+        shape.add_column(name, overflow="fold")
+    for row in rows:
+        shape.add_row(*map(escape, row))
+    return shape
 
 
 def _hours(hours: float | None) -> str:

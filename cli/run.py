@@ -12,6 +12,7 @@ from .common import compile_file, findings, is_plan, problem, show
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
+    from ..runtime.errors import RunError
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -30,73 +31,24 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ..compiler.schema import PlanError, read_plan
+    from ..compiler.schema import PlanError
     from ..runtime.errors import RunError
-    from ..runtime.gang import execute
-    from ..runtime.preflight import Unready
-    from ..runtime.variants import variant_folder
-    from .aside import aside
-    from .progress import display
 
-    source = Path(args.file)
     if args.miniature:
         from .miniature import refused
 
         if refused(args):
             return 2
     try:
-        if is_plan(source):
-            for option in ("ranks", "variant", "set", "miniature"):
-                if getattr(args, option):
-                    problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
-                    return 2
-            plan = read_plan(source)
-        else:
-            compiled, report = _compiled(args)
-            if compiled is None:
-                print(findings([report])) if args.json else show(report)
-                return 1
-            show(report)
-            if report.errors:  # claims that do not hold
-                return 1
-            plan = compiled
-        folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
-        if plan.variant:
-            folder = variant_folder(folder, plan.variant)
-        if plan.miniature is not None:
-            from .miniature import begin
-
-            begin(plan, folder, json_lines=args.json)
-        with (
-            aside(folder) as (terminal, settle),
-            display(plan, terminal, json_lines=args.json) as shown,
-        ):
-
-            def on_event(event: dict[str, Any]) -> None:
-                settle()
-                # Of stand-ins, what is too long for the short rows is skipped by design.
-                if plan.miniature is None or args.json or event["event"] != "bad_line":
-                    shown(event)
-
-            execute(plan, folder, source.parent, on_event, prepare=args.prepare)
+        plan = _plan(args)
+        if isinstance(plan, int):
+            return plan
+        folder = _execute(plan, args)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        for each in reason.problems if isinstance(reason, Unready) else [reason]:
-            if args.json:
-                print(
-                    json.dumps(
-                        {
-                            "event": "error",
-                            "message": each.message,
-                            "help": each.help,
-                            "exit_code": reason.exit_code,
-                        }
-                    )
-                )
-            problem(each.message, each.help)
-        return reason.exit_code
+        return _failed(reason, as_json=args.json)
     except KeyboardInterrupt:
         problem("interrupted", f"run again to continue: etude run {args.file}{_options(args)}")
         return 130
@@ -106,6 +58,72 @@ def run(args: Namespace) -> int:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
     return 0
+
+
+def _plan(args: Namespace) -> "Plan | int":
+    """The plan to run; or the exit code, where there is none and it is said why.
+
+    Raises: PlanError: the file of a plan cannot be read.
+    """
+    from ..compiler.schema import read_plan
+
+    source = Path(args.file)
+    if is_plan(source):
+        for option in ("ranks", "variant", "set", "miniature"):
+            if getattr(args, option):
+                problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
+                return 2
+        return read_plan(source)
+    plan, report = _compiled(args)
+    if plan is None:
+        print(findings([report])) if args.json else show(report)
+        return 1
+    show(report)
+    return 1 if report.errors else plan  # claims that do not hold
+
+
+def _execute(plan: "Plan", args: Namespace) -> Path:
+    """Runs a plan and shows how it goes; returns the run folder.
+
+    Raises: RunError, Stopped.
+    """
+    from ..runtime.gang import execute
+    from ..runtime.variants import variant_folder
+    from .aside import aside
+    from .progress import display
+
+    folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
+    if plan.variant:
+        folder = variant_folder(folder, plan.variant)
+    if plan.miniature is not None:
+        from .miniature import begin
+
+        begin(plan, folder, json_lines=args.json)
+    with (
+        aside(folder) as (terminal, settle),
+        display(plan, terminal, json_lines=args.json) as shown,
+    ):
+
+        def on_event(event: dict[str, Any]) -> None:
+            settle()
+            # Of stand-ins, what is too long for the short rows is skipped by design.
+            if plan.miniature is None or args.json or event["event"] != "bad_line":
+                shown(event)
+
+        execute(plan, folder, Path(args.file).parent, on_event, prepare=args.prepare)
+    return folder
+
+
+def _failed(reason: "RunError", *, as_json: bool) -> int:
+    """Says what stopped a run, or all that it lacks; returns the exit code."""
+    from ..runtime.preflight import Unready
+
+    for each in reason.problems if isinstance(reason, Unready) else [reason]:
+        if as_json:
+            event = {"event": "error", "message": each.message, "help": each.help}
+            print(json.dumps(event | {"exit_code": reason.exit_code}))
+        problem(each.message, each.help)
+    return reason.exit_code
 
 
 def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
