@@ -8,7 +8,7 @@ EXTENSION := editors/vscode
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-exhaustive miniatures lint format bench fuzz docs gallery clean
+.PHONY: demo test test-exhaustive miniatures compare-plans lint format bench fuzz docs gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -23,6 +23,11 @@ test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules
 # Runs the miniature of every recipe in examples/published, and of Llama 3 405B: minutes for each.
 miniatures: $(VENV)/.dev
 	$(BIN)/pytest -v tests/end_to_end/test_miniatures.py
+
+# Whether plans stay as they are, in one to two minutes: `make compare-plans AGAINST=origin/main`.
+AGAINST ?= HEAD
+compare-plans: $(VENV)/.dev
+	$(BIN)/python tests/compare_plans.py $(AGAINST)
 
 # import-linter follows the mapping of folders to packages only in a regular install, and so does
 # pyright for the tests, which import etude as its users do.
