@@ -79,17 +79,18 @@ def specs_of_the_project(folder: Path) -> None:
     """Writes the specs that are compared where none is named into a folder."""
     from whole_spec import spec
 
-    from etude.cli.main import TEMPLATES, main
+    from etude.cli.main import main
     from etude.compiler.examples import frame
     from etude.spec.codes import known, rule
 
     copytree(ROOT / "examples", folder / "examples")
     copytree(ROOT / "tests" / "configs", folder / "configs")
     (folder / "whole.etude").write_text(spec())
-    for name in TEMPLATES:
-        made = folder / "templates" / f"{name}.etude"
-        made.parent.mkdir(exist_ok=True)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    (folder / "templates").mkdir()
+    with redirect_stdout(io.StringIO()) as listed, redirect_stderr(io.StringIO()):
+        main(["new", "--list", "--json"])
+        for name in (template["template"] for template in json.loads(listed.getvalue())):
+            made = folder / "templates" / f"{name}.etude"
             main(["new", "--template", name, "--yes", "-o", str(made)])
     for code in known():
         example = rule(code).right

@@ -68,6 +68,16 @@ def test_a_difference_of_one_byte_is_found_in_every_plan(tree: Path, tmp_path: P
     assert any(re.fullmatch(r'jobs\[0\]\.key: "\w+" became "\w+"', what) for what in found)
 
 
+def test_without_names_it_takes_examples_templates_and_the_examples_of_codes(
+    tmp_path: Path,
+) -> None:
+    compare_plans.specs_of_the_project(tmp_path)
+    found = {file.relative_to(tmp_path) for file in tmp_path.rglob("*.etude")}
+    shipped = {file.relative_to(ROOT) for file in (ROOT / "examples").rglob("*.etude")}
+    templates = {Path("templates") / f"{name}.etude" for name in ("quickstart", "post_training")}
+    assert found >= shipped | templates | {Path("rules/E401/spec.etude"), Path("whole.etude")}
+
+
 def test_a_command_that_fails_in_one_tree_only_is_a_difference(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
