@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from ..spec.diagnostics import Report
 from ..spec.format import format_text
+from ..spec.keywords import RESERVED
 from ..spec.quantity import literal
 from ..spec.source import Source
 
@@ -16,7 +17,6 @@ Line: TypeAlias = "tuple[str, str] | str | None"
 """An attribute with its value, any other line, or None for no line at all."""
 
 WIDTH = 100
-_TAKEN = {"last", "then", "over", "until", "for", "within", "round", "previous"}
 
 
 def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> str:
@@ -24,7 +24,7 @@ def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> st
     plain = re.sub("[^a-z0-9]+", "_", wish.lower()).strip("_")[:40].strip("_")
     if not plain:
         plain = otherwise
-    if not plain[0].isalpha() or plain in _TAKEN:
+    if not plain[0].isalpha() or plain in RESERVED:
         plain = f"{otherwise}_{plain}"
     found, number = plain, 1
     others = set(taken)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..spec import syntax as s
-from ..spec.bind import BLOCKS, bind
+from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
+from ..spec.keywords import BLOCKS
 from ..spec.load import in_json
 from ..spec.pieces import pieces
 from ..spec.source import Source, Span

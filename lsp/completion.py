@@ -10,8 +10,8 @@ from ..spec import group_kinds as g
 from ..spec import kinds as k
 from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.bind import BLOCKS
 from ..spec.convert_schedule import Mixture, Placement, ScheduleOf
+from ..spec.keywords import BLOCKS
 from . import names, vocabulary
 from .context import Context, Frame, context
 from .project import Analysis

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from ..spec import recipe as r
+from ..spec.keywords import BREAKS_AFTER, CONTINUES
 from . import names
 
 _TOKEN = re.compile(
@@ -11,8 +12,7 @@ _TOKEN = re.compile(
     r"(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9]+)?[A-Za-z%]*)|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<sign>->|>=|<=|\.\.|[^\s])"
 )
-_GOES_ON = ("then", "->", "over", "until", "for", "within")
-_OPEN_END = ("=", "->", "then", "with", "[", "or")
+_GOES_ON = ("->", *CONTINUES)
 
 
 class Token(NamedTuple):
@@ -149,7 +149,7 @@ def _new_line(statement: list[Token], following: str) -> bool:
     if not statement or statement[-1].kind != "end":
         return False
     last = next((of.text for of in reversed(statement) if of.kind != "end"), "")
-    return last not in _OPEN_END and following not in _GOES_ON
+    return last not in BREAKS_AFTER and following not in _GOES_ON
 
 
 def _behind(text: str, offset: int) -> set[str]:

@@ -9,8 +9,8 @@ from lsprotocol import types
 from ..compiler.provenance import Origin
 from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.bind import BLOCKS
 from ..spec.convert import Invalid
+from ..spec.keywords import BLOCKS
 from ..spec.kinds import LENGTH
 from ..spec.quantity import UNITS, literal, plain
 from . import names, rules, values, vocabulary

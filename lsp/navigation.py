@@ -1,43 +1,17 @@
 """From a name to its declaration and back, and all its places under another name."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from lsprotocol import types
 
 from ..spec import recipe as r
+from ..spec.keywords import advice, why_no_name
 from . import names
 from .diagnostics import location_of
 from .names import Occurrence, Symbol
 from .places import place
 from .project import Analysis
-
-RESERVED = frozenset(
-    (
-        "last",
-        "then",
-        "over",
-        "until",
-        "for",
-        "within",
-        "every",
-        "with",
-        "use",
-        "let",
-        "require",
-        "otherwise",
-        "of",
-        "where",
-        "allow",
-        "linear",
-        "cosine",
-        "half_cosine",
-        "sqrt",
-        "exponential",
-    )
-)
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Refused(Exception):
@@ -127,10 +101,9 @@ def rename(
 
 def _allowed(analysis: Analysis, found: Occurrence, name: str) -> None:
     symbol = found.symbol
-    if not _NAME.fullmatch(name):
-        raise Refused(f"`{name}` cannot be a name: names are lower case letters, digits and _")
-    if name in RESERVED or (symbol.kind == "stage" and name in ("round", "previous")):
-        raise Refused(f"`{name}` has a meaning of its own in specs")
+    why = why_no_name(name)
+    if why:
+        raise Refused(f"{why}; {advice(name, symbol.kind)}")
     declared = analysis.names.declarations
     for other in _clashes(symbol, name):
         if other in declared:

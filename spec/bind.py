@@ -12,23 +12,12 @@ from .convert import Invalid
 from .diagnostics import Report, did_you_mean
 from .group_kinds import Block, Mark
 from .groups import Groups
+from .keywords import BLOCKS, advice, why_no_name
 from .lets import Lets
 from .record import replace
 from .source import Span
 from .variants import changed, changes
 
-BLOCKS = {
-    "recipe": "recipe NAME { … }",
-    "model": "model NAME { … }",
-    "tokenizer": "tokenizer NAME { … }",
-    "dataset": "dataset NAME { … }",
-    "cluster": "cluster NAME { … }",
-    "dialog": "dialog NAME { … }",
-    "stage": "stage NAME: KIND { … }",
-    "rounds": "rounds NAME 6 { … }",
-    "expect": "expect { … }",
-    "variant": "variant NAME { stage.attribute = value }",
-}
 _PLURAL = {
     "model": "models",
     "tokenizer": "tokenizers",
@@ -181,7 +170,7 @@ class _Binder(Groups):
                     item.word.span,
                     notes=[(first.word.span, "first given here")],
                 )
-            self._plain_name(item.word)
+            self._plain_name(item.word, "let")
         found = []
         for item in items:
             item = self._replaced(item) if isinstance(item, s.Block) else item
@@ -267,17 +256,13 @@ class _Binder(Groups):
             )
         if block.kind and block.keyword.name != "stage":
             self._error("E305", "only stages have a kind", block.kind.span, help=f"write `{form}`")
-        self._plain_name(label)
+        self._plain_name(label, block.keyword.name)
         return label.name
 
-    def _plain_name(self, word: s.Word) -> None:
-        if word.name == "last" or not re.fullmatch("[a-z][a-z0-9_]*", word.name):
-            self._error(
-                "E306",
-                f"`{word.name}` cannot be a name",
-                word.span,
-                help="names are lower case: letters, digits and _; `last` has a meaning of its own",
-            )
+    def _plain_name(self, word: s.Word, kind: str) -> None:
+        why = why_no_name(word.name)
+        if why:
+            self._error("E306", why, word.span, help=advice(word.name, kind))
 
     def _kind(self, block: s.Block) -> type[r.Stage] | None:
         if block.kind is None:
@@ -328,10 +313,6 @@ class _Binder(Groups):
             model = self._kind(item) if stage else None
             if stage is None or model is None:
                 continue
-            if stage in ("round", "previous"):
-                self._error(
-                    "E306", f"`{stage}` has a meaning of its own in rounds", item.labels[0].span
-                )
             if stage in stages:
                 self._error(
                     "E303",

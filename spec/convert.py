@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from . import syntax as s
 from .diagnostics import did_you_mean
+from .keywords import SHAPES
 from .quantity import UNITS, Quantity, plain
-from .schedule import SHAPES
 from .source import Span
 
 

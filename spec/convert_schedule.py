@@ -6,9 +6,10 @@ from fractions import Fraction
 from . import syntax as s
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
 from .diagnostics import did_you_mean
+from .keywords import SHAPES
 from .kinds import LENGTH, Kind
 from .quantity import UNITS, Quantity, plain
-from .schedule import AUTO, LAST, SHAPES, Auto, Bound, Last, Schedule, Segment, constant
+from .schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 
 
 class Operand(Kind):

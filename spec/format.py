@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .diagnostics import Report
+from .keywords import CONTINUES
 from .parse import parse, tokens
 from .source import Source
 
@@ -19,8 +20,6 @@ CONTINUED = 4
 """The indentation of a line that continues with a statement that has no value to stand below."""
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _JOINS = ("EQUAL", "THEN", "__ANON_0")
-_CONTINUES = ("->", "then", "over", "until", "for", "within")
-"""A line that begins with one of these continues with the line before."""
 _COMMENT = re.compile(r"#[^\n]*")
 
 
@@ -228,7 +227,7 @@ class _Layout:
         previous = self.found[number - 1] if number else None
         kept = not braces or not (spread and (token.newline or opener in self.forced))
         # Without the comma this would continue with the statement before.
-        kept |= token.text in _CONTINUES
+        kept |= token.text in ("->", *CONTINUES)
         comma = token.separated and number > 0 and not first and not closing and kept
         if (closing and not braces and spread and not first and self.line) or comma:
             self._comma()

@@ -19,7 +19,6 @@ Entries: TypeAlias = dict[str, tuple[Node, Node]]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_NEVER_NAMES = ("then", "over", "until", "for", "within")
 _VALUE = "value = "
 
 
@@ -215,7 +214,7 @@ class Values:
     def _said(self, node: Node) -> s.Value:
         """The value that a string holds."""
         content = node.value
-        if _NAME.fullmatch(content) and content not in _NEVER_NAMES:
+        if _NAME.fullmatch(content):
             return s.Path((s.Word(content, node.inside),), node.inside)
         if not content.strip():
             self.error("E133", "this string is empty", node, help="leave it out, or write a value")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from . import syntax as s
 from .convert import Invalid, items, plain_number, quantity, whole, wrong_value
 from .diagnostics import did_you_mean
+from .keywords import RESERVED, VALUES, advice, why_no_name
 from .quantity import Quantity
 from .record import Record
 
@@ -415,9 +416,13 @@ class Suites(Kind):
                     item.span,
                     help='write `math ["gsm8k"]`',
                 )
-            if item.word.name in found:
-                raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
-            found[item.word.name] = Text(many=True).read(item.value)
+            name = item.word.name
+            if name in RESERVED and name not in VALUES:
+                help = advice(name, "capability")
+                raise Invalid("E306", why_no_name(name), item.word.span, help=help)
+            if name in found:
+                raise Invalid("E213", f"`{name}` is named twice", item.word.span)
+            found[name] = Text(many=True).read(item.value)
         if not found:
             raise Invalid("E208", "there are no tasks here", value.span)
         return found

@@ -6,12 +6,12 @@ from fractions import Fraction
 from operator import add, mul, sub, truediv
 from typing import NamedTuple
 
-from .schedule import SHAPES
+from .keywords import NAMED, SHAPES, any_of
 
 _NUMBER = r"[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z%]*"
 _TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
 _KIND = re.compile(r":[ \t]*(?:train|sft|reward|dpo|score|sample|evaluate|best|average)[ \t]*\{")
-_BLOCKS = r"(?:recipe|model|tokenizer|dataset|cluster|dialog|stage|rounds|variant)"
+_BLOCKS = any_of(NAMED)
 _SIGNS = {
     "→": "->",
     "⇒": "->",

@@ -2,12 +2,13 @@
 
 import re
 
+from .keywords import CONTINUATION
 from .lexer import BRACES
 
 _CLOSES = {"}": "{", "]": "[", ")": "("}
 _REST_OF_LINE = re.compile(r"[ \t\f\r]*(?:#[^\n]*)?\n")
 _BLANKS = re.compile(r"(?:[ \t\f\r]*(?:#[^\n]*)?\n)*[ \t\f\r]*")
-_BEGINS = re.compile(r"(?!(?:then|over|until|for|within)\b|(?:cite|assumed)[ \t]+\")[A-Za-z_]")
+_BEGINS = re.compile(rf"(?!{CONTINUATION})[A-Za-z_]")
 
 
 def pieces(text: str) -> list[tuple[int, int]] | None:

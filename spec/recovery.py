@@ -6,61 +6,32 @@ from collections.abc import Collection
 from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from .diagnostics import Report, did_you_mean
+from .keywords import (
+    CONTINUATION,
+    CONTINUES,
+    MEANINGS,
+    NAMED,
+    RESERVED,
+    SHAPES,
+    VALUES,
+    advice,
+    any_of,
+    why_no_name,
+)
 from .lexer import BRACES
 from .notation import answer
 from .quantity import UNITS
 from .repair import Reach, Repair, is_balanced, repaired
 from .source import Piece, Source, Span
 
-_RESERVED = {"then", "over", "until", "for", "within"}
-_KEYWORDS = [
-    "then",
-    "until",
-    "over",
-    "within",
-    "linear",
-    "cosine",
-    "half_cosine",
-    "sqrt",
-    "exponential",
-    "otherwise",
-    "require",
-    "extend",
-    "most",
-    "times",
-    "cite",
-    "assumed",
-    "because",
-    "contradicted",
-]
-_CONTINUES = re.compile(
-    r"\s*(?:->|(?:then|over|until|for|within)\b|(?:cite|assumed|because|contradicted)[ \t]+\")"
+_KEYWORDS = ("times", *(word for word in MEANINGS if len(word) > 3 and word not in VALUES))
+_CONTINUES = re.compile(rf"\s*{CONTINUATION}")
+_DECLARED = re.compile(
+    rf"(?:^|(?<=[{{,]))[ \t]*({any_of(('let', *NAMED))})[ \t]+(\w+)", re.MULTILINE
 )
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
-_MEANINGFUL = {
-    "every",
-    "with",
-    "use",
-    "let",
-    "require",
-    "otherwise",
-    "of",
-    "last",
-    "linear",
-    "cosine",
-    "half_cosine",
-    "sqrt",
-    "exponential",
-    "cite",
-    "assumed",
-    "because",
-    "contradicted",
-    "at",
-    "most",
-    "allow",
-}
 _TERMINALS = {
     "NAME": "a name",
     "NUMBER": "a number",
@@ -77,7 +48,7 @@ _TERMINALS = {
     "COLON": "`:`",
     "DOT": "`.`",
     "COMPARE": "`>=`, `<=`, `>` or `<`",
-    "SHAPE": "the shape of a ramp (`linear`, `cosine`, `half_cosine`, `sqrt`, `exponential`)",
+    "SHAPE": f"the shape of a ramp ({', '.join(f'`{shape}`' for shape in SHAPES)})",
     "__ANON_0": "`->`",
     "$END": "the end of the file",
 }
@@ -92,6 +63,8 @@ def recover(
     Places in the text stay. Where nothing can be left out, the text is returned as it is.
     """
     offset = _offset(problem, text)
+    if _reports_name(text, offset, source, report):
+        return _without_statement(text, offset, False)
     noted = _noted(text, offset, source, report, reach) if is_balanced(text) else None
     if noted is not None:
         return noted
@@ -114,6 +87,17 @@ def recover(
     if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
         return _without_open_block(text)
     return _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+
+
+def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
+    """Whether what cannot be read is a word of the language that is declared as a name."""
+    start = text.rfind("\n", 0, offset) + 1
+    for match in _DECLARED.finditer(text, start, text.find("\n", offset)):
+        if match[2] in RESERVED and match.start(2) <= offset <= match.end() + 1:
+            place = Span(source, match.start(2), match.end(2))
+            report.add("E306", why_no_name(match[2]), place, help=advice(match[2], match[1]))
+            return True
+    return False
 
 
 def _noted(
@@ -241,14 +225,14 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
         return f"`{character}` has no meaning in a spec"
     if re.search(r"\ballow[ \t]+[A-Z]\w*[ \t]*$", text[:offset]):
         return 'say why: allow W601 "the reason"'
-    if word and word[0] in _RESERVED:
-        return f"`{word[0]}` is reserved for schedules and claims: choose another name"
+    if word and word[0] in CONTINUES:
+        return _other_name(word[0])
     if character == "=" and text[:offset].rstrip().endswith("="):
         return "one `=` is enough"
-    if word and word[0] in _MEANINGFUL and re.search(r"^[ \t]*[a-z]+[ \t]+$", text[:offset], re.M):
-        return f"`{word[0]}` has a meaning of its own: choose another name"
-    if previous and previous[1] in _MEANINGFUL:
-        return f"`{previous[1]}` has a meaning of its own: choose another name"
+    if word and word[0] in RESERVED and re.search(r"^[ \t]*[a-z]+[ \t]+$", text[:offset], re.M):
+        return _other_name(word[0])
+    if previous and previous[1] in RESERVED:
+        return _other_name(previous[1])
     for near in (word and word[0], previous and previous[1]):
         suggestion = (
             did_you_mean(near, _KEYWORDS) if near and near not in (*UNITS, *_KEYWORDS) else ""
@@ -258,6 +242,10 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
     if character == "{" and "EQUAL" in expected:
         return "a block begins with its keyword and its name: `stage pretrain: train {`"
     return "items are separated by a new line or a comma"
+
+
+def _other_name(word: str) -> str:
+    return f"`{word}` {MEANINGS[word]}: where it is meant as a name, choose another"
 
 
 def _last_open(text: str) -> int:
@@ -281,7 +269,7 @@ def _without_statement(text: str, offset: int, character: bool) -> str:
     """The text with the statement at `offset` turned into spaces, so that places stay."""
     if text[offset : offset + 1] == "}" and not character:
         before = text[:offset].rstrip()
-        if not before.endswith(("=", "->", ",", "then", "for", "until", "over", "within", "[")):
+        if not before.endswith(("=", "->", ",", *CONTINUES, "[")):
             return text[:offset] + " " + text[offset + 1 :]
         offset = len(before) - 1
     opening = _last_open(text[:offset])

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from .keywords import MEANINGS, NAMED, VALUES, any_of
 from .lexer import BRACES
 
 Reach = Callable[[str], int]
@@ -17,7 +18,7 @@ Reach = Callable[[str], int]
 _CLOSES = {"{": "}", "[": "]", "(": ")"}
 _OPENS = {close: open for open, close in _CLOSES.items()}
 _HEAD = re.compile(
-    r"^(?:(?:recipe|model|tokenizer|dataset|cluster|dialog|variant|rounds|stage)[ \t]+[a-z]\w*"
+    rf"^(?:{any_of(NAMED)}[ \t]+[a-z]\w*"
     r"[ \t]*(?::[ \t]*\w+[ \t]*|[0-9]\w*[ \t]*)?(?:\{|[ \t]*$)|expect[ \t]*(?:\{|$)"
     r'|use[ \t]+"|let[ \t]+\w+[ \t]*=)',
     re.MULTILINE,
@@ -34,32 +35,8 @@ _RIGHT = re.compile(
 )
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?[ \t]+[0-9][\w.%]*$")
 _NO_EQUALS = re.compile(r'[ \t]*(?P<name>(?:let[ \t]+)?[a-z_][\w.]*)[ \t]+(?=[0-9"{\[a-z])')
-_NO_ITEMS = (
-    "then",
-    "over",
-    "until",
-    "for",
-    "within",
-    "cite",
-    "assumed",
-    "because",
-    "or",
-    "at",
-    "contradicted",
-    "with",
-    "of",
-    "every",
-    "where",
-    "require",
-    "otherwise",
-    "keep",
-    "drop",
-    "allow",
-    "use",
-    "let",
-    "stage",
-    "gate",
-)
+_NO_ITEMS = {*MEANINGS, "keep", "drop", "stage", "gate"} - set(VALUES)
+"""Words that are no attributes, and no elements of a list."""
 _BEFORE_OPEN = re.compile(
     r"(?:=|->|\bwith|\byarn|\badamw?|^[a-z]+[ \t]+\w+|:[ \t]*\w+)(?=[ \t]+\S)", re.MULTILINE
 )

@@ -7,8 +7,6 @@ from .quantity import Quantity
 from .record import Record
 from .source import Span
 
-SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
-
 
 class Last(Record, kw_only=False):
     """The value with which the `from` stage ended; mixtures may scale it and renormalise."""

@@ -27,7 +27,7 @@ stage report: evaluate {{ loss = [docs], seq_len = 64 }}
 """
 
 USE = f"""
-recipe use {{ seed = 3 }}
+recipe used {{ seed = 3 }}
 model small {{ {SHAPE}, vocab = 400, weights = "published", context = 512 }}
 tokenizer words {{ file = "published/tokenizer.json" }}
 dataset docs  {{ sample = python_docs, documents = 40 docs }}
@@ -80,18 +80,18 @@ def run(place: Path, *arguments: str) -> str:
 
 def test_published_weights_have_the_loss_that_they_had(place: Path) -> None:
     made = scores(place / "runs" / "make", "report")["loss(docs)"]["score"]
-    used = scores(place / "runs" / "use", "before")["loss(docs)"]["score"]
+    used = scores(place / "runs" / "used", "before")["loss(docs)"]["score"]
     assert used == pytest.approx(made, rel=1e-6)
 
 
 def test_every_kind_of_stage_starts_from_them(place: Path) -> None:
-    there = {path.name for path in (place / "runs" / "use" / "models").iterdir()}
+    there = {path.name for path in (place / "runs" / "used" / "models").iterdir()}
     assert {"before", "dpo", "judged", "after"} <= there
-    first = metrics(place / "runs" / "use", "more.1")[0]
+    first = metrics(place / "runs" / "used", "more.1")[0]
     assert first["lr"] == 1e-3
     start, dpo = (
         load_file(place / "published" / "model.safetensors"),
-        weights_of(place / "runs" / "use", "dpo"),
+        weights_of(place / "runs" / "used", "dpo"),
     )
     assert start.keys() == dpo.keys()
     # Two short stages away, and not another model.
@@ -101,10 +101,10 @@ def test_every_kind_of_stage_starts_from_them(place: Path) -> None:
 def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "published", tmp_path / "published")
     (tmp_path / "use.etude").write_text(USE)
-    folder = tmp_path / "runs" / "use"
+    folder = tmp_path / "runs" / "used"
     kill_when(lambda: lines(folder, "more.1") >= 3, "run", "use.etude", cwd=tmp_path)
     assert "small: already there" in run(tmp_path, "use.etude")
-    whole, resumed = (weights_of(at / "runs" / "use", "dpo") for at in (place, tmp_path))
+    whole, resumed = (weights_of(at / "runs" / "used", "dpo") for at in (place, tmp_path))
     assert all(whole[name].equal(resumed[name]) for name in whole)
 
 
@@ -123,7 +123,7 @@ def test_changed_weights_are_noticed(place: Path, tmp_path: Path) -> None:
     said = run(tmp_path, "use.etude")
     assert "small: the weights have changed: what depends on them is rerun" in said
     before, after = (
-        scores(at / "runs" / "use", "before")["loss(docs)"]["score"] for at in (place, tmp_path)
+        scores(at / "runs" / "used", "before")["loss(docs)"]["score"] for at in (place, tmp_path)
     )
     assert before != pytest.approx(after, rel=1e-4)
 

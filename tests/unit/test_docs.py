@@ -18,13 +18,13 @@ from etude.compiler.check import check_recipe
 from etude.compiler.compile import compile_recipe
 from etude.spec import json_form as form
 from etude.spec import recipe as r
-from etude.spec.bind import BLOCKS
 from etude.spec.codes import known
 from etude.spec.convert_form import to_text
 from etude.spec.convert_schedule import DEGREES
 from etude.spec.diagnostics import Report
 from etude.spec.group_kinds import Nested
 from etude.spec.json_text import laid_out, read
+from etude.spec.keywords import BLOCKS
 from etude.spec.load import loads
 from etude.spec.parse import SUFFIXES, parse
 from etude.spec.quantity import UNITS, plain

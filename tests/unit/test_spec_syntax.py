@@ -179,8 +179,9 @@ def test_names_of_things_may_be_words_of_the_grammar_that_are_no_keywords_there(
 @pytest.mark.parametrize("name", ["linear", "every", "cite", "then", "for", "with", "at", "of"])
 def test_names_that_the_grammar_needs_are_refused_with_the_reason(name: str) -> None:
     found = only(check(SPEC + f"dataset {name} {{ sample = arithmetic }}"))
-    assert f"`{name}` " in found.help
-    assert "choose another name" in found.help
+    assert (found.code, place(found)) == ("E306", (SPEC.count("\n") + 1, 9))
+    assert f"`{name}` cannot be a name: it " in found.message
+    assert f"choose another name, such as `{name}_dataset`" in found.help
 
 
 def test_a_let_stands_for_a_value_of_any_kind() -> None:

@@ -1,0 +1,137 @@
+"""The words that have a meaning of their own: what they do, and which of them cannot be names.
+
+The grammar uses the words of `FORMS` and `STATEMENTS`; `tests/unit/test_spec_keywords.py` holds
+that it has these and no others, and that names are refused exactly where they could not be read.
+"""
+
+import re
+from collections.abc import Collection
+
+BLOCKS = {
+    "recipe": "recipe NAME { … }",
+    "model": "model NAME { … }",
+    "tokenizer": "tokenizer NAME { … }",
+    "dataset": "dataset NAME { … }",
+    "cluster": "cluster NAME { … }",
+    "dialog": "dialog NAME { … }",
+    "stage": "stage NAME: KIND { … }",
+    "rounds": "rounds NAME 6 { … }",
+    "expect": "expect { … }",
+    "variant": "variant NAME { stage.attribute = value }",
+}
+"""Keyword of a block → how it begins. Each can be a name itself."""
+NAMED = tuple(word for word in BLOCKS if word != "expect")
+"""The keywords of blocks that have a name."""
+
+SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
+"""The shapes of a ramp."""
+
+MEANINGS = {
+    "use": "brings in another file",
+    "let": "gives a value a name",
+    "require": "states a condition of a gate",
+    "otherwise": "says what happens where a condition fails",
+    "allow": "silences a warning",
+    "open": "leaves an attribute open",
+    "then": "joins the segments of a schedule",
+    "for": "says how long a segment lasts",
+    "until": "says where a segment ends",
+    "over": "says how long a curve takes",
+    **dict.fromkeys(SHAPES, "is the shape of a ramp"),
+    "within": "gives the tolerance of a claim",
+    "at": "gives the moment of a claim",
+    "because": "gives the reason of a tolerance",
+    "contradicted": "says what contradicts a claim",
+    "cite": "gives the source of a value",
+    "assumed": "says why a value is assumed",
+    "of": "counts things of a kind",
+    "every": "says how often something happens",
+    "with": "scales a mixture",
+    "or": "joins two references",
+    "where": "gives the condition of a filter",
+    "in": "looks a value up in a file",
+    "extend": "says how much longer a stage goes on",
+    "most": "limits how often",
+    "last": "stands for the value with which the stage before ended",
+    "round": "stands for the round of a stage",
+    "previous": "stands for the round before",
+    "auto": "stands for the placement that the compiler finds",
+    "default": "leaves an attribute out, in a variant",
+    "short": "stands for the sources at the length before a gate",
+    "true": "turns an attribute on",
+    "false": "turns an attribute off",
+}
+"""Word → what it does, to follow “it”."""
+
+STATEMENTS = ("use", "let", "require", "otherwise", "allow", "open")
+"""Words that begin a statement of their own."""
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "schedule": ("then", "for", "until", "over", *SHAPES),
+    "claim": ("at", "within", "because", "contradicted", "cite"),
+    "origin": ("cite", "assumed"),
+    "count": ("of",),
+    "period": ("every", "over"),
+    "scaling": ("with",),
+    "choice": ("or",),
+    "filter": ("where", "in"),
+    "condition": ("of",),
+    "extension": ("extend", "at", "most"),
+}
+"""What a statement or a value may be → the words that build it. Which of them may stand at a place
+is asked of the grammar: `following` in `reader.py`."""
+
+VALUES = ("last", "round", "previous", "auto", "default", "short", "true", "false")
+"""Names that mean the same wherever they stand, whatever is declared."""
+
+FREE = frozenset({"open", "extend", "most"})
+"""Words that the grammar never takes for themselves where a name may stand."""
+
+RESERVED = frozenset(MEANINGS) - FREE
+"""Words that cannot be names."""
+
+CONTINUES = ("then", "over", "until", "for", "within")
+"""A line that begins with one of these, or with `->`, continues the line before."""
+CONTINUES_WITH_TEXT = ("cite", "assumed", "because", "contradicted")
+"""A line that begins with one of these and a text continues the line before."""
+CONTINUATION = rf"(?:->|(?:{'|'.join(CONTINUES)})\b|(?:{'|'.join(CONTINUES_WITH_TEXT)})[ \t]+\")"
+"""What continues the line before, as a pattern."""
+BREAKS_AFTER = ("=", "->", "then")
+"""A line that ends with one of these continues with the next."""
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+def why_no_name(name: str) -> str:
+    """Why nothing can have a name; "" where something can."""
+    if name in RESERVED:
+        return f"`{name}` cannot be a name: it {MEANINGS[name]}"
+    return "" if _NAME.fullmatch(name) else f"`{name}` cannot be a name"
+
+
+def proposal(name: str, kind: str) -> str:
+    """Another name, in place of one that cannot be, for something of a kind: `dataset`, `let`.
+
+    "" where nothing of the name is left that could be one.
+    """
+    if name in RESERVED:
+        return f"{name}_{'value' if kind == 'let' else kind}"
+    plain = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
+    if not plain.strip("_0123456789"):
+        return ""
+    plain = plain if plain[0].isalpha() else f"{kind}_{plain}"
+    return proposal(plain, kind) if plain in RESERVED else plain
+
+
+def advice(name: str, kind: str) -> str:
+    """What to write in place of a name that cannot be one."""
+    other = proposal(name, kind)
+    such = f", such as `{other}`" if other else ""
+    if name in RESERVED:
+        return f"choose another name{such}"
+    return f"names are lower case: a letter, then letters, digits and _{such}"
+
+
+def any_of(words: Collection[str]) -> str:
+    """A pattern of which each word is a match, as a whole."""
+    return rf"(?:{'|'.join(sorted(words, key=lambda word: (-len(word), word)))})\b"
