@@ -1,13 +1,13 @@
 """`etude diff A B` and `etude plan SPEC --against A`: what would be done otherwise."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import counted, measured
 from . import options
-from .common import colors, compile_file, is_plan, open_run, problem, show
+from .common import compile_file, is_plan, open_run, problem, show
+from .screen import Ink, clean, say
 
 if TYPE_CHECKING:
     from ..compiler.difference import Changed, Difference, JobDifference
@@ -86,38 +86,27 @@ def _finished(store: Any) -> set[str]:
 
 
 def _print(found: "Difference") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    fancy = colors(sys.stdout)
-    console = Console(
-        color_system="auto" if fancy else None,
-        highlight=False,
-        emoji=False,
-        soft_wrap=True,
-        width=None if sys.stdout.isatty() else 150,
-    )
+    ink = Ink()
     for name, jobs in _stages(found).items():
         what = next(each for each in ORDER if any(job.what == each for job in jobs))
-        style = STYLES[what]
-        console.print(f"[{style}]{SIGNS[what]} {escape(name)}[/{style}]: {_line(what, jobs)}")
+        head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
+        say(f"{head}: {_line(what, jobs)}", rest="    ")
         for change in _changes(jobs):
-            place = f"  [dim]({escape(change.place)})[/dim]" if change.place else ""
-            console.print(
-                f"    {escape(change.name)}: {escape(change.old or 'nothing')} → "
-                f"{escape(change.new or 'nothing')}{place}"
-            )
+            place = "  " + ink(f"({clean(change.place)})", "dim") if change.place else ""
+            old, new = clean(change.old or "nothing"), clean(change.new or "nothing")
+            say(f"{clean(change.name)}: {old} → {new}{place}", first=" " * 4, rest=" " * 6)
         because = _because(found, name, jobs)
         if because:
-            console.print(f"    because of {escape(', '.join(because))}")
+            say(f"because of {', '.join(because)}", first=" " * 4, rest=" " * 6)
     counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]  # type: ignore[arg-type]
     done = sum(bool(job.done) for job in found.jobs)
     known = any(job.done is not None for job in found.jobs)
-    console.print(
+    say(
         ("" if found else "No difference. ")
         + ", ".join(counts)
         + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
-        + (f": {_cost(found)}" if found.steps else "")
+        + (f": {_cost(found)}" if found.steps else ""),
+        rest="  ",
     )
 
 
@@ -145,7 +134,11 @@ def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
 
 
 def _of_stage(change: "Changed") -> bool:
-    return "." not in change.name and "[" not in change.name and not (change.old or "").isdigit()
+    return (
+        "." not in change.name
+        and "[" not in change.name
+        and not (change.old or "").replace(",", "").isdigit()
+    )
 
 
 def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> list[str]:

@@ -1,12 +1,11 @@
 """What became of what in a miniature: the table of `plan` and `run --miniature`."""
 
-import io
 import json
-import sys
 from pathlib import Path
 
 from ..compiler.plan import Plan
-from .common import colors, problem
+from .common import problem
+from .tables import Column, Row, drawn, show
 
 FILE = "miniature.txt"
 """The table in the run folder."""
@@ -29,8 +28,7 @@ def refused(args: object) -> bool:
 
 def table(plan: Plan) -> None:
     """The table on standard output."""
-    fancy, terminal = colors(sys.stdout), sys.stdout.isatty()
-    sys.stdout.write(_rendered(plan, None if terminal else 150, fancy=fancy, terminal=terminal))
+    show(*_table(plan))
 
 
 def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
@@ -52,7 +50,8 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
         )
     with disk(folder / FILE):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(_rendered(plan, 150), encoding="utf-8")
+        lines = drawn(*_table(plan), room=None)
+        (folder / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     if json_lines:
         rows = [vars(each) for each in plan.miniature or []]
         print(json.dumps({"event": "miniature", "mapping": rows}), flush=True)
@@ -60,28 +59,11 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
         table(plan)
 
 
-def _rendered(plan: Plan, width: int | None, *, fancy: bool = False, terminal: bool = False) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    text = io.StringIO()
-    console = Console(
-        file=text,
-        width=width,
-        force_terminal=fancy,
-        color_system="auto" if fancy else None,
-        highlight=False,
-        emoji=False,
-    )
-    shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
-    for name in ("miniature", "attribute", "of the recipe", "here"):
-        shape.add_column(name, overflow="fold")
+def _table(plan: Plan) -> tuple[list[Column], list[list[Row]]]:
+    rows = []
     block = None
     for each in plan.miniature or []:
         shown = "" if each.block == block else each.block
         block = each.block
-        shape.add_row(*map(escape, (shown, each.attribute, each.full, each.miniature)))
-    console.print(shape)
-    return text.getvalue()
+        rows.append(Row((shown, each.attribute, each.full, each.miniature)))
+    return [Column(name) for name in ("miniature", "attribute", "of the recipe", "here")], [rows]

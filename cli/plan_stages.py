@@ -1,30 +1,29 @@
 """The stages of a plan with the value of every attribute, for people."""
 
-from typing import Any
-
 from ..compiler.plan import GateJob, Plan, Provenance, StageSummary
 from ..compiler.words import counted, measured
+from .screen import Ink, clean, say
 
 
-def show_stages(plan: Plan, console: Any) -> None:
+def show_stages(plan: Plan) -> None:
     """Prints every stage; one that is repeated in rounds, or is of a variant, with what differs."""
-    from rich.markup import escape
-
+    ink = Ink()
     gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
     for name, summary in plan.stages.items():
         first = _first(name, plan)
         values = summary.values if first is None else _differences(name, first, plan)
-        like = f", as [bold]{first}[/bold]" + (" but" if values else "") if first else ""
-        console.print(f"\n[bold]{name}[/bold]: {_head(summary)}{like}")
+        like = f", as {ink(first, 'bold')}" + (" but" if values else "") if first else ""
+        print()
+        say(f"{ink(name, 'bold')}: {_head(summary)}{like}", rest="  ")
         width = max([11, *map(len, values)])
         for attribute, value in values.items():
             if attribute != "gate":  # below, as the plan has it
-                console.print(
-                    f"  {attribute:<{width}} {escape(value.value)}  [dim]({value.origin})[/dim]"
-                )
+                first, rest = f"  {attribute:<{width}} ", " " * (width + 3)
+                origin = ink(f"({clean(value.origin)})", "dim")
+                say(f"{clean(value.value)}  {origin}", first=first, rest=rest)
         for gate in gates:
             if gate.stage == name:
-                console.print(f"  gate        {_gate(gate)}")
+                say(_gate(gate), first=f"  {'gate':<{width}} ", rest=" " * (width + 3))
 
 
 def at_most(*kinds: str) -> str:

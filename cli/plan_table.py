@@ -1,10 +1,8 @@
 """A plan as a table for people."""
 
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
-from typing import Any
 
 from ..compiler.plan import (
     AnyJob,
@@ -23,53 +21,40 @@ from ..compiler.plan import (
 )
 from ..compiler.values import Claim, LrPiece
 from ..spec.quantity import amount, counted, measured, short, singular
-from .common import colors
 from .plan_stages import at_most, show_stages
+from .screen import Ink, clean, say
+from .tables import Column, Row, show
 
 
 def table(plan: Plan) -> None:
-    """Stages and segments on standard output: a table on a terminal, plain text in a pipe."""
-    from rich import box
-    from rich.console import Console
-
-    terminal = sys.stdout.isatty()
-    # In a pipe a line is never broken, however long it is.
-    console = Console(
-        width=None if terminal else 10_000,
-        color_system="auto" if colors(sys.stdout) else None,
-        highlight=False,
-        emoji=False,
-    )
-    console.print(_title(plan))
-    lines = box.SIMPLE_HEAD if terminal else box.ASCII2
+    """Stages and segments on standard output: as wide as a terminal, plain text in a pipe."""
+    say(_title(plan), rest="  ")
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
     if trained:
-        console.print(_lengths(trained, lines))
-        console.print(_settings(trained, lines))
+        _lengths(trained)
+        _settings(trained)
     for line in _roundings(plan):
-        console.print(line)
-    _costs(plan, console, lines)
-    others = list(_others(plan))
-    if others:
-        console.print(_also(others, lines))
-    show_stages(plan, console)
+        say(line, rest="  ")
+    _costs(plan)
+    if others := [Row(row) for row in _others(plan)]:
+        show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
+    show_stages(plan)
     if trained:
-        console.print(f"\n{_totals(trained)}")
+        print()
+        say(_totals(trained), rest="  ")
     if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
-        console.print("no tokenizer is declared: this plan can be shown, not run")
+        say("no tokenizer is declared: this plan can be shown, not run", rest="  ")
     if plan.variants and not plan.variant:
-        console.print(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)")
+        say(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)", rest="  ")
     for claim in plan.claims:
-        console.print(_claim(claim))
+        say(_claim(claim), rest="  ")
 
 
 def _title(plan: Plan) -> str:
-    """The recipe, its source and what was changed of it, in rich's markup."""
-    from rich.markup import escape
-
-    cite = f"  ({escape(plan.cite)})" if plan.cite else ""
-    changes = "".join(f", {escape(change)}" for change in _changes(plan))
-    return f"[bold]{escape(plan.title)}[/bold]{cite}{changes}"
+    """The recipe, its source and what was changed of it."""
+    cite = f"  ({clean(plan.cite)})" if plan.cite else ""
+    changes = "".join(f", {clean(change)}" for change in _changes(plan))
+    return f"{Ink()(clean(plan.title), 'bold')}{cite}{changes}"
 
 
 def _roundings(plan: Plan) -> Iterator[str]:
@@ -96,105 +81,81 @@ def _totals(jobs: list[TrainJob]) -> str:
 
 
 def _claim(claim: Claim) -> str:
-    """A claim and what was computed, in rich's markup."""
-    from rich.markup import escape
-
+    """A claim and what was computed."""
     return (
         f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
         f"{amount(claim.computed)}"
-        + (f"; contradicted: {escape(claim.contradicted)}" if claim.contradicted else "")
-        + (f"; because {escape(claim.because)}" if claim.because else "")
-        + (f", {escape(claim.cite)}" if claim.cite else "")
+        + (f"; contradicted: {clean(claim.contradicted)}" if claim.contradicted else "")
+        + (f"; because {clean(claim.because)}" if claim.because else "")
+        + (f", {clean(claim.cite)}" if claim.cite else "")
     )
 
 
-def _lengths(jobs: list[TrainJob], lines: Any) -> Any:
+def _lengths(jobs: list[TrainJob]) -> None:
     """The segments of all stages: how long they are, and how fast they learn."""
-    from rich.table import Table
-
-    shape = Table(box=lines, pad_edge=False)
-    shape.add_column("segment", overflow="fold")
-    for name in ("tokens", "steps", "length"):
-        shape.add_column(name, justify="right", no_wrap=True)
-    for name in ("batch", "learning rate"):
-        shape.add_column(name, overflow="fold")
-    for _, of_stage in groupby(jobs, key=lambda job: job.stage):
-        for job in of_stage:
-            shape.add_row(
-                job.id,
-                at_most(job.objective.name) + short(job.tokens),
-                f"{job.steps:,}",
-                f"{job.seq_len:,}",
-                _batches(job),
-                _rates(job.schedule.lr),
+    numbers = (Column(name, right=True) for name in ("tokens", "steps", "length"))
+    sections = [
+        [
+            Row(
+                (
+                    job.id,
+                    at_most(job.objective.name) + short(job.tokens),
+                    f"{job.steps:,}",
+                    f"{job.seq_len:,}",
+                    _batches(job),
+                    _rates(job.schedule.lr),
+                )
             )
-        shape.add_section()
-    return shape
+            for job in of_stage
+        ]
+        for _, of_stage in groupby(jobs, key=lambda job: job.stage)
+    ]
+    show([Column("segment"), *numbers, Column("batch"), Column("learning rate")], sections)
 
 
-def _settings(jobs: list[TrainJob], lines: Any) -> Any:
+def _settings(jobs: list[TrainJob]) -> None:
     """What segments train on, and where; those that follow each other with the same as one row."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    shape = Table(box=lines, pad_edge=False)
-    for name in ("segment", "mixture", "epochs", "mesh"):
-        shape.add_column(name, overflow="fold")
+    sections = []
     for _, of_stage in groupby(jobs, key=lambda job: job.stage):
-        for cells, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
+        rows = []
+        for texts, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
             first, *others = alike
             last = f" to {others[-1].id.rpartition('.')[2]}" if others else ""
-            shape.add_row(first.id + last, *map(escape, cells))
-        shape.add_section()
-    return shape
+            rows.append(Row((first.id + last, *texts)))
+        sections.append(rows)
+    show([Column(name) for name in ("segment", "mixture", "epochs", "mesh")], sections)
 
 
-def _costs(plan: Plan, console: Any, lines: Any) -> None:
+def _costs(plan: Plan) -> None:
     """What the jobs that train are estimated to take, where their GPUs are known."""
-    from rich.table import Table
-
-    shape = Table(box=lines, pad_edge=False)
-    shape.add_column("estimated", overflow="fold")
-    for name in ("memory", "of", "step", "tokens/s/GPU", "MFU", "hours", "GPU-hours", "price"):
-        shape.add_column(name, justify="right")
-    known = False
+    rows = []
     for job in plan.jobs:
         cost = job.cost if isinstance(job, TrainJob) and not job.extends else None
         if cost is None or cost.memory is None or cost.step_seconds is None:
             continue
-        known = True
-        shape.add_row(
-            job.id,
-            f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
-            f"{(cost.gpu_memory or 0) / 2**30:.0f}",
-            f"{measured(sum(cost.step_seconds.values()))} s",
-            f"{cost.tokens_per_second:,.0f}",
-            f"{cost.mfu:.1%}",
-            _hours((cost.seconds or 0) / 3600),
-            _hours(cost.gpu_hours),
-            _money(cost.price),
+        rows.append(
+            (
+                job.id,
+                f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
+                f"{(cost.gpu_memory or 0) / 2**30:.0f}",
+                f"{measured(sum(cost.step_seconds.values()))} s",
+                f"{cost.tokens_per_second:,.0f}",
+                f"{cost.mfu:.1%}",
+                _hours((cost.seconds or 0) / 3600),
+                _hours(cost.gpu_hours),
+                _money(cost.price),
+            )
         )
     total = plan.totals
-    if known and total:
-        hours = None if total.seconds is None else total.seconds / 3600
-        shape.add_section()
-        shape.add_row(
-            "all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price)
-        )
-        console.print(shape)
-
-
-def _also(rows: list[tuple[str, str, str, str]], lines: Any) -> Any:
-    """The jobs that neither prepare nor train."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    shape = Table(box=lines, pad_edge=False)
-    for name in ("also, in this order", "kind", "of", "what"):
-        shape.add_column(name, overflow="fold")
-    for row in rows:
-        shape.add_row(*map(escape, row))
-    return shape
+    if not rows or not total:
+        return
+    hours = None if total.seconds is None else total.seconds / 3600
+    sums = ("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price))
+    names = ("memory", "of", "step", "tokens/s/GPU", "MFU", "hours", "GPU-hours", "price")
+    columns = [Column("estimated"), *(Column(name, right=True) for name in names)]
+    if not any(row[-1] for row in [*rows, sums]):  # nobody has said what a GPU-hour costs
+        columns, sums, rows = columns[:-1], sums[:-1], [row[:-1] for row in rows]
+    show(columns, [[Row(row) for row in rows], [Row(sums)]])
 
 
 def _hours(hours: float | None) -> str:

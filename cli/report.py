@@ -1,14 +1,13 @@
 """`etude report`: what a run has found out, as tables over its stages."""
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import measured
-from .common import colors, open_run, problem
+from .common import open_run, problem
+from .tables import Column, Row, show
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
@@ -210,42 +209,12 @@ def _present(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
 def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    from rich import box
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    terminal = sys.stdout.isatty()
-    # In a pipe a line is never broken, however long it is.
-    console = Console(
-        color_system="auto" if colors(sys.stdout) else None,
-        highlight=False,
-        width=None if terminal else 10_000,
-    )
-
-    def table(shown: Sequence[str]) -> Table:
-        made = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
-        for column in shown:
-            numeric = any(isinstance(row.get(column), int | float) for row in rows)
-            made.add_column(column, justify="right" if numeric else "left", no_wrap=not terminal)
-        for row in rows:
-            made.add_row(*(_cell(row.get(column)) for column in shown))
-        return made
-
-    def fits(shown: Sequence[str]) -> bool:
-        wide = console.options.update(max_width=10_000)
-        return Measurement.get(console, wide, table(shown)).maximum <= console.width
-
     print(title)
-    first, *others = columns
-    while True:  # what is too wide for a terminal comes in parts, each with the first column
-        count = len(others)
-        while count > 1 and not fits([first, *others[:count]]):
-            count -= 1
-        console.print(table([first, *others[:count]]))
-        others = others[count:]
-        if not others:
-            break
+    numeric = [any(isinstance(row.get(name), int | float) for row in rows) for name in columns]
+    show(
+        [Column(name, right=right) for name, right in zip(columns, numeric, strict=True)],
+        [[Row([_cell(row.get(name)) for name in columns]) for row in rows]],
+    )
 
 
 def _cell(value: Any) -> str:

@@ -1,13 +1,14 @@
 """`etude status`: how far a run is."""
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import colors, open_run, too_long
+from .common import open_run, too_long
+from .screen import say
+from .tables import Column, Row, show
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
@@ -44,33 +45,22 @@ def run(args: Namespace) -> int:
         shown = {"recipe": plan.recipe, "jobs": rows, "readings": [asdict(each) for each in read]}
         print(json.dumps(shown, indent=2))
         return 0
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    fancy = colors(sys.stdout)
-    console = Console(
-        color_system="auto" if fancy else None,
-        highlight=False,
-        width=None if sys.stdout.isatty() else 120,
-    )
-    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.ASCII2, pad_edge=False)
-    for name in ("job", "kind", "state", "step", "loss"):
-        table.add_column(name)
+    shown = []
     for row in rows:
         if row["conditional"] and row["state"] == "waiting":
             continue
         step = f"{row.get('step', 0):,} of {row['steps']:,}" if row["steps"] else ""
         loss = f"{row['loss']:.4f}" if "loss" in row else ""
         state = f"{row['state']}, {row['made']}" if row["made"] else row["state"]
-        table.add_row(row["job"], row["kind"], state, step, loss)
-    console.print(table)
+        shown.append(Row((row["job"], row["kind"], state, step, loss)))
+    names = [Column(name) for name in ("job", "kind", "state")]
+    show([*names, Column("step", right=True), Column("loss", right=True)], [shown])
     for row in rows:
         long = row.get("long")
         if long and (long["dropped"] or long["truncated"]):
-            print(f"{row['job']}: {too_long(long)}")
+            say(f"{row['job']}: {too_long(long)}", rest="  ")
     for each in read:
-        print(f"{'warning: ' if each.much else ''}{each}")
+        say(f"{'warning: ' if each.much else ''}{each}", rest="  ")
     return 0
 
 

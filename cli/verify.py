@@ -1,15 +1,18 @@
 """`etude verify PATH…`: the figures that specs claim, beside what their plans compute."""
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ..spec.json_form import MARK
 from ..spec.quantity import amount, counted
-from .common import colors, load_file, problem, show
+from . import common
+from .common import load_file, problem
+from .screen import clean, say, width
+from .tables import Column, Row, show
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -43,8 +46,9 @@ def run(args: Namespace) -> int:
         print("\n".join(_markdown(rows)))
     else:
         _table(rows)
-        print("\n".join(_sources(sources, listed=args.sources)))
-        print(_summary(rows, failed, len(files), broken))
+        for line in _sources(sources, listed=args.sources):
+            say(line, rest="    ")
+        say(_summary(rows, failed, len(files), broken), rest="  ")
     return 1 if failed or broken else 0
 
 
@@ -78,11 +82,11 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     recipe, report = load_file(str(file))
     program = through(SCHEDULED, Program(recipe, None), report) if recipe else None
     if recipe is None or program is None:
-        show(report)
+        common.show(report)
         return None
     found = claims(program, report)
     if report.failures:
-        show(report)
+        common.show(report)
         return None
     name = recipe.header.name
     values = sourced_values(recipe)
@@ -129,7 +133,7 @@ def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
         yield f"{of['recipe']}: {in_words(counts)}"
         if listed:
             for each in of["assumed"]:
-                yield f"  {each['file']}:{each['line']}: {each['value']}: {each['why']}"
+                yield f"  {each['file']}:{each['line']}: {each['value']}: {clean(each['why'])}"
 
 
 def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]) -> str:
@@ -143,27 +147,31 @@ def _summary(rows: list[dict], failed: list[dict], files: int, broken: list[str]
 
 
 COLUMNS = ("recipe", "claim", "claimed", "computed", "off by", "within", "source", "")
+NUMBERS = ("claimed", "computed", "off by", "within")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
+    verdict, why = _verdict(row)
+    off = round(row["off"], 4) or 0  # never -0.00%
     return [
         row["recipe"],
         row["claim"],
         amount(row["claimed"]),
         amount(row["computed"]),
-        f"{row['off']:+.2%}",
+        f"{off:+.2%}",
         f"{row['tolerance']:.2%}",
         row["cite"] or "",
-        _verdict(row),
+        f"{verdict}{'; ' if row['holds'] else ': '}{why}" if why else verdict,
     ]
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def _verdict(row: dict[str, Any]) -> tuple[str, str]:
+    """What becomes of a claim, and what its author says of that."""
     if row["contradicted"]:
-        return f"contradicted: {row['contradicted']}"
+        return "contradicted", row["contradicted"]
     if not row["holds"]:
-        return "does not hold"
-    return f"holds; so wide because {row['because']}" if row["because"] else "holds"
+        return "does not hold", ""
+    return "holds", f"so wide because {row['because']}" if row["because"] else ""
 
 
 def _markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -174,23 +182,18 @@ def _markdown(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    terminal = sys.stdout.isatty()
-    console = Console(
-        color_system="auto" if colors(sys.stdout) else None,
-        highlight=False,
-        emoji=False,
-        width=None if terminal else 150,
+    columns = [Column(name, right=name in NUMBERS, head=name == "recipe") for name in COLUMNS]
+    shown = [(row, _cells(row)) for row in rows]
+    sections = [shown]
+    if width() is not None:  # the verdict beside the numbers, all that is said of it below
+        columns[-2:] = [Column(""), Column("source", below=True), Column("note", below=True)]
+        shown = [(r, [*texts[:6], _verdict(r)[0], texts[6], _verdict(r)[1]]) for r, texts in shown]
+        sections = [list(own) for _, own in groupby(shown, key=lambda each: each[0]["file"])]
+    styles = {"contradicted": "yellow", "does not hold": "red"}
+    show(
+        columns,
+        [
+            [Row(texts, styles.get(_verdict(row)[0], "")) for row, texts in section]
+            for section in sections
+        ],
     )
-    shape = Table(box=box.SIMPLE_HEAD if terminal else box.ASCII2, pad_edge=False)
-    for name in COLUMNS:
-        right = name in ("claimed", "computed", "off by", "within")
-        shape.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        style = "yellow" if row["contradicted"] else None if row["holds"] else "red"
-        shape.add_row(*map(escape, _cells(row)), style=style)
-    console.print(shape)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ..spec.quantity import plain
 from .plan import Plan, TrainJob
 
 MOST_CHANGES = 6
@@ -204,7 +205,8 @@ def _fields(name: str, old: Any, new: Any) -> Iterator[Changed]:
 def _shown(value: Any) -> str | None:
     if value is None:
         return None
-    text = str(value)
+    # Numbers as they are shown elsewhere, and yet true and false.
+    text = plain(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

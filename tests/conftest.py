@@ -11,4 +11,5 @@ settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("search", deadline=None, print_blob=True)
+os.environ.pop("COLUMNS", None)  # xdist sets it, and commands would lay out by it
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))

@@ -11,6 +11,8 @@ from termios import TIOCSWINSZ
 import pytest
 from etude_cli import COMMAND, environment
 
+from etude.cli.screen import breakable
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SPECS = ("published/llama3_405b.etude", "published/olmo3_7b.etude", "quickstart.etude")
 
@@ -48,6 +50,58 @@ def test_names_and_numbers_are_whole_at_80_columns(spec: str) -> None:
         assert any(name in line.split() for line in lines), name
     segments = [line.split()[0] for line in lines if "seqs" in line and "→" not in line[:40]]
     assert any(segment.endswith(".1") for segment in segments)
+
+
+TABLES = (
+    ("verify", "published"),
+    ("plan", "--provenance", "llama3_405b.etude"),
+    ("plan", "--provenance", "published/llama3_8b.etude"),
+    ("plan", "published/zephyr_7b_handbook.etude"),
+    ("plan", "llama3_posttraining_tiny.etude"),
+    ("plan", "--miniature", "published/deepseek_v3.etude"),
+    ("diff", "published/llama3_405b.etude", "published/llama3_70b.etude"),
+)
+
+
+def words(text: str) -> set[str]:
+    """The words of a table, without what joins them."""
+    found = {word.strip(",;:|") for word in text.replace("|", " ").split()}
+    return {word for word in found if any(map(str.isalnum, word))}
+
+
+@pytest.mark.parametrize("command", TABLES, ids=" ".join)
+def test_tables_have_all_their_words_at_80_columns(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long names may end a line at a slash or a dot, as in `corpus/` and `code/**/*.jsonl.zst`."""
+    monkeypatch.chdir(EXAMPLES)
+    shown = on_terminal(*command, NO_COLOR="1")
+    assert max(map(len, shown.splitlines())) <= 80
+    run = subprocess.run(
+        [*COMMAND, *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment() | {"COLUMNS": "1000"},
+    )
+    there = words(shown)
+    for word in words(run.stdout):
+        for part in [word] if word in there else breakable(word):
+            assert any(part in each for each in there), word
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_a_pipe_is_as_wide_as_it_is_told(columns: str) -> None:
+    spec = str(EXAMPLES / "published" / "llama3_405b.etude")
+    for command in (("plan", spec), ("plan", "--provenance", spec), ("verify", spec)):
+        run = subprocess.run(
+            [*COMMAND, *command],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment() | {"COLUMNS": columns},
+        )
+        assert max(map(len, run.stdout.splitlines())) <= int(columns)
 
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])

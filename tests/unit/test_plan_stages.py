@@ -1,8 +1,8 @@
 """`etude plan` shows the stages of later rounds, and of variants, by what differs."""
 
 import io
+from contextlib import redirect_stdout
 
-from rich.console import Console
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.cli.plan_stages import show_stages
@@ -11,8 +11,8 @@ from etude.compiler.plan import Plan
 
 def shown(made: Plan) -> dict[str, str]:
     """Stage → what is printed of it, on one line."""
-    out = io.StringIO()
-    show_stages(made, Console(file=out, width=200, highlight=False))
+    with redirect_stdout(io.StringIO()) as out:
+        show_stages(made)
     parts = [part.split(": ", 1) for part in out.getvalue().strip().split("\n\n")]
     return {name: " ".join(text.split()) for name, text in parts}
 
