@@ -6,32 +6,26 @@ as it is, is the recipe's own. So is every stage that refers to variants: where 
 average, they are one model again.
 """
 
-import re
 from collections.abc import Callable, Container, Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ..spec import recipe as r
 from ..spec.bind import bind
 from ..spec.diagnostics import Report
 from ..spec.record import replace
+from ..spec.reference import PREVIOUS, Reference, StageId
 from ..spec.source import Span
 from ..spec.variants import changed
 from .graph import named_parents
 from .program import Program
-from .references import with_references
+from .references import names_of, with_references
 from .scope import above
 
 SHARED = ("models", "tokenizers", "clusters", "dialogs")
 """What a variant whose stages are taken may not change: they are averaged with the recipe's."""
-_NAME = re.compile(r"[^\[\] ]+")
-
-
-class Place(NamedTuple):
-    """A stage in the recipe; `rounds` is "" outside of rounds."""
-
-    rounds: str
-    name: str
+Place: TypeAlias = Reference
+"""A stage of the recipe: a reference to it from anywhere, without an index."""
 
 
 def borrow(program: Program, report: Report) -> Program:
@@ -48,11 +42,11 @@ def borrow(program: Program, report: Report) -> Program:
 def _wanted(recipe: r.Recipe, variant: str) -> Iterator[tuple[Place, Span | None]]:
     """The stages of a variant that are referred to and not there yet, as places in the recipe."""
     there = dict(_stages(recipe))
-    for (rounds, _), stage in there.items():
-        for place, at in _References(recipe, rounds).of(stage).stages.items():
-            name = place.name.removeprefix(f"{variant}.")
-            if name != place.name and place not in there and Place(place.rounds, name) in there:
-                yield Place(place.rounds, name), at
+    references = _References(recipe)
+    for place, stage in there.items():
+        for of, at in references.of(stage, place.rounds).stages.items():
+            if of.variant == variant and of not in there and of.original in there:
+                yield of.original, at
 
 
 def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r.Recipe | None:
@@ -91,13 +85,22 @@ def _stages(recipe: r.Recipe) -> Iterator[tuple[Place, r.Stage]]:
     for name, stage in recipe.stages.items():
         if isinstance(stage, r.Rounds):
             for inner, repeated in stage.stages.items():
-                yield Place(name, inner), repeated
+                yield _place(name, inner), repeated
         else:
-            yield Place("", name), stage
+            yield _place("", name), stage
+
+
+def _place(rounds: str, name: str) -> Place:
+    """The stage that has a name in its rounds, or outside of any: `hot.sft`."""
+    own = StageId.parse(name)
+    return Place(own.name, rounds, own.variant)
 
 
 def _rounds(recipe: r.Recipe) -> list[int]:
     return [block.count for block in recipe.stages.values() if isinstance(block, r.Rounds)]
+
+
+Change = Callable[[Reference, Span | None], Reference]
 
 
 class _Found(NamedTuple):
@@ -108,69 +111,56 @@ class _Found(NamedTuple):
 
 
 class _References:
-    """Reads references that stand in `rounds`, or outside of any."""
+    """Reads the references of a recipe's stages."""
 
-    def __init__(self, recipe: r.Recipe, rounds: str) -> None:
+    def __init__(self, recipe: r.Recipe) -> None:
         self.recipe = recipe
-        self.rounds = rounds
+        self.names = names_of(recipe)
         self.blocks = {n: b for n, b in recipe.stages.items() if isinstance(b, r.Rounds)}
 
-    def of(self, stage: r.Stage) -> _Found:
+    def of(self, stage: r.Stage, rounds: str) -> _Found:
+        """What a stage in `rounds` refers to; "": outside of any."""
         found = _Found({}, {})
 
-        def stage_of(written: str, at: Span | None) -> str:
-            for part in written.split(" or "):
-                found.stages.setdefault(self.place(part), at)
+        def stage_of(written: Reference, at: Span | None) -> Reference:
+            for each in written.choices:
+                found.stages.setdefault(self.place(each, rounds), at)
             return written
 
-        def data_of(written: str, at: Span | None) -> str:
-            of = self.data(written)
-            if isinstance(of, Place):
-                found.stages.setdefault(of, at)
-            else:
-                found.data.setdefault(of, at)
+        def data_of(written: Reference, at: Span | None) -> Reference:
+            for each in written.choices:
+                of = self.data(each, rounds)
+                if isinstance(of, Place):
+                    found.stages.setdefault(of, at)
+                else:
+                    found.data.setdefault(of, at)
             return written
 
-        with_references(
-            stage, stage_of=stage_of, stages_of=lambda w, at: [stage_of(w, at)], data_of=data_of
-        )
+        self.referring(stage, stage_of, data_of)
         return found
 
-    def place(self, written: str) -> Place:
-        """The stage of a reference without `or`; its index does not matter."""
-        match = _NAME.match(written)
-        name = match[0] if match else written
-        first, _, rest = name.partition(".")
-        if first in self.recipe.variants and first not in self.blocks:
-            place = self.place(rest)
-            return Place(place.rounds, f"{first}.{place.name}")
-        if first == "previous":
-            return Place(self.rounds, rest)
-        if self.rounds and name in self.blocks[self.rounds].stages:
-            return Place(self.rounds, name)
-        return Place(first, rest) if first in self.blocks else Place("", name)
+    def named(self, written: str) -> Place:
+        """The stage of a name that stands outside of rounds."""
+        return self.place(self.names.parse(written), "")
 
-    def data(self, written: str) -> str | Place:
+    def place(self, of: Reference, rounds: str) -> Place:
+        """The stage of a reference that stands in `rounds`; its index does not matter."""
+        inside = rounds and not of.rounds and of.name in self.blocks[rounds].stages
+        return Place(of.name, rounds if inside or of.rounds == PREVIOUS else of.rounds, of.variant)
+
+    def data(self, of: Reference, rounds: str) -> str | Place:
         """The data set of a reference, or the stage whose draws are meant."""
-        match = _NAME.match(written)
-        name = match[0] if match else written
-        return name if name in self.recipe.datasets else self.place(name.removesuffix(".pairs"))
+        return of.plain if of.plain in self.recipe.datasets else self.place(of, rounds)
 
-    def renamed(
-        self, written: str, places: Container[Place], data: Container[str], variant: str
-    ) -> str:
-        """A reference of a stage of the variant, as it is in the recipe."""
-        parts = []
-        for part in written.split(" or "):
-            of = self.data(part)
-            head, inner = "", part
-            if isinstance(of, Place) and part.startswith("previous."):
-                head, inner = "previous.", part.removeprefix("previous.")
-            elif isinstance(of, Place) and of.rounds and part.startswith(f"{of.rounds}."):
-                head, inner = f"{of.rounds}.", part.removeprefix(f"{of.rounds}.")
-            taken = of in places if isinstance(of, Place) else of in data
-            parts.append(f"{head}{variant}.{inner}" if taken else part)
-        return " or ".join(parts)
+    def referring(self, stage: r.Stage, stage_of: Change, data_of: Change) -> r.Stage:
+        """A stage of the recipe with other references to stages and data."""
+        return with_references(
+            stage,
+            self.names,
+            stage_of=stage_of,
+            stages_of=lambda of, at: [stage_of(of, at)],
+            data_of=data_of,
+        )
 
 
 class _Borrower:
@@ -186,6 +176,7 @@ class _Borrower:
         self.other = other
         self.variant = variant
         self.theirs = dict(_stages(other))
+        self.references = _References(other)
         self.uses = {place: self._uses(place, stage) for place, stage in self.theirs.items()}
         self.differs = {
             place
@@ -217,7 +208,7 @@ class _Borrower:
 
     def _uses(self, place: Place, stage: r.Stage) -> _Found:
         """What a stage of the variant refers to, and what it continues from unasked."""
-        found = _References(self.other, place.rounds).of(stage)
+        found = self.references.of(stage, place.rounds)
         if not named_parents(stage):
             found.stages.update(dict.fromkeys(self._defaults.get(place, ())))
         return found
@@ -238,20 +229,18 @@ class _Borrower:
         for name, stage in self.other.stages.items():
             if isinstance(stage, r.Rounds):
                 for _ in range(2):
-                    yield from ((Place(name, n), each) for n, each in stage.stages.items())
+                    yield from ((_place(name, n), each) for n, each in stage.stages.items())
             else:
-                yield Place("", name), stage
+                yield _place("", name), stage
 
     def _meets(self, place: Place) -> bool:
         """Whether models of variants meet in a stage."""
-        names = (of.name.partition(".")[0] for of in self.uses[place].stages)
-        return any(name in self.recipe.variants for name in names)
+        return any(of.variant for of in self.uses[place].stages)
 
     def _all_stages(self, found: _Found) -> set[Place]:
         """The stages that are referred to, through data sets too."""
-        reader = _References(self.other, "")
         names = {name for data in found.data for name in self._stages_of(data)}
-        return {*found.stages, *(reader.place(name) for name in names)}
+        return {*found.stages, *map(self.references.named, names)}
 
     def _stages_of(self, data: str) -> Iterator[str]:
         dataset = self.other.datasets.get(data)
@@ -265,11 +254,10 @@ class _Borrower:
         size = -1
         while size != len(self.differs) + len(self.data):
             size = len(self.differs) + len(self.data)
-            reader = _References(self.other, "")
             self.data |= {
                 name
                 for name in self.other.datasets
-                if any(reader.place(of) in self.differs for of in self._stages_of(name))
+                if any(self.references.named(of) in self.differs for of in self._stages_of(name))
             }
             self.differs |= {
                 place
@@ -288,21 +276,18 @@ class _Borrower:
             else:
                 stages |= self._beside("", {name: block}, needed, data)
         datasets = dict(self.recipe.datasets)
-        outside = _References(self.other, "")
         for name in self.recipe.datasets:
             if name in data:
                 of = self.other.datasets[name]
-                datasets[f"{self.variant}.{name}"] = replace(
+                made = Reference(name, variant=self.variant).own
+                datasets[made] = replace(
                     of,
-                    name=f"{self.variant}.{name}",
-                    candidates=of.candidates
-                    and outside.renamed(of.candidates, needed, data, self.variant),
+                    name=made,
+                    candidates=of.candidates and self._taken_name(of.candidates, needed),
                     filters=[
                         each
                         if each.file
-                        else replace(
-                            each, what=outside.renamed(each.what, needed, data, self.variant)
-                        )
+                        else replace(each, what=self._taken_name(each.what, needed))
                         for each in of.filters
                     ],
                 )
@@ -313,37 +298,36 @@ class _Borrower:
     ) -> dict[str, r.Stage]:
         """Stages, those of the variant after their originals, and references as they are now."""
         found: dict[str, r.Stage] = {}
-        reader = _References(self.other, rounds)
 
-        def taken(written: str, at: Span | None) -> str:
-            return reader.renamed(written, needed, data, self.variant)
+        def taken(written: Reference, at: Span | None) -> Reference:
+            return written.mapped(lambda of: self._taken(of, rounds, needed, data))
 
-        def here(written: str, at: Span | None) -> str:
-            return self._canonical(written, reader, needed)
+        def here(written: Reference, at: Span | None) -> Reference:
+            return written.mapped(lambda of: self._here(of, rounds, needed))
 
         for name, stage in stages.items():
-            found[name] = _referring(stage, here)
-            if Place(rounds, name) in needed:
-                of = _referring(self.theirs[Place(rounds, name)], taken)
-                name = f"{self.variant}.{name}"
+            place = _place(rounds, name)
+            found[name] = self.references.referring(stage, here, here)
+            if place in needed:
+                of = self.references.referring(self.theirs[place], taken, taken)
+                name = place._replace(variant=self.variant).own
                 found[name] = replace(of, name=name, variant=self.variant)
         return found
 
-    def _canonical(self, written: str, reader: _References, needed: set[Place]) -> str:
-        """`gentle.align.sft` as it is called now: `align.gentle.sft`, or `align.sft` itself."""
-        parts = []
-        for part in written.split(" or "):
-            first, _, rest = part.partition(".")
-            if first == self.variant and isinstance(reader.data(part), Place):
-                of = reader.data(rest)
-                there = of if isinstance(of, Place) else Place("", of)
-                places = needed if there in needed else ()
-                part = reader.renamed(rest, places, (), self.variant)
-            parts.append(part)
-        return " or ".join(parts)
+    def _taken(
+        self, of: Reference, rounds: str, places: Container[Place], data: Container[str]
+    ) -> Reference:
+        """A reference of a stage of the variant, as it is in the recipe."""
+        meant = self.references.data(of, rounds)
+        taken = meant in places if isinstance(meant, Place) else meant in data
+        return of._replace(variant=self.variant) if taken else of
 
+    def _taken_name(self, name: str, places: Container[Place]) -> str:
+        """The name of a stage, in a data set of the variant, as it is in the recipe."""
+        return str(self._taken(self.references.names.parse(name), "", places, ()))
 
-def _referring(stage: r.Stage, rename: Callable[[str, Span | None], str]) -> r.Stage:
-    return with_references(
-        stage, stage_of=rename, stages_of=lambda w, at: [rename(w, at)], data_of=rename
-    )
+    def _here(self, of: Reference, rounds: str, needed: Container[Place]) -> Reference:
+        """A reference of the recipe as it is now: to a stage of the variant, or its original."""
+        if of.variant != self.variant or of.plain in self.other.datasets:
+            return of
+        return self._taken(of.original, rounds, needed, ())

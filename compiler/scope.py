@@ -6,6 +6,7 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
+from ..spec.reference import PREVIOUS, Names
 from ..spec.source import Span
 from .program import (
     AnyStage,
@@ -49,6 +50,8 @@ class Scope:
 
     def _unknown(self, name: str, what: str, known: Iterable[str], span: Span | None) -> None:
         """Reports a name that is not declared, or as something else: then with where that is."""
+        if Names().parse(name).rounds == PREVIOUS:
+            return  # which was reported where rounds became stages
         recipe = self.recipe
         help, notes = did_you_mean(name, known), []
         for other, names in (

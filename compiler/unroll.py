@@ -5,32 +5,21 @@ the stage of the last round, and `align.rm[2]` that of the second. A dataset tha
 one dataset a round or range of rounds, and what a sample stage has drawn becomes a dataset.
 """
 
-import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
+from ..spec.reference import PAIRS, PREVIOUS, DataId, Index, Reference, StageId
 from ..spec.source import Span
 from .program import Program
-from .references import with_references
+from .references import names_of, with_references
 from .weights import published
 
-_REFERENCE = re.compile(
-    r"(?P<name>[^\[\] ]+)(?:\[(?P<first>[^.\[\]]+)(?:\.\.(?P<last>[^.\[\]]+))?\])?"
-)
-_OUTPUTS = {"": ("drafts.jsonl", "dialogs"), "pairs": ("pairs.jsonl", "preferences")}
+_OUTPUTS = {"": ("drafts.jsonl", "dialogs"), PAIRS: ("pairs.jsonl", "preferences")}
 """What a sample stage offers as data: file and kind."""
-
-
-class Index(NamedTuple):
-    """`[first..last]`; with one number both are the same."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return f"[{self.first}]" if self.first == self.last else f"[{self.first}..{self.last}]"
 
 
 class Place(NamedTuple):
@@ -51,25 +40,18 @@ class _Unroller:
         self.report = report
         self.datasets = dict(recipe.datasets)
         self.blocks = {n: b for n, b in recipe.stages.items() if isinstance(b, r.Rounds)}
-        self.kinds: dict[str, type[r.Stage]] = {}
-        for name, stage in recipe.stages.items():
-            if isinstance(stage, r.Rounds):
-                for inner, repeated in stage.stages.items():
-                    for number in range(1, stage.count + 1):
-                        self.kinds[f"{name}.{number}.{inner}"] = type(repeated)
-            else:
-                self.kinds[name] = type(stage)
+        self.names = names_of(recipe)
+        self.stages = {
+            stage: (spec, place)
+            for name, block in recipe.stages.items()
+            for stage, spec, place in _repeated(name, block)
+        }
 
     def run(self) -> r.Recipe:
-        stages: dict[str, r.Stage | r.Rounds] = {}
-        for name, stage in self.recipe.stages.items():
-            if not isinstance(stage, r.Rounds):
-                stages[name] = self._stage(stage, name, Place())
-                continue
-            for number in range(1, stage.count + 1):
-                for inner, repeated in stage.stages.items():
-                    whole = f"{name}.{number}.{inner}"
-                    stages[whole] = self._stage(repeated, whole, Place(stage, number))
+        stages: dict[str, r.Stage | r.Rounds] = {
+            str(name): self._stage(stage, str(name), place)
+            for name, (stage, place) in self.stages.items()
+        }
         for name, dataset in list(self.datasets.items()):
             if dataset.candidates and name in self.recipe.datasets:
                 self._candidates(name, dataset)
@@ -80,6 +62,7 @@ class _Unroller:
         """The stage under its own name, every reference in it replaced."""
         return with_references(
             replace(stage, name=name),
+            self.names,
             stage_of=lambda written, at: self._one_stage(written, place, at),
             stages_of=lambda written, at: self._stages(written, place, at),
             data_of=lambda written, at: self._data(written, place, at),
@@ -87,137 +70,195 @@ class _Unroller:
 
     # Stages
 
-    def _one_stage(self, written: str, place: Place, at: Span | None) -> str:
-        names = self._stages(written, place, at)
-        if len(names) > 1:
+    def _one_stage(self, of: Reference, place: Place, at: Span | None) -> StageId | Reference:
+        found = self._stages(of, place, at)
+        if len(found) > 1:
             self.report.add(
                 "E503",
-                f"`{written}` are {len(names)} stages; one is meant here",
+                f"`{of}` are {len(found)} stages; one is meant here",
                 at,
-                help=f"write `{written.partition('[')[0]}`, or one round of it",
+                help=f"write `{of.plain}`, or one round of it",
             )
-        return names[0]
+        return found[0]
 
-    def _stages(self, written: str, place: Place, at: Span | None) -> list[str]:
-        """The stages that a reference names; one that there is not is left as it is written."""
-        first, _, other = written.partition(" or ")
-        if other and not first.startswith("previous."):
+    def _stages(
+        self, of: Reference, place: Place, at: Span | None
+    ) -> Sequence[StageId | Reference]:
+        """The stages that a reference names; of one that there is not, the plain name."""
+        if self._no_choice(of, place, at):
+            return [_plain(of)]
+        if of.rounds == PREVIOUS:
+            return [self._previous(of, place, at)]
+        rounds = self._rounds(of, place, at)
+        if place.rounds and not of.rounds and of.own in place.rounds.stages:
+            block, default = place.rounds, (place.round, place.round)
+        else:
+            block = self.blocks.get(of.rounds)
+            default = (block.count, block.count) if block else (0, 0)
+        if block is None or of.own not in block.stages or of.output:
+            return self._outside(of, at, indexed=rounds is not None)
+        if rounds and rounds[1] > block.count:
+            self.report.add(
+                "E504",
+                f"there is no round {rounds[1]} of `{block.name}`",
+                at,
+                help=f"it has {block.count}",
+            )
+            return [_plain(of)]
+        first, last = rounds or default
+        return [StageId(of.name, of.variant, block.name, k) for k in range(first, last + 1)]
+
+    def _no_choice(self, of: Reference, place: Place, at: Span | None) -> bool:
+        """Whether there is an alternative to what is there in every round, which is reported."""
+        wrong = of.otherwise is not None and of.rounds != PREVIOUS
+        if wrong:
+            repeated = place.rounds is not None and of.own in place.rounds.stages
             self.report.add(
                 "E502",
                 "a choice begins with a stage of the round before",
                 at,
-                help=f"write `previous.{first} or {other}`",
+                help=f"write `previous.{of.own} or {of.otherwise}`"
+                if repeated
+                else f"write `{_plain(of)}` or `{of.otherwise}` alone",
             )
-            return [written]
-        name, index = self._parse(first, place, at)
-        if name.startswith("previous."):
-            return [self._previous(name.removeprefix("previous."), other, place, at)]
-        if place.rounds and name in place.rounds.stages:
-            block, inner = place.rounds, name
-            default = Index(place.round, place.round)
-        else:
-            outer, _, inner = name.partition(".")
-            block = self.blocks.get(outer)
-            if block is None or inner not in block.stages:
-                if index and name in self.recipe.stages:
-                    self.report.add(
-                        "E501",
-                        f"`{name}` is not repeated: it has no rounds to choose from",
-                        at,
-                        help=f"write `{name}`",
-                    )
-                return [name]
-            default = Index(block.count, block.count)
-        if index and index.last > block.count:
-            self.report.add(
-                "E504",
-                f"there is no round {index.last} of `{block.name}`",
-                at,
-                help=f"it has {block.count}",
-            )
-            return [name]
-        span = index or default
-        return [f"{block.name}.{k}.{inner}" for k in range(span.first, span.last + 1)]
+        return wrong
 
-    def _previous(self, name: str, other: str, place: Place, at: Span | None) -> str:
+    def _outside(
+        self, of: Reference, at: Span | None, *, indexed: bool
+    ) -> Sequence[StageId | Reference]:
+        """The stage that a reference names outside of rounds, if there is one."""
+        stage = StageId(of.name, of.variant)
+        if of.rounds or of.output or stage not in self.stages:
+            return [_plain(of)]
+        if indexed:
+            self.report.add(
+                "E501",
+                f"`{of.plain}` is not repeated: it has no rounds to choose from",
+                at,
+                help=f"write `{of.plain}`",
+            )
+        return [stage]
+
+    def _previous(self, of: Reference, place: Place, at: Span | None) -> StageId | Reference:
+        """The stage of the round before, and in the first round what stands in its place."""
+        found = self._before(of, place, at)
+        if found is None and of.otherwise is None:
+            self.report.add(
+                "E502",
+                "the first round has none before it",
+                at,
+                help=f"say what stands there instead: `{of.plain} or {self._any_stage}`",
+            )
+        if found is None:
+            return self._one_stage(of.otherwise, place, at) if of.otherwise else _plain(of)
+        return found
+
+    def _before(self, of: Reference, place: Place, at: Span | None) -> StageId | Reference | None:
+        """The stage of the round before; None in the first round.
+
+        Returns: of one that there cannot be, after reporting, its plain name.
+        """
+        if of.among is not None:
+            self.report.add(
+                "E501",
+                f"`{of.plain}` is the stage of one round: there is none to choose",
+                at,
+                help=f"write `{of.plain}`, or `{of.own}[{of.among}]`",
+            )
         if place.rounds is None:
             self.report.add(
                 "E502",
                 "`previous` has a meaning in rounds only",
                 at,
-                help=f"write `{other}`" if other else "write the name of a stage",
+                help=f"write `{of.otherwise}`" if of.otherwise else "write the name of a stage",
             )
-            return name
-        if name not in place.rounds.stages:
+            return _plain(of)
+        if of.own not in place.rounds.stages or of.output:
+            name = of._replace(rounds="").plain
             self.report.add(
                 "E402",
                 f"there is no stage `{name}` in the rounds `{place.rounds.name}`",
                 at,
                 help=did_you_mean(name, place.rounds.stages),
             )
-            return name
-        if place.round > 1:
-            return f"{place.rounds.name}.{place.round - 1}.{name}"
-        if not other:
+            return _plain(of)
+        if place.round == 1:
+            return None
+        return StageId(of.name, of.variant, place.rounds.name, place.round - 1)
+
+    @cached_property
+    def _any_stage(self) -> str:
+        """A stage outside of rounds, as an example."""
+        training = (
+            str(name)
+            for name, (stage, place) in self.stages.items()
+            if place.rounds is None and isinstance(stage, r.Training)
+        )
+        return next(training, "anneal")
+
+    def _rounds(self, of: Reference, place: Place, at: Span | None) -> tuple[int, int] | None:
+        """The rounds of an index, the first and the last; None without one."""
+        if of.among is None:
+            return None
+        found = of.among.numbers(place.round)
+        if found is None:
+            self.report.add(
+                "E501",
+                f"`{of}` has no index that means something here",
+                at,
+                help=f"write `{of.plain}[round]` or `{of.plain}[1..round]` in rounds, and "
+                f"`{of.plain}[2]` elsewhere",
+            )
+            return (1, 1) if place.rounds else None
+        return found
+
+    # Data
+
+    def _data(self, of: Reference, place: Place, at: Span | None) -> DataId | Reference:
+        """The dataset that a reference names; made where it is a part of one, or drawn."""
+        if self._no_choice(of, place, at):
+            return _plain(of)
+        if of.rounds == PREVIOUS and self._before(of._replace(output=""), place, at) is None:
+            if of.otherwise:
+                return self._data(of.otherwise, place, at)
             self.report.add(
                 "E502",
                 "the first round has none before it",
                 at,
-                help=f"say what stands there instead: `previous.{name} or anneal`",
+                help=f"write `{of._replace(rounds='').plain}[1..round]`: those of all rounds up to "
+                "this one",
             )
-            return name
-        return self._one_stage(other, place, at)
+            return _plain(of)
+        if of.plain in self.recipe.datasets:
+            return self._indexed(of.plain, self._rounds(of, place, at), place, at)
+        stages = self._stages(of._replace(output=""), place, at)
+        drawn = [
+            stage
+            for stage in stages
+            if isinstance(stage, StageId) and isinstance(self.stages[stage][0], r.Sample)
+        ]
+        if len(drawn) < len(stages):
+            return _plain(of)
+        made = _drawn(drawn, of.output)
+        file, kind = _OUTPUTS[of.output]
+        self.datasets.setdefault(
+            str(made),
+            r.Dataset(
+                name=str(made),
+                kind=kind,
+                stages=[str(stage) for stage in drawn],
+                output=file,
+                places={"": at} if at else {},
+            ),
+        )
+        return made
 
-    def _parse(self, written: str, place: Place, at: Span | None) -> tuple[str, Index | None]:
-        match = _REFERENCE.fullmatch(written)
-        name = match["name"] if match else written.partition("[")[0]
-        if match and match["first"] is None:
-            return name, None
-        ends = [match["first"], match["last"] or match["first"]] if match else []
-        numbers = [place.round if end == "round" and place.rounds else _number(end) for end in ends]
-        first, last = numbers if numbers else (None, None)
-        if first is None or last is None or not 1 <= first <= last:
-            self.report.add(
-                "E501",
-                f"`{written}` has no index that means something here",
-                at,
-                help=f"write `{name}[round]` or `{name}[1..round]` in rounds, and `{name}[2]` "
-                "elsewhere",
-            )
-            return name, Index(1, 1) if place.rounds else None
-        return name, Index(first, last)
-
-    # Data
-
-    def _data(self, written: str, place: Place, at: Span | None) -> str:
-        """The dataset that a reference names; made where it is a part of one, or drawn."""
-        name, index = self._parse(written, place, at)
-        if name in self.recipe.datasets:
-            return self._indexed(name, index, place, at)
-        for output, (file, kind) in _OUTPUTS.items():
-            stage = name.removesuffix(f".{output}") if output else name
-            if output and stage == name:
-                continue
-            of = self._stages(f"{stage}{index or ''}", place, at)
-            if all(self.kinds.get(one) is r.Sample for one in of):
-                shown = of[0]
-                if len(of) > 1:
-                    block, _, inner = of[0].split(".", 2)
-                    shown = f"{block}.{inner}{index}"
-                made = shown + (f".{output}" if output else "")
-                self.datasets.setdefault(
-                    made,
-                    r.Dataset(
-                        name=made, kind=kind, stages=of, output=file, places={"": at} if at else {}
-                    ),
-                )
-                return made
-        return name
-
-    def _indexed(self, name: str, index: Index | None, place: Place, at: Span | None) -> str:
+    def _indexed(
+        self, name: str, rounds: tuple[int, int] | None, place: Place, at: Span | None
+    ) -> DataId:
         dataset = self.recipe.datasets[name]
         patterned = [file for file in dataset.files or [] if "{round}" in file]
-        if index is None:
+        if rounds is None:
             if patterned:
                 self.report.add(
                     "E505",
@@ -225,43 +266,67 @@ class _Unroller:
                     at,
                     help=f"write `{name}[round]` or `{name}[1..round]`",
                 )
-            return name
-        made = f"{name}{index}"
+            return DataId(name)
+        part = DataId(name, Index(*rounds))
+        made = str(part)
         if made in self.datasets:
-            return made
+            return part
+        first, last = rounds
         changes: dict[str, Any] = {"name": made, "tokens": None}
         if patterned:
-            rounds = range(index.first, index.last + 1)
-            files = [f.replace("{round}", str(k)) for k in rounds for f in dataset.files or []]
+            numbers = range(first, last + 1)
+            files = [f.replace("{round}", str(k)) for k in numbers for f in dataset.files or []]
             changes["files"] = list(dict.fromkeys(files))
         else:
             block = place.rounds or max(
                 self.blocks.values(), key=lambda each: each.count, default=None
             )
             hands = block.count if block else 0
-            if index.last > hands:
+            if last > hands:
                 self.report.add(
                     "E504",
-                    f"there is no round {index.last} to deal `{name}` out to",
+                    f"there is no round {last} to deal `{name}` out to",
                     at,
                     help=f"`{block.name}` has {hands}" if block else f"write `{name}`",
                 )
-            changes["deal"] = (hands, index.first, index.last)
+            changes["deal"] = (hands, first, last)
         if dataset.candidates:
-            inner = Place(place.rounds, index.last) if place.rounds else Place()
-            changes["candidates"] = self._one_stage(
-                dataset.candidates, inner, dataset.at("candidates")
-            )
+            inner = Place(place.rounds, last) if place.rounds else Place()
+            changes["candidates"] = self._candidate(dataset, inner)
         self.datasets[made] = replace(dataset, **changes)
-        return made
+        return part
 
     def _candidates(self, name: str, dataset: r.Dataset) -> None:
-        assert dataset.candidates
         if any("{round}" in file for file in dataset.files or []):
             return
-        stage = self._one_stage(dataset.candidates, Place(), dataset.at("candidates"))
-        self.datasets[name] = replace(dataset, candidates=stage)
+        self.datasets[name] = replace(dataset, candidates=self._candidate(dataset, Place()))
+
+    def _candidate(self, dataset: r.Dataset, place: Place) -> str:
+        """The stage whose draws are the candidates of a data set."""
+        assert dataset.candidates
+        of = self.names.parse(dataset.candidates)
+        return str(self._one_stage(of, place, dataset.at("candidates")))
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 6 else None
+def _repeated(name: str, stage: r.Stage | r.Rounds) -> Iterator[tuple[StageId, r.Stage, Place]]:
+    """The stages that a block of the recipe stands for, round by round, and where each is."""
+    if not isinstance(stage, r.Rounds):
+        yield StageId.parse(name), stage, Place()
+        return
+    for number in range(1, stage.count + 1):
+        for inner, repeated in stage.stages.items():
+            own = StageId.parse(inner)
+            yield own._replace(rounds=name, round=number), repeated, Place(stage, number)
+
+
+def _drawn(stages: list[StageId], output: str) -> DataId:
+    """What the draws of one stage are called, or those of several rounds of it."""
+    first, last = stages[0], stages[-1]
+    if first == last:
+        return DataId(f"{first}.{output}" if output else str(first))
+    return DataId(str(first._replace(round=0)), Index(first.round, last.round), output)
+
+
+def _plain(of: Reference) -> Reference:
+    """The reference without an index and an alternative, as names that are not there are shown."""
+    return of._replace(among=None, otherwise=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, POST_TRAINING, compiled, only, plan
+from specs import HEAD, POST_TRAINING, check, compiled, only, plan
 
 from etude.compiler.plan import DatasetJob, FilterJob, Plan, SampleJob, TrainJob
 from etude.compiler.schema import read_plan
@@ -91,6 +91,86 @@ def test_drafts_of_several_rounds_are_one_dataset() -> None:
         "align.1.drafts",
         "align.2.drafts",
     ]
+
+
+IN_ROUNDS = "  stage chat: average { of"
+
+
+def findings(*replacements: tuple[str, str], more: str = "") -> list[tuple[str, str, str]]:
+    """Codes, messages and helps for the spec with other text in it, as `etude check` has them."""
+    text = POST_TRAINING
+    for old, new in replacements:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return [(d.code, d.message, d.help) for d in check(text + more)]
+
+
+def test_data_of_the_round_before_are_those_of_an_or_in_the_first() -> None:
+    made = changed(
+        (
+            IN_ROUNDS,
+            "  stage seen: evaluate { from = rm, accuracy = [previous.drafts.pairs or ranked] }\n"
+            + IN_ROUNDS,
+        ),
+    )
+    measured = [sources(f"align.{number}.seen", made) for number in (1, 2)]
+    assert [[v for k, v in found.items() if k.startswith("data:")] for found in measured] == [
+        ["dataset.ranked"],
+        ["dataset.align.1.drafts.pairs"],
+    ]
+
+
+def test_a_mixture_of_the_round_before_says_how_all_rounds_are_named() -> None:
+    found = findings(("{ drafts 60%, human 40% }", "{ previous.drafts 60%, human 40% }"))
+    assert found == [
+        (
+            "E502",
+            "the first round has none before it",
+            "write `drafts[1..round]`: those of all rounds up to this one",
+        )
+    ]
+
+
+def test_the_round_before_is_one_round_and_has_none_to_choose() -> None:
+    found = findings(("from = previous.chat or first", "from = previous.chat[1] or first"))
+    assert found == [
+        (
+            "E501",
+            "`previous.chat` is the stage of one round: there is none to choose",
+            "write `previous.chat`, or `chat[1]`",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "help"),
+    [
+        ("sft or first", "write `previous.sft or first`"),
+        ("align.sft or first", "write `previous.sft or first`"),
+        ("first or sft", "write `first` or `sft` alone"),
+    ],
+)
+def test_a_choice_without_the_round_before_says_what_can_be_written(choice: str, help: str) -> None:
+    found = findings(("from = sft, data = {", f"from = {choice}, data = {{"))
+    assert found == [("E502", "a choice begins with a stage of the round before", help)]
+
+
+@pytest.mark.parametrize(
+    ("reference", "codes"),
+    [
+        ("previous.nix or first", ["E402"]),
+        ("first or exam", ["E502"]),
+        ("nix or first", ["E402", "E502"]),
+    ],
+)
+def test_beside_another_error_a_reference_is_reported_once(
+    reference: str, codes: list[str]
+) -> None:
+    found = findings(
+        ("from = previous.chat or first", f"from = {reference}"),
+        more="stage odd: sft { from = first, data = human, lr = 1q, steps = 5 }\n",
+    )
+    assert [code for code, *_ in found] == [*codes, "E111"]
 
 
 def test_drafts_are_data_outside_the_rounds_too() -> None:
