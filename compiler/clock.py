@@ -139,96 +139,144 @@ def run_clock(
         batch: segments with absolute batches (quantities in tokens or sequences).
         granule: sequences by which a ramp of the batch moves.
     """
-    sizes = tuple(segment.end for segment in seq_len)
-    lengths = _Knob("seq_len", seq_len, length)
-    batches = _Knob("batch", batch, length, granule, sizes)
-    knobs = [lengths, batches]
-    lengths.next_segment(START, 0, report)
-    batches.next_segment(START, lengths.value, report)
-    here = START
-    starts: list[tuple[int, int, int]] = []
-    pieces: list[tuple[int, int]] = []
-    roundings: list[Rounding] = []
-    borders: dict[Position, Border] = {}
-    end_wish = Position(length.unit, length.value)
-    while True:
-        sequences = _sequences(batches, lengths.value, report)
-        if sequences is None:
+    walk = _Walk(length, seq_len, batch, granule, report)
+    while walk.end is None:
+        if not walk.advance():
             return None
-        pace = sequences * lengths.value
-        starts.append((here.step, here.tokens, pace))
-        pieces.append((here.step, sequences))
+    walk.check_ends(walk.end, where)
+    return walk.clock(walk.end)
 
-        def step_of(position: Position, least: int) -> int:
-            step = (
-                nearest(position.value)
-                if position.unit == "steps"
-                else here.step + nearest((position.value - here.tokens) / pace)  # noqa: B023
-            )
-            return max(step, least)
 
-        end = step_of(end_wish, here.step + 1)
-        ends = {k.what: step_of(k.end, k.begin.step + 1) for k in knobs if k.end}
-        moves = {k.what: step_of(k.change, here.step) for k in knobs if k.change}
+class _Walk:
+    """The way through a stage, stretch by stretch of one batch and one sequence length.
+
+    Attributes:
+        here: where the stretch begins that is looked at.
+        pace: tokens of a step in it.
+        end: the stage's end; None: it has not been reached.
+    """
+
+    def __init__(
+        self,
+        length: Length,
+        seq_len: list[Segment],
+        batch: list[Segment],
+        granule: int,
+        report: Report,
+    ) -> None:
+        self.length = length
+        self.report = report
+        sizes = tuple(segment.end for segment in seq_len)
+        self.lengths = _Knob("seq_len", seq_len, length)
+        self.batches = _Knob("batch", batch, length, granule, sizes)
+        self.lengths.next_segment(START, 0, report)
+        self.batches.next_segment(START, self.lengths.value, report)
+        self.here = START
+        self.pace = 0
+        self.end: Border | None = None
+        self.starts: list[tuple[int, int, int]] = []
+        self.pieces: list[tuple[int, int]] = []
+        self.roundings: list[Rounding] = []
+        self.borders: dict[Position, Border] = {}
+
+    @property
+    def knobs(self) -> tuple[_Knob, _Knob]:
+        return self.lengths, self.batches
+
+    def advance(self) -> bool:
+        """On to where the next stretch begins, or the stage ends; False after reporting."""
+        sequences = _sequences(self.batches, self.lengths.value, self.report)
+        if sequences is None:
+            return False
+        self.pace = sequences * self.lengths.value
+        self.starts.append((self.here.step, self.here.tokens, self.pace))
+        self.pieces.append((self.here.step, sequences))
+        wish = Position(self.length.unit, self.length.value)
+        end = self._step_of(wish, self.here.step + 1)
+        ends = {k.what: self._step_of(k.end, k.begin.step + 1) for k in self.knobs if k.end}
+        moves = {k.what: self._step_of(k.change, self.here.step) for k in self.knobs if k.change}
         coming = min([*ends.values(), *moves.values()], default=end)
         if coming >= end:
-            while batches.change and step_of(batches.change, 0) <= end:
-                batches.next_level(here)
-            tokens = here.tokens + (end - here.step) * pace
-            note_rounding("the end of the stage", end_wish, end, tokens, roundings)
-            break
-        tokens = here.tokens + (coming - here.step) * pace
-        here = Border(coming, tokens, Fraction(coming), Fraction(tokens))
-        for knob in knobs:
-            wish = knob.end
-            if wish and ends[knob.what] == coming:
-                note_rounding(
-                    f"the end of a segment of {knob.what}", wish, coming, tokens, roundings
-                )
-                borders[wish] = replace(here, **{f"wish_{wish.unit}": wish.value})
-                while knob.change and step_of(knob.change, 0) <= coming:
-                    knob.next_level(here)
-                if not knob.next_segment(borders[wish], lengths.value, report):
-                    report.add(
-                        "E447",
-                        f"{knob.what} has no value after step {coming:,}: the stage continues",
-                        knob.segment and knob.segment.span,
-                        help="leave the bound of the last segment out",
-                    )
-                    return None
+            while self.batches.change and self._step_of(self.batches.change, 0) <= end:
+                self.batches.next_level(self.here)
+            self.end = self._border(end)
+            note_rounding("the end of the stage", wish, end, self.end.tokens, self.roundings)
+            return True
+        self.here = self._border(coming)
+        for knob in self.knobs:
+            if ends.get(knob.what) == coming:
+                if not self._next_segment(knob):
+                    return False
             elif moves.get(knob.what) == coming:
-                knob.next_level(here)
-    for knob in knobs:
-        unreached = next(knob.segments, None)
-        assert knob.segment
-        if not unreached:
-            last = step_of(knob.end, 0) if knob.end else end
-            overrun(knob.what, knob.segment, last, end, report)
-        else:
-            hint = crowded(knob.segment, knob.begin.wish(length.unit), length)
-            report.add(
+                knob.next_level(self.here)
+        return True
+
+    def _step_of(self, position: Position, least: int) -> int:
+        """The step boundary nearest to a position, at the pace in force."""
+        if position.unit == "steps":
+            return max(nearest(position.value), least)
+        return max(self.here.step + nearest((position.value - self.here.tokens) / self.pace), least)
+
+    def _border(self, step: int) -> Border:
+        """A later step boundary, at the pace in force."""
+        tokens = self.here.tokens + (step - self.here.step) * self.pace
+        return Border(step, tokens, Fraction(step), Fraction(tokens))
+
+    def _next_segment(self, knob: _Knob) -> bool:
+        """From a knob's segment that ends here to its next one; False after reporting."""
+        wish, here = knob.end, self.here
+        assert wish
+        note_rounding(
+            f"the end of a segment of {knob.what}", wish, here.step, here.tokens, self.roundings
+        )
+        begin = self.borders[wish] = replace(here, **{f"wish_{wish.unit}": wish.value})
+        while knob.change and self._step_of(knob.change, 0) <= here.step:
+            knob.next_level(here)
+        if knob.next_segment(begin, self.lengths.value, self.report):
+            return True
+        self.report.add(
+            "E447",
+            f"{knob.what} has no value after step {here.step:,}: the stage continues",
+            knob.segment and knob.segment.span,
+            help="leave the bound of the last segment out",
+        )
+        return False
+
+    def check_ends(self, end: Border, where: Span | None) -> None:
+        """Reports segments that the stage does not reach, and a last one that ends after it."""
+        for knob in self.knobs:
+            unreached = next(knob.segments, None)
+            assert knob.segment
+            if not unreached:
+                last = self._step_of(knob.end, 0) if knob.end else end.step
+                overrun(knob.what, knob.segment, last, end.step, self.report)
+                continue
+            hint = crowded(knob.segment, knob.begin.wish(self.length.unit), self.length)
+            self.report.add(
                 "E441",
                 f"this segment of {knob.what} can never be reached: the stage ends before it, "
-                f"after {short(tokens)} tokens",
+                f"after {short(end.tokens)} tokens",
                 unreached.span or where,
                 help=f"{_LONGER}{hint}",
             )
-    return Clock(
-        steps=end,
-        tokens=tokens,
-        lengths=[
-            (start, stop, value)
-            for (start, value), stop in zip(
-                lengths.changes, [s for s, _ in lengths.changes[1:]] + [end], strict=True
-            )
-        ],
-        batches=_merge(pieces, end),
-        roundings=roundings,
-        starts=starts,
-        borders=borders,
-        begins={knob.what: knob.begins for knob in knobs},
-        batch_at_end=batches.value,
-    )
+
+    def clock(self, end: Border) -> Clock:
+        """What was walked."""
+        stops = [*(step for step, _ in self.lengths.changes[1:]), end.step]
+        return Clock(
+            steps=end.step,
+            tokens=end.tokens,
+            lengths=[
+                (start, stop, value)
+                for (start, value), stop in zip(self.lengths.changes, stops, strict=True)
+            ],
+            batches=_merge(self.pieces, end.step),
+            roundings=self.roundings,
+            starts=self.starts,
+            borders=self.borders,
+            begins={knob.what: knob.begins for knob in self.knobs},
+            batch_at_end=self.batches.value,
+        )
 
 
 def borders(

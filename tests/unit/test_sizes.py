@@ -26,7 +26,6 @@ FUNCTIONS = {
     "bind.recipe",
     "bind._build",
     "statements._filter",
-    "clock.run_clock",
     "difference.difference",
     "gates.after",
     "placement.mesh",
