@@ -26,7 +26,7 @@ def check_declared(scope: Scope) -> None:
 
 
 def _dataset(scope: Scope, dataset: r.Dataset) -> None:
-    given = [n for n in ("files", "hub", "sample") if getattr(dataset, n) is not None]
+    given = [n for n in r.Dataset.ways[0] if getattr(dataset, n) is not None]
     if len(given) != 1:
         scope.report.add(
             "E423",
@@ -71,8 +71,7 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
 
 
 def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
-    given = [n for n in ("file", "hub", "train") if getattr(tokenizer, n) is not None]
-    if len(given) + tokenizer.bytes != 1:
+    if sum(getattr(tokenizer, name) not in (None, False) for name in r.Tokenizer.ways[0]) != 1:
         scope.report.add(
             "E424",
             f"the tokenizer `{tokenizer.name}` needs exactly one of "
@@ -160,8 +159,7 @@ def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
 
 
 def _dialog(scope: Scope, dialog: r.Dialog) -> None:
-    ways = ("protocol", "template", "header")
-    given = [name for name in ways if getattr(dialog, name) is not None]
+    given = [name for name in r.Dialog.ways[0] if getattr(dialog, name) is not None]
     if len(given) != 1:
         scope.error(
             "E517",
@@ -199,8 +197,8 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
                 dialog.at("header"),
                 'write `header = "<|{role}|>"`',
             )
-    for name in ("end_of_turn", "end_of_message", "roles"):
-        if dialog.header is None and getattr(dialog, name) is not None:
+    for name, of in r.attributes(r.Dialog).items():
+        if of.needs and dialog.header is None and getattr(dialog, name) is not None:
             scope.error(
                 "E517",
                 f"`{name}` belongs to a protocol with a `header` of its own",

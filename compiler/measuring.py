@@ -15,18 +15,6 @@ from .program import (
 from .scope import Scope
 from .values import Architecture
 
-_MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
-_SETTINGS = {
-    "prompts": ["judge"],
-    "max_tokens": ["judge"],
-    "temperature": ["judge"],
-    "dialog": ["judge"],
-    "limit": ["judge", "suites"],
-    "tasks": ["suites"],
-    "seq_len": ["loss"],
-}
-"""What belongs to some of the measures only."""
-
 
 def average(spec: r.Average, scope: Scope) -> AverageStage | None:
     """The stage with its names resolved, or None after reporting."""
@@ -52,7 +40,7 @@ def best(spec: r.Best, scope: Scope) -> BestStage | None:
     model = _alike(spec, scope)
     if model is None:
         return None
-    given = [name for name in _MEASURES if getattr(spec, name) is not None]
+    given = [name for name in r.MEASURES if getattr(spec, name) is not None]
     many = [name for name in ("loss", "suites") if len(getattr(spec, name) or []) > 1]
     if len(given) != 1 or many:
         scope.error(
@@ -75,7 +63,7 @@ def evaluate(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
     stage = scope.with_weights(source, spec.at("from"))
     if stage is None:
         return None
-    if all(getattr(spec, name) is None for name in _MEASURES):
+    if all(getattr(spec, name) is None for name in r.MEASURES):
         scope.error(
             "E422",
             f"the stage `{spec.name}` evaluates nothing",
@@ -170,7 +158,7 @@ def _measures(spec: r.Measuring, scope: Scope, reward: bool, dialog: dict | None
         scope.data(name, "preferences", spec.at("accuracy"))
     if spec.prompts:
         scope.data(spec.prompts, "prompts", spec.at("prompts"))
-    for name in _MEASURES:
+    for name in r.MEASURES:
         if getattr(spec, name) is not None and reward != (name == "accuracy"):
             scope.error(
                 "E512",
@@ -183,8 +171,9 @@ def _measures(spec: r.Measuring, scope: Scope, reward: bool, dialog: dict | None
                 spec.at(name),
                 "write `accuracy = [DATASET]`" if reward else "write `loss = [DATASET]`",
             )
-    for name, measures in _SETTINGS.items():
-        if name in spec.places and all(getattr(spec, m) is None for m in measures):
+    for name, attribute in r.attributes(type(spec)).items():
+        measures = attribute.needs
+        if measures and name in spec.places and all(getattr(spec, m) is None for m in measures):
             scope.error(
                 "E522",
                 f"`{name}` sets nothing here: it belongs to "

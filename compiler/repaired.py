@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.bind import MODELS
 from ..spec.diagnostics import Diagnostic, did_you_mean
 from ..spec.source import Span
 from .names import UNKNOWN
@@ -112,7 +111,7 @@ _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
 _INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample"}
 """Attribute → the one that stands in for it, where that is not itself."""
 _LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
-REPAIRED = {*MODELS, "stage", "rounds"} - {"recipe"}
+REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
 """The blocks that are repaired."""
 
 

@@ -61,11 +61,9 @@ def check_weights(model: r.Model, report: Report) -> None:
             model.at("hub"),
             help="leave one of them out",
         )
-    for name, given, other in (
-        ("revision", model.hub, "`hub`"),
-        ("context", model.weights or model.hub, "weights"),
-    ):
-        if getattr(model, name) is not None and not given:
+    for name, other in (("revision", "`hub`"), ("context", "weights")):
+        needs = r.attributes(r.Model)[name].needs
+        if getattr(model, name) is not None and not any(getattr(model, n) for n in needs):
             report.add(
                 "E426",
                 f"`{name}` belongs to a model with {other}",

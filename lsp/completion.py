@@ -146,7 +146,7 @@ class _Completer:
     def _statement(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
         words = self.words
         attribute = words[0]
-        kind = vocabulary.kind(model, attribute)
+        kind = r.kind_of(model, attribute)
         if "=" not in words:
             if isinstance(kind, k.Every):
                 if words[-1] == "every" or (words[:-1] and words[-2] == "every"):
@@ -202,7 +202,7 @@ class _Completer:
                 yield _item(family, Kind.EnumMember, "a family that the engine builds")
         match kind:
             case g.Group():
-                yield _item("{ … }", Kind.Class, attribute, "{ $1 }")
+                yield _item("{ … }", Kind.Class, attribute, kind.example)
             case g.Tagged():
                 for tag in kind.tags:
                     snippet = f"{tag} {{ {kind.typical} }}"
@@ -276,7 +276,7 @@ class _Completer:
             if head[0] != "on" and not (inner and inner.words[:1] == ["suites"]):
                 yield from self._indices()
                 return
-        kind = vocabulary.kind(model, head[0]) if head else None
+        kind = r.kind_of(model, head[0]) if head else None
         if kind is None:
             return
         before = self.words if self.words[-1:] == ["."] else []
@@ -285,7 +285,7 @@ class _Completer:
         yield from self._plain(kind, head[0], before)
 
     def _in_group(self, model: type[r.Declaration], frame: Frame) -> Iterator[types.CompletionItem]:
-        kind = vocabulary.kind(model, frame.words[0])
+        kind = r.kind_of(model, frame.words[0])
         operand = kind.operand if isinstance(kind, ScheduleOf) else None
         if isinstance(operand, Placement) and not self.words:
             for degree in operand.degrees:
@@ -349,7 +349,7 @@ class _Completer:
             if isinstance(item, s.Block) and item.keyword.name == "rounds" and symbol:
                 yield from (_name(of) for of in self.names.kind("stage", symbol.name))
             elif isinstance(item, s.Block):
-                model = names.block_model(item.keyword.name, item.kind.name if item.kind else None)
+                model = r.block_model(item.keyword.name, item.kind.name if item.kind else None)
                 for name in r.attributes(model) if model else ():
                     entry = vocabulary.documentation(model, name) if model else None
                     yield _item(name, Kind.Property, entry.value if entry else "", f"{name} = ")

@@ -77,7 +77,7 @@ class Context(NamedTuple):
         if not blocks:
             return None
         words = blocks[0].words
-        model = names.block_model(words[0], words[-1] if ":" in words else None) if words else None
+        model = r.block_model(words[0], words[-1] if ":" in words else None) if words else None
         for frame in blocks[1:]:
             model = names.group_model(model, frame.words[0]) if frame.words else None
         return model

@@ -112,7 +112,7 @@ def _name(item: s.Item) -> str:
 
 def _block(item: s.Block, here: Place, analysis: Analysis) -> tuple[list[str], Any]:
     keyword = item.keyword.name
-    model = names.block_model(keyword, item.kind.name if item.kind else None)
+    model = r.block_model(keyword, item.kind.name if item.kind else None)
     if keyword == "gate":
         return _attribute(analysis, Place(here.blocks[:-1], "", item, ()), "gate"), item.head
     if keyword not in BLOCKS:
@@ -178,7 +178,7 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
     name, model = _name(here.item), here.model
     unit = UNITS.get(number.unit.name, "") if number.unit else ""
     if model and not unit and number.suffix != "%" and here.nodes[0] is number:
-        kind = vocabulary.kind(model, name)
+        kind = r.kind_of(model, name)
         unit = next(iter(kind.units), "") if kind else ""
     exact = f"{plain(number.value)} {unit}".rstrip()
     if number.percent:

@@ -49,31 +49,14 @@ class Declaration(NamedTuple):
 
 def referred(model: type[r.Declaration] | None, attribute: str) -> tuple[str, ...]:
     """The kinds of things that an attribute of a block names; none where it takes no names."""
-    known = r.attributes(model).get(attribute) if model else None
-    return known.kind.refers if known else ()
-
-
-BLOCKS: dict[str, type[r.Declaration]] = {
-    "recipe": r.Header,
-    "model": r.Model,
-    "tokenizer": r.Tokenizer,
-    "dataset": r.Dataset,
-    "cluster": r.Cluster,
-    "dialog": r.Dialog,
-}
-
-
-def block_model(keyword: str, kind: str | None) -> type[r.Declaration] | None:
-    """What a block at the outside, or a stage in rounds, may hold."""
-    if keyword == "stage":
-        return r.STAGES.get(kind or "")
-    return BLOCKS.get(keyword)
+    kind = r.kind_of(model, attribute)
+    return kind.refers if kind else ()
 
 
 def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Declaration] | None:
     """What the group of attributes that an attribute takes may hold."""
-    known = r.attributes(model).get(attribute) if model else None
-    return known.kind.model if known else None
+    kind = r.kind_of(model, attribute)
+    return kind.model if kind else None
 
 
 def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]:
@@ -157,7 +140,7 @@ class Names:
         elif keyword == "variant":
             self._variant(block)
         else:
-            model = block_model(keyword, block.kind.name if block.kind else None)
+            model = r.block_model(keyword, block.kind.name if block.kind else None)
             self._items(block.items, model, scope)
 
     def _variant(self, block: s.Block) -> None:
@@ -181,7 +164,7 @@ class Names:
         item = self.declarations[symbol].item
         if isinstance(item, s.Let):
             return None
-        return block_model(item.keyword.name, item.kind.name if item.kind else None)
+        return r.block_model(item.keyword.name, item.kind.name if item.kind else None)
 
     def _items(
         self, items: Iterable[s.Item], model: type[r.Declaration] | None, scope: str

@@ -53,7 +53,7 @@ class Place(NamedTuple):
         block = self.block
         if block is None:
             return None
-        model = names.block_model(block.keyword.name, block.kind.name if block.kind else None)
+        model = r.block_model(block.keyword.name, block.kind.name if block.kind else None)
         for inner in self.blocks[self.blocks.index(block) + 1 :]:
             model = names.group_model(model, inner.keyword.name)
         return names.group_model(model, self.group) if self.group else model

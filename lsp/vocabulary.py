@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..spec import recipe as r
-from ..spec.kinds import Kind
 from ..spec.source import Source, Span
 
 NOWHERE = Span(Source("", ""), 0, 0)
@@ -18,12 +17,6 @@ class Entry(NamedTuple):
     value: str
     default: str
     meaning: str
-
-
-def kind(model: type[r.Declaration] | None, attribute: str) -> Kind | None:
-    """What an attribute of a block takes; None where the block has none of this name."""
-    known = r.attributes(model).get(attribute) if model else None
-    return known.kind if known else None
 
 
 TITLES: dict[type[r.Declaration], str] = {

@@ -27,15 +27,6 @@ _PLURAL = {
     "stage": "stages",
     "rounds": "stages",
 }
-MODELS: dict[str, type[r.Declaration]] = {
-    "recipe": r.Header,
-    "model": r.Model,
-    "tokenizer": r.Tokenizer,
-    "dataset": r.Dataset,
-    "cluster": r.Cluster,
-    "dialog": r.Dialog,
-}
-"""The models of blocks, by keyword; those of stages are `recipe.STAGES`."""
 MOST_ROUNDS = 1000
 _LET = re.compile(r"^[ \t]*let\W+(\w+)", re.MULTILINE)
 
@@ -133,7 +124,7 @@ class _Binder(Groups):
             if keyword == "rounds":
                 found[group][name] = self._rounds(item, name)
                 continue
-            model = self._kind(item) if keyword == "stage" else MODELS[keyword]
+            model = self._kind(item) if keyword == "stage" else r.BLOCKS[keyword]
             found[group][name] = self._declaration(item, model, name) if model else None
         header = None if headless and not headers else self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())

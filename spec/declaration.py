@@ -12,23 +12,27 @@ class _Declared(NamedTuple):
     """What a field's declaration says beside its default."""
 
     kind: Kind
-    name: str
-    statement: bool
+    name: str = ""
+    needs: tuple[str, ...] = ()
+    statement: bool = False
 
 
-def attribute(kind: Kind, default: Any = MISSING, *, name: str = "") -> Any:
+def attribute(
+    kind: Kind, default: Any = MISSING, *, name: str = "", needs: tuple[str, ...] = ()
+) -> Any:
     """An attribute of a block.
 
     Args:
         default: MISSING where the attribute is required.
         name: as written in a spec, where that is no Python name.
+        needs: the attributes to which it belongs: without any of them it says nothing.
     """
-    return field(default=default, metadata=_Declared(kind, name, False))
+    return field(default=default, metadata=_Declared(kind, name, needs))
 
 
 def statement(kind: Kind, default: Any) -> Any:
     """What a block says in statements, and JSON as an attribute; `list` begins with none."""
-    declared = _Declared(kind, "", True)
+    declared = _Declared(kind, statement=True)
     if default is list:
         return field(default_factory=list, metadata=declared)
     return field(default=default, metadata=declared)
@@ -44,9 +48,15 @@ class Cited(Record):
 
 class Declaration(Record):
     """A named block. `places` maps attributes to where they were written, "" to the head, and
-    `sources` to where their values are from; `entries` where `name value` is an attribute too."""
+    `sources` to where their values are from.
+
+    Attributes:
+        entries: whether `name value` is an attribute, too.
+        ways: attributes that exclude each other, in sets.
+    """
 
     entries: ClassVar[bool] = False
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     name: str = ""
     places: dict[str, Span] = field(default_factory=dict, compare=False)
@@ -64,6 +74,7 @@ class Attribute(NamedTuple):
     kind: Kind
     required: bool
     default: Any
+    needs: tuple[str, ...]
 
 
 @cache
@@ -82,6 +93,14 @@ def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribu
     found = {}
     for name, of in fields(model).items():
         if of.metadata and of.metadata.statement == statement:
-            kind, written, _ = of.metadata
-            found[written or name] = Attribute(name, kind, of.default is MISSING, of.default)
+            kind, written, needs, _ = of.metadata
+            found[written or name] = Attribute(name, kind, of.default is MISSING, of.default, needs)
     return found
+
+
+def kind_of(model: type[Declaration] | None, name: str) -> Kind | None:
+    """What an attribute of a block takes, or a statement that is one in JSON; None of others."""
+    if model is None:
+        return None
+    attribute = attributes(model).get(name) or statements(model).get(name)
+    return attribute.kind if attribute else None

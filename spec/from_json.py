@@ -12,7 +12,6 @@ from . import json_form as form
 from . import kinds as k
 from . import recipe as r
 from . import syntax as s
-from .bind import MODELS
 from .diagnostics import Report, did_you_mean
 from .json_text import Node, Numeral, read
 from .json_values import Bad, Entries, Of, Values, as_entry, joined
@@ -45,7 +44,7 @@ class _Reader(Values):
         items += [use for use, after in used if after is None]
         items += self._named(top, "let", lambda word, of: s.Let(word, self.value(of), of.span))
         for key, keyword in form.BLOCKS.items():
-            model = MODELS[keyword]
+            model = r.BLOCKS[keyword]
             items += self._named(
                 top, key, lambda w, of, k=keyword, m=model: self._block(k, w, of, m)
             )
@@ -308,7 +307,7 @@ class _Reader(Values):
         made = self._statements(word, of, model, span)
         if made is None:
             value = self._attribute_value(word.name, of, model)
-            every = isinstance(form.kind(model, word.name), k.Every) and origin is None
+            every = isinstance(r.kind_of(model, word.name), k.Every) and origin is None
             if every and isinstance(value, s.Number | s.Path):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
@@ -320,7 +319,7 @@ class _Reader(Values):
         self, word: s.Word, of: Node, model: type[r.Declaration], span: Span
     ) -> tuple[s.Item, ...] | None:
         """What texts write as statements; None where it is a value."""
-        match form.kind(model, word.name):
+        match r.kind_of(model, word.name):
             case g.Filters() as filters:
                 return self._list(of, "", s.Filter, filters.example)
             case g.Alike():
@@ -339,7 +338,7 @@ class _Reader(Values):
         return None
 
     def _attribute_value(self, name: str, of: Node, model: type[r.Declaration]) -> s.Value:
-        kind = form.kind(model, name)
+        kind = r.kind_of(model, name)
         if kind and kind.distinct and (let := self.let(of)):
             return let
         match kind:

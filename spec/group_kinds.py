@@ -20,9 +20,13 @@ class Statement(Kind, kw_only=False):
     """What a block says without `name = value`; `how` is an example, told where one is given."""
 
     how: str
+    statement: ClassVar[bool] = True
 
     @property
     def example(self) -> str:
+        return self.how
+
+    def written(self, name: str) -> str:
         return self.how
 
     def read(self, value: s.Value) -> Any:
@@ -34,14 +38,11 @@ class Statement(Kind, kw_only=False):
 class Mark(Statement, kw_only=False):
     """A word that stands alone, such as `bytes`: the attribute is true."""
 
-    statement: ClassVar[str] = "mark"
-
 
 class Block(Statement, kw_only=False):
     """A block inside the block, with statements of its own: a gate."""
 
     holds: type[Any]
-    statement: ClassVar[str] = "block"
 
     @property
     def model(self) -> type[Any]:
@@ -51,18 +52,20 @@ class Block(Statement, kw_only=False):
 class Alike(Share):
     """`drop similar > 90%`."""
 
-    statement: ClassVar[str] = "alike"
+    statement: ClassVar[bool] = True
 
     @property
     def example(self) -> str:
-        return "drop similar > 90%"
+        return "90%"
+
+    def written(self, name: str) -> str:
+        return f"drop {name} > {self.example}"
 
 
 class Filters(Statement, kw_only=False):
     """`keep 10% where quality.loss > 4.0`, any number of them."""
 
     how: str = "keep 10% where quality.loss > 4.0"
-    statement: ClassVar[str] = "filters"
 
 
 # Groups of attributes
@@ -85,9 +88,10 @@ class Nested(Kind):
 
 
 class Group(Nested, kw_only=False):
-    """`{ name = value, … }`."""
+    """`{ name = value, … }`; `typical` are some of its attributes, as they are often given."""
 
     holds: type[Any]
+    typical: str
 
     @property
     def model(self) -> type[Any]:
@@ -95,7 +99,7 @@ class Group(Nested, kw_only=False):
 
     @property
     def example(self) -> str:
-        return "{ … }"
+        return f"{{ {self.typical} }}"
 
     def build(self, name: str, value: s.Value, build: Builder) -> Any:
         if not isinstance(value, s.Braces):

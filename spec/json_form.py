@@ -13,7 +13,6 @@
 from typing import TypeVar
 
 from . import group_kinds as g
-from . import kinds as k
 from . import recipe as r
 from . import syntax as s
 
@@ -55,17 +54,9 @@ Model = type[r.Declaration] | None
 """The model of a block; None where its kind is unknown."""
 
 
-def kind(model: Model, name: str) -> k.Kind | None:
-    """What an attribute of a block takes, or a statement that is one here; None of others."""
-    if model is None:
-        return None
-    attribute = r.attributes(model).get(name) or r.statements(model).get(name)
-    return attribute.kind if attribute else None
-
-
 def group(model: Model, name: str) -> type[r.Declaration] | None:
     """The model of an attribute that is a group of attributes; None where it is none."""
-    of = kind(model, name)
+    of = r.kind_of(model, name)
     return of.holds if isinstance(of, g.Group) else None
 
 

@@ -31,11 +31,11 @@ class Kind(Record):
         example: one of its values as a spec writes it.
         distinct: whether a string in JSON is this value itself, or a text: a `let` is then written
             `{"let": NAME}`.
-        statement: how blocks write it, where that is no `name = value`.
+        statement: whether blocks write it in another way than `name = value`.
     """
 
     distinct: ClassVar[bool] = False
-    statement: ClassVar[str] = ""
+    statement: ClassVar[bool] = False
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -56,6 +56,10 @@ class Kind(Record):
     @property
     def example(self) -> str:
         raise NotImplementedError
+
+    def written(self, name: str) -> str:
+        """An attribute of this kind as a block says it, with the example."""
+        return f"{name} = {self.example}"
 
     def read(self, value: s.Value) -> Any:
         """The value that is meant.
@@ -258,7 +262,10 @@ class Every(Whole, kw_only=False):
     """A number of steps between two of something: `checkpoint every 500 steps`."""
 
     unit: str = "steps"
-    statement: ClassVar[str] = "every"
+    statement: ClassVar[bool] = True
+
+    def written(self, name: str) -> str:
+        return f"{name} every {self.example}"
 
 
 class Wholes(Kind, kw_only=False):

@@ -19,6 +19,7 @@ from .declaration import Attribute as Attribute
 from .declaration import Cited as Cited
 from .declaration import Declaration, attribute, statement
 from .declaration import attributes as attributes
+from .declaration import kind_of as kind_of
 from .declaration import statements as statements
 from .quantity import Quantity
 from .record import field, fields
@@ -94,6 +95,8 @@ ROPE_SCALING = g.Tagged(
 class Model(Declaration):
     """An architecture, of a published size or a shape of one's own; and weights that it has."""
 
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("weights", "hub"),)
+
     family: str = attribute(k.Name(), "llama3")
     size: str | None = attribute(k.Text(), None)
     layers: int | None = attribute(k.Whole(most=k.MOST), None)
@@ -108,12 +111,16 @@ class Model(Declaration):
     tied: bool | None = attribute(k.Flag(), None)
     norm_eps: float | None = attribute(k.Real(above=0), None)
     window: int | None = attribute(k.Whole("tokens", least=0), None)
-    latent: Latent | None = attribute(g.Group(Latent), None)
-    experts: Experts | None = attribute(g.Group(Experts), None)
+    latent: Latent | None = attribute(
+        g.Group(Latent, "keys = 512, plain = 128, rotary = 64, values = 128"), None
+    )
+    experts: Experts | None = attribute(
+        g.Group(Experts, "count = 64, active = 6, ffn = 1408"), None
+    )
     weights: str | None = attribute(k.Text(), None)
     hub: str | None = attribute(k.Text(), None)
-    revision: str | None = attribute(k.Text(), None)
-    context: int | None = attribute(k.Whole("tokens", least=2), None)
+    revision: str | None = attribute(k.Text(), None, needs=("hub",))
+    context: int | None = attribute(k.Whole("tokens", least=2), None, needs=("weights", "hub"))
 
 
 class TokenizerTraining(Declaration):
@@ -128,10 +135,14 @@ class TokenizerTraining(Declaration):
 class Tokenizer(Declaration):
     """Where a tokenizer comes from."""
 
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("file", "hub", "bytes", "train"),)
+
     file: str | None = attribute(k.Text(), None)
     hub: str | None = attribute(k.Text(), None)
     bytes: bool = attribute(g.Mark("bytes"), False)
-    train: TokenizerTraining | None = attribute(g.Group(TokenizerTraining), None)
+    train: TokenizerTraining | None = attribute(
+        g.Group(TokenizerTraining, "on [docs], vocab 4096"), None
+    )
 
 
 class Fields(Declaration):
@@ -171,12 +182,14 @@ class Filter(Declaration):
 class Dialog(Declaration):
     """A chat protocol: a built-in one, a Jinja template, or one's own."""
 
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("protocol", "template", "header"),)
+
     protocol: str | None = attribute(k.OneOf(*PROTOCOLS, foreign="protocol"), None)
     template: str | None = attribute(k.Text(), None)
     header: str | None = attribute(k.Text(), None)
-    end_of_turn: str | None = attribute(k.Text(), None)
-    end_of_message: str | None = attribute(k.Text(), None)
-    roles: list[str] | None = attribute(k.Name(many=True), None)
+    end_of_turn: str | None = attribute(k.Text(), None, needs=("header",))
+    end_of_message: str | None = attribute(k.Text(), None, needs=("header",))
+    roles: list[str] | None = attribute(k.Name(many=True), None, needs=("header",))
     system: str | None = attribute(k.Text(), None)
 
 
@@ -194,6 +207,8 @@ class Dataset(Declaration):
         stages: whose `output` this is, in place of files.
     """
 
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "hub", "sample"),)
+
     files: list[str] | None = attribute(k.Text(many=True), None)
     hub: str | None = attribute(k.Text(), None)
     config: str | None = attribute(k.Text(), None)
@@ -201,7 +216,7 @@ class Dataset(Declaration):
     sample: str | None = attribute(k.OneOf(*SAMPLES), None)
     documents: int | None = attribute(k.Whole("docs"), None)
     skip: int = attribute(k.Whole("docs", least=0), 0)
-    fields: Fields = attribute(g.Group(Fields), Fields())
+    fields: Fields = attribute(g.Group(Fields, 'text = "body"'), Fields())
     tokens: int | None = attribute(k.Whole("tokens"), None)
     holdout: Fraction = attribute(k.Share(), Fraction(1, 200))
     bad_lines: int = attribute(k.Whole(least=0), 0)
@@ -218,6 +233,8 @@ class Dataset(Declaration):
 
 class Cluster(Declaration):
     """Nodes and their devices."""
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("gpus", "cpus"),)
 
     nodes: int = attribute(k.Whole(most=k.MOST_DEVICES), 1)
     gpus: tuple[int, str] | None = attribute(k.Devices(), None)
@@ -285,7 +302,7 @@ class Gate(Declaration):
     requirements: list[Requirement]
     extend: Quantity | None = None
     attempts: int = 0
-    needle: Needle = attribute(g.Group(Needle), Needle())
+    needle: Needle = attribute(g.Group(Needle, "depths = 5, samples = 4"), Needle())
 
 
 class Stage(Declaration):
@@ -297,6 +314,8 @@ class Stage(Declaration):
 
 class Training(Stage):
     """What all kinds of training have; `data_kind` is what they train on."""
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
 
     data_kind: ClassVar[str] = "documents"
 
@@ -329,12 +348,13 @@ class Train(Training):
     """Next-token training on documents."""
 
     kind: ClassVar[str] = "train"
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (*Training.ways, ("model", "from"))
     data_kind: ClassVar[str] = "documents"
     model: str | None = attribute(k.Name("model"), None)
     rope_theta: Schedule | None = attribute(cs.ScheduleOf(cs.Theta()), None)
     rope_scaling: RopeScaling | None = attribute(ROPE_SCALING, None)
     tokenizer: str | None = attribute(k.Name("tokenizer"), None)
-    gate: Gate | None = attribute(g.Block("gate seq_len { … }", Gate), None)
+    gate: Gate | None = attribute(g.Block("gate seq_len { require needle >= 90% }", Gate), None)
 
 
 class Sft(Training):
@@ -414,21 +434,24 @@ class Checkpoint(Stage):
     after: Quantity = attribute(k.LENGTH)
 
 
+MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
+
+
 class Measuring(Stage):
     """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
 
     loss: list[str] | None = attribute(k.Ref(*DATA, many=True), None)
-    seq_len: int | None = attribute(k.Whole("tokens"), None)
-    needle: Needle | None = attribute(g.Group(Needle), None)
+    seq_len: int | None = attribute(k.Whole("tokens"), None, needs=("loss",))
+    needle: Needle | None = attribute(g.Group(Needle, "depths = 5, samples = 4"), None)
     accuracy: list[str] | None = attribute(k.Ref(*DATA, many=True), None)
     judge: str | None = attribute(k.Ref("stage"), None)
-    prompts: str | None = attribute(k.Ref(*DATA), None)
-    limit: int | None = attribute(k.Whole(most=k.MOST), None)
-    max_tokens: int | None = attribute(k.Whole("tokens"), None)
-    temperature: float = attribute(k.Real(least=0), 1.0)
-    dialog: str | None = attribute(DIALOG, None)
+    prompts: str | None = attribute(k.Ref(*DATA), None, needs=("judge",))
+    limit: int | None = attribute(k.Whole(most=k.MOST), None, needs=("judge", "suites"))
+    max_tokens: int | None = attribute(k.Whole("tokens"), None, needs=("judge",))
+    temperature: float = attribute(k.Real(least=0), 1.0, needs=("judge",))
+    dialog: str | None = attribute(DIALOG, None, needs=("judge",))
     suites: dict[str, list[str]] | None = attribute(k.Suites(), None)
-    tasks: str | None = attribute(k.Text(), None)
+    tasks: str | None = attribute(k.Text(), None, needs=("suites",))
 
 
 class Evaluate(Measuring):
@@ -442,6 +465,7 @@ class Best(Measuring):
     """The best of several stages by one measure."""
 
     kind: ClassVar[str] = "best"
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (MEASURES,)
     of: list[str] = attribute(k.Ref(*WITH_WEIGHTS, many=True))
 
 
@@ -449,6 +473,22 @@ STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
     for kind in (Train, Sft, Reward, Dpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
 }
+
+
+BLOCKS: dict[str, type[Declaration]] = {
+    "recipe": Header,
+    "model": Model,
+    "tokenizer": Tokenizer,
+    "dataset": Dataset,
+    "cluster": Cluster,
+    "dialog": Dialog,
+}
+"""The models of blocks, by keyword; those of stages are `STAGES`."""
+
+
+def block_model(keyword: str, kind: str | None) -> type[Declaration] | None:
+    """What a block may hold; `kind` is that of a stage. None where there is no such block."""
+    return STAGES.get(kind or "") if keyword == "stage" else BLOCKS.get(keyword)
 
 
 class Rounds(Declaration):

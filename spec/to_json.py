@@ -9,7 +9,6 @@ from . import json_form as form
 from . import kinds as k
 from . import recipe as r
 from . import syntax as s
-from .bind import MODELS
 from .json_text import Numeral
 from .source import Span
 from .to_text import figure, shown
@@ -76,7 +75,7 @@ def _block(item: s.Block, name: str, found: dict[str, Any]) -> str | None:
         keys = [key for key, word in form.BLOCKS.items() if word == keyword]
         if not keys:
             raise Unfit(item.keyword.span)
-        of = _attributes(item.items, MODELS[keyword])
+        of = _attributes(item.items, r.BLOCKS[keyword])
         _put(found.setdefault(keys[0], {}), name, of, item.head)
     return None
 
@@ -200,13 +199,13 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
                     sources[word.name] = _origin(item.origin)
             case s.Entry(word=s.Word(name)) if model and model.entries:
                 _put(found, name, _value(item.value, model, name), item.span)
-            case s.Every() if isinstance(form.kind(model, item.word.name), k.Every):
+            case s.Every() if isinstance(r.kind_of(model, item.word.name), k.Every):
                 _put(found, item.word.name, _plain(form.in_steps(item.every)), item.span)
-            case s.Flag() if isinstance(form.kind(model, item.word.name), g.Mark):
+            case s.Flag() if isinstance(r.kind_of(model, item.word.name), g.Mark):
                 _put(found, item.word.name, True, item.span)
-            case s.Filter() if form.kind(model, "filters"):
+            case s.Filter() if r.kind_of(model, "filters"):
                 found.setdefault("filters", []).append(shown(item))
-            case s.Alike(s.Word("drop"), s.Word("similar"), ">") if form.kind(model, "similar"):
+            case s.Alike(s.Word("drop"), s.Word("similar"), ">") if r.kind_of(model, "similar"):
                 _put(found, "similar", _plain(item.value), item.span)
             case s.Block(keyword=s.Word(name="gate"), labels=[s.Word(name="seq_len")]):
                 _put(found, "gate", _gate(item), item.span)
@@ -246,7 +245,7 @@ def _gate(block: s.Block) -> dict[str, Any]:
 
 def _value(value: s.Value, model: form.Model, name: str) -> Any:
     """The value of an attribute."""
-    kind = form.kind(model, name)
+    kind = r.kind_of(model, name)
     if kind and kind.distinct and isinstance(value, s.Path) and len(value.words) == 1:
         return _plain(value) if value.name in kind.choices else {"let": value.name}
     match kind, value:

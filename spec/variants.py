@@ -8,24 +8,18 @@ compared with, its claims, is left out.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from . import group_kinds as g
+from . import kinds as k
+from . import recipe as r
 from . import syntax as s
+from .convert_schedule import Placement, ScheduleOf
 from .diagnostics import Report, did_you_mean
 from .source import SET, Source, Span
 
 _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster")
 """Blocks whose attributes a path may name. The first that has the name is meant, unless the path
 begins with the keyword."""
-_EXCLUSIVE = {
-    "stage": ({"tokens", "steps", "epochs"}, {"model", "from"}),
-    "model": ({"weights", "hub"},),
-    "dataset": ({"files", "hub", "sample"},),
-    "tokenizer": ({"file", "hub", "bytes", "train"},),
-    "cluster": ({"gpus", "cpus"},),
-}
-"""Attributes of which a block has one: the changed one takes the place of the other."""
-_FLAGS = ("bytes", "awaited")
-_ENTRIES = ("parallel", "data")
-_NEW_GROUPS = ("parallel", "fields", "needle", "experts", "latent")
+Model = type[r.Declaration] | None
 _WHOLE = "give it as a whole"
 
 
@@ -259,20 +253,24 @@ class _Changer:
                 "`pretrain.optimizer.weight_decay`",
             )
             return block
+        model = r.block_model(block.keyword.name, block.kind and block.kind.name)
         name = words[0].name
         if len(words) == 2:
-            part = self._part(block, words, change)
+            part = self._part(block, words, change, model)
             return block if part is None else self._put(block, {name}, part)
-        others = (each for each in _EXCLUSIVE.get(block.keyword.name, ()) if name in each)
         if _is(change.value, "default"):
-            return self._put(block, {name}, None)
-        return self._put(block, next(others, {name}), _item(words[0], change))
+            new, others = None, {name}
+        else:
+            new, others = _item(words[0], change, model), _rivals(model, name)
+        return _without_orphans(block, self._put(block, others, new), model)
 
     def _put(self, block: s.Block, names: set[str], new: s.Item | None) -> s.Block:
         """The block with a statement in place of those that give the attributes `names`."""
         return block._replace(items=_replaced(block.items, names, new))
 
-    def _part(self, block: s.Block, words: Sequence[s.Word], change: Change) -> s.Item | None:
+    def _part(
+        self, block: s.Block, words: Sequence[s.Word], change: Change, model: Model
+    ) -> s.Item | None:
         """The statement of an attribute that is a group, with another value of a part."""
         name, part = words
         old = next((item for item in block.items if _gives(item, {name.name})), None)
@@ -281,9 +279,10 @@ class _Changer:
             value = self.items[self.lets[value.name]].value  # type: ignore[union-attr]
         if isinstance(old, s.Block) and not old.labels:
             value = s.Braces(old.items, old.span)
-        if name.name == "optimizer" and isinstance(value, s.Path) and value.name != "last":
+        kind = r.kind_of(model, name.name)
+        if isinstance(kind, g.Tagged) and isinstance(value, s.Path) and value.name in kind.tags:
             value = s.Tagged(value.words[0], s.Braces((), value.span), value.span)
-        if old is None and name.name in _NEW_GROUPS:
+        if old is None and _may_begin(kind):
             value = s.Braces((), change.span)
         braces = value.braces if isinstance(value, s.Tagged) else value
         if not isinstance(braces, s.Braces):
@@ -297,8 +296,8 @@ class _Changer:
                 help=f"{_WHOLE}: `{whole} = …`, or `{whole} = default` to leave it out",
             )
             return None
-        entries = name.name in _ENTRIES or any(isinstance(i, s.Entry) for i in braces.items)
-        new: s.Item | None = _item(part, change)
+        entries = isinstance(kind, ScheduleOf) or any(isinstance(i, s.Entry) for i in braces.items)
+        new = _item(part, change, kind and kind.model)
         if _is(change.value, "default"):
             new = None
         elif entries:
@@ -312,16 +311,41 @@ def _is(value: s.Value, name: str) -> bool:
     return isinstance(value, s.Path) and value.name == name
 
 
-def _item(word: s.Word, change: Change) -> s.Item | None:
-    """The statement that gives an attribute a value."""
-    if word.name in _FLAGS and (_is(change.value, "true") or _is(change.value, "false")):
-        return s.Flag(word, change.span) if _is(change.value, "true") else None
-    if word.name == "similar" and isinstance(change.value, s.Number | s.Path):
-        drop = s.Word("drop", word.span)
-        return s.Alike(drop, word, ">", change.value, change.span)
-    return s.Assign(
-        s.Path((word,), word.span), None, change.value, None, change.origin, change.span
-    )
+def _item(word: s.Word, change: Change, model: Model) -> s.Item | None:
+    """The statement that gives an attribute a value; None for a flag that is off."""
+    value = change.value
+    match r.kind_of(model, word.name):
+        case g.Mark() if _is(value, "true") or _is(value, "false"):
+            return s.Flag(word, change.span) if _is(value, "true") else None
+        case g.Alike() if isinstance(value, s.Number | s.Path):
+            return s.Alike(s.Word("drop", word.span), word, ">", value, change.span)
+    path = s.Path((word,), word.span)
+    return s.Assign(path, None, value, None, change.origin, change.span)
+
+
+def _rivals(model: Model, name: str) -> set[str]:
+    """An attribute and those in whose place it comes."""
+    ways = model.ways if model else ()
+    return {name}.union(*(way for way in ways if name in way))
+
+
+def _may_begin(kind: k.Kind | None) -> bool:
+    """Whether a part alone makes a group, where the block does not have it yet."""
+    if isinstance(kind, g.Group):
+        return not any(of.required for of in r.attributes(kind.holds).values())
+    return isinstance(kind, ScheduleOf) and isinstance(kind.operand, Placement)
+
+
+def _without_orphans(old: s.Block, new: s.Block, model: Model) -> s.Block:
+    """The changed block without attributes that belong to those which are gone."""
+    orphans = set()
+    for name, of in r.attributes(model).items() if model else ():
+        had, has = (
+            any(_gives(item, set(of.needs)) for item in block.items) for block in (old, new)
+        )
+        if had and not has:
+            orphans.add(name)
+    return new._replace(items=_replaced(new.items, orphans, None)) if orphans else new
 
 
 def _gives(item: s.Item, names: set[str]) -> bool:

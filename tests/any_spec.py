@@ -11,7 +11,6 @@ from typing import Any
 from etude.spec import group_kinds as g
 from etude.spec import kinds as k
 from etude.spec import recipe as r
-from etude.spec.bind import MODELS
 from etude.spec.convert_schedule import ScheduleOf
 
 TEXTS = [
@@ -97,7 +96,7 @@ class Writer:
             "dialog": ["chat"],
             "dataset": ["web", "math", "asked", "ranked"],
         }.items():
-            blocks += [self.block(f"{keyword} {name}", MODELS[keyword]) for name in names]
+            blocks += [self.block(f"{keyword} {name}", r.BLOCKS[keyword]) for name in names]
         stages = [self.stage(name) for name in ("first", "second", *self.some(["a", "b", "third"]))]
         if self.often():
             number = self.maybe_let("2", plain=True)

@@ -59,6 +59,57 @@ def what_runs(plan: Plan) -> Any:
     return plan.jobs, plan.outputs, plan.stages, plan.claims, plan.title, plan.seed
 
 
+WAYS = """recipe test {{}}
+{head} {{
+  {old}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "old", "change", "new"),
+    [
+        ("dialog x", 'header = "{role}", end_of_turn = "e"', "protocol = llama3", ""),
+        ("dialog x", 'template = "a.jinja"', "protocol = llama3", ""),
+        ("dialog x", 'header = "{role}", roles = [assistant]', 'template = "a.jinja"', ""),
+        ("dialog x", "protocol = llama3", 'header = "{role}"', ""),
+        ("dialog x", 'header = "{role}", system = "s"', "protocol = llama3", 'system = "s"'),
+        ("model x", 'hub = "a/b", revision = "c", context = 4', 'weights = "f"', "context = 4"),
+        ("model x", 'weights = "f", context = 4', 'hub = "a/b"', "context = 4"),
+        ("model x", 'weights = "f", context = 4', "weights = default", ""),
+        ("dataset x", 'files = "a"', "sample = arithmetic", ""),
+        ("tokenizer x", "bytes", 'hub = "a/b"', ""),
+        ("tokenizer x", "train = { on [a], vocab 300 }", "bytes = true", ""),
+        ("cluster x", "cpus = 2", 'gpus = 8 of "H100 80GB"', ""),
+        ("stage x: sft", "epochs = 2", "steps = 3", ""),
+        ("stage x: train", "model = m, tokens = 2", "from = a", "tokens = 2"),
+        (
+            "stage x: best",
+            "of = [a], loss = [d], seq_len = 8",
+            "needle = { depths = 2 }",
+            "of = [a]",
+        ),
+        (
+            "stage x: evaluate",
+            'judge = a, prompts = d, limit = 2, suites = { m ["t"] }',
+            "judge = default",
+            'limit = 2, suites = { m ["t"] }',
+        ),
+        ("stage x: evaluate", "needle = { depths = 2 }", "loss = [d]", "needle = { depths = 2 }"),
+    ],
+)
+def test_what_a_change_excludes_goes_and_what_belonged_to_it_too(
+    head: str, old: str, change: str, new: str
+) -> None:
+    name, _, value = change.partition(" = ")
+    given = "" if value == "default" else name if value == "true" else change
+    report = Report()
+    found = loads(WAYS.format(head=head, old=old), report, sets=[f"x.{change}"])
+    edited = loads(WAYS.format(head=head, old=f"{new}\n{given}"), report)
+    assert found, [d.message for d in report.ordered()]
+    assert found == edited
+
+
 @pytest.mark.parametrize(
     ("change", "old", "new"),
     [
