@@ -108,7 +108,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E201", train(lr="¦fast"), "must be a number, not a name"),
     ("E201", train(model='¦"tiny"'), "must be a name, not a text"),
     ("E201", train(average="¦3"), "polyak every 1 step"),
-    ("E201", train(gate="¦3"), "gate seq_len { … }"),
+    ("E201", train(gate="¦3"), "gate seq_len { require needle >= 90% }"),
     ("E202", train(precision="¦fp8"), "not one of bf16, fp32"),
     ("E202", train(optimizer="¦sgd"), "not an optimizer"),
     ("E203", train(lr="1e-3 until ¦5% steps then 1e-4"), "both a `%` and a unit"),
