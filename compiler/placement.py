@@ -20,6 +20,9 @@ CPU_MICRO_BATCH_RECORDS = 4096
 MASK_BLOCK = 128
 """Tokens in a block of flex attention's mask (torch, `_DEFAULT_SPARSE_BLOCK_SIZE`)."""
 
+Wrong = tuple[str, str] | None
+"""What is wrong with a mesh, and the way out; None where nothing is."""
+
 
 def mesh(
     hardware: Hardware,
@@ -32,13 +35,25 @@ def mesh(
 
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
     """
-    tensor, context, pipeline = (degrees.get(n, 1) for n in ("tensor", "context", "pipeline"))
-    world, interleave = hardware.world_size, degrees.get("interleave", 1)
-    expert = degrees.get("expert", 1)
-    if expert > 1 and model.experts is None:
+    if degrees.get("expert", 1) > 1 and model.experts is None:
         report.add("E431", "this model has no experts to place", span, help="leave `expert` out")
         return None
-    fixed = tensor * context * pipeline
+    found = _shared_out(hardware, degrees, span, report)
+    if found is None:
+        return None
+    for rule in (_widths, _pipeline, _experts):
+        if wrong := rule(model, found):
+            report.add("E433", wrong[0], span, help=wrong[1])
+            return None
+    return found
+
+
+def _shared_out(
+    hardware: Hardware, degrees: Mapping[str, int], span: Span | None, report: Report
+) -> Resources | None:
+    """The ranks shared out among the degrees, or None after reporting that they do not divide."""
+    tensor, context, pipeline = (degrees.get(n, 1) for n in ("tensor", "context", "pipeline"))
+    world, fixed = hardware.world_size, tensor * context * pipeline
     if world % fixed:
         report.add(
             "E432",
@@ -62,48 +77,7 @@ def mesh(
             help=_nearest_data(data, replicate),
         )
         return None
-    for what, number in tensor_widths(model, expert).items():
-        if number % tensor:
-            report.add(
-                "E433",
-                f"tensor {tensor} does not divide the model's {number} {what}",
-                span,
-                help=f"the nearest that does is {_nearest_tensor(model, expert, world, tensor)}",
-            )
-            return None
-    if pipeline > 1 and model.tied:
-        report.add(
-            "E433",
-            "the model has one weight for embedding and output, which a pipeline would part",
-            span,
-            help="leave `pipeline` out, or write `tied = false` in the model",
-        )
-        return None
-    if interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, interleave)):
-        report.add("E433", wrong[0], span, help=wrong[1])
-        return None
-    if pipeline > model.layers:
-        report.add(
-            "E433",
-            f"pipeline {pipeline} is more than the model's {counted(model.layers, 'layers')}",
-            span,
-            help="the nearest that fits is "
-            f"{max(d for d in _divisors(world) if d <= model.layers)}",
-        )
-        return None
-    if model.experts and expert > 1:
-        room = gcd(shard * context * tensor, model.experts.count)
-        if room % expert:
-            report.add(
-                "E433",
-                f"expert {expert} does not divide both the {model.experts.count} experts and the "
-                f"shard {shard} × context {context} × tensor {tensor} ranks that they are placed "
-                "on",
-                span,
-                help=f"the nearest that does is {_nearest(_divisors(room), expert)}",
-            )
-            return None
-    found = Resources(
+    return Resources(
         world_size=world,
         device=hardware.device,
         replicate=replicate,
@@ -111,19 +85,61 @@ def mesh(
         tensor=tensor,
         context=context,
         pipeline=pipeline,
-        interleave=interleave,
-        expert=expert,
+        interleave=degrees.get("interleave", 1),
+        expert=degrees.get("expert", 1),
     )
-    if model.experts and (uneven := _uneven_experts(model, found)):
-        report.add(
-            "E433",
-            f"{model.experts.count} experts are fewer than the ranks that have a part of them, "
-            f"and {uneven}",
-            span,
-            help="more ranks for `expert` or `pipeline` leave fewer for FSDP",
+
+
+def _widths(model: Architecture, mesh: Resources) -> Wrong:
+    """What of a model tensor parallelism does not divide."""
+    tensor, expert = mesh.tensor, mesh.expert
+    for what, number in tensor_widths(model, expert).items():
+        if number % tensor:
+            near = _nearest_tensor(model, expert, mesh.world_size, tensor)
+            return (
+                f"tensor {tensor} does not divide the model's {number} {what}",
+                f"the nearest that does is {near}",
+            )
+    return None
+
+
+def _pipeline(model: Architecture, mesh: Resources) -> Wrong:
+    """Why a model cannot be cut into the stages of a pipeline."""
+    pipeline = mesh.pipeline
+    if pipeline > 1 and model.tied:
+        return (
+            "the model has one weight for embedding and output, which a pipeline would part",
+            "leave `pipeline` out, or write `tied = false` in the model",
         )
+    if mesh.interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, mesh.interleave)):
+        return wrong
+    if pipeline > model.layers:
+        near = max(d for d in _divisors(mesh.world_size) if d <= model.layers)
+        return (
+            f"pipeline {pipeline} is more than the model's {counted(model.layers, 'layers')}",
+            f"the nearest that fits is {near}",
+        )
+    return None
+
+
+def _experts(model: Architecture, mesh: Resources) -> Wrong:
+    """Why a model's experts cannot be placed."""
+    if model.experts is None:
         return None
-    return found
+    count, expert = model.experts.count, mesh.expert
+    room = gcd(mesh.shard * mesh.context * mesh.tensor, count)
+    if room % expert:
+        return (
+            f"expert {expert} does not divide both the {count} experts and the shard {mesh.shard} "
+            f"× context {mesh.context} × tensor {mesh.tensor} ranks that they are placed on",
+            f"the nearest that does is {_nearest(_divisors(room), expert)}",
+        )
+    if uneven := _uneven_experts(model, mesh):
+        return (
+            f"{count} experts are fewer than the ranks that have a part of them, and {uneven}",
+            "more ranks for `expert` or `pipeline` leave fewer for FSDP",
+        )
+    return None
 
 
 def interleaves(layers: int, pipeline: int) -> list[int]:
@@ -145,7 +161,7 @@ def layers_per_stage(layers: int, pipeline: int, interleave: int) -> int | None:
     return each if -(-(layers + 2) // each) == stages else None
 
 
-def _uneven_stages(layers: int, pipeline: int, interleave: int) -> tuple[str, str] | None:
+def _uneven_stages(layers: int, pipeline: int, interleave: int) -> Wrong:
     """What is wrong with an interleaved pipeline, and the way out."""
     if pipeline == 1:
         return f"interleave {interleave} needs a pipeline", "write `pipeline 2`, or leave it out"

@@ -28,7 +28,6 @@ FUNCTIONS = {
     "statements._filter",
     "difference.difference",
     "gates.after",
-    "placement.mesh",
     "schedule.run",
     "training.training",
     "training._needs",
