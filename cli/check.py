@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..spec.diagnostics import Report
+from ..spec.quantity import counted
 from . import options
 from .common import load_file, show
 
@@ -49,7 +50,7 @@ def run(args: Namespace) -> int:
             show(report, notes=True)
             if program and not _failed(report, args.strict):
                 stages = len(program.stages)
-                print(f"{file}: fine ({stages} stage{'s' if stages != 1 else ''})")
+                print(f"{file}: fine ({counted(stages, 'stages')})")
     if not human:
         _print(args.format, reports)
     sys.stdout.flush()

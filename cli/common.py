@@ -126,8 +126,10 @@ def show(report: Report, *, notes: bool = False) -> None:
     found = [d for d in report.ordered() if notes or d.severity != "note"]
     if found:
         from ..spec.render import render_all
+        from .screen import width
 
-        print(render_all(found, color=colors(sys.stderr)), file=sys.stderr)
+        text = render_all(found, color=colors(sys.stderr), columns=width(sys.stderr))
+        print(text, file=sys.stderr)
 
 
 def findings(reports: list[Report]) -> str:
@@ -139,7 +141,15 @@ def findings(reports: list[Report]) -> str:
 
 def problem(message: str, help: str = "") -> None:
     """One message on standard error, in the form of a finding without a place."""
+    from ..spec.paragraphs import wrapped
+    from .screen import width
+
     bold, red, off = ("\033[1m", "\033[1;31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
-    print(f"{red}error{off}: {bold}{message}{off}", file=sys.stderr)
+    columns = width(sys.stderr)
+    first, *more = wrapped(f"error: {message}", columns, rest="  ")
+    print(f"{red}error{off}: {bold}{first.removeprefix('error: ')}{off}", file=sys.stderr)
+    for line in more:
+        print(f"{bold}{line}{off}", file=sys.stderr)
     if help:
-        print(f"  = help: {help}", file=sys.stderr)
+        for line in wrapped(help, columns, first="  = help: ", rest=" " * 10):
+            print(line, file=sys.stderr)

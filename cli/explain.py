@@ -4,14 +4,16 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from textwrap import fill, indent
+from textwrap import indent
 from typing import Any
 
 from ..compiler.examples import beside, findings, frame, wrong
 from ..spec.codes import Example, Rule, known, rule, severity
 from ..spec.diagnostics import did_you_mean
+from ..spec.paragraphs import wrapped
 from ..spec.render import render
 from .common import colors, problem
+from .screen import width
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -28,18 +30,22 @@ def run(args: Namespace) -> int:
     if args.json:
         print(json.dumps(_json(rule(code)), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(rule(code), colors(sys.stdout))))
+        print("\n".join(_lines(rule(code), colors(sys.stdout), width())))
     return 0
 
 
-def _lines(of: Rule, color: bool) -> Iterator[str]:
+PROSE = 100
+"""Lines of sentences are no longer, however wide the terminal is."""
+
+
+def _lines(of: Rule, color: bool, columns: int | None) -> Iterator[str]:
     def head(text: str) -> str:
         return f"\033[1m{text}\033[0m" if color else text
 
     yield head(f"{of.code}: {of.title}")
     for paragraph in of.text.split("\n\n"):
         yield ""
-        yield fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+        yield from wrapped(" ".join(paragraph.split()), min(columns or PROSE, PROSE))
     for name, example in (("Wrong", of.wrong), ("Right", of.right)):
         if not (example.texts or example.shell):
             continue
@@ -52,10 +58,16 @@ def _lines(of: Rule, color: bool) -> Iterator[str]:
             yield indent(text.rstrip(), "    ")
         if name == "Wrong" and not example.shell:
             yield ""
-            yield indent("\n\n".join(render(d, color=color) for d in wrong(of)), "    ")
+            yield indent(_found(of, color, columns), "    ")
     if of.wrong.frame:
         yield ""
-        yield f"(The example stands beside {beside(of.wrong.frame)}.)"
+        yield from wrapped(f"(The example stands beside {beside(of.wrong.frame)}.)", columns)
+
+
+def _found(of: Rule, color: bool, columns: int | None) -> str:
+    """What is found in the example that is wrong."""
+    room = columns and columns - 4
+    return "\n\n".join(render(each, color=color, columns=room) for each in wrong(of))
 
 
 def _texts(example: Example) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import options
 from .common import problem, show
 from .files import read_text, write_new
+from .screen import clean, say
 
 if TYPE_CHECKING:
     from ..authoring.imports import Imported
@@ -99,12 +100,13 @@ def _summary(found: "Imported", target: Path | None) -> None:
         ("assumed", "assumed"),
     ):
         for finding in found.of(fate):
-            print(f"{heading}: {describe(finding)}", file=sys.stderr)
+            say(f"{heading}: {clean(describe(finding))}", rest="  ", to=sys.stderr)
     carried, irrelevant = len(found.of("carried")), len(found.of("irrelevant"))
-    print(
+    say(
         f"{found.kind}: {carried} settings carried over, {irrelevant} mean nothing here "
         f"(--json says why), {len(found.of('lost'))} not carried over",
-        file=sys.stderr,
+        rest="  ",
+        to=sys.stderr,
     )
     if target:
         print(f"{target} is written; next: etude check {target}", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import options
 from .common import compile_file, findings, problem, show
+from .screen import say
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
@@ -141,4 +142,4 @@ def _readings(plan: "Plan") -> None:
     except RunError:
         return
     for each in found:
-        print(f"{'warning: ' if each.much else ''}{each}")
+        say(f"{'warning: ' if each.much else ''}{each}", rest="  ")

@@ -80,7 +80,7 @@ def run(args: Namespace) -> int:
     except RunError as reason:
         problem(reason.message, reason.help)
         return 1
-    if args.json:
+    if args.json and (listed or not said):
         print(json.dumps(listed, indent=1, ensure_ascii=False))
     return code
 

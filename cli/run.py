@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..spec.diagnostics import Report
 from . import options
 from .common import compile_file, findings, is_plan, problem, show
+from .screen import say
 
 if TYPE_CHECKING:
     from ..compiler.plan import Plan
@@ -149,10 +150,11 @@ def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
     count, plan, report = next((each for each in tried if each[1]), tried[0])
     if plan:
         idle = f" ({len(found) - count} stay idle: the batches do not divide among them)"
-        print(
+        say(
             f"no cluster is declared: training on {count} × {found[0]} of this machine"
             f"{idle if count < len(found) else ''}; --ranks 1 trains on the CPU",
-            file=sys.stderr,
+            rest="  ",
+            to=sys.stderr,
         )
     return plan, report
 

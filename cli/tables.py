@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from .screen import Ink, breakable, cells, clean, width, wrapped
+from ..spec.paragraphs import breakable, cells, wrapped
+from .screen import Ink, clean, width
 
 ROOM = 18
 """A column of sentences is not made narrower than this."""

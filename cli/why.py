@@ -17,6 +17,7 @@ from ..spec.diagnostics import did_you_mean
 from ..spec.quantity import counted, measured
 from ..spec.schedule import AUTO
 from .common import load_file, problem, show
+from .screen import say
 
 COUNTS = ("tokens", "steps")
 WORDS = SYMBOLS | TOTALS
@@ -58,7 +59,8 @@ def run(args: Namespace) -> int:
     if figure == "parallel":
         return _placed(stage)
     if figure in COUNTS:
-        print("\n".join(_counted(stage, figure)))
+        for line in _counted(stage, figure):
+            say(line, rest=" " * 4)
         return 0
     segment = stage.segments[(number or len(stage.segments)) - 1]
     values = _values(program, stage, segment)
@@ -70,8 +72,9 @@ def run(args: Namespace) -> int:
         )
         return 1
     where = f"{name}, segment {stage.segments.index(segment) + 1} of {len(stage.segments)}"
-    print(f"{where}: {segment.resources.world_size} × {segment.resources.device}")
-    print("\n".join(_explained(figure, values or _account(stage, {}, 0.0))))
+    print(f"{where}: {segment.resources.world_size:,} × {segment.resources.device}")
+    for line in _explained(figure, values or _account(stage, {}, 0.0)):
+        say(line.lstrip(), first=line[: len(line) - len(line.lstrip())], rest=" " * 4)
     return 0
 
 
@@ -111,7 +114,8 @@ def _placed(stage: TrainStage) -> int:
             continue
         tried = counted(len(found), "placements")
         print(f"{stage.name}: sequences of {counted(stretch.seq_len, 'tokens')}, {tried}")
-        print("\n".join(f"  {line}" for line in verdicts(found, chosen, device.memory)))
+        for line in verdicts(found, chosen, device.memory):
+            say(line, first="  ", rest=" " * 6)
     return 0
 
 

@@ -4,8 +4,11 @@ import re
 
 import pytest
 
-from etude.cli.screen import pieces, wrapped
 from etude.cli.tables import Column, Row, drawn
+from etude.spec.diagnostics import Diagnostic
+from etude.spec.paragraphs import pieces, wrapped
+from etude.spec.render import render
+from etude.spec.source import Source, Span
 
 COLUMNS = [
     Column("recipe", head=True),
@@ -98,3 +101,34 @@ def test_long_words_are_broken_behind_slashes_and_dots() -> None:
     assert pieces("corpus/general/**/*.jsonl.zst", 20) == ["corpus/general/**/", "*.jsonl.zst"]
     assert pieces("reference.align.1.dpo.pairs", 16) == ["reference.", "align.1.dpo.", "pairs"]
     assert pieces("0.000555483", 6) == ["0.0005", "55483"], "numbers are broken where all else is"
+
+
+def finding(columns: int | None) -> list[str]:
+    text = "stage first: train { " + "batch = 64k tokens, " * 8 + "lr = -1, data = { web 50% } }\n"
+    source = Source("recipe.etude", text)
+    start = text.index("-1")
+    found = Diagnostic(
+        "E108",
+        "`-1` is negative, and no number of a spec is, whatever it is a number of",
+        Span(source, start, start + 2),
+        label="a number below zero, which stands for nothing that a spec says",
+        help="rates fall to 0 at the least: `-> 0`",
+    )
+    return render(found, columns=columns).splitlines()
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 200])
+def test_findings_are_as_wide_as_the_terminal(columns: int) -> None:
+    lines = finding(columns)
+    assert max(map(len, lines)) <= columns
+    words = " ".join(lines).split()
+    for word in ["negative", "whatever", "number", "stands", "least:", "`->"]:
+        assert word in words
+    excerpt, pointer = lines[lines.index("  ┌─ recipe.etude:1:187") + 1 :][:2]
+    assert excerpt[pointer.index("^") : pointer.rindex("^") + 1] == "-1"
+
+
+def test_findings_in_a_pipe_have_lines_of_any_length() -> None:
+    lines = finding(None)
+    assert lines[0].endswith("whatever it is a number of")
+    assert lines[3].endswith("^^ a number below zero, which stands for nothing that a spec says")

@@ -1,0 +1,88 @@
+"""Paragraphs for terminals: broken between words, or where a long name has a slash or a dot."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+
+_ESCAPES = re.compile("\033\\[[0-9;]*m")
+_QUOTED = re.compile("(\\s*)((?:\033\\[[0-9;]*m)*`[^`\n]*`\\S*|\\S+)")
+"""What stays on one line where a line holds it: a word, or code with what is joined to it."""
+
+
+def cells(text: str) -> int:
+    """How many columns a text takes on a terminal, its colours aside."""
+    text = _ESCAPES.sub("", text)
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def wrapped(text: str, columns: int | None, *, first: str = "", rest: str = "") -> Iterator[str]:
+    """The lines of a paragraph, broken between words; a word too long for a line is broken behind
+    its slashes and dots.
+
+    Args:
+        columns: so long a line may be; None: any length.
+        first, rest: what the first line and the others begin with.
+    """
+    if columns is None:
+        yield first + text
+        return
+    line, empty = first, True
+    for space, word in _words(text, columns - max(cells(first), cells(rest))):
+        if not empty and cells(line + space + word) > columns:
+            yield line
+            line, empty = rest, True
+        line, empty = (line if empty else line + space) + word, False
+    yield line
+
+
+def _words(text: str, columns: int) -> Iterator[tuple[str, str]]:
+    """Words, each with the space before it."""
+    for space, each in _QUOTED.findall(text):
+        fits = cells(each) <= columns
+        for n, word in enumerate([each] if fits else each.split()):
+            for m, part in enumerate(pieces(word, columns) if cells(word) > columns else [word]):
+                yield "" if m else " " if n else space, part
+
+
+def pieces(word: str, columns: int) -> list[str]:
+    """A word too long for so many columns: in pieces that end at a slash, or a dot of a name,
+    where there are such; the last resort is to break anywhere.
+    """
+    found, line = [], ""
+    for part in breakable(_ESCAPES.sub("", word)):
+        while cells(part) > max(columns, 1):
+            if line:
+                found.append(line)
+                line = ""
+            cut = _fitting(part, max(columns, 1))
+            found.append(part[:cut])
+            part = part[cut:]
+        if cells(line + part) > columns:
+            found.append(line)
+            line = ""
+        line += part
+    return [*found, line] if line else found
+
+
+@cache
+def breakable(word: str) -> tuple[str, ...]:
+    """The parts of a word that a line may end behind: folders of a path, or names with dots."""
+    if "/" in word:
+        return tuple(filter(None, re.split(r"(?<=/)(?=[^/])", word)))
+    if ":" in word:  # a file with line and column
+        return (word,)
+    return tuple(filter(None, re.split(r"(?<=[A-Za-z0-9_\]]\.)(?=[A-Za-z])", word)))
+
+
+def _fitting(text: str, columns: int) -> int:
+    """How many characters fit into so many columns, at least one."""
+    count = len(text)
+    while count > 1 and cells(text[:count]) > columns:
+        count -= 1
+    return count
