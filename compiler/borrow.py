@@ -14,10 +14,11 @@ from ..spec import recipe as r
 from ..spec.bind import bind
 from ..spec.diagnostics import Report
 from ..spec.record import replace
-from ..spec.reference import PREVIOUS, Reference, StageId
+from ..spec.reference import PREVIOUS, Reference
 from ..spec.source import Span
 from ..spec.variants import changed
 from .graph import named_parents
+from .ids import StageId
 from .program import Program
 from .references import names_of, with_references
 from .scope import above

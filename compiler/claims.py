@@ -7,6 +7,7 @@ from ..spec.diagnostics import FAILED_CLAIM, Report, did_you_mean
 from ..spec.quantity import amount, counted
 from ..spec.record import replace
 from .architectures import active_parameters, flops_per_token, parameters
+from .ids import FigureId
 from .moments import MOMENTS, step_at
 from .program import Program, TrainStage
 from .scope import as_written
@@ -26,7 +27,7 @@ def claims(program: Program, report: Report) -> Program:
     figures, stages = _exact(program)
     found = []
     for claimed in program.recipe.expectations:
-        figure = claimed.name.rpartition(".")[2]
+        figure = FigureId.parse(claimed.name).figure
         if program.ranks is not None and claimed.moment is None and figure in ESTIMATES:
             continue
         computed = _computed(program, claimed, figures, stages, report)
@@ -78,10 +79,10 @@ def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
             for figure, value in of.items():
                 figures[figure] = figures.get(figure, 0) + value
             # Of a stage that is repeated, the last round's figures are those that count.
-            written = as_written(name, stage.spec.variant)
-            figures |= {f"{written}.{figure}": value for figure, value in of.items()}
-            figures[f"{written}.parameters"] = parameters(stage.model)
-            figures[f"{written}.active_parameters"] = active_parameters(stage.model)
+            written = as_written(name)
+            figures |= {str(FigureId(written, figure)): value for figure, value in of.items()}
+            figures[str(FigureId(written, "parameters"))] = parameters(stage.model)
+            figures[str(FigureId(written, "active_parameters"))] = active_parameters(stage.model)
             stages[written] = stage
     for total in ("tokens", "steps", "flops"):
         figures.setdefault(total, 0)
@@ -96,7 +97,7 @@ def _computed(
     report: Report,
 ) -> float | None:
     """The plan's figure; None after reporting that it has none."""
-    of, _, figure = claimed.name.rpartition(".")
+    of, figure = FigureId.parse(claimed.name)
     stage = stages.get(of)
     if claimed.moment is not None and stage and figure in MOMENTS:
         step = step_at(stage, claimed.moment)
@@ -122,7 +123,7 @@ def _computed(
         return value
     if claimed.moment is None and claimed.name in figures:
         return figures[claimed.name]
-    at_moments = [f"{name}.{figure}" for name in stages for figure in MOMENTS]
+    at_moments = [str(FigureId(name, figure)) for name in stages for figure in MOMENTS]
     if claimed.moment is not None:
         what, known = "a figure of a stage at one of its moments", at_moments
     elif claimed.name in at_moments:
@@ -134,7 +135,7 @@ def _computed(
         )
         return None
     else:
-        estimates = [f"{name}.{figure}" for name in stages for figure in ESTIMATES]
+        estimates = [str(FigureId(name, figure)) for name in stages for figure in ESTIMATES]
         what, known = "a figure of this plan", [*figures, *SUMS, *estimates, *at_moments]
     report.add(
         "E461",

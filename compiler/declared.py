@@ -3,13 +3,15 @@
 from ..spec import recipe as r
 from .data_files import refused, way_out
 from .graph import data_of
+from .ids import DataId
 from .scope import Scope
 from .weights import check_weights
 
 
 def check_declared(scope: Scope) -> None:
     """Reports what is wrong with declarations other than stages."""
-    parts = {name.partition("[")[0] for name in scope.recipe.datasets if "[" in name}
+    ids = map(DataId.parse, scope.recipe.datasets)
+    parts = {data.name for data in ids if data.among is not None}
     used = {name for stage in scope.recipe.stages.values() for name in data_of(stage)}
     for name, dataset in scope.recipe.datasets.items():
         if not dataset.stages:
@@ -52,7 +54,8 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
 
     for pattern in dataset.files or ():
         records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
-        kind = "" if "[" in dataset.name else refused(pattern, records=records)
+        part = DataId.parse(dataset.name).among is not None
+        kind = "" if part else refused(pattern, records=records)
         if kind:
             scope.error(
                 "E493",

@@ -5,9 +5,10 @@ from typing import Any
 
 from ..spec import recipe as r
 from ..spec.record import replace
-from ..spec.reference import DataId, Names, Reference, StageId
+from ..spec.reference import Names, Reference
 from ..spec.schedule import Last, Schedule
 from ..spec.source import Span
+from .ids import DataId, StageId
 
 Named = Reference | StageId | DataId
 """What a reference may become."""

@@ -1,13 +1,13 @@
 """What the resolution of names looks things up in, and reports to."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
-from ..spec.reference import PREVIOUS, Names
+from ..spec.reference import PAIRS, PREVIOUS, Names
 from ..spec.source import Span
+from .ids import DataId, StageId
 from .program import (
     AnyStage,
     EvaluateStage,
@@ -19,7 +19,6 @@ from .program import (
     WeightsStage,
 )
 
-_ROUND = re.compile(r"([a-z0-9_]+)\.\d+\.(.+)")
 _WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
 
 
@@ -37,9 +36,15 @@ class Scope:
         self.report.add(code, message, span, help=help)
 
     def shown(self, name: str) -> str:
-        """A stage of a round as specs write it: `align.chat`, or `chat` inside the rounds."""
-        stage = self.recipe.stages.get(name)
-        return as_written(name, stage.variant if isinstance(stage, r.Stage) else "")
+        """A stage or data as specs name them outside of rounds: `align.chat`, `align.chat.pairs`;
+        of a part of a data set, the data set."""
+        dataset = self.recipe.datasets.get(name)
+        if dataset is None:
+            return as_written(name)
+        if not dataset.stages:
+            return DataId.parse(name).name
+        output = PAIRS if dataset.kind == "preferences" else ""
+        return str(StageId.parse(dataset.stages[0]).reference._replace(output=output))
 
     def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
         """Whether there is something of this name; what there is not is reported."""
@@ -186,9 +191,8 @@ def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     for name, stage in stages.items():
         variant = stage.variant if isinstance(stage, r.Stage) else ""
         if variant:
-            source = found[original(name, variant)]
-            head, _, inner = (source or "").rpartition(".")
-            twin = f"{head}{'.' if head else ''}{variant}.{inner}"
+            source = found[original(name)]
+            twin = source and str(StageId.parse(source)._replace(variant=variant))
             found[name] = twin if twin in stages else source
             continue
         found[name] = any_model if isinstance(stage, r.Reward) else language_model
@@ -199,16 +203,15 @@ def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     return found
 
 
-def original(name: str, variant: str) -> str:
+def original(name: str) -> str:
     """The stage of the recipe that a stage of a variant stands beside: `align.2.gentle.sft` →
     `align.2.sft`. Of a stage that is of no variant, itself."""
-    return name.replace(f"{variant}.", "", 1) if variant else name
+    return str(StageId.parse(name).original)
 
 
-def as_written(name: str, variant: str = "") -> str:
+def as_written(name: str) -> str:
     """A stage as specs name it, whatever its round: `gentle.align.sft`."""
-    plain = _ROUND.sub(r"\1.\2", original(name, variant))
-    return f"{variant}.{plain}" if variant else plain
+    return str(StageId.parse(name).reference)
 
 
 def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:

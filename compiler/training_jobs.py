@@ -257,7 +257,7 @@ class Training:
         seed = self.jobs.seed
         if stage.spec.data_kind == "documents":
             return seed
-        name = original(stage.name, stage.spec.variant)
+        name = original(stage.name)
         return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from ..spec import recipe as r
 from ..spec.diagnostics import Report, did_you_mean
 from ..spec.record import replace
-from ..spec.reference import PAIRS, PREVIOUS, DataId, Index, Reference, StageId
+from ..spec.reference import PAIRS, PREVIOUS, Index, Reference
 from ..spec.source import Span
+from .ids import DataId, StageId
 from .program import Program
 from .references import names_of, with_references
 from .weights import published

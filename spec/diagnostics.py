@@ -1,10 +1,10 @@
 """What is wrong with a spec: collected, ordered, and shown with its place."""
 
-import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from .record import Record
+from .reference import without_rounds
 from .source import Source, Span
 
 Severity = Literal["error", "warning", "note"]
@@ -88,10 +88,6 @@ class SpecError(Exception):
         self.diagnostics = diagnostics
 
 
-_ROUND = re.compile(r"\.\d+(?=\.)|\[\d+(?:\.\.\d+)?\]")
-"""The number of a round in the name of a stage or dataset."""
-
-
 class Report:
     """Collects diagnostics, each at most once; of what is wrong in every round, the first.
 
@@ -130,7 +126,7 @@ class Report:
         """Adds a finding as it is."""
         self.failures += found.stops
         place = found.span and (found.span.source.name, found.span.start, found.span.end)
-        texts = (_ROUND.sub("", text) for text in (found.message, found.help))
+        texts = map(without_rounds, (found.message, found.help))
         same = (found.code, place, found.label, *texts)
         if same not in self._seen:
             self._seen.add(same)

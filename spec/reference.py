@@ -1,8 +1,7 @@
-"""What specs, programs and plans call stages and data: values, each with one reader and one text.
+"""How specs refer to stages and data: values, with one reader and one text.
 
-A spec refers to stages with a `Reference`. Programs and plans name a stage with a `StageId`, data
-with a `DataId` and figures of stages with a `FigureId`: as values where they are taken apart, as
-texts where they are keys.
+The fields of recipes hold the texts. What becomes of a reference in a program and in a plan are the
+values of `compiler/ids.py`.
 """
 
 import re
@@ -16,7 +15,6 @@ OUTPUTS = (PAIRS,)
 """What a stage offers as data beside its draws."""
 MOST_DIGITS = 5
 """Of the number of a round: what is longer is none."""
-_DATA = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[^\[\]]*)\](?:\.(?P<output>[^.\[\]]*))?)?")
 _NUMBERS = re.compile(r"\.\d+(?=\.)|\[\d+(?:\.\.\d+)?\]")
 
 
@@ -88,12 +86,12 @@ class Reference(NamedTuple):
     @property
     def plain(self) -> str:
         """The reference without index and alternative: `hot.align.drafts.pairs`."""
-        return _dotted(self.variant, self.rounds, self.name, self.output)
+        return dotted(self.variant, self.rounds, self.name, self.output)
 
     @property
     def own(self) -> str:
         """What the stage is called in its rounds, or outside of any: `drafts`, `hot.drafts`."""
-        return _dotted(self.variant, self.name)
+        return dotted(self.variant, self.name)
 
     @property
     def original(self) -> "Reference":
@@ -151,105 +149,11 @@ class Names(NamedTuple):
         return Reference(".".join(words), rounds, variant, output, index, otherwise)
 
 
-class StageId(NamedTuple):
-    """A stage of a program or plan: `pretrain`, `hot.anneal`, `align.2.chat`, `align.2.hot.chat`.
-
-    Attributes:
-        name: what its block is called.
-        variant: the variant that it is taken from; "" for the recipe's own.
-        rounds: the block of rounds that it stands in; "" outside of any.
-        round: its round, from one; 0 outside of any.
-    """
-
-    name: str
-    variant: str = ""
-    rounds: str = ""
-    round: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> "StageId":
-        """The stage of a name: only those in rounds have a number in it."""
-        words = text.split(".")
-        rounds, round = "", 0
-        if len(words) > 2 and words[1].isdecimal():
-            rounds, round, words = words[0], int(words[1]), words[2:]
-        return cls(words[-1], ".".join(words[:-1]), rounds, round)
-
-    def __str__(self) -> str:
-        return _dotted(self.unit, self.variant, self.name)
-
-    @property
-    def unit(self) -> str:
-        """The round that the stage is of, `align.2`; "" outside of rounds."""
-        return f"{self.rounds}.{self.round}" if self.round else self.rounds
-
-    @property
-    def group(self) -> str:
-        """All that stands before the name: `align.2`, `hot`, `align.2.hot`, ""."""
-        return _dotted(self.unit, self.variant)
-
-    @property
-    def original(self) -> "StageId":
-        """The stage of the recipe that one of a variant stands beside; itself where it is none."""
-        return self._replace(variant="")
-
-    @property
-    def reference(self) -> Reference:
-        """The stage as specs name it, whatever its round: `hot.align.chat`."""
-        return Reference(self.name, self.rounds, self.variant)
-
-
-class DataId(NamedTuple):
-    """Data of a program or plan: `web`, `ranked[1..2]`, `drafts.pairs`, `align.drafts[1..2].pairs`.
-
-    Attributes:
-        name: of the data set, or of the stages whose output this is.
-        among: the rounds whose part or whose output it is; None where the name says all.
-        output: of the stages of several rounds, which of their outputs; without an index it is a
-            part of the name.
-    """
-
-    name: str
-    among: Index | None = None
-    output: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "DataId":
-        match = _DATA.fullmatch(text)
-        if match is None or match["index"] is None:
-            return cls(text)
-        return cls(match["name"], Index.parse(match["index"]), match["output"] or "")
-
-    def __str__(self) -> str:
-        index = "" if self.among is None else f"[{self.among}]"
-        return _dotted(f"{self.name}{index}", self.output)
-
-
-class FigureId(NamedTuple):
-    """A figure of a plan or of one of its stages: `parameters`, `pretrain.tokens`.
-
-    Attributes:
-        stage: as the spec names it; "" for the whole plan.
-        figure: its name.
-    """
-
-    stage: str
-    figure: str
-
-    @classmethod
-    def parse(cls, text: str) -> "FigureId":
-        """The figure in a text: the last word is its name."""
-        stage, _, figure = text.rpartition(".")
-        return cls(stage, figure)
-
-    def __str__(self) -> str:
-        return _dotted(self.stage, self.figure)
-
-
 def without_rounds(text: str) -> str:
     """A message without the numbers of rounds in the names of stages and data sets."""
     return _NUMBERS.sub("", text)
 
 
-def _dotted(*parts: str) -> str:
+def dotted(*parts: str) -> str:
+    """A dotted name of those of its parts that there are."""
     return ".".join(part for part in parts if part)

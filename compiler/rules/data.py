@@ -8,6 +8,7 @@ from ...spec import recipe as r
 from ...spec.quantity import measured, short
 from ...spec.source import Span
 from ..graph import data_of
+from ..ids import DataId, StageId
 from ..program import BestStage, EvaluateStage, Program, SampleStage, TrainStage
 from . import Found, rule
 
@@ -103,7 +104,7 @@ def overlap(one: r.Dataset, other: r.Dataset) -> bool:
     if (
         first
         and second
-        and one.name.partition("[")[0] == other.name.partition("[")[0]
+        and DataId.parse(one.name).name == DataId.parse(other.name).name
         and (first[2] < second[1] or second[2] < first[1])
     ):
         return False
@@ -161,25 +162,20 @@ def nothing_held_out(program: Program) -> Iterator[Found]:
 @rule("W624")
 def preferences_of_a_later_round(stage: TrainStage, program: Program) -> Iterator[Found]:
     """A stage of one round that reads data which a later round collects."""
-    round = _round(stage.name)
-    if round is None:
+    round = StageId.parse(stage.name).round
+    if not round:
         return
     for name in dict.fromkeys(data_of(stage.spec)):
-        base, _, index = name.partition("[")
-        dataset = program.recipe.datasets.get(base)
-        last = index.rstrip("]").rpartition("..")[2]
+        of = DataId.parse(name)
+        dataset = program.recipe.datasets.get(of.name)
+        rounds = of.among and of.among.numbers()
         collected = dataset and any("{round}" in file for file in dataset.files or [])
-        if collected and last.isdecimal() and int(last) > round:
+        if collected and rounds and rounds[1] > round:
             yield Found(
-                f"round {round} trains on `{name}`, which is collected in round {last}",
+                f"round {round} trains on `{name}`, which is collected in round {rounds[1]}",
                 stage.spec.at("data"),
-                f"write `{base}[round]` or `{base}[1..round]`",
+                f"write `{of.name}[round]` or `{of.name}[1..round]`",
             )
-
-
-def _round(name: str) -> int | None:
-    parts = name.split(".")
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdecimal() else None
 
 
 @rule("W625")

@@ -108,9 +108,7 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iter
 def no_pairs(program: Program) -> Iterator[Found]:
     """Pairs of a sample stage that draws none: they take two draws and a judge."""
     for name, dataset in program.recipe.datasets.items():
-        if not name.endswith(".pairs"):
-            continue
-        for of in dataset.stages:
+        for of in dataset.stages if dataset.kind == "preferences" else ():
             stage = program.stages.get(of)
             if isinstance(stage, SampleStage) and (stage.spec.draws < 2 or not stage.spec.judge):
                 missing = "a judge" if not stage.spec.judge else "more than one draw"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ...spec import recipe as r
 from ..graph import data_of
+from ..ids import DataId
 from ..program import AverageStage, BestStage, Program, SampleStage, ScoreStage, TrainStage
 from . import ALL, Found, rule
 
@@ -19,9 +20,9 @@ def unused_dataset(program: Program) -> Iterator[Found]:
             used.add(each.argument or "")
         if isinstance(stage, r.Training) and stage.data:
             used.update(n for s in stage.data.segments for n, _ in getattr(s.end, "factors", ()))
-    used |= {name.partition("[")[0] for name in used}
+    used |= {DataId.parse(name).name for name in used}
     for name, dataset in recipe.datasets.items():
-        if name not in used and not dataset.stages and "[" not in name:
+        if name not in used and not dataset.stages and DataId.parse(name).among is None:
             yield Found(
                 f"no stage reads the dataset `{name}`",
                 dataset.at(),

@@ -3,21 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etude.compiler.ids import DataId, FigureId, StageId
 from etude.spec import syntax as s
 from etude.spec.diagnostics import Report
 from etude.spec.kinds import Ref
 from etude.spec.parse import parse
-from etude.spec.reference import (
-    OUTPUTS,
-    PREVIOUS,
-    ROUND,
-    DataId,
-    FigureId,
-    Index,
-    Names,
-    Reference,
-    StageId,
-)
+from etude.spec.reference import OUTPUTS, PREVIOUS, ROUND, Index, Names, Reference
 from etude.spec.source import Source
 
 VARIANTS, ROUNDS = ("hot", "mild"), ("align", "refine")

@@ -117,11 +117,24 @@ def test_in_rounds_the_stages_of_a_variant_are_those_of_the_same_round() -> None
     assert "align.2.soft.drafts.pairs" in job("align.2.soft.dpo.1", made).data
 
 
+def test_a_variant_whose_name_ends_that_of_the_rounds_is_taken_too() -> None:
+    made = plan(ROUNDS.replace("soft", "n").replace("align", "run"))
+    assert list(sources("run.2.chat", made).values()) == ["run.2.dpo.1", "run.2.n.dpo.1"]
+
+
 def test_where_variants_meet_they_are_one_model_again() -> None:
     made = plan(ROUNDS)
     assert not [name for name in made.stages if name.endswith("soft.chat")]
     assert sources("align.2.soft.drafts", made)["model"] == "export.align.1.chat"
     assert sources("align.2.soft.drafts", made)["judge"] == "export.align.2.rm"
+
+
+def test_a_stage_of_a_variant_that_reads_a_later_round_is_warned_of_too() -> None:
+    text = ROUNDS.replace(", candidates = drafts", "")
+    early = text.replace("align.sft.lr", "align.dpo.data = labels[2], align.sft.lr")
+    found = [(d.code, d.message) for d in check(early)]
+    assert found == [("W624", "round 1 trains on `labels[2]`, which is collected in round 2")]
+    assert check(text) == []
 
 
 def test_outside_of_rounds_the_last_one_is_meant_or_that_of_an_index() -> None:
