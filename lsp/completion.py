@@ -11,28 +11,16 @@ from ..spec import kinds as k
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.convert_schedule import Mixture, Placement, ScheduleOf
-from ..spec.keywords import BLOCKS
+from ..spec.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
+from ..spec.parse import following
 from . import names, vocabulary
 from .context import Context, Frame, context
 from .project import Analysis
 
 Kind = types.CompletionItemKind
-SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 FIGURES = ("parameters", "tokens", "steps", "flops")
 AT_MOMENTS = ("lr", "batch", "sequences", "seq_len", "rope_theta")
-STATEMENTS: dict[type[k.Kind], tuple[tuple[str, str, str], ...]] = {
-    k.Every: (("{name}", "{name} every ${{1:100}} steps", "how often training can be resumed"),),
-    g.Mark: (("{name}", "{name}", ""),),
-    g.Block: (
-        ("{name}", "{name} seq_len {{\n  require needle >= ${{1:90}}%\n}}", "before a longer one"),
-    ),
-    g.Alike: (("drop", "drop {name} > ${{1:90}}%", "leave like responses out"),),
-    g.Filters: (
-        ("keep", "keep ${{1:10}}% where ${{2:quality}}.loss > ${{3:4.0}}", "filter by loss"),
-        ("drop", 'drop where ${{1:url}} in "${{2:sites.txt}}"', "filter by a list of sites"),
-    ),
-}
-"""Kind of statement → label, snippet, what it does; `{name}` stands for the attribute."""
+FILTERS = {"keep": "filter by a model's loss", "drop": "leave out what a filter finds"}
 
 
 def completion(analysis: Analysis, path: Path, offset: int) -> list[types.CompletionItem]:
@@ -68,7 +56,7 @@ class _Completer:
         elif not blocks:
             yield from self._outside()
         elif blocks[-1].words[:1] == ["rounds"]:
-            yield from self._head() if words else _keywords(["stage"])
+            yield from self._head() if words else [_keyword("stage")]
         elif blocks[-1].words[:1] == ["expect"]:
             yield from self._expect()
         elif blocks[-1].words[:1] == ["gate"]:
@@ -107,8 +95,8 @@ class _Completer:
             return
         for keyword, of in BLOCKS.items():
             yield _item(keyword, Kind.Keyword, of, _block_snippet(keyword, of))
-        yield _item("let", Kind.Keyword, "names a value", "let ${1:name} = ${2:value}")
-        yield _item("use", Kind.Keyword, "brings another file in", 'use "${1:file.etude}"')
+        yield _statement("let")
+        yield _statement("use")
 
     def _head(self) -> Iterator[types.CompletionItem]:
         if self.words[:1] == ["stage"] and self.words[-1:] == [":"]:
@@ -135,54 +123,44 @@ class _Completer:
                 item.documentation = types.MarkupContent(types.MarkupKind.Markdown, text)
             item.sort_text = ("0" if attribute.required else "1") + name
             yield item
-        yield _item(
-            "open", Kind.Keyword, "leaves an attribute open", 'open ${1:attribute} "${2:why}"'
-        )
+        yield _statement("open")
         if "=" not in self.here.blocks[-1].words:  # nothing is allowed inside a value
-            yield _item("allow", Kind.Keyword, "silences a warning here", 'allow ${1:W} "${2:why}"')
+            yield _statement("allow")
 
     # Where values stand
 
     def _statement(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
-        words = self.words
+        here, words = self.here, self.words
         attribute = words[0]
         kind = r.kind_of(model, attribute)
-        if "=" not in words:
-            if isinstance(kind, k.Every):
-                if words[-1] == "every" or (words[:-1] and words[-2] == "every"):
-                    yield from _units(kind.units)
-                else:
-                    yield from _keywords(["every"])
-            elif words[-1] == "where" and "filters" in r.statements(model):
-                for of in self.names.kind("stage"):
-                    if _kind(of) == "score":
-                        yield _name(of, f"{of.symbol.name}.loss")
-            return
-        yield from self._value(kind, attribute, words[words.index("=") + 1 :])
+        if "=" in words:
+            yield from self._value(kind, attribute, words[words.index("=") + 1 :])
+        elif isinstance(kind, k.Every):
+            yield from self._keywords("period")
+            if here.statement[-1].kind == "number":
+                yield from _units(kind.units)
+        elif "filters" in r.statements(model):
+            yield from self._keywords("filter")
+            for of in self.names.kind("stage") if words[-1] == "where" else ():
+                if _kind(of) == "score":
+                    yield _name(of, f"{of.symbol.name}.loss")
 
     def _value(
         self, kind: k.Kind | None, attribute: str, before: list[str]
     ) -> Iterator[types.CompletionItem]:
-        schedule = isinstance(kind, ScheduleOf)
         if self.here.statement[-1].kind == "number":
             yield from _units(_measured(kind, before))
-            if isinstance(kind, k.Devices):
-                yield from _keywords(["of"])
-            if isinstance(kind, g.Periodic):
-                yield from _keywords(["over"])
-        if before and before[-1] not in ("->", "then", "or", ".", "["):
-            if schedule and before[-1] not in ("for", "until", "over"):
-                yield from _keywords(["then", "for", "until", "over", "->", *SHAPES])
-            if before[-1] not in ("for", "until", "over", "."):
-                yield from _keywords(["cite", "assumed"])
-            if isinstance(kind, g.Periodic) and before[-1] == kind.word:
-                yield from _keywords(["every"])
-            if before[-1] != ".":
-                return
-        if before[-1:] == ["["]:
-            yield from self._indices()
-            return
-        yield from self._plain(kind, attribute, before)
+        yield from self._keywords("origin", *_forms(kind))
+        if not before or before[-1] in (*BREAKS_AFTER, "or", "."):
+            yield from self._plain(kind, attribute, before)
+
+    def _keywords(self, *forms: str) -> Iterator[types.CompletionItem]:
+        """The words of some forms that the grammar can use behind the statement so far."""
+        wanted = [word for form in forms for word in FORMS[form]]
+        accepted = following(self.here.before)
+        for word in dict.fromkeys(wanted):
+            if word in accepted:
+                yield _keyword(word)
 
     def _plain(
         self, kind: k.Kind | None, attribute: str, before: list[str]
@@ -295,15 +273,12 @@ class _Completer:
             for item in self._named(operand.refers, self.words):
                 if item.label not in frame.given:
                     yield item
-        elif isinstance(operand, Mixture) and self.words[-1:] == ["["]:
-            yield from self._indices()
 
     def _gate(self) -> Iterator[types.CompletionItem]:
         words = self.words
         if not words:
-            yield _item("require", Kind.Keyword, "a condition", "require ${1:needle} >= ${2:90}%")
-            extend = "otherwise extend ${1:1B} tokens at most ${2:3} times"
-            yield _item("otherwise", Kind.Keyword, "train on", extend)
+            yield _statement("require")
+            yield _statement("otherwise")
             yield _item("needle", Kind.Property, "the grid", "needle = { depths = ${1:5} }")
         elif words[-1] == "require":
             yield _item("needle", Kind.Function, "share of needles that are found")
@@ -311,8 +286,10 @@ class _Completer:
         elif words[-1] == "(":
             yield _item("short", Kind.Keyword, "the sources, at the length before")
             yield from (_name(of) for of in self.names.kind("dataset"))
-        elif words[0] == "otherwise" and self.here.statement[-1].kind == "number":
-            yield from _units(["times"] if "most" in words else ["tokens", "steps"])
+        else:
+            if words[0] == "otherwise" and self.here.statement[-1].kind == "number":
+                yield from _units(["times"] if "most" in words else ["tokens", "steps"])
+            yield from self._keywords("condition", "extension")
 
     def _expect(self) -> Iterator[types.CompletionItem]:
         words = self.words
@@ -327,8 +304,8 @@ class _Completer:
             yield from (_name(of) for of in self.names.kind("stage"))
         elif words[-1] == "." and "=" not in words:
             yield from (_name(of) for of in self.names.kind("stage", words[0]))
-        elif self.here.statement[-1].kind == "number":
-            yield from _keywords(["within", "because", "contradicted", "cite"])
+        else:
+            yield from self._keywords("claim")
 
     def _variant(self) -> Iterator[types.CompletionItem]:
         words = self.words
@@ -374,19 +351,41 @@ def _item(label: str, kind: Kind, detail: str, snippet: str = "") -> types.Compl
     return item
 
 
-def _keywords(words: Iterable[str]) -> Iterator[types.CompletionItem]:
-    return (_item(word, Kind.Keyword, "") for word in words)
+def _keyword(word: str) -> types.CompletionItem:
+    return _item(word, Kind.Keyword, MEANINGS.get(word, ""))
+
+
+def _statement(word: str) -> types.CompletionItem:
+    return _item(word, Kind.Keyword, MEANINGS[word], SNIPPETS[word])
 
 
 def _statements(
     name: str, kind: k.Kind, entry: vocabulary.Entry | None, given: frozenset[str]
 ) -> Iterator[types.CompletionItem]:
     """The statements that give an attribute; of filters there may be several."""
-    for label, snippet, detail in STATEMENTS[type(kind)]:
-        word = label.format(name=name)
-        if word not in given or isinstance(kind, g.Filters):
-            told = detail or (entry.meaning if entry else "")
-            yield _item(word, Kind.Property, told, snippet.format(name=name))
+    told = entry.meaning if entry else ""
+    if isinstance(kind, g.Filters):
+        for word, does in FILTERS.items():
+            yield _item(word, Kind.Property, does, SNIPPETS[word])
+    elif isinstance(kind, g.Alike) and "drop" not in given:
+        yield _item("drop", Kind.Property, told, SNIPPETS[f"drop {name}"])
+    elif name not in given:
+        yield _item(name, Kind.Property, told, SNIPPETS.get(name, name))
+
+
+def _forms(kind: k.Kind | None) -> Iterator[str]:
+    """What a value of a kind may be."""
+    match kind:
+        case ScheduleOf():
+            yield "schedule"
+            if isinstance(kind.operand, Mixture):
+                yield "scaling"
+        case k.Devices():
+            yield "count"
+        case g.Periodic():
+            yield "period"
+        case k.Ref():
+            yield "choice"
 
 
 def _measured(kind: k.Kind | None, before: list[str]) -> tuple[str, ...]:

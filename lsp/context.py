@@ -47,6 +47,7 @@ class Context(NamedTuple):
     Attributes:
         frames: what is open, from the outside to the inside.
         statement: the tokens of the statement before the cursor, without the word being typed.
+        before: the text of the statement, as far.
         prefix: the part before the cursor of the word, or of the text in quotes, being typed.
         start: where that begins.
         inside: "text" or "comment", where the cursor stands in one.
@@ -54,6 +55,7 @@ class Context(NamedTuple):
 
     frames: tuple[Frame, ...]
     statement: tuple[Token, ...]
+    before: str
     prefix: str
     start: int
     inside: str
@@ -133,7 +135,8 @@ def context(text: str, offset: int) -> Context:
         stack[-1][3].update(_behind(text, offset))
     frames = tuple(Frame(brace, head, at, frozenset(of)) for brace, head, at, of in stack)
     found = tuple(of for of in statement if of.kind != "end")
-    return Context(frames, found, prefix, start, inside)
+    before = text[found[0].start : start] if found else ""
+    return Context(frames, found, before, prefix, start, inside)
 
 
 def _unclosed(token: Token, offset: int) -> bool:

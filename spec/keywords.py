@@ -23,6 +23,20 @@ BLOCKS = {
 NAMED = tuple(word for word in BLOCKS if word != "expect")
 """The keywords of blocks that have a name."""
 
+STAGE_KINDS = (
+    "train",
+    "sft",
+    "reward",
+    "dpo",
+    "score",
+    "sample",
+    "checkpoint",
+    "average",
+    "evaluate",
+    "best",
+)
+"""What stands behind the name of a stage."""
+
 SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
 """The shapes of a ramp."""
 
@@ -67,7 +81,7 @@ STATEMENTS = ("use", "let", "require", "otherwise", "allow", "open")
 """Words that begin a statement of their own."""
 
 FORMS: dict[str, tuple[str, ...]] = {
-    "schedule": ("then", "for", "until", "over", *SHAPES),
+    "schedule": ("then", "->", "for", "until", "over", *SHAPES),
     "claim": ("at", "within", "because", "contradicted", "cite"),
     "origin": ("cite", "assumed"),
     "count": ("of",),
@@ -79,7 +93,22 @@ FORMS: dict[str, tuple[str, ...]] = {
     "extension": ("extend", "at", "most"),
 }
 """What a statement or a value may be → the words that build it. Which of them may stand at a place
-is asked of the grammar: `following` in `reader.py`."""
+is asked of the grammar: `following` in `parse.py`."""
+
+SNIPPETS = {
+    "checkpoint": "checkpoint every ${1:1000} steps",
+    "gate": "gate seq_len {\n  require needle >= ${1:90}%\n}",
+    "keep": "keep ${1:10}% where ${2:quality}.loss > ${3:4.0}",
+    "drop": "drop where ${1:quality}.loss > ${2:8.0}",
+    "drop similar": "drop similar > ${1:90}%",
+    "require": "require ${1:needle} >= ${2:90}%",
+    "otherwise": "otherwise extend ${1:10B} tokens at most ${2:3} times",
+    "allow": 'allow ${1:W601} "${2:the reason}"',
+    "open": 'open ${1:lr} "${2:the reason}"',
+    "use": 'use "${1:file.etude}"',
+    "let": "let ${1:name} = ${2:value}",
+}
+"""How the statements that are no `name = value` are written, with what to fill in as `${1:…}`."""
 
 VALUES = ("last", "round", "previous", "auto", "default", "short", "true", "false")
 """Names that mean the same wherever they stand, whatever is declared."""
@@ -100,6 +129,7 @@ BREAKS_AFTER = ("=", "->", "then")
 """A line that ends with one of these continues with the next."""
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
+_TO_FILL_IN = re.compile(r"\$\{\d:([^}]*)\}")
 
 
 def why_no_name(name: str) -> str:
@@ -130,6 +160,11 @@ def advice(name: str, kind: str) -> str:
     if name in RESERVED:
         return f"choose another name{such}"
     return f"names are lower case: a letter, then letters, digits and _{such}"
+
+
+def example(statement: str) -> str:
+    """How a statement is written, on one line."""
+    return " ".join(_TO_FILL_IN.sub(r"\1", SNIPPETS[statement]).split())
 
 
 def any_of(words: Collection[str]) -> str:

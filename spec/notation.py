@@ -6,11 +6,11 @@ from fractions import Fraction
 from operator import add, mul, sub, truediv
 from typing import NamedTuple
 
-from .keywords import NAMED, SHAPES, any_of
+from .keywords import NAMED, SHAPES, SNIPPETS, STAGE_KINDS, any_of, example
 
 _NUMBER = r"[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z%]*"
 _TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
-_KIND = re.compile(r":[ \t]*(?:train|sft|reward|dpo|score|sample|evaluate|best|average)[ \t]*\{")
+_KIND = re.compile(rf":[ \t]*{any_of(STAGE_KINDS)}[ \t]*\{{")
 _BLOCKS = any_of(NAMED)
 _SIGNS = {
     "→": "->",
@@ -36,19 +36,6 @@ _OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "+": add,
     "-": sub,
 }
-
-
-_STATEMENTS = {
-    "checkpoint": "checkpoint every 1000 steps",
-    "gate": "gate seq_len { require needle >= 90% }",
-    "drop": "drop where quality.loss > 8.0",
-    "keep": "keep 10% where quality.loss > 4.0",
-    "allow": 'allow W601 "the reason"',
-    "require": "require needle >= 90%",
-    "otherwise": "otherwise extend 10B tokens at most 3 times",
-    "use": 'use "file.etude"',
-}
-"""What looks like an attribute and is none → an example."""
 
 
 class Answer(NamedTuple):
@@ -102,12 +89,12 @@ def statement(name: str, value: str) -> str:
     if word == "average":
         length = _length(value)
         return f"average = polyak every {length}" if length and "every" in value else ""
-    if word not in _STATEMENTS or name not in (word, "checkpoint every"):
+    if word not in SNIPPETS or name not in (word, "checkpoint every"):
         return ""
     if word == "checkpoint":
         return f"checkpoint every {_length(value) or '1000 steps'}"
     if word == "gate" and (knob := re.match(r"[a-z_]+(?=[ \t]*(?:\{|$))", value)):
-        return f"gate {knob[0]} {{ require needle >= 90% }}"
+        return example("gate").replace("seq_len", knob[0])
     if word in ("keep", "drop") and re.match(rf"(?:{_NUMBER}[ \t]+)?where[ \t]+\S", value):
         return f"{word} {value}"
     if word == "allow" and (code := re.search(r"\b[WN][0-9]{3}\b", value)):
@@ -116,7 +103,7 @@ def statement(name: str, value: str) -> str:
     written = {"use": r'"', "require": r".*>=?[ \t]*[0-9]", "otherwise": "extend "}.get(word)
     if written and re.match(written, value):
         return f"{word} {value}"
-    return _STATEMENTS[word]
+    return example(word)
 
 
 def _length(value: str) -> str:

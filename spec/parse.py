@@ -99,6 +99,11 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
     return ()
 
 
+def following(text: str) -> frozenset[str]:
+    """The words and signs that the grammar can use right behind the beginning of a statement."""
+    return _reader().following(text)
+
+
 def _reach(text: str) -> int:
     """How far a text can be read."""
     try:

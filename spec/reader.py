@@ -12,6 +12,7 @@ from lark.lexer import LexerState, LexerThread
 from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_parser import _Parser
 
+from .keywords import SHAPES
 from .lexer import OneRegexLexer
 
 _START, _END = "start", "$END"
@@ -40,6 +41,8 @@ class Reader:
         assert isinstance(lexer, OneRegexLexer)
         self.match = lexer.regex.match
         self.words = lexer.words
+        texts = [t for t in lexer.conf.terminals if t.pattern.type == "str"]
+        self.spelled = {t.pattern.value: t.name for t in texts}
         self.ignored = frozenset(lexer.conf.ignore)
         self.start: int = table.start_states[_START]
         self.end: int = table.end_states[_START]
@@ -110,6 +113,38 @@ class Reader:
             states.append(action)
             actions = all_actions[action]
             values.append((Token(kind, word, begin), begin, position))
+
+    def following(self, text: str) -> frozenset[str]:
+        """The words and signs that can stand right behind the beginning of a statement.
+
+        None where that cannot be read. What stands for a name or a number is not among them.
+        """
+        states = [self.start]
+        position = 0
+        while match := self.match(text, position):
+            kind, position = match.lastgroup or "", match.end()
+            if kind in self.ignored:
+                continue
+            if kind == "NAME" and self.words.get(match[0]) in self.actions[states[-1]]:
+                kind = self.words[match[0]]
+            states = self._shifted(states, kind)
+            if not states:
+                return frozenset()
+        accepted = {kind for kind in self.actions[states[-1]] if self._shifted(states, kind)}
+        found = {word for word, kind in self.spelled.items() if kind in accepted}
+        return frozenset(found | set(SHAPES if "SHAPE" in accepted else ()))
+
+    def _shifted(self, states: list[int], kind: str) -> list[int]:
+        """The states after one more terminal; none where it cannot stand there."""
+        states = states.copy()
+        while True:
+            action = self.actions[states[-1]].get(kind)
+            if action is None or kind == _END:
+                return []
+            if isinstance(action, int):
+                return [*states, action]
+            del states[len(states) - len(action.parts) :]
+            states.append(self.actions[states[-1]][action.origin])  # type: ignore[arg-type]
 
     def _judge(self, text: str, position: int, states: list[Any]) -> None:
         """Has lark continue from where a word is not expected, without making anything.

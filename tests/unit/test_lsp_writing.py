@@ -1,5 +1,6 @@
 """The language server's help in writing: completion, names, renames, quick fixes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from etude.spec import recipe as r
 from etude.spec.diagnostics import Report
 from etude.spec.kinds import Kind
 from etude.spec.load import loads
+from etude.spec.parse import _reach as reach
 
 
 def offered(folder: Path, text: str) -> list[str]:
@@ -66,6 +68,22 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (S + "lr = 0 -> 1e-3 for 10 ¦", ["steps", "tokens"], ["seqs"]),
         (S + "lr = 0 -> 1e-3 ¦", ["linear", "cosine", "over", "then", "for"], ["web"]),
         (S + "lr = ¦", ["last"], ["web"]),
+        (S + "lr = 1e-3 ¦", ["then", "for", "until", "->", "cite"], ["cosine", "over", "of"]),
+        (S + "lr = 1e-3 for 1B tokens ¦", ["then", "assumed"], ["for", "->", "within"]),
+        (S + "data = last ¦", ["with", "then"], ["or", "every"]),
+        (S + "data = { web 50% } ¦", ["then", "->"], ["with"]),
+        (S + "from = first ¦", ["or", "cite"], ["then", "with"]),
+        (S + "average = polyak ¦", ["every"], ["over"]),
+        (S + "average = polyak every 2 steps ¦", ["over"], ["every"]),
+        (S + "gate seq_len {\n otherwise ¦", ["extend"], ["at"]),
+        (S + "gate seq_len {\n otherwise extend 1B tokens ¦", ["at"], ["extend"]),
+        (S + "gate seq_len {\n require needle >= 90% ¦", ["of"], ["at"]),
+        ("dataset d {\n keep 10% ¦", ["where"], ["in", "every"]),
+        ("dataset d {\n drop where url ¦", ["in"], ["where"]),
+        ("cluster c {\n gpus = 8 ¦", ["of", "cite"], ["then"]),
+        ("expect {\n first.lr ¦", ["at"], ["within"]),
+        ("expect {\n first.steps = 3 ¦", ["within", "cite"], ["because", "then"]),
+        ("expect {\n first.steps = 3 within 1% ¦", ["because", "contradicted"], ["within"]),
         (S + "precision = ¦", ["bf16", "fp32"], ["none"]),
         (S + "parallel = { tensor 2, ¦", ["shard", "pipeline"], ["tensor"]),
         (S + "optimizer = ¦", ["adamw", "adam", "last"], []),
@@ -104,6 +122,20 @@ def test_completion_offers_what_may_stand_there(
     found = offered(tmp_path, text)
     assert set(some) <= set(found), found
     assert not set(none) & set(found), found
+
+
+def test_a_keyword_that_is_offered_can_be_read_there(tmp_path: Path) -> None:
+    """In gaps all over a spec, with nothing behind them."""
+    checked = 0
+    for gap in list(re.finditer(r"(?<=\S) (?=\S)", POST_TRAINING))[::5]:
+        before = POST_TRAINING[: gap.end()]
+        for item in completion(*at(tmp_path, before + "¦")):
+            edit = item.text_edit
+            if item.kind is types.CompletionItemKind.Keyword and edit:
+                text = before + re.sub(r"\$\{\d:([^}]*)\}", r"\1", edit.new_text)
+                assert reach(text + "\n") >= len(text), text[-80:]
+                checked += 1
+    assert checked > 20
 
 
 def test_what_is_accepted_replaces_what_was_typed(tmp_path: Path) -> None:
@@ -200,7 +232,28 @@ def test_a_renamed_spec_means_what_it_meant(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Web", "2x", "last", "then", "every", "math", "first", "peak", "", "a.b", "drücken"]
+    "name",
+    [
+        "Web",
+        "2x",
+        "",
+        "a.b",
+        "drücken",
+        "math",
+        "first",
+        "peak",
+        "last",
+        "then",
+        "every",
+        "at",
+        "in",
+        "cite",
+        "because",
+        "use",
+        "round",
+        "auto",
+        "default",
+    ],
 )
 def test_a_name_that_cannot_be_or_is_taken_is_refused(name: str, tmp_path: Path) -> None:
     analysis, path, offset = at(tmp_path, SPEC.replace("dataset web", "dataset w¦eb"))

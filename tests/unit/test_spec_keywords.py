@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from specs import HEAD, check, stage
 
+from etude.spec import recipe as r
+from etude.spec import syntax as s
 from etude.spec.diagnostics import Report
 from etude.spec.format import shape
 from etude.spec.keywords import (
@@ -19,12 +21,15 @@ from etude.spec.keywords import (
     MEANINGS,
     RESERVED,
     SHAPES,
+    SNIPPETS,
+    STAGE_KINDS,
     STATEMENTS,
     VALUES,
+    example,
     proposal,
     why_no_name,
 )
-from etude.spec.parse import parse
+from etude.spec.parse import following, parse
 from etude.spec.source import Source
 
 GRAMMAR = (Path(__file__).parents[2] / "spec" / "grammar.lark").read_text(encoding="utf-8")
@@ -126,7 +131,8 @@ def test_the_table_has_the_words_of_the_grammar_and_no_others() -> None:
     used = set(re.findall(r'"([a-z]+)"', RULES)) | {"open"}
     (shapes,) = re.findall(r"^SHAPE\S*: /\(([\w|]+)\)", TERMINALS, re.M)
     assert tuple(shapes.split("|")) == SHAPES
-    assert used | set(SHAPES) == {*STATEMENTS, *(word for form in FORMS.values() for word in form)}
+    built = {word for form in FORMS.values() for word in form} - {"->"}
+    assert used | set(SHAPES) == {*STATEMENTS, *built}
     assert used | set(SHAPES) | set(VALUES) == set(MEANINGS)
 
 
@@ -139,6 +145,45 @@ def test_lines_continue_where_the_grammar_says_so() -> None:
     for word in CONTINUES_WITH_TEXT:
         assert re.match(CONTINUATION, word + ' "x"')
         assert not re.match(CONTINUATION, word + " = x")
+
+
+def test_the_table_has_all_kinds_of_stages() -> None:
+    assert set(STAGE_KINDS) == set(r.STAGES)
+
+
+@pytest.mark.parametrize("statement", SNIPPETS)
+def test_the_example_of_a_statement_is_one(statement: str) -> None:
+    report = Report()
+    (item,) = parse(Source("<text>", example(statement)), report)
+    assert not report.errors
+    assert not isinstance(item, s.Assign | s.Entry | s.Flag)
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ("", {"use", "let", "require", "otherwise", "allow"}),
+        ("lr = ", {"->"}),
+        ("lr = 3e-4 ", {"then", "->", "for", "until", "of", "within", "cite", "assumed"}),
+        (
+            "lr = 0 -> 3e-4 ",
+            {*SHAPES, "over", "then", "for", "until", "within", "cite", "assumed"},
+        ),
+        ("lr = 0 -> 3e-4 cosine over 3 ", {"then", "for", "until", "within", "cite", "assumed"}),
+        ("lr = 0 -> 3e-4 for 5% ", {"then", "within", "cite", "assumed"}),
+        ("data = { web 50% } ", {"then", "->", "for", "until", "within", "cite", "assumed"}),
+        ("average = polyak every 2 steps ", {"over", "within", "cite", "assumed"}),
+        ("keep 10% ", {"where"}),
+        ("drop where url ", {"in"}),
+        ("otherwise extend 1B tokens ", {"at"}),
+        ("otherwise extend 1B tokens at ", {"most"}),
+        ("require loss(web) > 2 ", {"of"}),
+        ("first.lr = 3 within 1% ", {"because", "contradicted", "cite", "assumed"}),
+        ("lr = = ", set()),
+    ],
+)
+def test_the_grammar_tells_which_words_may_follow(before: str, words: set[str]) -> None:
+    assert {word for word in following(before) if word in MEANINGS or word == "->"} == words
 
 
 def test_every_place_of_a_name_can_be_read() -> None:
