@@ -3,10 +3,10 @@
 from fractions import Fraction
 from pathlib import Path
 
-from ..compiler.check import check_recipe
+from ..compiler.driver import analyse
 from ..spec import recipe as r
 from ..spec.diagnostics import Report
-from ..spec.load import load
+from ..spec.load import read
 from .draft import Base
 from .model_parts import Model
 from .tree import ConfigError
@@ -28,8 +28,10 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
             f"{spec} is not in the folder of the new spec, which can `use` only what is",
             help=f"write the new spec beside it: -o {spec.parent / 'new.etude'}",
         ) from None
-    recipe = load(spec, report)
-    program = check_recipe(recipe, report) if recipe else None
+    found = analyse(read(spec))
+    for each in found.report.diagnostics:
+        report.take(each)
+    recipe, program = found.recipe, found.program
     if recipe is None or program is None:
         return None
     stage = _last_model(recipe)

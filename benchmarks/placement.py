@@ -10,12 +10,11 @@ from statistics import median
 
 from etude.compiler.auto import RECOMPUTE, Candidate, Stretch, choose, search
 from etude.compiler.auto import _search as cached
-from etude.compiler.check import check_recipe
 from etude.compiler.costs.hardware import GIB
 from etude.compiler.costs.jobs import segment_estimate
+from etude.compiler.driver import analyse
 from etude.compiler.program import TrainStage
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
+from etude.spec.load import reads
 
 ROWS = (
     (8192, 8192, 2048, "tensor 8, pipeline 16, interleave 8"),
@@ -37,13 +36,10 @@ stage pretrain: train {{
 
 
 def stage(gpus: int, seq_len: int, batch: int, degrees: str) -> TrainStage:
-    report = Report()
-    recipe = loads(
-        SPEC.format(nodes=gpus // 8, seq_len=seq_len, batch=batch, degrees=degrees), report
-    )
-    program = check_recipe(recipe, report) if recipe else None
-    assert program, report.errors
-    found = program.stages["pretrain"]
+    text = SPEC.format(nodes=gpus // 8, seq_len=seq_len, batch=batch, degrees=degrees)
+    analysis = analyse(reads(text))
+    assert analysis.program, analysis.report.errors
+    found = analysis.program.stages["pretrain"]
     assert isinstance(found, TrainStage)
     return found
 

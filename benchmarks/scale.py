@@ -11,9 +11,8 @@ import os
 import platform
 import time
 
-from etude.compiler.check import check_recipe
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
+from etude.compiler.driver import analyse
+from etude.spec.load import reads
 
 from .results import write_section
 
@@ -41,19 +40,17 @@ def seconds(text: str) -> float:
     """
     times = []
     for _ in range(RUNS):
-        report = Report()
         begin = time.process_time()
-        recipe = loads(text, report)
-        program = check_recipe(recipe, report) if recipe else None
+        found = analyse(reads(text), each_variant=True)
         times.append(time.process_time() - begin)
-        if program is None:
-            raise RuntimeError(report.ordered()[0].message)
+        if found.program is None:
+            raise RuntimeError(found.report.ordered()[0].message)
     return min(times)
 
 
 def main() -> None:
     gc.disable()  # as the command does
-    loads(HEAD, Report())  # reads the grammar
+    reads(HEAD)  # reads the grammar
     rows = []
     for stages in STAGES:
         taken = seconds(spec(stages))

@@ -3,12 +3,11 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import counted
 from . import options
-from .common import load_file, show
+from .common import analyse_file, show
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -34,17 +33,13 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ..compiler.check import check_recipe
-
     reports = []
     human = args.format == "human"
     for file in args.files:
-        recipe, report = load_file(file, variant=args.variant, sets=args.set)
-        program = (
-            check_recipe(recipe, report, ranks=args.ranks, root=Path(file).parent)
-            if recipe
-            else None
+        found = analyse_file(
+            file, ranks=args.ranks, variant=args.variant, sets=args.set, each_variant=True
         )
+        program, report = found.program, found.report
         reports.append(report)
         if human:
             show(report, notes=True)

@@ -4,14 +4,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..spec.diagnostics import Report
 
 if TYPE_CHECKING:
+    from ..compiler.driver import Analysis
+    from ..compiler.passes import Pass
     from ..compiler.plan import Plan
     from ..runtime.store import Store
-    from ..spec.recipe import Recipe
 
 
 def colors(stream: TextIO) -> bool:
@@ -20,58 +21,71 @@ def colors(stream: TextIO) -> bool:
     return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
-def load_file(
-    file: str, *, variant: str | None = None, sets: Sequence[str] = (), more: str = ""
-) -> tuple["Recipe | None", Report]:
-    """The recipe in a spec file, changed as the command line says, and what was found in it.
-
-    Without a recipe, that is all that can be found.
+def analyse_file(
+    file: str,
+    *,
+    ranks: int | None = None,
+    variant: str | None = None,
+    sets: Sequence[str] = (),
+    cluster: str = "",
+    files: bool = True,
+    each_variant: bool = False,
+    passes: "Sequence[Pass] | None" = None,
+) -> "Analysis":
+    """What is found in a spec file, changed as requested.
 
     Args:
-        more: statements that are added to those of the file.
+        cluster: the block of a cluster, declared besides.
+        files: look at the files that the spec names.
+        each_variant: check every variant as well.
+        passes: those to run; None for all.
     """
-    from ..spec.load import bound, read
+    from ..compiler.driver import analyse
+    from ..compiler.passes import CHECKS
+    from ..spec.load import read
 
-    report = Report()
-    statements = read(Path(file), report)
-    if more:
-        from ..spec.parse import parse
-        from ..spec.source import Source
-
-        added = parse(Source("this machine", more), report)
-        statements = statements._replace(items=[*statements.items, *added])
-    recipe = bound(statements, report, variant=variant or "", sets=sets)
-    if recipe is None:
-        from ..compiler.rest import check_rest
-
-        root = Path(file).parent
-        check_rest(*statements, report, variant=variant or "", sets=sets, root=root)
-    return recipe, report
+    path = Path(file)
+    sources = read(path)
+    if cluster:
+        sources = sources.more("this machine", cluster)
+    return analyse(
+        sources,
+        variant=variant or "",
+        sets=sets,
+        ranks=ranks,
+        root=path.parent if files else None,
+        each_variant=each_variant,
+        passes=passes or CHECKS,
+    )
 
 
 def compile_file(
     file: str,
-    ranks: int | None,
+    ranks: int | None = None,
     *,
     variant: str | None = None,
     sets: Sequence[str] = (),
     miniature: bool = False,
     cluster: str = "",
 ) -> tuple["Plan | None", Report]:
-    """The plan of a spec file, changed as the command line says, and what was found in it.
+    """The plan of a spec file, changed as requested, and what was found in it.
 
     Args:
-        miniature: plan the recipe's miniature, which runs on one process of this machine.
+        miniature: plan the recipe's miniature, which runs on one process of this machine, on data
+            that is not the recipe's: no claims are asked, and no files looked at.
         cluster: the block of a cluster, declared besides.
     """
-    from ..compiler.compile import compile_miniature, compile_recipe
+    from ..compiler.driver import compile, compile_miniature
+    from ..compiler.passes import SOUND
 
-    recipe, report = load_file(file, variant=variant, sets=sets, more=cluster)
-    if recipe is None:
-        return None, report
+    changes: Any = {"variant": variant, "sets": sets, "cluster": cluster}
     if miniature:
-        return compile_miniature(recipe, report), report
-    return compile_recipe(recipe, report, ranks=ranks, root=Path(file).parent), report
+        found = analyse_file(file, passes=SOUND, files=False, **changes)
+        compiled = compile_miniature(found)
+    else:
+        found = analyse_file(file, ranks=ranks, **changes)
+        compiled = compile(found)
+    return (compiled.plan if compiled else None), found.report
 
 
 def is_plan(path: Path) -> bool:

@@ -9,29 +9,26 @@ from typing import TYPE_CHECKING
 
 from ..spec.diagnostics import Report
 from ..spec.quantity import counted
-from .common import findings, load_file, problem, show
+from .common import analyse_file, findings, problem, show
 
 if TYPE_CHECKING:
     from ..runtime.deep import Built, Configuration
 
 
 def run(args: Namespace) -> int:
-    from ..compiler.check import CHECKS, through
-    from ..compiler.compile import compile_recipe
-    from ..compiler.program import Program
+    from ..compiler.driver import compile
     from ..compiler.verdict import differs, rejected
     from ..runtime.deep import build, configurations
     from ..runtime.errors import RunError
 
-    recipe, report = load_file(args.file, variant=args.variant, sets=args.set)
-    plan = compile_recipe(recipe, report, ranks=args.ranks) if recipe else None
-    if recipe is None or plan is None:
-        print(findings([report])) if args.json else show(report)
+    analysis = analyse_file(args.file, ranks=args.ranks, variant=args.variant, sets=args.set)
+    compiled = compile(analysis)
+    if compiled is None:
+        print(findings([analysis.report])) if args.json else show(analysis.report)
         return 1
-    show(report)
-    program = through(CHECKS, Program(recipe, args.ranks), Report())
-    assert program is not None
-    requested = configurations(plan)
+    show(analysis.report)
+    program = compiled.program
+    requested = configurations(compiled.plan)
     _aside(f"torchtitan builds {counted(len(requested), 'configurations')}")
     try:
         results = build(requested, _progress(len(requested)))

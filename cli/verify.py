@@ -10,7 +10,7 @@ from typing import Any
 from ..spec.json_form import MARK
 from ..spec.quantity import amount, counted
 from . import common
-from .common import load_file, problem
+from .common import analyse_file, problem
 from .screen import clean, say, width
 from .tables import Column, Row, show
 
@@ -74,19 +74,13 @@ def _has_recipe(file: Path) -> bool:
 def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     """The claims of a spec, those too that do not hold, and where its values are from; None after
     reporting what is wrong."""
-    from ..compiler.check import SCHEDULED, through
-    from ..compiler.claims import claims
-    from ..compiler.program import Program
+    from ..compiler.passes import CLAIMED
     from ..compiler.sources import count, sourced_values
 
-    recipe, report = load_file(str(file))
-    program = through(SCHEDULED, Program(recipe, None), report) if recipe else None
+    found = analyse_file(str(file), passes=CLAIMED, files=False)
+    recipe, program = found.recipe, found.program
     if recipe is None or program is None:
-        common.show(report)
-        return None
-    found = claims(program, report)
-    if report.failures:
-        common.show(report)
+        common.show(found.report)
         return None
     name = recipe.header.name
     values = sourced_values(recipe)
@@ -104,7 +98,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
             "contradicted": claim.contradicted,
             "holds": claim.holds,
         }
-        for claim in found.claims
+        for claim in program.claims
     ], {
         "recipe": name,
         "file": str(file),

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from ..compiler.architectures import dense_layers
 from ..compiler.auto import Candidate, Stretch, candidates, verdicts
-from ..compiler.check import check_recipe
 from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
@@ -16,7 +15,7 @@ from ..compiler.values import Resources
 from ..spec.diagnostics import did_you_mean
 from ..spec.quantity import counted, measured
 from ..spec.schedule import AUTO
-from .common import load_file, problem, show
+from .common import analyse_file, problem, show
 from .screen import say
 
 COUNTS = ("tokens", "steps")
@@ -24,10 +23,10 @@ WORDS = SYMBOLS | TOTALS
 
 
 def run(args: Namespace) -> int:
-    recipe, report = load_file(args.file, variant=args.variant, sets=args.set)
-    program = check_recipe(recipe, report, ranks=args.ranks) if recipe else None
-    show(report)
-    if program is None:
+    found = analyse_file(args.file, ranks=args.ranks, variant=args.variant, sets=args.set)
+    program = found.program
+    show(found.report)
+    if program is None or found.report.failures:
         return 1
     name, _, figure = args.why.rpartition(".")
     trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}

@@ -11,15 +11,12 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from ..spec import recipe as r
-from ..spec.bind import bind
 from ..spec.diagnostics import Report
 from ..spec.record import replace
 from ..spec.reference import PREVIOUS, Reference
 from ..spec.source import Span
-from ..spec.variants import changed
 from .graph import named_parents
 from .ids import StageId
-from .program import Program
 from .references import names_of, with_references
 from .scope import above
 
@@ -27,17 +24,21 @@ SHARED = ("models", "tokenizers", "clusters", "dialogs")
 """What a variant whose stages are taken may not change: they are averaged with the recipe's."""
 Place: TypeAlias = Reference
 """A stage of the recipe: a reference to it from anywhere, without an index."""
+OfVariant: TypeAlias = Callable[[str, Report], r.Recipe | None]
 
 
-def borrow(program: Program, report: Report) -> Program:
-    """Adds the stages of variants that the recipe refers to."""
-    recipe = program.recipe
+def borrow(recipe: r.Recipe, of_variant: OfVariant, report: Report) -> r.Recipe:
+    """The recipe with the stages of variants that it refers to.
+
+    Args:
+        of_variant: the recipe as one of its variants makes it; None where that has an error.
+    """
     for variant in recipe.variants:
         wanted = list(_wanted(recipe, variant))
         if wanted:
-            other = _bound(recipe, variant, wanted[0][1], report)
+            other = _fitting(recipe, variant, of_variant, wanted[0][1], report)
             recipe = _Borrower(recipe, other, variant).run(wanted, report) if other else recipe
-    return replace(program, recipe=recipe)
+    return recipe
 
 
 def _wanted(recipe: r.Recipe, variant: str) -> Iterator[tuple[Place, Span | None]]:
@@ -50,12 +51,12 @@ def _wanted(recipe: r.Recipe, variant: str) -> Iterator[tuple[Place, Span | None
                 yield of.original, at
 
 
-def _bound(recipe: r.Recipe, variant: str, at: Span | None, report: Report) -> r.Recipe | None:
+def _fitting(
+    recipe: r.Recipe, variant: str, of_variant: OfVariant, at: Span | None, report: Report
+) -> r.Recipe | None:
     """The recipe as the variant makes it; None after reporting that it is of no use here."""
     own = Report()
-    items = changed(recipe.statements, own, variant=recipe.variant)
-    where = Span(recipe.main, 0, 0) if recipe.main else None
-    other = bind(items, own, where=where, variant=variant, sets=recipe.sets)
+    other = of_variant(variant, own)
     if other is None:
         first = next((found.message for found in own.errors), "")
         report.add(

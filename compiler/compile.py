@@ -1,61 +1,37 @@
-"""The compiler: a recipe goes through the passes from left to right and comes out as a plan."""
+"""The plan of a program: its jobs, with what people want to see of its stages."""
 
+from collections.abc import Sequence
 from math import fsum
-from pathlib import Path
 from typing import Any
 
-from ..spec.diagnostics import Report
+from ..spec.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
 from ..spec.recipe import Recipe, attributes
-from .check import CHECKS, Pass, check_rest_of, through
 from .costs.jobs import digits
-from .lower import lower
 from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
 from .program import Program, TrainStage, WeightsStage
 from .provenance import Origins, declared, in_words
 from .sources import count
-from .surroundings import surroundings
 from .values import Scaled
 from .words import written
 
 MOST_SHOWN = 6
 """Of more values that follow each other only the ends are shown."""
-PASSES: tuple[Pass, ...] = (*CHECKS, lower)
 
 
-def compile_recipe(
-    recipe: Recipe, report: Report, *, ranks: int | None = None, root: Path | None = None
-) -> Plan | None:
-    """The plan of a recipe, or None where the report says why there is none.
+def planned(
+    recipe: Recipe,
+    program: Program,
+    silenced: Sequence[Silenced],
+    miniature: list[Scaled] | None = None,
+) -> Plan:
+    """The plan of a recipe.
 
     Args:
-        ranks: run every stage on so many CPU processes of this machine instead of its cluster.
-        root: the folder of the spec, to look at what it names there. What is found is reported; an
-            error keeps the plan back, and nothing changes it.
+        program: the recipe after all passes, with its jobs.
+        silenced: what the recipe allows of what was found in it.
+        miniature: what became of what, where the recipe is a miniature.
     """
-    program = through(PASSES, Program(recipe, ranks), report)
-    if program is None:
-        check_rest_of(recipe, report, ranks=ranks, root=root)
-        return None
-    plan = _plan(recipe, program, report)
-    if root:
-        surroundings(program, root, report)
-    return None if report.failures else plan
-
-
-def compile_miniature(recipe: Recipe, report: Report) -> Plan | None:
-    """The plan of a recipe's miniature, or None where the report says why there is none."""
-    from .miniature import miniature
-
-    found = miniature(recipe, report)
-    if found is None:
-        return None
-    return _plan(found.recipe, lower(found.program, report), report, found.mapping)
-
-
-def _plan(
-    recipe: Recipe, program: Program, report: Report, miniature: list[Scaled] | None = None
-) -> Plan:
     header = recipe.header
     origins = Origins(program)
     return Plan(
@@ -74,7 +50,7 @@ def _plan(
             SilencedFinding(
                 code=each.finding.code, message=each.finding.message, reason=each.reason
             )
-            for each in report.silenced
+            for each in silenced
         ],
         sources=None if miniature else count(recipe),
         outputs=program.outputs,

@@ -4,14 +4,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..spec import syntax as s
-from ..spec.bind import bind
 from ..spec.codes import FOLDER, MAIN, Example, Rule
 from ..spec.diagnostics import Diagnostic, Report
-from ..spec.load import Files, no_use
+from ..spec.load import Files, Sources, no_use
 from ..spec.parse import parse
 from ..spec.record import replace
 from ..spec.source import Source, Span
-from .check import check_recipe
+from .driver import analyse
 
 
 def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
@@ -34,10 +33,9 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
         files = Files(report, folder or Path(), texts)
         items += files.read((folder or Path()) / MAIN, None)
         start = files.start
-    recipe = bind(items, report, broken=bool(report.errors), where=start)
-    if recipe and not report.errors:
-        check_recipe(recipe, report, root=folder)
-    return [d for d in report.ordered() if not d.span or d.span.source.name != "frame"]
+    sources = Sources(items, start, report.diagnostics)
+    found = analyse(sources, root=folder, each_variant=True).report.ordered()
+    return [d for d in found if not d.span or d.span.source.name != "frame"]
 
 
 def wrong(of: Rule) -> list[Diagnostic]:

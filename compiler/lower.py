@@ -1,6 +1,5 @@
 """The program to jobs: what runs, with complete torchtitan configurations and content keys."""
 
-from ..spec.diagnostics import Report
 from ..spec.record import replace
 from .jobs import Jobs
 from .models import Models
@@ -17,7 +16,7 @@ from .program import (
 from .training_jobs import Training
 
 
-def lower(program: Program, report: Report) -> Program:
+def lower(program: Program) -> Program:
     """Fills `jobs`, in an order in which they can run, and `outputs`."""
     lowering = _Lowering(program)
     lowering.run()

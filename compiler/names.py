@@ -3,7 +3,6 @@
 from ..spec import recipe as r
 from ..spec.diagnostics import Diagnostic, Report
 from ..spec.schedule import Schedule
-from .borrow import borrow
 from .declared import check_declared
 from .graph import mixed, order
 from .program import Program, Weights
@@ -14,13 +13,14 @@ UNKNOWN = "E402"
 """What names that nothing declares are reported as."""
 
 
-def names(program: Program) -> list[Diagnostic]:
-    """What is to be said of names that nothing declares; nothing where variants do not fit in."""
+def names(recipe: r.Recipe) -> list[Diagnostic]:
+    """What is to be said of names that nothing declares.
+
+    Args:
+        recipe: with the stages of variants that it names.
+    """
     report = Report()
-    program = borrow(program, report)
-    if report.failures:
-        return []
-    scope = Scope(unroll(program, report), report)
+    scope = Scope(unroll(Program(recipe, None), report), report)
     order(scope)
     check_declared(scope)
     for stage in scope.recipe.stages.values():

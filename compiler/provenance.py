@@ -1,6 +1,6 @@
 """Where every resolved value came from.
 
-Editors call `provenance` on the program that `check_recipe` gives, for what they show on hover;
+Editors call `provenance` on the program that `analyse` gives, for what they show on hover;
 plans hold the same in their `values`. Content keys of jobs know nothing of it: a line that moves
 retrains nothing.
 """

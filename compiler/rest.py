@@ -11,19 +11,16 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from math import inf
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
 from ..spec.keywords import BLOCKS
 from ..spec.load import in_json
 from ..spec.pieces import pieces
 from ..spec.source import Source, Span
-from ..spec.variants import changed
 from .names import names
-from .program import Program
 from .repaired import REPAIRED, UNKNOWN, Key, Repairs, key
 
 MOST_ROUNDS = 10
@@ -47,34 +44,36 @@ _NAMELESS = ("recipe", "expect")
 _ORIGINS = {"from", "of", "model"}
 
 
-def check_rest(
-    statements: Sequence[s.Item],
-    where: Span | None,
-    report: Report,
-    *,
-    variant: str = "",
-    sets: Sequence[str] = (),
-    ranks: int | None = None,
-    root: Path | None = None,
-) -> None:
+class Driver(Protocol):
+    """What binds and checks some of the blocks of a spec, as it does the whole of it."""
+
+    def bound(
+        self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
+    ) -> r.Recipe | None:
+        """The recipe of some blocks; None after reporting what is wrong with them."""
+        ...
+
+    def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
+        """The recipe of some blocks, with the stages of variants that it names."""
+        ...
+
+    def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
+        """All that is found in some blocks, where blocks with certain keywords are left out."""
+        ...
+
+
+def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
     """Adds to a report with errors what is found in blocks that have nothing to do with them.
 
     Args:
-        statements: those of all files, before any change.
-        where: the beginning of the main file.
-        variant: the variant that was applied.
-        sets: the changes of the command line.
-        root: the folder of the spec, to look at what it names there.
+        kept: the statements of all files, after the changes of the variant and the command line.
+        driver: checks those that are left.
     """
-    from .check import CHECKS, through  # which checks the rest of what has errors
-    from .surroundings import surroundings
-
-    kept = changed(statements, Report(), variant=variant, sets=sets)
     left_out: frozenset[str] = frozenset()
     errors = report.errors
     nameless = _hides_a_name(kept, errors)
     if not nameless:
-        unknown_names(kept, errors, where, report)
+        unknown_names(kept, errors, report, driver)
     repairs = Repairs(kept)
     for turn in range(MOST_ROUNDS):
         before = kept
@@ -85,12 +84,7 @@ def check_rest(
         if not _whole(kept) or (kept == before and more <= left_out):
             return
         left_out |= more
-        own = Report()
-        recipe = bind(kept, own, where=where, left_out=left_out)
-        if recipe and not own.errors:
-            program = through(CHECKS, Program(recipe, ranks), own)
-            if program and root:
-                surroundings(program, root, own)
+        own = driver.part(kept, left_out)
         errors = own.errors
         for found in errors or own.diagnostics:
             if repairs.holds(kept, found) and not (found.code == UNKNOWN and nameless):
@@ -108,7 +102,7 @@ def _take(report: Report, found: Diagnostic) -> None:
 
 
 def unknown_names(
-    items: Sequence[s.Item], errors: Sequence[Diagnostic], where: Span | None, report: Report
+    items: Sequence[s.Item], errors: Sequence[Diagnostic], report: Report, driver: Driver
 ) -> None:
     """Adds the names that nothing declares, in all blocks: also those with errors, and those that
     depend on them."""
@@ -133,9 +127,11 @@ def unknown_names(
             else:
                 hidden |= _gives(item, place)
         own = Report()
-        recipe = bind(kept, own, where=where, left_out=frozenset(BLOCKS))
+        recipe = driver.bound(kept, own, frozenset(BLOCKS))
         if recipe and not own.failures:
-            for each in names(Program(recipe, None)):
+            unfit = Report()
+            whole = driver.borrowed(recipe, kept, unfit)
+            for each in () if unfit.failures else names(whole):
                 quoted = each.message.partition("`")[2].partition("`")[0]
                 if hidden.isdisjoint(_WORD.findall(quoted)) and repairs.holds(kept, each):
                     _take(report, each)

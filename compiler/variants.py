@@ -1,47 +1,58 @@
 """Every variant of a recipe checked as a whole recipe."""
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Protocol
 
 from ..spec import recipe as r
 from ..spec import syntax as s
 from ..spec.allows import silence
-from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
+from ..spec.load import Sources
 from ..spec.source import Span
 
 
-def check_variants(
-    recipe: r.Recipe, report: Report, *, ranks: int | None = None, root: Path | None = None
-) -> None:
+class Checked(Protocol):
+    """What is found in a variant."""
+
+    @property
+    def recipe(self) -> r.Recipe | None: ...
+
+    @property
+    def report(self) -> Report: ...
+
+
+def blocks(sources: Sources) -> dict[str, s.Block]:
+    """The blocks of the variants that a spec has, by name: the first of each."""
+    found: dict[str, s.Block] = {}
+    for item in sources.items:
+        if isinstance(item, s.Block) and item.keyword.name == "variant" and item.labels:
+            label = item.labels[0]
+            if isinstance(label, s.Word):
+                found.setdefault(label.name, item)
+    return found
+
+
+def check_variants(sources: Sources, report: Report, analyse: Callable[[str], Checked]) -> None:
     """Adds what is wrong with the variants of a recipe, and not with the recipe itself.
 
     Findings are placed in the variant's block, with a note on the place in the recipe.
-    """
-    from .check import check_recipe
 
+    Args:
+        report: what is found in the recipe itself.
+        analyse: checks the recipe as a variant makes it.
+    """
     known = {_same(found) for found in report.diagnostics}
     warned = {(d.code, d.span) for d in report.diagnostics if d.severity != "error"}
-    where = Span(recipe.main, 0, 0) if recipe.main else None
-    blocks = {
-        item.labels[0].name: item
-        for item in recipe.statements
-        if isinstance(item, s.Block)
-        and item.keyword.name == "variant"
-        and item.labels
-        and isinstance(item.labels[0], s.Word)
-    }
-    for name in recipe.variants:
-        own = Report()
-        changed = bind(recipe.statements, own, where=where, variant=name, sets=recipe.sets)
-        if changed:
-            check_recipe(changed, own, ranks=ranks, root=root)
+    for name, block in blocks(sources).items():
+        variant = analyse(name)
+        changed, own = variant.recipe, variant.report
         used = {silenced.span for silenced in own.silenced}
         for found in own.ordered():
             # What the recipe silences need not be there in every variant.
             stale = found.code == "W651"
             if stale or _same(found) in known or (found.code, found.span) in warned:
                 continue
-            span, notes = _placed(found, blocks[name], recipe)
+            span, notes = _placed(found, block, sources)
             report.add(
                 found.code,
                 f"variant `{name}`: {found.message}",
@@ -51,9 +62,8 @@ def check_variants(
                 notes=notes,
             )
         if changed:
-            block = recipe.variants[name]
-            allowed = [each for each in changed.allowances if each.within == block]
-            report.silenced += [each for each in own.silenced if _within(each.span, block)]
+            allowed = [each for each in changed.allowances if each.within == block.span]
+            report.silenced += [each for each in own.silenced if _within(each.span, block.span)]
             silence(report, [each for each in allowed if each.span not in used])
 
 
@@ -62,7 +72,7 @@ def _same(found: Diagnostic) -> tuple[str, str, Span | None]:
 
 
 def _placed(
-    found: Diagnostic, variant: s.Block, recipe: r.Recipe
+    found: Diagnostic, variant: s.Block, sources: Sources
 ) -> tuple[Span, tuple[tuple[Span, str], ...]]:
     """Where to show a finding: in the variant, with a note where it is not found there."""
     span = found.span
@@ -74,7 +84,7 @@ def _placed(
     touching = [
         item
         for item in changes
-        for block in recipe.statements
+        for block in sources.items
         if isinstance(block, s.Block)
         and _within(span, block.span)
         and {block.keyword.name, *(w.name for w in block.labels if isinstance(w, s.Word))}

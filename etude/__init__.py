@@ -1,9 +1,9 @@
-"""Etude's Python API: load a recipe, check it, compile it, run it.
+"""Etude's Python API: load a spec, check it, compile it, run it.
 
 import etude
 
-recipe = etude.load("recipe.etude")
-plan = etude.compile(recipe)
+spec = etude.load("recipe.etude")
+plan = etude.compile(spec)
 etude.run(plan, "runs/recipe")
 """
 
@@ -15,14 +15,16 @@ from .spec.diagnostics import Diagnostic, Report, SpecError
 
 if TYPE_CHECKING:
     from . import build
+    from .compiler.driver import Analysis
     from .compiler.plan import Plan
-    from .spec.recipe import Recipe
+    from .loaded import Spec
+    from .spec.load import Sources
 
 __all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "preview", "run"]
 
 
-def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "Recipe":
-    """The recipe in a spec file and in what it `use`s.
+def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
+    """The spec in a file and in what it `use`s, bound to its recipe.
 
     Args:
         variant: the name of one of its variants.
@@ -32,64 +34,74 @@ def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "R
     """
     from .spec import load as loading
 
-    report = Report()
-    recipe = loading.load(Path(path), report, variant=variant, sets=sets)
-    report.stop_on_errors()
-    assert recipe
-    return recipe
+    return _spec(loading.read(Path(path)), variant, sets)
 
 
-def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Recipe":
-    """The recipe in a text; the arguments are those of `load`.
+def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
+    """The spec in a text; the arguments are those of `load`.
 
     Raises: SpecError: with all that is wrong.
     """
     from .spec import load as loading
 
-    report = Report()
-    recipe = loading.loads(text, report, variant=variant, sets=sets)
-    report.stop_on_errors()
-    assert recipe
-    return recipe
+    return _spec(loading.reads(text), variant, sets)
 
 
-def check(recipe: "Recipe | build.Recipe", *, ranks: int | None = None) -> list[Diagnostic]:
-    """All that is found in a recipe: errors, warnings and notes, in the order of the text.
+def _spec(sources: "Sources", variant: str, sets: Sequence[str]) -> "Spec":
+    from .loaded import Spec
+    from .spec.load import bound
+
+    recipe = bound(sources, Report(), variant=variant, sets=sets)
+    if recipe is None:
+        from .compiler.driver import analyse
+
+        raise SpecError(analyse(sources, variant=variant, sets=sets).report.ordered())
+    return Spec(recipe=recipe, sources=sources, variant=variant, sets=tuple(sets))
+
+
+def check(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> list[Diagnostic]:
+    """All that is found in a spec and in its variants: errors, warnings and notes, in the order of
+    the text. The files that it names are not looked at.
 
     Args:
         ranks: check for so many CPU processes instead of the recipe's clusters.
     """
-    from .compiler.check import check_recipe
-
-    report = Report()
-    try:
-        check_recipe(_bound(recipe), report, ranks=ranks)
-    except SpecError as wrong:
-        return wrong.diagnostics
-    return report.ordered()
+    return _analysed(spec, ranks, each_variant=True).report.ordered()
 
 
-def compile(recipe: "Recipe | build.Recipe", *, ranks: int | None = None) -> "Plan":
-    """The plan of a recipe, loaded or built.
+def compile(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> "Plan":
+    """The plan of a spec, loaded or built.
 
     Args:
         ranks: plan every stage for so many CPU processes instead of its cluster.
 
     Raises: SpecError: with all that is wrong.
     """
-    from .compiler.compile import compile_recipe
+    from .compiler import driver
 
-    report = Report()
-    plan = compile_recipe(_bound(recipe), report, ranks=ranks)
-    report.stop_on_errors()
-    assert plan
-    return plan
+    analysis = _analysed(spec, ranks)
+    compiled = driver.compile(analysis)
+    if compiled is None:
+        raise SpecError(analysis.report.ordered())
+    return compiled.plan
 
 
-def _bound(recipe: "Recipe | build.Recipe") -> "Recipe":
-    from .spec.recipe import Recipe
+def _analysed(
+    spec: "Spec | build.Recipe", ranks: int | None, *, each_variant: bool = False
+) -> "Analysis":
+    from .compiler.driver import analyse
+    from .loaded import Spec
+    from .spec.load import reads
 
-    return recipe if isinstance(recipe, Recipe) else recipe.bound()
+    if not isinstance(spec, Spec):
+        return analyse(reads(spec.json_text()), ranks=ranks, each_variant=each_variant)
+    return analyse(
+        spec.sources,
+        variant=spec.variant,
+        sets=spec.sets,
+        ranks=ranks,
+        each_variant=each_variant,
+    )
 
 
 def preview(

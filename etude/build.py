@@ -42,7 +42,7 @@ from .attributes import (
 )
 
 if TYPE_CHECKING:
-    from .spec.recipe import Recipe as Bound
+    from .loaded import Spec
 
 
 class Experts(Block):
@@ -464,8 +464,8 @@ class Recipe(Block):
         assert made is not None
         return made
 
-    def bound(self) -> "Bound":
-        """The recipe as the compiler takes it.
+    def bound(self) -> "Spec":
+        """The spec, bound to its recipe.
 
         Raises: etude.SpecError: with all that is wrong; its places are in `json_text()`.
         """

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from ..compiler.check import CHECKS
+from ..compiler.driver import analyse
 from ..compiler.program import Program
 from ..compiler.provenance import Origin, provenance
-from ..compiler.rest import check_rest
-from ..compiler.surroundings import matched, surroundings
-from ..compiler.variants import check_variants
+from ..compiler.surroundings import matched
 from ..spec import syntax as s
-from ..spec.bind import bind
 from ..spec.diagnostics import Diagnostic, Report
-from ..spec.load import MAX_BYTES, Files
-from ..spec.recipe import Recipe
-from ..spec.source import Source, Span
+from ..spec.load import MAX_BYTES, Files, Sources, bound
+from ..spec.source import Source
 from .names import Names
 from .parsing import Parser
 from .positions import Lines
@@ -43,14 +39,12 @@ class Analysis:
         main: Path,
         trees: dict[Path, tuple[Source, Sequence[s.Item]]],
         diagnostics: list[Diagnostic],
-        recipe: Recipe | None,
         program: Program | None,
         encoding: str,
     ) -> None:
         self.main = main
         self.trees = trees
         self.diagnostics = diagnostics
-        self.recipe = recipe
         self.program = program
         self.encoding = encoding
         self._lines: dict[Path, Lines] = {}
@@ -174,51 +168,26 @@ class Project:
             return file.read(MAX_BYTES).decode("utf-8", "replace")
 
     def _analyse(self, main: Path) -> Analysis:
-        report = Report()
+        reading = Report()
 
         def parse(source: Source, report: Report) -> tuple[s.Item, ...]:
             file = main, Path(source.name).resolve()
             return self._parsers.setdefault(file, Parser()).parse(source, report)
 
-        files = Files(report, main.parent, self.texts, parse)
-        items = files.read(main, None)
-        part = not any(_shape(source.text)[0] for source, _ in files.trees.values())
-        recipe = bind(items, report, broken=part or bool(report.failures), where=files.start)
-        program = None
-        if recipe and not report.failures:
-            program = self._check(main, recipe, files.start, report)
-        elif not part:
-            self._check_rest(items, files.start, report)
-        return Analysis(main, files.trees, report.diagnostics, recipe, program, self.encoding)
-
-    def _check_rest(self, items: Sequence[s.Item], where: Span | None, report: Report) -> None:
-        try:
-            check_rest(items, where, report)
-        except Exception:
-            log.exception("what has no errors could not be checked")
-
-    def _check(
-        self, main: Path, recipe: Recipe, where: Span | None, report: Report
-    ) -> Program | None:
-        """The program after the last pass that could be run."""
-        program = Program(recipe, None)
-        for transform in CHECKS:
-            try:
-                program = transform(program, report)
-            except Exception:  # an error of etude's own costs the editor its answer, not its server
-                log.exception("a pass failed")
-                return None
-            if report.failures:
-                self._check_rest(recipe.statements, where, report)
-                break
-        else:
-            surroundings(program, main.parent, report, matched=self._matched)
-        if recipe.variants:
-            try:
-                check_variants(recipe, report)
-            except Exception:
-                log.exception("the variants could not be checked")
-        return program
+        files = Files(reading, main.parent, self.texts, parse)
+        sources = Sources(files.read(main, None), files.start, reading.diagnostics)
+        if not any(_shape(source.text)[0] for source, _ in files.trees.values()):
+            report = Report()
+            bound(sources, report, part=True)
+            return Analysis(main, files.trees, report.diagnostics, None, self.encoding)
+        found = analyse(
+            sources,
+            root=main.parent,
+            each_variant=True,
+            matched=self._matched,
+            crashed=log.exception,
+        )
+        return Analysis(main, files.trees, found.report.diagnostics, found.reached, self.encoding)
 
 
 def _shape(text: str) -> tuple[bool, tuple[str, ...]]:

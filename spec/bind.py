@@ -51,8 +51,7 @@ def bind(
         sets: changes on top of it, as on the command line: `pretrain.lr=1e-3`.
         left_out: the keywords of blocks that are missing here because of errors.
     """
-    statements = list(items)
-    items = changed(statements, report, variant=variant, sets=sets)
+    items = changed(items, report, variant=variant, sets=sets)
     kept, allowances = taken(items, report)
     unchanged = not (variant or sets or left_out)
     recipe = _Binder(report, broken, where, unchanged=unchanged).recipe(kept)
@@ -60,7 +59,7 @@ def bind(
         return None
     others = [block for name, block in recipe.variants.items() if name != variant]
     allowances = [each for each in allowances if each.within not in others]
-    more = {"variant": variant, "sets": list(sets), "statements": statements, "left_out": left_out}
+    more = {"variant": variant, "sets": list(sets), "left_out": left_out}
     return replace(recipe, allowances=allowances, **more)
 
 

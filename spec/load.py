@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from . import syntax as s
 from .bind import bind
-from .diagnostics import Report
+from .diagnostics import Diagnostic, Report
 from .parse import parse
 from .recipe import Recipe
 from .source import Source, Span
@@ -15,6 +15,26 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
 """What the names of specs in JSON end with."""
+
+
+class Sources(NamedTuple):
+    """All that the files of a spec say.
+
+    Attributes:
+        items: the statements of all files, in order.
+        where: the beginning of the main file, if there is one.
+        findings: what is wrong with reading them.
+    """
+
+    items: Sequence[s.Item]
+    where: Span | None = None
+    findings: Sequence[Diagnostic] = ()
+
+    def more(self, name: str, text: str) -> "Sources":
+        """The same with the statements of another text, which a command adds."""
+        report = Report()
+        items = [*self.items, *parse(Source(name, text), report)]
+        return self._replace(items=items, findings=[*self.findings, *report.diagnostics])
 
 
 def load(
@@ -27,45 +47,54 @@ def load(
         variant: a variant of the recipe; "" for none.
         sets: changes on top of it, as `--set` takes them: `pretrain.lr=1e-3`.
     """
-    return bound(read(path, report), report, variant=variant, sets=sets)
+    return bound(read(path), report, variant=variant, sets=sets)
 
 
 def loads(
     text: str, report: Report, *, name: str = "<text>", variant: str = "", sets: Sequence[str] = ()
 ) -> Recipe | None:
     """The recipe in a text, or in its JSON form, which cannot `use` files."""
-    return bound(reads(text, report, name=name), report, variant=variant, sets=sets)
+    return bound(reads(text, name=name), report, variant=variant, sets=sets)
 
 
-class Statements(NamedTuple):
-    """What all files of a spec say; `where` is the beginning of the main file, if there is one."""
-
-    items: Sequence[s.Item]
-    where: Span | None
-
-
-def read(path: Path, report: Report) -> Statements:
+def read(path: Path) -> Sources:
     """The statements of a file and of what it `use`s. Touches no other file."""
+    report = Report()
     files = Files(report, path.parent)
     items = files.read(path, None)
-    return Statements(items, files.start)
+    return Sources(items, files.start, report.diagnostics)
 
 
-def reads(text: str, report: Report, *, name: str = "<text>") -> Statements:
+def reads(text: str, *, name: str = "<text>") -> Sources:
     """The statements of a text, which cannot `use` files."""
+    report = Report()
     source = Source(name, text)
-    return Statements(no_use(statements(source, report), report), Span(source, 0, 0))
+    items = no_use(statements(source, report), report)
+    return Sources(items, Span(source, 0, 0), report.diagnostics)
 
 
 def bound(
-    statements: Statements, report: Report, *, variant: str = "", sets: Sequence[str] = ()
+    sources: Sources,
+    report: Report,
+    *,
+    part: bool = False,
+    variant: str = "",
+    sets: Sequence[str] = (),
 ) -> Recipe | None:
-    """The recipe that statements declare, or None where the report has an error."""
-    items, where = statements
-    broken = bool(report.failures)
-    if broken and not items:
+    """The recipe that statements declare, or None where the report has an error.
+
+    Args:
+        report: takes the findings of the sources, too.
+        part: the statements are those of a file that specs `use`, where nothing is missing.
+    """
+    for found in sources.findings:
+        report.take(found)
+    broken = part or bool(report.failures)
+    if broken and not sources.items:
         return None
-    recipe = bind(items, report, broken=broken, where=where, variant=variant, sets=sets)
+    recipe = bind(
+        sources.items, report, broken=broken, where=sources.where, variant=variant, sets=sets
+    )
     return None if report.failures else recipe
 
 

@@ -7,9 +7,8 @@ The models are records and do not derive from pydantic's BaseModel, because impo
 takes longer than checking a spec may.
 """
 
-from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from . import convert_schedule as cs
 from . import group_kinds as g
@@ -524,7 +523,6 @@ class Recipe(Declaration):
         variants: the variants that there are → their blocks.
         variant: the one that was applied; "" for none.
         sets: what was changed on the command line, as written there.
-        statements: those that it was bound from, before any change.
         left_out: the keywords of blocks that are missing here because of errors; what has to know
             the whole spec is not judged then.
     """
@@ -542,6 +540,5 @@ class Recipe(Declaration):
     variants: dict[str, Span] = field(default_factory=dict, compare=False)
     variant: str = field(default="", compare=False)
     sets: list[str] = field(default_factory=list, compare=False)
-    statements: Sequence[Any] = field(default=(), compare=False)
     allowances: list[Allowance] = field(default_factory=list)
     left_out: frozenset[str] = field(default=frozenset(), compare=False)

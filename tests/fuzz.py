@@ -19,12 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from specs import HEAD, POST_TRAINING, after, stage  # noqa: E402
+from specs import HEAD, POST_TRAINING, after, analysed, stage  # noqa: E402
 
-from etude.compiler.check import check_recipe  # noqa: E402
-from etude.compiler.rest import check_rest  # noqa: E402
-from etude.spec.diagnostics import Report  # noqa: E402
-from etude.spec.load import bound, reads  # noqa: E402
 from etude.spec.render import render_all  # noqa: E402
 
 LIMIT = 1.0
@@ -69,13 +65,7 @@ def tried(seed: int) -> str:
     text = made(seed)
     begin = time.process_time()
     try:
-        report = Report()
-        statements = reads(text, report, name="spec")
-        recipe = bound(statements, report)
-        if recipe:
-            check_recipe(recipe, report)
-        else:
-            check_rest(*statements, report)
+        report = analysed(text, each_variant=True).report
         lines = text.count("\n") + 1
         for found in report.diagnostics:
             if not found.span or not 1 <= found.span.line <= lines + 1:

@@ -31,7 +31,7 @@ def meaning(of: Any) -> Any:
     if isinstance(of, Span):
         return None
     if isinstance(of, Record):
-        left_out = {"main", "lets", "statements", "places"}
+        left_out = {"main", "lets", "places"}
         names = [name for name in fields(of) if name not in left_out]
         found = {name: meaning(getattr(of, name)) for name in names}
         for name in {"expectations", "allowances"} & found.keys():

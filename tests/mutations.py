@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from etude.compiler.check import check_recipe
-from etude.compiler.rest import check_rest
-from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import bound, reads
+from specs import analysed
+
+from etude.spec.diagnostics import Diagnostic
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").rglob("*.etude"))
 _TOKEN = re.compile(r'#[^\n]*|"(?:[^"\\\n]|\\.)*"|[A-Za-z_]\w*|[0-9][\w.%]*(?:e-?\d+)?|->|\S')
@@ -61,11 +60,5 @@ def mistakes(text: str, number: int, seed: int) -> Iterator[Mistake]:
 
 def errors(text: str) -> list[Diagnostic]:
     """What `etude check` finds in a text, without warnings and notes."""
-    report = Report()
-    statements = reads(text, report, name="spec")
-    recipe = bound(statements, report)
-    if recipe is None:
-        check_rest(*statements, report)
-    else:
-        check_recipe(recipe, report)
-    return [found for found in report.ordered() if found.severity == "error"]
+    found = analysed(text, each_variant=True).report.ordered()
+    return [each for each in found if each.severity == "error"]

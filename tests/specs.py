@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import Analysis, analyse, compile, compile_miniature
+from etude.compiler.passes import SOUND
 from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.rest import check_rest
 from etude.compiler.timeline import Timeline
 from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import bound, loads, reads
+from etude.spec.load import loads, reads
 from etude.spec.recipe import Recipe
 
 HEAD = """recipe test { seed = 1 }
@@ -82,14 +82,23 @@ def check(text: str) -> list[Diagnostic]:
     return [d for d in compiled(text)[1].ordered() if d.severity != "note"]
 
 
-def compiled(text: str, ranks: int | None = None) -> tuple[Plan | None, Report]:
-    report = Report()
-    statements = reads(text, report, name="spec")
-    recipe = bound(statements, report)
-    if recipe is None:
-        check_rest(*statements, report, ranks=ranks)
-        return None, report
-    return compile_recipe(recipe, report, ranks=ranks), report
+def analysed(text: str, **options: Any) -> Analysis:
+    """What is found in a spec; `options` are those of `analyse`."""
+    return analyse(reads(text, name="spec"), **options)
+
+
+def compiled(text: str, ranks: int | None = None, **options: Any) -> tuple[Plan | None, Report]:
+    found = analysed(text, ranks=ranks, **options)
+    made = compile(found)
+    return made.plan if made else None, found.report
+
+
+def miniature(text: str) -> Plan:
+    """The plan of the miniature of a spec without errors."""
+    found = analysed(text, passes=SOUND)
+    made = compile_miniature(found)
+    assert made, [d.message for d in found.report.ordered()]
+    return made.plan
 
 
 def parsed(text: str) -> Recipe:
@@ -100,9 +109,9 @@ def parsed(text: str) -> Recipe:
     return recipe
 
 
-def plan(text: str, ranks: int | None = None) -> Plan:
+def plan(text: str, ranks: int | None = None, **options: Any) -> Plan:
     """The plan of a spec without errors."""
-    result, report = compiled(text, ranks)
+    result, report = compiled(text, ranks, **options)
     assert result, [f"{d.span!r} {d.code} {d.message}" for d in report.ordered()]
     return result
 

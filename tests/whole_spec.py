@@ -1,10 +1,10 @@
 """A spec with a block of every kind, into whose blocks tests write statements."""
 
-from etude.compiler.check import check_recipe
+from etude.compiler.driver import analyse
 from etude.spec import recipe as r
 from etude.spec import syntax as s
 from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import loads
+from etude.spec.load import reads
 from etude.spec.parse import parse
 from etude.spec.source import Source
 
@@ -112,11 +112,7 @@ def _name(item: s.Item) -> str:
 
 
 def findings(text: str) -> list[Diagnostic]:
-    report = Report()
-    recipe = loads(text, report)
-    if recipe:
-        check_recipe(recipe, report)
-    return report.ordered()
+    return analyse(reads(text), each_variant=True).report.ordered()
 
 
 def problems(text: str) -> list[Diagnostic]:

@@ -11,8 +11,7 @@ from ...spec import recipe as r
 from ...spec.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import Record, fields, replace
-from ..borrow import borrow
-from ..check import SCHEDULED, through
+from ..passes import SCHEDULED, through
 from ..program import Program, TrainStage
 from ..provenance import shapes
 from ..values import Scaled
@@ -46,13 +45,13 @@ class Miniature(Record):
     program: Program
 
 
-def miniature(recipe: r.Recipe, report: Report) -> Miniature | None:
-    """The miniature of a recipe; None where the report says why there is none."""
-    # The stages of variants that are referred to are scaled like all others.
-    recipe = borrow(Program(recipe, None), report).recipe
-    full = through(SCHEDULED, Program(recipe, None), report)
-    if full is None:
-        return None
+def miniature(recipe: r.Recipe, full: Program, report: Report) -> Miniature | None:
+    """The miniature of a recipe; None where the report says why there is none.
+
+    Args:
+        recipe: with the stages of variants that it names, which are scaled like all others.
+        full: its program, scheduled.
+    """
     try:
         found = _miniature(recipe, full)
     except Unscalable as problem:
@@ -149,7 +148,7 @@ def _scheduled(small: r.Recipe) -> Program:
     """Raises: Unscalable: the maps have made what no recipe may be."""
     report = Report()
     program = through(SCHEDULED, Program(small, None), report)
-    if program is None:
+    if report.failures:
         first = report.errors[0]
         raise Unscalable(f"in the miniature, {first.message}", first.span, first.help)
     return program

@@ -13,7 +13,7 @@ from specs import HEAD, POST_TRAINING, check, jobs, only, plan, stage
 
 from etude.cli.main import main
 from etude.compiler.architectures import FAMILIES, complete
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.compiler.emit import emit, emit_each, function
 from etude.compiler.placement import layers_per_stage
 from etude.compiler.plan import TrainJob
@@ -255,15 +255,11 @@ def test_what_torchtitan_refuses_is_shown_where_the_spec_sets_it(
 
 @pytest.mark.exhaustive
 def test_the_whole_405b_recipe_is_taken_at_its_true_size() -> None:
-    from etude.spec.diagnostics import Report
-    from etude.spec.load import load
+    from etude.spec.load import read
 
-    report = Report()
-    recipe = load(Path(__file__).parents[2] / "examples/llama3_405b.etude", report)
-    assert recipe
-    made = compile_recipe(recipe, report)
+    made = compile(analyse(read(Path(__file__).parents[2] / "examples/llama3_405b.etude")))
     assert made
-    for built in build(configurations(made)):
+    for built in build(configurations(made.plan)):
         assert (built.rejected, built.differences) == (None, [])
         assert len(built.ranks) == 2
 

@@ -5,11 +5,7 @@ from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from specs import HEAD
-
-from etude.compiler.compile import compile_recipe
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
+from specs import HEAD, compiled
 
 SLOTS = {
     "recipe.seed": "1",
@@ -89,9 +85,7 @@ def spec(values: dict[str, str]) -> str:
 
 def outcome(text: str, variant: str = "", sets: tuple[str, ...] = ()) -> Any:
     """What runs, or the codes of what is wrong."""
-    report = Report()
-    recipe = loads(text, report, name="spec", variant=variant, sets=sets)
-    plan = compile_recipe(recipe, report) if recipe else None
+    plan, report = compiled(text, variant=variant, sets=sets)
     if plan is None:
         return sorted((d.code, d.message) for d in report.diagnostics)
     return plan.jobs, plan.outputs, plan.stages, plan.seed

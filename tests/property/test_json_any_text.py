@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from json_specs import as_json
 from specs import POST_TRAINING
 
-from etude.compiler.check import check_recipe
+from etude.compiler.driver import analyse
 from etude.spec.codes import known
 from etude.spec.convert_form import to_text
 from etude.spec.diagnostics import Report
-from etude.spec.load import loads
+from etude.spec.load import bound, reads
 from etude.spec.render import render_all
 from etude.spec.source import Source
 
@@ -87,12 +87,11 @@ VALUES = st.recursive(
 def judge(text: str, limit: float = 5) -> None:
     """Loads a text and looks at what is said about it."""
     begin = time.process_time()
+    sources = reads(text, name="spec.json")
     report = Report()
-    recipe = loads(text, report, name="spec.json")
-    assert (recipe is None) == bool(report.errors)
+    assert (bound(sources, report) is None) == bool(report.errors)
+    report = analyse(sources, each_variant=True).report
     lines = text.split("\n")
-    if recipe:
-        check_recipe(recipe, report)
     for found in report.ordered():
         assert found.code in known()
         assert found.span, found

@@ -3,16 +3,13 @@
 from pathlib import Path
 
 import pytest
-from specs import HEAD, codes, compiled, jobs, plan, stage
+from specs import HEAD, analysed, codes, compiled, jobs, plan, stage
 
 from etude.compiler.auto import HEADROOM, RECOMPUTE, Stretch, choose, search, verdicts
-from etude.compiler.check import check_recipe
 from etude.compiler.costs.hardware import GIB, gpu
 from etude.compiler.costs.jobs import segment_estimate
-from etude.compiler.program import Program, Segment, TrainStage
+from etude.compiler.program import Segment, TrainStage
 from etude.compiler.values import Resources
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
 
 H100 = 'model big { family = llama3, size = "%s" }\ncluster h { nodes = %d, gpus = 8 of "H100" }\n'
 TABLE_4 = [
@@ -24,12 +21,9 @@ TABLE_4 = [
 
 
 def trained(text: str) -> TrainStage:
-    report = Report()
-    recipe = loads(text, report)
-    assert recipe
-    program = check_recipe(recipe, report)
-    assert isinstance(program, Program), [d.message for d in report.errors]
-    found = program.stages["first"]
+    analysis = analysed(text)
+    assert analysis.program, [d.message for d in analysis.report.errors]
+    found = analysis.program.stages["first"]
     assert isinstance(found, TrainStage)
     return found
 

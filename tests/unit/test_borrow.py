@@ -3,13 +3,11 @@
 from typing import Any
 
 import pytest
-from specs import HEAD, POST_TRAINING, after, check, compiled, only, plan, stage
+from specs import HEAD, POST_TRAINING, after, check, compiled, miniature, only, plan, stage
 
-from etude.compiler.compile import compile_miniature, compile_recipe
 from etude.compiler.plan import Plan
 from etude.lsp.names import Names
 from etude.spec.diagnostics import Report
-from etude.spec.load import loads
 from etude.spec.parse import parse
 from etude.spec.source import Source
 
@@ -36,12 +34,7 @@ def sources(name: str, of: Plan) -> dict[str, str]:
 
 
 def of_variant(text: str, variant: str) -> Plan:
-    report = Report()
-    recipe = loads(text, report, variant=variant)
-    assert recipe is not None
-    made = compile_recipe(recipe, report)
-    assert made is not None, [d.message for d in report.errors]
-    return made
+    return plan(text, variant=variant)
 
 
 MADE = plan(SPEC)
@@ -207,11 +200,7 @@ def test_the_number_of_rounds_is_the_recipes() -> None:
 
 
 def test_a_miniature_keeps_them() -> None:
-    report = Report()
-    recipe = loads(SPEC, report)
-    assert recipe is not None
-    small = compile_miniature(recipe, report)
-    assert small is not None, [d.message for d in report.errors]
+    small = miniature(SPEC)
     assert list(small.stages) == list(MADE.stages)
     assert job("hot.anneal.1", small).schedule.lr != job("anneal.1", small).schedule.lr
 

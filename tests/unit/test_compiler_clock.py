@@ -19,23 +19,19 @@ from specs import (
     stage,
 )
 
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.compiler.plan import Plan, TrainJob
 from etude.compiler.timeline import Timeline
-from etude.spec.diagnostics import Report
-from etude.spec.load import load
+from etude.spec.load import read
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llama3_405b.etude"
 
 
 @pytest.fixture(scope="module")
 def llama() -> Plan:
-    report = Report()
-    recipe = load(EXAMPLE, report)
-    assert recipe
-    result = compile_recipe(recipe, report)
-    assert result
-    return result
+    made = compile(analyse(read(EXAMPLE)))
+    assert made
+    return made.plan
 
 
 def starts(found: list[TrainJob]) -> list[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, POST_TRAINING, check, compiled, only, plan
+from specs import HEAD, POST_TRAINING, analysed, check, compiled, only, plan
 
 from etude.compiler.plan import DatasetJob, FilterJob, Plan, SampleJob, TrainJob
 from etude.compiler.schema import read_plan
@@ -347,15 +347,8 @@ def test_what_is_wrong_in_every_round_is_said_once() -> None:
 
 @pytest.mark.parametrize("count", [6, 1000])
 def test_many_rounds_are_checked_in_little_time(count: int) -> None:
-    from etude.compiler.check import check_recipe
-    from etude.spec.diagnostics import Report
-    from etude.spec.load import loads
-
     begin = time.process_time()
-    report = Report()
-    recipe = loads(POST_TRAINING.replace("align 2", f"align {count}"), report)
-    assert recipe
-    program = check_recipe(recipe, report)
+    program = analysed(POST_TRAINING.replace("align 2", f"align {count}")).program
     assert program
     assert len(program.stages) == 5 * count + 3
     assert time.process_time() - begin < 1 + count / 50

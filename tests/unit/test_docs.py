@@ -14,8 +14,7 @@ from whole_spec import problems, spec
 
 from etude.cli.main import main, parser
 from etude.compiler import plan as plans
-from etude.compiler.check import check_recipe
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.spec import json_form as form
 from etude.spec import recipe as r
 from etude.spec.codes import known
@@ -25,7 +24,7 @@ from etude.spec.diagnostics import Report
 from etude.spec.group_kinds import Nested
 from etude.spec.json_text import laid_out, read
 from etude.spec.keywords import BLOCKS
-from etude.spec.load import loads
+from etude.spec.load import loads, reads
 from etude.spec.parse import SUFFIXES, parse
 from etude.spec.quantity import UNITS, plain
 from etude.spec.record import fields
@@ -237,9 +236,7 @@ def test_the_specs_are_right(text: str) -> None:
     """Whole recipes have no errors; fragments can at least be read."""
     report = Report()
     if re.search(r"^recipe ", text, flags=re.MULTILINE):
-        recipe = loads(text, report)
-        if recipe:
-            check_recipe(recipe, report)
+        report = analyse(reads(text), each_variant=True).report
     else:
         assert parse(Source("fragment", text), report)
     assert all(d.severity == "note" for d in report.diagnostics), render_all(report.ordered())
@@ -256,10 +253,7 @@ def test_the_error_in_the_tutorial_is_what_check_says() -> None:
 def test_the_spec_in_json_is_right_and_its_error_is_what_check_says() -> None:
     page = DOCS / "json.md"
     spec = next(blocks(page, "json"))
-    report = Report()
-    recipe = loads(spec, report)
-    assert recipe
-    check_recipe(recipe, report)
+    report = analyse(reads(spec), each_variant=True).report
     assert all(d.severity == "note" for d in report.diagnostics), render_all(report.ordered())
     assert to_text(Source("<text>", spec), report)
     node = read(Source("<text>", spec), report)
@@ -287,11 +281,9 @@ def test_the_plan_in_the_tutorial_is_what_plan_shows(
 
 def test_the_excerpt_of_the_plan_is_real() -> None:
     page = DOCS / "plan.md"
-    recipe = loads(next(blocks(page, "etude")), Report())
-    assert recipe
-    plan = compile_recipe(recipe, Report())
-    assert plan
-    jobs = {job["id"]: job for job in json.loads(plan.to_json())["jobs"]}
+    made = compile(analyse(reads(next(blocks(page, "etude")))))
+    assert made
+    jobs = {job["id"]: job for job in json.loads(made.plan.to_json())["jobs"]}
     excerpt = json.loads(next(blocks(page, "json")))
     assert_within(excerpt, jobs[excerpt["id"]])
 

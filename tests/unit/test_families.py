@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from specs import HEAD, check, jobs, only, parsed, plan, stage
+from specs import HEAD, check, jobs, miniature, only, plan, stage
 
 from etude.compiler.architectures import (
     active_parameters,
@@ -12,8 +12,6 @@ from etude.compiler.architectures import (
     published,
     windowed,
 )
-from etude.compiler.compile import compile_miniature
-from etude.spec.diagnostics import Report
 from etude.spec.record import replace
 
 MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
@@ -144,8 +142,7 @@ def test_windows_spare_attention_what_lies_beyond_them() -> None:
 
 def test_a_miniature_has_windows_and_positions_of_its_size() -> None:
     text = HEAD.replace(MODEL, 'family = gpt_oss, size = "20B"') + stage(seq_len="4096")
-    made = compile_miniature(parsed(text), Report())
-    assert made
+    made = miniature(text)
     model = only(jobs(made)).model
     assert (model.family, model.layers, model.window) == ("gpt_oss", 2, 8)
     assert model.rope_scaling == "yarn"

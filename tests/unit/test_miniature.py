@@ -11,15 +11,13 @@ import pytest
 from specs import HEAD, POST_TRAINING, after, stage
 
 from etude.cli.miniature import FILE, begin, refused
-from etude.compiler.compile import compile_miniature, compile_recipe
+from etude.compiler.driver import Analysis, analyse, compile, compile_miniature
 from etude.compiler.miniature import MOST_TOKENS, Miniature, miniature
 from etude.compiler.miniature.structure import changes, difference, structure
 from etude.compiler.plan import Plan, TrainJob
 from etude.compiler.program import TrainStage
 from etude.runtime.errors import RunError
-from etude.spec.diagnostics import Report
-from etude.spec.load import load, loads
-from etude.spec.recipe import Recipe
+from etude.spec.load import read, reads
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPECS = [
@@ -35,25 +33,26 @@ SPECS = [
 ]
 
 
-def of_file(path: Path) -> Recipe:
-    report = Report()
-    recipe = load(path, report)
-    assert recipe, [each.message for each in report.errors]
-    return recipe
+def of_file(path: Path) -> Analysis:
+    return analyse(read(path))
 
 
-def small(recipe: Recipe) -> Miniature:
-    report = Report()
-    found = miniature(recipe, report)
-    assert found, [each.message for each in report.errors]
+def small(of: Analysis) -> Miniature:
+    assert of.borrowed
+    assert of.program, [each.message for each in of.report.errors]
+    found = miniature(of.borrowed, of.program, of.report)
+    assert found, [each.message for each in of.report.errors]
     return found
 
 
-def text(spec: str) -> Recipe:
-    report = Report()
-    recipe = loads(spec, report)
-    assert recipe, [each.message for each in report.errors]
-    return recipe
+def text(spec: str) -> Analysis:
+    return analyse(reads(spec))
+
+
+def small_plan(of: Analysis) -> Plan:
+    made = compile_miniature(of)
+    assert made, [each.message for each in of.report.errors]
+    return made.plan
 
 
 def jobs(plan: Plan | None) -> list[tuple[str, str | None]]:
@@ -72,13 +71,11 @@ def jobs(plan: Plan | None) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_the_plans_have_the_same_jobs_and_the_same_changes_in_the_same_order(path: Path) -> None:
-    recipe = of_file(path)
-    report = Report()
-    full, mini = compile_recipe(recipe, report), compile_miniature(recipe, Report())
-    assert mini
+    of = of_file(path)
+    full, mini = compile(of), small_plan(of)
     if full:  # a claim of a recipe in the making may not hold yet
-        assert jobs(full) == jobs(mini)
-    found = small(recipe)
+        assert jobs(full.plan) == jobs(mini)
+    found = small(of)
     known, made = structure(found.full), structure(found.program)
     published = {name: of for name, of in known.items() if of["kind"] == "weights"}
     assert {made[name]["kind"] for name in published} <= {"train"}
@@ -112,8 +109,7 @@ def test_lengths_and_batches_keep_their_ratios_where_these_fit() -> None:
 
 
 def test_the_miniature_is_the_same_wherever_it_is_made() -> None:
-    recipe = of_file(EXAMPLES / "llama3_posttraining_tiny.etude")
-    first = compile_miniature(recipe, Report())
+    first = small_plan(of_file(EXAMPLES / "llama3_posttraining_tiny.etude"))
     again = subprocess.run(
         [
             sys.executable,
@@ -130,28 +126,25 @@ def test_the_miniature_is_the_same_wherever_it_is_made() -> None:
         cwd="/",
         env={"PYTHONHASHSEED": "7"},
     )
-    assert first
     assert first.to_json() + "\n" == again.stdout
 
 
 def test_a_miniatures_stages_are_shown_with_its_own_numbers() -> None:
     """Not with those that stand at the places in the text of the recipe."""
-    plan = compile_miniature(of_file(EXAMPLES / "published" / "deepseek_v3.etude"), Report())
-    assert plan
+    plan = small_plan(of_file(EXAMPLES / "published" / "deepseek_v3.etude"))
     shown = plan.stages["extend_32k"]
     assert shown.values["seq_len"].value == "512"
     assert shown.values["steps"].value == f"{shown.steps}" == "128"
 
 
 def test_a_miniature_needs_no_file_of_the_recipe() -> None:
-    recipe = text(
+    of = text(
         HEAD.replace("sample = python_docs", 'files = "s3://none/*.jsonl", fields = { text = "t" }')
         + 'tokenizer far { hub = "nobody/nothing" }\n'
         + 'cluster big { nodes = 64, gpus = 8 of "H100 80GB" }\n'
         + stage(batch="1024 seqs", tokens="1T", steps=None)
     )
-    plan = compile_miniature(recipe, Report())
-    assert plan
+    plan = small_plan(of)
     assert plan.recipe == "test_miniature"
     for job in plan.jobs:
         if job.kind == "dataset":
@@ -227,9 +220,9 @@ def test_averages_checkpoints_and_gates_stay_where_they_are_between_the_changes(
 
 def test_too_many_lengths_are_refused_with_their_place() -> None:
     lengths = " then ".join(f"{16 * n} for 2 steps" for n in range(1, 20)) + " then 512"
-    report = Report()
-    assert miniature(text(HEAD + stage(steps="100", seq_len=lengths)), report) is None
-    (found,) = report.errors
+    of = text(HEAD + stage(steps="100", seq_len=lengths))
+    assert compile_miniature(of) is None
+    (found,) = of.report.errors
     assert found.code == "E481"
     assert found.span
     assert "20 sequence lengths" in found.message
@@ -237,9 +230,9 @@ def test_too_many_lengths_are_refused_with_their_place() -> None:
 
 def test_too_many_changes_are_refused() -> None:
     many = "rounds align 300 { stage more: train { from = previous.more or first, steps = 9 } }\n"
-    report = Report()
-    assert miniature(text(HEAD + stage(steps="9") + many), report) is None
-    assert [each.code for each in report.errors] == ["E481"]
+    of = text(HEAD + stage(steps="9") + many)
+    assert compile_miniature(of) is None
+    assert [each.code for each in of.report.errors] == ["E481"]
 
 
 def test_a_structure_that_differs_is_found() -> None:
@@ -252,8 +245,7 @@ def test_a_structure_that_differs_is_found() -> None:
 
 
 def test_the_plan_says_what_became_of_what() -> None:
-    plan = compile_miniature(of_file(EXAMPLES / "llama3_405b.etude"), Report())
-    assert plan
+    plan = small_plan(of_file(EXAMPLES / "llama3_405b.etude"))
     assert plan.miniature
     rows = {(row.block, row.attribute): (row.full, row.miniature) for row in plan.miniature}
     assert rows["model llama3_405b", "layers"] == ("126", "2")
@@ -265,8 +257,7 @@ def test_the_plan_says_what_became_of_what() -> None:
 def test_the_folder_of_another_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = compile_miniature(of_file(EXAMPLES / "quickstart.etude"), Report())
-    assert plan
+    plan = small_plan(of_file(EXAMPLES / "quickstart.etude"))
     begin(plan, tmp_path, json_lines=True)
     event = json.loads(capsys.readouterr().out)
     assert event["event"] == "miniature"

@@ -17,7 +17,7 @@ OPEN = HEAD + stage(lr=None, body=f'  open lr "{WHY}"')
 
 def errors(text: str, *sets: str) -> list[Diagnostic]:
     report = Report()
-    bound(reads(text, report), report, sets=sets)
+    bound(reads(text), report, sets=sets)
     return report.errors
 
 

@@ -1,10 +1,7 @@
 """Segments that end before they begin, and ramps that never arrive."""
 
 import pytest
-from specs import HEAD, after, check, only, parsed, rates, segments, stage
-
-from etude.compiler.check import check_recipe
-from etude.spec.diagnostics import Report
+from specs import HEAD, after, analysed, check, only, rates, segments, stage
 
 KNOBS = {
     "seq_len": ("16", "32", "16"),
@@ -134,7 +131,6 @@ def test_checkpoints_and_claims_beyond_the_end_say_how_long_the_stage_is() -> No
     assert only([d for d in check(text + after(from_="early")) if d.code == "E453"]).message == (
         "the checkpoint `early` is not inside of `first`, which has 100 steps and 6,400 tokens"
     )
-    report = Report()
-    check_recipe(parsed(HEAD + stage() + "expect { first.lr at 101 steps = 1e-3 }"), report)
-    found = only(report.errors)
+    claimed = analysed(HEAD + stage() + "expect { first.lr at 101 steps = 1e-3 }")
+    found = only(claimed.report.errors)
     assert (found.code, found.help) == ("E463", "it has 100 steps and 6,400 tokens")

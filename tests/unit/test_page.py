@@ -12,15 +12,12 @@ from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.cli.common import compile_file
 from etude.cli.plan_page import texts, variants
-from etude.compiler.compile import compile_recipe
 from etude.compiler.plan import Plan
 from etude.pages.gallery import gallery
 from etude.pages.graph import graph
 from etude.pages.page import page
 from etude.pages.series import picture, schedules
 from etude.pages.variants import compared
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOSTILE = """recipe bad {{ title = "{evil}", seed = 1 }}
@@ -164,10 +161,7 @@ VARIED = (
 
 
 def variant(text: str, name: str) -> Plan:
-    recipe = loads(text, Report(), variant=name)
-    made = recipe and compile_recipe(recipe, Report())
-    assert made
-    return made
+    return plan(text, variant=name)
 
 
 def varied() -> tuple[Plan, dict[str, Plan]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from etude.cli.verify import run
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.spec.diagnostics import Report
 from etude.spec.format import format_text
-from etude.spec.load import load
+from etude.spec.load import read
 from etude.spec.source import Source
 
 FOLDER = Path(__file__).parents[2] / "examples" / "published"
@@ -31,11 +31,9 @@ def test_a_published_spec_is_laid_out(file: Path) -> None:
 
 @pytest.mark.parametrize("file", RECIPES, ids=short)
 def test_a_published_recipe_plans_without_errors_and_warnings(file: Path) -> None:
-    report = Report()
-    recipe = load(file, report)
-    assert recipe is not None
-    assert compile_recipe(recipe, report) is not None
-    found = [item for item in report.diagnostics if item.code[0] in "EW"]
+    analysis = analyse(read(file))
+    assert compile(analysis) is not None
+    found = [item for item in analysis.report.diagnostics if item.code[0] in "EW"]
     assert [f"{item.code}: {item.message}" for item in found] == []
 
 

@@ -11,13 +11,12 @@ import pytest
 
 from etude.cli import report as command
 from etude.cli.main import main
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.compiler.plan import Plan
 from etude.runtime.recorder import METRICS
 from etude.runtime.store import Store
 from etude.runtime.variants import variant_folder
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
+from etude.spec.load import reads
 
 SPEC = """
 recipe post { title = "Post-training", seed = 7 }
@@ -66,14 +65,12 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        recipe = loads(SPEC, Report())
-        assert recipe
-        plan = compile_recipe(recipe, Report())
-        assert plan
-        self.plan: Plan = plan
+        made = compile(analyse(reads(SPEC)))
+        assert made
+        self.plan: Plan = made.plan
         self.store = Store(folder)
         self.store.create()
-        (folder / "plan.json").write_text(plan.to_json())
+        (folder / "plan.json").write_text(self.plan.to_json())
 
     def finish(self, job: str, content: dict[str, Any], *, key: str = "", plan: str = "") -> None:
         """Publishes a result of which `content` are files and their JSON."""

@@ -6,10 +6,6 @@ import time
 import pytest
 from specs import HEAD, after, compiled, stage
 
-from etude.compiler.compile import compile_recipe
-from etude.spec.diagnostics import Report
-from etude.spec.load import loads
-
 WARM = stage(lr="0 -> 1e-3 for 50% then 1e-3")
 """W601."""
 
@@ -147,8 +143,6 @@ def test_an_error_outside_of_blocks_hides_everything(text: str) -> None:
 
 
 def test_a_compiled_recipe_reports_all_of_it() -> None:
-    report = Report()
-    recipe = loads(HEAD + WARM + after("bad", data="nowhere"), report)
-    assert recipe
-    assert compile_recipe(recipe, report) is None
+    plan, report = compiled(HEAD + WARM + after("bad", data="nowhere"))
+    assert plan is None
     assert [d.code for d in report.ordered() if d.severity != "note"] == ["W601", "E402"]

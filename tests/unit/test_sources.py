@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from specs import HEAD, after, check, plan, stage
 
-from etude.cli.common import compile_file, load_file
+from etude.cli.common import analyse_file, compile_file
 from etude.cli.main import main
 from etude.compiler.plan import Plan, Sources
 from etude.compiler.sources import sourced_values
@@ -118,7 +118,7 @@ def test_what_is_inherited_or_of_a_size_keeps_its_source_and_what_is_changed_los
 @pytest.mark.parametrize("file", sorted(PUBLISHED.glob("*.etude")), ids=lambda file: file.stem)
 def test_the_plans_of_published_recipes_have_every_source(file: Path) -> None:
     made, _ = compile_file(str(file), None)
-    recipe, _ = load_file(str(file))
+    recipe = analyse_file(str(file)).recipe
     assert made is not None
     assert recipe is not None
     named = [*made.values.values(), *(stage.values for stage in made.stages.values())]

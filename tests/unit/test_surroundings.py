@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 from specs import HEAD, after, compiled, only, place, stage
 
-from etude.compiler.check import check_recipe
-from etude.compiler.compile import compile_recipe
 from etude.compiler.data_files import ENDINGS, refused, way_out
+from etude.compiler.driver import analyse, compile
 from etude.lsp.project import Project
 from etude.runtime.data.formats import SUFFIXES
-from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import load
+from etude.spec.diagnostics import Diagnostic
+from etude.spec.load import read
 
 READS = "stage second: train { steps = 10, data = books }\n"
 WEIGHTS = (
@@ -25,10 +24,9 @@ def found(folder: Path, more: str, *codes: str) -> list[Diagnostic]:
     """Findings of the given codes, or all errors, in a spec in a folder."""
     file = folder / "spec.etude"
     file.write_text(HEAD + stage() + more)
-    report = Report()
-    recipe = load(file, report)
-    assert recipe, [d.message for d in report.ordered()]
-    check_recipe(recipe, report, root=folder)
+    analysis = analyse(read(file), root=folder, each_variant=True)
+    report = analysis.report
+    assert analysis.recipe, [d.message for d in report.ordered()]
     wanted = codes or tuple(d.code for d in report.errors)
     return [d for d in report.ordered() if d.code in wanted]
 
@@ -180,13 +178,11 @@ def test_a_note_can_be_allowed_where_it_is_found_and_where_it_is_not(tmp_path: P
 def test_no_plan_depends_on_what_is_beside_the_spec(tmp_path: Path) -> None:
     file = tmp_path / "spec.etude"
     file.write_text(HEAD + stage() + books('files = "a.jsonl", allow N657 "later"'))
-    recipe = load(file, Report())
-    assert recipe
-    plain = compile_recipe(recipe, Report())
-    without = compile_recipe(recipe, Report(), root=tmp_path)
+    plain = compile(analyse(read(file)))
+    without = compile(analyse(read(file), root=tmp_path))
     (tmp_path / "a.jsonl").touch()
-    beside = compile_recipe(recipe, Report(), root=tmp_path)
-    texts = {made.to_json() for made in (plain, without, beside) if made}
+    beside = compile(analyse(read(file), root=tmp_path))
+    texts = {made.plan.to_json() for made in (plain, without, beside) if made}
     assert None not in (plain, without, beside)
     assert len(texts) == 1
 

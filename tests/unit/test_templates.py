@@ -11,10 +11,9 @@ from etude.authoring.model_parts import Model
 from etude.authoring.questions import LENGTHS, QUESTIONS, SIZES
 from etude.authoring.templates import TEMPLATES, asked, text_of
 from etude.authoring.tree import ConfigError
-from etude.compiler.check import check_recipe
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.spec.diagnostics import Report
-from etude.spec.load import load, loads
+from etude.spec.load import read, reads
 from etude.spec.render import render_all
 
 GOING_ON = [name for name, template in TEMPLATES.items() if template.goes_on]
@@ -33,10 +32,7 @@ def written(template: str, base: Model | None = None, after: str = "", /, **give
 
 
 def errors(text: str) -> str:
-    report = Report()
-    recipe = loads(text, report)
-    if recipe:
-        check_recipe(recipe, report)
+    report = analyse(reads(text), each_variant=True).report
     return render_all(report.errors) if report.errors else ""
 
 
@@ -75,10 +71,10 @@ def test_any_number_of_rounds(rounds: str, size: str) -> None:
 def test_the_quickstart_compiles_and_needs_nothing() -> None:
     for tokens in ("500k", "700k", "30M"):
         text = written("quickstart", tokens=tokens)
-        recipe = loads(text, Report())
-        assert recipe
-        assert not any(d.files or d.hub for d in recipe.datasets.values())
-        assert compile_recipe(recipe, Report())
+        found = analyse(reads(text))
+        assert found.recipe
+        assert not any(d.files or d.hub for d in found.recipe.datasets.values())
+        assert compile(found)
 
 
 def test_answers_are_in_the_text() -> None:
@@ -119,10 +115,7 @@ def test_every_template_goes_on_from_every_other(
             written(template, found[1], "first.etude", **more)
         return
     second = saved(tmp_path, "second", written(template, found[1], "first.etude", **more))
-    report = Report()
-    recipe = load(second, report)
-    if recipe:
-        check_recipe(recipe, report)
+    report = analyse(read(second), each_variant=True).report
     assert not report.errors, render_all(report.errors)
 
 
@@ -133,11 +126,9 @@ def test_several_dialogs_are_named(tmp_path: Path) -> None:
     assert found
     for template in ("align", "post_training"):
         second = saved(tmp_path, "second", written(template, found[1], "first.etude"))
-        report = Report()
-        recipe = load(second, report)
-        assert recipe
-        assert check_recipe(recipe, report), render_all(report.errors)
-        assert recipe.dialogs.keys() == {"a", "b"}
+        made = analyse(read(second))
+        assert made.program, render_all(made.report.errors)
+        assert made.program.recipe.dialogs.keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, after, only, stage
+from specs import HEAD, after, analysed, compiled, only, stage
 
-from etude.compiler.check import check_recipe
-from etude.compiler.compile import compile_recipe
+from etude.compiler.driver import analyse, compile
 from etude.compiler.plan import Plan
 from etude.compiler.provenance import Origin, provenance
 from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import load, loads
+from etude.spec.load import loads, read
 
 POST = """dataset ranked { sample = python_functions, kind = preferences }
 rounds align 2 {
@@ -36,18 +35,13 @@ BASE = (
 
 
 def changed(text: str, variant: str = "", *sets: str) -> Plan:
-    report = Report()
-    recipe = loads(text, report, name="spec", variant=variant, sets=sets)
-    plan = compile_recipe(recipe, report) if recipe else None
+    plan, report = compiled(text, variant=variant, sets=sets)
     assert plan, [(d.code, d.message, d.span) for d in report.ordered()]
     return plan
 
 
 def errors(text: str, variant: str = "", *sets: str) -> list[Diagnostic]:
-    report = Report()
-    recipe = loads(text, report, name="spec", variant=variant, sets=sets)
-    if recipe:
-        check_recipe(recipe, report)
+    report = analysed(text, variant=variant, sets=sets, each_variant=True).report
     return [d for d in report.ordered() if d.severity == "error"]
 
 
@@ -269,11 +263,9 @@ def test_a_variant_that_there_is_not_is_suggested() -> None:
 
 
 def origins(path: Path, variant: str = "", *sets: str) -> dict[tuple[str, str], Origin]:
-    report = Report()
-    recipe = load(path, report, variant=variant, sets=sets)
-    program = check_recipe(recipe, report) if recipe else None
-    assert program, report.ordered()
-    return provenance(program)
+    found = analyse(read(path), variant=variant, sets=sets)
+    assert found.program, found.report.ordered()
+    return provenance(found.program)
 
 
 def test_every_value_says_where_it_came_from(tmp_path: Path) -> None:
@@ -322,12 +314,10 @@ def test_a_plan_is_the_same_wherever_it_lies_and_its_keys_wherever_its_lines_are
         folder.mkdir(parents=True)
         (folder / "main.etude").write_text('use "rest.etude"\n' + HEAD.split("\n", 1)[0])
         (folder / "rest.etude").write_text(BASE.replace(HEAD, HEAD.split("\n", 1)[1]))
-        report = Report()
-        recipe = load(folder / "main.etude", report, sets=["first.lr=2e-3"])
-        assert recipe, report.ordered()
-        plan = compile_recipe(recipe, report)
-        assert plan
-        texts.append(plan.to_json())
+        found = analyse(read(folder / "main.etude"), sets=["first.lr=2e-3"])
+        made = compile(found)
+        assert made, found.report.ordered()
+        texts.append(made.plan.to_json())
     assert texts[0] == texts[1]
     assert str(tmp_path) not in texts[0]
     assert '"place": "rest.etude:' in texts[0]
@@ -352,13 +342,12 @@ def test_the_variants_of_the_example_have_its_trunk() -> None:
     path = Path(__file__).parents[2] / "examples" / "ablation_tiny.etude"
     plans = {}
     for variant in ("", "mixed", "brief"):
-        report = Report()
-        recipe = load(path, report, variant=variant)
-        plan = compile_recipe(recipe, report) if recipe else None
-        assert plan, report.ordered()
-        assert plan.variants == ["mixed", "brief"]
-        assert not report.diagnostics
-        plans[variant] = keys(plan)
+        found = analyse(read(path), variant=variant)
+        made = compile(found)
+        assert made, found.report.ordered()
+        assert made.plan.variants == ["mixed", "brief"]
+        assert not found.report.diagnostics
+        plans[variant] = keys(made.plan)
     trunk = {"tokenizer.words", "dataset.docs", "dataset.sums", "pretrain.1"}
     assert set(plans[""]) == trunk | {"anneal.1", "export.anneal", "exam"}
     for variant in ("mixed", "brief"):
@@ -382,10 +371,8 @@ def test_the_variants_of_the_example_have_its_trunk() -> None:
 def test_what_a_block_allows_is_silent_in_the_recipe_and_its_variants(
     within: str, variant: str, expected: set[str]
 ) -> None:
-    report = Report()
     text = HEAD.replace("300", "320").replace("dataset math { sample = arithmetic }\n", "")
     text += stage(lr="0 -> 1e-3 for 5 steps then -> 0", body=within)
-    recipe = loads(text + f"variant other {{\n{variant}\n}}\n", report)
-    assert recipe
-    check_recipe(recipe, report)
+    found = analysed(text + f"variant other {{\n{variant}\n}}\n", each_variant=True)
+    report = found.report
     assert {d.code for d in report.diagnostics} == expected

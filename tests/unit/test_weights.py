@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 from lsp_files import at
 from specs import HEAD as PLAIN
-from specs import check, codes, only, parsed, plan, stage
+from specs import check, codes, miniature, only, plan, stage
 
-from etude.compiler.compile import compile_miniature
 from etude.compiler.difference import difference
 from etude.compiler.emit import emit
 from etude.compiler.plan import ExportJob, Plan, TrainJob, WeightsJob
 from etude.lsp.completion import completion
 from etude.lsp.navigation import definition
-from etude.spec.diagnostics import Report
 
 HEAD = """
 recipe start { seed = 1 }
@@ -163,8 +161,7 @@ def test_torchtitan_loads_them_in_its_own_way() -> None:
 
 
 def test_a_miniature_has_a_short_training_in_their_place() -> None:
-    small = compile_miniature(parsed(ALL), Report())
-    assert small
+    small = miniature(ALL)
     assert small.miniature
     assert not any(isinstance(job, WeightsJob) for job in small.jobs)
     (first,) = jobs(small, "base")

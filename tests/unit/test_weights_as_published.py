@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, place, stage
+from specs import HEAD, analysed, compiled, place, stage
 
-from etude.compiler.check import check_recipe
-from etude.compiler.compile import compile_recipe
-from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.load import loads
+from etude.spec.diagnostics import Diagnostic
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -58,18 +55,14 @@ def spec(model: str = "", name: str = "w") -> str:
 
 def check(text: str, root: Path) -> list[Diagnostic]:
     """What is found, without notes and what rules say of tiny trainings."""
-    report = Report()
-    check_recipe(loads(text, report), report, root=root)  # type: ignore[arg-type]
+    report = analysed(text, root=root).report
     return [each for each in report.ordered() if each.code in ("E542", "E543", "W676", "W677")]
 
 
 def test_weights_that_are_as_the_spec_says_are_fine(tmp_path: Path) -> None:
     write(tmp_path)
     assert check(spec(), tmp_path) == []
-    report = Report()
-    recipe = loads(spec(), report)
-    assert recipe
-    assert compile_recipe(recipe, report, root=tmp_path)
+    assert compiled(spec(), root=tmp_path)[0]
 
 
 def test_a_folder_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
@@ -151,10 +144,8 @@ def test_all_of_it_is_said_at_once(tmp_path: Path) -> None:
 
 def test_plan_refuses_them_too(tmp_path: Path) -> None:
     write(tmp_path, num_hidden_layers=3)
-    report = Report()
-    recipe = loads(spec(), report)
-    assert recipe
-    assert compile_recipe(recipe, report, root=tmp_path) is None
+    plan, report = compiled(spec(), root=tmp_path)
+    assert plan is None
     assert [each.code for each in report.errors] == ["E542"]
 
 

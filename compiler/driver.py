@@ -1,0 +1,227 @@
+"""The driver: the one way of a spec through binding and the passes, to its findings and its plan.
+
+    analysis = analyse(read(path))
+    compiled = compile(analysis)
+
+Commands, the Python API, the language server and the tests all go this way. Where one of them needs
+something else, that is an argument of `analyse`, whose description says why.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import recipe as r
+from ..spec import syntax as s
+from ..spec.bind import bind
+from ..spec.diagnostics import Report, Silenced
+from ..spec.load import Sources, bound
+from ..spec.record import Record
+from ..spec.variants import changed
+from .borrow import borrow
+from .passes import CHECKS, Pass, through
+from .program import Program
+
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .surroundings import Matched
+
+
+class Analysis(Record):
+    """All that is known of a spec before jobs are made.
+
+    Attributes:
+        recipe: what the spec declares, changed as requested; None where it cannot be bound.
+        borrowed: the same with the stages of variants that it names; None where passes did not run.
+        program: the recipe after all passes; None where one of them found an error.
+        reached: the program after the last pass that ran, for editors, which show what there is.
+        silenced: what the spec allows of what the passes found. What it allows of the files on one
+            machine is in the report alone, since a plan is the same on every machine.
+        report: all findings.
+    """
+
+    recipe: r.Recipe | None
+    borrowed: r.Recipe | None = None
+    program: Program | None = None
+    reached: Program | None = None
+    silenced: Sequence[Silenced] = ()
+    report: Report
+
+
+class Compiled(Record):
+    """A plan, and the program with the jobs that it is made of."""
+
+    program: Program
+    plan: "Plan"
+
+
+def analyse(
+    sources: Sources,
+    *,
+    variant: str = "",
+    sets: Sequence[str] = (),
+    ranks: int | None = None,
+    root: Path | None = None,
+    each_variant: bool = False,
+    passes: Sequence[Pass] = CHECKS,
+    matched: "Matched | None" = None,
+    crashed: Callable[[str], None] | None = None,
+) -> Analysis:
+    """Binds a spec and takes it through the passes.
+
+    Where there are errors, the blocks that have nothing to do with them are looked at all the same.
+
+    Args:
+        variant: the variant to apply; "" for none.
+        sets: changes on top of it, as `--set` takes them.
+        ranks: run every stage on so many CPU processes of this machine instead of its cluster.
+        root: the folder of the spec, to look at the files that it names. None: look at none, as
+            the figures of a spec do not depend on them, and a miniature needs none.
+        each_variant: check every variant as well. `etude check` and editors are asked about all
+            of a spec; who plans is asked about one recipe. What is wrong with a variant does not
+            keep the program back.
+        passes: those to run. A miniature has no claims, and `verify` shows no advice.
+        matched: finds files; an editor remembers for a while what it has found.
+        crashed: is told, in the handler of the exception, which step of etude's own failed; the
+            others go on. An editor loses an answer then, and not its server. None: it is raised.
+    """
+    driver = _Driver(sources, variant, sets, ranks, root, passes, matched, crashed)
+    return driver.run(each_variant=each_variant)
+
+
+def compile(analysis: Analysis) -> Compiled | None:
+    """The plan of a recipe; None where the report has an error."""
+    from .compile import planned  # which checks have no need of
+    from .lower import lower
+
+    if analysis.recipe is None or analysis.program is None or analysis.report.failures:
+        return None
+    program = lower(analysis.program)
+    return Compiled(program=program, plan=planned(analysis.recipe, program, analysis.silenced))
+
+
+def compile_miniature(analysis: Analysis) -> Compiled | None:
+    """The plan of a recipe's miniature; None where the report has an error, also a new one."""
+    from .compile import planned
+    from .lower import lower
+    from .miniature import miniature
+
+    report = analysis.report
+    if analysis.borrowed is None or analysis.program is None or report.failures:
+        return None
+    found = miniature(analysis.borrowed, analysis.program, report)
+    if found is None:
+        return None
+    program = lower(found.program)
+    plan = planned(found.recipe, program, (), found.mapping)
+    return Compiled(program=program, plan=plan)
+
+
+class _Driver:
+    """Takes a spec, or some of its blocks, through the passes."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        variant: str,
+        sets: Sequence[str],
+        ranks: int | None,
+        root: Path | None,
+        passes: Sequence[Pass],
+        matched: "Matched | None",
+        crashed: Callable[[str], None] | None,
+    ) -> None:
+        self.sources = sources
+        self.variant = variant
+        self.sets = sets
+        self.ranks = ranks
+        self.root = root
+        self.passes = passes
+        self.matched = matched
+        self.crashed = crashed
+
+    def run(self, *, each_variant: bool = False) -> Analysis:
+        report = Report()
+        found = Analysis(recipe=None, report=report)
+        with self._step("the spec could not be checked"):
+            found = self._whole(report)
+        if found.program is None and report.failures:
+            with self._step("the blocks without errors could not be checked"):
+                self._sound_blocks(report)
+        if each_variant and not self.variant:
+            from .variants import blocks, check_variants  # most specs have none
+
+            if blocks(self.sources):
+                with self._step("the variants could not be checked"):
+                    check_variants(self.sources, report, self._of_variant)
+        return found
+
+    def _whole(self, report: Report) -> Analysis:
+        recipe = bound(self.sources, report, variant=self.variant, sets=self.sets)
+        if recipe is None:
+            return Analysis(recipe=None, report=report)
+        return self._checked(recipe, self.sources.items, report)
+
+    def _checked(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> Analysis:
+        """The recipe of some statements after the passes."""
+        borrowed = self.borrowed(recipe, items, report)
+        reached = Program(borrowed, self.ranks)
+        if not report.failures:
+            reached = through(self.passes, reached, report)
+        program = None if report.failures else reached
+        silenced = tuple(report.silenced)
+        if program and self.root:
+            from .surroundings import matched, surroundings
+
+            surroundings(program, self.root, report, matched=self.matched or matched)
+        return Analysis(
+            recipe=recipe,
+            borrowed=borrowed,
+            program=program,
+            reached=reached,
+            silenced=silenced,
+            report=report,
+        )
+
+    def _sound_blocks(self, report: Report) -> None:
+        from .rest import check_rest  # only where something is wrong
+
+        items = changed(self.sources.items, Report(), variant=self.variant, sets=self.sets)
+        check_rest(items, report, self)
+
+    def _of_variant(self, variant: str) -> Analysis:
+        more = (self.ranks, self.root, self.passes, self.matched, self.crashed)
+        return _Driver(self.sources, variant, self.sets, *more).run()
+
+    def bound(
+        self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
+    ) -> r.Recipe | None:
+        """The recipe of some blocks of the spec, after its changes."""
+        return bind(items, report, where=self.sources.where, left_out=left_out)
+
+    def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
+        """The recipe of some statements, with the stages of variants that it names."""
+
+        def of_variant(name: str, own: Report) -> r.Recipe | None:
+            as_it_is = changed(items, own, variant=recipe.variant)
+            return bind(as_it_is, own, where=self.sources.where, variant=name, sets=recipe.sets)
+
+        return borrow(recipe, of_variant, report)
+
+    def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
+        """What is found in some blocks of the spec, after its changes."""
+        report = Report()
+        recipe = self.bound(items, report, left_out)
+        if recipe and not report.failures:
+            self._checked(recipe, items, report)
+        return report
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if self.crashed is None:
+                raise
+            self.crashed(what)

@@ -1,0 +1,23 @@
+"""What `etude.load` and `etude.loads` give."""
+
+from collections.abc import Sequence
+
+from .spec.load import Sources
+from .spec.recipe import Recipe
+from .spec.record import Record
+
+
+class Spec(Record):
+    """A spec that was read.
+
+    Attributes:
+        recipe: what it declares, changed as requested.
+        sources: its statements, with their places.
+        variant: the variant that was applied; "" for none.
+        sets: the changes on top of it.
+    """
+
+    recipe: Recipe
+    sources: Sources
+    variant: str = ""
+    sets: Sequence[str] = ()
