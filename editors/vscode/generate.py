@@ -8,38 +8,14 @@ from pathlib import Path
 from typing import Any
 
 # By name: pyright takes the folder `etude` of the tree for the whole package.
-BLOCKS: dict[str, str] = import_module("etude.spec.bind").BLOCKS
+keywords: Any = import_module("etude.spec.keywords")
 UNITS: dict[str, str] = import_module("etude.spec.quantity").UNITS
 SUFFIXES: dict[str, Any] = import_module("etude.spec.parse").SUFFIXES
 
 TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
-FLOW = (
-    "then",
-    "over",
-    "until",
-    "for",
-    "within",
-    "with",
-    "every",
-    "or",
-    "of",
-    "where",
-    "in",
-    "at",
-    "most",
-)
-STATEMENTS = (
-    "require",
-    "otherwise",
-    "extend",
-    "cite",
-    "assumed",
-    "because",
-    "contradicted",
-    "keep",
-    "drop",
-)
-SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
+BUILDING = {word for form in keywords.FORMS.values() for word in form if word.isalpha()}
+STATEMENTS = {"require", "otherwise", "extend", "keep", "drop", *keywords.CONTINUES_WITH_TEXT}
+FLOW = BUILDING - STATEMENTS - set(keywords.SHAPES)
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 
 
@@ -62,7 +38,6 @@ def _whole(match: str, name: str) -> dict[str, Any]:
 
 def grammar() -> dict[str, Any]:
     """The grammar that editors colour specs by."""
-    named = [word for word in BLOCKS if word not in ("expect",)]
     text = {
         "name": "string.quoted.double.etude",
         "begin": '"',
@@ -77,7 +52,7 @@ def grammar() -> dict[str, Any]:
         "comment": _whole(r"#.*$", "comment.line.number-sign"),
         "text": text,
         "declaration": _rule(
-            rf"(?<=^|[{{,])\s*({_any(named)})\s+({NAME})(?:\s*(:)\s*({NAME}))?(?=\s*(?:[0-9{{#]|$))",
+            rf"(?<=^|[{{,])\s*({_any(keywords.NAMED)})\s+({NAME})(?:\s*(:)\s*({NAME}))?(?=\s*(?:[0-9{{#]|$))",
             "keyword.declaration",
             "entity.name.type",
             "punctuation.separator.kind",
@@ -105,8 +80,8 @@ def grammar() -> dict[str, Any]:
         "number": _whole(r"\b[0-9][0-9A-Za-z_.%]*", "invalid.illegal.number"),
         "flow": _rule(rf"\b({_any(FLOW)})\b", "keyword.control"),
         "statement": _rule(rf"\b({_any(STATEMENTS)})\b", "keyword.other"),
-        "shape": _rule(rf"\b({_any(SHAPES)})\b", "support.function"),
-        "constant": _rule(r"\b(last|previous|round|true|false)\b", "constant.language"),
+        "shape": _rule(rf"\b({_any(keywords.SHAPES)})\b", "support.function"),
+        "constant": _rule(rf"\b({_any(keywords.VALUES)})\b", "constant.language"),
         "operator": _whole(r"->|>=|<=|>|<|=|\.\.", "keyword.operator"),
         "sign": _whole(r"[{}\[\](),.:]", "punctuation"),
         "name": _whole(NAME, "variable.other"),
