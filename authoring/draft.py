@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..compiler import architectures
+from ..compiler.families import FAMILIES
 from ..compiler.published_config import Described
 from . import writing as w
 from .config import Config
@@ -147,7 +148,7 @@ class Draft:
             weights = [("weights", w.quoted(published[0])), ("context", w.count(published[1]))]
         stem = "llama" if family == "llama3" else family
         kind: list[w.Line] = [] if family == "llama3" else [("family", family)]
-        for size in architectures.PUBLISHED[family]:
+        for size in FAMILIES[family].sizes:
             known = architectures.published(family, size).as_dict()
             changed = _changed(known, shape)
             experts = changed.get("experts")
@@ -190,7 +191,7 @@ class Draft:
 
     def _unknown(self, place: str, described: Described | None) -> str:
         """What is said of a model whose family and shape are not known, or computed otherwise."""
-        families = ", ".join(architectures.PUBLISHED)
+        families = ", ".join(FAMILIES)
         if described:
             problem = described.problems[0]
             reason = f"its config.json {problem.message}; {problem.help} (families are {families})"

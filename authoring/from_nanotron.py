@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from ..compiler.architectures import PUBLISHED
+from ..compiler.families import FAMILIES
 from . import writing as w
 from .config import Config, shorten
 from .draft import NO_TOKENIZER, Draft, Options, attributes, optimizer, placement
@@ -167,7 +167,7 @@ def _check_kind(config: Config) -> None:
     if config.node(f"{_MODEL}.ssm_cfg") is not None or config.flag(f"{_MODEL}.is_mamba_config"):
         raise ConfigError(
             "its model is a state-space model (Mamba), which etude does not train",
-            help=f"models of the families {', '.join(PUBLISHED)} are imported",
+            help=f"models of the families {', '.join(FAMILIES)} are imported",
         )
 
 
@@ -188,7 +188,7 @@ def _model(config: Config, made: Draft) -> str:
     name = made.name("imported", "model")
     reason = (
         f"its model is no Llama ({', '.join(others)}), and it is not known to be one of etude's "
-        f"other families, which are {', '.join(f for f in PUBLISHED if f != 'llama3')}"
+        f"other families, which are {', '.join(f for f in FAMILIES if f != 'llama3')}"
     )
     made.add(w.block(f"model {name}", made.open("family", reason), *attributes(shape)))
     return name

@@ -6,21 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..compiler.architectures import FAMILIES, PUBLISHED, published
+from ..compiler.architectures import published
+from ..compiler.families import FAMILIES
 from ..compiler.published_config import Described, describe
 from ..compiler.published_weights import differences
 from ..compiler.values import Architecture
 from ..spec import recipe as r
-
-_LLAMA2: dict[str, Any] = {"vocab": 32_000, "rope_theta": 10_000.0, "norm_eps": 1e-5}
-_MISTRAL: dict[str, Any] = {
-    "layers": 32,
-    "dim": 4096,
-    "heads": 32,
-    "kv_heads": 8,
-    "ffn": 14336,
-    "norm_eps": 1e-5,
-}
 
 
 class Published(NamedTuple):
@@ -35,104 +26,7 @@ class Published(NamedTuple):
     context: int
 
 
-_SMOL: dict[str, Any] = {"vocab": 49_152, "norm_eps": 1e-5, "tied": True}
-_STRETCHED = {"rope_scaling": "llama"}
 _LLAMA_31 = {"factor": 8, "original": 8192, "low": 1, "high": 4}
-_KNOWN: tuple[tuple[str, Published], ...] = (
-    (r"llama-?3\.[13]-(8B|70B|405B)", Published("llama3", {"size": "", **_STRETCHED}, 131_072)),
-    (
-        r"llama-?3\.2-(1B|3B)",
-        Published(
-            "llama3", {"size": "", "rope_scaling": {"kind": "llama", "factor": 32.0}}, 131_072
-        ),
-    ),
-    (r"llama-?3-(8B|70B)", Published("llama3", {"size": ""}, 8192)),
-    (
-        r"qwen3-(0\.6B|1\.7B|4B|8B|14B|32B|30B-A3B|235B-A22B)",
-        Published("qwen3", {"size": ""}, 32_768),
-    ),
-    (
-        r"llama-?2-7b",
-        Published(
-            "llama3", {"layers": 32, "dim": 4096, "heads": 32, "ffn": 11008, **_LLAMA2}, 4096
-        ),
-    ),
-    (
-        r"llama-?2-13b",
-        Published(
-            "llama3", {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824, **_LLAMA2}, 4096
-        ),
-    ),
-    (
-        r"llama-?2-70b",
-        Published(
-            "llama3",
-            {"layers": 80, "dim": 8192, "heads": 64, "kv_heads": 8, "ffn": 28672, **_LLAMA2},
-            4096,
-        ),
-    ),
-    (
-        r"mistral-7b-(?:instruct-)?v0\.1",
-        Published("llama3", {**_MISTRAL, "vocab": 32_000, "rope_theta": 10_000.0}, 4096),
-    ),
-    (
-        r"mistral-7b-(?:instruct-)?v0\.2",
-        Published("llama3", {**_MISTRAL, "vocab": 32_000, "rope_theta": 1e6}, 32_768),
-    ),
-    (
-        r"mistral-7b-(?:instruct-)?v0\.3",
-        Published("llama3", {**_MISTRAL, "vocab": 32_768, "rope_theta": 1e6}, 32_768),
-    ),
-    (
-        r"tinyllama[-_]1\.1b",
-        Published(
-            "llama3",
-            {"layers": 22, "dim": 2048, "heads": 32, "kv_heads": 4, "ffn": 5632, **_LLAMA2},
-            2048,
-        ),
-    ),
-    (
-        r"smollm2-135m",
-        Published(
-            "llama3",
-            {
-                "layers": 30,
-                "dim": 576,
-                "heads": 9,
-                "kv_heads": 3,
-                "ffn": 1536,
-                "rope_theta": 1e5,
-                **_SMOL,
-            },
-            8192,
-        ),
-    ),
-    (
-        r"smollm2-360m",
-        Published(
-            "llama3",
-            {
-                "layers": 32,
-                "dim": 960,
-                "heads": 15,
-                "kv_heads": 5,
-                "ffn": 2560,
-                "rope_theta": 1e5,
-                **_SMOL,
-            },
-            8192,
-        ),
-    ),
-    (
-        r"smollm2-1\.7b",
-        Published(
-            "llama3",
-            {"layers": 24, "dim": 2048, "heads": 32, "ffn": 8192, "rope_theta": 1.3e5, **_SMOL},
-            8192,
-        ),
-    ),
-)
-"""What names have in them → the model. Groups are sizes."""
 
 
 def llama_scaling(
@@ -154,13 +48,13 @@ def llama_scaling(
 
 def by_name(name: str) -> Published | None:
     """The model that weights of this name are of, as far as it is known."""
-    for pattern, model in _KNOWN:
-        found = re.search(pattern, name.rpartition("/")[2], re.IGNORECASE)
-        if found and "size" in model.shape:
-            sizes = {size.lower(): size for size in PUBLISHED[model.family]}
-            return model._replace(shape=model.shape | {"size": sizes[found[1].lower()]})
-        if found:
-            return model
+    for family, of in FAMILIES.items():
+        for model in of.known:
+            found = re.search(model.name, name.rpartition("/")[2], re.IGNORECASE)
+            if found:
+                sizes = {size.lower(): size for size in of.sizes}
+                size = {"size": sizes[found[1].lower()]} if found.re.groups else {}
+                return Published(family, {**size, **model.shape}, model.context)
     return None
 
 
@@ -179,7 +73,7 @@ def of_config(found: Described) -> Published | None:
     if model is None or found.problems:
         return None
     stretched = {} if model.rope_scaling == "none" else {"rope_scaling": _scaling(model)}
-    for size in PUBLISHED[found.family]:
+    for size in FAMILIES[found.family].sizes:
         other = {each.attribute for each in differences(model, published(found.family, size))}
         if other <= {"rope_scaling"}:
             if other and not stretched:
@@ -207,11 +101,11 @@ def _shape(model: Architecture) -> dict[str, Any]:
     ]
     if family.latent:
         names = [name for name in names if name not in ("kv_heads", "head_dim")]
-    elif model.head_dim * model.heads == model.dim and not family.qk_norm:
+    elif model.head_dim * model.heads == model.dim:
         names.remove("head_dim")
     if family.sparse:
         names.remove("ffn")
-    if not family.windows:
+    if family.windowed is None:
         names.remove("window")
     shape = {name: getattr(model, name) for name in names}
     for name, kind in (("latent", r.Latent), ("experts", r.Experts)):

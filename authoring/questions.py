@@ -5,12 +5,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from ..compiler.architectures import PUBLISHED
+from ..compiler.families import FAMILIES
 from ..spec.bind import MOST_ROUNDS
 from ..spec.parse import SUFFIXES
 from .tree import ConfigError
 
-SIZES = ("tiny", *PUBLISHED["llama3"])
+SIZES = ("tiny", *FAMILIES["llama3"].sizes)
 LENGTHS = ("16Ki", "32Ki", "64Ki", "128Ki")
 
 

@@ -1,34 +1,15 @@
 """Shapes of models from torchtitan's configurations: of a size by its name, or layer by layer."""
 
 from fractions import Fraction
-from typing import Any
 
-from ..compiler.architectures import FAMILIES, PUBLISHED
+from ..compiler.families import FAMILIES
 from .config import Config
 from .published_models import llama_scaling
 from .tree import ConfigError
 
 BUILT = "model_spec.model"
-# torchtitan's own names, beside the published sizes.
-_DEBUG = {
-    "layers": 6,
-    "dim": 256,
-    "heads": 16,
-    "kv_heads": 16,
-    "ffn": 768,
-    "vocab": 2048,
-    "rope_theta": 500_000.0,
-    "rope_scaling": "llama",
-    "tied": False,
-    "norm_eps": 1e-5,
-}
 _BALANCE = 0.001
 """Of the bias that balances experts, at every size."""
-_STRETCHED: dict[tuple[str, str], dict[str, Any]] = {
-    # torchtitan scales rotary frequencies as Llama 3.1 does, at every size.
-    **{("llama3", size): {"rope_scaling": "llama"} for size in PUBLISHED["llama3"]},
-    ("deepseek_v3", "671B"): {"rope_scaling": {"factor": 40.0, "original": 4096}},
-}
 
 
 def model_shape(config: Config, family: str) -> dict[str, object]:
@@ -36,33 +17,31 @@ def model_shape(config: Config, family: str) -> dict[str, object]:
 
     Raises: ConfigError: no such family, or no such size of it.
     """
-    if family not in PUBLISHED:
+    if family not in FAMILIES:
         raise ConfigError(
             f"models of the family `{family}` are not imported",
-            help=f"those of {', '.join(PUBLISHED)} are, of any shape",
+            help=f"those of {', '.join(FAMILIES)} are, of any shape",
         )
     if isinstance(config.node(f"{BUILT}.layers"), list):
         config.carried("model_spec.flavor")
         return _layered(config, family)
     flavor = config.text("model_spec.flavor", "model.flavor", default="debugmodel")
-    named = flavor.partition("_")[0]
-    if (family, named) == ("llama3", "debugmodel"):
-        return _DEBUG
-    size = {each.lower(): each for each in PUBLISHED[family]}.get(named.lower())
-    if size is None:
-        known = [*PUBLISHED[family], *(["debugmodel"] if family == "llama3" else [])]
+    sizes, flavors = FAMILIES[family].sizes, FAMILIES[family].flavors
+    known = {name.lower(): name for name in (*sizes, *flavors)}
+    name = known.get(flavor.partition("_")[0].lower())
+    if name is None:
         raise ConfigError(
             f"`{flavor}` is not a published size of {family}",
-            help=f"there is {', '.join(known)}; of others import what torchtitan saves "
+            help=f"there is {', '.join(known.values())}; of others import what torchtitan saves "
             "(--debug.save_config_file)",
         )
-    shape = dict(PUBLISHED[family][size])
+    shape = dict(sizes.get(name, {}))
     if shape.get("rope_scaling") == "yarn":
-        for name in ("rope_scaling", "rope_factor", "rope_original"):
-            del shape[name]
+        for of in ("rope_scaling", "rope_factor", "rope_original"):
+            del shape[of]
     if "experts" in shape:
         shape["experts"] = shape["experts"] | {"balance": _BALANCE}
-    return shape | _STRETCHED.get((family, size), {})
+    return shape | dict(flavors.get(name, {}))
 
 
 def _layered(config: Config, family: str) -> dict[str, object]:
@@ -89,13 +68,13 @@ def _layered(config: Config, family: str) -> dict[str, object]:
             f"{linear}.n_kv_heads", f"{attention}.n_kv_heads", default=heads
         )
         width = config.whole(f"{attention}.head_dim", f"{linear}.head_dim", default=None)
-        if width is not None and (width * heads != dim or family in ("qwen3", "gpt_oss")):
+        if width is not None and width * heads != dim:
             shape["head_dim"] = width
     mixed = [n for n in range(layers) if isinstance(config.node(f"{BUILT}.layers[{n}].moe"), dict)]
     if not kind.sparse:
         # Where all layers have experts, nothing has this width.
         shape["ffn"] = config.whole(f"{layer}.feed_forward.w1.out_features", default=dim, least=1)
-    if kind.windows:
+    if kind.windowed:
         shape["window"] = config.whole(f"{attention}.sliding_window_size", default=0)
     shape |= {
         "vocab": config.whole(f"{BUILT}.vocab_size", least=1),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def run(args: Namespace) -> int:
-    from ..compiler.emit import emit, emit_each
+    from ..runtime.emission.emit import emit, emit_each
 
     plan, report = compile_file(
         args.file,

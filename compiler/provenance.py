@@ -15,7 +15,7 @@ from ..spec import recipe as r
 from ..spec.parse import SUFFIXES
 from ..spec.quantity import counted, echoed, plain, short
 from ..spec.source import SET, Span
-from .architectures import PUBLISHED
+from .families import FAMILIES
 from .plan import Provenance
 from .program import Program, TrainStage, WeightsStage
 from .values import Architecture
@@ -103,8 +103,9 @@ class Origins:
 
     def model(self, model: r.Model, attribute: str) -> Origin:
         """The origin of an attribute of a model, its published size included."""
-        sizes = PUBLISHED.get(model.family, {})
-        if attribute not in model.places and attribute in sizes.get(model.size or "", {}):
+        family = FAMILIES.get(model.family)
+        size = family.sizes.get(model.size or "", {}) if family else {}
+        if attribute not in model.places and attribute in size:
             return Origin(
                 "size",
                 model.at("size"),

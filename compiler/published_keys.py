@@ -1,16 +1,11 @@
-"""The keys of `config.json`: what they default to in transformers, which must have one value, and
-which change nothing of what a model computes."""
+"""The keys of `config.json` that mean the same in every family: which are read, which must have one
+value, and which change nothing of what a model computes."""
 
 from typing import Any
 
-KINDS = {
-    "llama": "llama3",
-    "mistral": "llama3",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "deepseek_v3": "deepseek_v3",
-    "gpt_oss": "gpt_oss",
-}
+from .families import FAMILIES
+
+KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kinds}
 """model_type → the family that computes the same."""
 
 _BIASED = "its queries, keys and values have biases, which no family here adds so"
@@ -55,100 +50,6 @@ UNKNOWN_KINDS = {
 }
 """model_type → why its weights are not taken."""
 
-_LLAMA: dict[str, Any] = {
-    "vocab_size": 32_000,
-    "hidden_size": 4096,
-    "intermediate_size": 11_008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "head_dim": None,
-}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA
-    | {
-        "intermediate_size": 14_336,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 131_072,
-        "sliding_window": 4096,
-    },
-    "qwen3": _LLAMA
-    | {
-        "vocab_size": 151_936,
-        "intermediate_size": 22_016,
-        "num_key_value_heads": 32,
-        "head_dim": 128,
-        "max_position_embeddings": 32_768,
-        "sliding_window": 4096,
-    },
-    "qwen3_moe": _LLAMA
-    | {
-        "vocab_size": 151_936,
-        "hidden_size": 2048,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 24,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 32_768,
-        "num_experts_per_tok": 8,
-        "moe_intermediate_size": 768,
-        "sliding_window": 4096,
-        "norm_topk_prob": False,
-    },
-    "deepseek_v3": _LLAMA
-    | {
-        "vocab_size": 129_280,
-        "hidden_size": 7168,
-        "intermediate_size": 18_432,
-        "num_hidden_layers": 61,
-        "num_attention_heads": 128,
-        "num_key_value_heads": 128,
-        "max_position_embeddings": 4096,
-        "moe_intermediate_size": 2048,
-        "n_shared_experts": 1,
-        "n_routed_experts": 256,
-        "routed_scaling_factor": 2.5,
-        "kv_lora_rank": 512,
-        "q_lora_rank": 1536,
-        "qk_rope_head_dim": 64,
-        "v_head_dim": 128,
-        "qk_nope_head_dim": 128,
-        "n_group": 8,
-        "topk_group": 4,
-        "num_experts_per_tok": 8,
-        "first_k_dense_replace": 3,
-        "norm_topk_prob": True,
-    },
-    "gpt_oss": _LLAMA
-    | {
-        "num_hidden_layers": 36,
-        "num_local_experts": 128,
-        "vocab_size": 201_088,
-        "hidden_size": 2880,
-        "intermediate_size": 2880,
-        "head_dim": 64,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "sliding_window": 128,
-        "max_position_embeddings": 131_072,
-        "rms_norm_eps": 1e-5,
-        "num_experts_per_tok": 4,
-        "rope_parameters": {
-            "rope_type": "yarn",
-            "factor": 32.0,
-            "beta_fast": 32.0,
-            "beta_slow": 1.0,
-            "truncate": False,
-            "original_max_position_embeddings": 4096,
-            "rope_theta": 150_000.0,
-        },
-    },
-}
-"""model_type → key → what transformers takes where it is missing."""
-
 READ = (
     "rope_theta",
     "rope_scaling",
@@ -158,13 +59,12 @@ READ = (
     "use_sliding_window",
 )
 """Keys of every kind that are read, too, and have no default."""
-READ_OF: dict[str, tuple[str, ...]] = {
-    "qwen3_moe": ("num_experts", "num_local_experts", "mlp_only_layers"),
-    "deepseek_v3": ("qk_head_dim",),
-    "gpt_oss": ("num_experts", "experts_per_token"),
-}
-"""model_type → the same for weights of it alone."""
-SHAPE = frozenset(key for of in (*DEFAULTS.values(), READ, *READ_OF.values()) for key in of) | {
+SHAPE = frozenset(
+    key
+    for family in FAMILIES.values()
+    for kind in family.kinds.values()
+    for key in (*kind.defaults, *kind.read, *READ)
+) | {
     "factor",
     "low_freq_factor",
     "high_freq_factor",
@@ -213,34 +113,6 @@ FIXED: dict[str, tuple[Any, str]] = {
 }
 """Key → the value that the families compute with, and why; null, false and empty say the same as
 that they are missing."""
-
-_ONE_KIND = "all layers after the dense ones have experts"
-FIXED_OF: dict[str, dict[str, tuple[Any, str]]] = {
-    "llama": {
-        "num_local_experts": (None, "the family has no experts"),
-        "num_experts": (None, "the family has no experts"),
-        "use_qk_norm": (False, "the family does not norm queries and keys"),
-        "qk_norm": (False, "the family does not norm queries and keys"),
-    },
-    "qwen3": {"num_experts": (None, "a qwen3_moe has experts, a qwen3 has none")},
-    "qwen3_moe": {
-        "decoder_sparse_step": (1, _ONE_KIND),
-        "norm_topk_prob": (True, "the scores of a token's experts add up to 1"),
-    },
-    "deepseek_v3": {
-        "moe_layer_freq": (1, _ONE_KIND),
-        "topk_method": ("noaux_tc", "experts are chosen by score and bias"),
-        "scoring_func": ("sigmoid", "experts are scored by a sigmoid"),
-        "rope_interleave": (True, "neighbouring elements turn together"),
-    },
-    "gpt_oss": {
-        "attention_bias": (True, "attention adds biases"),
-        "swiglu_limit": (7.0, "SwiGLU is clamped at 7"),
-        "swiglu_alpha": (1.702, "SwiGLU's sigmoid has the slope 1.702"),
-    },
-}
-FIXED_OF["mistral"] = FIXED_OF["llama"]
-"""model_type → the same for weights of it alone."""
 
 HARMLESS = frozenset(
     {

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .families import FAMILIES
 from .plan import VERSION, Plan
 
 
@@ -47,6 +48,13 @@ def read_plan(path: Path) -> Plan:
     plan = Plan.model_validate(data)
     keys: set[str] = set()
     for job in plan.jobs:
+        family = getattr(getattr(job, "model", None), "family", None)
+        if family is not None and family not in FAMILIES:
+            raise PlanError(
+                f"{path}: the job {job.id} has a model of the family `{family}`, and this version "
+                f"of etude has {', '.join(FAMILIES)}",
+                rewrite,
+            )
         missing = [key for key in job.inputs.values() if key not in keys]
         if missing:
             raise PlanError(

@@ -5,7 +5,9 @@ from typing import Any
 from ..spec import recipe as r
 from ..spec.diagnostics import did_you_mean
 from ..spec.record import replace
-from .architectures import FAMILIES, PUBLISHED, Family, complete
+from .architectures import complete
+from .families import FAMILIES
+from .families.family import Family
 from .scope import Scope
 from .values import Architecture
 
@@ -34,17 +36,18 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
     if not scope.known(spec.model, "model", scope.recipe.models, spec.at("model")):
         return None
     model = scope.recipe.models[spec.model]
-    if model.family not in PUBLISHED:
+    if model.family not in FAMILIES:
         scope.report.add(
             "E414",
             f"the engine has no model family `{model.family}`",
             model.at("family"),
-            help=_other_family(model.family) or did_you_mean(model.family, PUBLISHED),
+            help=_other_family(model.family) or did_you_mean(model.family, FAMILIES),
         )
         return None
+    family = FAMILIES[model.family]
     shape: dict[str, Any] = {}
     if model.size:
-        sizes = PUBLISHED[model.family]
+        sizes = family.sizes
         if model.size not in sizes:
             scope.report.add(
                 "E415",
@@ -69,11 +72,10 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
                 model.at("vocab"),
                 help=f"write `vocab = {training.vocab}`",
             )
-    family = FAMILIES[model.family]
     needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
     missing = [n for n in needed if n not in shape]
     if missing:
-        example = next(iter(PUBLISHED[model.family]))
+        example = next(iter(family.sizes))
         scope.report.add(
             "E417",
             f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
@@ -159,7 +161,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture 
         return None
     heads = shape["heads"]
     for name, known, why in (
-        ("window", family.windows, "all layers see the whole document"),
+        ("window", family.windowed is not None, "all layers see the whole document"),
         ("ffn", not family.sparse, "every layer has experts, whose width is `experts.ffn`"),
     ):
         if getattr(model, name) is not None and not known:
@@ -232,11 +234,12 @@ def _experts(
     """The experts of a model, {} where it has none; None after reporting."""
     if not family.experts:
         if model.experts:
+            other = next(n for n, f in FAMILIES.items() if f.experts and not f.latent)
             scope.report.add(
                 "E419",
                 f"{model.family} has no experts",
                 model.at("experts"),
-                help="write `family = qwen3`, or leave `experts` out",
+                help=f"write `family = {other}`, or leave `experts` out",
             )
             return None
         return {}

@@ -2,23 +2,12 @@
 
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
 
 from .architectures import dense_layers
+from .families import FAMILIES
+from .families.weights import Weight, swiglu
 from .placement import cut_inside
 from .values import Architecture, Resources
-
-COUNTED = ("llama3", "qwen3", "deepseek_v3", "gpt_oss")
-"""Families whose weights are counted one by one here."""
-
-
-class Weight(NamedTuple):
-    """A weight: its shape, the axis that tensor parallelism cuts, and whether its first axis counts
-    experts."""
-
-    shape: tuple[int, ...]
-    cut: int | None
-    experts: bool = False
 
 
 def first_layer(layers: int, pipeline: int, stage: int) -> int:
@@ -40,8 +29,8 @@ def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
 
 def local_parameters(
     model: Architecture, resources: Resources, stage: int, *, score: bool = False
-) -> int | None:
-    """Parameters that the first rank of a pipeline stage holds; None where that is not known here.
+) -> int:
+    """Parameters that the first rank of a pipeline stage holds.
 
     Tensor parallelism cuts a weight along one side, and FSDP cuts the rows of what is left among
     `shard` × `context` ranks. Experts go to the ranks of expert parallelism, if there is any, and
@@ -55,8 +44,6 @@ def local_parameters(
         score: whether the model has a head of one output, as those that score have, which no tensor
             parallelism cuts.
     """
-    if model.family not in COUNTED:
-        return None
     ranks = resources.shard * resources.context
     apart = resources.expert > 1
     inside = model.experts and cut_inside(model.experts.count, resources)
@@ -68,12 +55,12 @@ def local_parameters(
         for weight in _weights(model, stages, part, score)
     ):
         sides, over, along = list(of.shape), ranks, 0
-        if of.experts and apart:
+        if of.part == "experts" and apart:
             over = ranks * resources.tensor // resources.expert
             sides[0] //= resources.expert
         elif of.cut is not None:
             sides[of.cut] = -(-sides[of.cut] // resources.tensor)
-        if of.experts and inside:
+        if of.part == "experts" and inside:
             along = 1
         sides[along] = -(-sides[along] // over)
         total += prod(sides)
@@ -81,76 +68,21 @@ def local_parameters(
 
 
 def _weights(model: Architecture, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
-    dim = model.dim
+    dim, family = model.dim, FAMILIES[model.family]
     if stage == 0:
         yield Weight((model.vocab, dim), 0)
     first = first_layer(model.layers, pipeline, stage)
     for layer in range(first, first + layers_of_stage(model.layers, pipeline, stage)):
         yield Weight((dim,), None)
         yield Weight((dim,), None)
-        yield from _attention(model)
+        yield from family.attention(model)
         if layer < dense_layers(model):
-            yield from _feed_forward(dim, model.ffn)
+            yield from swiglu(dim, model.ffn)
         else:
-            yield from _experts(model)
+            yield from family.mixture(model)
     if stage == pipeline - 1:
         yield Weight((dim,), None)
         if score:
             yield Weight((1, dim), None)
         elif not model.tied:
             yield Weight((model.vocab, dim), 0)
-
-
-def _attention(model: Architecture) -> Iterator[Weight]:
-    dim, heads, latent = model.dim, model.heads, model.latent
-    if latent is None:
-        queries, keys = heads * model.head_dim, model.kv_heads * model.head_dim
-        for rows in (queries, keys, keys):
-            yield Weight((rows, dim), 0)
-            if model.biased:
-                yield Weight((rows,), 0)
-        yield Weight((dim, queries), 1)
-        if model.biased:
-            yield Weight((dim,), None)
-        if model.sinks:
-            yield Weight((heads,), 0)
-        if model.qk_norm:
-            yield Weight((model.head_dim,), None)
-            yield Weight((model.head_dim,), None)
-        return
-    queries = heads * (latent.plain + latent.rotary)
-    if latent.queries:
-        yield Weight((latent.queries, dim), None)
-        yield Weight((latent.queries,), None)
-        yield Weight((queries, latent.queries), 0)
-    else:
-        yield Weight((queries, dim), 0)
-    yield Weight((latent.keys + latent.rotary, dim), None)
-    yield Weight((latent.keys,), None)
-    yield Weight((heads * (latent.plain + latent.values), latent.keys), 0)
-    yield Weight((dim, heads * latent.values), 1)
-
-
-def _feed_forward(dim: int, ffn: int) -> Iterator[Weight]:
-    yield Weight((ffn, dim), 0)
-    yield Weight((ffn, dim), 0)
-    yield Weight((dim, ffn), 1)
-
-
-def _experts(model: Architecture) -> Iterator[Weight]:
-    experts, dim = model.experts, model.dim
-    assert experts
-    count, ffn = experts.count, experts.ffn
-    yield Weight((count, dim), None)
-    if experts.shared:
-        yield from _feed_forward(dim, ffn * experts.shared)
-    if not model.biased:
-        yield Weight((count, ffn, dim), 1, experts=True)
-        yield Weight((count, ffn, dim), 1, experts=True)
-        yield Weight((count, dim, ffn), 2, experts=True)
-        return
-    yield Weight((count,), None)
-    yield Weight((count, 2 * ffn, dim), 1, experts=True)
-    yield Weight((count, 2 * ffn), 1, experts=True)
-    yield Weight((count, dim, ffn), 2, experts=True)
-    yield Weight((count, dim), None, experts=True)

@@ -1,10 +1,11 @@
 """The configuration of jobs under torchtitan's own names."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from .placement import layers_per_stage
 from .program import Segment, TrainStage
-from .values import Architecture, LrPiece
+from .values import Architecture, LrPiece, Value
 
 
 def torchtitan(
@@ -55,6 +56,15 @@ def torchtitan(
         "debug": {"seed": seed, "deterministic": True},
         "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
     }
+
+
+def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[str, Any]:
+    """What the function that builds a family's models takes, by the names of its arguments: fields
+    of the architecture, groups as dicts, and `rope` for sequences of up to `seq_len` tokens."""
+    values = {
+        name: rope(model, seq_len) if name == "rope" else getattr(model, name) for name in names
+    }
+    return {name: v.as_dict() if isinstance(v, Value) else v for name, v in values.items()}
 
 
 def rope(model: Architecture, seq_len: int) -> dict[str, Any]:

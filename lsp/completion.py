@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from ..compiler.architectures import PUBLISHED
+from ..compiler.families import FAMILIES
 from ..spec import group_kinds as g
 from ..spec import kinds as k
 from ..spec import recipe as r
@@ -76,9 +76,9 @@ class _Completer:
         if words[:1] == ["use"]:
             yield from self._files()
         elif model is r.Model and words[:1] == ["size"]:
-            for family, sizes in PUBLISHED.items():
-                for size in sizes:
-                    yield _item(size, Kind.EnumMember, family)
+            for name, family in FAMILIES.items():
+                for size in family.sizes:
+                    yield _item(size, Kind.EnumMember, name)
         elif model is r.Cluster and words[:1] == ["gpus"]:
             for of in self.names.kind("cluster"):
                 for item in of.item.items if isinstance(of.item, s.Block) else ():
@@ -176,7 +176,7 @@ class _Completer:
         if kind.refers:
             yield from self._named(kind.refers, before)
         if attribute == "family":
-            for family in PUBLISHED:
+            for family in FAMILIES:
                 yield _item(family, Kind.EnumMember, "a family that the engine builds")
         match kind:
             case g.Group():

@@ -115,7 +115,7 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
         )
     for of in answer["ranks"]:
         planned = local_parameters(job.model, job.resources, of["stage"], score=score)
-        if planned is not None and planned != of["held"]:
+        if planned != of["held"]:
             differences.append(
                 f"the plan has {planned:,} parameters on rank {of['rank']} (pipeline stage "
                 f"{of['stage']}), and torchtitan {of['held']:,}"

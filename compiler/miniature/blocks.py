@@ -6,7 +6,7 @@ from typing import Any
 
 from ...spec import recipe as r
 from ...spec.record import replace
-from ..architectures import FAMILIES
+from ..families import FAMILIES
 from ..program import Program, TrainStage
 from ..values import Architecture
 

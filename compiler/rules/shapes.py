@@ -5,7 +5,7 @@ from math import log
 
 from ...spec import recipe as r
 from ...spec.quantity import counted, literal, short
-from ..architectures import FAMILIES
+from ..families import FAMILIES
 from ..placement import data_parallel
 from ..program import Program, TrainStage
 from . import Found, rule

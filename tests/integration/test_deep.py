@@ -12,15 +12,16 @@ import pytest
 from specs import HEAD, POST_TRAINING, check, jobs, only, plan, stage
 
 from etude.cli.main import main
-from etude.compiler.architectures import FAMILIES, complete
+from etude.compiler.architectures import complete
 from etude.compiler.driver import analyse, compile
-from etude.compiler.emit import emit, emit_each, function
+from etude.compiler.families import FAMILIES
 from etude.compiler.placement import layers_per_stage
 from etude.compiler.plan import TrainJob
 from etude.compiler.shards import layers_of_stage
 from etude.compiler.values import Resources
 from etude.runtime import deep
 from etude.runtime.deep import Built, Configuration, build, configurations
+from etude.runtime.emission.emit import emit, emit_each, function
 from etude.runtime.errors import RunError
 from etude.spec.record import replace
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 from specs import plan
 
-from etude.compiler.emit import FIELDS, emit, emit_each
 from etude.compiler.plan import Plan, TrainJob
 from etude.compiler.timeline import Timeline
+from etude.runtime.emission.emit import FIELDS, emit, emit_each
 from etude.runtime.engine.train import dataloader
 from etude.runtime.errors import RunError
 from etude.runtime.gang import execute

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from etude.compiler.families import FAMILIES
 from etude.compiler.plan import Architecture, ExportJob, WeightsJob
-from etude.compiler.published_keys import DEFAULTS, KINDS
+from etude.compiler.published_keys import KINDS
 from etude.runtime import published
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import hf_config
@@ -318,7 +319,7 @@ def test_an_output_matrix_that_is_the_embedding_once_more_is_tied(tmp_path: Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_configuration_leaves_out_is_as_in_transformers(kind: str) -> None:
     theirs = AutoConfig.for_model(kind).to_dict()
-    for key, value in DEFAULTS[kind].items():
+    for key, value in FAMILIES[KINDS[kind]].kinds[kind].defaults.items():
         if key == "sliding_window" and not theirs.get("use_sliding_window", True):
             continue
         if key in ("head_dim", "num_key_value_heads") and value is None:

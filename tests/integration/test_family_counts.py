@@ -7,16 +7,16 @@ import torch
 from engine_jobs import WORDS  # noqa: F401 (chooses the CPU before torchtitan is imported)
 
 from etude.compiler.architectures import (
-    PUBLISHED,
     attention_flops_per_token,
     flops_per_token,
     parameters,
     published,
 )
+from etude.compiler.families import FAMILIES
 from etude.runtime.engine.families import model_spec
 from etude.spec.record import replace
 
-SIZES = [(family, size) for family, sizes in PUBLISHED.items() for size in sizes]
+SIZES = [(family, size) for family, of in FAMILIES.items() for size in of.sizes]
 FLAVORS = {
     ("llama3", "1B"): "1B",
     ("llama3", "3B"): "3B",
@@ -27,7 +27,7 @@ FLAVORS = {
     ("deepseek_v3", "16B-A3B"): "moonlight-16B-A3B",
     ("gpt_oss", "20B"): "20b",
     ("gpt_oss", "120B"): "120b",
-} | {("qwen3", size): size for size in PUBLISHED["qwen3"]}
+} | {("qwen3", size): size for size in FAMILIES["qwen3"].sizes}
 MODULES = {("deepseek_v3", "16B-A3B"): "kimi_k2_7"}
 LENGTH = 4096
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etude.compiler.architectures import published
+from etude.compiler.families import FAMILIES
 from etude.compiler.published_config import describe
-from etude.compiler.published_keys import DEFAULTS, FIXED, FIXED_OF, KINDS, SHAPE
+from etude.compiler.published_keys import FIXED, KINDS, SHAPE
 from etude.compiler.published_weights import differences
 
 ROPE = (
@@ -38,7 +39,8 @@ values = (
         st.sampled_from(ROPE), scalars | st.dictionaries(st.text(max_size=2), scalars, max_size=1)
     )
 )
-keys = st.sampled_from(sorted({*SHAPE, *FIXED, *(key for of in FIXED_OF.values() for key in of)}))
+FIXED_OF = (kind.fixed for family in FAMILIES.values() for kind in family.kinds.values())
+keys = st.sampled_from(sorted({*SHAPE, *FIXED, *(key for fixed in FIXED_OF for key in fixed)}))
 
 
 @given(kind=st.sampled_from(sorted(KINDS)), config=st.dictionaries(keys, values, max_size=6))
@@ -60,6 +62,5 @@ def test_any_kind_is_known_or_refused(kind: Any) -> None:
     assert describe({"model_type": kind}).problems
 
 
-def test_every_kind_is_tried() -> None:
-    assert set(_SIZES) == set(KINDS.values())
-    assert set(DEFAULTS) == set(KINDS)
+def test_every_family_is_tried() -> None:
+    assert set(_SIZES) == set(FAMILIES)

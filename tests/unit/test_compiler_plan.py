@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 from specs import HEAD, after, check, compiled, jobs, only, plan, stage
 
-from etude.compiler.architectures import PUBLISHED, parameters
+from etude.compiler.architectures import parameters
+from etude.compiler.families import FAMILIES
 from etude.compiler.plan import EvaluateJob, GateJob, Plan, TrainJob
 from etude.compiler.schema import PlanError, plan_schema, read_plan
 
@@ -249,7 +250,7 @@ def test_published_sizes_may_be_changed_one_number_at_a_time() -> None:
     )
     model = only(jobs(plan(text + stage()))).model
     assert (model.layers, model.rope_scaling) == (3, "llama")
-    assert model.dim == PUBLISHED["llama3"]["8B"]["dim"]
+    assert model.dim == FAMILIES["llama3"].sizes["8B"]["dim"]
 
 
 CLUSTER = 'cluster big { nodes = 8, gpus = 8 of "H100 80GB" }\n'

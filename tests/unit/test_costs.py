@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from specs import HEAD, check, jobs, plan, stage
 
-from etude.compiler.architectures import PUBLISHED, active_parameters, parameters, published
+from etude.compiler.architectures import active_parameters, parameters, published
 from etude.compiler.costs.estimate import FORMULAS, MEMORY_PARTS, TIME_PARTS, Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
+from etude.compiler.families import FAMILIES
 from etude.compiler.values import Resources
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_the_rows_are_fitted_and_held_out_by_the_rule() -> None:
         assert [row.fitted for row in of] == [n % 2 == 0 for n in range(len(of))]
 
 
-SIZES = [(family, size) for family, sizes in PUBLISHED.items() for size in sizes]
+SIZES = [(family, size) for family, of in FAMILIES.items() for size in of.sizes]
 
 
 @pytest.mark.parametrize(("family", "size"), SIZES)

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from etude.compiler.architectures import published
+from etude.compiler.families import FAMILIES
+from etude.compiler.families.config_json import Kind
 from etude.compiler.published_config import Described, describe
-from etude.compiler.published_keys import DEFAULTS, FIXED, FIXED_OF, HARMLESS, KINDS, SHAPE
+from etude.compiler.published_keys import FIXED, HARMLESS, KINDS, SHAPE
 from etude.compiler.published_weights import differences
 from etude.spec.record import replace
 
@@ -249,6 +251,10 @@ def test_published_configurations_describe_published_sizes(
     assert list(differences(found.model, replace(published(family, size), **changes))) == []
 
 
+def kind_of(name: str) -> Kind:
+    return FAMILIES[KINDS[name]].kinds[name]
+
+
 def test_a_window_bounds_the_context_where_it_is_used() -> None:
     found = describe(MISTRAL)
     assert (found.longest, found.bound) == (4096, "sliding_window")
@@ -424,14 +430,14 @@ def test_keys_of_other_families_are_named(config: dict[str, Any], key: str) -> N
 
 def test_every_key_has_one_meaning() -> None:
     for kind in KINDS:
-        fixed = FIXED.keys() | FIXED_OF.get(kind, {}).keys()
+        fixed = FIXED.keys() | kind_of(kind).fixed.keys()
         assert not fixed & HARMLESS
         assert not HARMLESS & SHAPE
-        assert DEFAULTS[kind].keys() <= SHAPE
+        assert kind_of(kind).defaults.keys() <= SHAPE
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
     found = describe({"model_type": kind, "norm_topk_prob": True})
     assert found.model
-    assert found.model.vocab == DEFAULTS[kind]["vocab_size"]
+    assert found.model.vocab == kind_of(kind).defaults["vocab_size"]

@@ -9,10 +9,10 @@ from specs import HEAD as PLAIN
 from specs import check, codes, miniature, only, plan, stage
 
 from etude.compiler.difference import difference
-from etude.compiler.emit import emit
 from etude.compiler.plan import ExportJob, Plan, TrainJob, WeightsJob
 from etude.lsp.completion import completion
 from etude.lsp.navigation import definition
+from etude.runtime.emission.emit import emit
 
 HEAD = """
 recipe start { seed = 1 }

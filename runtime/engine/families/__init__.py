@@ -1,18 +1,16 @@
-"""Model families: architectures as torchtitan builds them and as transformers reads them."""
+"""Model families: architectures as torchtitan builds them and as transformers reads them.
 
+A family is a module here and one of the same name in `compiler/families`, which lists them.
+"""
+
+from importlib import import_module
 from typing import Any
 
+from ....compiler.families import FAMILIES
+from ....compiler.families.config_json import written
 from ....compiler.values import Architecture
 from ...errors import RunError
-from . import deepseek_v3, gpt_oss, llama3, qwen3
-from .common import Family, Head
-
-FAMILIES: dict[str, Family] = {
-    "llama3": llama3.FAMILY,
-    "qwen3": qwen3.FAMILY,
-    "deepseek_v3": deepseek_v3.FAMILY,
-    "gpt_oss": gpt_oss.FAMILY,
-}
+from .family import Family, Head
 
 
 def model_spec(architecture: Architecture, device: str, seq_len: int, head: Head = "logits") -> Any:
@@ -27,7 +25,7 @@ def model_spec(architecture: Architecture, device: str, seq_len: int, head: Head
     Raises:
         RunError: no such family.
     """
-    return _family(architecture).model_spec(architecture, device, seq_len, head)
+    return _family(architecture.family).model_spec(architecture, device, seq_len, head)
 
 
 def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, Any]:
@@ -37,7 +35,9 @@ def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, A
     Raises:
         RunError: no such family.
     """
-    config = _family(architecture).hf_config(architecture)
+    _require(architecture.family)
+    family = FAMILIES[architecture.family]
+    config = written(architecture, family.yarn) | family.config_json(architecture)
     kind = "ForSequenceClassification" if score else "ForCausalLM"
     return {
         "architectures": [config.pop("name") + kind],
@@ -47,10 +47,15 @@ def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, A
     }
 
 
-def _family(architecture: Architecture) -> Family:
-    if architecture.family not in FAMILIES:
+def _require(name: str) -> None:
+    """Raises: RunError: no such family."""
+    if name not in FAMILIES:
         raise RunError(
-            f"the engine has no model family `{architecture.family}`",
-            f"the families are: {', '.join(FAMILIES)}",
+            f"the engine has no model family `{name}`", f"the families are: {', '.join(FAMILIES)}"
         )
-    return FAMILIES[architecture.family]
+
+
+def _family(name: str) -> Family:
+    """The family's module beside this one."""
+    _require(name)
+    return import_module(f".{name}", __name__).FAMILY

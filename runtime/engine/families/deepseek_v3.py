@@ -1,114 +1,105 @@
-"""DeepSeek-V3: attention through latents, and experts (arXiv:2412.19437 §2.1)."""
+"""DeepSeek-V3 as torchtitan builds it: attention through latents, and experts."""
 
 from typing import Any
 
 from torch import nn
 from torchtitan.models.common import ComplexRoPE
-from torchtitan.models.common.config_utils import make_ffn_config
+from torchtitan.models.common.config_utils import get_attention_config, make_ffn_config
+from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.param_init import depth_scaled_std
 from torchtitan.models.deepseek_v3 import DeepSeekV3Model, parallelize_deepseekv3
-from torchtitan.models.deepseek_v3.model import Attention, DeepSeekV3TransformerBlock
+from torchtitan.models.deepseek_v3.model import Attention as LatentAttention
+from torchtitan.models.deepseek_v3.model import DeepSeekV3TransformerBlock
 from torchtitan.models.deepseek_v3.state_dict_adapter import DeepSeekV3StateDictAdapter
-from torchtitan.protocols.model_spec import ModelSpec
 
-from ....compiler.architectures import dense_layers
-from ....compiler.torchtitan import rope
-from ....compiler.values import Architecture
-from . import common as c
-from .experts import experts_config
+from .family import Family
+from .parts import Init, cut, decoder, linear, mixture, norm
 
 
-def _attention(
-    architecture: Architecture, device: str, seq_len: int, scaled: c.Init
-) -> Attention.Config:
-    latent, dim, heads = architecture.latent, architecture.dim, architecture.heads
-    assert latent
-    drawn = c.normal(0.02)
-    queries = heads * (latent.plain + latent.rotary)
-    through = latent.queries
-    return Attention.Config(
+def latent_attention(
+    dim: int,
+    heads: int,
+    norm_eps: float,
+    rope: dict[str, Any],
+    scaled: Init,
+    *,
+    queries: int,
+    keys: int,
+    plain: int,
+    rotary: int,
+    values: int,
+) -> LatentAttention.Config:
+    """Attention through latents of `queries` (0: queries come from the hidden state) and `keys`
+    elements."""
+    drawn = cut(0.02)
+    width = heads * (plain + rotary)
+    return LatentAttention.Config(
         dim=dim,
         n_heads=heads,
-        q_lora_rank=through,
-        kv_lora_rank=latent.keys,
-        qk_nope_head_dim=latent.plain,
-        qk_rope_head_dim=latent.rotary,
-        v_head_dim=latent.values,
-        wq=None if through else c.linear(device, queries, dim, drawn),
-        wq_a=c.linear(device, through, dim, drawn) if through else None,
-        wq_b=c.linear(device, queries, through, drawn) if through else None,
+        q_lora_rank=queries,
+        kv_lora_rank=keys,
+        qk_nope_head_dim=plain,
+        qk_rope_head_dim=rotary,
+        v_head_dim=values,
+        wq=None if queries else linear(width, dim, drawn),
+        wq_a=linear(queries, dim, drawn) if queries else None,
+        wq_b=linear(width, queries, drawn) if queries else None,
         # torchtitan wants it said even where there is no latent to norm.
-        q_norm=c.norm(architecture, through or 1),
-        wkv_a=c.linear(device, latent.keys + latent.rotary, dim, drawn),
-        kv_norm=c.norm(architecture, latent.keys),
-        wkv_b=c.linear(device, heads * (latent.plain + latent.values), latent.keys, drawn),
-        wo=c.linear(device, dim, heads * latent.values, scaled),
-        inner_attention=c.inner_attention(device),
-        rope=ComplexRoPE.Config(**rope(architecture, seq_len)),
+        q_norm=norm(queries or 1, norm_eps),
+        wkv_a=linear(keys + rotary, dim, drawn),
+        kv_norm=norm(keys, norm_eps),
+        wkv_b=linear(heads * (plain + values), keys, drawn),
+        wo=linear(dim, heads * values, scaled),
+        inner_attention=get_attention_config("flex"),
+        rope=ComplexRoPE.Config(**rope),
     )
 
 
-def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.Head) -> ModelSpec:
-    dim = architecture.dim
-    drawn = c.normal(0.02)
-    layers = []
-    for layer in range(architecture.layers):
-        scaled = c.normal(depth_scaled_std(0.02, layer))
-        dense = layer < dense_layers(architecture)
-        layers.append(
-            DeepSeekV3TransformerBlock.Config(
-                attention_norm=c.norm(architecture, dim),
-                ffn_norm=c.norm(architecture, dim),
-                attention=_attention(architecture, device, seq_len, scaled),
-                feed_forward=make_ffn_config(
-                    dim=dim,
-                    hidden_dim=architecture.ffn,
-                    w1_param_init=c.whole(device, drawn),
-                    w2w3_param_init=c.whole(device, scaled),
-                )
-                if dense
-                else None,
-                moe=None
-                if dense
-                else experts_config(
-                    architecture, device, gate=scaled, first=drawn, gated=scaled, last=scaled
-                ),
-            )
+def deepseek_v3(
+    *,
+    layers: int,
+    dim: int,
+    heads: int,
+    ffn: int,
+    latent: dict[str, Any],
+    experts: dict[str, Any],
+    vocab: int,
+    tied: bool,
+    norm_eps: float,
+    rope: dict[str, Any],
+) -> Decoder.Config:
+    """Torchtitan's DeepSeek-V3 of any shape."""
+    drawn = cut(0.02)
+
+    def block(layer: int) -> DeepSeekV3TransformerBlock.Config:
+        scaled = cut(depth_scaled_std(0.02, layer))
+        mixed = layer >= experts["dense"]
+        return DeepSeekV3TransformerBlock.Config(
+            attention_norm=norm(dim, norm_eps),
+            ffn_norm=norm(dim, norm_eps),
+            attention=latent_attention(dim, heads, norm_eps, rope, scaled, **latent),
+            feed_forward=None
+            if mixed
+            else make_ffn_config(
+                dim=dim,
+                hidden_dim=ffn,
+                w1_param_init={"weight": drawn},
+                w2w3_param_init={"weight": scaled},
+            ),
+            moe=mixture(dim, scaled, drawn, scaled, scaled, **experts) if mixed else None,
         )
-    model = c.decoder(DeepSeekV3Model, architecture, device, head, layers, nn.init.normal_)
-    return c.spec(architecture, device, model, parallelize_deepseekv3, DeepSeekV3StateDictAdapter)
+
+    return decoder(
+        DeepSeekV3Model.Config,
+        [block(layer) for layer in range(layers)],
+        nn.init.normal_,
+        dim=dim,
+        vocab=vocab,
+        tied=tied,
+        norm_eps=norm_eps,
+    )
 
 
-def _hf_config(architecture: Architecture) -> dict[str, Any]:
-    latent, experts = architecture.latent, architecture.experts
-    assert latent
-    assert experts
-    shape = c.hf_shape(architecture)
-    if architecture.rope_scaling == "yarn":
-        # Both, of which transformers sharpens the softmax by the second, and turns by their ratio.
-        del shape["rope_parameters"]["attention_factor"]
-        shape["rope_parameters"] |= {"mscale": 1.0, "mscale_all_dim": 1.0}
-    return {
-        "name": "DeepseekV3",
-        "model_type": "deepseek_v3",
-        **shape,
-        "q_lora_rank": latent.queries or None,
-        "kv_lora_rank": latent.keys,
-        "qk_nope_head_dim": latent.plain,
-        "qk_rope_head_dim": latent.rotary,
-        "v_head_dim": latent.values,
-        "first_k_dense_replace": dense_layers(architecture),
-        "n_routed_experts": experts.count,
-        "n_shared_experts": experts.shared,
-        "num_experts_per_tok": experts.active,
-        "moe_intermediate_size": experts.ffn,
-        "n_group": experts.groups or 1,
-        "topk_group": experts.groups_used or 1,
-        "norm_topk_prob": experts.normalized,
-        "routed_scaling_factor": experts.scale,
-        "rope_interleave": True,
-        "num_nextn_predict_layers": 0,
-    }
-
-
-FAMILY = c.Family(_model_spec, _hf_config)
+FAMILY = Family(
+    build=deepseek_v3, parallelize=parallelize_deepseekv3, adapter=DeepSeekV3StateDictAdapter
+)

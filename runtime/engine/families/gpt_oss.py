@@ -1,4 +1,4 @@
-"""gpt-oss: windows in every other layer, sinks, biases, and experts (arXiv:2508.10925 §2).
+"""gpt-oss as torchtitan builds it: windows in every other layer, sinks, biases, and experts.
 
 Names carry shapes: R routed tokens in the order of their experts, E experts, D dimensions, F width
 of an expert, G twice that.
@@ -17,21 +17,22 @@ from torch.distributed.tensor import DTensor
 from torchtitan.distributed.spmd_types import spmd_mesh_size
 from torchtitan.models.common import CosSinRoPE, Linear
 from torchtitan.models.common.attention import QKVLinear
-from torchtitan.models.common.config_utils import make_token_dispatcher_config
+from torchtitan.models.common.config_utils import (
+    get_attention_config,
+    make_token_dispatcher_config,
+)
+from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.linear import ScaledBiasRowwiseLinear
 from torchtitan.models.common.moe import RoutedExperts, TokenChoiceTopKRouter
 from torchtitan.models.common.param_init import depth_scaled_std
 from torchtitan.models.gpt_oss import GptOssModel, parallelize_gptoss
-from torchtitan.models.gpt_oss.model import Attention, GptOssTransformerBlock
+from torchtitan.models.gpt_oss.model import Attention as SinkAttention
+from torchtitan.models.gpt_oss.model import GptOssTransformerBlock
 from torchtitan.models.gpt_oss.moe import GptOssGroupedExperts, GptOssMoE, swiglu
 from torchtitan.models.gpt_oss.state_dict_adapter import GptOssStateDictAdapter
-from torchtitan.protocols.model_spec import ModelSpec
 
-from ....compiler.architectures import windowed
-from ....compiler.torchtitan import rope
-from ....compiler.values import Architecture
-from . import common as c
-from .experts import CpuDispatcher, fields_of
+from .family import Family
+from .parts import Init, cut, decoder, norm
 
 EXPERTS = {
     "mlp1_weight_EGD": "gate_up_proj",
@@ -121,112 +122,114 @@ class Adapter(GptOssStateDictAdapter):
         return found | super().from_hf(rest)
 
 
-def _linear(
-    device: str, rows: int, columns: int, init: c.Init, kind: type[Linear] = Linear
-) -> Linear.Config:
+def biased(rows: int, columns: int, init: Init, kind: type[Linear] = Linear) -> Linear.Config:
     """A layer from `columns` to `rows` with a bias, which begins at nothing."""
     return kind.Config(
         in_features=columns,
         out_features=rows,
         bias=True,
-        param_init={**c.whole(device, init), "bias": nn.init.zeros_},
+        param_init={"weight": init, "bias": nn.init.zeros_},
     )
 
 
-def _attention(
-    architecture: Architecture, device: str, seq_len: int, layer: int, drawn: c.Init
-) -> Attention.Config:
-    dim, heads, width = architecture.dim, architecture.heads, architecture.head_dim
-    return Attention.Config(
-        dim=dim,
-        n_heads=heads,
-        n_kv_heads=architecture.kv_heads,
-        head_dim=width,
-        qkv_linear=QKVLinear.Config(
-            head_dim=width,
-            wq=_linear(device, heads * width, dim, drawn),
-            wkv=_linear(device, architecture.kv_heads * width, dim, drawn),
-        ),
-        wo=_linear(device, dim, heads * width, drawn, ScaledBiasRowwiseLinear),
-        sliding_window_size=architecture.window if windowed(architecture, layer) else None,
-        inner_attention=c.inner_attention(device),
-        param_init=c.whole(device, drawn, "sinks"),
-        rope=CosSinRoPE.Config(**rope(architecture, seq_len), truncate=False),
-    )
-
-
-def _experts(architecture: Architecture, device: str, drawn: c.Init) -> GptOssMoE.Config:
-    experts, dim = architecture.experts, architecture.dim
-    assert experts
-    kind = CpuGptOssExperts if device == "cpu" else GptOssExperts
-    dispatcher = make_token_dispatcher_config(
-        num_experts=experts.count, top_k=experts.active, comm_backend="standard", hidden_dim=dim
-    )
-    if device == "cpu":
-        dispatcher = CpuDispatcher.Config(**fields_of(dispatcher))
+def gpt_oss_mixture(
+    dim: int,
+    drawn: Init,
+    *,
+    count: int,
+    active: int,
+    ffn: int,
+    score: Any,
+    normalized: bool,
+    balance: float,
+    **others: Any,
+) -> GptOssMoE.Config:
+    """A layer of experts with biases; `others` are settings of experts that gpt-oss has not."""
     return GptOssMoE.Config(
-        num_experts=experts.count,
-        load_balance_coeff=experts.balance or None,
+        num_experts=count,
+        load_balance_coeff=balance or None,
         routed_experts=RoutedExperts.Config(
-            inner_experts=kind.Config(
+            inner_experts=GptOssGroupedExperts.Config(
                 dim=dim,
-                hidden_dim=experts.ffn,
-                num_experts=experts.count,
-                param_init=c.whole(device, drawn, *EXPERTS),
+                hidden_dim=ffn,
+                num_experts=count,
+                param_init={
+                    "mlp1_weight_EGD": drawn,
+                    "mlp1_bias_EG": drawn,
+                    "mlp2_weight_EDF": drawn,
+                    "mlp2_bias_ED": drawn,
+                },
             ),
-            token_dispatcher=dispatcher,
+            token_dispatcher=make_token_dispatcher_config(
+                num_experts=count, top_k=active, comm_backend="standard", hidden_dim=dim
+            ),
         ),
         router=TokenChoiceTopKRouter.Config(
-            num_experts=experts.count,
-            score_func=experts.score,
-            route_norm=experts.normalized,
-            gate=_linear(device, experts.count, dim, drawn),
-            top_k=experts.active,
+            num_experts=count,
+            score_func=score,
+            route_norm=normalized,
+            gate=biased(count, dim, drawn),
+            top_k=active,
         ),
     )
 
 
-def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.Head) -> ModelSpec:
-    layers = []
-    for layer in range(architecture.layers):
-        drawn = c.normal(depth_scaled_std(0.02, layer))
-        layers.append(
-            GptOssTransformerBlock.Config(
-                attention_norm=c.norm(architecture, architecture.dim),
-                ffn_norm=c.norm(architecture, architecture.dim),
-                attention=_attention(architecture, device, seq_len, layer, drawn),
-                moe=_experts(architecture, device, drawn),
-            )
+def gpt_oss(
+    *,
+    layers: int,
+    dim: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    window: int,
+    experts: dict[str, Any],
+    vocab: int,
+    tied: bool,
+    norm_eps: float,
+    rope: dict[str, Any],
+) -> Decoder.Config:
+    """Torchtitan's gpt-oss of any shape."""
+
+    def block(layer: int) -> GptOssTransformerBlock.Config:
+        drawn = cut(depth_scaled_std(0.02, layer))
+        return GptOssTransformerBlock.Config(
+            attention_norm=norm(dim, norm_eps),
+            ffn_norm=norm(dim, norm_eps),
+            attention=SinkAttention.Config(
+                dim=dim,
+                n_heads=heads,
+                n_kv_heads=kv_heads,
+                head_dim=head_dim,
+                qkv_linear=QKVLinear.Config(
+                    head_dim=head_dim,
+                    wq=biased(heads * head_dim, dim, drawn),
+                    wkv=biased(kv_heads * head_dim, dim, drawn),
+                ),
+                wo=biased(dim, heads * head_dim, drawn, ScaledBiasRowwiseLinear),
+                sliding_window_size=window if window and layer % 2 == 0 else None,
+                inner_attention=get_attention_config("flex"),
+                param_init={"sinks": drawn},
+                rope=CosSinRoPE.Config(**rope, truncate=False),
+            ),
+            moe=gpt_oss_mixture(dim, drawn, **experts),
         )
-    embedding = partial(nn.init.normal_, std=0.02)
-    model = c.decoder(GptOssModel, architecture, device, head, layers, embedding)
-    return c.spec(architecture, device, model, parallelize_gptoss, Adapter)
+
+    return decoder(
+        GptOssModel.Config,
+        [block(layer) for layer in range(layers)],
+        partial(nn.init.normal_, std=0.02),
+        dim=dim,
+        vocab=vocab,
+        tied=tied,
+        norm_eps=norm_eps,
+    )
 
 
-def _hf_config(architecture: Architecture) -> dict[str, Any]:
-    experts = architecture.experts
-    assert experts
-    shape = c.hf_shape(architecture)
-    if architecture.rope_scaling == "yarn":
-        # transformers turns and sharpens the softmax as published, where nothing is said of it.
-        del shape["rope_parameters"]["attention_factor"]
-        shape["rope_parameters"] |= {"truncate": False}
-    return {
-        "name": "GptOss",
-        "model_type": "gpt_oss",
-        **shape,
-        "head_dim": architecture.head_dim,
-        "intermediate_size": experts.ffn,
-        "attention_bias": True,
-        # transformers wants it said even where no layer has one.
-        "sliding_window": architecture.window or architecture.context,
-        "layer_types": [
-            "sliding_attention" if windowed(architecture, layer) else "full_attention"
-            for layer in range(architecture.layers)
-        ],
-        "num_local_experts": experts.count,
-        "num_experts_per_tok": experts.active,
-    }
-
-
-FAMILY = c.Family(_model_spec, _hf_config)
+FAMILY = Family(
+    build=gpt_oss,
+    parallelize=parallelize_gptoss,
+    adapter=GptOssStateDictAdapter,
+    fixed={GptOssGroupedExperts: GptOssExperts},
+    fixed_adapter=Adapter,
+    on_cpu={GptOssGroupedExperts: CpuGptOssExperts},
+)

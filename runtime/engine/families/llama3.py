@@ -1,61 +1,69 @@
-"""Llama 3: dense decoders with grouped-query attention (arXiv:2407.21783 §3.2)."""
+"""Llama 3 as torchtitan builds it: dense decoders with grouped-query attention."""
 
 from typing import Any
 
 from torch import nn
 from torchtitan.models.common import ComplexRoPE
-from torchtitan.models.common.config_utils import make_ffn_config, make_gqa_config
+from torchtitan.models.common.config_utils import (
+    get_attention_config,
+    make_ffn_config,
+    make_gqa_config,
+)
+from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.param_init import depth_scaled_std
 from torchtitan.models.llama3 import Llama3Model, parallelize_llama
 from torchtitan.models.llama3.model import Llama3TransformerBlock
 from torchtitan.models.llama3.state_dict_adapter import Llama3StateDictAdapter
-from torchtitan.protocols.model_spec import ModelSpec
 
-from ....compiler.torchtitan import rope
-from ....compiler.values import Architecture
-from . import common as c
+from .family import Family
+from .parts import cut, decoder, norm
 
 
-def _model_spec(architecture: Architecture, device: str, seq_len: int, head: c.Head) -> ModelSpec:
-    dim = architecture.dim
-    weight = c.whole(device, c.normal(0.02))
-    layers = []
-    for layer in range(architecture.layers):
-        scaled = c.whole(device, c.normal(depth_scaled_std(0.02, layer)))
-        layers.append(
-            Llama3TransformerBlock.Config(
-                attention_norm=c.norm(architecture, dim),
-                ffn_norm=c.norm(architecture, dim),
-                attention=make_gqa_config(
-                    dim=dim,
-                    n_heads=architecture.heads,
-                    n_kv_heads=architecture.kv_heads,
-                    head_dim=architecture.head_dim,
-                    wqkv_param_init=weight,
-                    wo_param_init=scaled,
-                    inner_attention=c.inner_attention(device),
-                    rope=ComplexRoPE.Config(**rope(architecture, seq_len)),
-                ),
-                feed_forward=make_ffn_config(
-                    dim=dim,
-                    hidden_dim=architecture.ffn,
-                    w1_param_init=weight,
-                    w2w3_param_init=scaled,
-                ),
-            )
+def llama3(
+    *,
+    layers: int,
+    dim: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    ffn: int,
+    vocab: int,
+    tied: bool,
+    norm_eps: float,
+    rope: dict[str, Any],
+) -> Decoder.Config:
+    """Torchtitan's Llama 3 of any shape."""
+    weight = {"weight": cut(0.02)}
+
+    def block(layer: int) -> Llama3TransformerBlock.Config:
+        scaled = {"weight": cut(depth_scaled_std(0.02, layer))}
+        return Llama3TransformerBlock.Config(
+            attention_norm=norm(dim, norm_eps),
+            ffn_norm=norm(dim, norm_eps),
+            attention=make_gqa_config(
+                dim=dim,
+                n_heads=heads,
+                n_kv_heads=kv_heads,
+                head_dim=head_dim,
+                wqkv_param_init=weight,
+                wo_param_init=scaled,
+                inner_attention=get_attention_config("flex"),
+                rope=ComplexRoPE.Config(**rope),
+            ),
+            feed_forward=make_ffn_config(
+                dim=dim, hidden_dim=ffn, w1_param_init=weight, w2w3_param_init=scaled
+            ),
         )
-    model = c.decoder(Llama3Model, architecture, device, head, layers, nn.init.normal_)
-    return c.spec(architecture, device, model, parallelize_llama, Llama3StateDictAdapter)
+
+    return decoder(
+        Llama3Model.Config,
+        [block(layer) for layer in range(layers)],
+        nn.init.normal_,
+        dim=dim,
+        vocab=vocab,
+        tied=tied,
+        norm_eps=norm_eps,
+    )
 
 
-def _hf_config(architecture: Architecture) -> dict[str, Any]:
-    return {
-        "name": "Llama",
-        "model_type": "llama",
-        **c.hf_shape(architecture),
-        "head_dim": architecture.head_dim,
-        "mlp_bias": False,
-    }
-
-
-FAMILY = c.Family(_model_spec, _hf_config)
+FAMILY = Family(build=llama3, parallelize=parallelize_llama, adapter=Llama3StateDictAdapter)

@@ -1,21 +1,52 @@
-"""The plan's train jobs as configurations of torchtitan 0.3: text of Python, nothing is imported.
+"""The plan's train jobs as configurations of torchtitan 0.3: text of Python.
 
 One function a job, which torchtitan finds by `--module MODULE --config FUNCTION`. What torchtitan
 has no setting for is said in comments beside the closest one that it has. The data are those of
 the recipe: a loader of etude's reads them in a run folder, where `etude run --prepare` makes them.
+What builds the models is copied from the engine's own modules.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..spec.quantity import counted
-from .emitted import BUILDERS, COMMON, HEAD, IMPORTS, MIXTURE, RUN
-from .plan import NextToken, Plan, Sft, TrainJob, WeightsJob
-from .timeline import Timeline
-from .torchtitan import rope
-from .values import Architecture, LrPiece, Value
+from ...compiler.families import FAMILIES
+from ...compiler.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from ...compiler.timeline import Timeline
+from ...compiler.torchtitan import arguments
+from ...compiler.values import LrPiece
+from ...compiler.words import counted
+from .copied import Import, builder, needed
 
+HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
+# Made by `etude plan --emit torchtitan`.
+#
+# Each function is a configuration; a job that continues from another loads its checkpoint. Gates,
+# averages, evaluations and post-training by preferences are etude's, and not here. The data are
+# those of a run of the recipe: `etude run SPEC --prepare` makes them and trains nothing.
+#
+# Save this as {file} and run, in its folder:"""
+IMPORTS = {
+    "etude.runtime.engine.emitted": ("RunData", "RunRates"),
+    "etude.runtime.engine.loader": ("NoTokenizer",),
+    "pathlib": ("Path",),
+    "torchtitan.components.checkpoint": ("CheckpointManager",),
+    "torchtitan.components.loss": ("ChunkedLossWrapper", "CrossEntropyLoss"),
+    "torchtitan.components.metrics": ("MetricsProcessor",),
+    "torchtitan.components.optimizer": (
+        "OptimizersContainer",
+        "ParamGroupConfig",
+        "register_moe_load_balancing_hook",
+    ),
+    "torchtitan.config": ("CompileConfig", "ParallelismConfig", "TrainingConfig"),
+    "torchtitan.config.configs": ("CommConfig", "DebugConfig"),
+    "torchtitan.distributed.activation_checkpoint": ("FullAC", "SelectiveAC"),
+    "torchtitan.distributed.pipeline_parallel": ("pipeline_llm",),
+    "torchtitan.protocols.model_spec": ("ModelSpec",),
+    "torchtitan.trainer": ("Trainer",),
+}
+"""Module → what the functions of jobs use of it."""
 SECTIONS = {
     "training": "TrainingConfig",
     "parallelism": "ParallelismConfig",
@@ -84,18 +115,21 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
     if any(said for _, said in otherwise):
         lines += ["#", "# Otherwise than in the recipe (the comments in the functions say more):"]
         lines += [f"#   {job.id}: {'; '.join(said)}" for job, said in otherwise if said]
-    if written:
-        lines += _builders({job.model.family for job in written})
-        lines.append(RUN.format(run=run or f"runs/{plan.recipe}"))
     starts = {job.key: job for job in plan.jobs if isinstance(job, TrainJob | WeightsJob)}
+    functions = []
     for job in jobs:
         reason = _left_out(job)
         if reason:
-            lines.append(f"\n\n# {job.id} is left out: {reason}.")
+            functions.append(f"\n\n# {job.id} is left out: {reason}.")
         else:
             before = starts.get(job.inputs.get("model", ""))
-            lines += ["", "", *_job(job, before, tracking=plan.tracking)]
-    return "\n".join(lines) + "\n"
+            functions += ["", "", *_job(job, before, tracking=plan.tracking)]
+    if written:
+        used = [name for name in FAMILIES if any(job.model.family == name for job in written)]
+        imports = [Import(of, name, name) for of, names in IMPORTS.items() for name in names]
+        before = needed("\n".join(functions), used, imports)
+        lines.append(before.replace('"RUN FOLDER"', json.dumps(run or f"runs/{plan.recipe}")))
+    return "\n".join([*lines, *functions]) + "\n"
 
 
 def _command(plan: Plan, job: TrainJob, module: str) -> str:
@@ -121,14 +155,6 @@ def _nodes(plan: Plan, world: int) -> int:
     return 1
 
 
-def _builders(families: set[str]) -> Iterator[str]:
-    """Imports, and the functions that build models of the families."""
-    used = [builder for family, builder in BUILDERS.items() if family in families]
-    lines = [line for builder in used for line in builder.imports]
-    mixture = MIXTURE if any(builder.needs_mixture for builder in used) else ""
-    yield IMPORTS + "\n".join(lines) + "\n" + COMMON + mixture + "".join(b.text for b in used)
-
-
 def _left_out(job: TrainJob) -> str | None:
     """Why torchtitan alone cannot do a job."""
     if not isinstance(job.objective, NextToken | Sft):
@@ -148,20 +174,22 @@ def _job(
     if job.resources.device == "cpu":
         yield "    # Etude runs this job on CPUs, with attention of its own: see torchtitan's flex,"
         yield "    # which trains on GPUs only."
-    if job.model.biased and job.resources.tensor > 1 and job.resources.expert == 1:
-        yield "    # Etude fixes experts of this placement: torchtitan 0.3 adds the last bias of an"
-        yield "    # expert once for each tensor-parallel rank."
+    for line in FAMILIES[job.model.family].emitted_otherwise(job.model, job.resources):
+        yield f"    # {line}"
     yield "    return Trainer.Config("
     yield "        model_spec=ModelSpec("
     yield f"            name={job.model.family!r},"
     yield f"            flavor={job.model.size or 'custom'!r},"
-    yield from _model(job.model, job.seq_len)
-    builder, experts = BUILDERS[job.model.family], job.model.experts
+    made_by, experts = builder(job.model.family), job.model.experts
+    yield f"            model={made_by.build}("
+    for name, value in arguments(job.model, made_by.takes, job.seq_len).items():
+        yield f"                {name}={value!r},"
+    yield "            ),"
     balanced = "register_moe_load_balancing_hook" if experts and experts.balance else None
-    yield f"            parallelize_fn={builder.parallelize},"
+    yield f"            parallelize_fn={made_by.parallelize},"
     yield "            pipelining_fn=pipeline_llm,"
     yield f"            post_optimizer_build_fn={balanced},"
-    yield f"            state_dict_adapter={builder.adapter},"
+    yield f"            state_dict_adapter={made_by.adapter},"
     yield "        ),"
     yield "        loss=ChunkedLossWrapper.Config("
     yield f"            loss_fn=CrossEntropyLoss.Config(global_vocab_size={job.model.vocab})"
@@ -191,15 +219,6 @@ def _steps(job: TrainJob, step: int) -> int:
     """Steps of torchtitan, which has one batch, until it has read what the job has before `step`
     of its stage; what is less than a batch is left out."""
     return Timeline.of(job).sequences_before(step) // job.schedule.batch[-1].sequences
-
-
-def _model(model: Architecture, seq_len: int) -> Iterator[str]:
-    yield f"            model={model.family}("
-    for name in (*BUILDERS[model.family].takes, "vocab", "tied", "norm_eps"):
-        value = getattr(model, name)
-        yield f"                {name}={value.as_dict() if isinstance(value, Value) else value!r},"
-    yield f"                rope={rope(model, seq_len)!r},"
-    yield "            ),"
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -1,0 +1,12 @@
+"""Families of models: a module each, with one of the same name in `runtime/engine/families`."""
+
+from . import deepseek_v3, gpt_oss, llama3, qwen3
+from .family import Family
+
+FAMILIES: dict[str, Family] = {
+    "llama3": llama3.FAMILY,
+    "qwen3": qwen3.FAMILY,
+    "deepseek_v3": deepseek_v3.FAMILY,
+    "gpt_oss": gpt_oss.FAMILY,
+}
+"""name → family, in the order in which they are offered."""

@@ -1,0 +1,149 @@
+"""`config.json` of a model, as transformers has it: how its values are read, and how a model is
+written. Without transformers, whose defaults stand with the families."""
+
+from collections.abc import Callable, Mapping
+from math import log
+from typing import Any
+
+from ...spec.record import Record
+from ..values import Architecture
+
+MOST = 2**60
+"""No number of a model is as large."""
+LLAMA_DEFAULTS: Mapping[str, Any] = {
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "head_dim": None,
+}
+"""What transformers takes where a configuration of a Llama lacks a key; others differ from it."""
+
+
+class Problem(Record):
+    """Something in a configuration that is not computed here.
+
+    Attributes:
+        key: of config.json.
+        message: what is wrong, in words that follow the name of the file.
+    """
+
+    key: str
+    message: str
+    help: str
+
+
+class Values:
+    """The values of a configuration, with the defaults of its model_type; what is wrong with those
+    that are asked for is added to `problems`."""
+
+    def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self.config = config
+        self.defaults = defaults
+        self.problems: list[Problem] = []
+
+    def get(self, key: str) -> Any:
+        """The value, or the default where the key is missing."""
+        return self.config[key] if key in self.config else self.defaults.get(key)
+
+    def problem(self, key: str, message: str, help: str) -> None:
+        """Adds a problem."""
+        self.problems.append(Problem(key=key, message=message, help=help))
+
+    def number(self, key: str, otherwise: Any = None, *, least: int = 1) -> Any:
+        """A whole number; `otherwise` where the key is null, or is missing and has no default."""
+        value = self.get(key)
+        if value is None:
+            value = otherwise
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST:
+            return value
+        shown = "nothing" if value is None else repr(value)
+        self.problem(key, f"says {shown} as {key}", "download the file again")
+        return least
+
+    def real(self, of: Mapping[str, Any], key: str, otherwise: float) -> float:
+        """A number above 0 in the configuration or in an object of it."""
+        value = of.get(key)
+        if value is None:
+            return otherwise
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST:
+            return float(value)
+        self.problem(key, f"says {value!r} as {key}", "download the file again")
+        return otherwise
+
+
+def _no_more(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+class Kind(Record):
+    """A model_type: what its configurations say.
+
+    Attributes:
+        defaults: key → what transformers takes where it is missing.
+        read: keys that are read, too, and have no default.
+        fixed: key → the value that the family computes with, and why.
+        shape: what a configuration says of the shape beside what those of all families say, which
+            is given.
+    """
+
+    defaults: Mapping[str, Any]
+    read: tuple[str, ...] = ()
+    fixed: Mapping[str, tuple[Any, str]] = {}
+    shape: Callable[[Values, dict[str, Any]], dict[str, Any]] = _no_more
+
+
+def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    """The width of a head: that of the model divided by the heads where it is not said."""
+    return {"head_dim": values.number("head_dim", max(shape["dim"] // shape["heads"], 1))}
+
+
+def attention_factor(rope: Mapping[str, Any]) -> Any:
+    """By what YaRN multiplies queries and keys (transformers, `modeling_rope_utils.py`)."""
+    if given := rope.get("attention_factor"):
+        return given
+    if rope.get("mscale") and rope.get("mscale") == rope.get("mscale_all_dim"):
+        return 1.0
+    return 0.1 * log(rope["factor"]) + 1 if rope["factor"] > 1 else 1.0
+
+
+def written(model: Architecture, yarn: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` says of a model of every family.
+
+    Args:
+        yarn: what it says of YaRN beside the factor and the original length.
+    """
+    return {
+        "hidden_size": model.dim,
+        "intermediate_size": model.ffn,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "num_key_value_heads": model.kv_heads,
+        "vocab_size": model.vocab,
+        "max_position_embeddings": model.context,
+        "rms_norm_eps": model.norm_eps,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": _rope(model, yarn),
+        "hidden_act": "silu",
+        "attention_bias": False,
+    }
+
+
+def _rope(model: Architecture, yarn: Mapping[str, Any]) -> dict[str, Any]:
+    rope: dict[str, Any] = {"rope_theta": model.rope_theta}
+    if model.rope_scaling == "none":
+        return rope | {"rope_type": "default"}
+    stretched = {
+        "factor": model.rope_factor,
+        "original_max_position_embeddings": model.rope_original,
+    }
+    if model.rope_scaling == "llama":
+        bounds = {"low_freq_factor": model.rope_low, "high_freq_factor": model.rope_high}
+        return rope | {"rope_type": "llama3"} | stretched | bounds
+    # torchtitan turns by YaRN's angles; what else a family does with queries and keys is `yarn`.
+    return {**rope, "rope_type": "yarn", **stretched, **yarn}

@@ -1,0 +1,91 @@
+"""What a family of models is: its sizes, traits and weights, and how `config.json` says a model."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...spec.record import Record
+from ..values import Architecture, Resources
+from .config_json import Kind
+from .weights import Weight, grouped_attention, mixture
+
+Shape = Mapping[str, Any]
+"""Fields of `Architecture` by name; `latent` and `experts` as their fields by name."""
+
+
+def _nothing(model: Architecture, resources: Resources) -> tuple[str, ...]:
+    return ()
+
+
+class Known(Record):
+    """Published weights by their name.
+
+    Attributes:
+        name: a pattern that their name has in it; its group, if any, is a published size.
+        shape: attributes of the model in a spec, beside that size.
+        context: the longest sequence that they were trained on.
+    """
+
+    name: str
+    shape: Shape
+    context: int
+
+
+class Family(Record):
+    """What models of a family have in common.
+
+    Attributes:
+        sizes: the published ones, by name.
+        kinds: model_type of `config.json` → how a configuration of it is read.
+        config_json: what `config.json` says of a model beside what it says of every family:
+            model_type, the stem of transformers' classes as `name`, keys of the family's own.
+        yarn: what `config.json` says of YaRN as the family is built with it, beside the factor and
+            the original length.
+        attention, mixture: the weights of a layer's attention, and of its experts.
+        known: weights that others publish, of these sizes or of other shapes.
+        flavors: torchtitan's own names of sizes → what its models of it have that the published
+            ones have not; the whole shape where there is no such published size.
+        emitted_otherwise: lines about what etude fixes in torchtitan where ranks are placed so.
+        qk_norm: queries and keys are normed, head by head.
+        latent: attention goes through latents.
+        experts: feed-forward layers may be mixtures of experts.
+        score: how the router scores experts.
+        balance: how fast the bias that balances their load moves, where a model does not say.
+        scalings: of rotary positions.
+        sparse: every layer has experts.
+        biased: attention, routers and experts add biases.
+        sinks: attention has sinks.
+        windowed: whether a layer, counted from 0, has the model's window; None: layers have none.
+    """
+
+    sizes: Mapping[str, Shape]
+    kinds: Mapping[str, Kind]
+    config_json: Callable[[Architecture], dict[str, Any]]
+    yarn: Mapping[str, Any] = {"attention_factor": 1.0}
+    attention: Callable[[Architecture], Iterator[Weight]] = grouped_attention
+    mixture: Callable[[Architecture], Iterator[Weight]] = mixture
+    known: tuple[Known, ...] = ()
+    flavors: Mapping[str, Shape] = {}
+    emitted_otherwise: Callable[[Architecture, Resources], tuple[str, ...]] = _nothing
+    qk_norm: bool = False
+    latent: bool = False
+    experts: bool = False
+    score: str = "softmax"
+    balance: float = 0.0
+    scalings: tuple[str, ...] = ("none", "llama", "yarn")
+    sparse: bool = False
+    biased: bool = False
+    sinks: bool = False
+    windowed: Callable[[int], bool] | None = None
+
+    def usual_experts(self) -> dict[str, Any]:
+        """Fields of `Experts` where a model does not say."""
+        return {
+            "shared": 1 if self.latent else 0,
+            "dense": 0,
+            "groups": None,
+            "groups_used": None,
+            "score": self.score,
+            "normalized": True,
+            "scale": 1.0,
+            "balance": self.balance,
+        }

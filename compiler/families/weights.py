@@ -1,0 +1,50 @@
+"""The weights of a layer: their shapes, and how ranks share them."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from ..values import Architecture
+
+
+class Weight(NamedTuple):
+    """A weight.
+
+    Attributes:
+        cut: the axis that tensor parallelism cuts; None: every rank has the whole.
+        part: of a mixture of experts, what the weight belongs to. The first axis of those of
+            experts counts the experts.
+    """
+
+    shape: tuple[int, ...]
+    cut: int | None
+    part: Literal["router", "shared", "experts"] | None = None
+
+
+def grouped_attention(model: Architecture) -> Iterator[Weight]:
+    """Attention whose heads share keys and values in groups."""
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    for rows in (queries, keys, keys):
+        yield Weight((rows, model.dim), 0)
+    yield Weight((model.dim, queries), 1)
+
+
+def swiglu(
+    dim: int, ffn: int, part: Literal["router", "shared", "experts"] | None = None
+) -> Iterator[Weight]:
+    """A feed-forward layer of the width `ffn`."""
+    yield Weight((ffn, dim), 0, part)
+    yield Weight((ffn, dim), 0, part)
+    yield Weight((dim, ffn), 1, part)
+
+
+def mixture(model: Architecture) -> Iterator[Weight]:
+    """A layer of experts without biases."""
+    experts, dim = model.experts, model.dim
+    assert experts
+    count, ffn = experts.count, experts.ffn
+    yield Weight((count, dim), None, "router")
+    if experts.shared:
+        yield from swiglu(dim, ffn * experts.shared, "shared")
+    yield Weight((count, ffn, dim), 1, "experts")
+    yield Weight((count, ffn, dim), 1, "experts")
+    yield Weight((count, dim, ffn), 2, "experts")

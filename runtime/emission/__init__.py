@@ -1,0 +1,1 @@
+"""The plan's train jobs as Python files that torchtitan runs without etude's runtime."""

@@ -1,0 +1,123 @@
+"""A family of models in torchtitan: what builds one, and how etude's needs change what is built."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, NamedTuple
+
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torchtitan.components.optimizer import register_moe_load_balancing_hook
+from torchtitan.config import Configurable
+from torchtitan.distributed.pipeline_parallel import pipeline_llm
+from torchtitan.models.common.decoder import Decoder
+from torchtitan.protocols.model_spec import ModelSpec
+from torchtitan.protocols.module import Module
+
+from ....compiler.torchtitan import arguments
+from ....compiler.values import Architecture
+from ..heads import TokenHead, record_model
+from .on_cpu import STAND_INS, whole
+
+Head = Literal["logits", "tokens", "score"]
+"""What a model says: logits of all places; of some places, the cross-entropy of a token or a
+score."""
+
+
+class Family(NamedTuple):
+    """A family: its builder is torchtitan's parts alone, and `--emit` copies it.
+
+    Attributes:
+        build: takes fields of `Architecture` by their names, groups as dicts, and `rope`.
+        parallelize, adapter: torchtitan's function and class.
+        fixed: modules of torchtitan that have a defect → those in their place.
+        fixed_adapter: the same of the adapter.
+        on_cpu: modules of torchtitan → those in their place on CPUs, beside those of all families.
+    """
+
+    build: Callable[..., Decoder.Config]
+    parallelize: Callable[..., nn.Module]
+    adapter: type
+    fixed: Mapping[type, type] = {}
+    fixed_adapter: type | None = None
+    on_cpu: Mapping[type, type] = {}
+
+    def model_spec(
+        self, architecture: Architecture, device: str, seq_len: int, head: Head
+    ) -> ModelSpec:
+        """The architecture as torchtitan's `ModelSpec`; arguments as those of `model_spec` of this
+        package."""
+        values = arguments(architecture, signature(self.build).parameters, seq_len)
+        # A score has no table that it could share.
+        values["tied"] = architecture.tied and head != "score"
+        model = self.build(**values)
+        on_cpu = device == "cpu"
+        _replace(model, {**self.fixed, **({**STAND_INS, **self.on_cpu} if on_cpu else {})})
+        if head != "logits":
+            model = _headed(model, head)
+        if on_cpu:
+            for config in _configs(model):
+                config.param_init = whole(config.param_init)
+        balanced = architecture.experts and architecture.experts.balance
+        return ModelSpec(
+            name=architecture.family,
+            flavor=architecture.size or "custom",
+            model=model,
+            parallelize_fn=_summing(self.parallelize) if on_cpu else self.parallelize,
+            pipelining_fn=pipeline_llm,
+            post_optimizer_build_fn=register_moe_load_balancing_hook if balanced else None,
+            state_dict_adapter=self.fixed_adapter or self.adapter,
+        )
+
+
+def _configs(config: Any) -> Iterator[Any]:
+    """A configuration of a module and all of those in it."""
+    if isinstance(config, Module.Config):
+        yield config
+        for _, inner in _inner(config):
+            yield from _configs(inner)
+    elif isinstance(config, list):
+        for inner in config:
+            yield from _configs(inner)
+
+
+def _inner(config: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(config, field.name)) for field in fields(config)]
+
+
+def _replace(model: Module.Config, modules: Mapping[type, Any]) -> None:
+    """Has a model built with other modules in place of some, with the settings that both have."""
+    for config in _configs(model):
+        for name, inner in _inner(config):
+            owner = inner._owner if isinstance(inner, Configurable.Config) else None
+            if owner and (module := modules.get(owner)):
+                known = {field.name for field in fields(module.Config)}
+                given = {n: value for n, value in _inner(inner) if n in known}
+                setattr(config, name, module.Config(**given))
+
+
+def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
+    """The decoder with a head that is applied at some places only."""
+    kind: Any = record_model(type(model)._owner)
+    output: Any = model.lm_head
+    last = (
+        TokenHead.Config(**dict(_inner(output)))
+        if head == "tokens"
+        else replace(output, out_features=1)
+    )
+    return kind.Config(**dict(_inner(model)) | {"lm_head": last})
+
+
+def _summing(parallelize: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """torchtitan has FSDP scale gradients while it reduces them, which gloo cannot."""
+
+    @wraps(parallelize)
+    def wrapped(model: nn.Module, **kwargs: Any) -> nn.Module:
+        model = parallelize(model, **kwargs)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_force_sum_reduction_for_comms(True)
+        return model
+
+    return wrapped

@@ -1,0 +1,109 @@
+"""What stands in for torchtitan's on CPUs: attention, experts, and how weights are drawn.
+
+Names carry shapes: R routed tokens in the order of their experts, E experts, D dimensions, F width
+of an expert.
+"""
+# ruff: noqa: N803 (the names are also torchtitan's)
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed._functional_collectives import all_to_all_single_autograd
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torchtitan.models.common.attention import FlexAttention
+from torchtitan.models.common.moe import GroupedExperts
+from torchtitan.models.common.param_init import skip_param_init
+from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
+
+from ..attention import DocumentAttention
+from .parts import Init
+
+CONSTANT = (nn.init.ones_, nn.init.zeros_, skip_param_init)
+"""What draws no random numbers."""
+
+
+class CpuExperts(GroupedExperts):
+    """Experts one after the other, in the precision of their weights.
+
+    They stand in for torchtitan's grouped product, which is made in bf16, slow on a CPU and coarse.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(GroupedExperts.Config):
+        pass
+
+    def forward(self, x_RD: torch.Tensor, num_tokens_per_expert_E: torch.Tensor) -> torch.Tensor:
+        """Returns what experts make of the tokens routed to them, shape (R, D)."""
+        first, last, gated = (
+            w.to_local() if isinstance(w, DTensor) else w
+            for w in (self.w1_EFD, self.w2_EDF, self.w3_EFD)
+        )
+        counts = num_tokens_per_expert_E.tolist()
+        results = [
+            F.linear(F.silu(F.linear(x, first[e])) * F.linear(x, gated[e]), last[e])
+            for e, x in enumerate(x_RD[: sum(counts)].split(counts))
+        ]
+        return torch.cat([*results, x_RD[sum(counts) :]])
+
+
+class CpuDispatcher(AllToAllTokenDispatcher):
+    """Sends tokens to the ranks of their experts in one message a rank, as uneven as they are.
+
+    torchtitan's exchange takes a form of all-to-all in which gloo wants even parts.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(AllToAllTokenDispatcher.Config):
+        pass
+
+    def _dispatch_token_exchange(
+        self,
+        routed_input_ND: torch.Tensor,
+        pg: Any,
+        output_splits: list[int],
+        input_splits: list[int],
+    ) -> torch.Tensor:
+        return all_to_all_single_autograd(routed_input_ND, output_splits, input_splits, pg)
+
+    def _combine_token_exchange(
+        self,
+        routed_output_RD: torch.Tensor,
+        pg: Any,
+        input_splits: list[int],
+        output_splits: list[int],
+    ) -> torch.Tensor:
+        return all_to_all_single_autograd(routed_output_RD, input_splits, output_splits, pg)
+
+
+STAND_INS: dict[type, type] = {
+    FlexAttention: DocumentAttention,
+    GroupedExperts: CpuExperts,
+    AllToAllTokenDispatcher: CpuDispatcher,
+}
+"""torchtitan's classes → those that stand in for them on CPUs."""
+
+
+def whole(init: dict[str, Init] | None) -> dict[str, Init] | None:
+    """What draws the weights of a layer, by their names, with the same result however they are
+    sharded.
+
+    On the CPU, DTensor draws each shard from the same random numbers, as if it were the first.
+    """
+    return init and {name: of if of in CONSTANT else _whole(of) for name, of in init.items()}
+
+
+def _whole(init: Init) -> Init:
+    def drawn(weight: torch.Tensor) -> None:
+        if not isinstance(weight, DTensor):
+            init(weight)
+            return
+        full = torch.empty(weight.shape, dtype=weight.dtype)
+        init(full)
+        weight.copy_(
+            distribute_tensor(full, weight.device_mesh, weight.placements, src_data_rank=None)
+        )
+
+    return drawn

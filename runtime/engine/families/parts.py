@@ -1,0 +1,116 @@
+"""Parts of models, of torchtitan's configurations alone: `--emit` copies those that it needs."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torchtitan.models.common import Embedding, Linear, RMSNorm
+from torchtitan.models.common.config_utils import (
+    make_ffn_config,
+    make_moe_config,
+    make_routed_experts_config,
+    make_router_config,
+)
+from torchtitan.models.common.decoder import Decoder
+from torchtitan.models.common.moe import MoE
+from torchtitan.models.common.param_init import skip_param_init
+
+Init = Callable[[torch.Tensor], object]
+
+
+def cut(std: float) -> Init:
+    """Draws from a normal distribution cut at two."""
+    return partial(nn.init.trunc_normal_, std=std)
+
+
+def norm(width: int, eps: float) -> RMSNorm.Config:
+    """A norm over `width` elements."""
+    return RMSNorm.Config(normalized_shape=width, eps=eps, param_init={"weight": nn.init.ones_})
+
+
+def linear(rows: int, columns: int, init: Init) -> Linear.Config:
+    """A layer from `columns` to `rows`."""
+    return Linear.Config(in_features=columns, out_features=rows, param_init={"weight": init})
+
+
+def decoder(
+    kind: Callable[..., Decoder.Config],
+    layers: list[Any],
+    embedding: Init,
+    *,
+    dim: int,
+    vocab: int,
+    tied: bool,
+    norm_eps: float,
+) -> Decoder.Config:
+    """A decoder of these layers. Tied weights are drawn once, as the output's."""
+    std = dim**-0.5
+    return kind(
+        dim=dim,
+        vocab_size=vocab,
+        enable_weight_tying=tied,
+        tok_embeddings=Embedding.Config(
+            num_embeddings=vocab,
+            embedding_dim=dim,
+            param_init={"weight": skip_param_init if tied else embedding},
+        ),
+        norm=norm(dim, norm_eps),
+        lm_head=linear(vocab, dim, partial(nn.init.trunc_normal_, std=std, a=-3 * std, b=3 * std)),
+        layers=layers,
+    )
+
+
+def mixture(
+    dim: int,
+    gate: Init,
+    first: Init,
+    gated: Init,
+    last: Init,
+    *,
+    count: int,
+    active: int,
+    ffn: int,
+    shared: int,
+    groups: int | None,
+    groups_used: int | None,
+    score: Any,
+    normalized: bool,
+    scale: float,
+    balance: float,
+    dense: int,
+) -> MoE.Config:
+    """A layer of experts, whose SwiGLU `first`, `gated` and `last` draw; `dense` layers before it
+    have none."""
+    return make_moe_config(
+        num_experts=count,
+        router=make_router_config(
+            dim=dim,
+            num_experts=count,
+            gate_param_init={"weight": gate},
+            top_k=active,
+            score_func=score,
+            route_norm=normalized,
+            route_scale=scale,
+            num_expert_groups=groups,
+            num_limited_groups=groups_used,
+        ),
+        routed_experts=make_routed_experts_config(
+            dim=dim,
+            hidden_dim=ffn,
+            num_experts=count,
+            top_k=active,
+            comm_backend="standard",
+            param_init={"w1_EFD": first, "w2_EDF": last, "w3_EFD": gated},
+        ),
+        shared_experts=make_ffn_config(
+            dim=dim,
+            hidden_dim=ffn * shared,
+            w1_param_init={"weight": first},
+            w2w3_param_init={"weight": gated},
+        )
+        if shared
+        else None,
+        load_balance_coeff=balance or None,
+    )
