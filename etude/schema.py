@@ -6,6 +6,7 @@ from .build import Recipe
 from .lsp.vocabulary import documentation
 from .spec import json_form as form
 from .spec import recipe as r
+from .spec.keywords import NAME, RESERVED
 
 
 def spec_schema() -> dict[str, Any]:
@@ -17,6 +18,11 @@ def spec_schema() -> dict[str, Any]:
         _describe(of, getattr(r, name, None))
     _describe(made, r.Header)
     made["required"] = [form.MARK, *made["required"]]
+    names = {"pattern": f"^{NAME}$", "not": {"enum": sorted(RESERVED)}}
+    for key in ("let", *form.BLOCKS, "stages", "variants"):
+        made["properties"][key]["propertyNames"] = names
+    definitions["Rounds"]["properties"]["stages"]["propertyNames"] = names
+    made["properties"]["name"] |= names
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"etude-spec-{form.VERSION}.schema.json",

@@ -128,7 +128,8 @@ CONTINUATION = rf"(?:->|(?:{'|'.join(CONTINUES)})\b|(?:{'|'.join(CONTINUES_WITH_
 BREAKS_AFTER = ("=", "->", "then")
 """A line that ends with one of these continues with the next."""
 
-_NAME = re.compile("[a-z][a-z0-9_]*")
+NAME = "[a-z][a-z0-9_]*"
+"""What a name looks like, as a pattern."""
 _TO_FILL_IN = re.compile(r"\$\{\d:([^}]*)\}")
 
 
@@ -136,7 +137,7 @@ def why_no_name(name: str) -> str:
     """Why nothing can have a name; "" where something can."""
     if name in RESERVED:
         return f"`{name}` cannot be a name: it {MEANINGS[name]}"
-    return "" if _NAME.fullmatch(name) else f"`{name}` cannot be a name"
+    return "" if re.fullmatch(NAME, name) else f"`{name}` cannot be a name"
 
 
 def proposal(name: str, kind: str) -> str:

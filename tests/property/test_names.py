@@ -1,5 +1,6 @@
 """What one part takes for a name, all take: parser, JSON, Python, renames, importers."""
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -7,18 +8,21 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from lsp_files import at
 from specs import HEAD, check, stage
 
 from etude.authoring.writing import name as written_name
 from etude.build import Recipe
 from etude.lsp.navigation import Refused, rename
+from etude.schema import spec_schema
 from etude.spec.convert_form import to_json
 from etude.spec.diagnostics import Report
 from etude.spec.keywords import MEANINGS, SHAPES, proposal, why_no_name
 from etude.spec.load import loads
 from etude.spec.source import Source
 
+SCHEMA = Draft202012Validator(spec_schema())
 WORDS = sorted({*MEANINGS, *SHAPES, "keep", "drop", "gate", "stage", "dataset", "expect", "pairs"})
 NAMES = st.one_of(
     st.sampled_from(WORDS),
@@ -71,6 +75,7 @@ def test_a_name_is_one_for_all_or_for_none(kind: str, name: str) -> None:
     assert (errors(form) == []) == right
     report = Report()
     assert (loads(form, report) is not None) == right
+    assert SCHEMA.is_valid(json.loads(form)) == right
     if right:
         assert errors(Recipe.model_validate_json(form).text()) == []
         assert as_json(text) == form
