@@ -4,9 +4,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..compiler.driver import analyse
-from ..spec import recipe as r
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 from ..spec.load import read
+from ..spec.schema import recipe as r
 from .draft import Base
 from .model_parts import Model
 from .tree import ConfigError

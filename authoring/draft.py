@@ -5,9 +5,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..compiler import architectures
-from ..compiler.families import FAMILIES
-from ..compiler.published_config import Described
+from ..compiler.families import FAMILIES, architectures
+from ..compiler.files.published_config import Described
 from . import writing as w
 from .config import Config
 from .published_models import by_config, by_name, of_config

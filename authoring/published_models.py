@@ -6,12 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..compiler.architectures import published
 from ..compiler.families import FAMILIES
-from ..compiler.published_config import Described, describe
-from ..compiler.published_weights import differences
+from ..compiler.families.architectures import published
+from ..compiler.files.published_config import Described, describe
+from ..compiler.files.published_weights import differences
 from ..compiler.values import Architecture
-from ..spec import recipe as r
+from ..spec.schema import recipe as r
 
 
 class Published(NamedTuple):

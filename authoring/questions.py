@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..compiler.families import FAMILIES
-from ..spec.bind import MOST_ROUNDS
-from ..spec.parse import SUFFIXES
+from ..spec.schema.bind import MOST_ROUNDS
+from ..spec.text.parse import SUFFIXES
 from .tree import ConfigError
 
 SIZES = ("tiny", *FAMILIES["llama3"].sizes)

@@ -7,11 +7,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-from ..spec.diagnostics import Report
-from ..spec.format import format_text
-from ..spec.keywords import RESERVED
+from ..spec.findings.diagnostics import Report
 from ..spec.quantity import literal
 from ..spec.source import Source
+from ..spec.text.format import format_text
+from ..spec.text.keywords import RESERVED
 
 Line: TypeAlias = "tuple[str, str] | str | None"
 """An attribute with its value, any other line, or None for no line at all."""

@@ -55,7 +55,7 @@ def make_models(folder: Path) -> dict[str, float]:
     import torch
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    from etude.compiler.plan import ExportJob
+    from etude.compiler.plan.plan import ExportJob
     from etude.compiler.values import Architecture
     from etude.runtime.data import tokenizer
     from etude.runtime.engine.device import prepare
@@ -83,9 +83,9 @@ def make_models(folder: Path) -> dict[str, float]:
 
 
 def run_etude(folder: Path) -> dict[str, float]:
-    from etude.compiler.plan import AverageJob
+    from etude.compiler.plan.plan import AverageJob
     from etude.compiler.values import Architecture
-    from etude.runtime.engine.average import average
+    from etude.runtime.engine.mean import average
 
     inputs = {f"of.{n}": folder / f"of.{n}" for n in range(MODELS)}
     weights = [f"1/{MODELS}"] * MODELS

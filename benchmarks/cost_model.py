@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from etude.compiler.architectures import published
 from etude.compiler.costs.estimate import Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
+from etude.compiler.families.architectures import published
 from etude.compiler.values import Resources
 
 HERE = Path(__file__).parent

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from statistics import median
 
-from etude.compiler.auto import RECOMPUTE, Candidate, Stretch, choose, search
-from etude.compiler.auto import _search as cached
 from etude.compiler.costs.hardware import GIB
 from etude.compiler.costs.jobs import segment_estimate
 from etude.compiler.driver import analyse
 from etude.compiler.program import TrainStage
+from etude.compiler.schedule.auto import RECOMPUTE, Candidate, Stretch, choose, search
+from etude.compiler.schedule.auto import _search as cached
 from etude.spec.load import reads
 
 ROWS = (

@@ -226,8 +226,8 @@ def _dialogs_a_row(folder: Path) -> list[float]:
 def _expose_start(folder: Path) -> None:
     """Links the export of the stage `start`, from which both train."""
     import etude
-    from etude.compiler.plan import ExportJob
-    from etude.runtime.store import Store
+    from etude.compiler.plan.plan import ExportJob
+    from etude.runtime.run_folder.store import Store
 
     plan = etude.compile(etude.load(folder / "bench.etude"))
     exported = next(j for j in plan.jobs if isinstance(j, ExportJob) and j.stage == "start")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ..runtime.store import LOG
+from ..runtime.run_folder.store import LOG
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 from ..spec.quantity import counted
 from . import options
 from .common import analyse_file, show

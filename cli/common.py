@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 
 if TYPE_CHECKING:
     from ..compiler.driver import Analysis
     from ..compiler.passes import Pass
-    from ..compiler.plan import Plan
-    from ..runtime.store import Store
+    from ..compiler.plan.plan import Plan
+    from ..runtime.run_folder.store import Store
 
 
 def colors(stream: TextIO) -> bool:
@@ -99,9 +99,9 @@ def is_plan(path: Path) -> bool:
 
 def open_run(name: str) -> "tuple[Plan, Store] | None":
     """The plan and the store of a run folder; None, with a message, where it is none."""
-    from ..compiler.schema import PlanError, read_plan
+    from ..compiler.plan.plan_schema import PlanError, read_plan
     from ..runtime.errors import RunError
-    from ..runtime.store import Store
+    from ..runtime.run_folder.store import Store
 
     folder = Path(name)
     if not (folder / "journal.sqlite").exists():
@@ -139,7 +139,7 @@ def show(report: Report, *, notes: bool = False) -> None:
     """Findings on standard error; notes only where they are asked for, as `etude check` does."""
     found = [d for d in report.ordered() if notes or d.severity != "note"]
     if found:
-        from ..spec.render import render_all
+        from ..spec.findings.render import render_all
         from .screen import width
 
         text = render_all(found, color=colors(sys.stderr), columns=width(sys.stderr))
@@ -155,7 +155,7 @@ def findings(reports: list[Report]) -> str:
 
 def problem(message: str, help: str = "") -> None:
     """One message on standard error, in the form of a finding without a place."""
-    from ..spec.paragraphs import wrapped
+    from ..spec.findings.paragraphs import wrapped
     from .screen import width
 
     bold, red, off = ("\033[1m", "\033[1;31m", "\033[0m") if colors(sys.stderr) else ("", "", "")

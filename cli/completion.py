@@ -40,7 +40,7 @@ def _commands(main: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def _complete(action: argparse.Action) -> None:
     """Says what an argument is, by the name that the help gives it."""
     from ..authoring.questions import QUESTIONS
-    from ..spec.codes import known
+    from ..spec.findings.codes import known
 
     kinds: dict[str, Any] = {
         "SPEC": shtab.glob("*.etude", "*.json"),

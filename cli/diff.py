@@ -10,8 +10,8 @@ from .common import compile_file, is_plan, open_run, problem, show
 from .screen import Ink, clean, say
 
 if TYPE_CHECKING:
-    from ..compiler.difference import Changed, Difference, JobDifference
-    from ..compiler.plan import Plan
+    from ..compiler.plan.difference import Changed, Difference, JobDifference
+    from ..compiler.plan.plan import Plan
 
 SIGNS = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
 STYLES = {"kept": "dim", "again": "yellow", "new": "green", "gone": "red"}
@@ -41,7 +41,7 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
     Args:
         old, new: plans, each with the store of its run folder where it comes from one.
     """
-    from ..compiler.difference import difference
+    from ..compiler.plan.difference import difference
 
     done = None
     for _, store in (new, old):
@@ -58,7 +58,7 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
 
 def opened(name: str) -> "tuple[Plan, Any] | None":
     """The plan of a spec, plan or run folder, with the folder's store; None after reporting."""
-    from ..compiler.schema import PlanError, read_plan
+    from ..compiler.plan.plan_schema import PlanError, read_plan
 
     path = Path(name)
     if path.is_dir():

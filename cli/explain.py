@@ -8,10 +8,10 @@ from textwrap import indent
 from typing import Any
 
 from ..compiler.examples import beside, findings, frame, wrong
-from ..spec.codes import Example, Rule, known, rule, severity
-from ..spec.diagnostics import did_you_mean
-from ..spec.paragraphs import wrapped
-from ..spec.render import render
+from ..spec.findings.codes import Example, Rule, known, rule, severity
+from ..spec.findings.diagnostics import did_you_mean
+from ..spec.findings.paragraphs import wrapped
+from ..spec.findings.render import render
 from .common import colors, problem
 from .screen import width
 

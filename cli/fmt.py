@@ -10,10 +10,10 @@ from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 
-from ..spec.diagnostics import Report
-from ..spec.format import FormatError, format_text
+from ..spec.findings.diagnostics import Report
 from ..spec.load import in_json, read_text
 from ..spec.source import Source
+from ..spec.text.format import FormatError, format_text
 from .common import colors, problem, show
 
 STANDARD_INPUT = "-"
@@ -101,8 +101,8 @@ def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str,
 def _laid_out(source: Source, report: Report) -> str | None:
     if not in_json(source):
         return format_text(source, report)
-    from ..spec.from_json import spec
-    from ..spec.json_text import laid_out
+    from ..spec.json.from_json import spec
+    from ..spec.json.json_text import laid_out
 
     node = spec(source, report)
     return None if node is None or report.errors else laid_out(node)

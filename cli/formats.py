@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..spec.codes import Rule, rule
-from ..spec.diagnostics import Diagnostic, Report, Silenced
+from ..spec.findings.codes import Rule, rule
+from ..spec.findings.diagnostics import Diagnostic, Report, Silenced
 from ..spec.source import Span
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"

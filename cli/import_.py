@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     from ..authoring.draft import Options
     from ..authoring.imports import import_config
     from ..authoring.tree import MAX_BYTES, ConfigError
-    from ..spec.diagnostics import Report
+    from ..spec.findings.diagnostics import Report
 
     sizes = _sizes(args.size)
     if sizes is None:

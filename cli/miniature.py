@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ..compiler.plan import Plan
+from ..compiler.plan.plan import Plan
 from .common import problem
 from .tables import Column, Row, drawn, show
 
@@ -37,7 +37,7 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
     Raises: RunError: the folder is that of another recipe's run, or cannot be written.
     """
     from ..runtime.errors import RunError
-    from ..runtime.store import disk
+    from ..runtime.run_folder.store import disk
 
     try:
         there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["recipe"]

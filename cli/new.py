@@ -151,7 +151,7 @@ def _base(
     from ..authoring.base import base_of
     from ..authoring.templates import TEMPLATES
     from ..authoring.tree import ConfigError
-    from ..spec.diagnostics import Report
+    from ..spec.findings.diagnostics import Report
 
     after = args.after
     if not TEMPLATES[template].goes_on:

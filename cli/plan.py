@@ -10,7 +10,7 @@ from .common import compile_file, findings, problem, show
 from .screen import say
 
 if TYPE_CHECKING:
-    from ..compiler.plan import Plan
+    from ..compiler.plan.plan import Plan
 
 INSTEAD = {"why": "why", "deep": "plan_deep", "emit": "plan_emit"}
 """Options that ask for something else than the plan, and the modules here that answer."""
@@ -128,14 +128,14 @@ def _print(plan: "Plan", args: Namespace) -> None:
 
 def _readings(plan: "Plan") -> None:
     """How often stages read their data, where a run here has made them already."""
-    from ..runtime.store import Store
+    from ..runtime.run_folder.store import Store
 
     home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)
     store = Store(home / "variants" / plan.variant if plan.variant else home)
     if not store.exists():
         return
     from ..runtime.errors import RunError
-    from ..runtime.repetition import readings_in
+    from ..runtime.preparation.repetition import readings_in
 
     try:
         found = readings_in(plan, store)

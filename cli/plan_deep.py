@@ -7,19 +7,19 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 from ..spec.quantity import counted
 from .common import analyse_file, findings, problem, show
 
 if TYPE_CHECKING:
-    from ..runtime.deep import Built, Configuration
+    from ..runtime.rehearsal import Built, Configuration
 
 
 def run(args: Namespace) -> int:
     from ..compiler.driver import compile
-    from ..compiler.verdict import differs, rejected
-    from ..runtime.deep import build, configurations
+    from ..compiler.torchtitan.verdict import differs, rejected
     from ..runtime.errors import RunError
+    from ..runtime.rehearsal import build, configurations
 
     analysis = analyse_file(args.file, ranks=args.ranks, variant=args.variant, sets=args.set)
     compiled = compile(analysis)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .common import compile_file, findings, problem, show
 
 if TYPE_CHECKING:
-    from ..compiler.plan import Plan
+    from ..compiler.plan.plan import Plan
 
 
 def run(args: Namespace) -> int:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compiler.plan import Plan
+from ..compiler.plan.plan import Plan
 from .common import compile_file, problem, show
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")

@@ -1,7 +1,7 @@
 """The stages of a plan with the value of every attribute, for people."""
 
-from ..compiler.plan import GateJob, Plan, Provenance, StageSummary
-from ..compiler.words import counted, measured
+from ..compiler.as_written import counted, measured
+from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary
 from .screen import Ink, clean, say
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
 
-from ..compiler.plan import (
+from ..compiler.plan.plan import (
     AnyJob,
     AverageJob,
     BestJob,

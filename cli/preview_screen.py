@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..compiler.plan import Dpo, Reward, Sft
+from ..compiler.plan.plan import Dpo, Reward, Sft
 from ..runtime.preview import Part, Preview, Refused, Shown, Use
 from .preview_text import Look, Span, Style, lines
 

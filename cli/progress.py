@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from ..compiler.plan import Plan
-from ..runtime.recorder import OnEvent
+from ..compiler.plan.plan import Plan
+from ..runtime.run_folder.recorder import OnEvent
 from ..spec.quantity import counted, measured, short
 from .common import colors, too_long
 

@@ -1,7 +1,7 @@
 """Where every value of a plan came from, as a table."""
 
-from ..compiler.plan import Plan, Provenance
-from ..compiler.sources import in_words
+from ..compiler.plan.plan import Plan, Provenance
+from ..compiler.plan.sources import in_words
 from .screen import say, width
 from .tables import Column, Row, show
 

@@ -10,9 +10,9 @@ from .common import open_run, problem
 from .tables import Column, Row, show
 
 if TYPE_CHECKING:
-    from ..compiler.plan import Plan
-    from ..runtime.outcomes import Outcome
-    from ..runtime.store import Store
+    from ..compiler.plan.plan import Plan
+    from ..runtime.run_folder.outcomes import Outcome
+    from ..runtime.run_folder.store import Store
 
 STEPS = 10
 """Figures of training are means over so many last steps."""
@@ -31,7 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
-    from ..runtime.outcomes import outcomes, results
+    from ..runtime.run_folder.outcomes import outcomes, results
 
     opened = open_run(args.folder)
     if opened is None:
@@ -66,7 +66,7 @@ def gather(
         results: job → folder of its result.
     """
     from ..runtime.data.long import counted, left_out
-    from ..runtime.repetition import readings
+    from ..runtime.preparation.repetition import readings
 
     exported = {job.key: job.stage for job in plan.jobs if job.kind == "export"}
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
@@ -112,7 +112,7 @@ def _trained(
     plan: "Plan", store: "Store", stage: str, outcomes: "dict[str, Outcome]"
 ) -> dict[str, Any]:
     """What training a stage came to, and which other runs have done some of it."""
-    from ..runtime.outcomes import steps
+    from ..runtime.run_folder.outcomes import steps
 
     jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
     begun = {job.id: outcomes[job.id] for job in jobs if job.id in outcomes}

@@ -6,13 +6,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 from . import options
 from .common import compile_file, findings, is_plan, problem, show
 from .screen import say
 
 if TYPE_CHECKING:
-    from ..compiler.plan import Plan
+    from ..compiler.plan.plan import Plan
     from ..runtime.errors import RunError
 
 
@@ -32,7 +32,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ..compiler.schema import PlanError
+    from ..compiler.plan.plan_schema import PlanError
     from ..runtime.errors import RunError
 
     if args.miniature:
@@ -66,7 +66,7 @@ def _plan(args: Namespace) -> "Plan | int":
 
     Raises: PlanError: the file of a plan cannot be read.
     """
-    from ..compiler.schema import read_plan
+    from ..compiler.plan.plan_schema import read_plan
 
     source = Path(args.file)
     if is_plan(source):
@@ -89,7 +89,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
     Raises: RunError, Stopped.
     """
     from ..runtime.gang import execute
-    from ..runtime.variants import variant_folder
+    from ..runtime.run_folder.variant_folders import variant_folder
     from .aside import aside
     from .progress import display
 
@@ -117,7 +117,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
 
 def _failed(reason: "RunError", *, as_json: bool) -> int:
     """Says what stopped a run, or all that it lacks; returns the exit code."""
-    from ..runtime.preflight import Unready
+    from ..runtime.preflight.preflight import Unready
 
     for each in reason.problems if isinstance(reason, Unready) else [reason]:
         if as_json:
@@ -137,7 +137,7 @@ def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
     clustered = plan is None or any(name.startswith("cluster.") for name in plan.values)
     if clustered or args.ranks or args.miniature:
         return plan, report
-    from ..runtime.machine import gpus
+    from ..runtime.preflight.machine import gpus
 
     found = gpus()
     if not found:

@@ -12,7 +12,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     if args.format == "plan":
-        schema = import_module("..compiler.schema", __package__).plan_schema()
+        schema = import_module("..compiler.plan.plan_schema", __package__).plan_schema()
     else:
         schema = import_module("..schema", __package__).spec_schema()
     print(json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False))

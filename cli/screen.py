@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TextIO
 
-from ..spec.paragraphs import wrapped
+from ..spec.findings.paragraphs import wrapped
 from .common import colors
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}

@@ -11,9 +11,9 @@ from .screen import say
 from .tables import Column, Row, show
 
 if TYPE_CHECKING:
-    from ..compiler.plan import Plan
-    from ..runtime.outcomes import Outcome
-    from ..runtime.store import Store
+    from ..compiler.plan.plan import Plan
+    from ..runtime.run_folder.outcomes import Outcome
+    from ..runtime.run_folder.store import Store
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ..runtime.data.long import counted
-    from ..runtime.outcomes import outcomes
-    from ..runtime.repetition import readings
+    from ..runtime.preparation.repetition import readings
+    from ..runtime.run_folder.outcomes import outcomes
 
     opened = open_run(args.folder)
     if opened is None:
@@ -67,7 +67,7 @@ def run(args: Namespace) -> int:
 def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
     """Job → folder of its result; none where one is damaged, which the next run says."""
     from ..runtime.errors import RunError
-    from ..runtime.outcomes import results
+    from ..runtime.run_folder.outcomes import results
 
     try:
         return results(plan, store)
@@ -89,7 +89,7 @@ def _row(plan: "Plan", job: Any, outcome: "Outcome | None") -> dict[str, Any]:
 
 
 def _last_step(store: "Store", job: str, outcome: "Outcome | None") -> dict[str, Any]:
-    from ..runtime.outcomes import steps
+    from ..runtime.run_folder.outcomes import steps
 
     lines = steps(store, job, outcome)
     if not lines:

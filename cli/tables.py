@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from ..spec.paragraphs import breakable, cells, wrapped
+from ..spec.findings.paragraphs import breakable, cells, wrapped
 from .screen import Ink, clean, width
 
 ROOM = 18

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..spec.json_form import MARK
+from ..spec.json.json_form import MARK
 from ..spec.quantity import amount, counted
 from . import common
 from .common import analyse_file, problem
@@ -75,7 +75,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     """The claims of a spec, those too that do not hold, and where its values are from; None after
     reporting what is wrong."""
     from ..compiler.passes import CLAIMED
-    from ..compiler.sources import count, sourced_values
+    from ..compiler.plan.sources import count, sourced_values
 
     found = analyse_file(str(file), passes=CLAIMED, files=False)
     recipe, program = found.recipe, found.program
@@ -119,8 +119,8 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
 
 def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
     """How many values of each recipe are cited and assumed, and, if `listed`, what is assumed."""
-    from ..compiler.plan import Sources
-    from ..compiler.sources import in_words
+    from ..compiler.plan.plan import Sources
+    from ..compiler.plan.sources import in_words
 
     for of in sources:
         counts = Sources(values=of["values"], cited=of["cited"], assumed=len(of["assumed"]))

@@ -4,15 +4,15 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
-from ..compiler.architectures import dense_layers
-from ..compiler.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
+from ..compiler.families.architectures import dense_layers
 from ..compiler.program import Program, Segment, TrainStage
+from ..compiler.schedule.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.values import Resources
-from ..spec.diagnostics import did_you_mean
+from ..spec.findings.diagnostics import did_you_mean
 from ..spec.quantity import counted, measured
 from ..spec.schedule import AUTO
 from .common import analyse_file, problem, show

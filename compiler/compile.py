@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from math import fsum
 from typing import Any
 
-from ..spec.diagnostics import Silenced
+from ..spec.findings.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
-from ..spec.recipe import Recipe, attributes
+from ..spec.schema.recipe import Recipe, attributes
+from .as_written import written
 from .costs.jobs import digits
-from .plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
+from .plan.plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
+from .plan.provenance import Origins, declared, in_words
+from .plan.sources import count
 from .program import Program, TrainStage, WeightsStage
-from .provenance import Origins, declared, in_words
-from .sources import count
 from .values import Scaled
-from .words import written
 
 MOST_SHOWN = 6
 """Of more values that follow each other only the ends are shown."""

@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.bind import bind
-from ..spec.diagnostics import Report, Silenced
+from ..spec.findings.diagnostics import Report, Silenced
 from ..spec.load import Sources, bound
 from ..spec.record import Record
-from ..spec.variants import changed
-from .borrow import borrow
+from ..spec.schema import recipe as r
+from ..spec.schema.bind import bind
+from ..spec.schema.changes import changed
 from .passes import CHECKS, Pass, through
 from .program import Program
+from .resolve.borrow import borrow
 
 if TYPE_CHECKING:
-    from .plan import Plan
-    from .surroundings import Matched
+    from .files.surroundings import Matched
+    from .plan.plan import Plan
 
 
 class Analysis(Record):
@@ -93,7 +93,7 @@ def analyse(
 def compile(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe; None where the report has an error."""
     from .compile import planned  # which checks have no need of
-    from .lower import lower
+    from .lowering.lower import lower
 
     if analysis.recipe is None or analysis.program is None or analysis.report.failures:
         return None
@@ -104,7 +104,7 @@ def compile(analysis: Analysis) -> Compiled | None:
 def compile_miniature(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe's miniature; None where the report has an error, also a new one."""
     from .compile import planned
-    from .lower import lower
+    from .lowering.lower import lower
     from .miniature import miniature
 
     report = analysis.report
@@ -150,7 +150,7 @@ class _Driver:
             with self._step("the blocks without errors could not be checked"):
                 self._sound_blocks(report)
         if each_variant and not self.variant:
-            from .variants import blocks, check_variants  # most specs have none
+            from .check_variants import blocks, check_variants  # most specs have none
 
             if blocks(self.sources):
                 with self._step("the variants could not be checked"):
@@ -172,7 +172,7 @@ class _Driver:
         program = None if report.failures else reached
         silenced = tuple(report.silenced)
         if program and self.root:
-            from .surroundings import matched, surroundings
+            from .files.surroundings import matched, surroundings
 
             surroundings(program, self.root, report, matched=self.matched or matched)
         return Analysis(
@@ -185,7 +185,7 @@ class _Driver:
         )
 
     def _sound_blocks(self, report: Report) -> None:
-        from .rest import check_rest  # only where something is wrong
+        from .isolation.sound_blocks import check_rest  # only where something is wrong
 
         items = changed(self.sources.items, Report(), variant=self.variant, sets=self.sets)
         check_rest(items, report, self)

@@ -4,12 +4,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..spec import syntax as s
-from ..spec.codes import FOLDER, MAIN, Example, Rule
-from ..spec.diagnostics import Diagnostic, Report
+from ..spec.findings.codes import FOLDER, MAIN, Example, Rule
+from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.load import Files, Sources, no_use
-from ..spec.parse import parse
 from ..spec.record import replace
 from ..spec.source import Source, Span
+from ..spec.text.parse import parse
 from .driver import analyse
 
 

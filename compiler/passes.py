@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from ..spec.diagnostics import Report
-from .bases import bases
-from .claims import claims
+from ..spec.findings.diagnostics import Report
+from .advice import rules
+from .claims.claims import claims
 from .program import Program
-from .resolve import resolve
-from .rules import rules
-from .schedule import schedule
-from .unroll import unroll
+from .resolve.resolve import resolve
+from .resolve.unroll import unroll
+from .schedule.rope_bases import bases
+from .schedule.schedule import schedule
 
 Pass = Callable[[Program, Report], Program]
 SCHEDULED: tuple[Pass, ...] = (unroll, resolve, schedule)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from math import fsum, gcd, lcm, log, prod
 
-from ..spec.diagnostics import Report
+from ..spec.findings.diagnostics import Report
 from ..spec.quantity import counted
 from ..spec.source import Span
-from .architectures import dense_layers
+from .families.architectures import dense_layers
 from .program import Hardware
 from .values import Architecture, Resources
 

@@ -3,9 +3,9 @@
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from ..spec import recipe as r
 from ..spec.quantity import Quantity
 from ..spec.record import Record, field
+from ..spec.schema import recipe as r
 from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
 
 

@@ -3,11 +3,7 @@
 import sys
 from pathlib import Path
 
-from etude.cli.common import (  # pyright: ignore[reportMissingImports]
-    compile_file,
-    problem,
-    show,
-)
+from etude.cli.common import compile_file, problem, show
 from etude.cli.plan_page import texts, variants  # pyright: ignore[reportMissingImports]
 from etude.pages.gallery import gallery  # pyright: ignore[reportMissingImports]
 from etude.pages.page import page  # pyright: ignore[reportMissingImports]

@@ -1,13 +1,13 @@
-"""Writes docs/errors/ from the registry of findings in spec/rules/: `python docs/generate.py`."""
+"""Writes docs/errors/ from the pages in spec/findings/rules/: `python docs/generate.py`."""
 
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 # By name: pyright takes the folder `etude` of the tree for the whole package.
-codes: Any = import_module("etude.spec.codes")
+codes: Any = import_module("etude.spec.findings.codes")
 examples: Any = import_module("etude.compiler.examples")
-render: Any = import_module("etude.spec.render")
+render: Any = import_module("etude.spec.findings.render")
 
 FOLDER = Path(__file__).with_name("errors")
 
@@ -77,7 +77,7 @@ def _index() -> str:
         "Every finding of `etude check` and `etude plan` has a code. `etude explain CODE` shows "
         "the same text as its page here, with an example that is wrong and the example fixed.",
         "",
-        "These pages are written by `docs/generate.py` from `spec/rules/`.",
+        "These pages are written by `docs/generate.py` from `spec/findings/rules/`.",
     ]
     shown = section = None
     for code in sorted(codes.known(), key=lambda c: ("EWN".index(c[0]), c)):

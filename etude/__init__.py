@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .spec.diagnostics import Diagnostic, Report, SpecError
+from .spec.findings.diagnostics import Diagnostic, Report, SpecError
 
 if TYPE_CHECKING:
     from . import build
     from .compiler.driver import Analysis
-    from .compiler.plan import Plan
+    from .compiler.plan.plan import Plan
     from .loaded import Spec
     from .spec.load import Sources
 

@@ -443,7 +443,7 @@ class Recipe(Block):
 
     def json_text(self) -> str:
         """The spec in its JSON form, laid out: where the places of diagnostics lie."""
-        from .spec.json_text import laid_out, read
+        from .spec.json.json_text import laid_out, read
         from .spec.source import Source
 
         node = read(Source("<text>", self.model_dump_json()), _report())
@@ -475,6 +475,6 @@ class Recipe(Block):
 
 
 def _report() -> Any:
-    from .spec.diagnostics import Report
+    from .spec.findings.diagnostics import Report
 
     return Report()

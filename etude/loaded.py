@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from .spec.load import Sources
-from .spec.recipe import Recipe
 from .spec.record import Record
+from .spec.schema.recipe import Recipe
 
 
 class Spec(Record):

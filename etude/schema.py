@@ -4,9 +4,9 @@ from typing import Any
 
 from .build import Recipe
 from .lsp.vocabulary import documentation
-from .spec import json_form as form
-from .spec import recipe as r
-from .spec.keywords import NAME, RESERVED
+from .spec.json import json_form as form
+from .spec.schema import recipe as r
+from .spec.text.keywords import NAME, RESERVED
 
 
 def spec_schema() -> dict[str, Any]:

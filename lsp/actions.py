@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from ..spec import codes
 from ..spec import syntax as s
-from ..spec.diagnostics import Diagnostic, Report
-from ..spec.format import format_text
+from ..spec.findings import codes
+from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.quantity import UNITS, plain
+from ..spec.text.format import format_text
 from .diagnostics import one
 from .places import place
 from .positions import Lines

@@ -6,13 +6,13 @@ from pathlib import Path
 from lsprotocol import types
 
 from ..compiler.families import FAMILIES
-from ..spec import group_kinds as g
-from ..spec import kinds as k
-from ..spec import recipe as r
 from ..spec import syntax as s
-from ..spec.convert_schedule import Mixture, Placement, ScheduleOf
-from ..spec.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
-from ..spec.parse import following
+from ..spec.schema import group_kinds as g
+from ..spec.schema import kinds as k
+from ..spec.schema import recipe as r
+from ..spec.schema.convert_schedule import Mixture, Placement, ScheduleOf
+from ..spec.text.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
+from ..spec.text.parse import following
 from . import names, vocabulary
 from .context import Context, Frame, context
 from .project import Analysis

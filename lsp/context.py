@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from ..spec import recipe as r
-from ..spec.keywords import BREAKS_AFTER, CONTINUES
+from ..spec.schema import recipe as r
+from ..spec.text.keywords import BREAKS_AFTER, CONTINUES
 from . import names
 
 _TOKEN = re.compile(

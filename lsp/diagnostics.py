@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from ..spec.diagnostics import Diagnostic
+from ..spec.findings.diagnostics import Diagnostic
 from ..spec.source import Span
 from . import rules
 from .project import Analysis

@@ -6,13 +6,13 @@ from typing import Any
 
 from lsprotocol import types
 
-from ..compiler.provenance import Origin
-from ..spec import recipe as r
+from ..compiler.plan.provenance import Origin
 from ..spec import syntax as s
-from ..spec.convert import Invalid
-from ..spec.keywords import BLOCKS
-from ..spec.kinds import LENGTH
 from ..spec.quantity import UNITS, literal, plain
+from ..spec.schema import recipe as r
+from ..spec.schema.convert import Invalid
+from ..spec.schema.kinds import LENGTH
+from ..spec.text.keywords import BLOCKS
 from . import names, rules, values, vocabulary
 from .places import Place, place
 from .project import Analysis

@@ -8,9 +8,9 @@ from lsprotocol import types
 
 from ..compiler.program import TrainStage
 from ..spec import syntax as s
-from ..spec.convert import Invalid
-from ..spec.kinds import LENGTH
 from ..spec.quantity import counted, measured
+from ..spec.schema.convert import Invalid
+from ..spec.schema.kinds import LENGTH
 from . import values
 from .project import Analysis
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lsprotocol import types
 
-from ..spec import recipe as r
-from ..spec.keywords import advice, why_no_name
+from ..spec.schema import recipe as r
+from ..spec.text.keywords import advice, why_no_name
 from . import names
 from .diagnostics import location_of
 from .names import Occurrence, Symbol

@@ -1,10 +1,10 @@
 """Parsing again after an edit: blocks that were not touched are not read a second time."""
 
 from ..spec import syntax as s
-from ..spec.diagnostics import Diagnostic, Report
-from ..spec.parse import parse
-from ..spec.pieces import pieces
+from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.source import Piece, Source
+from ..spec.text.parse import parse
+from ..spec.text.pieces import pieces
 
 Read = tuple[Piece, tuple[s.Item, ...], list[Diagnostic]]
 """A piece, what it says, and what is wrong with it."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from ..spec import recipe as r
 from ..spec import syntax as s
+from ..spec.schema import recipe as r
 from ..spec.source import Span
 from . import names
 

@@ -7,11 +7,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from ..compiler.driver import analyse
+from ..compiler.files.surroundings import matched
+from ..compiler.plan.provenance import Origin, provenance
 from ..compiler.program import Program
-from ..compiler.provenance import Origin, provenance
-from ..compiler.surroundings import matched
 from ..spec import syntax as s
-from ..spec.diagnostics import Diagnostic, Report
+from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.load import MAX_BYTES, Files, Sources, bound
 from ..spec.source import Source
 from .names import Names

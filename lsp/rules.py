@@ -1,6 +1,6 @@
 """The rules behind findings, as editors show them."""
 
-from ..spec import codes
+from ..spec.findings import codes
 
 PAGES = "https://etude.readthedocs.io/en/latest/errors/{code}/"
 

@@ -5,9 +5,9 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..compiler import curves
-from ..compiler.clock import Clock
-from ..compiler.positions import START, Border, Length
 from ..compiler.program import Program, TrainStage
+from ..compiler.schedule.clock import Clock
+from ..compiler.schedule.positions import START, Border, Length
 from ..spec.quantity import Quantity, counted, measured, short
 from ..spec.schedule import Segment
 

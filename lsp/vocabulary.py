@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ..spec import recipe as r
+from ..spec.schema import recipe as r
 from ..spec.source import Source, Span
 
 NOWHERE = Span(Source("", ""), 0, 0)

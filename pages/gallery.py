@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ..compiler.plan import Plan, Sources
+from ..compiler.plan.plan import Plan, Sources
 from .page import render
 from .series import picture, trained
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..compiler.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
+from ..compiler.plan.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
 
 
 def graph(plan: Plan) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import DatasetJob, Plan, Provenance
+from ..compiler.plan.plan import DatasetJob, Plan, Provenance
 from ..spec.quantity import measured, short
 from .graph import gates, graph
 from .series import schedules, trained

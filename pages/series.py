@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..compiler.curves import value
-from ..compiler.plan import Plan, TrainJob
+from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.values import LrPiece
 
 SAMPLES = 48

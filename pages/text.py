@@ -16,9 +16,9 @@ _WORDS = re.compile(
 @lru_cache(maxsize=1)
 def _keywords() -> frozenset[str]:
     """The words that the grammar has a meaning for."""
-    from .. import spec
+    from ..spec import text
 
-    grammar = Path(str(spec.__file__)).with_name("grammar.lark").read_text()
+    grammar = Path(str(text.__file__)).with_name("grammar.lark").read_text()
     return frozenset(re.findall(r'"([a-z_]+)"', grammar))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from math import fsum
 from typing import Any
 
-from ..compiler.difference import Difference, difference
-from ..compiler.plan import Plan, Provenance
+from ..compiler.plan.difference import Difference, difference
+from ..compiler.plan.plan import Plan, Provenance
 from .series import trained
 
 ROUND = re.compile(r"\.(\d+)(?=\.)")

@@ -4,16 +4,16 @@ import gc
 import os
 from pathlib import Path
 
-from ..compiler.plan import Plan
-from ..compiler.schema import read_plan
-from ..compiler.words import amount
+from ..compiler.as_written import amount
+from ..compiler.plan.plan import Plan
+from ..compiler.plan.plan_schema import read_plan
 from .errors import RunError
 from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Phase
-from .preflight import require_all
-from .recorder import OnEvent
+from .preflight.preflight import require_all
+from .run_folder.recorder import OnEvent
+from .run_folder.store import Store, disk
 from .scheduler import Scheduler
-from .store import Store, disk
 
 
 def execute(

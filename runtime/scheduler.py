@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import (
+from ..compiler.as_written import measured
+from ..compiler.plan.plan import (
     AverageJob,
     BestJob,
     DatasetJob,
@@ -26,13 +27,13 @@ from ..compiler.plan import (
     WeightsJob,
 )
 from ..compiler.values import Resources
-from ..compiler.words import measured
-from . import prepare, published
+from . import weight_files
 from .errors import Stopped
-from .recorder import OnEvent, Recorder
-from .repetition import ALLOWED, advice, readings
-from .store import Store, disk
-from .variants import begun
+from .preparation import prepare
+from .preparation.repetition import ALLOWED, advice, readings
+from .run_folder.recorder import OnEvent, Recorder
+from .run_folder.store import Store, disk
+from .run_folder.variant_folders import begun
 
 VERDICT = "verdict.json"
 SCORES = "scores.json"
@@ -159,7 +160,7 @@ class Scheduler:
                 )
             )
         if isinstance(job, WeightsJob):
-            outside.append(published.fingerprint(job.source, self.root))
+            outside.append(weight_files.fingerprint(job.source, self.root))
         outside += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
         return artifact_key(job, inputs, outside)
 
@@ -272,7 +273,7 @@ class Scheduler:
         elif isinstance(job, FilterJob):
             prepare.make_filter(job, inputs, work)
         elif isinstance(job, WeightsJob):
-            from .engine.published import weights
+            from .engine.convert_weights import weights
 
             counts = weights(job, work, root=self.root)
             self.emit({"event": "weights", "job": job.id, **counts})
@@ -287,7 +288,7 @@ class Scheduler:
         elif isinstance(job, BestJob):
             self._best(job, inputs, work)
         elif isinstance(job, AverageJob):
-            from .engine.average import average
+            from .engine.mean import average
 
             average(job, inputs, work)
             if (inputs["of.0"] / "positions.json").exists():
@@ -296,7 +297,7 @@ class Scheduler:
             self._evaluate(job, inputs, work)
 
     def _evaluate(self, job: EvaluateJob | GateJob, inputs: dict[str, Path], work: Path) -> None:
-        from .evaluate import measure, verdict
+        from .evaluation.evaluate import measure, verdict
 
         scores = measure(job.measures, inputs["model"], **self._measured(inputs))
         assert self.recorder
@@ -324,7 +325,7 @@ class Scheduler:
         }
 
     def _best(self, job: BestJob, inputs: dict[str, Path], work: Path) -> None:
-        from .best import pick
+        from .evaluation.best import pick
 
         found = pick(job, inputs, work, **self._measured(inputs))
         assert self.recorder

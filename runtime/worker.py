@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan import Plan
+from ..compiler.plan.plan import Plan
 from .errors import RunError
 from .launchers import messages
 from .launchers.launcher import Outcome
+from .run_folder.store import Store
 from .scheduler import Scheduler
-from .store import Store
 
 
 def main(folder: Path, root: Path, device: str) -> int:

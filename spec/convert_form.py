@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from . import syntax as s
-from .bind import bind
-from .diagnostics import Report
-from .format import FormatError, format_text
-from .json_text import laid_out
+from .findings.diagnostics import Report
+from .json.json_text import laid_out
+from .json.to_json import Unfit, as_json
 from .load import in_json, statements
+from .schema.bind import bind
 from .source import Source
-from .to_json import Unfit, as_json
-from .to_text import Unsayable
-from .to_text import text as written
+from .text.format import FormatError, format_text
+from .text.to_text import Unsayable
+from .text.to_text import text as written
 
 
 def to_json(source: Source, report: Report) -> str | None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import syntax as s
-from .bind import bind
-from .diagnostics import Diagnostic, Report
-from .parse import parse
-from .recipe import Recipe
+from .findings.diagnostics import Diagnostic, Report
+from .schema.bind import bind
+from .schema.recipe import Recipe
 from .source import Source, Span
+from .text.parse import parse
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -119,7 +119,7 @@ def statements(
     """The statements of a source: a text, or a spec in JSON."""
     if not in_json(source):
         return parse(source, report)
-    from . import from_json  # only where there is JSON: checking a spec has 0.1 s
+    from .json import from_json  # only where there is JSON: checking a spec has 0.1 s
 
     return from_json.statements(source, report)
 

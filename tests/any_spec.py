@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from etude.spec import group_kinds as g
-from etude.spec import kinds as k
-from etude.spec import recipe as r
-from etude.spec.convert_schedule import ScheduleOf
+from etude.spec.schema import group_kinds as g
+from etude.spec.schema import kinds as k
+from etude.spec.schema import recipe as r
+from etude.spec.schema.convert_schedule import ScheduleOf
 
 TEXTS = [
     '"x"',

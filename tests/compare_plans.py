@@ -81,7 +81,7 @@ def specs_of_the_project(folder: Path) -> None:
 
     from etude.cli.main import main
     from etude.compiler.examples import frame
-    from etude.spec.codes import known, rule
+    from etude.spec.findings.codes import known, rule
 
     copytree(ROOT / "examples", folder / "examples")
     copytree(ROOT / "tests" / "configs", folder / "configs")

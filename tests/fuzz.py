@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from specs import HEAD, POST_TRAINING, after, analysed, stage  # noqa: E402
 
-from etude.spec.render import render_all  # noqa: E402
+from etude.spec.findings.render import render_all  # noqa: E402
 
 LIMIT = 1.0
 """Seconds of processor time for one input."""

@@ -9,8 +9,8 @@ from specs import jobs, plan
 from etude.authoring.config import Finding
 from etude.authoring.draft import Options
 from etude.authoring.imports import Imported, import_config
-from etude.compiler.plan import Plan, TrainJob
-from etude.spec.diagnostics import Report
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

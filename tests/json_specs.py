@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 from etude.spec.convert_form import to_json, to_text
-from etude.spec.diagnostics import Report
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
 from etude.spec.record import Record, fields
 from etude.spec.source import Source, Span

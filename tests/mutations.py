@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from specs import analysed
 
-from etude.spec.diagnostics import Diagnostic
+from etude.spec.findings.diagnostics import Diagnostic
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").rglob("*.etude"))
 _TOKEN = re.compile(r'#[^\n]*|"(?:[^"\\\n]|\\.)*"|[A-Za-z_]\w*|[0-9][\w.%]*(?:e-?\d+)?|->|\S')

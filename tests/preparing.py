@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from etude.compiler.plan import DatasetJob
-from etude.runtime import prepare
+from etude.compiler.plan.plan import DatasetJob
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import special_tokens
+from etude.runtime.preparation import prepare
 
 LLAMA3 = {"protocol": "llama3"}
 CHATML = {"protocol": "chatml"}

@@ -4,11 +4,11 @@ from typing import Any
 
 from etude.compiler.driver import Analysis, analyse, compile, compile_miniature
 from etude.compiler.passes import SOUND
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.timeline import Timeline
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import loads, reads
-from etude.spec.recipe import Recipe
+from etude.spec.schema.recipe import Recipe
 
 HEAD = """recipe test { seed = 1 }
 model tiny { layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300 }

@@ -1,12 +1,12 @@
 """A spec with a block of every kind, into whose blocks tests write statements."""
 
 from etude.compiler.driver import analyse
-from etude.spec import recipe as r
 from etude.spec import syntax as s
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import reads
-from etude.spec.parse import parse
+from etude.spec.schema import recipe as r
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
 
 SPEC: dict[str, dict[str, str]] = {
     "recipe test": {"title": '"Test"'},

@@ -5,7 +5,7 @@ from types import CodeType
 from typing import Any
 
 from ...spec.record import Record, field
-from ..architectures import (
+from ..families.architectures import (
     attention_flops_per_token,
     dense_layers,
     flops_per_token,

@@ -7,15 +7,15 @@ docs/miniature.md has the rules.
 from collections.abc import Iterator
 from typing import Any
 
-from ...spec import recipe as r
-from ...spec.diagnostics import Report
+from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import Record, fields, replace
+from ...spec.schema import recipe as r
+from ..as_written import NOTHING, in_full, written
 from ..passes import SCHEDULED, through
+from ..plan.provenance import shapes
 from ..program import Program, TrainStage
-from ..provenance import shapes
 from ..values import Scaled
-from ..words import NOTHING, in_full, written
 from . import blocks
 from .scale import Scale, Unscalable, scale
 from .stages import Stages

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from ...spec import recipe as r
 from ...spec.record import replace
+from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..program import Program, TrainStage
 from ..values import Architecture

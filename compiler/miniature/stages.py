@@ -4,13 +4,13 @@ from fractions import Fraction
 from math import gcd
 from typing import Any
 
-from ...spec import recipe as r
 from ...spec import schedule as sc
 from ...spec.quantity import Quantity
 from ...spec.record import replace
-from ..clock import nearest
-from ..positions import Length
+from ...spec.schema import recipe as r
 from ..program import CheckpointStage, Program, TrainStage
+from ..schedule.clock import nearest
+from ..schedule.positions import Length
 from .blocks import rope_scaling
 from .scale import STRETCH, Scale, Steps, averaged_from, steps
 

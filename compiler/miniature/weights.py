@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from ...spec import recipe as r
 from ...spec import schedule as sc
 from ...spec.quantity import Quantity, counted
 from ...spec.record import replace
+from ...spec.schema import recipe as r
 from ..program import Program, WeightsStage
 from ..values import Scaled
 from .scale import FRESH, PEAKS, SHORTEST, STEP_TOKENS, Scale

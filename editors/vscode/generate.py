@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 # By name: pyright takes the folder `etude` of the tree for the whole package.
-keywords: Any = import_module("etude.spec.keywords")
+keywords: Any = import_module("etude.spec.text.keywords")
 UNITS: dict[str, str] = import_module("etude.spec.quantity").UNITS
-SUFFIXES: dict[str, Any] = import_module("etude.spec.parse").SUFFIXES
+SUFFIXES: dict[str, Any] = import_module("etude.spec.text.parse").SUFFIXES
 
 TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
 BUILDING = {word for form in keywords.FORMS.values() for word in form if word.isalpha()}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.words import counted
+from ...compiler.as_written import counted
 from ..errors import DataError
 from .shards import SPLITS, SUMMARY, Shards, SplitWriter
 from .streams import unreadable

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from ...compiler.data_files import ENDINGS, ending
+from ...compiler.files.data_files import ENDINGS, ending
 from ..errors import DataError
 from . import tables
 from .bad_lines import BadLines

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...compiler.words import counted
+from ...compiler.as_written import counted
 from ..errors import DataError
 from .bad_lines import BadLines
 from .streams import Damaged, File, chunks, first_line, lines, unreadable

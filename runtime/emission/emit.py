@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
-from ...compiler.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
-from ...compiler.timeline import Timeline
-from ...compiler.torchtitan import arguments
+from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from ...compiler.schedule.timeline import Timeline
+from ...compiler.torchtitan.configuration import arguments
 from ...compiler.values import LrPiece
-from ...compiler.words import counted
 from .copied import Import, builder, needed
 
 HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.

@@ -9,8 +9,8 @@ from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntrop
 from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 
-from ...compiler.plan import Dpo, Reward, TrainJob
-from ...compiler.timeline import Timeline
+from ...compiler.plan.plan import Dpo, Reward, TrainJob
+from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
 from .checkpoint import Checkpoints, Start
 from .families import Head, model_spec

@@ -10,13 +10,13 @@ from typing import Any
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer
 
-from ...compiler.plan import Plan, TrainJob
-from ...compiler.schema import read_plan
-from ...compiler.timeline import Timeline
-from ...compiler.words import counted
+from ...compiler.as_written import counted
+from ...compiler.plan.plan import Plan, TrainJob
+from ...compiler.plan.plan_schema import read_plan
+from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
-from ..outcomes import results
-from ..store import Store
+from ..run_folder.outcomes import results
+from ..run_folder.store import Store
 from .loader import Batch, Loader
 from .lr import PlannedLR, PlannedSchedulers
 from .train import dataloader

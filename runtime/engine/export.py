@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from ...compiler.plan import ExportJob
+from ...compiler.plan.plan import ExportJob
 from ..data.dialog import renderer
 from ..data.tokenizer import load, special, stops
 from ..data.tokenizer_files import GENERATION

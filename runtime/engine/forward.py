@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ...compiler.plan import (
+from ...compiler.plan.plan import (
     BatchPiece,
     Cost,
     Dpo,
@@ -26,7 +26,7 @@ from ...compiler.plan import (
     ScoreJob,
     TrainJob,
 )
-from ...compiler.timeline import Timeline
+from ...compiler.schedule.timeline import Timeline
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..data.stream import write_whole

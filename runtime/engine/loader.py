@@ -9,8 +9,8 @@ import torch
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
 
-from ...compiler.timeline import Timeline
-from ...compiler.words import counted
+from ...compiler.as_written import counted
+from ...compiler.schedule.timeline import Timeline
 from ..data.stream import IGNORE, Stream, pack
 from ..errors import DataError, RunError
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer
 
-from ...compiler.timeline import Timeline
+from ...compiler.schedule.timeline import Timeline
 
 
 class PlannedLR(LRScheduler):

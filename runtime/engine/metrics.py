@@ -12,8 +12,8 @@ from torchtitan.components.metrics import MetricsProcessor, _get_metrics_rank
 from torchtitan.distributed import ParallelDims
 from torchtitan.tools.utils import get_local_device
 
-from ...compiler.plan import TrainJob
-from ...compiler.timeline import Timeline
+from ...compiler.plan.plan import TrainJob
+from ...compiler.schedule.timeline import Timeline
 from ..errors import Stopped
 
 OnEvent = Callable[[dict[str, Any]], None]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch.distributed.device_mesh import DeviceMesh
 from torchtitan.components.loss import BaseLoss
 
-from ...compiler.plan import Dpo
+from ...compiler.plan.plan import Dpo
 
 
 class RecordLoss(BaseLoss):

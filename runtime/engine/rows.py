@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ...compiler.plan import Dpo, Resources, Reward
+from ...compiler.plan.plan import Dpo, Resources, Reward
 from ..data.encode import CONTENT
 from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dialogs
 from ..data.record_shards import Record

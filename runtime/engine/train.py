@@ -7,8 +7,8 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
-from ...compiler.plan import Dpo, NextToken, Reward, Sft, TrainJob
-from ...compiler.timeline import Timeline
+from ...compiler.plan.plan import Dpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
 from ..data.record_shards import Records
 from ..data.shards import Shards

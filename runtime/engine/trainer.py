@@ -18,7 +18,7 @@ from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
-from ...compiler.plan import TrainJob
+from ...compiler.plan.plan import TrainJob
 from .attention import (
     DocumentAttention,
     by_window,
@@ -26,11 +26,11 @@ from .attention import (
     segment_blocks,
     segment_mask,
 )
-from .averaging import Mean
 from .checkpoint import Checkpoints
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import RecordLoss
+from .polyak import Mean
 from .storage import AVERAGE, writing
 
 

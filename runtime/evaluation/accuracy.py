@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.plan import AccuracyMeasure
-from ...compiler.words import counted
+from ...compiler.as_written import counted
+from ...compiler.plan.plan import AccuracyMeasure
 from ..data.record_shards import Records
 from ..errors import DataError
 from ..sampling.judge import Judge

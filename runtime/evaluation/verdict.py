@@ -4,7 +4,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from ...compiler.plan import GateJob
+from ...compiler.plan.plan import GateJob
 from ..errors import RunError
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

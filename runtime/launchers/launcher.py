@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ...compiler.plan import Plan
+from ...compiler.plan.plan import Plan
 from ...compiler.values import Resources
-from ..recorder import OnEvent
-from ..store import Store
+from ..run_folder.recorder import OnEvent
+from ..run_folder.store import Store
 
 WORKER = "etude.runtime.worker"
 """The module that a launcher starts on every rank of a gang."""

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
-from ...compiler.plan import ForwardJob, Plan, TrainJob
-from ...compiler.words import counted
+from ...compiler.as_written import counted
+from ...compiler.plan.plan import ForwardJob, Plan, TrainJob
 from ..errors import RunError
-from ..recorder import OnEvent
+from ..run_folder.recorder import OnEvent
+from ..run_folder.store import LOG, Store
 from ..scheduler import Scheduler
-from ..store import LOG, Store
 from .launcher import Outcome, Phase
 from .messages import OUTCOME, event_in, outcome_of
 

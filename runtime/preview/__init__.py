@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ...compiler.plan import Plan
+from ...compiler.plan.plan import Plan
 from ..data.readers import NoFile
 from ..errors import RunError
 from .records import show_records

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.plan import DatasetJob, Dpo, Reward, Sft
+from ...compiler.plan.plan import DatasetJob, Dpo, Reward, Sft
 from ..data import records
 from ..data.encode import Encoder
 from ..data.formats import Row
@@ -15,7 +15,7 @@ from ..data.packing import compared, counted, learned
 from ..data.record_shards import Record
 from ..data.shards import held_out
 from ..data.similar import unlike
-from ..prepare_records import RecordMaker
+from ..preparation.prepare_records import RecordMaker
 from .kinds import labels_of
 from .parts import Label, cut
 from .rows import Lines

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ...compiler.plan import DatasetJob, Plan, TokenizerJob
-from .. import prepare
+from ...compiler.plan.plan import DatasetJob, Plan, TokenizerJob
 from ..data import readers, tokenizer
 from ..data.bad_lines import BadLines
 from ..data.formats import Document
 from ..errors import RunError
-from ..outcomes import results
+from ..preparation import prepare
+from ..run_folder.outcomes import results
+from ..run_folder.store import Store
 from ..scheduler import artifact_key
-from ..store import Store
 
 SMALL = 8_000_000
 """A tokenizer that is trained on so many characters in all is trained here."""

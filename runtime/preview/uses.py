@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from ...compiler.plan import (
+from ...compiler.plan.plan import (
     AccuracyMeasure,
     BestJob,
     DatasetJob,

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ...compiler.plan import SampleJob
-from ...compiler.words import counted
+from ...compiler.as_written import counted
+from ...compiler.plan.plan import SampleJob
 from ..errors import RunError
-from ..recorder import OnEvent
-from ..store import disk
+from ..run_folder.recorder import OnEvent
+from ..run_folder.store import disk
 from .answers import Answer, Sampler
 from .generators import Generator
 from .prompts import Prompt

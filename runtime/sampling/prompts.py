@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ...compiler.words import counted
+from ...compiler.as_written import counted
 from ..data.dialog import renderer
 from ..data.encode import Piece
 from ..data.records import Preference, Tokens

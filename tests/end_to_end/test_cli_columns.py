@@ -11,7 +11,7 @@ from termios import TIOCSWINSZ
 import pytest
 from etude_cli import COMMAND, environment
 
-from etude.spec.paragraphs import breakable
+from etude.spec.findings.paragraphs import breakable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SPECS = ("published/llama3_405b.etude", "published/olmo3_7b.etude", "quickstart.etude")

@@ -12,7 +12,7 @@ from etude_cli import etude
 from specs import HEAD, stage
 
 from etude.cli.main import main
-from etude.spec.codes import known, rule
+from etude.spec.findings.codes import known, rule
 
 
 @pytest.fixture(autouse=True)

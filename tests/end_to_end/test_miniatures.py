@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from etude_cli import etude, metrics
 
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.timeline import Timeline
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MINUTES = 10

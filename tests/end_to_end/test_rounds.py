@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from etude_cli import etude, kill_when
 
-from etude.compiler.plan import Plan
-from etude.runtime.store import Store
+from etude.compiler.plan.plan import Plan
+from etude.runtime.run_folder.store import Store
 
 WORDS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig", "ram", "yak"]
 MODEL = """

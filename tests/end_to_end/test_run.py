@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from etude_cli import TINY, etude, kill_when, lines, metrics, weights
 
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.timeline import Timeline
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from etude.compiler.plan import (
+from etude.compiler.plan.plan import (
     Architecture,
     Averaging,
     BatchPiece,

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from etude.compiler.plan import ReferenceJob, ScoreJob, TrainJob
+from etude.compiler.plan.plan import ReferenceJob, ScoreJob, TrainJob
 from etude.runtime.engine import forward
 from etude.runtime.engine.forward import reference, score
 from etude.runtime.engine.train import train

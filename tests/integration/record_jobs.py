@@ -11,7 +11,7 @@ import torch
 from engine_jobs import architecture, run, tensors, train_job
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from etude.compiler.plan import Architecture, Dpo, Objective, ReferenceJob, ScoreJob, TrainJob
+from etude.compiler.plan.plan import Architecture, Dpo, Objective, ReferenceJob, ScoreJob, TrainJob
 from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.engine.families import hf_config, model_spec

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from etude.compiler.plan import SampleJob
+from etude.compiler.plan.plan import SampleJob
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import special_tokens
 

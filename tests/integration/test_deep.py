@@ -12,17 +12,17 @@ import pytest
 from specs import HEAD, POST_TRAINING, check, jobs, only, plan, stage
 
 from etude.cli.main import main
-from etude.compiler.architectures import complete
 from etude.compiler.driver import analyse, compile
 from etude.compiler.families import FAMILIES
+from etude.compiler.families.architectures import complete
 from etude.compiler.placement import layers_per_stage
-from etude.compiler.plan import TrainJob
-from etude.compiler.shards import layers_of_stage
+from etude.compiler.plan.plan import TrainJob
+from etude.compiler.torchtitan.shards import layers_of_stage
 from etude.compiler.values import Resources
-from etude.runtime import deep
-from etude.runtime.deep import Built, Configuration, build, configurations
+from etude.runtime import rehearsal
 from etude.runtime.emission.emit import emit, emit_each, function
 from etude.runtime.errors import RunError
+from etude.runtime.rehearsal import Built, Configuration, build, configurations
 from etude.spec.record import replace
 
 CLUSTER = 'cluster big {{ nodes = {nodes}, gpus = {gpus} of "H100 80GB" }}\n'
@@ -244,7 +244,7 @@ def test_what_torchtitan_refuses_is_shown_where_the_spec_sets_it(
         on_built(found[0])
         return found
 
-    monkeypatch.setattr(deep, "build", refusing)
+    monkeypatch.setattr(rehearsal, "build", refusing)
     assert main(["plan", str(tmp_path / "spec.etude"), "--deep", "--json"]) == 1
     shown = json.loads(capsys.readouterr().out)
     (found,) = shown["diagnostics"]
@@ -286,7 +286,7 @@ def test_a_builder_that_dies_is_said_in_one_sentence(monkeypatch: pytest.MonkeyP
         def instead(command: list[str], program: str = program, start: Any = start, **kw: Any):
             return start([command[0], "-c", program], **kw)
 
-        monkeypatch.setattr(deep.subprocess, "Popen", instead)
+        monkeypatch.setattr(rehearsal.subprocess, "Popen", instead)
         with pytest.raises(RunError, match=words):
             build(wanted)
         monkeypatch.undo()

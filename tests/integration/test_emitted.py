@@ -15,14 +15,14 @@ import pytest
 import torch
 from specs import plan
 
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.emission.emit import FIELDS, emit, emit_each
 from etude.runtime.engine.train import dataloader
 from etude.runtime.errors import RunError
 from etude.runtime.gang import execute
-from etude.runtime.outcomes import results
-from etude.runtime.store import Store
+from etude.runtime.run_folder.outcomes import results
+from etude.runtime.run_folder.store import Store
 
 assert engine_jobs
 

@@ -12,7 +12,7 @@ import torch
 from engine_jobs import Events, architecture, lr, run, same, train_job
 from torch.distributed.checkpoint.filesystem import FileSystem
 
-from etude.compiler.plan import Averaging
+from etude.compiler.plan.plan import Averaging
 from etude.runtime.errors import DataError, RunError, Stopped
 from etude.spec.record import replace
 

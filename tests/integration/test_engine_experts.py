@@ -8,7 +8,7 @@ import torch
 from engine_jobs import architecture, experts, latent, run, same, train_job, weights
 from test_engine_ranks import Run, Workplace
 
-from etude.compiler.plan import Architecture, TrainJob
+from etude.compiler.plan.plan import Architecture, TrainJob
 from etude.runtime.engine.families import gpt_oss
 from etude.spec.record import replace
 

@@ -11,13 +11,13 @@ import torch
 from engine_jobs import architecture, experts, latent, run, tensors, train_job, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from etude.compiler.plan import Architecture, AverageJob, ExportJob
+from etude.compiler.plan.plan import Architecture, AverageJob, ExportJob
 from etude.runtime.data.stream import pack
 from etude.runtime.engine import export as exporting
 from etude.runtime.engine.attention import by_window, document_mask
-from etude.runtime.engine.average import average
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import model_spec
+from etude.runtime.engine.mean import average
 from etude.runtime.engine.storage import weights_of
 from etude.runtime.errors import RunError
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from engine_jobs import Events, run, same, tensors, train_job, weights
 
-from etude.compiler.plan import Averaging, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Averaging, TrainJob
+from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.data.shards import Shards
 from etude.runtime.data.stream import Stream
 from etude.runtime.engine.loader import Loader

@@ -18,14 +18,8 @@ from record_jobs import (
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from etude.compiler.plan import (
-    ExportJob,
-    Objective,
-    ReferenceJob,
-    Reward,
-    Sft,
-)
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import ExportJob, Objective, ReferenceJob, Reward, Sft
+from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
 from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.engine import forward

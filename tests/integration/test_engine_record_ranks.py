@@ -10,7 +10,7 @@ from engine_jobs import run, same, tensors, train_job
 from record_jobs import forward_job, make_records, record_job
 from test_engine_ranks import Run, Workplace
 
-from etude.compiler.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
+from etude.compiler.plan.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
 from etude.runtime.engine.forward import reference, score
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")

@@ -22,14 +22,7 @@ from record_jobs import (
 )
 from torch.distributed.tensor import DTensor
 
-from etude.compiler.plan import (
-    Architecture,
-    Dpo,
-    Reward,
-    ScoreJob,
-    Sft,
-    TrainJob,
-)
+from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob
 from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.packing import Packing, Shuffled
 from etude.runtime.data.record_shards import Record, Records, write_records

@@ -9,8 +9,8 @@ import torch
 from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
 from torch.distributed.tensor import DTensor
 
-from etude.compiler.plan import Averaging
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Averaging
+from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.engine.train import make_trainer
 
 

@@ -16,13 +16,13 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from etude.compiler.families import FAMILIES
-from etude.compiler.plan import Architecture, ExportJob, WeightsJob
-from etude.compiler.published_keys import KINDS
-from etude.runtime import published
+from etude.compiler.files.published_keys import KINDS
+from etude.compiler.plan.plan import Architecture, ExportJob, WeightsJob
+from etude.runtime import weight_files
+from etude.runtime.engine.convert_weights import SOURCE
+from etude.runtime.engine.convert_weights import weights as read
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import hf_config
-from etude.runtime.engine.published import SOURCE
-from etude.runtime.engine.published import weights as read
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import DataError
 
@@ -353,7 +353,7 @@ def test_weights_of_the_hub_come_from_its_cache(
 def test_changed_weights_have_another_fingerprint(tmp_path: Path) -> None:
     made(architecture(), tmp_path / "w")
     source = {"folder": "w"}
-    before = published.fingerprint(source, tmp_path)
-    assert published.fingerprint(source, tmp_path) == before
+    before = weight_files.fingerprint(source, tmp_path)
+    assert weight_files.fingerprint(source, tmp_path) == before
     retensor(tmp_path / "w", lambda state: state[NORM].add_(0.5))
-    assert published.fingerprint(source, tmp_path) != before
+    assert weight_files.fingerprint(source, tmp_path) != before

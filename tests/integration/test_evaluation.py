@@ -13,18 +13,18 @@ import torch
 from sampling_models import DIALOG, judge, policy, prompts, read_lines
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from etude.compiler.plan import (
+from etude.compiler.plan.plan import (
     AccuracyMeasure,
     BestJob,
     RewardMeasure,
     SampleJob,
     SuiteMeasure,
 )
-from etude.runtime.best import pick
 from etude.runtime.data.encode import CONTENT, OTHER
 from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.errors import DataError, RunError
-from etude.runtime.evaluate import measure
+from etude.runtime.evaluation.best import pick
+from etude.runtime.evaluation.evaluate import measure
 from etude.runtime.sampling import sample
 
 TASKS = Path(__file__).parents[2] / "examples" / "tasks"

@@ -6,13 +6,13 @@ import pytest
 import torch
 from engine_jobs import WORDS  # noqa: F401 (chooses the CPU before torchtitan is imported)
 
-from etude.compiler.architectures import (
+from etude.compiler.families import FAMILIES
+from etude.compiler.families.architectures import (
     attention_flops_per_token,
     flops_per_token,
     parameters,
     published,
 )
-from etude.compiler.families import FAMILIES
 from etude.runtime.engine.families import model_spec
 from etude.spec.record import replace
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import etude
-from etude.compiler.plan import DatasetJob, Plan, TokenizerJob, TrainJob
+from etude.compiler.plan.plan import DatasetJob, Plan, TokenizerJob, TrainJob
 from etude.runtime import preview as previews
 from etude.runtime.data import tokenizer
 from etude.runtime.engine.train import dataloader
-from etude.runtime.prepare import make_dataset, make_tokenizer
+from etude.runtime.preparation.prepare import make_dataset, make_tokenizer
 from etude.runtime.preview import Shown
 
 SPEC = """

@@ -23,7 +23,7 @@ from sampling_models import (
 from test_engine_model import build, logits
 from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
-from etude.compiler.plan import ExportJob
+from etude.compiler.plan.plan import ExportJob
 from etude.runtime.data import tokenizer
 from etude.runtime.engine.export import export
 from etude.runtime.errors import DataError, RunError

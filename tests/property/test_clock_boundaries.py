@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from specs import HEAD, batches, compiled, jobs, rates, stage
 
-from etude.compiler.clock import nearest
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.clock import nearest
+from etude.compiler.schedule.timeline import Timeline
 
 LENGTHS = [8, 16, 32, 64]
 

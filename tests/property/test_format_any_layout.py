@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from specs import POST_TRAINING
 from test_language_any_text import SPEC
 
-from etude.spec.diagnostics import Report
-from etude.spec.format import format_text, shape
-from etude.spec.parse import parse, tokens
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text.format import format_text, shape
+from etude.spec.text.parse import parse, tokens
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXTS = [SPEC, POST_TRAINING, *(path.read_text() for path in sorted(EXAMPLES.glob("*.etude")))]

@@ -14,15 +14,15 @@ from test_changes import RIGHT, SLOTS, outcome, spec
 
 from etude.build import Recipe
 from etude.schema import spec_schema
-from etude.spec import recipe as r
 from etude.spec import syntax as s
-from etude.spec.diagnostics import Report
-from etude.spec.format import format_text
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
-from etude.spec.parse import parse
 from etude.spec.record import Record, fields
+from etude.spec.schema import recipe as r
 from etude.spec.source import Source, Span
-from etude.spec.to_text import text as written
+from etude.spec.text.format import format_text
+from etude.spec.text.parse import parse
+from etude.spec.text.to_text import text as written
 
 RANDOM = st.integers(0, 2**32).map(random.Random)
 SCHEMA = Draft202012Validator(spec_schema())

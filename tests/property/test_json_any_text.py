@@ -12,11 +12,11 @@ from json_specs import as_json
 from specs import POST_TRAINING
 
 from etude.compiler.driver import analyse
-from etude.spec.codes import known
 from etude.spec.convert_form import to_text
-from etude.spec.diagnostics import Report
+from etude.spec.findings.codes import known
+from etude.spec.findings.diagnostics import Report
+from etude.spec.findings.render import render_all
 from etude.spec.load import bound, reads
-from etude.spec.render import render_all
 from etude.spec.source import Source
 
 FORM = as_json(POST_TRAINING)

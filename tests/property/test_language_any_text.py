@@ -9,10 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from specs import HEAD, POST_TRAINING, after, compiled, stage
 
-from etude.spec.codes import known
-from etude.spec.diagnostics import Report
+from etude.spec.findings.codes import known
+from etude.spec.findings.diagnostics import Report
+from etude.spec.findings.render import render_all
 from etude.spec.load import load
-from etude.spec.render import render_all
 
 SPEC = (
     HEAD

@@ -14,10 +14,10 @@ from etude.lsp import actions, completion, diagnostics, hover, inlay, navigation
 from etude.lsp.parsing import Parser
 from etude.lsp.positions import Lines
 from etude.lsp.project import Project
-from etude.spec.diagnostics import Report
-from etude.spec.parse import parse
-from etude.spec.pieces import pieces
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
+from etude.spec.text.pieces import pieces
 
 FOLDER = Path(tempfile.gettempdir()).resolve()
 VARIANT = "variant hot {\n  first.lr = 1e-2\n  model.tiny.dim = 128\n  peak = 2\n}\n"

@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etude.compiler.mixture import Mixture, integer_weights
+from etude.compiler.schedule.mixture import Mixture, integer_weights
 
 Stretches = list[tuple[dict[str, int], int]]
 

@@ -17,10 +17,10 @@ from etude.build import Recipe
 from etude.lsp.navigation import Refused, rename
 from etude.schema import spec_schema
 from etude.spec.convert_form import to_json
-from etude.spec.diagnostics import Report
-from etude.spec.keywords import MEANINGS, SHAPES, proposal, why_no_name
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
 from etude.spec.source import Source
+from etude.spec.text.keywords import MEANINGS, SHAPES, proposal, why_no_name
 
 SCHEMA = Draft202012Validator(spec_schema())
 WORDS = sorted({*MEANINGS, *SHAPES, "keep", "drop", "gate", "stage", "dataset", "expect", "pairs"})

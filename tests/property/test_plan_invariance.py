@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
-from etude.compiler.plan import Plan
-from etude.compiler.schema import plan_schema
-from etude.spec.lexer import BRACES
-from etude.spec.parse import SUFFIXES
+from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.plan_schema import plan_schema
+from etude.spec.text.lexer import BRACES
+from etude.spec.text.parse import SUFFIXES
 
 SPEC = (
     HEAD

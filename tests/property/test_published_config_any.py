@@ -5,11 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.compiler.architectures import published
 from etude.compiler.families import FAMILIES
-from etude.compiler.published_config import describe
-from etude.compiler.published_keys import FIXED, KINDS, SHAPE
-from etude.compiler.published_weights import differences
+from etude.compiler.families.architectures import published
+from etude.compiler.files.published_config import describe
+from etude.compiler.files.published_keys import FIXED, KINDS, SHAPE
+from etude.compiler.files.published_weights import differences
 
 ROPE = (
     "rope_type",

@@ -6,9 +6,9 @@ import pytest
 from fuzz import LONG, made
 from lark import UnexpectedInput, UnexpectedToken
 
-from etude.spec import parse
-from etude.spec.diagnostics import Report
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text import parse
 
 SEEDS = [*range(1, 400), *range(0, 6 * LONG, LONG)]
 

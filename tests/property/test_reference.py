@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from etude.compiler.ids import DataId, FigureId, StageId
 from etude.spec import syntax as s
-from etude.spec.diagnostics import Report
-from etude.spec.kinds import Ref
-from etude.spec.parse import parse
+from etude.spec.findings.diagnostics import Report
 from etude.spec.reference import OUTPUTS, PREVIOUS, ROUND, Index, Names, Reference
+from etude.spec.schema.kinds import Ref
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
 
 VARIANTS, ROUNDS = ("hot", "mild"), ("align", "refine")
 NAMES = Names(VARIANTS, ROUNDS)

@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from specs import HEAD, POST_TRAINING, after, compiled, stage
 
-from etude.spec.pieces import pieces
+from etude.spec.text.pieces import pieces
 
 WITH_WARNINGS = (
     HEAD.replace(" { seed = 1 }", ' { allow N652 "kept for later" }')

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from specs import HEAD, analysed, codes, compiled, jobs, plan, stage
 
-from etude.compiler.auto import HEADROOM, RECOMPUTE, Stretch, choose, search, verdicts
 from etude.compiler.costs.hardware import GIB, gpu
 from etude.compiler.costs.jobs import segment_estimate
 from etude.compiler.program import Segment, TrainStage
+from etude.compiler.schedule.auto import HEADROOM, RECOMPUTE, Stretch, choose, search, verdicts
 from etude.compiler.values import Resources
 
 H100 = 'model big { family = llama3, size = "%s" }\ncluster h { nodes = %d, gpus = 8 of "H100" }\n'

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from specs import HEAD, POST_TRAINING, after, check, compiled, miniature, only, plan, stage
 
-from etude.compiler.plan import Plan
+from etude.compiler.plan.plan import Plan
 from etude.lsp.names import Names
-from etude.spec.diagnostics import Report
-from etude.spec.parse import parse
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
 
 SPEC = (
     HEAD

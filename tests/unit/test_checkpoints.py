@@ -3,7 +3,7 @@
 import pytest
 from specs import HEAD, after, batches, codes, jobs, plan, rates, stage
 
-from etude.compiler.plan import AverageJob, Plan
+from etude.compiler.plan.plan import AverageJob, Plan
 
 KNOBS = {
     "seq_len": "16 for 40 steps then 32",

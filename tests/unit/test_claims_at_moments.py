@@ -7,7 +7,7 @@ import pytest
 from specs import HEAD, compiled, plan, stage
 
 from etude.cli.main import main
-from etude.compiler.timeline import Timeline
+from etude.compiler.schedule.timeline import Timeline
 
 RAMPED = stage(
     steps=None,

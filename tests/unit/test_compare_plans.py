@@ -10,7 +10,7 @@ import compare_plans
 import pytest
 from compare_plans import CannotTell, checked_out, compare, difference, differences
 
-from etude.spec.codes import rule
+from etude.spec.findings.codes import rule
 
 ROOT = Path(__file__).resolve().parents[2]
 

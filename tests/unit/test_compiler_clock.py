@@ -20,8 +20,8 @@ from specs import (
 )
 
 from etude.compiler.driver import analyse, compile
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.timeline import Timeline
 from etude.spec.load import read
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llama3_405b.etude"

@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 from specs import HEAD, after, check, jobs, only, plan, segments, stage
 
-from etude.compiler.mixture import Mixture, integer_weights
-from etude.compiler.plan import Plan, TrainJob
-from etude.compiler.timeline import Timeline
+from etude.compiler.plan.plan import Plan, TrainJob
+from etude.compiler.schedule.mixture import Mixture, integer_weights
+from etude.compiler.schedule.timeline import Timeline
 
 MORE = HEAD + "dataset code { sample = python_code }\n"
 

@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 from specs import HEAD, after, check, compiled, jobs, only, plan, stage
 
-from etude.compiler.architectures import parameters
 from etude.compiler.families import FAMILIES
-from etude.compiler.plan import EvaluateJob, GateJob, Plan, TrainJob
-from etude.compiler.schema import PlanError, plan_schema, read_plan
+from etude.compiler.families.architectures import parameters
+from etude.compiler.plan.plan import EvaluateJob, GateJob, Plan, TrainJob
+from etude.compiler.plan.plan_schema import PlanError, plan_schema, read_plan
 
 FULL = (
     HEAD.replace("seed = 1", 'seed = 1, title = "Every kind of job"')

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from specs import HEAD, POST_TRAINING, analysed, check, compiled, only, plan
 
-from etude.compiler.plan import DatasetJob, FilterJob, Plan, SampleJob, TrainJob
-from etude.compiler.schema import read_plan
+from etude.compiler.plan.plan import DatasetJob, FilterJob, Plan, SampleJob, TrainJob
+from etude.compiler.plan.plan_schema import read_plan
 
 MADE = plan(POST_TRAINING)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from specs import HEAD, check, jobs, plan, stage
 
-from etude.compiler.architectures import active_parameters, parameters, published
 from etude.compiler.costs.estimate import FORMULAS, MEMORY_PARTS, TIME_PARTS, Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.families import FAMILIES
+from etude.compiler.families.architectures import active_parameters, parameters, published
 from etude.compiler.values import Resources
 
 ROOT = Path(__file__).parents[2]

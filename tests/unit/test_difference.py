@@ -3,7 +3,7 @@
 import pytest
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
-from etude.compiler.difference import Difference, difference
+from etude.compiler.plan.difference import Difference, difference
 
 BASE = (
     HEAD + stage() + after("second", steps="10", lr="1e-4") + after("third", steps="5", lr="5e-5")

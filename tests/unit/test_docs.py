@@ -13,24 +13,24 @@ import pytest
 from whole_spec import problems, spec
 
 from etude.cli.main import main, parser
-from etude.compiler import plan as plans
 from etude.compiler.driver import analyse, compile
-from etude.spec import json_form as form
-from etude.spec import recipe as r
-from etude.spec.codes import known
+from etude.compiler.plan import plan as plans
 from etude.spec.convert_form import to_text
-from etude.spec.convert_schedule import DEGREES
-from etude.spec.diagnostics import Report
-from etude.spec.group_kinds import Nested
-from etude.spec.json_text import laid_out, read
-from etude.spec.keywords import BLOCKS
+from etude.spec.findings.codes import known
+from etude.spec.findings.diagnostics import Report
+from etude.spec.findings.render import render_all
+from etude.spec.json import json_form as form
+from etude.spec.json.json_text import laid_out, read
 from etude.spec.load import loads, reads
-from etude.spec.parse import SUFFIXES, parse
 from etude.spec.quantity import UNITS, plain
 from etude.spec.record import fields
-from etude.spec.render import render_all
+from etude.spec.schema import recipe as r
+from etude.spec.schema.convert_schedule import DEGREES
+from etude.spec.schema.group_kinds import Nested
 from etude.spec.source import Source
 from etude.spec.syntax import Assign
+from etude.spec.text.keywords import BLOCKS
+from etude.spec.text.parse import SUFFIXES, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -174,7 +174,7 @@ def test_every_statement_of_the_reference_can_be_read(example: str, block: str) 
 
 def test_every_statement_is_in_the_reference() -> None:
     """The rules of the grammar that are statements of blocks, and the flags, have an example."""
-    grammar = (ROOT / "spec" / "grammar.lark").read_text()
+    grammar = (ROOT / "spec" / "text" / "grammar.lark").read_text()
     (found,) = re.findall(r"^_item:(.*)$", grammar, flags=re.MULTILINE)
     shown = {
         type(item).__name__.lower()
@@ -226,7 +226,7 @@ def test_units_suffixes_degrees_and_shapes_are_those_of_the_code() -> None:
     degrees = [row[0].strip("`") for row in rows(sections(language())["Placements"])]
     assert sorted(degrees) == sorted(DEGREES)
     (shapes,) = re.findall(r"^shape +=([a-z_ |]+)", language(), flags=re.MULTILINE)
-    grammar = (ROOT / "spec" / "grammar.lark").read_text()
+    grammar = (ROOT / "spec" / "text" / "grammar.lark").read_text()
     (known,) = re.findall(r"SHAPE.*?\(([a-z_|]+)\)", grammar)
     assert [shape.strip() for shape in shapes.split("|")] == known.split("|")
 

@@ -3,7 +3,7 @@
 import pytest
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
-from etude.compiler.plan import ExportJob, TrainJob
+from etude.compiler.plan.plan import ExportJob, TrainJob
 
 TALK = """dataset human  { sample = python_functions, kind = dialogs }
 dataset ranked { sample = python_functions, kind = preferences }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from specs import HEAD, check, jobs, miniature, only, plan, stage
 
-from etude.compiler.architectures import (
+from etude.compiler.families.architectures import (
     active_parameters,
     attention_flops_per_token,
     parameters,

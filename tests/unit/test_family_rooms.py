@@ -14,10 +14,10 @@ from specs import HEAD, codes, only, plan, stage
 from specs import jobs as train_jobs
 
 from etude.authoring.published_models import by_name
-from etude.compiler.architectures import complete, weights, windowed
 from etude.compiler.families import FAMILIES
-from etude.compiler.plan import Plan
-from etude.compiler.schema import PlanError, read_plan
+from etude.compiler.families.architectures import complete, weights, windowed
+from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.plan_schema import PlanError, read_plan
 from etude.lsp.completion import completion
 from etude.runtime.emission import copied
 from etude.runtime.emission.emit import emit

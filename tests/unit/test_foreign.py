@@ -10,15 +10,15 @@ import pytest
 from whole_spec import problems, spec
 
 from etude.compiler.families import FAMILIES
-from etude.compiler.published_keys import KINDS, UNKNOWN_KINDS
-from etude.spec import foreign
-from etude.spec import recipe as r
+from etude.compiler.files.published_keys import KINDS, UNKNOWN_KINDS
 from etude.spec import syntax as s
-from etude.spec.diagnostics import Report
-from etude.spec.foreign_attributes import ANY, Answer
+from etude.spec.findings.diagnostics import Report
+from etude.spec.foreign import answers
+from etude.spec.foreign.foreign_attributes import ANY, Answer
 from etude.spec.load import loads
-from etude.spec.parse import parse
+from etude.spec.schema import recipe as r
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
 
 GROUPS = {
     "experts": ("model", "experts = {{ {} }}"),
@@ -53,18 +53,18 @@ def stands_in(answer: Answer) -> Iterator[str]:
     """The blocks that an answer's example is right in; "" for whole blocks."""
     whole = isinstance(next(iter(parse(Source("x", answer.example), Report()))), s.Block)
     for where in blocks_of(answer):
-        in_value = VALUES if answer in foreign.VALUES else {}
+        in_value = VALUES if answer in answers.VALUES else {}
         yield "" if whole else in_value.get(where, (where, ""))[0]
 
 
 ATTRIBUTES = [
     pytest.param(answer, block, id=f"{block}-{answer.all_names[0]}")
-    for answer in foreign.ATTRIBUTES
+    for answer in answers.ATTRIBUTES
     for block in blocks_of(answer)
 ]
 EXAMPLES = [
     pytest.param(answer.example, block, id=f"{block}-{answer.all_names[0]}")
-    for answer in foreign.all_answers()
+    for answer in answers.all_answers()
     if answer.example
     for block in dict.fromkeys(stands_in(answer))
 ]
@@ -103,15 +103,15 @@ def test_every_attribute_of_the_table_is_answered(answer: Answer, block: str) ->
 
 def first(name: str, block: str) -> Answer:
     """The answer that counts."""
-    answers = (answer for answer in foreign.ATTRIBUTES if name in answer.all_names)
-    return next(each for each in answers if each.where == ANY or block in each.where.split())
+    named = (answer for answer in answers.ATTRIBUTES if name in answer.all_names)
+    return next(each for each in named if each.where == ANY or block in each.where.split())
 
 
 @pytest.mark.parametrize(
     ("answer", "where"),
     [
         pytest.param(a, w, id=f"{w}-{a.all_names[0]}")
-        for a in foreign.VALUES
+        for a in answers.VALUES
         for w in a.where.split()
     ],
 )
@@ -137,7 +137,7 @@ def test_specs_in_json_are_answered_alike(answer: Answer, block: str) -> None:
 
 
 def test_a_name_has_one_answer_in_a_block() -> None:
-    for table in (foreign.ATTRIBUTES, foreign.VALUES):
+    for table in (answers.ATTRIBUTES, answers.VALUES):
         seen: set[tuple[str, str]] = set()
         for answer in table:
             for pair in ((n, w) for n in answer.all_names for w in answer.where.split()):
@@ -147,8 +147,8 @@ def test_a_name_has_one_answer_in_a_block() -> None:
 
 def test_what_is_meant_exists() -> None:
     """Where an answer asks "did you mean", the block has the attribute."""
-    models = {name: model for model, name in foreign.BLOCKS.items()}
-    for answer in foreign.ATTRIBUTES:
+    models = {name: model for model, name in answers.BLOCKS.items()}
+    for answer in answers.ATTRIBUTES:
         if answer.says.startswith("did you mean"):
             meant = answer.says.split("`")[1]
             for block in answer.where.split():
@@ -226,7 +226,7 @@ def test_the_cases_of_the_issue(attribute: str, help: str) -> None:
 
 def test_checking_a_right_spec_reads_no_table() -> None:
     code = "import sys; from etude.spec.load import loads\n"
-    code += "from etude.spec.diagnostics import Report\n"
+    code += "from etude.spec.findings.diagnostics import Report\n"
     code += f"assert loads({spec()!r}, Report()); print([m for m in sys.modules if 'foreign' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,9 +6,9 @@ from textwrap import dedent
 import pytest
 from specs import HEAD, POST_TRAINING
 
-from etude.spec.diagnostics import Report
-from etude.spec.format import WIDTH, format_text
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text.format import WIDTH, format_text
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.etude"))
 

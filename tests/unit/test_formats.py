@@ -10,7 +10,7 @@ import pytest
 from specs import HEAD, stage
 
 from etude.cli.main import main
-from etude.spec.codes import known
+from etude.spec.findings.codes import known
 
 SCHEMA = Path(__file__).parents[1] / "data" / "sarif-schema-2.1.0.json"
 BAD = HEAD + stage(data="{ web 97% }", tokenizer="wrods")

@@ -21,9 +21,9 @@ from specs import only, plan
 from etude.authoring.draft import Base, Options
 from etude.authoring.imports import import_config
 from etude.authoring.tree import ConfigError
-from etude.compiler.published_config import describe
-from etude.compiler.published_weights import differences
-from etude.spec.diagnostics import Report
+from etude.compiler.files.published_config import describe
+from etude.compiler.files.published_weights import differences
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
 
 

@@ -11,7 +11,7 @@ from specs import batches, jobs, only, plan, rates
 
 from etude.authoring.draft import Base
 from etude.authoring.tree import ConfigError
-from etude.compiler.plan import Plan
+from etude.compiler.plan.plan import Plan
 
 
 def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str, Plan]:

@@ -8,7 +8,7 @@ from specs import batches, only, plan, rates
 
 from etude.authoring.published_models import by_name
 from etude.authoring.tree import ConfigError
-from etude.compiler.plan import TrainJob
+from etude.compiler.plan.plan import TrainJob
 
 
 def torchtitan_rate(

@@ -14,8 +14,8 @@ import etude
 from etude.build import Recipe
 from etude.schema import spec_schema
 from etude.spec.convert_form import to_json, to_text
-from etude.spec.diagnostics import Diagnostic, Report
-from etude.spec.json_text import Numeral, laid_out
+from etude.spec.findings.diagnostics import Diagnostic, Report
+from etude.spec.json.json_text import Numeral, laid_out
 from etude.spec.load import load, loads
 from etude.spec.source import Source
 

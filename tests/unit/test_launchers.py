@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from specs import plan
 
-from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.plan.plan import Plan, TrainJob
 from etude.runtime.errors import DataError, RunError, Stopped
 from etude.runtime.gang import execute
 from etude.runtime.launchers import LAUNCHERS, messages
 from etude.runtime.launchers.launcher import Outcome, Phase
 from etude.runtime.launchers.local import RANK, Local
-from etude.runtime.recorder import OnEvent
-from etude.runtime.store import Store
+from etude.runtime.run_folder.recorder import OnEvent
+from etude.runtime.run_folder.store import Store
 
 SPEC = """recipe small {{ seed = 1 }}
 model tiny {{ layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }}

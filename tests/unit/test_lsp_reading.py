@@ -16,10 +16,10 @@ from etude.lsp.outline import folding, symbols
 from etude.lsp.parsing import Parser, pieces
 from etude.lsp.positions import Lines
 from etude.lsp.rules import UNUSED
-from etude.spec.codes import known
-from etude.spec.diagnostics import Report
-from etude.spec.parse import parse
+from etude.spec.findings.codes import known
+from etude.spec.findings.diagnostics import Report
 from etude.spec.source import Source
+from etude.spec.text.parse import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.etude"))

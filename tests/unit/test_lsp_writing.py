@@ -13,11 +13,11 @@ from etude.lsp.actions import actions
 from etude.lsp.completion import completion
 from etude.lsp.navigation import Refused, definition, highlights, references, rename, renameable
 from etude.lsp.project import Analysis
-from etude.spec import recipe as r
-from etude.spec.diagnostics import Report
-from etude.spec.kinds import Kind
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
-from etude.spec.parse import _reach as reach
+from etude.spec.schema import recipe as r
+from etude.spec.schema.kinds import Kind
+from etude.spec.text.parse import _reach as reach
 
 
 def offered(folder: Path, text: str) -> list[str]:

@@ -14,7 +14,7 @@ from etude.cli.miniature import FILE, begin, refused
 from etude.compiler.driver import Analysis, analyse, compile, compile_miniature
 from etude.compiler.miniature import MOST_TOKENS, Miniature, miniature
 from etude.compiler.miniature.structure import changes, difference, structure
-from etude.compiler.plan import Plan, TrainJob
+from etude.compiler.plan.plan import Plan, TrainJob
 from etude.compiler.program import TrainStage
 from etude.runtime.errors import RunError
 from etude.spec.load import read, reads

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from specs import HEAD, check, stage
 
 from etude.schema import spec_schema
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import bound, reads
 
 WHY = "the paper gives the rate of an adapter"

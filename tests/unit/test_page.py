@@ -12,7 +12,7 @@ from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.cli.common import compile_file
 from etude.cli.plan_page import texts, variants
-from etude.compiler.plan import Plan
+from etude.compiler.plan.plan import Plan
 from etude.pages.gallery import gallery
 from etude.pages.graph import graph
 from etude.pages.page import page

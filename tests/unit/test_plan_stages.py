@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.cli.plan_stages import show_stages
-from etude.compiler.plan import Plan
+from etude.compiler.plan.plan import Plan
 
 
 def shown(made: Plan) -> dict[str, str]:

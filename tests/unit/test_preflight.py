@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from specs import plan
 
-from etude.runtime import preflight
-from etude.runtime.disk_space import in_bytes, needed
 from etude.runtime.errors import DataError
 from etude.runtime.gang import execute
-from etude.runtime.preflight import Unready, require_all
-from etude.runtime.published import require_whole
-from etude.runtime.store import Store
+from etude.runtime.preflight import preflight
+from etude.runtime.preflight.disk_space import in_bytes, needed
+from etude.runtime.preflight.preflight import Unready, require_all
+from etude.runtime.run_folder.store import Store
+from etude.runtime.weight_files import require_whole
 
 HEAD = """recipe late { seed = 1 }
 model tiny { layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }

@@ -10,13 +10,13 @@ import pytest
 from preparing import LLAMA3, job, lines, make, tokenized
 from test_dialog import say
 
-from etude.compiler.plan import DatasetJob, FilterJob, FilterRule, TokenizerJob
-from etude.runtime import prepare
+from etude.compiler.plan.plan import DatasetJob, FilterJob, FilterRule, TokenizerJob
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import renderer, special_tokens
 from etude.runtime.data.record_shards import Records
 from etude.runtime.data.shards import Shards, write_shards
 from etude.runtime.errors import DataError, Stopped
+from etude.runtime.preparation import prepare
 
 ASK = say("user: Sky?")
 GOOD = {"prompt": ASK, "chosen": say("assistant: Blue."), "rejected": say("assistant: Red!")}

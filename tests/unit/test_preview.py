@@ -14,14 +14,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import etude
 from etude.cli.main import main
-from etude.compiler.plan import TokenizerJob
+from etude.compiler.plan.plan import TokenizerJob
 from etude.runtime import preview as previews
 from etude.runtime.data.tokenizer import byte_level
-from etude.runtime.prepare import job_fingerprint, make_tokenizer
+from etude.runtime.preparation.prepare import job_fingerprint, make_tokenizer
 from etude.runtime.preview import Preview, Shown
 from etude.runtime.preview.parts import decoded, texts_of
+from etude.runtime.run_folder.store import Store
 from etude.runtime.scheduler import artifact_key
-from etude.runtime.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = """

@@ -9,10 +9,10 @@ import pytest
 
 from etude.cli.verify import run
 from etude.compiler.driver import analyse, compile
-from etude.spec.diagnostics import Report
-from etude.spec.format import format_text
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import read
 from etude.spec.source import Source
+from etude.spec.text.format import format_text
 
 FOLDER = Path(__file__).parents[2] / "examples" / "published"
 FILES = sorted(FOLDER.rglob("*.etude"))

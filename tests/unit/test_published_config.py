@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from etude.compiler.architectures import published
 from etude.compiler.families import FAMILIES
+from etude.compiler.families.architectures import published
 from etude.compiler.families.config_json import Kind
-from etude.compiler.published_config import Described, describe
-from etude.compiler.published_keys import FIXED, HARMLESS, KINDS, SHAPE
-from etude.compiler.published_weights import differences
+from etude.compiler.files.published_config import Described, describe
+from etude.compiler.files.published_keys import FIXED, HARMLESS, KINDS, SHAPE
+from etude.compiler.files.published_weights import differences
 from etude.spec.record import replace
 
 LLAMA: dict[str, Any] = {

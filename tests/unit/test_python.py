@@ -12,10 +12,10 @@ from specs import POST_TRAINING
 
 import etude
 from etude import build as b
-from etude.spec import json_form as form
-from etude.spec import recipe as r
-from etude.spec.json_form import BLOCKS
+from etude.spec.json import json_form as form
+from etude.spec.json.json_form import BLOCKS
 from etude.spec.record import fields
+from etude.spec.schema import recipe as r
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from specs import HEAD, plan, stage
 
-from etude.compiler.plan import Plan
-from etude.runtime.repetition import MOST, Reading, readings
+from etude.compiler.plan.plan import Plan
+from etude.runtime.preparation.repetition import MOST, Reading, readings
 
 SFT = """dataset talk { files = "talk.jsonl", kind = dialogs }
 stage chat: sft { from = first, steps = 10, seq_len = 16, batch = 4 seqs, lr = 1e-4, data = talk }

@@ -12,10 +12,10 @@ import pytest
 from etude.cli import report as command
 from etude.cli.main import main
 from etude.compiler.driver import analyse, compile
-from etude.compiler.plan import Plan
-from etude.runtime.recorder import METRICS
-from etude.runtime.store import Store
-from etude.runtime.variants import variant_folder
+from etude.compiler.plan.plan import Plan
+from etude.runtime.run_folder.recorder import METRICS
+from etude.runtime.run_folder.store import Store
+from etude.runtime.run_folder.variant_folders import variant_folder
 from etude.spec.load import reads
 
 SPEC = """

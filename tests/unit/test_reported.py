@@ -17,8 +17,8 @@ from specs import check, place, plan
 import etude
 from etude.authoring.draft import Options
 from etude.authoring.imports import Imported, import_config
-from etude.compiler.plan import ExportJob
-from etude.spec.diagnostics import Diagnostic
+from etude.compiler.plan.plan import ExportJob
+from etude.spec.findings.diagnostics import Diagnostic
 
 HEAD = """recipe r { title = "x", seed = 1 }
 model m { layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 512 }

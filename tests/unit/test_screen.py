@@ -5,9 +5,9 @@ import re
 import pytest
 
 from etude.cli.tables import Column, Row, drawn
-from etude.spec.diagnostics import Diagnostic
-from etude.spec.paragraphs import pieces, wrapped
-from etude.spec.render import render
+from etude.spec.findings.diagnostics import Diagnostic
+from etude.spec.findings.paragraphs import pieces, wrapped
+from etude.spec.findings.render import render
 from etude.spec.source import Source, Span
 
 COLUMNS = [

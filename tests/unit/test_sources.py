@@ -9,12 +9,12 @@ from specs import HEAD, after, check, plan, stage
 
 from etude.cli.common import analyse_file, compile_file
 from etude.cli.main import main
-from etude.compiler.plan import Plan, Sources
-from etude.compiler.sources import sourced_values
-from etude.spec.diagnostics import Report
-from etude.spec.format import format_text
+from etude.compiler.plan.plan import Plan, Sources
+from etude.compiler.plan.sources import sourced_values
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import load
 from etude.spec.source import Source
+from etude.spec.text.format import format_text
 
 PUBLISHED = Path(__file__).parents[2] / "examples" / "published"
 SPEC = """\

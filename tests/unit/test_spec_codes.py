@@ -8,8 +8,8 @@ import pytest
 from specs import HEAD, after, check, only, place, stage
 
 from etude.compiler.examples import findings, frame
-from etude.spec import codes
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.findings import codes
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import load
 
 NODES = 'cluster big { nodes = 2, gpus = 8 of "H100 80GB" }\n'
@@ -602,7 +602,7 @@ def test_nothing_is_wrong_with_what_examples_stand_beside(name: str) -> None:
 
 
 def test_every_code_in_the_source_is_documented_and_every_documented_code_is_raised() -> None:
-    packages = Path(codes.__file__).parents[1]
+    packages = Path(codes.__file__).parents[2]
     sources = [
         path.read_text()
         for folder in ("spec", "compiler")

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from specs import HEAD, check, stage
 
-from etude.spec import recipe as r
 from etude.spec import syntax as s
-from etude.spec.diagnostics import Report
-from etude.spec.format import shape
-from etude.spec.keywords import (
+from etude.spec.findings.diagnostics import Report
+from etude.spec.schema import recipe as r
+from etude.spec.source import Source
+from etude.spec.text.format import shape
+from etude.spec.text.keywords import (
     BLOCKS,
     BREAKS_AFTER,
     CONTINUATION,
@@ -29,10 +30,9 @@ from etude.spec.keywords import (
     proposal,
     why_no_name,
 )
-from etude.spec.parse import following, parse
-from etude.spec.source import Source
+from etude.spec.text.parse import following, parse
 
-GRAMMAR = (Path(__file__).parents[2] / "spec" / "grammar.lark").read_text(encoding="utf-8")
+GRAMMAR = (Path(__file__).parents[2] / "spec" / "text" / "grammar.lark").read_text(encoding="utf-8")
 RULES, _, TERMINALS = GRAMMAR.partition("\n// Followed by a name and a text")
 STAND_IN = "zzz"
 PLACES = (

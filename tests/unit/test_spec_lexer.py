@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from lark import Lark, Token, UnexpectedInput
 
-from etude.spec.lexer import OneRegexLexer
+from etude.spec.text.lexer import OneRegexLexer
 
 ROOT = Path(__file__).parents[2]
-GRAMMAR = (ROOT / "spec" / "grammar.lark").read_text(encoding="utf-8")
+GRAMMAR = (ROOT / "spec" / "text" / "grammar.lark").read_text(encoding="utf-8")
 SPEC = (ROOT / "examples" / "llama3_405b.etude").read_text(encoding="utf-8")
 PIECES = [
     "of",

@@ -5,7 +5,7 @@ import time
 import pytest
 from specs import HEAD, after, check, codes, compiled, only, parsed, place, plan, stage
 
-from etude.spec.render import render
+from etude.spec.findings.render import render
 
 RULER = "#" * 80
 SPEC = HEAD + stage(lr="0 -> 1e-3 for 10 steps then -> 1e-5 cosine") + after(data="math")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from specs import HEAD, after, stage
 
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import MAX_DEPTH, load
-from etude.spec.recipe import Recipe
+from etude.spec.schema.recipe import Recipe
 
 HEADER, REST = HEAD.split("\n", 1)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from specs import HEAD, after, compiled, only, place, stage
 
-from etude.compiler.data_files import ENDINGS, refused, way_out
 from etude.compiler.driver import analyse, compile
+from etude.compiler.files.data_files import ENDINGS, refused, way_out
 from etude.lsp.project import Project
 from etude.runtime.data.formats import SUFFIXES
-from etude.spec.diagnostics import Diagnostic
+from etude.spec.findings.diagnostics import Diagnostic
 from etude.spec.load import read
 
 READS = "stage second: train { steps = 10, data = books }\n"

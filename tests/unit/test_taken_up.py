@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from etude.cli.main import main
-from etude.runtime.recorder import METRICS, Recorder
-from etude.runtime.store import Store
-from etude.runtime.variants import begun, variant_folder
+from etude.runtime.run_folder.recorder import METRICS, Recorder
+from etude.runtime.run_folder.store import Store
+from etude.runtime.run_folder.variant_folders import begun, variant_folder
 
 
 def _store(folder: Path) -> Store:

@@ -12,9 +12,9 @@ from etude.authoring.questions import LENGTHS, QUESTIONS, SIZES
 from etude.authoring.templates import TEMPLATES, asked, text_of
 from etude.authoring.tree import ConfigError
 from etude.compiler.driver import analyse, compile
-from etude.spec.diagnostics import Report
+from etude.spec.findings.diagnostics import Report
+from etude.spec.findings.render import render_all
 from etude.spec.load import read, reads
-from etude.spec.render import render_all
 
 GOING_ON = [name for name, template in TEMPLATES.items() if template.goes_on]
 SIZED = [name for name, template in TEMPLATES.items() if "size" in template.asks]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, processors
 
-from etude.compiler.plan import TokenizerJob
+from etude.compiler.plan.plan import TokenizerJob
 from etude.runtime.data import tokenizer
 from etude.runtime.errors import DataError
-from etude.runtime.prepare import job_fingerprint
+from etude.runtime.preparation.prepare import job_fingerprint
 
 LETTERS = {letter: number for number, letter in enumerate("abcx")}
 BEGIN, END, TURN = 4, 5, 6

@@ -7,9 +7,9 @@ import pytest
 from specs import HEAD, after, analysed, compiled, only, stage
 
 from etude.compiler.driver import analyse, compile
-from etude.compiler.plan import Plan
-from etude.compiler.provenance import Origin, provenance
-from etude.spec.diagnostics import Diagnostic, Report
+from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.provenance import Origin, provenance
+from etude.spec.findings.diagnostics import Diagnostic, Report
 from etude.spec.load import loads, read
 
 POST = """dataset ranked { sample = python_functions, kind = preferences }

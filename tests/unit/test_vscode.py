@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etude.spec.keywords import BLOCKS
+from etude.spec.text.keywords import BLOCKS
 
 EXTENSION = Path(__file__).resolve().parents[2] / "editors" / "vscode"
 

@@ -8,8 +8,8 @@ from lsp_files import at
 from specs import HEAD as PLAIN
 from specs import check, codes, miniature, only, plan, stage
 
-from etude.compiler.difference import difference
-from etude.compiler.plan import ExportJob, Plan, TrainJob, WeightsJob
+from etude.compiler.plan.difference import difference
+from etude.compiler.plan.plan import ExportJob, Plan, TrainJob, WeightsJob
 from etude.lsp.completion import completion
 from etude.lsp.navigation import definition
 from etude.runtime.emission.emit import emit

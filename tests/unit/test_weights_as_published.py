@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from specs import HEAD, analysed, compiled, place, stage
 
-from etude.spec.diagnostics import Diagnostic
+from etude.spec.findings.diagnostics import Diagnostic
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

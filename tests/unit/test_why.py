@@ -8,9 +8,9 @@ import pytest
 from specs import HEAD, stage
 
 from etude.cli.main import main
-from etude.compiler.architectures import flops_per_token, parameters
 from etude.compiler.costs.estimate import FORMULAS
 from etude.compiler.costs.formulas import ACCOUNT
+from etude.compiler.families.architectures import flops_per_token, parameters
 from etude.compiler.values import Architecture
 
 SPEC = (

@@ -15,7 +15,7 @@ from torchtitan.models.common.decoder import Decoder
 from torchtitan.protocols.model_spec import ModelSpec
 from torchtitan.protocols.module import Module
 
-from ....compiler.torchtitan import arguments
+from ....compiler.torchtitan.configuration import arguments
 from ....compiler.values import Architecture
 from ..heads import TokenHead, record_model
 from .on_cpu import STAND_INS, whole

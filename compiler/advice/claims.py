@@ -1,0 +1,35 @@
+"""Claims that say less than they seem to."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from ..claims.claims import shown
+from ..program import Program
+from . import Found, rule
+
+WIDE = Fraction(15, 100)
+"""A tolerance above this needs a reason."""
+
+
+@rule("W671", stages=None)
+def wide_tolerance(program: Program) -> Iterator[Found]:
+    for claimed in program.recipe.expectations:
+        if claimed.tolerance > WIDE and not (claimed.because or claimed.contradicted):
+            yield Found(
+                f"`{shown(claimed)}` may be off by {float(claimed.tolerance):.3g} of it, and "
+                "nothing says why",
+                claimed.at("within"),
+                'say what the estimate cannot know: within 30% because "…"',
+            )
+
+
+@rule("W672", stages=None)
+def contradiction_that_is_none(program: Program) -> Iterator[Found]:
+    held = {claim.what for claim in program.claims if claim.holds}
+    for claimed in program.recipe.expectations:
+        if claimed.contradicted and shown(claimed) in held:
+            yield Found(
+                f"`{shown(claimed)}` holds in this plan: its source does not contradict it",
+                claimed.at("reason"),
+                "leave `contradicted` out",
+            )

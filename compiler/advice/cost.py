@@ -1,0 +1,146 @@
+"""Placements that do not fit into the memory of their GPUs, and GPUs that nothing is known of."""
+
+from collections.abc import Iterator
+from math import fsum
+
+from ...spec.findings.diagnostics import did_you_mean
+from ...spec.quantity import counted, short
+from ...spec.record import replace
+from ..costs.hardware import GIB, GPUS, Gpu, gpu
+from ..costs.jobs import segment_batch, segment_estimate
+from ..families.architectures import parameters
+from ..program import Program, Segment, TrainStage
+from . import Found, rule
+
+LARGE = 1e9
+"""Parameters of a model that nobody means to train on a CPU."""
+STATE = ("parameters", "gradients", "optimizer")
+
+
+def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """The segment that takes most memory: it, bytes by part, and their sum, of `parts` or all."""
+    found = []
+    for segment in stage.segments:
+        batch = max(b.sequences for b in segment_batch(stage, segment))
+        estimate = segment_estimate(stage, segment, batch)
+        if estimate:
+            total = fsum(estimate.memory[part] for part in parts or estimate.memory)
+            found.append((total, segment, batch, estimate.memory))
+    for total, segment, batch, memory in sorted(found, key=lambda each: -each[0])[:1]:
+        if total > known.memory:
+            yield segment, batch, memory, total
+
+
+@rule("W662")
+def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+    known = gpu(stage.hardware.device)
+    if known is None:
+        return
+    for segment, _, _, total in _fullest(stage, known, STATE):
+        r = segment.resources
+        ways = r.shard * r.context * r.tensor * r.pipeline
+        more = -(-int(total) * ways // known.memory)
+        yield Found(
+            f"weights, gradients and moments take {total / GIB:.0f} GiB of each GPU, and "
+            f"{known.name} has {known.memory / GIB:.0f}",
+            stage.spec.at("parallel") or stage.spec.at(),
+            f"they are spread over {ways} GPUs: shard them over at least {more}",
+        )
+
+
+@rule("W661")
+def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+    known = gpu(stage.hardware.device)
+    if known is None:
+        return
+    for segment, batch, memory, total in _fullest(stage, known):
+        if any(True for _ in _fullest(stage, known, STATE)):  # W662
+            return
+        most = max(memory, key=lambda part: memory[part])
+        yield Found(
+            f"the estimate for a GPU is {total / GIB:.0f} GiB, and {known.name} has "
+            f"{known.memory / GIB:.0f}: {memory[most] / GIB:.0f} GiB are {most}",
+            stage.spec.at("parallel") or stage.spec.at(),
+            _way_out(stage, segment, batch, known),
+            label=f"where sequences have {counted(segment.seq_len, 'tokens')}",
+        )
+
+
+def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str:
+    """The first of some changes that fits, the cheapest first."""
+    ways = [
+        ("recompute = selective", {"recompute": "selective"}, {}),
+        ("recompute = full", {"recompute": "full"}, {}),
+    ]
+    if segment.resources.pipeline == 1:
+        for micro in (segment.micro_batch // 2, 1):
+            if 0 < micro < segment.micro_batch:
+                ways.append((f"micro_batch {micro}", {}, {"micro_batch": micro}))
+                ways.append(
+                    (
+                        f"micro_batch {micro} and recompute = full",
+                        {"recompute": "full"},
+                        {"micro_batch": micro},
+                    )
+                )
+    for shown, of_stage, of_segment in ways:
+        changed = replace(stage, **of_stage)
+        found = segment_estimate(changed, replace(segment, **of_segment), batch)
+        if found and found.memory_total <= known.memory:
+            return f"write `{shown}`: {found.memory_total / GIB:.0f} GiB"
+    return _placement_that_fits(stage, segment, batch)
+
+
+def _placement_that_fits(stage: TrainStage, segment: Segment, batch: int) -> str:
+    """The fastest placement on the same GPUs that fits with full recomputation."""
+    from ..schedule.auto import Stretch, search  # most recipes fit
+
+    stretch = Stretch(seq_len=segment.seq_len, sequences=(batch,))
+    together = stage.spec.data_kind == "preferences"
+    found = search(stage, stretch, ("full",), together=together)
+    for candidate in found:
+        if candidate.fits:
+            return (
+                f"write `parallel = {candidate.shown()}` and `recompute = full`: "
+                f"{candidate.memory / GIB:.0f} GiB"
+            )
+    if not found:
+        return "use more GPUs, or shorter sequences"
+    least = min(candidate.memory for candidate in found)
+    return (
+        f"no placement on {stage.hardware.world_size:,} GPUs fits, the least takes "
+        f"{least / GIB:.0f} GiB of each: use more of them"
+    )
+
+
+@rule("N661")
+def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
+    device = stage.hardware.device
+    if device == "cpu" or gpu(device) or stage.parent:
+        return
+    clusters = [
+        each for each in program.recipe.clusters.values() if each.gpus and each.gpus[1] == device
+    ]
+    yield Found(
+        f"nothing is known of the GPU `{device}`: its memory, time and cost are not estimated",
+        clusters[0].at("gpus") if clusters else None,
+        did_you_mean(device, GPUS) or f"known are {', '.join(GPUS)}",
+    )
+
+
+@rule("W649", needs="cluster")
+def large_model_without_a_cluster(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A large model on one process of a CPU, since no cluster is declared."""
+    size = parameters(stage.model)
+    if program.recipe.clusters or program.ranks is not None or size < LARGE or _later(stage):
+        return
+    yield Found(
+        f"no cluster is declared, so that {short(size)} parameters are trained on one CPU process",
+        stage.spec.at(),
+        'declare what it runs on: `cluster box { gpus = 8 of "H100 80GB" }`',
+    )
+
+
+def _later(stage: TrainStage) -> bool:
+    """Whether the stage continues from one that has the same hardware."""
+    return stage.parent is not None and not stage.spec.cluster

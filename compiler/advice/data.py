@@ -1,0 +1,222 @@
+"""What is trained on, how often, and what it is measured on."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import combinations
+
+from ...spec.quantity import measured, short
+from ...spec.schema import recipe as r
+from ...spec.source import Span
+from ..ids import DataId, StageId
+from ..program import BestStage, EvaluateStage, Program, SampleStage, TrainStage
+from ..resolve.graph import data_of
+from . import Found, rule
+
+MOST_EPOCHS = 4
+"""Repeating data so often is nearly as good as new data (arXiv:2305.16264)."""
+MOST_POST_EPOCHS = 5
+
+
+@rule("W621", stages=None)
+def repeated_sources(program: Program) -> Iterator[Found]:
+    """Epochs of each source along the lineage of each stage; the first above the bound counts."""
+    drawn: dict[str, dict[str, Fraction]] = {}
+    for name, stage in program.stages.items():
+        if not isinstance(stage, TrainStage) or stage.spec.kind != "train":
+            continue
+        before = program.trained(stage.parent).name if stage.parent else ""
+        total = dict(drawn.get(before, {}))
+        for part in stage.mixture:
+            tokens = stage.tokens_before(part.to_step) - stage.tokens_before(part.from_step)
+            weights = sum(part.weights.values())
+            for source, weight in part.weights.items():
+                total[source] = total.get(source, Fraction(0)) + Fraction(tokens * weight, weights)
+        drawn[name] = total
+        for source, tokens in total.items():
+            epochs = _epochs(program, source, tokens)
+            if epochs > MOST_EPOCHS >= _epochs(program, source, drawn.get(before, {}).get(source)):
+                dataset = program.recipe.datasets[source]
+                places = (
+                    ((where, "so many tokens are declared"),)
+                    if (where := dataset.places.get("tokens"))
+                    else ()
+                )
+                yield Found(
+                    f"`{source}` is read {measured(epochs)} times by the end of this stage",
+                    stage.spec.at("data"),
+                    f"lower its share, or train on fewer tokens: up to {MOST_EPOCHS} passes are "
+                    "nearly as good as new data",
+                    notes=places,
+                )
+
+
+def _epochs(program: Program, source: str, tokens: Fraction | None) -> Fraction:
+    dataset = program.recipe.datasets.get(source)
+    if not tokens or dataset is None or not dataset.tokens:
+        return Fraction(0)
+    return tokens / (dataset.tokens * (1 - dataset.holdout))
+
+
+@rule("W622", stages=None)
+def measured_on_training_data(program: Program) -> Iterator[Found]:
+    """Other data sets of the same files, and prompts, which have no held-out part."""
+    trained = _read(program, TrainStage, ("data",))
+    sampled = _read(program, SampleStage, ("prompts",))
+    measured = _read(program, EvaluateStage, ("loss", "accuracy", "prompts"))
+    measured |= _read(program, BestStage, ("loss", "accuracy", "prompts"))
+    datasets = program.recipe.datasets
+    alike: dict[str, list[str]] = {}
+    for other in [*trained, *sampled]:
+        for key in _keys(datasets.get(other)):
+            alike.setdefault(key, []).append(other)
+    for name, (kind, place) in measured.items():
+        if kind == "prompts" and name in sampled:
+            yield Found(
+                f"`{name}` is measured on, and its samples are trained on",
+                place,
+                "keep prompts apart that no stage has seen",
+                notes=_noted(sampled[name][1], "sampled here"),
+            )
+            continue
+        near = dict.fromkeys(o for key in _keys(datasets.get(name)) for o in alike.get(key, ()))
+        for other in near:
+            if other != name and overlap(datasets[name], datasets[other]):
+                yield Found(
+                    f"`{name}` holds records that `{other}` trains on",
+                    place,
+                    f"measure on `{other}`, whose held-out part is never trained on, or keep "
+                    "records apart with `skip` and `documents`",
+                    notes=_noted(datasets[other].at(), "these files are trained on"),
+                )
+                break
+
+
+def _keys(dataset: r.Dataset | None) -> list[str]:
+    """What two data sets have in common where they may hold the same records."""
+    if dataset is None:
+        return []
+    return [*(dataset.files or []), *filter(None, (dataset.hub, dataset.sample))]
+
+
+def overlap(one: r.Dataset, other: r.Dataset) -> bool:
+    """Whether two data sets hold the same records, as far as their declarations tell."""
+    first, second = one.deal, other.deal
+    if (
+        first
+        and second
+        and DataId.parse(one.name).name == DataId.parse(other.name).name
+        and (first[2] < second[1] or second[2] < first[1])
+    ):
+        return False
+    if one.files and other.files:
+        same = bool(set(one.files) & set(other.files))
+    elif one.hub and other.hub:
+        same = (one.hub, one.config, one.split) == (other.hub, other.config, other.split)
+    else:
+        same = one.sample is not None and (one.sample, one.kind) == (other.sample, other.kind)
+    ends = [
+        each.skip + each.documents if each.documents is not None else float("inf")
+        for each in (one, other)
+    ]
+    return same and max(one.skip, other.skip) < min(ends)
+
+
+def _read(
+    program: Program, kind: type, attributes: tuple[str, ...]
+) -> dict[str, tuple[str, Span | None]]:
+    """The data sets that stages of a class read: by which attribute, and where first."""
+    found: dict[str, tuple[str, Span | None]] = {}
+    for stage in program.stages.values():
+        if not isinstance(stage, kind):
+            continue
+        for attribute in attributes:
+            written = getattr(stage.spec, attribute, None)
+            names = [written] if isinstance(written, str) else written
+            if attribute == "data":
+                names = list(data_of(stage.spec))
+            for name in names or ():
+                found.setdefault(name, (attribute, stage.spec.at(attribute)))
+    return found
+
+
+def _noted(place: Span | None, what: str) -> tuple[tuple[Span, str], ...]:
+    return ((place, what),) if place else ()
+
+
+@rule("W623", stages=None)
+def nothing_held_out(program: Program) -> Iterator[Found]:
+    """Losses and accuracies of data sets that hold nothing out."""
+    measured = _read(program, EvaluateStage, ("loss", "accuracy"))
+    measured |= _read(program, BestStage, ("loss", "accuracy"))
+    for name, (_, place) in measured.items():
+        dataset = program.recipe.datasets.get(name)
+        if dataset and dataset.holdout == 0:
+            yield Found(
+                f"`{name}` holds nothing out to measure on",
+                place,
+                "leave its `holdout` out: half a percent is not trained on",
+                notes=_noted(dataset.places.get("holdout"), "nothing is held out here"),
+            )
+
+
+@rule("W624")
+def preferences_of_a_later_round(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A stage of one round that reads data which a later round collects."""
+    round = StageId.parse(stage.name).round
+    if not round:
+        return
+    for name in dict.fromkeys(data_of(stage.spec)):
+        of = DataId.parse(name)
+        dataset = program.recipe.datasets.get(of.name)
+        rounds = of.among and of.among.numbers()
+        collected = dataset and any("{round}" in file for file in dataset.files or [])
+        if collected and rounds and rounds[1] > round:
+            yield Found(
+                f"round {round} trains on `{name}`, which is collected in round {rounds[1]}",
+                stage.spec.at("data"),
+                f"write `{of.name}[round]` or `{of.name}[1..round]`",
+            )
+
+
+@rule("W625")
+def many_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    epochs = stage.spec.epochs
+    if stage.spec.kind == "train" or epochs is None or epochs.value <= MOST_POST_EPOCHS:
+        return
+    yield Found(
+        f"{short(epochs.value)} passes over dialogs or preferences",
+        stage.spec.at("epochs"),
+        f"models learn such data by heart: {MOST_POST_EPOCHS} passes are many",
+    )
+
+
+@rule("W626", stages=None)
+def the_same_source_twice(program: Program) -> Iterator[Found]:
+    """Two data sets of one mixture that hold the same records."""
+    datasets = program.recipe.datasets
+    seen: set[tuple[str, ...]] = set()
+    for stage in program.stages.values():
+        if not isinstance(stage, TrainStage):
+            continue
+        names = tuple(n for n in dict.fromkeys(data_of(stage.spec)) if n in datasets)
+        if names in seen or len(names) > 100:
+            continue
+        seen.add(names)
+        for one, other in combinations(names, 2):
+            if overlap(datasets[one], datasets[other]) and not datasets[one].stages:
+                yield Found(
+                    f"`{one}` and `{other}` hold the same records",
+                    stage.spec.at("data"),
+                    "their shares add up for these: write one of them",
+                )
+
+
+@rule("N621", stages=None, needs="recipe")
+def no_seed(program: Program) -> Iterator[Found]:
+    header = program.recipe.header
+    if "seed" not in header.places:
+        yield Found(
+            "the recipe names no seed",
+            header.at(),
+            "write `seed = 0`, which is what it gets",
+        )

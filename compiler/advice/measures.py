@@ -1,0 +1,124 @@
+"""Gates, evaluations, checkpoints and averages."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from ...spec.quantity import short
+from ...spec.schema import recipe as r
+from ..program import (
+    AverageStage,
+    BestStage,
+    EvaluateStage,
+    Program,
+    TrainStage,
+    WeightsStage,
+)
+from ..schedule.clock import nearest
+from ..schedule.positions import Length
+from . import Found, rule
+from .rates import warm_up
+
+
+@rule("W631")
+def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    for each in stage.spec.gate.requirements if stage.spec.gate else ():
+        above_all = each.measure == "needle" and each.op == ">" and each.value >= 1
+        below_all = each.measure == "loss" and each.op in ("<", "<=") and each.value <= 0
+        if above_all or below_all:
+            yield Found(
+                "this gate can never pass: "
+                + ("no score is above 100%" if above_all else "no loss is 0 or less"),
+                each.at(),
+                "write `needle >= 100%`" if above_all else "write a loss that can be reached",
+            )
+
+
+@rule("W632")
+def gate_always_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    for each in stage.spec.gate.requirements if stage.spec.gate else ():
+        if (each.measure == "needle" and each.op == ">=" and each.value == 0) or (
+            each.measure == "needle" and each.op == "<=" and each.value >= 1
+        ):
+            yield Found("this gate always passes", each.at(), "write `needle >= 90%`")
+
+
+@rule("W633", stages=None)
+def needles_beyond_training(program: Program) -> Iterator[Found]:
+    """Haystacks longer than the longest sequence that a stage or those before it trained on."""
+    longest: dict[str, int] = {}
+    for name, stage in program.stages.items():
+        if isinstance(stage, WeightsStage):
+            longest[name] = stage.result.segments[-1].seq_len
+        if isinstance(stage, TrainStage):
+            before = longest[program.trained(stage.parent).name] if stage.parent else 0
+            longest[name] = max([before, *(length for _, _, length in stage.lengths)])
+        needle = stage.spec.needle if isinstance(stage, EvaluateStage) else None
+        if needle is None or not isinstance(stage, EvaluateStage):
+            continue
+        trained = longest[program.trained(stage.of).name]
+        beyond = max(needle.lengths or [0])
+        if beyond > trained:
+            yield Found(
+                f"a haystack of {short(beyond)} tokens is longer than the {short(trained)} that "
+                "the model was trained on",
+                needle.at("lengths"),
+                f"measure up to {short(trained)}, or train on longer sequences",
+            )
+
+
+@rule("W635")
+def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
+    every = stage.spec.checkpoint
+    if every and every > stage.steps:
+        yield Found(
+            f"a checkpoint every {every:,} steps, in a stage of {stage.steps:,}",
+            stage.spec.at("checkpoint"),
+            "the stage would start over after every interruption",
+        )
+
+
+def _window(stage: TrainStage, average: r.Polyak) -> int:
+    """The step at which the averaged part of a stage begins."""
+    if average.over is None:
+        return 0
+    length = Length("steps", Fraction(stage.steps)).of(average.over)
+    if length.unit == "steps":
+        return stage.steps - nearest(length.value)
+    share = float(length.value) / stage.tokens
+    return round(stage.steps * (1 - min(share, 1)))
+
+
+@rule("W636")
+def average_of_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+    average, piece = stage.spec.average, warm_up(stage)
+    if average and piece and _window(stage, average) < piece.to_step:
+        yield Found(
+            "the average includes weights of the warm-up",
+            stage.spec.at("average"),
+            f"average a later part: `polyak every {average.every} steps over 20%`",
+        )
+
+
+@rule("W637")
+def average_of_one(stage: TrainStage, program: Program) -> Iterator[Found]:
+    average = stage.spec.average
+    if average and average.every > max(stage.steps - _window(stage, average), 1) // 2:
+        steps = stage.steps - _window(stage, average)
+        yield Found(
+            f"every {average.every:,} steps, of {steps:,}, hardly two weights are averaged",
+            stage.spec.at("average"),
+            f"write `polyak every {max(steps // 20, 1)} steps`",
+        )
+
+
+@rule("W638", stages=None)
+def one_of_one(program: Program) -> Iterator[Found]:
+    """Means and choices of a single stage, where the spec names just one."""
+    for stage in program.stages.values():
+        if isinstance(stage, AverageStage | BestStage) and len(stage.of) == 1:
+            what = "the mean" if isinstance(stage, AverageStage) else "the best"
+            yield Found(
+                f"{what} of one stage is that stage",
+                stage.spec.at("of"),
+                "name two stages or more, or continue from the stage itself",
+            )

@@ -1,0 +1,119 @@
+"""What is learned from preferences, and the samples that they are made of."""
+
+from collections.abc import Iterator
+
+from ...spec.quantity import counted
+from ...spec.schema import recipe as r
+from ..program import EvaluateStage, Program, SampleStage, TrainStage
+from . import Found, rule
+from .rates import peak, shown
+
+BETA = (0.01, 1.0)
+NORMALIZED_BETA = (0.1, 20.0)
+"""Usual values of beta in dpo, of sums and of means over tokens."""
+
+
+@rule("W641")
+def unusual_beta(stage: TrainStage, program: Program) -> Iterator[Found]:
+    spec = stage.spec
+    if not isinstance(spec, r.Dpo):
+        return
+    low, high = NORMALIZED_BETA if spec.normalize else BETA
+    if not low <= spec.beta <= high:
+        yield Found(
+            f"beta is {spec.beta:g}, and mostly between {low:g} and {high:g}",
+            spec.at("beta"),
+            "write `beta = 0.1`" if not spec.normalize else "write `beta = 5`",
+        )
+
+
+@rule("W642")
+def faster_than_before(stage: TrainStage, program: Program) -> Iterator[Found]:
+    if not isinstance(stage.spec, r.Dpo) or stage.parent is None:
+        return
+    before = program.trained(stage.parent)
+    if before.spec.kind == "sft" and before.lr and peak(stage) > peak(before):
+        yield Found(
+            f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
+            f"the fine-tuning before it",
+            stage.spec.at("lr"),
+            f"write {shown(peak(before) / 10, 2)} or less",
+        )
+
+
+@rule("W643")
+def reference_elsewhere(stage: TrainStage, program: Program) -> Iterator[Found]:
+    spec = stage.spec
+    if isinstance(spec, r.Dpo) and spec.reference and spec.reference != stage.parent:
+        yield Found(
+            f"the reference `{spec.reference}` is not what this stage starts from, "
+            f"`{stage.parent}`",
+            spec.at("reference"),
+            "leave `reference` out",
+        )
+
+
+@rule("W644", stages=SampleStage)
+def equal_draws(stage: SampleStage, program: Program) -> Iterator[Found]:
+    if stage.spec.temperature == 0 and stage.spec.draws > 1:
+        yield Found(
+            f"at a temperature of 0 all {stage.spec.draws} draws are the same",
+            stage.spec.at("temperature"),
+            "write `draws = 1`, or a temperature above 0",
+        )
+
+
+@rule("W645", stages=SampleStage)
+def best_of_one(stage: SampleStage, program: Program) -> Iterator[Found]:
+    if stage.spec.judge and stage.spec.draws == 1:
+        yield Found(
+            "the best of one draw is that draw: the judge chooses nothing",
+            stage.spec.at("judge"),
+            "write `draws = 4` or more, or leave `judge` out",
+        )
+
+
+def _too_long(name: str, tokens: int | None, program: Program) -> int | None:
+    longest = max((length for _, _, length in program.trained(name).lengths), default=0)
+    return longest if tokens and tokens >= longest else None
+
+
+@rule("W646", stages=SampleStage)
+def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]:
+    longest = _too_long(stage.of, stage.spec.max_tokens, program)
+    if longest:
+        yield Found(
+            f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
+            "model trained "
+            f"on {longest:,}",
+            stage.spec.at("max_tokens"),
+            f"stay well below {longest:,}",
+        )
+
+
+@rule("W647", stages=EvaluateStage)
+def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iterator[Found]:
+    answer = stage.spec.max_tokens
+    longest = _too_long(stage.of, answer, program)
+    if stage.spec.judge and answer and longest:
+        yield Found(
+            f"answers of up to {counted(answer, 'tokens')} after a prompt, of a model trained on "
+            f"{longest:,}",
+            stage.spec.at("max_tokens"),
+            f"stay well below {longest:,}",
+        )
+
+
+@rule("W648", stages=None)
+def no_pairs(program: Program) -> Iterator[Found]:
+    """Pairs of a sample stage that draws none: they take two draws and a judge."""
+    for name, dataset in program.recipe.datasets.items():
+        for of in dataset.stages if dataset.kind == "preferences" else ():
+            stage = program.stages.get(of)
+            if isinstance(stage, SampleStage) and (stage.spec.draws < 2 or not stage.spec.judge):
+                missing = "a judge" if not stage.spec.judge else "more than one draw"
+                yield Found(
+                    f"`{name}` is empty: pairs need {missing}",
+                    dataset.at(),
+                    "write `judge = …`" if not stage.spec.judge else "write `draws = 4`",
+                )

@@ -1,0 +1,237 @@
+"""Batches, sequence lengths, shapes of models and their placement."""
+
+from collections.abc import Iterator
+from math import log
+
+from ...spec.quantity import counted, literal, short
+from ...spec.schema import recipe as r
+from ..families import FAMILIES
+from ..placement import data_parallel
+from ..program import Program, TrainStage
+from . import Found, rule
+
+JUMP = 4
+"""So many times the batch before, in tokens, is no jump yet."""
+LARGE_VOCAB = 4096
+"""Tokens of a vocabulary that bytes leave mostly unused."""
+TILE = 64
+"""Elements of 16 bits in the 128 bytes that matrix units of GPUs work on at a time."""
+LARGEST_HEAD = 256
+"""Width of a head that fused attention kernels take."""
+LENGTHS_OF_BASES = ((10_000.0, 4096), (500_000.0, 131_072))
+"""RoPE base and longest trained length: Llama 2 (arXiv:2307.09288) and Llama 3 (arXiv:2407.21783).
+"""
+
+
+def length_for(base: float) -> float:
+    """The sequence length for which a RoPE base is published, between those that are."""
+    (low, short_length), (high, long_length) = LENGTHS_OF_BASES
+    slope = log(long_length / short_length) / log(high / low)
+    return short_length * (base / low) ** slope
+
+
+def _on_gpu(stage: TrainStage) -> bool:
+    return stage.hardware.device != "cpu"
+
+
+@rule("W611")
+def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
+    if stage.parent is None or stage.spec.batch is None or not isinstance(stage.spec, r.Train):
+        return
+    before = program.trained(stage.parent)
+    if before.spec.kind != "train" or not before.batches:
+        return
+    last = before.batches[-1].sequences * before.lengths[-1][2]
+    first = stage.batches[0].sequences * stage.lengths[0][2]
+    if first > JUMP * last:
+        yield Found(
+            f"the batch jumps from {short(last)} to {short(first)} tokens where this stage begins",
+            stage.spec.at("batch"),
+            f"let it grow: `{literal(last)} tokens -> {literal(first)} tokens for 10% then …`, "
+            "and the learning rate with it",
+        )
+
+
+@rule("W614")
+def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
+    width = stage.model.head_dim
+    if stage.spec.model and _on_gpu(stage) and (width % 8 or width > LARGEST_HEAD):
+        yield Found(
+            f"heads are {width} wide, which fused attention kernels do not take",
+            _model(stage, program, "heads"),
+            f"choose `heads` so that dim / heads is a multiple of 8, at most {LARGEST_HEAD}",
+        )
+
+
+@rule("W615")
+def base_unchanged(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A stage that lengthens its sequences and keeps a RoPE base that is too small for them."""
+    if stage.parent is None or stage.spec.seq_len is None:
+        return
+    before = program.trained(stage.parent)
+    longest = max(length for _, _, length in stage.lengths)
+    base = max(segment.rope_theta for segment in stage.segments)
+    if not before.lengths or longest <= before.lengths[-1][2] or stage.model.rope_scaling != "none":
+        return
+    if longest > 1.01 * length_for(base):
+        yield Found(
+            f"sequences grow to {short(longest)} tokens, and the RoPE base stays at {short(base)}"
+            if base == before.segments[-1].rope_theta
+            else f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
+            stage.spec.at("seq_len"),
+            _larger(longest),
+        )
+
+
+@rule("W616")
+def base_too_small(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """New weights with a RoPE base that is too small for their sequences."""
+    longest = max(length for _, _, length in stage.lengths)
+    base = max(segment.rope_theta for segment in stage.segments)
+    scaled = stage.model.rope_scaling != "none"
+    if stage.spec.model and not scaled and longest > 1.01 * length_for(base):
+        yield Found(
+            f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
+            stage.spec.at("seq_len"),
+            _larger(longest),
+        )
+
+
+def _larger(length: int) -> str:
+    base = LENGTHS_OF_BASES[0][0]
+    while length > 1.01 * length_for(base):
+        base *= 1.05
+    return f"write `rope_theta = {-(-int(base) // 10_000) * 10_000}` or more"
+
+
+@rule("W617")
+def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
+    node = stage.hardware.per_node
+    tensor = max(segment.resources.tensor for segment in stage.segments)
+    if _on_gpu(stage) and tensor > node:
+        yield Found(
+            f"tensor {tensor} spans nodes of {counted(node, 'GPUs')}",
+            stage.spec.at("parallel"),
+            f"write `tensor {node}` or less, and let `pipeline` or `shard` span nodes",
+        )
+
+
+@rule("W618")
+def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """A pipeline that at its largest batch has fewer sequences a rank than stages."""
+    most, need, stages = 0, 0.0, 1
+    for segment in stage.segments:
+        r = segment.resources
+        need = max(need, r.pipeline / r.interleave)
+        stages = max(stages, r.pipeline)
+        batch = max(
+            b.sequences
+            for b in stage.batches
+            if b.from_step < segment.to_step and b.to_step > segment.from_step
+        )
+        most = max(most, batch // data_parallel(segment.resources))
+    if stages > 1 and most < need:
+        yield Found(
+            f"a pipeline of {stages} ranks has at most {counted(most, 'sequences')} to work on "
+            "at a time",
+            stage.spec.at("parallel"),
+            "half of the ranks wait for the others: interleave the "
+            "pipeline, make it shorter, or the batch larger",
+        )
+
+
+@rule("W619")
+def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
+    experts = stage.model.experts
+    if stage.spec.model and experts and not experts.balance:
+        yield Found(
+            f"nothing balances the load of the {counted(experts.count, 'experts')}",
+            _model(stage, program, "experts"),
+            "write `balance = 0.001`",
+        )
+
+
+@rule("W620")
+def balance_lost(stage: TrainStage, program: Program) -> Iterator[Found]:
+    experts = stage.model.experts
+    if stage.spec.model and experts and experts.balance and not FAMILIES[stage.model.family].latent:
+        yield Found(
+            "exports of this model have no place for the bias that balances its experts",
+            _model(stage, program, "experts"),
+            "what is measured on exports differs a little from the trained model",
+        )
+
+
+@rule("N611")
+def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
+    vocab = stage.model.vocab
+    if stage.spec.model and _on_gpu(stage) and vocab % TILE:
+        yield Found(
+            f"a vocabulary of {vocab:,} is not a multiple of {TILE}",
+            _model(stage, program, "vocab"),
+            f"write `vocab = {_up(vocab, TILE)}`",
+        )
+
+
+@rule("N612")
+def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
+    layers = stage.model.layers
+    meshes = [segment.resources for segment in stage.segments]
+    for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
+        if layers % stages and (layers + 2) % stages:
+            yield Found(
+                f"{counted(layers, 'layers')} do not divide into a pipeline of {stages} stages",
+                stage.spec.at("parallel"),
+                "its fuller stages are waited for; the embedding and "
+                "the output may count as a layer each",
+            )
+
+
+def _model(stage: TrainStage, program: Program, attribute: str):
+    return program.recipe.models[stage.spec.model or ""].at(attribute)
+
+
+def _up(number: int, to: int) -> int:
+    return -(-number // to) * to
+
+
+@rule("W610")
+def bytes_under_a_large_vocabulary(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """New weights whose tokenizer has only bytes, and a vocabulary many times as large."""
+    tokenizer = program.recipe.tokenizers.get(stage.tokenizer or "")
+    vocab = stage.model.vocab
+    if stage.parent is None and tokenizer and tokenizer.bytes and vocab >= LARGE_VOCAB:
+        yield Found(
+            f"the tokenizer has 256 bytes and a few special tokens, and the model {vocab:,} "
+            "tokens: most of its embedding never learns",
+            _model(stage, program, "vocab"),
+            "train a tokenizer, name a published one with `hub` or `file`, or write `vocab = 512`",
+        )
+
+
+@rule("W609")
+def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
+    """Dialogs or preferences in rows longer than any sequence that the model has seen."""
+    if stage.spec.kind == "train" or stage.spec.seq_len is None or stage.parent is None:
+        return
+    if stage.model.rope_scaling != program.trained(stage.parent).model.rope_scaling:
+        return
+    known, parent = 0, stage.parent
+    while parent is not None:
+        before = program.trained(parent)
+        known = max(
+            [
+                known,
+                before.model.context if before.published else 0,
+                *(length for _, _, length in before.lengths),
+            ]
+        )
+        parent = before.parent
+    length = max(length for _, _, length in stage.lengths)
+    if length > known:
+        yield Found(
+            f"rows of {counted(length, 'tokens')}, and the model knows sequences of {known:,}",
+            stage.spec.at("seq_len"),
+            f"write `seq_len = {known}`, or lengthen the context before, in a train stage with a "
+            "larger `rope_theta`",
+        )

@@ -1,0 +1,102 @@
+"""What is declared and used by nothing."""
+
+from collections.abc import Iterator
+
+from ...spec.schema import recipe as r
+from ..ids import DataId
+from ..program import AverageStage, BestStage, Program, SampleStage, ScoreStage, TrainStage
+from ..resolve.graph import data_of
+from . import ALL, Found, rule
+
+
+@rule("N652", stages=None, needs=ALL)
+def unused_dataset(program: Program) -> Iterator[Found]:
+    recipe = program.recipe
+    used = {name for stage in recipe.stages.values() for name in data_of(stage)}
+    for tokenizer in recipe.tokenizers.values():
+        used.update(tokenizer.train.on if tokenizer.train else ())
+    for stage in recipe.stages.values():
+        for each in getattr(getattr(stage, "gate", None), "requirements", ()):
+            used.add(each.argument or "")
+        if isinstance(stage, r.Training) and stage.data:
+            used.update(n for s in stage.data.segments for n, _ in getattr(s.end, "factors", ()))
+    used |= {DataId.parse(name).name for name in used}
+    for name, dataset in recipe.datasets.items():
+        if name not in used and not dataset.stages and DataId.parse(name).among is None:
+            yield Found(
+                f"no stage reads the dataset `{name}`",
+                dataset.at(),
+                "add it to a mixture, or leave it out",
+            )
+
+
+@rule("N653", stages=None, needs=ALL)
+def unused_result(program: Program) -> Iterator[Found]:
+    """Weights that nothing continues from or measures, but for the last ones."""
+    used = _used(program)
+    models = [
+        n for n, s in program.stages.items() if isinstance(s, TrainStage | AverageStage | BestStage)
+    ]
+    for name in models[:-1]:
+        if name not in used:
+            stage = program.stages[name]
+            yield Found(
+                f"nothing continues from `{name}` or measures it",
+                stage.spec.at(),
+                f"evaluate it, or continue from it: `from = {name}`",
+            )
+
+
+@rule("N654", stages=None, needs=ALL)
+def unused_samples(program: Program) -> Iterator[Found]:
+    recipe = program.recipe
+    used = _used(program)
+    for dataset in recipe.datasets.values():
+        used.update(f.what for f in dataset.filters if not f.file)
+    for name, stage in program.stages.items():
+        if isinstance(stage, SampleStage | ScoreStage) and name not in used:
+            what = "samples" if isinstance(stage, SampleStage) else "scores"
+            yield Found(
+                f"nothing uses the {what} of `{name}`",
+                stage.spec.at(),
+                f"train on them: `data = {name}`"
+                if what == "samples"
+                else f"filter by them: `keep 50% where {name}.loss > 3.5`",
+            )
+
+
+def _used(program: Program) -> set[str]:
+    """The stages that others continue from, measure, sample, judge by or read."""
+    used: set[str] = set()
+    for stage in program.stages.values():
+        if isinstance(stage, TrainStage):
+            used.add(stage.parent or "")
+        else:
+            used.update([stage.of] if isinstance(stage.of, str) else stage.of)
+        for attribute in ("judge", "reference"):
+            used.add(getattr(stage.spec, attribute, None) or "")
+    for dataset in program.recipe.datasets.values():
+        used.update(dataset.stages)
+        used.add(dataset.candidates or "")
+    return used
+
+
+@rule("N655", stages=None, needs=ALL)
+def unused_declaration(program: Program) -> Iterator[Found]:
+    recipe = program.recipe
+    stages = recipe.stages.values()
+    for what, declared, attribute in (
+        ("model", recipe.models, "model"),
+        ("tokenizer", recipe.tokenizers, "tokenizer"),
+        ("cluster", recipe.clusters, "cluster"),
+        ("dialog", recipe.dialogs, "dialog"),
+    ):
+        named = {getattr(stage, attribute, None) for stage in stages}
+        alone = len(declared) == 1 and what != "model"
+        for name, declaration in declared.items():
+            if name not in named and not alone:
+                yield Found(
+                    f"no stage names the {what} `{name}`",
+                    declaration.at(),
+                    f"write `{attribute} = {name}` in a stage, or leave it out",
+                )

@@ -1,0 +1,129 @@
+"""Values as specs write them."""
+
+from fractions import Fraction
+from typing import Any
+
+from ..spec import schedule as sc
+from ..spec.quantity import Quantity, amount, counted, measured, plain, short
+from ..spec.record import Record, fields
+from ..spec.schema import recipe as r
+
+__all__ = ["amount", "counted", "in_full", "measured", "written"]
+NOTHING = "{ }"
+"""A placement without degrees."""
+_DEFAULTS: dict[str, Any] = {
+    "fields": None,
+    "bad_lines": None,
+    "split": None,
+    "kind": "documents",
+    "skip": 0,
+    "bytes": False,
+    "awaited": False,
+    "nodes": 1,
+    "long": "refuse",
+}
+"""Attributes of blocks that are not shown, and those that are not where they are this."""
+
+
+def in_full(block: r.Declaration) -> str:
+    """The attributes of a block in one line."""
+    shown = []
+    for name, of in r.attributes(type(block)).items():
+        value = getattr(block, of.field)
+        if value is None or (name in _DEFAULTS and _DEFAULTS[name] in (None, value)):
+            continue
+        shown.append(name if value is True else f"{name} {written(value)}")
+    return ", ".join(shown)
+
+
+def written(value: Any) -> str:
+    """A value of an attribute, much as a spec writes it; "—" for none."""
+    match value:
+        case None:
+            return "—"
+        case bool():
+            return str(value).lower()
+        case sc.Schedule():
+            return " then ".join(map(_segment, value.segments))
+        case sc.Last():
+            factors = ", ".join(f"{name} {_number(by)}x" for name, by in value.factors)
+            return f"last with {{ {factors} }}" if factors else "last"
+        case sc.Auto():
+            return "auto"
+        case Quantity():
+            return _quantity(value)
+        case r.TokenizerTraining():
+            return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
+        case r.Needle():
+            lengths = f"lengths {written(value.lengths)}, " if value.lengths else ""
+            return (
+                f"{lengths}{counted(value.depths, 'depths')}, {counted(value.samples, 'samples')}"
+            )
+        case r.Polyak():
+            over = f" over {_quantity(value.over)}" if value.over else ""
+            return f"polyak every {counted(value.every, 'steps')}{over}"
+        case r.Gate():
+            return _gate(value)
+        case r.Declaration():
+            return in_full(value)
+        case Record():
+            return ", ".join(f"{name} {written(getattr(value, name))}" for name in fields(value))
+        case Fraction() | float() | int():
+            return _number(value)
+        case dict():
+            return ", ".join(f"{name} {written(item)}" for name, item in value.items())
+        case list() | tuple():
+            return ", ".join(map(written, value))
+        case _:
+            return str(value)
+
+
+def _number(value: Fraction | float | int) -> str:
+    return plain(value) if value == int(value) else f"{float(value):.6g}"
+
+
+def _quantity(value: Quantity) -> str:
+    return str(value) if value.text or value.value < 1000 else f"{short(value.value)} {value.unit}"
+
+
+def _segment(segment: sc.Segment) -> str:
+    def side(value: Any) -> str:
+        if isinstance(value, dict) and len(value) > 1:
+            return "{ " + ", ".join(f"{n} {_share(share)}" for n, share in value.items()) + " }"
+        if isinstance(value, dict):
+            return next(
+                (
+                    n if share == 1 and isinstance(share, Fraction) else f"{{ {n} {share} }}"
+                    for n, share in value.items()
+                ),
+                NOTHING,
+            )
+        return written(value)
+
+    text = side(segment.end)
+    if segment.shape != "hold":
+        start = f"{side(segment.start)} " if segment.start is not None else ""
+        shape = "" if segment.shape == "linear" else f" {segment.shape}"
+        text = f"{start}-> {text}{shape}"
+    if segment.over:
+        text += f" over {_quantity(segment.over)}"
+    if segment.bound:
+        word = "for" if segment.bound.relative else "until"
+        text += f" {word} {_quantity(segment.bound.quantity)}"
+    return text
+
+
+def _share(share: Any) -> str:
+    return f"{plain(share * 100)}%" if isinstance(share, Fraction) else str(share)
+
+
+def _gate(gate: r.Gate) -> str:
+    parts = []
+    for each in gate.requirements:
+        name = each.measure + (f"({each.argument})" if each.argument else "")
+        percent = each.measure == "needle" or each.of_start
+        value = f"{plain(each.value * 100)}%" if percent else plain(each.value)
+        parts.append(f"{name} {each.op} {value}" + (" of start" if each.of_start else ""))
+    if gate.extend:
+        parts.append(f"extend {_quantity(gate.extend)} at most {counted(gate.attempts, 'times')}")
+    return ", ".join([*parts, written(gate.needle)])

@@ -1,0 +1,1 @@
+"""Published figures against the plan: the `expect` block."""

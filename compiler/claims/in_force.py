@@ -1,0 +1,55 @@
+"""What is in force at a moment of a stage: for claims such as a rate at a step."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any
+
+from ...spec.quantity import Quantity
+from ..program import TrainStage
+
+
+def step_at(stage: TrainStage, moment: Quantity) -> int | None:
+    """The step before which the moment is: tokens fall on the nearest step, the later of two.
+
+    None where the stage ends before.
+
+    Args:
+        moment: in steps or tokens of the stage, or a share of its steps.
+    """
+    if moment.unit == "tokens":
+        if moment.value > stage.tokens:
+            return None
+        after = bisect_left(range(stage.steps + 1), moment.value, key=stage.tokens_before)
+        if after == 0:
+            return 0
+        low, high = stage.tokens_before(after - 1), stage.tokens_before(after)
+        return after if high - moment.value <= moment.value - low else after - 1
+    wished = moment.value * stage.steps if moment.unit == "%" else moment.value
+    step = int(wished + Fraction(1, 2))
+    return step if step <= stage.steps else None
+
+
+def _in_force(pieces: Iterable[Any], step: int) -> Any:
+    """The piece that the step is in; at the end of the stage the last one."""
+    return [piece for piece in pieces if piece.from_step <= step][-1]
+
+
+def _sequences(stage: TrainStage, step: int) -> int:
+    return _in_force(stage.batches, step).sequences
+
+
+def _seq_len(stage: TrainStage, step: int) -> int:
+    return _in_force(stage.segments, step).seq_len
+
+
+MOMENTS: dict[str, Callable[[TrainStage, int], float]] = {
+    "lr": lambda stage, step: _in_force(stage.lr, step).rate(step, stage.tokens_before),
+    "batch": lambda stage, step: _sequences(stage, step) * _seq_len(stage, step),
+    "sequences": _sequences,
+    "seq_len": _seq_len,
+    "rope_theta": lambda stage, step: _in_force(stage.segments, step).rope_theta,
+    "steps": lambda stage, step: step,
+    "tokens": lambda stage, step: stage.tokens_before(step),
+}
+"""Figure → its value where a step begins; at the end of a stage, where its last step ends."""

@@ -1,0 +1,161 @@
+"""Complete architectures, and parameter and FLOP counts from the shape alone."""
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+from ...spec.record import Record
+from ..values import Architecture, Experts, Latent
+from . import FAMILIES
+from .weights import Weight, swiglu
+
+
+def published(family: str, size: str, context: int = 0) -> Architecture:
+    """The architecture of a published size, for sequences of up to `context` tokens."""
+    return complete(family, size, dict(FAMILIES[family].sizes[size]), context)
+
+
+def complete(
+    family: str, size: str | None, shape: dict[str, Any], context: int = 0
+) -> Architecture:
+    """The architecture of a shape: what it does not say is as usual in the family.
+
+    Args:
+        shape: fields of `Architecture`; `latent` and `experts` as their fields by name.
+    """
+    kind = FAMILIES[family]
+    latent, experts = shape.get("latent"), shape.get("experts")
+    usual: dict[str, Any] = {
+        "kv_heads": shape["heads"],
+        "rope_theta": 10_000.0,
+        "tied": False,
+        "norm_eps": 1e-5,
+        "head_dim": latent["plain"] + latent["rotary"]
+        if latent
+        else shape["dim"] // shape["heads"],
+        "rope_scaling": "none",
+        "rope_factor": 1.0,
+        "rope_original": 0,
+        "window": 0,
+        "ffn": experts["ffn"] if experts else 0,
+    }
+    return Architecture(
+        family=family,
+        size=size,
+        context=context,
+        qk_norm=kind.qk_norm,
+        biased=kind.biased,
+        sinks=kind.sinks,
+        **usual
+        | shape
+        | {
+            "latent": Latent(**{"queries": 0} | latent) if latent else None,
+            "experts": Experts(**kind.usual_experts() | experts) if experts else None,
+        },
+    )
+
+
+class Weights(Record):
+    """Parameters of a model by where they are; those of layers are of one layer."""
+
+    attention: int
+    norms: int
+    feed_forward: int
+    shared: int
+    router: int
+    expert: int
+    embedding: int
+    output: int
+    final_norm: int
+
+
+def dense_layers(model: Architecture) -> int:
+    """Layers without experts."""
+    return min(model.experts.dense, model.layers) if model.experts else model.layers
+
+
+def windowed(model: Architecture, layer: int) -> bool:
+    """Whether a layer, counted from 0, has the model's window."""
+    has = FAMILIES[model.family].windowed
+    return has is not None and model.window > 0 and has(layer)
+
+
+def windowed_layers(model: Architecture) -> int:
+    """Layers with a window."""
+    return sum(windowed(model, layer) for layer in range(model.layers))
+
+
+def weights(model: Architecture) -> Weights:
+    """Counts of parameters. Biases that balance the load of experts are no parameters."""
+    family, experts = FAMILIES[model.family], model.experts
+    mixed = list(family.mixture(model)) if experts else []
+    table = model.vocab * model.dim
+    return Weights(
+        attention=_count(family.attention(model)),
+        norms=2 * model.dim,
+        feed_forward=_count(swiglu(model.dim, model.ffn)),
+        shared=_count(each for each in mixed if each.part == "shared"),
+        router=_count(each for each in mixed if each.part == "router"),
+        expert=_count(each for each in mixed if each.part == "experts") // experts.count
+        if experts
+        else 0,
+        embedding=table,
+        output=0 if model.tied else table,
+        final_norm=model.dim,
+    )
+
+
+def _count(found: Iterable[Weight]) -> int:
+    return sum(prod(weight.shape) for weight in found)
+
+
+def parameters(model: Architecture) -> int:
+    """All parameters: embedding, attention, feed-forward, experts, norms and output layer."""
+    return _parameters(model, model.experts.count if model.experts else 0)
+
+
+def active_parameters(model: Architecture) -> int:
+    """Parameters that a token goes through: of the experts those that it is routed to."""
+    return _parameters(model, model.experts.active if model.experts else 0)
+
+
+def _parameters(model: Architecture, experts: int) -> int:
+    of, dense = weights(model), dense_layers(model)
+    mixed = of.shared + of.router + experts * of.expert
+    layers = model.layers * (of.attention + of.norms)
+    layers += dense * of.feed_forward + (model.layers - dense) * mixed
+    return layers + of.embedding + of.output + of.final_norm
+
+
+def flops_per_token(model: Architecture) -> int:
+    """Training FLOPs a token without attention scores: 6 N, N all parameters that it goes through.
+
+    This is the count that reports publish (Kaplan et al., arXiv:2001.08361, §2.1, with embeddings;
+    Llama 3, arXiv:2407.21783, §1: 3.8e25 for 405B and 15.6T tokens).
+    """
+    return 6 * active_parameters(model)
+
+
+def widths(model: Architecture) -> tuple[int, int, int]:
+    """Widths of all queries, all keys and all values together, as attention computes with them."""
+    if model.latent:
+        wide = model.heads * (model.latent.plain + model.latent.rotary)
+        return wide, wide, model.heads * model.latent.values
+    keys = model.kv_heads * model.head_dim
+    return model.heads * model.head_dim, keys, keys
+
+
+def attention_flops_per_token(model: Architecture, seq_len: int) -> int:
+    """Training FLOPs a token of causal attention scores: 3 · heads · (w + v) · seq_len a layer,
+    where queries and keys are w wide a head and values v.
+
+    Scores and weighted sums take 2 · heads · (w + v) FLOPs a key, three times over for forward and
+    backward; half of the keys lie in the future (PaLM, arXiv:2204.02311, Appendix B, halved). In a
+    window of n tokens a token has n keys, but for the first n, which have half as many: in place
+    of seq_len stands n · (2 - n / seq_len).
+    """
+    latent = model.latent
+    width = latent.plain + latent.rotary + latent.values if latent else 2 * model.head_dim
+    near, window = windowed_layers(model), min(model.window, seq_len)
+    twice = (model.layers - near) * seq_len**2 + near * window * (2 * seq_len - window)
+    return 3 * model.heads * width * twice // seq_len

@@ -1,0 +1,1 @@
+"""Files beside a spec, as far as their names and headers tell."""

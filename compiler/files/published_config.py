@@ -1,0 +1,235 @@
+"""What `config.json` of published weights says: the architecture that it describes, and what in it
+no family computes. Without transformers, whose defaults stand here.
+
+Every key is known: it describes the shape, has to have the one value that the family computes
+with, or changes nothing of what is computed. What is none of these is named.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...spec.record import Record
+from ..families import FAMILIES
+from ..families.architectures import complete, windowed
+from ..families.config_json import Problem, Values, attention_factor
+from ..values import Architecture
+from .published_keys import FIXED, HARMLESS, KINDS, READ, SHAPE, UNKNOWN_KINDS
+
+_ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
+
+
+class Described(Record):
+    """What a configuration describes.
+
+    Attributes:
+        model: the architecture; None where a problem keeps it from being one.
+        longest: the longest sequence that the weights take as etude computes them; 0: any.
+        bound: the key that says so.
+        unknown: keys that say something, of which nothing is known here.
+    """
+
+    family: str = ""
+    model: Architecture | None = None
+    longest: int = 0
+    bound: str = "max_position_embeddings"
+    problems: tuple[Problem, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def describe(config: Mapping[str, Any]) -> Described:
+    """Reads a configuration. It raises nothing: whatever is wrong is among the problems."""
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in KINDS:
+        why = UNKNOWN_KINDS.get(str(kind), "no family is computed so")
+        problem = Problem(
+            key="model_type",
+            message=f"is of the model_type {kind}: {why}" if kind else "names no model_type",
+            help=f"weights of these are taken: {', '.join(KINDS)}",
+        )
+        return Described(problems=(problem,))
+    return _Reader(config, kind).described()
+
+
+class _Reader:
+    def __init__(self, config: Mapping[str, Any], kind: str) -> None:
+        self.config = config
+        self.name = KINDS[kind]
+        self.family = FAMILIES[self.name]
+        self.kind = self.family.kinds[kind]
+        self.values = Values(config, self.kind.defaults)
+
+    def described(self) -> Described:
+        self._language_model()
+        for key, (value, why) in {**FIXED, **self.kind.fixed}.items():
+            self._fixed(key, value, why)
+        shape = self._shape()
+        rope = self._rope()
+        longest, bound = self._longest()
+        read = {*self.kind.defaults, *self.kind.read, *READ}
+        known = read | {*FIXED, *self.kind.fixed, *HARMLESS}
+        unknown = tuple(key for key, value in self.config.items() if key not in known and value)
+        problems = self.values.problems
+        model = None
+        if not any(problem.key in SHAPE for problem in problems):
+            model = complete(self.name, None, shape | rope, longest)
+            self._layers(model)
+        return Described(
+            family=self.name,
+            model=model,
+            longest=longest,
+            bound=bound,
+            problems=tuple(problems),
+            unknown=unknown,
+        )
+
+    def _language_model(self) -> None:
+        named = self.config.get("architectures")
+        if isinstance(named, list) and named and not any("CausalLM" in str(n) for n in named):
+            self.values.problem(
+                "architectures",
+                f"describes {named[0]}, which is no language model",
+                "take the weights of a language model, …ForCausalLM",
+            )
+
+    def _fixed(self, key: str, value: Any, why: str) -> None:
+        given = self.values.get(key)
+        # Null, false and empty say that there is none.
+        if not given and not (isinstance(value, bool) and value and given is False):
+            return
+        if given != value:
+            self.values.problem(
+                key,
+                f"says {key} = {_shown(given)}: {why}",
+                "take weights without it: they would be computed otherwise than they were trained",
+            )
+
+    def _shape(self) -> dict[str, Any]:
+        values = self.values
+        heads = values.number("num_attention_heads")
+        shape: dict[str, Any] = {
+            "layers": values.number("num_hidden_layers"),
+            "dim": values.number("hidden_size"),
+            "heads": heads,
+            "kv_heads": values.number("num_key_value_heads", heads),
+            "ffn": values.number("intermediate_size"),
+            "vocab": values.number("vocab_size"),
+            "tied": bool(values.get("tie_word_embeddings")),
+            "norm_eps": values.real(
+                self.config, "rms_norm_eps", self.kind.defaults["rms_norm_eps"]
+            ),
+        }
+        return shape | self.kind.shape(values, shape)
+
+    def _rope(self) -> dict[str, Any]:
+        """RoPE's base and how positions are stretched, under both of the names that it has had."""
+        given = self.config.get("rope_scaling") or self.values.get("rope_parameters")
+        rope = given if isinstance(given, dict) else {}
+        base = self.values.real(self.config, "rope_theta", 10_000.0)
+        found: dict[str, Any] = {"rope_theta": self.values.real(rope, "rope_theta", base)}
+        name = str(rope.get("rope_type") or rope.get("type") or "default")
+        scaling = _ROPES.get(name)
+        if any(isinstance(each, dict) for each in rope.values()):
+            name, scaling = "another way in each kind of layer", None
+        if scaling not in self.family.scalings or (given and not rope):
+            self.values.problem(
+                "rope_scaling",
+                f"stretches positions by {name}, which is not built",
+                f"positions of {self.name} can be stretched by "
+                + " and ".join(
+                    n
+                    for n, of in _ROPES.items()
+                    if n != "none" and of != "none" and of in self.family.scalings
+                )
+                + "; take the weights from before they were stretched, or others",
+            )
+            return found
+        if scaling == "none":
+            return found
+        longest = self.values.get("max_position_embeddings") or 0
+        found |= {
+            "rope_scaling": scaling,
+            "rope_factor": self.values.real(rope, "factor", 1.0),
+            "rope_original": int(
+                self.values.real(rope, "original_max_position_embeddings", longest)
+            ),
+        }
+        if scaling == "llama":
+            return found | {
+                "rope_low": self.values.real(rope, "low_freq_factor", 1.0),
+                "rope_high": self.values.real(rope, "high_freq_factor", 4.0),
+            }
+        self._yarn(rope, found["rope_factor"])
+        return found
+
+    def _yarn(self, rope: Mapping[str, Any], factor: float) -> None:
+        """YaRN has one form in each family; other numbers would be computed as those."""
+        usual = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+        given, wanted = (usual | dict(of) | {"factor": factor} for of in (rope, self.family.yarn))
+        given["truncate"] = bool(given["truncate"])
+        for each in (given, wanted):
+            each["attention_factor"] = attention_factor(each)
+        differs = [
+            f"{key} = {_shown(given.get(key))} in place of {_shown(value)}"
+            for key, value in wanted.items()
+            if key != "factor" and not alike(given.get(key), value)
+        ]
+        if differs:
+            self.values.problem(
+                "rope_scaling",
+                f"stretches positions by a YaRN that {self.name} is not built "
+                f"with: {', '.join(differs)}",
+                "take the weights from before they were stretched, and stretch them in a stage "
+                "(`rope_scaling = yarn { … }`); or others",
+            )
+
+    def _longest(self) -> tuple[int, str]:
+        """The longest sequence in which every token sees all before it, and the key that says so.
+
+        A window is no bound to models that have windows of their own here, nor where it is off.
+        """
+        longest = self.values.number("max_position_embeddings")
+        window = self.values.get("sliding_window")
+        used = self.values.get("use_sliding_window")
+        if (
+            self.family.windowed is None
+            and used
+            and isinstance(window, int)
+            and 0 < window < longest
+        ):
+            return window, "sliding_window"
+        return longest, "max_position_embeddings"
+
+    def _layers(self, model: Architecture) -> None:
+        """Whether windows are where the family has them."""
+        given = self.config.get("layer_types")
+        if not isinstance(given, list):
+            return
+        near = [windowed(model, layer) for layer in range(model.layers)]
+        says = [kind == "sliding_attention" for kind in given]
+        plain = {"sliding_attention", "full_attention"}
+        other = says != near and (any(says) or any(near))
+        if other or not plain.issuperset(map(str, given)):
+            others = ", ".join(sorted({str(kind) for kind in given}))
+            self.values.problem(
+                "layer_types",
+                f"says layers of the kinds {others} in an order that {self.name} does not have",
+                "take weights in which all layers see the whole document"
+                if not any(near)
+                else "every other layer has a window, from the first",
+            )
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same but for the last bits of a float."""
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    if numbers and not isinstance(one, bool) and not isinstance(other, bool):
+        return abs(one - other) <= 1e-9 * max(abs(one), abs(other))
+    return one == other
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ … }"
+    return f"{value:g}" if isinstance(value, float) else str(value)

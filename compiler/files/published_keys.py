@@ -1,0 +1,194 @@
+"""The keys of `config.json` that mean the same in every family: which are read, which must have one
+value, and which change nothing of what a model computes."""
+
+from typing import Any
+
+from ..families import FAMILIES
+
+KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kinds}
+"""model_type → the family that computes the same."""
+
+_BIASED = "its queries, keys and values have biases, which no family here adds so"
+_GEMMA = "it scales embeddings, and norms what goes out of layers"
+_MIXED = "its experts are of a kind that no family here has"
+_NORMED = "it norms what goes out of layers, not what goes in"
+_LINEAR = "some of its layers have no attention"
+UNKNOWN_KINDS = {
+    "qwen2": _BIASED,
+    "qwen2_moe": _BIASED,
+    "qwen2_5_vl": _BIASED,
+    "qwen": _BIASED,
+    "smollm3": "every fourth of its layers knows no positions",
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "phi": "it norms with means and adds biases",
+    "phi3": "its positions turn in part, or are stretched by longrope",
+    "mixtral": _MIXED,
+    "olmoe": _MIXED,
+    "llama4": _MIXED,
+    "llama4_text": _MIXED,
+    "olmo": "its norms have no weights",
+    "olmo2": _NORMED,
+    "olmo3": _NORMED,
+    "granite": "it multiplies embeddings, residuals and logits by numbers of its own",
+    "cohere": "its attention and feed-forward layers stand side by side",
+    "cohere2": "its attention and feed-forward layers stand side by side",
+    "minicpm": "it multiplies embeddings, residuals and logits by numbers of its own",
+    "deepseek_v2": "its router scores experts by softmax",
+    "qwen3_next": _LINEAR,
+    "qwen3_5": _LINEAR,
+    "mamba": _LINEAR,
+    "mamba2": _LINEAR,
+    "falcon_h1": _LINEAR,
+    "gpt2": "its positions are learned",
+    "gpt_neox": "it norms with means and adds biases",
+    "falcon": "it norms with means",
+    "glm4": "its positions turn in part",
+    "exaone": "its layers have other names and norms",
+}
+"""model_type → why its weights are not taken."""
+
+READ = (
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "layer_types",
+    "sliding_window",
+    "use_sliding_window",
+)
+"""Keys of every kind that are read, too, and have no default."""
+SHAPE = frozenset(
+    key
+    for family in FAMILIES.values()
+    for kind in family.kinds.values()
+    for key in (*kind.defaults, *kind.read, *READ)
+) | {
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "original_max_position_embeddings",
+}
+"""Keys that are read into the architecture, those of positions among them."""
+
+_MULTIPLIED = "no family here multiplies there"
+_CAPPED = "no family here caps its logits"
+_NO_BIAS = "the family adds no biases there"
+FIXED: dict[str, tuple[Any, str]] = {
+    "hidden_act": ("silu", "feed-forward layers are SwiGLU"),
+    "hidden_activation": ("silu", "feed-forward layers are SwiGLU"),
+    "attention_bias": (False, _NO_BIAS),
+    "mlp_bias": (False, _NO_BIAS),
+    "qkv_bias": (False, _NO_BIAS),
+    "use_bias": (False, _NO_BIAS),
+    "bias": (False, _NO_BIAS),
+    "lm_head_bias": (False, _NO_BIAS),
+    "partial_rotary_factor": (1.0, "all elements of a head turn with the position"),
+    "rotary_pct": (1.0, "all elements of a head turn with the position"),
+    "rope_interleaved": (False, "the elements that turn together are half a head apart"),
+    "no_rope_layers": (None, "every layer knows the positions"),
+    "no_rope_layer_interval": (None, "every layer knows the positions"),
+    "attn_logit_softcapping": (None, _CAPPED),
+    "final_logit_softcapping": (None, _CAPPED),
+    "clip_qkv": (None, "queries, keys and values are not clipped"),
+    "logit_scale": (1.0, _MULTIPLIED),
+    "logits_scaling": (1.0, _MULTIPLIED),
+    "embedding_multiplier": (1.0, _MULTIPLIED),
+    "residual_multiplier": (1.0, _MULTIPLIED),
+    "attention_multiplier": (None, _MULTIPLIED),
+    "scale_emb": (1, _MULTIPLIED),
+    "scale_depth": (1, _MULTIPLIED),
+    "dim_model_base": (None, _MULTIPLIED),
+    "query_pre_attn_scalar": (None, "the softmax is scaled by the width of a head"),
+    "attention_chunk_size": (None, "every token sees all before it"),
+    "alibi": (False, "positions are rotary"),
+    "quantization_config": (
+        None,
+        "the weights are quantized, and training needs them as bf16, fp16 or fp32 (load them "
+        "with transformers, `dequantize=True`, and save_pretrained, or take such a version)",
+    ),
+    "quantization": (None, "the weights are quantized"),
+    "compression_config": (None, "the weights are compressed"),
+}
+"""Key → the value that the families compute with, and why; null, false and empty say the same as
+that they are missing."""
+
+HARMLESS = frozenset(
+    {
+        "architectures",
+        "model_type",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "use_cache",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "sep_token_id",
+        "decoder_start_token_id",
+        "initializer_range",
+        "pretraining_tp",
+        "attention_dropout",
+        "hidden_dropout",
+        "resid_pdrop",
+        "embd_pdrop",
+        "dropout",
+        "_name_or_path",
+        "name_or_path",
+        "auto_map",
+        "unsloth_version",
+        "unsloth_fixed",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "num_labels",
+        "task_specific_params",
+        "torchscript",
+        "is_encoder_decoder",
+        "is_decoder",
+        "add_cross_attention",
+        "chunk_size_feed_forward",
+        "pruned_heads",
+        "tie_encoder_decoder",
+        "cross_attention_hidden_size",
+        "finetuning_task",
+        "tokenizer_class",
+        "prefix",
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "attn_implementation",
+        "is_llama_config",
+        "transformers.js_config",
+        "max_window_layers",
+        "output_router_logits",
+        "router_aux_loss_coef",
+        "aux_loss_alpha",
+        "seq_aux",
+        "ep_size",
+        "num_nextn_predict_layers",
+        "initial_context_length",
+        "router_jitter_noise",
+        "max_length",
+        "temperature",
+        "top_p",
+        "top_k",
+        "do_sample",
+        "repetition_penalty",
+        "_flash_attn_2_enabled",
+        "use_flash_attn",
+        "neftune_noise_alpha",
+        "rope_ratio",
+        "model_name",
+        "eos_token",
+        "bos_token",
+        "pad_token",
+        "license",
+        "trained_with",
+    }
+)
+"""Keys that change nothing of what the weights compute when they are loaded: how they are stored,
+read, generated from, or were trained."""

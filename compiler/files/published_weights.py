@@ -1,0 +1,261 @@
+"""Published weights in a folder against the models of a spec, as far as small files tell."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ...spec.findings.diagnostics import Report
+from ...spec.record import Record
+from ...spec.schema import recipe as r
+from ..families.architectures import dense_layers
+from ..program import Program, WeightsStage
+from ..values import Architecture
+from .published_config import alike, describe
+from .safetensors_files import Tensors
+
+CONFIG = "config.json"
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT = "lm_head.weight"
+_KEYS = {
+    "layers": "num_hidden_layers",
+    "dim": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn": "intermediate_size",
+    "vocab": "vocab_size",
+    "norm_eps": "rms_norm_eps",
+    "rope_theta": "rope_theta",
+    "tied": "tie_word_embeddings",
+    "window": "sliding_window",
+}
+"""Attributes of a model → keys of config.json."""
+_ROPE = ("scaling", "factor", "original", "low", "high")
+_TRAINED_WITH = ("balance", "score")
+"""Of experts, what config.json does not say, as only training needs it."""
+
+
+class Difference(Record):
+    """Something that a configuration says otherwise than a model.
+
+    Attributes:
+        attribute: of the model.
+        key: of config.json.
+        theirs, ours: both values, as texts.
+        write: what the model has to say.
+    """
+
+    attribute: str
+    key: str
+    theirs: str
+    ours: str
+    write: str
+
+
+def differences(theirs: Architecture, ours: Architecture) -> Iterator[Difference]:
+    """What a configuration says otherwise than a model, but for the length of sequences."""
+    aside = set()
+    if ours.latent:
+        aside |= {"head_dim", "kv_heads"}
+    if not dense_layers(theirs):
+        aside.add("ffn")
+    for name, key in _KEYS.items():
+        one, other = getattr(theirs, name), getattr(ours, name)
+        if name not in aside and not alike(one, other):
+            yield Difference(
+                attribute=name,
+                key=key,
+                theirs=_text(one),
+                ours=_text(other),
+                write=f"{name} = {_text(one)}",
+            )
+    one, other = _scaling(theirs), _scaling(ours)
+    if one != other:
+        yield Difference(
+            attribute="rope_scaling",
+            key="rope_scaling",
+            theirs=one,
+            ours=other,
+            write=f"rope_scaling = {one}",
+        )
+    for group in ("latent", "experts"):
+        yield from _group(group, getattr(theirs, group), getattr(ours, group))
+
+
+def _group(group: str, theirs: Any, ours: Any) -> Iterator[Difference]:
+    if theirs is None or ours is None:
+        if theirs is not ours:
+            yield Difference(
+                attribute=group,
+                key=group,
+                theirs="some" if theirs else "none",
+                ours="some" if ours else "none",
+                write=_braces(group, theirs) if theirs else f"no `{group}`",
+            )
+        return
+    for name, one in vars(theirs).items():
+        other = getattr(ours, name)
+        if name not in _TRAINED_WITH and not alike(one, other):
+            yield Difference(
+                attribute=group,
+                key=f"{group}.{name}",
+                theirs=_text(one),
+                ours=_text(other),
+                write=f"{group} = {{ {name} = {_text(one)}, … }}",
+            )
+
+
+def _braces(group: str, value: Any) -> str:
+    known = r.attributes(getattr(r, group.capitalize()))
+    given = {n: v for n, v in vars(value).items() if n in known and n not in _TRAINED_WITH}
+    shown = ", ".join(f"{name} = {_text(each)}" for name, each in given.items() if each is not None)
+    return f"{group} = {{ {shown} }}"
+
+
+def _scaling(model: Architecture) -> str:
+    """How positions are stretched, as a spec says it."""
+    if model.rope_scaling == "none":
+        return "none"
+    shown = {name: _text(getattr(model, f"rope_{name}")) for name in _ROPE[1:]}
+    if model.rope_scaling == "yarn":
+        shown = {name: shown[name] for name in ("factor", "original")}
+    elif tuple(shown.values()) == ("8", "8192", "1", "4"):
+        return "llama"
+    inside = ", ".join(f"{name} = {value}" for name, value in shown.items())
+    return f"{model.rope_scaling} {{ {inside} }}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and value < 1e15 else repr(value)
+    return str(value)
+
+
+def check_published(program: Program, root: Path, report: Report) -> None:
+    """Compares the models that have weights in a folder, or in the Hub's cache of this machine,
+    with what is there, and reads no more than config.json and some KiB of the weights. What a
+    folder lacks is not its business.
+
+    Args:
+        root: the folder of the spec, where folders of weights start.
+    """
+    for stage in program.stages.values():
+        if isinstance(stage, WeightsStage):
+            model = program.recipe.models[stage.name]
+            with suppress(OSError, ValueError):
+                folder = _folder(stage.source, root)
+                if folder and (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
+                    _check(stage, model, folder, report)
+
+
+def _folder(source: dict[str, str], root: Path) -> Path | None:
+    """The folder of weights, or of a repository's revision in the cache; None where none is there.
+
+    The cache has a folder `snapshots/COMMIT` and files `refs/NAME` that say commits.
+    """
+    if "folder" in source:
+        return root / source["folder"]
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"),
+        "huggingface",
+    )
+    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    repository = cache / f"models--{source['hub'].replace('/', '--')}"
+    name = repository / "refs" / source["revision"]
+    commit = name.read_text().strip() if name.is_file() else source["revision"]
+    return repository / "snapshots" / commit
+
+
+def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) -> None:
+    place = stage.source.get("folder") or stage.source["hub"]
+    where = "weights" if "folder" in stage.source else "hub"
+    name = f"{place.rstrip('/')}/{CONFIG}"
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")
+    except ValueError as problem:
+        report.add(
+            "E543",
+            f"{name} is no JSON of a model: {problem}",
+            model.at(where),
+            help="download the file again",
+        )
+        return
+    found = describe(config)
+    ours = stage.model
+    for problem in found.problems:
+        report.add("E543", f"{name} {problem.message}", model.at(where), help=problem.help)
+    if found.family and found.family != ours.family:
+        report.add(
+            "E542",
+            f"{name} is of the model_type {config['model_type']}, and `{model.name}` of "
+            f"the family {ours.family}",
+            model.at("family"),
+            help=f"write `family = {found.family}`",
+        )
+        return
+    if found.model is None:
+        return
+    context = model.context or 0
+    if context > found.longest:
+        report.add(
+            "E542",
+            f"{name} says {found.bound} {found.longest}, and `{model.name}` has the "
+            f"`context` {context}",
+            model.at("context"),
+            help=f"write `context = {found.longest}`",
+        )
+    own = found.model.tied and own_output(folder)
+    for each in differences(found.model, ours):
+        if each.attribute != "tied" or not own:
+            report.add(
+                "E542",
+                f"{name} says {each.key} {each.theirs}, and `{model.name}` has {each.ours}",
+                model.at(each.attribute),
+                help=f"write `{each.write}`",
+            )
+    if own:
+        _own_output(name, model, ours.tied, report)
+    for key in found.unknown:
+        report.add(
+            "W676",
+            f"{name} says {key}, of which etude knows nothing",
+            model.at(where),
+            help="look up whether it changes what the model computes: if so, take other weights; "
+            'if not, silence this with `allow W676 "…"`',
+        )
+
+
+def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:
+    """What is said where the configuration ties what the files do not."""
+    if tied:
+        report.add(
+            "E542",
+            f"{name} says that embedding and output are one matrix, and the files have an "
+            f"output matrix of their own, {OUTPUT}",
+            model.at("tied"),
+            help="write `tied = false`: both are kept, as transformers does with these files",
+        )
+        return
+    report.add(
+        "W677",
+        f"{name} says that embedding and output are one matrix, and the files have an "
+        f"output matrix of their own, {OUTPUT}",
+        model.at("tied"),
+        help="both are kept, as `tied = false` says and as transformers does with these files; "
+        'set tie_word_embeddings to false in config.json, or silence this with `allow W677 "…"`',
+    )
+
+
+def own_output(folder: Path) -> bool:
+    """Whether the files have an output matrix that is not the embedding, as far as a look at some
+    of their bytes tells."""
+    tensors = Tensors(folder)
+    output, embedding = tensors.sample(OUTPUT), tensors.sample(EMBEDDING)
+    return output is not None and embedding is not None and output != embedding

@@ -1,0 +1,302 @@
+"""What stands around a spec: whether the files that it names are there, and of use.
+
+These findings come after the passes and are never part of a plan, which is the same on every
+machine. Only names and small files are looked at, so that checking stays fast.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from ...spec.findings.allows import silence
+from ...spec.findings.diagnostics import Report
+from ...spec.schema import recipe as r
+from ...spec.source import Span
+from ..program import Program, WeightsStage
+from .data_files import ENDINGS, FIELDS, ending, way_out
+
+MOST_FILES = 1000
+"""So many of the files that a pattern matches are looked at."""
+CONFIG = "config.json"
+URL = "://"
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_ON_HUB = re.compile(
+    r"(?:https?|hf)://(?:huggingface\.co/|hf\.co/)?(?:datasets/)?"
+    r"(\w[\w.-]*/\w[\w.-]*)/?(?:tree/[\w.-]+/?)?$"
+)
+
+
+Matched = Callable[[str, Path], list[str]]
+
+
+def matched(pattern: str, root: Path) -> list[str]:
+    """The first files that a pattern matches, in no order; or the path that it names."""
+    try:
+        if os.path.lexists(root / pattern):
+            return [pattern]
+        found = glob.iglob(pattern, root_dir=root, recursive=True)
+        return list(islice((each for each in found if not (root / each).is_dir()), MOST_FILES))
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
+        return []
+
+
+def surroundings(
+    program: Program, root: Path, report: Report, *, matched: Matched = matched
+) -> None:
+    """Adds what a machine's files say of a spec, and silences what the spec allows.
+
+    Args:
+        program: after the passes.
+        root: the folder that the spec's paths start from: that of its main file.
+        matched: finds files; an editor remembers for a while what it has found.
+    """
+    data_files(program, root, report, matched)
+    for look in LOOKS:
+        look(program, root, report)
+    silence(report, program.recipe.allowances, whole=False)
+
+
+class Named(NamedTuple):
+    """A path in a spec.
+
+    Attributes:
+        what: it is of, for people: "data set `web`".
+        example: a path that would do, for advice.
+        folder: whether a folder is meant.
+    """
+
+    path: str
+    what: str
+    span: Span | None
+    example: str
+    folder: bool = False
+
+
+def data_files(program: Program, root: Path, report: Report, matched: Matched) -> None:
+    """Files of data sets: that some match each pattern, and that these can be read."""
+    for name, dataset in program.recipe.datasets.items():
+        for pattern in dataset.files or ():
+            if URL in pattern or "{round}" in pattern:
+                continue
+            found = matched(pattern, root)
+            if found:
+                _of_use(dataset, pattern, found, root, report)
+            elif not dataset.awaited:
+                magic = glob.has_magic(pattern)
+                what = f"no file matches `{pattern}`" if magic else f"there is no file `{pattern}`"
+                report.add(
+                    "N657",
+                    f"{what}, of the data set `{name}`",
+                    dataset.at("files"),
+                    help=_needed(root, pattern),
+                )
+
+
+def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, report: Report) -> None:
+    """Reports the first file that a run would refuse."""
+    records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
+    for name in found:
+        path = root / name
+        if path.is_dir():
+            report.add(
+                "E494",
+                f"`{name}` of the data set `{dataset.name}` is a folder, not a file",
+                dataset.at("files"),
+                help=f'name the files in it: `files = "{pattern.rstrip("/")}/**/*.jsonl"`',
+            )
+        elif not os.access(path, os.R_OK):
+            report.add(
+                "E494",
+                f"`{name}` of the data set `{dataset.name}` cannot be read",
+                dataset.at("files"),
+                help=_unreadable(path),
+            )
+        elif ending(name) not in (FIELDS if records else ENDINGS):
+            kind = Path(name).suffix.lower()
+            report.add(
+                "E493",
+                f"{dataset.kind} cannot be read from `{name}`, which `{pattern}` matches",
+                dataset.at("files"),
+                help=way_out(name, kind, records=records),
+            )
+        else:
+            continue
+        return
+
+
+def other_files(program: Program, root: Path, report: Report) -> None:
+    """Tokenizers, templates, lists of sites, folders of tasks: there, and of the right kind."""
+    for named in _named(program):
+        if URL in named.path:
+            _remote(
+                named.path,
+                named.what,
+                named.span,
+                report,
+                f"download it, and write a path such as `{named.example}`",
+            )
+            continue
+        try:
+            path = root / named.path
+            there = os.path.lexists(path)
+            folder = path.is_dir()
+        except (OSError, ValueError):
+            there = folder = False
+        if not there:
+            kind = "folder" if named.folder else "file"
+            report.add(
+                "N657",
+                f"there is no {kind} `{named.path}`, of {named.what}",
+                named.span,
+                help=_needed(root, named.path),
+            )
+        elif folder != named.folder:
+            wrong, right = ("folder", "file") if folder else ("file", "folder")
+            report.add(
+                "E494",
+                f"`{named.path}` of {named.what} is a {wrong}, not a {right}",
+                named.span,
+                help=f"write a path such as `{named.example}`",
+            )
+        elif not os.access(root / named.path, os.R_OK):
+            report.add(
+                "E494",
+                f"`{named.path}` of {named.what} cannot be read",
+                named.span,
+                help=_unreadable(root / named.path),
+            )
+
+
+def _named(program: Program) -> Iterator[Named]:
+    recipe = program.recipe
+    for tokenizer in recipe.tokenizers.values():
+        if tokenizer.file:
+            yield Named(
+                tokenizer.file,
+                f"the tokenizer `{tokenizer.name}`",
+                tokenizer.at("file"),
+                "tokenizer/tokenizer.json",
+            )
+    for dialog in recipe.dialogs.values():
+        if dialog.template:
+            yield Named(
+                dialog.template, f"the dialog `{dialog.name}`", dialog.at("template"), "chat.jinja"
+            )
+    for dataset in recipe.datasets.values():
+        for each in dataset.filters:
+            if each.file:
+                yield Named(each.file, f"a filter of `{dataset.name}`", each.at(), "sites.txt")
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, r.Measuring) and stage.tasks:
+            yield Named(stage.tasks, f"the tasks of `{name}`", stage.at("tasks"), "tasks", True)
+
+
+def weights_folders(program: Program, root: Path, report: Report) -> None:
+    """Folders of published weights: there, with a configuration and all files of the weights."""
+    for stage in program.stages.values():
+        if not isinstance(stage, WeightsStage) or "folder" not in stage.source:
+            continue
+        model = program.recipe.models[stage.name]
+        span, written = model.at("weights"), stage.source["folder"]
+        folder = root / written
+        if URL in written:
+            _remote(
+                written,
+                f"the model `{model.name}`",
+                span,
+                report,
+                _repository("hub", written) or "download the weights, and write their folder",
+            )
+        elif not os.path.lexists(folder):
+            hub = f'; for the repository on the Hub write `hub = "{written}"`'
+            report.add(
+                "N657",
+                f"there is no folder `{written}`, of the model `{model.name}`",
+                span,
+                help=_needed(root, written) + (hub if _REPOSITORY.fullmatch(written) else ""),
+            )
+        elif not folder.is_dir():
+            report.add(
+                "E494",
+                f"`{written}` of the model `{model.name}` is a file, not a folder",
+                span,
+                help=f"write the folder that holds {CONFIG} and *.safetensors",
+            )
+        elif lacking := _lacking(folder):
+            report.add(
+                "E494",
+                f"the folder `{written}` of the model `{model.name}` lacks {lacking}",
+                span,
+                help=f"download the weights with all their files into {folder.absolute()}",
+            )
+
+
+def repositories(program: Program, root: Path, report: Report) -> None:
+    """Repositories on the Hub: by their names, not by URLs."""
+    recipe = program.recipe
+    for block in (*recipe.models.values(), *recipe.tokenizers.values(), *recipe.datasets.values()):
+        if block.hub and URL in block.hub:
+            kind = type(block).__name__.lower()
+            report.add(
+                "E494",
+                f"`{block.hub}`, of the {kind} `{block.name}`, is a URL, not a repository",
+                block.at("hub"),
+                help=_repository("hub", block.hub) or 'write its name: `hub = "OWNER/NAME"`',
+            )
+
+
+def _remote(path: str, what: str, span: Span | None, report: Report, help: str) -> None:
+    """Reports a URL where files are read from this machine only, as everywhere but in `files`."""
+    report.add(
+        "E494",
+        f"`{path}`, of {what}, is a URL, and is read from this machine only",
+        span,
+        help=help,
+    )
+
+
+def _repository(attribute: str, url: str) -> str:
+    """The advice to write the name of a repository in place of its URL; "" for other URLs."""
+    found = _ON_HUB.match(url)
+    return f'write `{attribute} = "{found[1]}"`' if found else ""
+
+
+def weights_configurations(program: Program, root: Path, report: Report) -> None:
+    """What the folders of published weights say of their models."""
+    if any(isinstance(stage, WeightsStage) for stage in program.stages.values()):
+        from .published_weights import check_published  # most recipes have none
+
+        check_published(program, root, report)
+
+
+def _lacking(folder: Path) -> str:
+    """What a folder of weights has not: weights are read from safetensors."""
+    if not (folder / CONFIG).is_file():
+        return CONFIG
+    if any(folder.glob("*.safetensors")):
+        return ""
+    others = [path.name for kind in ("*.bin", "*.pth") for path in sorted(folder.glob(kind))]
+    return "model.safetensors" + (f"; of {others[0]} transformers makes it" if others else "")
+
+
+def _needed(root: Path, path: str) -> str:
+    full = os.path.normpath(os.path.abspath(root / path))
+    return f"looked for {full}: a run needs it before its first job"
+
+
+def _unreadable(path: Path) -> str:
+    reason = "this user may not read it" if path.exists() else "it is a link to nothing"
+    return f"{path.absolute()}: {reason}"
+
+
+LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
+    other_files,
+    repositories,
+    weights_folders,
+    weights_configurations,
+)
+"""What else is looked at, one after the other."""

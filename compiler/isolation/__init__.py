@@ -1,0 +1,1 @@
+"""What can be said of blocks beside those that have errors."""

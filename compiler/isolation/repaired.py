@@ -1,0 +1,476 @@
+"""Blocks with errors, with something in place of what is wrong: what else is wrong with them.
+
+A statement with an error is taken out of its block, and where the block cannot do without it, a
+stand-in takes its place. What the later passes find in such a block is shown only where it follows
+from other attributes alone (`DEPENDS`): rather too little is shown than something that is not so.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from ...spec import syntax as s
+from ...spec.findings.diagnostics import Diagnostic, did_you_mean
+from ...spec.schema import recipe as r
+from ...spec.source import Span
+from .undeclared import UNKNOWN
+
+_ANY = "?"
+"""Begins what stands for a statement with an unknown name: it may be meant to be one that lacks."""
+_LENGTH = "steps|tokens|epochs"
+_START = "from|model"
+_MEASURES = "loss|needle|accuracy|judge|suites"
+_CLOCK = (_LENGTH, "batch", "seq_len", "parallel", "cluster", _START)
+_MESH = ("parallel", "cluster", "tokenizer", "rope_scaling", _START)
+_SHAPE = (
+    "family",
+    "size",
+    "layers",
+    "dim",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "latent",
+    "experts",
+    "rope_scaling",
+)
+DEPENDS: dict[str, tuple[str, ...]] = {
+    "E404": ("from", "model"),
+    "E405": (_START, "model", "from"),
+    "E406": (),
+    "E407": (_LENGTH,),
+    "E408": (_START,),
+    "E409": (_START,),
+    "E410": (_START, "average"),
+    "E411": (_START, "tokenizer"),
+    "E412": ("cluster", "tokenizer", "dialog", _START),
+    "E413": ("gpus|cpus",),
+    "E414": (),
+    "E415": ("family",),
+    "E417": (*_SHAPE, "weights", "hub", "context"),
+    "E418": _SHAPE,
+    "E419": ("family", "latent", "experts"),
+    "E420": (_START, "rope_scaling", "reference|of"),
+    "E421": ("of",),
+    "E422": (_MEASURES,),
+    "E423": ("files|hub|sample",),
+    "E424": ("file|hub|bytes|train",),
+    "E425": (),
+    "E426": ("weights", "hub"),
+    "E431": _MESH,
+    "E432": _MESH,
+    "E433": _MESH,
+    "E441": _CLOCK,
+    "E442": _CLOCK,
+    "E443": (_LENGTH, "data"),
+    "E444": (_START,),
+    "E445": (_START, "data"),
+    "E446": (),
+    "E447": _CLOCK,
+    "E448": (),
+    "E449": (_START,),
+    "E451": (*_CLOCK, *_MESH, "layout", "precision", "recompute"),
+    "E452": (*_CLOCK, *_MESH),
+    "E455": _CLOCK,
+    "E456": _CLOCK,
+    "E457": _CLOCK,
+    "E493": ("kind",),
+    "E501": (),
+    "E502": (),
+    "E503": (),
+    "E504": (),
+    "E505": (),
+    "E511": (),
+    "E512": (_START, "of", _MEASURES),
+    "E513": (),
+    "E514": ("kind",),
+    "E516": ("awaited", "files", "kind"),
+    "E517": ("protocol|template|header", "end_of_turn", "roles"),
+    "E518": (),
+    "E519": (),
+    "E520": (_MEASURES,),
+    "E521": ("keep", "draws", "judge"),
+    "E522": (_MEASURES,),
+    "E523": ("sample", "kind"),
+    "E535": ("kind",),
+    "E541": ("rope_scaling.low", "rope_scaling.high"),
+    UNKNOWN: (),
+}
+"""Error → the attributes of its block that it depends on beside the one where it is shown; of
+`a|b` one is given, which is then enough."""
+_AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517"}
+"""Errors of a block as a whole: what it lacks."""
+_STEPPED = {"E441", "E447", "E455", "E456", "E457"}
+_OF_CLOCK = {"seq_len", "batch"}
+_GROUPS = {"train", "fields", "experts", "latent", "needle", "optimizer", "rope_scaling"}
+_NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
+_INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample"}
+"""Attribute → the one that stands in for it, where that is not itself."""
+_LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
+REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
+"""The blocks that are repaired."""
+
+
+class Key(NamedTuple):
+    """A block, whatever becomes of its statements."""
+
+    name: str
+    start: int
+
+
+class _Found(NamedTuple):
+    """Where in a block something was found.
+
+    Attributes:
+        path: the attribute, `train.vocab` in a group; "" in the head.
+        inner: it is in a group.
+    """
+
+    block: s.Block
+    path: str
+    inner: bool = False
+
+
+class Repairs:
+    """Takes out what is wrong, and remembers it.
+
+    Attributes:
+        wrong: the attributes of each block that were taken out.
+        silent: blocks of which nothing holds, as they depend on such blocks.
+    """
+
+    def __init__(self, items: Sequence[s.Item]) -> None:
+        self.wrong: dict[Key, set[str]] = {}
+        self.silent: set[Key] = set()
+        self._given = {key(b): {_name(i) for i in b.items} for b in _blocks(items)}
+        self._stand_ins = _StandIns(items)
+        self._index = _Index(items)
+
+    def repair(
+        self, items: Sequence[s.Item], errors: Iterable[Diagnostic]
+    ) -> tuple[list[s.Item], set[Key]]:
+        """The statements without what is wrong, and the blocks that it stays in."""
+        found = list(items)
+        beyond: set[Key] = set()
+        places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
+        index = _Index(found)
+        for error in errors:
+            at = index.block(error.span)
+            if at is None:
+                continue
+            at = found[places[key(at)]]  # as it is after the errors before
+            assert isinstance(at, s.Block)
+            repaired = self._repaired(at, error) if at.keyword.name in REPAIRED else None
+            if repaired is None:
+                beyond.add(key(at))
+            else:
+                found[places[key(at)]] = repaired
+        return found, beyond
+
+    def holds(self, items: Sequence[s.Item], error: Diagnostic) -> bool:
+        """Whether what was found does not come of what was taken out of its block."""
+        if self._index.items is not items:
+            self._index = _Index(items)
+        at = self._index.block(error.span)
+        place = _place(at, error.span) if at and error.span else None
+        if place is None:
+            return True
+        wrong = self.wrong.get(key(place.block))
+        if at and key(at) in self.silent:
+            return False
+        if not wrong:
+            return True
+        code, path = error.code, place.path
+        if code not in DEPENDS or (not path and code not in _AT_HEAD):
+            return False
+        if _touches(path, wrong) or ((missing := _missing(error)) and _touches(missing, wrong)):
+            return False
+        given = self._given.get(key(place.block), set())
+        return not any(_hidden(each.split("|"), wrong, given) for each in _depends(code, place))
+
+    def _repaired(self, at: s.Block, error: Diagnostic) -> s.Block | None:
+        place = _place(at, error.span) if error.span else None
+        if place is None:
+            return None
+        block = place.block
+        name = place.path or _missing(error)
+        if not name:
+            return None
+        wrong = self.wrong.setdefault(key(block), set())
+        if error.code in ("E308", "E310", "E311"):
+            wrong.add(_ANY + (name if error.code == "E308" else ""))
+        again = name in wrong
+        wrong.add(name)
+        inner = place.inner
+        kept: list[s.Item] = []
+        for item in block.items:
+            if not place.path or error.span is None or not _covers(item, error.span):
+                kept.append(item)
+            elif inner:
+                kept.append(_without(item, error.span))
+        if not inner and not again and not any(_name(item) == name for item in kept):
+            span = error.span if place.path and error.span else block.head
+            stand_in = self._stand_ins.of(block._replace(items=tuple(kept)), name, span)
+            if stand_in:
+                kept.append(stand_in)
+                wrong.add(_name(stand_in))
+        return None if tuple(kept) == block.items else _with(at, block._replace(items=tuple(kept)))
+
+
+def key(block: s.Block) -> Key:
+    """What a block is remembered by."""
+    return Key(block.span.source.name, block.span.start)
+
+
+def _hidden(one_of: list[str], wrong: set[str], given: set[str]) -> bool:
+    """Whether an attribute, or one of several, is not known: because it is wrong, or is not there
+    and something is that may be meant to be it."""
+    if any(_touches(name, wrong) for name in one_of):
+        return True
+    unknown = [name.removeprefix(_ANY) for name in wrong if name.startswith(_ANY)]
+    if not unknown or not given.isdisjoint(one_of):
+        return False
+    return len(one_of) > 1 or any(
+        not name or did_you_mean(name, one_of).startswith("did") for name in unknown
+    )
+
+
+def _depends(code: str, place: _Found) -> tuple[str, ...]:
+    """What an error depends on: in a stage of so many steps, where a schedule in steps ends does
+    not depend on how many tokens a step has."""
+    if code in _STEPPED and place.path not in _OF_CLOCK:
+        items = {_name(item): item for item in place.block.items}
+        if "steps" in items and place.path in items and not _has_tokens(items[place.path]):
+            return ("steps", *((_START,) if "last" in _words(items[place.path]) else ()))
+    return DEPENDS[code]
+
+
+def _has_tokens(item: s.Item) -> bool:
+    """Whether a schedule has bounds that are in tokens, or may be."""
+    ends = [part.quantity for part in _parts(item) if isinstance(part, s.Bound)]
+    ends += [part.over for part in _parts(item) if isinstance(part, s.Periodic) and part.over]
+    return not all(
+        isinstance(end, s.Number)
+        and (end.percent or (end.unit and end.unit.name in ("step", "steps")))
+        for end in ends
+    )
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    yield node
+    for part in node:
+        if isinstance(part, tuple) and type(part) is not Span:
+            yield from _parts(part)
+
+
+def _words(item: s.Item) -> set[str]:
+    return {part.name for part in _parts(item) if type(part) is s.Word}
+
+
+def _missing(error: Diagnostic) -> str:
+    """The attribute that an error says is missing."""
+    match = _NEEDS.search(error.message)
+    return match[1] or match[2] if match else _LACKS.get(error.code, "")
+
+
+def _touches(name: str, wrong: set[str]) -> bool:
+    """Whether an attribute is among the wrong ones, or is in one or has one in it."""
+    return name in wrong or any(
+        each.startswith(f"{name}.") or name.startswith(f"{each}.") for each in wrong
+    )
+
+
+def _blocks(items: Iterable[s.Item]) -> Iterator[s.Block]:
+    """Blocks and the stages of rounds."""
+    for item in items:
+        if isinstance(item, s.Block):
+            yield item
+            if item.keyword.name == "rounds":
+                yield from (each for each in item.items if isinstance(each, s.Block))
+
+
+class _Index:
+    """Finds the block outside of blocks in which a place lies."""
+
+    def __init__(self, items: Sequence[s.Item]) -> None:
+        self.items = items
+        self._blocks: dict[int, list[tuple[int, int, s.Block]]] = {}
+        for number, item in enumerate(items):
+            if isinstance(item, s.Block):
+                of = self._blocks.setdefault(id(item.span.source), [])
+                of.append((item.span.start, number, item))
+        for each in self._blocks.values():
+            each.sort(key=lambda found: found[:2])
+
+    def block(self, span: Span | None) -> s.Block | None:
+        if span is None:
+            return None
+        blocks = self._blocks.get(id(span.source), [])
+        after = bisect_right(blocks, span.start, key=lambda found: found[0])
+        block = blocks[after - 1][2] if after else None
+        return block if block and _covers(block, span) else None
+
+
+def _covers(item: s.Item, span: Span) -> bool:
+    of = item.span
+    return of.source is span.source and of.start <= span.start < max(of.end, of.start + 1)
+
+
+def _place(block: s.Block, span: Span) -> _Found | None:
+    """Where in a block a place lies."""
+    item = next((each for each in block.items if _covers(each, span)), None)
+    if block.keyword.name == "rounds":
+        return _place(item, span) if isinstance(item, s.Block) else None
+    if item is None:
+        return _Found(block, "")
+    inner = next((each for each in _inner(item) if _covers(each, span)), None)
+    if inner is None:
+        return _Found(block, _name(item))
+    return _Found(block, f"{_name(item)}.{_name(inner)}", True)
+
+
+def _inner(item: s.Item) -> tuple[s.Item, ...]:
+    """The statements of a group of attributes."""
+    if _name(item) not in _GROUPS:
+        return ()
+    if isinstance(item, s.Block):
+        return item.items
+    value = item.value if isinstance(item, s.Assign) else None
+    if isinstance(value, s.Tagged):
+        return value.braces.items
+    return value.items if isinstance(value, s.Braces) else ()
+
+
+def _without(item: s.Item, span: Span) -> s.Item:
+    """A group of attributes without the one at a place."""
+    kept = tuple(each for each in _inner(item) if not _covers(each, span))
+    if isinstance(item, s.Block):
+        return item._replace(items=kept)
+    assert isinstance(item, s.Assign)
+    if isinstance(item.value, s.Tagged):
+        braces = item.value.braces._replace(items=kept)
+        return item._replace(value=item.value._replace(braces=braces))
+    assert isinstance(item.value, s.Braces)
+    return item._replace(value=item.value._replace(items=kept))
+
+
+def _with(at: s.Block, block: s.Block) -> s.Block:
+    """A block with another one in place of itself, or of one in it."""
+    if key(at) == key(block):
+        return block
+    same = key(block)
+    inner = (block if isinstance(i, s.Block) and key(i) == same else i for i in at.items)
+    return at._replace(items=tuple(inner))
+
+
+def _name(item: s.Item) -> str:
+    """The attribute that a statement gives."""
+    match item:
+        case s.Assign():
+            return item.path.name
+        case s.Entry() | s.Every() | s.Flag():
+            return item.word.name
+        case s.Block():
+            return item.keyword.name
+        case s.Alike():
+            return item.what.name
+        case s.Open():
+            return item.attribute.name
+    return "where"
+
+
+class _StandIns:
+    """Values for attributes without which a block says nothing; names are those that there are."""
+
+    def __init__(self, items: Sequence[s.Item]) -> None:
+        self.models: list[str] = []
+        self.data: dict[str, str] = {}
+        self.above: dict[Key, str] = {}
+        trained = ""
+        for block in _blocks(items):
+            name = next((each.name for each in block.labels if isinstance(each, s.Word)), "")
+            keyword = block.keyword.name
+            if keyword == "model":
+                self.models.append(name)
+            elif keyword == "dataset":
+                self.data.setdefault(_kind(block), name)
+            elif keyword == "stage":
+                self.above[key(block)] = trained
+                if block.kind and block.kind.name in ("train", "sft", "dpo"):
+                    trained = name
+
+    def of(self, block: s.Block, name: str, span: Span) -> s.Item | None:
+        """A statement that gives an attribute, at a place; None: the block goes without."""
+        kind = block.kind.name if block.kind else block.keyword.name
+        value = self._value(block, kind, name, span)
+        if value is None:
+            return None
+        name = _INSTEAD.get(name, name)
+        path = s.Path((s.Word(name, span),), span)
+        return s.Assign(path, None, value, None, None, span)
+
+    def _value(self, block: s.Block, kind: str, name: str, span: Span) -> s.Value | None:
+        model = r.STAGES.get(kind)
+        if model and issubclass(model, r.Training):
+            pairs = issubclass(model, r.PreferenceTraining)
+            match name:
+                case "steps" | "tokens" | "epochs" if not self._has(block, _LENGTH):
+                    if name == "tokens":
+                        return None if pairs else _number(10**6, span, "tokens")
+                    return _number(1000, span, "steps")
+                case "lr":
+                    return _number(Fraction(1, 1000), span)
+                case "batch":
+                    return _number(8, span, "pairs" if pairs else "seqs")
+                case "seq_len":
+                    return _number(128, span)
+                case "data":
+                    return _path(self.data.get(model.data_kind), span)
+                case "model" if model is r.Train and not self._has(block, "from"):
+                    return _path(next(iter(self.models), None), span)
+            return None
+        match kind, name:
+            case ("score", "data") | ("evaluate" | "best", "loss"):
+                if name == "data" or not self._has(block, _MEASURES):
+                    return _list(self.data.get("documents"), span)
+            case "sample", "prompts":
+                return _path(self.data.get("prompts"), span)
+            case ("sample", "max_tokens"):
+                return _number(8, span)
+            case "average" | "best", "of":
+                return _list(self.above.get(key(block)), span)
+            case "checkpoint", "after":
+                return _number(1, span, "steps")
+            case "dataset", "sample" | "files" | "hub":
+                if not self._has(block, "sample|files|hub"):
+                    return _path("python_functions", span)
+        return None
+
+    @staticmethod
+    def _has(block: s.Block, one_of: str) -> bool:
+        return any(_name(item) in one_of.split("|") for item in block.items)
+
+
+def _kind(dataset: s.Block) -> str:
+    for item in dataset.items:
+        if isinstance(item, s.Assign) and item.path.name == "kind":
+            return item.value.name if isinstance(item.value, s.Path) else ""
+    return "documents"
+
+
+def _number(value: int | Fraction, span: Span, unit: str = "") -> s.Number:
+    word = s.Word(unit, span) if unit else None
+    return s.Number(Fraction(value), "", word, str(value), span)
+
+
+def _path(name: str | None, span: Span) -> s.Path | None:
+    return s.Path((s.Word(name, span),), span) if name else None
+
+
+def _list(name: str | None, span: Span) -> s.List | None:
+    path = _path(name, span)
+    return s.List((path,), span) if path else None

@@ -1,0 +1,433 @@
+"""Findings beside errors: what can be said of the blocks that no error touches.
+
+A block with an error is left out, and with it every block that names it or goes on from it; the
+others are checked as if they were the whole spec. Dependence is judged by the words of a block, so
+that rather too much is left out than too little: what is found is right, whatever the error hides.
+What has to know the whole spec (`Recipe.left_out`) is not judged.
+"""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from math import inf
+from typing import Any, NamedTuple, Protocol
+
+from ...spec import syntax as s
+from ...spec.findings.diagnostics import Diagnostic, Report
+from ...spec.load import in_json
+from ...spec.schema import recipe as r
+from ...spec.source import Source, Span
+from ...spec.text.keywords import BLOCKS
+from ...spec.text.pieces import pieces
+from .repaired import REPAIRED, UNKNOWN, Key, Repairs, key
+from .undeclared import names
+
+MOST_ROUNDS = 10
+"""Each pass may find errors that those before it could not see: so often blocks are left out."""
+MOST_TRIES = 4
+"""What is wrong with a block may show one after the other: so often it is taken out."""
+MOST_REPAIRED = 20
+"""Where more blocks have errors, they are looked at when there are fewer."""
+_CHOSEN = ("cluster", "tokenizer", "dialog")
+"""Blocks of which a stage that names none gets one."""
+_TO_TEXT, _TO_REWARD = _LINES = ("what goes on below {}", "what goes on to reward models below {}")
+"""What a stage that names nothing to go on from needs, by its kind."""
+_NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
+"""Kinds of stages that no stage goes on from unasked."""
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
+_NAMED = re.compile(r"(?:\s|#[^\n]*)*(?:expect\b|[a-z]+[ \t]+[A-Za-z_])")
+_COMMENT = re.compile(r"#[^\n]*")
+_NAMELESS = ("recipe", "expect")
+"""Blocks that nothing refers to."""
+_ORIGINS = {"from", "of", "model"}
+
+
+class Driver(Protocol):
+    """What binds and checks some of the blocks of a spec, as it does the whole of it."""
+
+    def bound(
+        self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
+    ) -> r.Recipe | None:
+        """The recipe of some blocks; None after reporting what is wrong with them."""
+        ...
+
+    def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
+        """The recipe of some blocks, with the stages of variants that it names."""
+        ...
+
+    def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
+        """All that is found in some blocks, where blocks with certain keywords are left out."""
+        ...
+
+
+def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
+    """Adds to a report with errors what is found in blocks that have nothing to do with them.
+
+    Args:
+        kept: the statements of all files, after the changes of the variant and the command line.
+        driver: checks those that are left.
+    """
+    left_out: frozenset[str] = frozenset()
+    errors = report.errors
+    nameless = _hides_a_name(kept, errors)
+    if not nameless:
+        unknown_names(kept, errors, report, driver)
+    repairs = Repairs(kept)
+    for turn in range(MOST_ROUNDS):
+        before = kept
+        nameless = nameless or _hides_a_name(kept, errors)
+        repaired, beyond = repairs.repair(kept, errors if turn < MOST_TRIES else ())
+        kept, more, silent = without(repaired, errors, beyond if turn < MOST_TRIES else None)
+        repairs.silent |= silent
+        if not _whole(kept) or (kept == before and more <= left_out):
+            return
+        left_out |= more
+        own = driver.part(kept, left_out)
+        errors = own.errors
+        for found in errors or own.diagnostics:
+            if repairs.holds(kept, found) and not (found.code == UNKNOWN and nameless):
+                _take(report, found)
+        if not errors:
+            report.silenced += own.silenced
+            return
+
+
+def _take(report: Report, found: Diagnostic) -> None:
+    """Adds a finding; of an unknown name just once, whatever is left to be meant by it."""
+    known = [(d.span, d.message) for d in report.diagnostics if d.code == UNKNOWN]
+    if (found.span, found.message) not in known:
+        report.take(found)
+
+
+def unknown_names(
+    items: Sequence[s.Item], errors: Sequence[Diagnostic], report: Report, driver: Driver
+) -> None:
+    """Adds the names that nothing declares, in all blocks: also those with errors, and those that
+    depend on them."""
+    hidden: set[str] = set()
+    repairs = Repairs(items)
+    kept = items
+    for _ in range(MOST_TRIES):
+        found = _hit(kept, errors)
+        if found is None:
+            return
+        known, hit = found
+        repaired, beyond = repairs.repair(kept, errors)
+        now = iter(repaired)
+        kept = []
+        for place, item in enumerate(known):
+            after = item if isinstance(item, Gap) else next(now)
+            if place not in hit or (isinstance(after, s.Block) and key(after) not in beyond):
+                assert not isinstance(after, Gap)
+                kept.append(after)
+            elif isinstance(after, s.Block) and after.keyword.name == "recipe":
+                kept.append(_emptied(after))
+            else:
+                hidden |= _gives(item, place)
+        own = Report()
+        recipe = driver.bound(kept, own, frozenset(BLOCKS))
+        if recipe and not own.failures:
+            unfit = Report()
+            whole = driver.borrowed(recipe, kept, unfit)
+            for each in () if unfit.failures else names(whole):
+                quoted = each.message.partition("`")[2].partition("`")[0]
+                if hidden.isdisjoint(_WORD.findall(quoted)) and repairs.holds(kept, each):
+                    _take(report, each)
+            return
+        errors = own.errors
+
+
+class Gap(NamedTuple):
+    """A stretch of text between statements that could not be read: what it may declare.
+
+    Attributes:
+        nameless: its first block has no name.
+    """
+
+    keywords: frozenset[str]
+    names: frozenset[str]
+    nameless: bool
+
+
+def _hides_a_name(items: Sequence[s.Item], errors: Iterable[Diagnostic]) -> bool:
+    """Whether one of the blocks with errors has lost its name, which others may use."""
+    known, hit = _hit(items, errors) or ([], set())
+    return any(_nameless(known[place]) for place in hit)
+
+
+def _nameless(item: s.Item | Gap) -> bool:
+    if isinstance(item, s.Block):
+        return item.keyword.name not in _NAMELESS and not any(
+            isinstance(label, s.Word) for label in item.labels
+        )
+    return isinstance(item, Gap) and item.nameless
+
+
+def without(
+    items: Sequence[s.Item], errors: Iterable[Diagnostic], beyond: Collection[Key] | None
+) -> tuple[list[s.Item], frozenset[str], set[Key]]:
+    """The statements that no error touches, and the keywords of the others.
+
+    None are left where there is no telling what an error hides. The `recipe` block stays, without
+    what it says. So do blocks that an error did touch and that are repaired, where no other error
+    touches them, and what depends on nothing else that an error touches: these come last.
+
+    Args:
+        beyond: the blocks that could not be repaired; None: there are no others.
+    """
+    found = _hit(items, errors)
+    if found is None:
+        return [], frozenset(), set()
+    known, hit = found
+    depend = _Dependence(known)
+    lost, names = depend.on(hit)
+    left_out = frozenset().union(*(_left_out(known[place]) for place in lost))
+    silent: set[int] = set()
+    if beyond is not None and len(hit) <= MOST_REPAIRED:
+        lost, silent = _spared(depend, hit, lost, beyond)
+    kept: list[s.Item] = []
+    for place, item in enumerate(known):
+        if not isinstance(item, s.Block):
+            kept += [] if place in lost or isinstance(item, Gap) else [item]
+        elif item.keyword.name == "recipe":
+            kept.append(_emptied(item) if place in lost else item)
+        elif item.keyword.name == "expect" and names:
+            claims = [each for each in item.items if _is_known(each, names)]
+            kept += [item._replace(items=tuple(claims))] if place not in lost else []
+        elif place not in lost:
+            kept.append(item)
+    return kept, left_out, {key(item) for n in silent if isinstance(item := known[n], s.Block)}
+
+
+def _spared(
+    depend: "_Dependence", hit: set[int], lost: set[int], beyond: Collection[Key]
+) -> tuple[set[int], set[int]]:
+    """The statements that are left out for good, and those that are kept with nothing said of them:
+    they depend on repaired blocks only."""
+    repaired = {
+        place
+        for place in hit
+        if isinstance(item := depend.known[place], s.Block)
+        and item.keyword.name in REPAIRED
+        and key(item) not in beyond
+    }
+    alone = {place for place in repaired if place not in depend.on(hit - {place})[0]}
+    gone = depend.on(hit - alone)[0]
+    return gone, {
+        place for place in lost - gone - alone if _keyword(depend.known[place]) in REPAIRED
+    }
+
+
+class _Dependence:
+    """Which statements depend on which."""
+
+    def __init__(self, known: Sequence[s.Item | Gap]) -> None:
+        self.known = known
+        self.needed: dict[str, list[int]] = defaultdict(list)
+        self.implied: dict[str, list[str]] = defaultdict(list)
+        above = -1
+        for place, item in enumerate(known):
+            for name in _needs(item, above):
+                self.needed[name].append(place)
+            if _in_line(item):
+                for line in {*_LINES} - _bears(item):
+                    self.implied[line.format(above)].append(line.format(place))
+                above = place
+
+    def on(self, places: Set[int]) -> tuple[set[int], set[str]]:
+        """The statements at some places and all that depend on them, and what they give."""
+        lost, names = set(places), set()
+        ahead = [name for place in places for name in _gives(self.known[place], place)]
+        while ahead:
+            name = ahead.pop()
+            if name in names:
+                continue
+            names.add(name)
+            ahead += self.implied[name]
+            for place in self.needed[name]:
+                if place not in lost:
+                    lost.add(place)
+                    ahead += _gives(self.known[place], place)
+        return lost, names
+
+
+def _hit(
+    items: Sequence[s.Item], errors: Iterable[Diagnostic]
+) -> tuple[list[s.Item | Gap], set[int]] | None:
+    """The statements, with a gap where one could not be read, and the places of those with errors.
+
+    None where braces do not match, so that what belongs to which block is not known, where
+    something stands outside of blocks, and where a file cannot be used.
+    """
+    spans: dict[Source, list[tuple[int, int, int]]] = defaultdict(list)
+    for place, item in enumerate(items):
+        spans[item.span.source].append((item.span.start, item.span.end, place))
+    for of in spans.values():
+        of.sort()  # in JSON they stand in any order
+    hit: set[int] = set()
+    gaps: dict[tuple[int, int], Gap] = {}
+    for span in [error.span for error in errors]:
+        if span is None or span.source not in spans:
+            return None
+        of = spans[span.source]
+        after = bisect_right(of, (span.start, inf, 0))
+        before = of[after - 1] if after else (0, 0, -1)
+        if span.start < before[1]:
+            if not isinstance(items[before[2]], s.Block | s.Let):
+                return None
+            hit.add(before[2])
+            continue
+        end = of[after][0] if after < len(of) else len(span.source.text)
+        gap = None if in_json(span.source) else _gap(span.source.text[before[1] : end])
+        if gap is None or pieces(span.source.text) is None:
+            return None
+        gaps[before[2], before[1]] = gap
+    if not gaps:
+        return list(items), hit
+    found: list[s.Item | Gap] = []
+    places: set[int] = set()
+    ahead = sorted(gaps.items(), key=lambda each: each[0], reverse=True)
+    for place in range(-1, len(items)):
+        if place >= 0:
+            if place in hit:
+                places.add(len(found))
+            found.append(items[place])
+        while ahead and ahead[-1][0][0] == place:
+            places.add(len(found))
+            found.append(ahead.pop()[1])
+    return found, places
+
+
+def _gap(text: str) -> Gap | None:
+    """What a text that cannot be read may declare; None where there is no telling."""
+    words = _WORD.findall(_COMMENT.sub("", text))
+    if not words or words[0] not in (*BLOCKS, "let"):
+        return None
+    pairs = _PAIR.findall(text)
+    keywords = {words[0], *(first for first, _ in pairs)} & {*BLOCKS, "let", "use"}
+    if "use" in keywords:
+        return None
+    names = [*words[1:2], *(second for _, second in pairs)]
+    return Gap(frozenset(keywords), frozenset(names), not _NAMED.match(text))
+
+
+def _gives(item: s.Item | Gap, place: int) -> set[str]:
+    """What a statement declares, as `_needs` names it: also that of blocks which ended up in it."""
+    after = {line.format(place) for line in _LINES}
+    if isinstance(item, Gap):
+        return {*after, *item.names, *(f"any {word}" for word in item.keywords)}
+    if isinstance(item, s.Let):
+        return {item.word.name}
+    if not isinstance(item, s.Block):
+        return set()
+    found = {*after, f"any {item.keyword.name}"}
+    blocks = [item]
+    while blocks:
+        block = blocks.pop()
+        if block.keyword.name not in _NAMELESS:
+            found |= {label.name for label in block.labels if isinstance(label, s.Word)}
+        blocks += [each for each in block.items if isinstance(each, s.Block)]
+    return found
+
+
+def _needs(item: s.Item | Gap, above: int) -> set[str]:
+    """The words of a statement, and what it gets without naming it.
+
+    Args:
+        above: the place of the stage above.
+    """
+    if isinstance(item, Gap) or _keyword(item) in ("recipe", "expect"):
+        return set()
+    found = set(_words(item))
+    if not isinstance(item, s.Block) or item.keyword.name not in ("stage", "rounds"):
+        return found
+    for stage in _stages(item):
+        given = _attributes(stage)
+        kind = _kind(stage)
+        found |= {
+            f"any {name}"
+            for name in _CHOSEN
+            if name not in given and (name != "dialog" or kind != "train")
+        }
+        if not given & _ORIGINS:
+            found.add((_TO_REWARD if kind == "reward" else _TO_TEXT).format(above))
+    if item.keyword.name == "stage" and _INDEXED in found:
+        found.add("any rounds")  # whose number says what there is to choose from
+    return found
+
+
+_INDEXED = "an index"
+
+
+def _words(item: Any) -> Iterator[str]:
+    """The names in a statement that may be those of others: no keywords, kinds and attributes."""
+    if isinstance(item, s.Block):
+        yield from (label.name for label in item.labels if isinstance(label, s.Word))
+        for inner in item.items:
+            if isinstance(inner, s.Assign) and item.keyword.name != "variant":
+                yield from _words((inner.value,))
+            else:
+                yield from _words(inner)
+        return
+    for part in item:
+        if type(part) is s.Word:
+            yield part.name
+        elif type(part) is not Span and isinstance(part, tuple):
+            if type(part) is s.Indexed:
+                yield _INDEXED
+            yield from _words(part)
+
+
+def _in_line(item: s.Item | Gap) -> bool:
+    """Whether stages below may go on from this unasked, as far as can be told."""
+    keyword = _keyword(item)
+    return not isinstance(item, s.Let) and (keyword in ("stage", "rounds") or keyword not in BLOCKS)
+
+
+def _bears(item: s.Item | Gap) -> set[str]:
+    """Which stages below surely go on from this and from nothing above it."""
+    kinds = {_kind(stage) for stage in _stages(item)} - {*_NO_WEIGHTS, ""}
+    return ({_TO_TEXT} if kinds - {"reward"} else set()) | ({_TO_REWARD} if kinds else set())
+
+
+def _stages(item: s.Item | Gap) -> Sequence[s.Item]:
+    if not isinstance(item, s.Block) or item.keyword.name not in ("stage", "rounds"):
+        return ()
+    return item.items if item.keyword.name == "rounds" else (item,)
+
+
+def _kind(stage: Any) -> str:
+    return stage.kind.name if isinstance(stage, s.Block) and stage.kind else ""
+
+
+def _attributes(stage: Any) -> set[str]:
+    items = stage.items if isinstance(stage, s.Block) else ()
+    return {item.path.name for item in items if isinstance(item, s.Assign)}
+
+
+def _keyword(item: s.Item | Gap) -> str:
+    return item.keyword.name if isinstance(item, s.Block) else ""
+
+
+def _left_out(item: s.Item | Gap) -> frozenset[str]:
+    """The keywords of the blocks that are lost with a statement."""
+    return item.keywords if isinstance(item, Gap) else frozenset([_keyword(item)])
+
+
+def _emptied(header: s.Block) -> s.Block:
+    """The `recipe` block with nothing but what it allows."""
+    return header._replace(items=tuple(i for i in header.items if isinstance(i, s.Allow)))
+
+
+def _is_known(claim: s.Item, lost: set[str]) -> bool:
+    """Whether a claim is one of a stage that is left, and not of the whole recipe."""
+    words = claim.path.words if isinstance(claim, s.Assign) else ()
+    return len(words) > 1 and words[0].name not in lost
+
+
+def _whole(items: Sequence[s.Item]) -> bool:
+    """Whether there is a header, and a stage to look at."""
+    keywords = {_keyword(item) for item in items}
+    return "recipe" in keywords and bool(keywords & {"stage", "rounds"})

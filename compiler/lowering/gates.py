@@ -1,0 +1,164 @@
+"""Gates to jobs: evaluations at the end of a segment, and the extensions that follow a failure."""
+
+from typing import Protocol
+
+from ...spec.record import replace
+from ...spec.schema import recipe as r
+from .. import curves
+from ..plan.plan import Attempt, GateJob, MixturePiece, Requirement, Schedule
+from ..program import Program, Segment, TrainStage
+from ..schedule.clock import nearest
+from ..values import BatchPiece, LrPiece
+from .job_list import Jobs
+from .measures import gate_measures
+from .model_jobs import Models
+
+
+class AddTrainJob(Protocol):
+    """Adds the train job of a segment; returns its key and the sources' positions after it."""
+
+    def __call__(
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        schedule: Schedule,
+        model: str | None,
+        positions: dict[str, int],
+        *,
+        carry: bool,
+        id: str,
+        number: int,
+        extends: Attempt | None,
+    ) -> tuple[str, dict[str, int]]: ...
+
+
+class Gates:
+    """Adds the jobs of gates between those of the segments that they guard.
+
+    Args:
+        train: adds the train jobs by which a gate extends a segment.
+    """
+
+    def __init__(self, program: Program, jobs: Jobs, models: Models, train: AddTrainJob) -> None:
+        self.program = program
+        self.jobs = jobs
+        self.models = models
+        self.train = train
+
+    def start(self, stage: TrainStage, model: str | None) -> str | None:
+        """The evaluation of the stage's starting weights, where a gate compares with it."""
+        assert stage.spec.gate
+        if model is None or not any(q.of_start for q in stage.spec.gate.requirements):
+            return None
+        measures = gate_measures(stage, stage.segments[0], self._short(stage), of_start=True)
+        export = self.models.export(stage.parent or "", stage.parent or "")
+        return self.models.evaluation(f"{stage.name}.start", stage, measures, export, stage.name)
+
+    def _short(self, stage: TrainStage) -> int:
+        if stage.parent:
+            return self.program.trained(stage.parent).segments[-1].seq_len
+        return stage.segments[0].seq_len
+
+    def after(
+        self,
+        stage: TrainStage,
+        number: int,
+        segment: Segment,
+        key: str,
+        positions: dict[str, int],
+        begin: str | None,
+    ) -> None:
+        gate = stage.spec.gate
+        assert gate
+        guarded = key
+        attempt_key, where = key, positions
+        steps = self._extension_steps(stage, segment, gate)
+        for attempt in range(gate.attempts + 1):
+            name = f"{stage.name}.{number + 1}"
+            extends = None
+            if attempt:
+                extends = Attempt(gate=guarded, number=attempt)
+                attempt_key, where = self.train(
+                    stage,
+                    replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
+                    self._extension_schedule(stage, segment, steps),
+                    attempt_key,
+                    where,
+                    carry=True,
+                    id=f"{name}+{attempt}",
+                    number=number,
+                    extends=extends,
+                )
+            measures = gate_measures(stage, segment, self._short(stage), of_start=False)
+            export = self.models.export(
+                f"{name}+{attempt}" if attempt else name, stage.name, attempt_key, extends
+            )
+            inputs = self.models.evaluation_inputs(measures, stage, export)
+            if begin:
+                inputs["start"] = begin
+            content = {
+                "attempt": attempt,
+                "attempts": gate.attempts,
+                "measures": measures,
+                "requirements": [
+                    Requirement(
+                        measure=q.measure + (f"({q.argument})" if q.argument else ""),
+                        op=q.op,
+                        value=float(q.value),
+                        of_start=q.of_start,
+                    )
+                    for q in gate.requirements
+                ],
+            }
+            self.jobs.add(
+                GateJob,
+                content,
+                inputs,
+                id=f"gate.{name}" + (f"+{attempt}" if attempt else ""),
+                stage=stage.name,
+                segment=guarded,
+                extends=extends,
+                what=f"seq_len {segment.seq_len} of {stage.name}",
+            )
+
+    def _extension_steps(self, stage: TrainStage, segment: Segment, gate: r.Gate) -> int:
+        if gate.extend is None:
+            return 0
+        if gate.extend.unit == "steps":
+            return max(nearest(gate.extend.value), 1)
+        batch = _batch_at(stage.batches, segment.to_step - 1)
+        return max(nearest(gate.extend.value / (batch * segment.seq_len)), 1)
+
+    def _extension_schedule(self, stage: TrainStage, segment: Segment, steps: int) -> Schedule:
+        """What is in force where the segment ends, held."""
+        start, stop = segment.to_step, segment.to_step + steps
+        piece = next(p for p in reversed(stage.lr) if p.from_step < start)
+        position = start if piece.clock == "steps" else stage.tokens_before(start)
+        rate = curves.value(
+            piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
+        )
+        weights = next(m.weights for m in reversed(stage.mixture) if m.from_step < start)
+        return Schedule(
+            lr=[
+                LrPiece(
+                    from_step=start,
+                    to_step=stop,
+                    shape="hold",
+                    start=rate,
+                    end=rate,
+                    clock="steps",
+                    origin=start,
+                    length=1,
+                )
+            ],
+            batch=[
+                BatchPiece(
+                    from_step=start, to_step=stop, sequences=_batch_at(stage.batches, start - 1)
+                )
+            ],
+            mixture=[MixturePiece(from_step=start, to_step=stop, weights=weights)],
+        )
+
+
+def _batch_at(batches: list[BatchPiece], step: int) -> int:
+    return next(b.sequences for b in reversed(batches) if b.from_step <= step)

@@ -1,0 +1,246 @@
+"""The jobs of a plan while they are collected, and those that prepare data."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from ...spec.record import fields
+from ...spec.schema import recipe as r
+from ..plan.plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    FilterJob,
+    FilterRule,
+    TokenizerJob,
+    TrainJob,
+    WeightsJob,
+    content_key,
+)
+from ..program import Program, SampleStage, TrainStage
+from ..values import Value
+
+
+class Jobs:
+    """Jobs in an order in which they can run, each once.
+
+    Attributes:
+        by_key: key → job.
+        named: how many data sets are called so.
+        result: stage → key of the job that makes its result, for stages lowered so far.
+        scores: (score stage, dataset) → key of the job that scores it.
+        contexts: key of a job that makes a model → the longest sequence that the model, or one that
+            it was made from, has been trained on.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.recipe = program.recipe
+        self.seed = program.recipe.header.seed
+        self.jobs: list[Any] = []
+        self.by_key: dict[str, Any] = {}
+        self.named: Counter[str] = Counter()
+        self.result: dict[str, str] = {}
+        self.scores: dict[tuple[str, str], str] = {}
+        self.contexts: dict[str, int] = {}
+        self.dialogs = _dialogs(program)
+
+    def add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
+        """Adds a job unless an equal one is there; returns its key."""
+        dumped = {name: _plain(value) for name, value in content.items()}
+        key = content_key(kind.model_fields["kind"].default, dumped, inputs)
+        if key not in self.by_key:
+            self.by_key[key] = kind(key=key, inputs=inputs, **content, **rest)
+            self.jobs.append(self.by_key[key])
+            self._learn_context(self.by_key[key])
+        return key
+
+    def _learn_context(self, job: Any) -> None:
+        before = [self.contexts[key] for key in job.inputs.values() if key in self.contexts]
+        match job:
+            case TrainJob():
+                self.contexts[job.key] = max([job.seq_len, *before])
+            case WeightsJob():
+                self.contexts[job.key] = job.model.context
+            case AverageJob():
+                self.contexts[job.key] = max(before)
+            case BestJob():
+                # Which of them it will be is not known: this much each of them has seen.
+                self.contexts[job.key] = min(before)
+
+    def tokenizer(self, name: str) -> str:
+        """The key of a tokenizer's job."""
+        spec = self.recipe.tokenizers[name]
+        datasets: dict[str, Any] = {}
+        if spec.train:
+            settings: dict[str, Any] = {"kind": "train", "vocab": spec.train.vocab}
+            datasets = {
+                n: {
+                    "source": self._source(self.recipe.datasets[n]),
+                    "bad_lines": self.recipe.datasets[n].bad_lines,
+                }
+                for n in spec.train.on
+            }
+        elif spec.file:
+            settings = {"kind": "file", "file": spec.file}
+        elif spec.hub:
+            settings = {"kind": "hub", "repo": spec.hub}
+        else:
+            settings = {"kind": "bytes"}
+        if self.dialogs:
+            settings["dialogs"] = self.dialogs
+        return self.add(
+            TokenizerJob,
+            {"tokenizer": settings, "datasets": datasets},
+            {},
+            id=f"tokenizer.{name}",
+            stage=None,
+        )
+
+    def documents(self, name: str, tokenizer: str | None, *, filtered: bool = True) -> str:
+        """The key of the job that makes a dataset's documents, filtered unless told otherwise."""
+        spec = self.recipe.datasets[name]
+        key = self._dataset(name, tokenizer, {})
+        rules = [each for each in spec.filters if not each.file]
+        if not rules or not filtered:
+            return key
+        inputs = {"data": key}
+        for each in rules:
+            inputs[f"scores:{each.what}"] = self.scores[each.what, name]
+        content = {
+            "name": name,
+            "rules": [
+                FilterRule(
+                    scores=f"scores:{each.what}",
+                    op=each.op,  # type: ignore[arg-type]
+                    value=float(each.value),
+                    keep=str(each.keep),
+                )
+                for each in rules
+            ],
+            "seed": self.seed,
+        }
+        return self.add(FilterJob, content, inputs, id=f"filter.{name}", stage=None)
+
+    def records(
+        self,
+        name: str,
+        tokenizer: str | None,
+        dialog: dict[str, Any] | None,
+        longest: int | None,
+        similar: float | None = None,
+        *,
+        every_token: bool = False,
+    ) -> str:
+        """The key of the job that makes a dataset's dialogs, preferences or prompts.
+
+        Args:
+            longest: tokens of the longest record that its reader takes.
+            similar: responses more alike are dropped.
+            every_token: whether dialogs are learned whole.
+        """
+        spec = self.recipe.datasets[name]
+        more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
+        more["drop_similar"] = similar
+        # What stages draw is no file in which somebody could shorten a record.
+        long = "drop" if spec.stages else spec.long
+        # What is as it always was is not part of the key.
+        if long != "refuse":
+            more["long"] = long
+        if every_token:
+            more["every_token"] = True
+        return self._dataset(name, tokenizer, more)
+
+    def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
+        spec = self.recipe.datasets[name]
+        content = {
+            "name": name,
+            "source": self._source(spec),
+            "holdout": str(spec.holdout),
+            "bad_lines": spec.bad_lines,
+            "seed": self.seed,
+            "awaited": spec.awaited,
+            **more,
+        }
+        inputs = {"tokenizer": self.tokenizer(tokenizer)} if tokenizer else {}
+        for number, stage in enumerate(spec.stages):
+            inputs[f"from.{number}"] = self.result[stage]
+        if spec.awaited and spec.candidates:
+            inputs["candidates"] = self.result[spec.candidates]
+        id = f"dataset.{name}" + (f".{tokenizer}" if len(self.recipe.tokenizers) > 1 else "")
+        known = content_key("dataset", {n: _plain(v) for n, v in content.items()}, inputs)
+        if known not in self.by_key:
+            self.named[id] += 1
+            id += f"#{self.named[id]}" if self.named[id] > 1 else ""
+        return self.add(DatasetJob, content, inputs, id=id, stage=None)
+
+    def _source(self, dataset: r.Dataset) -> dict[str, Any]:
+        source: dict[str, Any]
+        if dataset.stages:
+            return {"kind": "job", "file": dataset.output}
+        if dataset.files is not None:
+            source = {"kind": "files", "files": dataset.files}
+        elif dataset.hub is not None:
+            source = {
+                "kind": "hub",
+                "repo": dataset.hub,
+                "config": dataset.config,
+                "split": dataset.split,
+            }
+        else:
+            source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
+        if dataset.kind != "documents":
+            source["fields"] = _fields(dataset.fields)
+        elif dataset.sample is None:
+            source["text"] = dataset.fields.text
+        sites = [
+            {"field": each.what, "file": each.file, "keep": bool(each.keep)}
+            for each in dataset.filters
+            if each.file
+        ]
+        if sites:
+            source["sites"] = sites
+        if dataset.documents is not None:
+            source["documents"] = dataset.documents
+        if dataset.skip:
+            source["skip"] = dataset.skip
+        if dataset.deal:
+            source["deal"] = list(dataset.deal)
+        return source
+
+
+_LATER = {"system": "system", "role": None, "content": "content", "ignore": None}
+"""Fields that came later, and their defaults: they are part of keys where they are others."""
+
+
+def _fields(given: r.Fields) -> dict[str, Any]:
+    named = {name: getattr(given, name) for name in r.FIELDS}
+    return {n: v for n, v in named.items() if n not in _LATER or v != _LATER[n]}
+
+
+def _dialogs(program: Program) -> list[dict[str, Any]]:
+    """The protocols that stages use: a tokenizer made here has their special tokens."""
+    found: list[dict[str, Any]] = []
+    for stage in program.stages.values():
+        dialog = stage.dialog if isinstance(stage, TrainStage | SampleStage) else None
+        if dialog and dialog not in found:
+            found.append(dialog)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Value):
+        # Fields that came later have defaults, at which keys stay what they were without them.
+        of = fields(value)
+        return {
+            name: _plain(item) for name, item in vars(value).items() if item != of[name].default
+        }
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

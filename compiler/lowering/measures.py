@@ -1,0 +1,120 @@
+"""What gates and evaluations measure."""
+
+from ...spec.schema import recipe as r
+from ..plan.plan import (
+    AccuracyMeasure,
+    LossMeasure,
+    Measure,
+    NeedleMeasure,
+    RewardMeasure,
+    SuiteMeasure,
+)
+from ..program import BestStage, EvaluateStage, Segment, TrainStage
+
+LOSS_TOKENS = 65_536
+"""Held-out tokens of each source that a loss is measured on, at most."""
+
+
+def gate_measures(
+    stage: TrainStage, segment: Segment, short: int, *, of_start: bool
+) -> list[Measure]:
+    """The measures of a gate's requirements, each once; `of_start`: those compared with the start.
+
+    `loss(short)` is measured on the stage's sources at the length `short`, `needle` at that length
+    and every doubling of it up to the segment's.
+
+    Args:
+        short: the length at which the stage before this one ended, or this one began.
+    """
+    gate = stage.spec.gate
+    assert gate
+    assert stage.end
+    short = min(short, segment.seq_len)
+    measures: dict[str, Measure] = {}
+    for requirement in gate.requirements:
+        if of_start and not requirement.of_start:
+            continue
+        if requirement.measure == "needle":
+            lengths = gate.needle.lengths or _doublings(short, segment.seq_len)
+            measures["needle"] = NeedleMeasure(
+                name="needle",
+                lengths=lengths,
+                depths=gate.needle.depths,
+                samples=gate.needle.samples,
+                seed=0,
+            )
+        elif requirement.argument == "short":
+            sources = [n for n, share in stage.end.data.items() if share > 0]
+            measures["loss(short)"] = LossMeasure(
+                name="loss(short)", data=sources, seq_len=short, tokens=LOSS_TOKENS
+            )
+        else:
+            name = requirement.argument or ""
+            measures[f"loss({name})"] = LossMeasure(
+                name=f"loss({name})", data=[name], seq_len=segment.seq_len, tokens=LOSS_TOKENS
+            )
+    return list(measures.values())
+
+
+REWARD_PROMPTS = 256
+"""Prompts that a judged evaluation samples answers for, at most, where the spec does not say."""
+
+
+def stage_measures(
+    stage: EvaluateStage | BestStage, trained: TrainStage, seed: int
+) -> list[Measure]:
+    """The measures of an evaluate or best stage."""
+    longest = trained.segments[-1].seq_len
+    measures: list[Measure] = [
+        LossMeasure(
+            name=f"loss({name})",
+            data=[name],
+            seq_len=stage.spec.seq_len or longest,
+            tokens=LOSS_TOKENS,
+        )
+        for name in stage.spec.loss or []
+    ]
+    needle: r.Needle | None = stage.spec.needle
+    if needle:
+        measures.append(
+            NeedleMeasure(
+                name="needle",
+                lengths=needle.lengths or [longest],
+                depths=needle.depths,
+                samples=needle.samples,
+                seed=1,
+            )
+        )
+    spec = stage.spec
+    if spec.accuracy:
+        measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy))
+    if spec.judge:
+        assert spec.prompts
+        assert spec.max_tokens
+        assert stage.dialog
+        measures.append(
+            RewardMeasure(
+                name=f"reward({spec.judge})",
+                prompts=spec.prompts,
+                limit=spec.limit or REWARD_PROMPTS,
+                dialog=stage.dialog,
+                max_tokens=spec.max_tokens,
+                temperature=spec.temperature,
+                seed=seed,
+            )
+        )
+    for capability, tasks in (spec.suites or {}).items():
+        measures.append(
+            SuiteMeasure(
+                name=capability, tasks=tasks, folder=spec.tasks, limit=spec.limit, seed=seed
+            )
+        )
+    return measures
+
+
+def _doublings(short: int, longest: int) -> list[int]:
+    lengths = []
+    while short < longest:
+        lengths.append(short)
+        short *= 2
+    return [*lengths, longest]

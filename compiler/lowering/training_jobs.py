@@ -1,0 +1,294 @@
+"""Stages that train to jobs, one a segment."""
+
+import hashlib
+from fractions import Fraction
+
+from ...spec.record import replace
+from ...spec.schema import recipe as r
+from ..costs.jobs import job_costs
+from ..families.architectures import (
+    active_parameters,
+    attention_flops_per_token,
+    flops_per_token,
+    parameters,
+)
+from ..plan.plan import (
+    Attempt,
+    Averaging,
+    Cost,
+    Dpo,
+    MixturePiece,
+    NextToken,
+    ReferenceJob,
+    Reward,
+    Schedule,
+    Sft,
+    TrainJob,
+    Window,
+)
+from ..program import CheckpointStage, Program, Segment, TrainStage
+from ..resolve.scope import original
+from ..schedule.clock import nearest
+from ..schedule.mixture import Mixture
+from ..torchtitan.configuration import torchtitan
+from ..values import BatchPiece
+from .gates import Gates
+from .job_list import Jobs
+from .model_jobs import Models
+
+CHECKPOINTS_PER_JOB = 10
+"""A job saves its state so many times, where the spec does not say how often."""
+
+
+class Training:
+    """Adds train jobs, and keeps how far each source has been read."""
+
+    def __init__(self, program: Program, jobs: Jobs, models: Models) -> None:
+        self.program = program
+        self.jobs = jobs
+        self.models = models
+        self.gates = Gates(program, jobs, models, self.job)
+        self.positions: dict[str, dict[str, int]] = {}
+        self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
+
+    def goes_on(self, name: str, source: str) -> None:
+        """Notes that what follows stage `name` reads its data where `source` ended."""
+        self.positions[name] = dict(self.positions.get(source, {}))
+
+    def stage(self, stage: TrainStage) -> None:
+        """Adds the jobs of a stage that trains, and of its gates."""
+        model = self.jobs.result[stage.parent] if stage.parent else None
+        before = dict(self.positions.get(stage.parent or "", {}))
+        positions = dict(before) if stage.spec.data_kind == "documents" else {}
+        gate = stage.spec.gate
+        begin = self.gates.start(stage, model) if gate else None
+        for number, segment in enumerate(stage.segments):
+            model, positions = self._segment(stage, number, segment, model, positions)
+            self.ends[stage.name, segment.to_step] = model, before | positions
+            last = number == len(stage.segments) - 1
+            if gate and (last or stage.segments[number + 1].seq_len != segment.seq_len):
+                self.gates.after(stage, number, segment, model, positions, begin)
+        assert model
+        self.jobs.result[stage.name] = model
+        self.positions[stage.name] = before | positions
+
+    def checkpoint(self, stage: CheckpointStage) -> None:
+        """Notes the result of a checkpoint stage: that of the segment which ends there."""
+        assert stage.part
+        end = self.ends[stage.of, stage.part.steps]
+        self.jobs.result[stage.name], self.positions[stage.name] = end
+
+    def _segment(
+        self,
+        stage: TrainStage,
+        number: int,
+        segment: Segment,
+        model: str | None,
+        positions: dict[str, int],
+    ) -> tuple[str, dict[str, int]]:
+        """Adds the train job of a segment; returns its key and the sources' positions after it."""
+        start, stop = segment.from_step, segment.to_step
+        batch = [
+            BatchPiece(
+                from_step=max(b.from_step, start),
+                to_step=min(b.to_step, stop),
+                sequences=b.sequences,
+            )
+            for b in stage.batches
+            if b.from_step < stop and b.to_step > start
+        ]
+        lr = [
+            replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
+            for p in stage.lr
+            if p.from_step < stop and p.to_step > start
+        ]
+        mixture = [
+            MixturePiece(
+                from_step=max(m.from_step, start), to_step=min(m.to_step, stop), weights=m.weights
+            )
+            for m in stage.mixture
+            if m.from_step < stop and m.to_step > start
+        ]
+        return self.job(
+            stage,
+            segment,
+            Schedule(lr=lr, batch=batch, mixture=mixture),
+            model,
+            positions,
+            carry=stage.carries if number == 0 else True,
+            id=f"{stage.name}.{number + 1}",
+            number=number,
+            extends=None,
+        )
+
+    def job(
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        schedule: Schedule,
+        model: str | None,
+        positions: dict[str, int],
+        *,
+        carry: bool,
+        id: str,
+        number: int,
+        extends: Attempt | None,
+    ) -> tuple[str, dict[str, int]]:
+        first_step, steps = segment.from_step, segment.to_step - segment.from_step
+        counts = [(p.to_step - p.from_step) * p.sequences for p in schedule.batch]
+        sequences = sum(counts)
+        first_token = stage.tokens_before(first_step)
+        drawn = Mixture(
+            [(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture]
+        ).counts(sequences)
+        data: dict[str, Window] = {}
+        after = dict(positions)
+        for name, count in drawn.items():
+            begin = positions.get(name, 0)
+            after[name] = begin + count * segment.seq_len
+            data[name] = Window(
+                first_token=begin,
+                last_token=after[name],
+                sequences=count,
+                epochs=self._epochs(stage, name, count, after[name] - begin),
+            )
+        architecture = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
+        tokens = sequences * segment.seq_len
+        per_token = flops_per_token(stage.model)
+        average = self._averaging(stage)
+        seed = self._seed(stage)
+        content = {
+            "objective": _objective(stage.spec),
+            "model": architecture,
+            "seed": seed,
+            "seq_len": segment.seq_len,
+            "first_step": first_step,
+            "first_token": first_token,
+            "sequences": sequences,
+            "steps": steps,
+            "tokens": tokens,
+            "schedule": schedule,
+            "data": data,
+            "optimizer_state": "carry" if carry and model else "fresh",
+            "average": average,
+            "resources": segment.resources,
+            "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr),
+        }
+        every = stage.spec.checkpoint
+        extra = {
+            "id": id,
+            "stage": stage.name,
+            "segment": number,
+            "segments": len(stage.segments),
+            "checkpoint_every": every if every else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
+            "roundings": stage.roundings if number == 0 and not extends else [],
+            "cost": Cost(
+                parameters=parameters(stage.model),
+                active_parameters=active_parameters(stage.model),
+                flops_per_token=per_token,
+                attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
+                flops=per_token * tokens,
+                **job_costs(stage, segment, schedule.batch),
+            ),
+            "extends": extends,
+        }
+        key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
+        return key, after
+
+    def _averaging(self, stage: TrainStage) -> Averaging | None:
+        polyak = stage.spec.average
+        if polyak is None:
+            return None
+        steps = Fraction(stage.steps)
+        if polyak.over and polyak.over.unit == "steps":
+            steps = polyak.over.value
+        elif polyak.over and polyak.over.unit == "%":
+            steps = stage.steps * polyak.over.value
+        elif polyak.over:
+            steps = polyak.over.value / Fraction(stage.tokens, stage.steps)
+        return Averaging(every=polyak.every, from_step=max(stage.steps - nearest(steps), 0))
+
+    def _inputs(self, stage: TrainStage, sources: list[str], model: str | None) -> dict[str, str]:
+        inputs = {f"data:{name}": self._data(stage, name) for name in sources}
+        if stage.tokenizer:
+            inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
+        if model:
+            inputs["model"] = model
+        if isinstance(stage.spec, r.Dpo):
+            for name in sources:
+                inputs[f"reference:{name}"] = self._reference(stage, stage.spec, name)
+        return inputs
+
+    def _data(self, stage: TrainStage, name: str) -> str:
+        if stage.spec.data_kind == "documents":
+            return self.jobs.documents(name, stage.tokenizer)
+        similar = getattr(stage.spec, "similar", None)
+        return self.jobs.records(
+            name,
+            stage.tokenizer,
+            stage.dialog,
+            stage.segments[-1].seq_len,
+            None if similar is None else float(similar),
+            every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss == "all",
+        )
+
+    def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:
+        """The job that finds the reference's log-probabilities of a source's responses."""
+        name = spec.reference or stage.parent
+        assert name
+        segment = stage.segments[0]
+        content = {
+            "model": self.models.shape(stage),
+            "source": source,
+            "seq_len": segment.seq_len,
+            "mask": spec.mask,
+            "layout": spec.layout,
+            "resources": segment.resources,
+            "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
+        }
+        inputs = {"model": self.jobs.result[name], f"data:{source}": self._data(stage, source)}
+        return self.jobs.add(
+            ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name
+        )
+
+    def _epochs(self, stage: TrainStage, name: str, rows: int, tokens: int) -> float | None:
+        dataset = self.jobs.recipe.datasets[name]
+        if stage.spec.data_kind == "preferences":
+            return rows / dataset.pairs if dataset.pairs else None
+        return tokens / dataset.tokens if dataset.tokens else None
+
+    def _seed(self, stage: TrainStage) -> int:
+        """The recipe's; after pre-training one for each stage, which starts on its data."""
+        seed = self.jobs.seed
+        if stage.spec.data_kind == "documents":
+            return seed
+        name = original(stage.name)
+        return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+
+
+def _objective(spec: r.Training) -> NextToken | Sft | Reward | Dpo:
+    if isinstance(spec, r.Sft):
+        return Sft.model_validate({"loss_on": spec.loss})
+    if isinstance(spec, r.Reward):
+        return Reward.model_validate({"layout": spec.layout})
+    if isinstance(spec, r.Dpo):
+        return Dpo.model_validate(
+            {
+                "beta": spec.beta,
+                "nll": spec.nll,
+                "label_smoothing": spec.label_smoothing,
+                "normalize": spec.normalize,
+                "mask": spec.mask,
+                "layout": spec.layout,
+            }
+        )
+    return NextToken()
+
+
+def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:
+    """Sequences that a piece of a mixture covers."""
+    return sum(
+        (min(b.to_step, piece.to_step) - max(b.from_step, piece.from_step)) * b.sequences
+        for b in batch
+        if b.from_step < piece.to_step and b.to_step > piece.from_step
+    )

@@ -1,0 +1,218 @@
+"""What a plan does otherwise than another one: jobs that are kept, rerun, new or gone.
+
+Equal keys are equal results, whatever the jobs are called. A job that is rerun has another key
+because of what it says itself, or because of what one of its inputs says.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import fsum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ...spec.quantity import plain
+from .plan import Plan, TrainJob
+
+MOST_CHANGES = 6
+"""So many changed values of a job are named."""
+_ASIDE = {
+    "key",
+    "id",
+    "stage",
+    "inputs",
+    "cost",
+    "extends",
+    "roundings",
+    "checkpoint_every",
+    "segment",
+    "segments",
+}
+"""Fields that are no part of a key, and those that are compared otherwise."""
+
+What = Literal["kept", "again", "new", "gone"]
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Changed(Value):
+    """A value that is another one: its name, both values for people, and where the new one is."""
+
+    name: str
+    old: str | None
+    new: str | None
+    place: str | None = None
+
+
+class JobDifference(Value):
+    """What becomes of a job.
+
+    Attributes:
+        was: its name in the old plan, where that is another one.
+        changed: values of its own that differ.
+        because: names of the jobs that it takes and that are rerun.
+        done: whether a run folder has its result.
+        conditional: whether only a failed gate runs it.
+    """
+
+    job: str
+    kind: str
+    stage: str | None
+    what: What
+    was: str | None = None
+    changed: list[Changed] = []
+    because: list[str] = []
+    done: bool | None = None
+    conditional: bool = False
+    tokens: int = 0
+    steps: int = 0
+    gpu_hours: float | None = None
+    price: float | None = None
+
+
+class Difference(Value):
+    """Two plans compared. `tokens` … `price` are those of training that is rerun or new."""
+
+    jobs: list[JobDifference]
+    recipe: list[Changed]
+    tokens: int
+    steps: int
+    flops: int
+    gpu_hours: float | None
+    price: float | None
+
+    def __bool__(self) -> bool:
+        """Whether there is a difference."""
+        return any(job.what != "kept" for job in self.jobs)
+
+    def count(self, what: What) -> int:
+        return sum(job.what == what for job in self.jobs)
+
+
+def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> Difference:
+    """What `new` does otherwise than `old`.
+
+    Args:
+        done: names of the new plan's jobs → whether their results are there; None: unknown.
+    """
+    before = {job.key: job for job in old.jobs}
+    named = {job.id: job for job in old.jobs}
+    now = {job.key: job for job in new.jobs}
+    found = []
+    for job in new.jobs:
+        is_done = None if done is None else done.get(job.id, False)
+        common: dict[str, Any] = {
+            "job": job.id,
+            "kind": job.kind,
+            "stage": job.stage,
+            "done": is_done,
+            "tokens": job.tokens,
+            "steps": job.steps,
+            "conditional": job.extends is not None,
+        }
+        if isinstance(job, TrainJob):
+            common |= {"gpu_hours": job.cost.gpu_hours, "price": job.cost.price}
+        same = before.get(job.key)
+        if same is not None:
+            was = same.id if same.id != job.id else None
+            found.append(JobDifference(what="kept", was=was, **common))
+            continue
+        other = named.get(job.id)
+        if other is None or other.kind != job.kind:
+            found.append(JobDifference(what="new", **common))
+            continue
+        because = [now[key].id for role, key in job.inputs.items() if other.inputs.get(role) != key]
+        own = _own(old, new, job.stage, other, job)
+        found.append(
+            JobDifference(what="again", changed=own, because=list(dict.fromkeys(because)), **common)
+        )
+    ids = {job.id for job in new.jobs}
+    for job in old.jobs:
+        if job.key not in now and job.id not in ids:
+            found.append(
+                JobDifference(
+                    job=job.id,
+                    kind=job.kind,
+                    stage=job.stage,
+                    what="gone",
+                    tokens=job.tokens,
+                    steps=job.steps,
+                )
+            )
+    made = {each.job for each in found if each.what in ("again", "new")}
+    trained = [
+        job for job in new.jobs if isinstance(job, TrainJob) and job.id in made and not job.extends
+    ]
+    return Difference(
+        jobs=found,
+        recipe=_recipe(old, new),
+        tokens=sum(job.tokens for job in trained),
+        steps=sum(job.steps for job in trained),
+        flops=sum(job.cost.flops for job in trained),
+        gpu_hours=_sum([job.cost.gpu_hours for job in trained]),
+        price=_sum([job.cost.price for job in trained]),
+    )
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fsum(known) if len(known) == len(values) else None
+
+
+def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list[Changed]:
+    """The values of a job that differ: the stage's, as specs name them, else the job's fields."""
+    was, is_ = (job.model_dump(mode="json", exclude=_ASIDE) for job in (before, now))
+    fields = list(_fields("", was, is_))
+    if not fields:
+        return []
+    named: list[Changed] = []
+    if stage and stage in old.stages and stage in new.stages:
+        named = list(_values("", old.stages[stage].values, new.stages[stage].values))
+    for group in ("dataset", "tokenizer"):
+        name = f"{group}.{getattr(now, 'name', '') or now.id.partition('.')[2]}"
+        if now.kind == group:
+            named += _values("", old.values.get(name, {}), new.values.get(name, {}))
+    return (named or fields)[:MOST_CHANGES]
+
+
+def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Changed]:
+    for name in [*new, *(n for n in old if n not in new)]:
+        a, b = old.get(name), new.get(name)
+        if (a and a.value) != (b and b.value):
+            yield Changed(
+                name=prefix + name,
+                old=a and a.value,
+                new=b and b.value,
+                place=b.place if b else None,
+            )
+
+
+def _fields(name: str, old: Any, new: Any) -> Iterator[Changed]:
+    """The leaves that differ, by dotted names."""
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(k for k in old if k not in new)]:
+            yield from _fields(f"{name}.{key}" if name else key, old.get(key), new.get(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _fields(f"{name}[{number}]", a, b)
+    else:
+        yield Changed(name=name, old=_shown(old), new=_shown(new))
+
+
+def _shown(value: Any) -> str | None:
+    if value is None:
+        return None
+    # Numbers as they are shown elsewhere, and yet true and false.
+    text = plain(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _recipe(old: Plan, new: Plan) -> list[Changed]:
+    """Values of the recipe's blocks that differ; those of stages stand with their jobs."""
+    found = []
+    for block in [*new.values, *(b for b in old.values if b not in new.values)]:
+        found += _values(f"{block}.", old.values.get(block, {}), new.values.get(block, {}))
+    return found

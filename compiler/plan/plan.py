@@ -1,0 +1,488 @@
+"""The plan: what will run, as a graph of jobs. A plain value that survives JSON.
+
+The models below are the plan's published JSON Schema (`etude schema plan`). Tokens, steps and
+sequences are exact integers; a step is one optimizer update, counted from 0 where its stage
+begins; every range is half open.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding, Scaled
+
+VERSION = 1
+"""The version of the plan's format; a plan of another version is refused, never misread."""
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class MixturePiece(Value):
+    """Integer weights from `from_step` to `to_step`, as `mixture.Mixture` takes them."""
+
+    from_step: int
+    to_step: int
+    weights: dict[str, int]
+
+
+class Schedule(Value):
+    lr: list[LrPiece]
+    batch: list[BatchPiece]
+    mixture: list[MixturePiece]
+
+
+class Window(Value):
+    """What a job reads of a source: tokens of the source's shuffled stream, and sequences."""
+
+    first_token: int
+    last_token: int
+    sequences: int
+    epochs: float | None = Field(description="of the declared tokens; null where none are declared")
+
+
+class Averaging(Value):
+    """Polyak averaging: the mean of the weights after each step s of the stage (counted from 1)
+    with s > from_step and (s − from_step) divisible by `every`."""
+
+    every: int
+    from_step: int
+
+
+class Cost(Value):
+    """What a job takes. Estimates (see docs/cost.md) are null where the device is not known."""
+
+    parameters: int
+    active_parameters: int = Field(
+        description="those that a token goes through: of experts those that it is routed to"
+    )
+    flops_per_token: int = Field(description="6 × active_parameters, as reports count")
+    attention_flops_per_token: int = Field(description="causal attention scores, on top")
+    flops: int = Field(description="flops_per_token × tokens")
+    memory: dict[str, int] | None = Field(
+        default=None, description="estimated bytes of the fullest GPU, by what they hold"
+    )
+    gpu_memory: int | None = Field(default=None, description="bytes that the GPU has")
+    step_seconds: dict[str, float] | None = Field(
+        default=None, description="estimated seconds of the job's last step, by what they go into"
+    )
+    seconds: float | None = Field(default=None, description="estimated, of the whole job")
+    gpu_hours: float | None = None
+    energy_kwh: float | None = Field(default=None, description="GPUs at their power limit")
+    price: float | None = Field(default=None, description="GPU-hours × the cluster's price")
+    mfu: float | None = Field(
+        default=None, description="share of the peak: model FLOPs without recomputation"
+    )
+    tokens_per_second: float | None = Field(default=None, description="of a GPU")
+
+
+class LossMeasure(Value):
+    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`."""
+
+    metric: Literal["loss"] = "loss"
+    name: str
+    data: list[str]
+    seq_len: int
+    tokens: int = Field(description="at most so many tokens of each source are measured")
+
+
+class NeedleMeasure(Value):
+    """Needle in a haystack: exact match of the generated answer over lengths × depths."""
+
+    metric: Literal["needle"] = "needle"
+    name: str
+    lengths: list[int]
+    depths: int
+    samples: int = Field(description="questions at each length and depth")
+    seed: int
+
+
+class AccuracyMeasure(Value):
+    """Share of held-out ordered pairs that a reward model ranks as people did."""
+
+    metric: Literal["accuracy"] = "accuracy"
+    name: str
+    data: list[str]
+
+
+class RewardMeasure(Value):
+    """Mean reward that a judge gives to samples of the model."""
+
+    metric: Literal["reward"] = "reward"
+    name: str
+    prompts: str = Field(description="source of the prompts")
+    limit: int = Field(description="at most so many prompts")
+    dialog: dict[str, Any]
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+class SuiteMeasure(Value):
+    """Tasks of lm-evaluation-harness; the score is the mean of the tasks' first metrics."""
+
+    metric: Literal["suite"] = "suite"
+    name: str = Field(description="the capability: math, code, …")
+    tasks: list[str]
+    folder: str | None = Field(description="of task files, relative to the spec's folder")
+    limit: int | None = Field(description="documents of each task")
+    seed: int
+
+
+Measure = Annotated[
+    LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | SuiteMeasure,
+    Field(discriminator="metric"),
+]
+
+
+class Requirement(Value):
+    """`measure op value`, or `measure op value × the same measure where the stage began`."""
+
+    measure: str
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    of_start: bool
+
+
+class Attempt(Value):
+    """Marks a job that runs only where gate `gate` has failed: extension number `number`."""
+
+    gate: str
+    number: int
+
+
+class NextToken(Value):
+    """Cross-entropy of every token of documents."""
+
+    name: Literal["next_token"] = "next_token"
+
+
+class Sft(Value):
+    """Cross-entropy of dialogs, of the assistant's content and terminators or of all tokens."""
+
+    name: Literal["sft"] = "sft"
+    loss_on: Literal["assistant", "all"] = "assistant"
+
+
+class Reward(Value):
+    """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
+
+    In the layout `joint` a row holds the prompt once, and every response sees the prompt and
+    itself; in `pairs` the row holds the prompt before every response.
+    """
+
+    name: Literal["reward"] = "reward"
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+class Dpo(Value):
+    """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
+
+    name: Literal["dpo"] = "dpo"
+    beta: float
+    nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
+    label_smoothing: float
+    normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
+    mask: Literal["none", "formatting"]
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+Objective = Annotated[NextToken | Sft | Reward | Dpo, Field(discriminator="name")]
+
+
+class FilterRule(Value):
+    """Of the documents whose score compares so with `value`, the share `keep` is kept."""
+
+    scores: str = Field(description="role of the input with the scores")
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    keep: str = Field(description="a fraction of 1; which documents is drawn by the seed")
+
+
+class Job(Value):
+    key: str = Field(description="SHA-256 of all that can change the result, inputs' keys included")
+    id: str
+    stage: str | None
+    inputs: dict[str, str] = Field(description="role → key of the job that provides it")
+    steps: int = 0
+    tokens: int = 0
+    extends: Attempt | None = None
+
+
+class TokenizerJob(Job):
+    kind: Literal["tokenizer"] = "tokenizer"
+    tokenizer: dict[str, Any]
+    datasets: dict[str, dict[str, Any]] = Field(description="sources that it is trained on")
+
+
+class DatasetJob(Job):
+    kind: Literal["dataset"] = "dataset"
+    name: str
+    source: dict[str, Any]
+    form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
+    dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
+    longest: int | None = Field(default=None, description="tokens of the longest record allowed")
+    long: Literal["refuse", "drop", "truncate"] = Field(
+        default="refuse", description="what becomes of longer ones"
+    )
+    every_token: bool = Field(
+        default=False, description="dialogs are learned whole, not the assistant's part alone"
+    )
+    drop_similar: float | None = Field(
+        default=None, description="responses more alike than this share are dropped"
+    )
+    awaited: bool = Field(default=False, description="waits for files not there yet")
+    holdout: str
+    bad_lines: int
+    seed: int
+
+
+class FilterJob(Job):
+    """Keeps or drops documents by their scores; the rules apply in order."""
+
+    kind: Literal["filter"] = "filter"
+    name: str
+    rules: list[FilterRule]
+    seed: int
+
+
+class TrainJob(Job):
+    kind: Literal["train"] = "train"
+    objective: Objective = NextToken()
+    model: Architecture
+    seed: int
+    seq_len: int
+    first_step: int
+    first_token: int = Field(description="tokens of the stage before the job")
+    segment: int
+    segments: int
+    sequences: int
+    schedule: Schedule
+    data: dict[str, Window]
+    optimizer_state: Literal["carry", "fresh"]
+    average: Averaging | None
+    checkpoint_every: int = Field(description="steps between checkpoints inside the job")
+    roundings: list[Rounding]
+    resources: Resources
+    cost: Cost
+    torchtitan: dict[str, Any] = Field(description="sections and fields as torchtitan names them")
+
+
+class WeightsJob(Job):
+    """Published weights (safetensors as Hugging Face has them), to continue from."""
+
+    kind: Literal["weights"] = "weights"
+    model: Architecture = Field(description="what config.json has to say, and the tensors to be")
+    source: dict[str, str] = Field(
+        description="`folder`, relative to the spec's folder; or `hub`, a repository, `revision`"
+    )
+
+
+class AverageJob(Job):
+    kind: Literal["average"] = "average"
+    model: Architecture
+    weights: list[str] = Field(description='share of each input "of.0", "of.1", …, as fractions')
+
+
+class ForwardJob(Job):
+    """What a model says of data, without training: a row of figures a document or record."""
+
+    model: Architecture
+    source: str
+    seq_len: int
+    resources: Resources
+    torchtitan: dict[str, Any]
+
+
+class ReferenceJob(ForwardJob):
+    """Log-probabilities of the responses of preferences, for DPO."""
+
+    kind: Literal["reference"] = "reference"
+    mask: Literal["none", "formatting"]
+    layout: Literal["joint", "pairs"] = "joint"
+
+
+class ScoreJob(ForwardJob):
+    """Mean cross-entropy of every document."""
+
+    kind: Literal["score"] = "score"
+
+
+class ExportJob(Job):
+    kind: Literal["export"] = "export"
+    model: Architecture
+    head: Literal["tokens", "score"] = "tokens"
+    dialog: dict[str, Any] | None = Field(default=None, description="exported as chat template")
+    contexts: list[int] | None = Field(
+        default=None,
+        description="of a best stage whose models know different ones: the context of each",
+    )
+
+
+class SampleJob(Job):
+    """Rejection sampling: draws for every prompt, scored by a judge where there is one."""
+
+    kind: Literal["sample"] = "sample"
+    dialog: dict[str, Any]
+    prompts: str = Field(description="source of the prompts")
+    draws: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
+    seed: int
+
+
+class BestJob(Job):
+    """Picks one of the models "of.0", "of.1", … by a measure of their exports."""
+
+    kind: Literal["best"] = "best"
+    of: list[str] = Field(description="names of the stages, for people")
+    measure: Measure
+    higher: bool = Field(description="whether more of the measure is better")
+
+
+class EvaluateJob(Job):
+    kind: Literal["evaluate"] = "evaluate"
+    measures: list[Measure]
+
+
+class GateJob(Job):
+    kind: Literal["gate"] = "gate"
+    segment: str = Field(description="key of the segment whose end the gate guards")
+    attempt: int
+    attempts: int = Field(description="extensions allowed")
+    measures: list[Measure]
+    requirements: list[Requirement]
+    what: str = Field(description="what the gate guards, for people")
+
+
+AnyJob = Annotated[
+    TokenizerJob
+    | DatasetJob
+    | FilterJob
+    | WeightsJob
+    | TrainJob
+    | AverageJob
+    | BestJob
+    | ReferenceJob
+    | ScoreJob
+    | ExportJob
+    | SampleJob
+    | EvaluateJob
+    | GateJob,
+    Field(discriminator="kind"),
+]
+
+
+class Provenance(Value):
+    """A resolved value, for people, and where it came from.
+
+    What is the same is equal wherever it came from: a line that moves, or a `let` in its place,
+    makes no other plan.
+    """
+
+    value: str
+    origin: str = Field(
+        description="spec, use (a used file), let NAME, variant NAME, --set, size SIZE (the "
+        "published one), from STAGE, or etude (a default)"
+    )
+    place: str | None = Field(
+        default=None, description="file:line:column, the file relative to the spec's folder"
+    )
+    cite: str | None = Field(
+        default=None, description="where the value was published, as the spec says"
+    )
+    assumed: str | None = Field(
+        default=None, description="why it was assumed; null, as `cite`, where the spec says nothing"
+    )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Provenance):
+            return NotImplemented
+        return self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class Totals(Value):
+    """Sums over the jobs that train, those aside that only a failed gate runs. Estimates are null
+    where a job's is."""
+
+    tokens: int
+    steps: int
+    flops: int
+    seconds: float | None = None
+    gpu_hours: float | None = None
+    energy_kwh: float | None = None
+    price: float | None = None
+
+
+class Sources(Value):
+    """How many values of models, clusters and stages the spec gives, and of how many it says where
+    they are from. Those that say which model, stage or machine is meant do not count."""
+
+    values: int
+    cited: int
+    assumed: int
+
+
+class StageSummary(Value):
+    kind: str
+    goes_on_from: str | None
+    tokens: int
+    steps: int
+    values: dict[str, Provenance]
+
+
+class SilencedFinding(Value):
+    code: str
+    message: str
+    reason: str
+
+
+class Plan(Value):
+    etude_plan: Literal[1]
+    recipe: str
+    title: str
+    cite: str | None
+    seed: int
+    tracking: str | None
+    variant: str | None = Field(default=None, description="the variant that was applied")
+    changes: list[str] = Field(default=[], description="what `--set` changed, as written")
+    variants: list[str] = Field(default=[], description="the variants that there are")
+    values: dict[str, dict[str, Provenance]] = Field(
+        default={}, description="block, such as recipe or model.NAME → attribute → value"
+    )
+    miniature: list[Scaled] | None = Field(
+        default=None, description="of a miniature: what became of the recipe's attributes"
+    )
+    silenced: list[SilencedFinding] = Field(
+        default=[], description="what an `allow` silences, with the reasons"
+    )
+    sources: Sources | None = Field(
+        default=None, description="null of a miniature, whose values are no longer the source's"
+    )
+    outputs: dict[str, str] = Field(description="stage → key of the export of its result")
+    stages: dict[str, StageSummary]
+    totals: Totals | None = None
+    claims: list[Claim]
+    jobs: list[AnyJob]
+
+    def to_json(self) -> str:
+        """The plan as text: the same plan is the same bytes, everywhere."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)
+
+
+def content_key(kind: str, content: dict[str, Any], inputs: dict[str, str]) -> str:
+    """The key of a job: SHA-256 over kind, format version, content and the keys of its inputs."""
+    text = json.dumps(
+        {"version": VERSION, "kind": kind, "content": content, "inputs": inputs},
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,258 @@
+"""Where every resolved value came from.
+
+Editors call `provenance` on the program that `analyse` gives, for what they show on hover;
+plans hold the same in their `values`. Content keys of jobs know nothing of it: a line that moves
+retrains nothing.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+from ...spec.quantity import counted, echoed, plain, short
+from ...spec.schema import recipe as r
+from ...spec.source import SET, Span
+from ...spec.text.parse import SUFFIXES
+from ..families import FAMILIES
+from ..program import Program, TrainStage, WeightsStage
+from ..values import Architecture
+from .plan import Provenance
+
+Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
+
+
+class Origin(NamedTuple):
+    """Where a value came from.
+
+    Attributes:
+        kind: the main file, a used file, a `let` (anywhere), the variant, `--set`, the published
+            size of the model, the stage that the stage continues `from`, or etude's default.
+        span: where it was written; None for what nobody wrote. Of a `let` it is the place where
+            its name stands, of a published size the attribute `size`.
+        text: the same for people, in a few words, such as `recipe.etude:12:9`, "let peak, …",
+            "variant hot, …" or "from pretrain". Paths are relative to the spec's folder.
+        subject: the name of the `let`, variant, size or stage, and what --set was given.
+        source: what the spec says of where the value is from, `cite` or `assumed`; of an inherited
+            value what is said where it was given.
+    """
+
+    kind: Kind
+    span: Span | None
+    text: str
+    subject: str = ""
+    source: r.Cited | None = None
+
+
+_NUMBER = re.compile(r"[0-9][0-9,.]*")
+_LITERAL = re.compile(
+    r"((?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)(?P<suffix>[kBT]|[KMG]i|M|))(?: [a-z]+)?"
+)
+"""What is shown as one number, and how a spec may write it."""
+_WRITTEN = ("file", "use", "variant", "set")
+"""Kinds of origins whose place is that of the value itself."""
+DEFAULT = Origin("default", None, "etude's default")
+_GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
+
+
+class Origins:
+    """Tells where the values of a program were written."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.recipe = recipe = program.recipe
+        main = recipe.main.name if recipe.main else ""
+        self.folder = posixpath.dirname(main)
+
+    def place(self, span: Span) -> str:
+        """File, line and column; the file relative to the folder of the main one."""
+        name = span.source.name
+        if name.startswith(SET):
+            return f"--set {span.source.text.strip()}"
+        if self.folder:
+            name = posixpath.relpath(name, self.folder)
+        return f"{name}:{span.line}:{span.column}"
+
+    def written(self, span: Span) -> Origin:
+        """The origin of a value that stands at `span`."""
+        recipe, place = self.recipe, self.place(span)
+        let, at = recipe.lets.get(span, ("", span))
+        by = f"let {let}, " if let else ""
+        for where in (span, at):
+            if where.source.name.startswith(SET):
+                given = where.source.text.strip()
+                return Origin("set", span, f"{by}--set {given}", given)
+            for variant, block in recipe.variants.items():
+                if _inside(where, block):
+                    text = f"{by}variant {variant}, {self.place(where)}"
+                    return Origin("variant", span, text, variant)
+        if let:
+            return Origin("let", span, f"let {let}, {self.place(at)}", let)
+        used = recipe.main is not None and span.source != recipe.main
+        inner = dict.fromkeys(name for use, (name, _) in recipe.lets.items() if _inside(use, span))
+        more = f" with {' and '.join(f'let {name}' for name in inner)}" if inner else ""
+        return Origin("use" if used else "file", span, place + more, ", ".join(inner))
+
+    def of(self, block: r.Declaration, attribute: str) -> Origin:
+        """The origin of an attribute of a block, before anything is inherited."""
+        span = block.places.get(attribute)
+        if span is None:
+            return DEFAULT
+        return self.written(span)._replace(source=block.sources.get(attribute))
+
+    def model(self, model: r.Model, attribute: str) -> Origin:
+        """The origin of an attribute of a model, its published size included."""
+        family = FAMILIES.get(model.family)
+        size = family.sizes.get(model.size or "", {}) if family else {}
+        if attribute not in model.places and attribute in size:
+            return Origin(
+                "size",
+                model.at("size"),
+                f"published size {model.size}",
+                model.size or "",
+                model.sources.get("size"),
+            )
+        return self.of(model, attribute)
+
+    def record(self, value: str, origin: Origin) -> Provenance:
+        """A value and its origin as plans have them."""
+        names = {
+            "file": "spec",
+            "default": "etude",
+            "set": "--set",
+            "from": origin.text,
+            "use": "use",
+        }
+        of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
+        place = self.place(origin.span) if origin.span else None
+        if origin.span and origin.kind in _WRITTEN and _NUMBER.fullmatch(value):
+            literal = _LITERAL.fullmatch(origin.span.text)
+            if literal and _same(literal, value):
+                value = echoed(literal[1])
+        source = origin.source
+        return Provenance(
+            value=value,
+            origin=of,
+            place=place,
+            cite=source.text if source and not source.assumed else None,
+            assumed=source.text if source and source.assumed else None,
+        )
+
+    def stage(self, stage: Any, attribute: str) -> Origin:
+        """The origin of an attribute of a resolved stage."""
+        if attribute in stage.spec.places:
+            return self.of(stage.spec, attribute)
+        known = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
+        if known == "model":
+            named = stage.spec.model or stage.parent
+            if named in self.recipe.models:
+                return self.model(self.recipe.models[named], attribute)
+        if known.startswith("from "):
+            name = known.removeprefix("from ")
+            before = self.stage(self.program.trained(name), attribute)
+            return Origin("from", None, known, name, before.source)
+        return DEFAULT
+
+
+def provenance(program: Program) -> dict[tuple[str, str], Origin]:
+    """Where the values of a checked program came from.
+
+    Returns: (block, attribute) → origin. A block is named as paths of variants name it, the rounds
+        numbered: `recipe`, `pretrain`, `align.2.dpo`, and with the keyword in front what is no
+        stage: `model.tiny`, `dataset.web`. Attributes have the names that specs use. What has
+        neither a value nor a default is left out.
+    """
+    return dict(_all(program))
+
+
+def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
+    recipe = program.recipe
+    origins = Origins(program)
+    for attribute in _valued(recipe.header):
+        yield ("recipe", attribute), origins.of(recipe.header, attribute)
+    for keyword in _GROUPS:
+        for name, block in getattr(recipe, f"{keyword}s").items():
+            for attribute in _valued(block):
+                yield (f"{keyword}.{name}", attribute), origins.of(block, attribute)
+    for name, shape in shapes(program).items():
+        model = recipe.models[name]
+        for attribute in r.attributes(r.Model):
+            if getattr(shape, attribute, None) is not None:
+                yield (f"model.{name}", attribute), origins.model(model, attribute)
+    for name, stage in program.stages.items():
+        inherited = stage.origins if isinstance(stage, TrainStage) else {}
+        for attribute in dict.fromkeys([*_valued(stage.spec), *inherited]):
+            yield (name, attribute), origins.stage(stage, attribute)
+
+
+def declared(program: Program) -> dict[str, dict[str, Provenance]]:
+    """The values of the blocks that are no stages: block → attribute → value."""
+    recipe, origins = program.recipe, Origins(program)
+    built = shapes(program)
+    found: dict[str, dict[str, Provenance]] = {}
+    for (block, attribute), origin in _all(program):
+        keyword, _, name = block.partition(".")
+        if block != "recipe" and (block in program.stages or keyword not in _GROUPS):
+            continue
+        of: Any = recipe.header if block == "recipe" else getattr(recipe, f"{keyword}s")[name]
+        if attribute == "notes" or getattr(of, "stages", None):
+            continue  # for readers of the spec; and what stages have drawn, which nobody declared
+        value = getattr(of, attribute)
+        if value is None:
+            value = getattr(built[name], attribute)
+        if isinstance(value, r.Fields) and not value.places:
+            continue
+        found.setdefault(block, {})[attribute] = origins.record(in_words(value), origin)
+    return found
+
+
+def in_words(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Fraction):
+        return f"{short(value * 100)}%"
+    if isinstance(value, r.Needle):
+        return f"{counted(value.depths, 'depths')}, {counted(value.samples, 'samples')}"
+    if isinstance(value, r.TokenizerTraining):
+        return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
+    if isinstance(value, r.Fields):
+        return ", ".join(f"{name} {getattr(value, name)}" for name in value.places if name)
+    if isinstance(value, int):
+        return plain(value)
+    if isinstance(value, float):
+        return plain(value) if value >= 1000 and value == int(value) else f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(item) for item in value)
+    return str(value)
+
+
+def shapes(program: Program) -> dict[str, Architecture]:
+    """The architectures of the models that stages begin with, by the models' names."""
+    return {
+        stage.spec.model: stage.model
+        for stage in program.stages.values()
+        if isinstance(stage, TrainStage | WeightsStage) and stage.spec.model
+    }
+
+
+def _same(literal: re.Match[str], value: str) -> bool:
+    """Whether a spec's number is the one shown, which has four digits or more: a miniature has
+    others than the text that its recipe is from.
+    """
+    written = float(literal["number"].replace("_", "")) * SUFFIXES[literal["suffix"]]
+    return f"{written:.4g}" == f"{float(value.replace(',', '')):.4g}"
+
+
+def _valued(block: r.Declaration) -> list[str]:
+    known = r.attributes(type(block))
+    return [name for name, of in known.items() if getattr(block, of.field) is not None]
+
+
+def _inside(span: Span, outer: Span | None) -> bool:
+    if outer is None or span.source != outer.source:
+        return False
+    return outer.start <= span.start and span.end <= outer.end

@@ -1,0 +1,209 @@
+"""What can be said of datasets, tokenizers and dialogs by themselves."""
+
+from ...spec.schema import recipe as r
+from ..files.data_files import refused, way_out
+from ..ids import DataId
+from .graph import data_of
+from .scope import Scope
+from .weights import check_weights
+
+
+def check_declared(scope: Scope) -> None:
+    """Reports what is wrong with declarations other than stages."""
+    ids = map(DataId.parse, scope.recipe.datasets)
+    parts = {data.name for data in ids if data.among is not None}
+    used = {name for stage in scope.recipe.stages.values() for name in data_of(stage)}
+    for name, dataset in scope.recipe.datasets.items():
+        if not dataset.stages:
+            _dataset(scope, dataset)
+            if name in used or name not in parts:
+                _filters(scope, dataset)
+            _awaited(scope, dataset, indexed=name in parts)
+    for tokenizer in scope.recipe.tokenizers.values():
+        _tokenizer(scope, tokenizer)
+    for model in scope.recipe.models.values():
+        check_weights(model, scope.report)
+    for dialog in scope.recipe.dialogs.values():
+        _dialog(scope, dialog)
+
+
+def _dataset(scope: Scope, dataset: r.Dataset) -> None:
+    given = [n for n in r.Dataset.ways[0] if getattr(dataset, n) is not None]
+    if len(given) != 1:
+        scope.report.add(
+            "E423",
+            f"the dataset `{dataset.name}` needs exactly one of `files`, `hub` and `sample`",
+            dataset.at(given[-1]) if given else dataset.at(),
+            help='write `files = "corpus/**/*.jsonl.zst"` or `sample = python_docs`',
+        )
+
+    if "long" in dataset.places and dataset.kind == "documents":
+        scope.error(
+            "E535",
+            "documents are never too long: what does not fit continues in the next row",
+            dataset.at("long"),
+            "leave `long` out, or write the `kind` of the records: `kind = dialogs`",
+        )
+    elif dataset.long == "truncate" and dataset.kind == "prompts":
+        scope.error(
+            "E535",
+            "a prompt that is cut off asks something else",
+            dataset.at("long"),
+            "write `long = drop`",
+        )
+
+    for pattern in dataset.files or ():
+        records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
+        part = DataId.parse(dataset.name).among is not None
+        kind = "" if part else refused(pattern, records=records)
+        if kind:
+            scope.error(
+                "E493",
+                f"{dataset.kind} cannot be read from `{kind}` files, such as `{pattern}`",
+                dataset.at("files"),
+                way_out(pattern, kind, records=records),
+            )
+
+    if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
+        scope.error(
+            "E523",
+            f"the sample `{dataset.sample}` has no {dataset.kind}",
+            dataset.at("kind"),
+            "write `sample = python_functions`, or name `files`",
+        )
+
+
+def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
+    if sum(getattr(tokenizer, name) not in (None, False) for name in r.Tokenizer.ways[0]) != 1:
+        scope.report.add(
+            "E424",
+            f"the tokenizer `{tokenizer.name}` needs exactly one of "
+            "`file`, `hub`, `bytes`, `train`",
+            tokenizer.at(),
+            help="write `train = { on [DATASET], vocab 4096 }` or `bytes`",
+        )
+    if tokenizer.train:
+        for name in tokenizer.train.on:
+            scope.data(name, "documents", tokenizer.train.at("on"))
+        if tokenizer.train.vocab < 258:
+            scope.report.add(
+                "E425",
+                "a trained vocabulary has at least 258 tokens",
+                tokenizer.train.at("vocab"),
+                help="256 bytes, the beginning and the end of a text",
+            )
+
+
+def _filters(scope: Scope, dataset: r.Dataset) -> None:
+    for each in dataset.filters:
+        if dataset.kind != "documents":
+            scope.error(
+                "E514",
+                "only documents are filtered",
+                each.at(),
+                f"`{dataset.name}` holds {dataset.kind}: leave the filter out",
+            )
+        elif not each.file and scope.known(
+            each.what, "stage", scope.recipe.stages, each.at("what")
+        ):
+            stage = scope.recipe.stages[each.what]
+            if not isinstance(stage, r.Score):
+                scope.error(
+                    "E515",
+                    f"`{each.what}` scores no documents",
+                    each.at("what"),
+                    "the loss of documents is found by a stage of the kind `score`",
+                )
+            elif dataset.name not in stage.data:
+                scope.error(
+                    "E515",
+                    f"`{each.what}` does not score `{dataset.name}`",
+                    each.at("what"),
+                    f"add `{dataset.name}` to the `data` of `{each.what}`",
+                )
+
+
+def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
+    if dataset.awaited and dataset.files is None:
+        scope.error(
+            "E516",
+            f"`{dataset.name}` is awaited, but not in a file",
+            dataset.at("awaited"),
+            'write `files = "labels.jsonl"`: where the file will be',
+        )
+    if dataset.candidates is None:
+        return
+    if not dataset.awaited:
+        scope.error(
+            "E516",
+            "only an awaited dataset has candidates to be labelled",
+            dataset.at("candidates"),
+            "write `awaited`",
+        )
+    if dataset.kind != "preferences":
+        scope.error(
+            "E516",
+            f"people rank candidates, and `{dataset.name}` holds {dataset.kind}",
+            dataset.at("candidates"),
+            "write `kind = preferences`",
+        )
+    stages = scope.recipe.stages
+    if (
+        not indexed
+        and scope.known(dataset.candidates, "stage", stages, dataset.at("candidates"))
+        and not isinstance(stages[dataset.candidates], r.Sample)
+    ):
+        scope.error(
+            "E516",
+            f"`{dataset.candidates}` draws nothing that could be labelled",
+            dataset.at("candidates"),
+            "candidates come from a stage of the kind `sample`",
+        )
+
+
+def _dialog(scope: Scope, dialog: r.Dialog) -> None:
+    given = [name for name in r.Dialog.ways[0] if getattr(dialog, name) is not None]
+    if len(given) != 1:
+        scope.error(
+            "E517",
+            f"the dialog `{dialog.name}` needs exactly one of `protocol`, `template`, `header`",
+            dialog.at(given[-1]) if given else dialog.at(),
+            'write `protocol = llama3`, `template = "chat.jinja"`, or '
+            '`header = "<|{role}|>"` with `end_of_turn`',
+        )
+    elif dialog.header is not None:
+        if dialog.end_of_turn is None:
+            scope.error(
+                "E517",
+                f"nothing ends a turn of `{dialog.name}`",
+                dialog.at(),
+                'write `end_of_turn = "<|end|>"`',
+            )
+        if dialog.roles and "assistant" not in dialog.roles:
+            scope.error(
+                "E517",
+                f"the roles of `{dialog.name}` lack the assistant",
+                dialog.at("roles"),
+                "add `assistant`, whose messages are learned",
+            )
+        if dialog.end_of_turn == "":
+            scope.error(
+                "E517",
+                "nothing ends a turn",
+                dialog.at("end_of_turn"),
+                'write a special token: `end_of_turn = "<|end|>"`',
+            )
+        if "{role}" not in dialog.header:
+            scope.error(
+                "E517",
+                "a header says whose message it is",
+                dialog.at("header"),
+                'write `header = "<|{role}|>"`',
+            )
+    for name, of in r.attributes(r.Dialog).items():
+        if of.needs and dialog.header is None and getattr(dialog, name) is not None:
+            scope.error(
+                "E517",
+                f"`{name}` belongs to a protocol with a `header` of its own",
+                dialog.at(name),
+            )

@@ -1,0 +1,221 @@
+"""What the resolution of names looks things up in, and reports to."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...spec.findings.diagnostics import Report, did_you_mean
+from ...spec.reference import PAIRS, PREVIOUS, Names
+from ...spec.schema import recipe as r
+from ...spec.source import Span
+from ..ids import DataId, StageId
+from ..program import (
+    AnyStage,
+    EvaluateStage,
+    Program,
+    SampleStage,
+    ScoreStage,
+    TrainStage,
+    Weights,
+    WeightsStage,
+)
+
+_WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
+
+
+class Scope:
+    """The recipe, and the stages that are resolved so far."""
+
+    def __init__(self, program: Program, report: Report) -> None:
+        self.recipe = program.recipe
+        self.ranks = program.ranks
+        self.report = report
+        self.stages: dict[str, AnyStage] = {}
+        self.above = above(program.recipe.stages)
+
+    def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
+        self.report.add(code, message, span, help=help)
+
+    def shown(self, name: str) -> str:
+        """A stage or data as specs name them outside of rounds: `align.chat`, `align.chat.pairs`;
+        of a part of a data set, the data set."""
+        dataset = self.recipe.datasets.get(name)
+        if dataset is None:
+            return as_written(name)
+        if not dataset.stages:
+            return DataId.parse(name).name
+        output = PAIRS if dataset.kind == "preferences" else ""
+        return str(StageId.parse(dataset.stages[0]).reference._replace(output=output))
+
+    def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
+        """Whether there is something of this name; what there is not is reported."""
+        if name in group:
+            return True
+        self._unknown(name, what, {self.shown(other) for other in group}, span)
+        return False
+
+    def _unknown(self, name: str, what: str, known: Iterable[str], span: Span | None) -> None:
+        """Reports a name that is not declared, or as something else: then with where that is."""
+        if Names().parse(name).rounds == PREVIOUS:
+            return  # which was reported where rounds became stages
+        recipe = self.recipe
+        help, notes = did_you_mean(name, known), []
+        for other, names in (
+            ("dataset", recipe.datasets),
+            ("stage", recipe.stages),
+            ("model", recipe.models),
+            ("tokenizer", recipe.tokenizers),
+            ("cluster", recipe.clusters),
+            ("dialog", recipe.dialogs),
+        ):
+            if other != what and name in names:
+                help = f"`{name}` is a {other}; a {what} is meant here"
+                if (other, what) == ("model", "stage"):
+                    help = (
+                        f"the model `{name}` has no weights to continue from: name them in its "
+                        "`weights` or `hub`"
+                    )
+                place = names[name].at()
+                notes = [(place, f"the {other} is declared here")] if place else []
+        self.report.add(
+            "E402",
+            f"there is no {what} `{name}`",
+            span,
+            help=help or f"declare it: {what} {name} {{ … }}",
+            notes=notes,
+        )
+
+    def data(self, name: str, kind: str, span: Span | None) -> bool:
+        """Whether there is a dataset of this name and kind; else that is reported."""
+        if not self.known(name, "dataset", self.recipe.datasets, span):
+            return False
+        if any("{round}" in file for file in self.recipe.datasets[name].files or []):
+            self.error(
+                "E505",
+                f"`{name}` is one dataset a round, and none in particular",
+                span,
+                "name files without {round}, in a dataset of their own",
+            )
+            return False
+        found = self.recipe.datasets[name].kind
+        if found == kind:
+            return True
+        self.error(
+            "E511",
+            f"{kind} are needed here, and `{name}` holds {found}",
+            span,
+            f"write `kind = {kind}` in the dataset, if that is what it holds"
+            if not self.recipe.datasets[name].stages
+            else "`drafts` are dialogs, `drafts.pairs` preferences",
+        )
+        return False
+
+    def with_weights(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result is a model; else that is reported."""
+        stage = self.stages.get(name)
+        what = _WEIGHTLESS.get(type(stage)) if stage else None
+        if what:
+            assert isinstance(stage, EvaluateStage | SampleStage | ScoreStage)
+            self.error(
+                "E406",
+                f"`{name}` {what}: it has no weights to continue from",
+                span,
+                f"write `{self.shown(stage.of)}`",
+            )
+            return None
+        return stage
+
+    def trained(self, stage: AnyStage) -> TrainStage:
+        """The stage that trained the weights: itself, or the first that it is made of."""
+        while not isinstance(stage, TrainStage):
+            if isinstance(stage, WeightsStage):
+                return stage.result
+            of = stage.of if isinstance(stage.of, str) else stage.of[0]
+            stage = self.stages[of]
+        return stage
+
+    def language_model(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result generates text."""
+        stage = self.with_weights(name, span)
+        if stage and self.trained(stage).spec.kind == "reward":
+            self.error("E512", f"`{name}` is a reward model: it scores texts and writes none", span)
+            return None
+        return stage
+
+    def reward_model(self, name: str, span: Span | None) -> AnyStage | None:
+        """The stage of this name, if its result scores texts."""
+        stage = self.stages.get(name)
+        if stage and (type(stage) in _WEIGHTLESS or self.trained(stage).spec.kind != "reward"):
+            self.error(
+                "E513",
+                f"`{name}` is no reward model",
+                span,
+                "a judge is the result of a stage of the kind `reward`",
+            )
+            return None
+        return stage
+
+    def dialog(
+        self, name: str | None, inherited: dict[str, Any] | None, span: Span | None
+    ) -> dict[str, Any] | None:
+        """The settings of a chat protocol; without a name the one in force, declared or llama3."""
+        declared = self.recipe.dialogs
+        if name is None and inherited:
+            return inherited
+        if name is None and len(declared) > 1:
+            self.error(
+                "E412",
+                f"there are {len(declared)} dialogs to choose from",
+                span,
+                f"write `dialog = {next(iter(declared))}`",
+            )
+            return None
+        name = name or next(iter(declared), "llama3")
+        if name not in declared:
+            if name in r.PROTOCOLS:
+                return {"protocol": name}
+            self._unknown(name, "dialog", [*declared, *r.PROTOCOLS], span)
+            return None
+        return dialog_settings(declared[name])
+
+
+def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
+    """For each stage the one above that has weights: what `from` defaults to.
+
+    A reward model writes no text: only another one continues from it unasked. A checkpoint is a
+    point on the way of a stage, from which a stage continues where it says so; so are published
+    weights. A stage of a variant is above nothing of the recipe, and below what its original is
+    below, as the variant has it.
+    """
+    found: dict[str, str | None] = {}
+    any_model = language_model = None
+    for name, stage in stages.items():
+        variant = stage.variant if isinstance(stage, r.Stage) else ""
+        if variant:
+            source = found[original(name)]
+            twin = source and str(StageId.parse(source)._replace(variant=variant))
+            found[name] = twin if twin in stages else source
+            continue
+        found[name] = any_model if isinstance(stage, r.Reward) else language_model
+        if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint | Weights):
+            any_model = name
+            if not isinstance(stage, r.Reward):
+                language_model = name
+    return found
+
+
+def original(name: str) -> str:
+    """The stage of the recipe that a stage of a variant stands beside: `align.2.gentle.sft` →
+    `align.2.sft`. Of a stage that is of no variant, itself."""
+    return str(StageId.parse(name).original)
+
+
+def as_written(name: str) -> str:
+    """A stage as specs name it, whatever its round: `gentle.align.sft`."""
+    return str(StageId.parse(name).reference)
+
+
+def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:
+    """A declared protocol as the plan holds it."""
+    names = ("protocol", "template", "header", "end_of_turn", "end_of_message", "roles", "system")
+    settings = {name: getattr(dialog, name) for name in names}
+    return {name: value for name, value in settings.items() if value is not None}

@@ -1,0 +1,316 @@
+"""Declared models to architectures."""
+
+from typing import Any
+
+from ...spec.findings.diagnostics import did_you_mean
+from ...spec.record import replace
+from ...spec.schema import recipe as r
+from ..families import FAMILIES
+from ..families.architectures import complete
+from ..families.family import Family
+from ..values import Architecture
+from .scope import Scope
+
+_LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
+"""Llama 3.1's way of stretching positions (config.json of the published weights)."""
+_NUMBERS = (
+    "layers",
+    "dim",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "rope_theta",
+    "tied",
+    "norm_eps",
+    "window",
+)
+_LATENT = ("keys", "plain", "rotary", "values")
+_EXPERTS = ("count", "active", "ffn")
+
+
+def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Architecture | None:
+    """The architecture of the model that a stage starts with, complete, or None after reporting."""
+    assert spec.model
+    if not scope.known(spec.model, "model", scope.recipe.models, spec.at("model")):
+        return None
+    model = scope.recipe.models[spec.model]
+    if model.family not in FAMILIES:
+        scope.report.add(
+            "E414",
+            f"the engine has no model family `{model.family}`",
+            model.at("family"),
+            help=_other_family(model.family) or did_you_mean(model.family, FAMILIES),
+        )
+        return None
+    family = FAMILIES[model.family]
+    shape: dict[str, Any] = {}
+    if model.size:
+        sizes = family.sizes
+        if model.size not in sizes:
+            scope.report.add(
+                "E415",
+                f"{model.family} has no published size {model.size}",
+                model.at("size"),
+                help=f"there is {', '.join(sizes)}; or give layers, dim, heads, …",
+            )
+            return None
+        shape |= sizes[model.size]
+    for name in _NUMBERS:
+        if getattr(model, name) is not None:
+            shape[name] = getattr(model, name)
+    training = (
+        scope.recipe.tokenizers[tokenizer].train if tokenizer in scope.recipe.tokenizers else None
+    )
+    if training:
+        shape.setdefault("vocab", training.vocab)
+        if shape["vocab"] < training.vocab:
+            scope.report.add(
+                "E416",
+                f"the model has {shape['vocab']} tokens, its tokenizer {training.vocab}",
+                model.at("vocab"),
+                help=f"write `vocab = {training.vocab}`",
+            )
+    needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
+    missing = [n for n in needed if n not in shape]
+    if missing:
+        example = next(iter(family.sizes))
+        scope.report.add(
+            "E417",
+            f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
+            model.at(),
+            help=f'or name a published size: size = "{example}"',
+        )
+        return None
+    return _shape(scope, model, shape)
+
+
+def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> Architecture | None:
+    """The architecture with its rotary positions stretched; None after reporting."""
+    if scaling is None:
+        return model
+    allowed = FAMILIES[model.family].scalings
+    if scaling.kind not in allowed:
+        scope.error(
+            "E419",
+            f"{model.family} has no rope_scaling `{scaling.kind}`",
+            scaling.at(),
+            f"it has {', '.join(allowed)}",
+        )
+        return None
+    stretch = _STRETCHES[scaling.kind](scope, scaling)
+    if stretch is None:
+        return None
+    return replace(
+        model, rope_scaling=scaling.kind, **{f"rope_{key}": n for key, n in stretch.items()}
+    )
+
+
+def _unscaled(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any]:
+    return _LLAMA_31 | {"factor": 1.0, "original": 0}
+
+
+def _llama(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
+    found = _LLAMA_31 | _given(scaling, r.RopeScaling)
+    if found["low"] < found["high"]:
+        return found
+    low, high = f"{found['low']:g}", f"{found['high']:g}"
+    scope.error(
+        "E541",
+        f"`low` {low} is not below `high` {high}",
+        scaling.at("low" if scaling.low is not None else "high"),
+        "what turns fewer than `low` times over the original length is stretched by the whole "
+        "factor, what turns more than `high` times is not; config.json has them as "
+        "low_freq_factor and high_freq_factor",
+    )
+    return None
+
+
+def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
+    for name in ("factor", "original"):
+        if getattr(scaling, name) is None:
+            scope.error(
+                "E417",
+                f"yarn needs `{name}`",
+                scaling.at(),
+                "write `yarn { factor = 8, original = 8Ki }`: how many times longer than what was "
+                "trained before",
+            )
+            return None
+    for name in ("low", "high"):
+        if getattr(scaling, name) is not None:
+            scope.error(
+                "E419",
+                f"yarn has no `{name}`",
+                scaling.at(name),
+                "leave it out: `low` and `high` are those of `llama`; YaRN's are 1 and 32 turns",
+            )
+            return None
+    return _LLAMA_31 | _given(scaling, r.RopeScaling)
+
+
+_STRETCHES = {"none": _unscaled, "llama": _llama, "yarn": _yarn}
+
+
+def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture | None:
+    family = FAMILIES[model.family]
+    latent = _latent(scope, model, family, shape.get("latent", {}))
+    experts = _experts(scope, model, family, shape.get("experts", {}))
+    if latent is None or experts is None:
+        return None
+    heads = shape["heads"]
+    for name, known, why in (
+        ("window", family.windowed is not None, "all layers see the whole document"),
+        ("ffn", not family.sparse, "every layer has experts, whose width is `experts.ffn`"),
+    ):
+        if getattr(model, name) is not None and not known:
+            scope.report.add(
+                "E419",
+                f"{model.family} has no `{name}`: {why}",
+                model.at(name),
+                help="leave it out",
+            )
+            return None
+    if latent and (model.head_dim or shape.get("kv_heads", heads) != heads):
+        scope.report.add(
+            "E419",
+            f"heads of {model.family} come from latents",
+            model.at("head_dim" if model.head_dim else "kv_heads"),
+            help="leave it out, and give the widths in `latent`",
+        )
+        return None
+    if not latent and "head_dim" not in shape and shape["dim"] % heads:
+        scope.report.add(
+            "E418",
+            f"`dim` {shape['dim']} is not an even multiple of `heads` {heads}",
+            model.at("heads"),
+            help="or give the width of a head, `head_dim`",
+        )
+        return None
+    found = complete(model.family, model.size, shape | {"latent": latent, "experts": experts})
+    rotary = found.latent.rotary if found.latent else found.head_dim
+    if rotary % 2:
+        scope.report.add(
+            "E418",
+            f"a head's {rotary} elements do not turn in pairs",
+            model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
+            help="rotary embeddings need an even width a head",
+        )
+        return None
+    if heads % found.kv_heads:
+        scope.report.add(
+            "E418",
+            f"`heads` {heads} is not a multiple of `kv_heads` {found.kv_heads}",
+            model.at("kv_heads"),
+        )
+        return None
+    return scaled(scope, found, model.rope_scaling)
+
+
+def _latent(
+    scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The latents of a model, {} where it has none; None after reporting."""
+    if not family.latent:
+        if model.latent:
+            scope.report.add(
+                "E419",
+                f"attention of {model.family} has no latents",
+                model.at("latent"),
+                help="leave `latent` out",
+            )
+            return None
+        return {}
+    found = published | _given(model.latent, r.Latent)
+    if missing := [name for name in _LATENT if name not in found]:
+        return _lacks(scope, model, "latent", missing)
+    return found
+
+
+def _experts(
+    scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The experts of a model, {} where it has none; None after reporting."""
+    if not family.experts:
+        if model.experts:
+            other = next(n for n, f in FAMILIES.items() if f.experts and not f.latent)
+            scope.report.add(
+                "E419",
+                f"{model.family} has no experts",
+                model.at("experts"),
+                help=f"write `family = {other}`, or leave `experts` out",
+            )
+            return None
+        return {}
+    if not (published or model.experts or family.latent or family.sparse):
+        return {}
+    found = published | _given(model.experts, r.Experts)
+    if missing := [name for name in _EXPERTS if name not in found]:
+        return _lacks(scope, model, "experts", missing)
+    problem = _contradiction(model.family, family, family.usual_experts() | found)
+    if problem:
+        attribute, message, help = problem
+        place = (model.experts and model.experts.at(attribute)) or model.at("experts")
+        scope.report.add("E419", message, place, help=help)
+        return None
+    return found
+
+
+def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Attribute, message and help of what does not fit together in the experts of a model."""
+    if found["active"] > found["count"]:
+        return "active", f"{found['active']} of {found['count']} experts cannot be active", ""
+    if found["groups"] is not None or found["groups_used"] is not None:
+        groups, used = found["groups"], found["groups_used"]
+        if not family.latent:
+            return "groups", f"{name} chooses from all experts", "leave the groups out"
+        if groups is None or used is None:
+            return "groups", "`groups` and `groups_used` belong together", ""
+        if found["count"] % groups or found["count"] // groups < 2:
+            return (
+                "groups",
+                f"{found['count']} experts are not {groups} groups of two or more",
+                "",
+            )
+        if used > groups or found["active"] > used * (found["count"] // groups):
+            return (
+                "groups_used",
+                f"{found['active']} experts cannot be chosen from {used} of {groups} groups",
+                "",
+            )
+    if family.sparse and found["dense"]:
+        return "dense", f"every layer of {name} has experts", "leave `dense` out"
+    if not family.latent:
+        for attribute, default in (("shared", 0), ("scale", 1.0)):
+            if found[attribute] != default:
+                return attribute, f"experts of {name} have no `{attribute}`", "leave it out"
+    elif not found["shared"]:
+        return "shared", f"{name} has one shared expert at least", "write `shared = 1`"
+    return None
+
+
+def _given(group: r.Declaration | None, model: type[r.Declaration]) -> dict[str, Any]:
+    if group is None:
+        return {}
+    values = {name: getattr(group, name) for name in r.attributes(model)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None:
+    scope.report.add(
+        "E417",
+        f"`{group}` of the model `{model.name}` needs {', '.join(f'`{name}`' for name in missing)}",
+        model.at(group),
+        help="or name a published size",
+    )
+
+
+def _other_family(name: str) -> str:
+    """What to say of a family by its name in transformers; "" where nothing is known of it."""
+    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only where something is wrong
+
+    if name in KINDS:
+        return f"write `family = {KINDS[name]}`, which computes the same, with the model's shape"
+    reason = UNKNOWN_KINDS.get(name)
+    return f"no family of this version computes it: {reason}" if reason else ""

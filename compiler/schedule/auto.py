@@ -1,0 +1,371 @@
+"""`parallel = auto`: the fastest placement that fits, by the cost model's measure."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+from math import fsum, gcd
+
+from ...spec import schedule as sc
+from ...spec.findings.diagnostics import Report
+from ...spec.quantity import Quantity, counted, measured
+from ...spec.record import Record, replace
+from ..costs.hardware import GIB, gpu
+from ..costs.jobs import segment_estimate
+from ..placement import data_parallel, interleaves, mesh, rounds, sequence_divisor, tensor_widths
+from ..program import Segment, TrainStage
+from ..values import Architecture, Resources
+from .clock import run_clock
+from .positions import Length
+
+HEADROOM = 0.95
+"""Share of a GPU's memory that a placement may be estimated to take."""
+MICRO_BATCHES = (1, 2, 4, 8)
+RECOMPUTE = ("none", "selective", "full")
+SHOWN = 5
+SHORTEST_PART = 8192
+MOST_PARTS = 16
+"""Context parallelism is searched as far as it is published: Llama 3 cuts 128 Ki tokens among 16
+GPUs (arXiv:2407.21783, Table 4). The cost model has seen no shorter parts, whose rings would wait
+for the network."""
+
+
+class Candidate(Record):
+    """A placement that the model, the ranks, the lengths and the batches allow.
+
+    Attributes:
+        degrees: as a spec writes them.
+        seconds: estimated, of a step with the largest batch.
+        memory: estimated bytes of the fullest GPU.
+        fits: whether that leaves some headroom.
+    """
+
+    degrees: dict[str, int]
+    recompute: str
+    seconds: float
+    memory: float
+    fits: bool
+
+    def shown(self) -> str:
+        """As a spec writes it."""
+        degrees = ", ".join(f"{name} {degree}" for name, degree in self.degrees.items())
+        return f"{{ {degrees} }}" if degrees else "{ }"
+
+
+class Stretch(Record):
+    """Steps of one sequence length: the sequences of the batches in them."""
+
+    seq_len: int
+    sequences: tuple[int, ...]
+
+
+def search(
+    stage: TrainStage, stretch: Stretch, recompute: Sequence[str], *, together: bool
+) -> list[Candidate]:
+    """All placements of a stretch of a stage, the fastest first.
+
+    Args:
+        recompute: the kinds of recomputation to choose among.
+        together: whether a row has to stay in one place: no pipeline and no context parallelism.
+
+    Returns:
+        [] where the GPU is not known, or no placement is possible.
+    """
+    key = replace(stage, spec=None, origins={}, name="", parent=None, end=None)  # type: ignore[arg-type]
+    return _search(_Key(key), stretch, tuple(recompute), together)
+
+
+class _Key:
+    """What of a stage decides how its steps are placed, as a key of the cache."""
+
+    def __init__(self, stage: TrainStage) -> None:
+        self.stage = stage
+        self.parts = (stage.model, stage.hardware, stage.precision, stage.optimizer.kind)
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.parts == self.parts
+
+
+@lru_cache(maxsize=256)
+def _search(
+    key: _Key, stretch: Stretch, recompute: tuple[str, ...], together: bool
+) -> list[Candidate]:
+    stage = key.stage
+    device = gpu(stage.hardware.device)
+    found = []
+    for resources, degrees in _placements(stage, stretch, together):
+        for micro in _micro_batches(resources, stretch):
+            for kind in recompute:
+                segment = Segment(
+                    from_step=0,
+                    to_step=1,
+                    seq_len=stretch.seq_len,
+                    rope_theta=0.0,
+                    resources=resources,
+                    micro_batch=micro or max(stretch.sequences) // data_parallel(resources),
+                )
+                estimate = segment_estimate(
+                    replace(stage, recompute=kind), segment, max(stretch.sequences)
+                )
+                if estimate is None or device is None:
+                    return []
+                found.append(
+                    Candidate(
+                        degrees=degrees | ({"micro_batch": micro} if micro > 1 else {}),
+                        recompute=kind,
+                        seconds=estimate.seconds,
+                        memory=estimate.memory_total,
+                        fits=estimate.memory_total <= HEADROOM * device.memory,
+                    )
+                )
+    # Of equal times the placement with the fewest kinds of parallelism is the plainest.
+    return sorted(
+        found, key=lambda c: (float(f"{c.seconds:.3g}"), len(c.degrees), c.memory, str(c.degrees))
+    )
+
+
+def _placements(
+    stage: TrainStage, stretch: Stretch, together: bool
+) -> Iterator[tuple[Resources, dict[str, int]]]:
+    """Meshes that the world, the model and the stretch allow, with their degrees."""
+    hardware, model = stage.hardware, stage.model
+    world, node = hardware.world_size, hardware.per_node
+    widths = gcd(*tensor_widths(model, 2).values(), world)
+    nothing = Report()
+    for tensor in _divisors(gcd(widths, node)):
+        for context in [1] if together else _divisors(world // tensor):
+            if context > 1 and stretch.seq_len // context < SHORTEST_PART:
+                break
+            for pipeline in [1] if together else _divisors(world // tensor // context):
+                if pipeline > model.layers:
+                    break
+                data = world // tensor // context // pipeline
+                for replicate in _replicas(data, tensor, node):
+                    if any(n % data for n in stretch.sequences):
+                        continue
+                    for expert, interleave in product(
+                        _expert_degrees(model, data // replicate * context * tensor),
+                        _interleaves(model, pipeline),
+                    ):
+                        degrees = {
+                            "replicate": replicate,
+                            "tensor": tensor,
+                            "context": context,
+                            "pipeline": pipeline,
+                            "interleave": interleave,
+                            "expert": expert,
+                        }
+                        degrees = {name: degree for name, degree in degrees.items() if degree > 1}
+                        resources = mesh(hardware, degrees, model, None, nothing)
+                        if resources and _takes(resources, stretch):
+                            yield resources, degrees
+
+
+def _takes(resources: Resources, stretch: Stretch) -> bool:
+    """Whether the mesh divides the sequences, and an interleaved pipeline the batches."""
+    if stretch.seq_len % sequence_divisor(resources):
+        return False
+    each = [sequences // data_parallel(resources) for sequences in stretch.sequences]
+    return resources.interleave == 1 or None not in (rounds(resources, n) for n in each)
+
+
+def _interleaves(model: Architecture, pipeline: int) -> list[int]:
+    """Stages a rank of a pipeline: powers of two, and the most that there are layers for."""
+    found = interleaves(model.layers, pipeline)
+    return [n for n in found if n & (n - 1) == 0 or n == found[-1]]
+
+
+def _expert_degrees(model: Architecture, ranks: int) -> list[int]:
+    """Degrees of expert parallelism: powers of two that divide experts and ranks."""
+    if model.experts is None:
+        return [1]
+    common = gcd(model.experts.count, ranks)
+    return [1 << power for power in range(common.bit_length()) if common % (1 << power) == 0]
+
+
+def _replicas(data: int, tensor: int, node: int) -> list[int]:
+    """Numbers of replicas: one, one a node, and a few of several nodes each."""
+    inside = max(node // tensor, 1)
+    sizes = {data, inside, 8 * inside, 64 * inside}
+    return sorted(data // size for size in sizes if data % size == 0)
+
+
+def _micro_batches(resources: Resources, stretch: Stretch) -> list[int]:
+    """Sequences that a rank works on at a time; 0 in a pipeline, which takes them all."""
+    if resources.pipeline > 1:
+        return [0]
+    each = gcd(*stretch.sequences) // data_parallel(resources)
+    return [micro for micro in MICRO_BATCHES if each % micro == 0]
+
+
+def _divisors(number: int) -> list[int]:
+    return (
+        [d for d in range(1, number + 1) if number % d == 0]
+        if number < 4096
+        else sorted(
+            {
+                d
+                for low in range(1, int(number**0.5) + 1)
+                if number % low == 0
+                for d in (low, number // low)
+            }
+        )
+    )
+
+
+def place(
+    stage: TrainStage,
+    parallel: list[sc.Segment],
+    seq_len: list[sc.Segment],
+    batch: list[sc.Segment],
+    length: Length,
+    report: Report,
+) -> tuple[list[sc.Segment], str] | None:
+    """The placements of a stage, one a sequence length, and its recomputation.
+
+    A spec that names a recomputation keeps it. On CPUs, of which nothing is estimated, all ranks
+    are data-parallel. None after reporting.
+    """
+    (first, *others) = parallel
+    if others:
+        report.add(
+            "E434",
+            "`auto` places a whole stage, and stands alone",
+            first.span,
+            help="write `parallel = auto`: every sequence length gets a placement of its own",
+        )
+        return None
+    nothing = [replace(first, end={})], stage.recompute
+    if stage.hardware.device == "cpu":
+        return nothing
+    device = gpu(stage.hardware.device)
+    if device is None:
+        report.add(
+            "E434",
+            f"nothing is known of the GPU `{stage.hardware.device}` to place by",
+            first.span,
+            help="write a placement: `parallel = { tensor 8 }`",
+        )
+        return None
+    stretches = _stretches(seq_len, batch, length)
+    if stretches is None:  # what is wrong with the lengths or batches is reported elsewhere
+        return nothing
+    choices = candidates(stage, stretches)
+    chosen = choose(choices)
+    if chosen is None:
+        _nothing_fits(stretches, choices, device.memory, first, report)
+        return None
+    recompute, placements = chosen
+    found = [
+        replace(each, end=placement.degrees, span=first.span)
+        for each, placement in zip(seq_len, placements, strict=False)
+    ]
+    return found, recompute
+
+
+def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
+    """The placements of every stretch of a stage, the fastest first."""
+    kinds = (stage.recompute,) if stage.origins.get("recompute") == "spec" else RECOMPUTE
+    together = stage.spec.data_kind == "preferences"
+    return [search(stage, stretch, kinds, together=together) for stretch in stretches]
+
+
+def _stretches(
+    seq_len: list[sc.Segment], batch: list[sc.Segment], length: Length
+) -> list[Stretch] | None:
+    """The stretches of one length each, with the batches that segments begin and end with."""
+    clock = run_clock(length, seq_len, batch, 1, Report(), None)
+    if clock is None:
+        return None
+    ends = [end for segment in batch for end in (segment.start, segment.end) if end]
+    found = []
+    for start, stop, tokens in clock.lengths:
+        there = {b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start}
+        named = there & {_sequences(end, tokens) for end in ends}
+        found.append(Stretch(seq_len=tokens, sequences=tuple(sorted(named or there))))
+    return found
+
+
+def _sequences(batch: Quantity, seq_len: int) -> int:
+    return int(batch.value / seq_len if batch.unit == "tokens" else batch.value)
+
+
+def _nothing_fits(
+    stretches: Sequence[Stretch],
+    choices: Sequence[Sequence[Candidate]],
+    memory: int,
+    segment: sc.Segment,
+    report: Report,
+) -> None:
+    for stretch, found in zip(stretches, choices, strict=True):
+        if any(candidate.fits for candidate in found):
+            continue
+        least = min(found, key=lambda candidate: candidate.memory, default=None)
+        if least is None:
+            message = (
+                f"no placement divides batches of {', '.join(map(str, stretch.sequences))} "
+                f"sequences of {counted(stretch.seq_len, 'tokens')} among the GPUs"
+            )
+            help = "use a batch that is a multiple of the GPUs, or fewer GPUs"
+        else:
+            message = (
+                f"no placement of sequences of {counted(stretch.seq_len, 'tokens')} fits: the "
+                "smallest takes "
+                f"{least.memory / GIB:.0f} GiB of {memory / GIB:.0f}"
+            )
+            help = f"it is {least.shown()} with recompute {least.recompute}: use more GPUs"
+        report.add("E435", message, segment.span, help=help)
+        return
+    report.add(
+        "E435",
+        "no recomputation lets every sequence length fit",
+        segment.span,
+        help="write stages of their own for the longer ones",
+    )
+
+
+def choose(choices: Sequence[Sequence[Candidate]]) -> tuple[str, list[Candidate]] | None:
+    """One placement for each stretch of a stage, all with the same recomputation.
+
+    Args:
+        choices: of each stretch, the fastest first.
+
+    Returns:
+        Recomputation and placements with the least sum of times a step, each stretch counted by
+        its share; None where a stretch has no placement that fits.
+    """
+    found: list[tuple[float, str, list[Candidate]]] = []
+    for kind in RECOMPUTE:
+        picked = [
+            next((c for c in candidates if c.fits and c.recompute == kind), None)
+            for candidates in choices
+        ]
+        if all(picked):
+            kept = [c for c in picked if c]
+            best = [min(c.seconds for c in candidates if c.fits) for candidates in choices]
+            slower = fsum(c.seconds / b for c, b in zip(kept, best, strict=True))
+            found.append((slower, kind, kept))
+    return min(found, key=lambda each: each[0])[1:] if found else None
+
+
+def verdicts(candidates: Sequence[Candidate], chosen: Candidate, memory: int) -> list[str]:
+    """What became of the best placements, one line each: those that fit and those that do not."""
+    lines = []
+    best = [*candidates[:SHOWN]]
+    if chosen not in best:
+        best.append(chosen)
+    for candidate in best:
+        what = f"{measured(candidate.seconds)} s a step, {candidate.memory / GIB:.0f} GiB"
+        if candidate == chosen:
+            verdict = "chosen"
+        elif not candidate.fits:
+            verdict = f"dropped: more than {HEADROOM:.0%} of {memory / GIB:.0f} GiB"
+        elif candidate.recompute != chosen.recompute:
+            verdict = "dropped: the stage has another recomputation"
+        else:
+            slower = candidate.seconds / chosen.seconds - 1
+            verdict = f"dropped: {slower:.1%} slower" if slower > 0 else "dropped: no faster"
+        lines.append(f"{candidate.shown()}, recompute {candidate.recompute}: {what}: {verdict}")
+    return lines

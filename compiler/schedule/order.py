@@ -1,0 +1,148 @@
+"""Whether the segments of a schedule follow each other, and end with their stage."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from ...spec.findings.diagnostics import Report
+from ...spec.record import replace
+from ...spec.schedule import Bound, Segment
+from ...spec.schema.recipe import Polyak
+from .positions import Length, Position
+
+_WORDS = (
+    "`until` counts from where the stage begins, `for` from where the segment does: `for {0}` "
+    "would end it after {1}"
+)
+
+
+def ordered(what: str, segments: Sequence[Segment], length: Length, report: Report) -> None:
+    """Reports segments that do not end after they begin, as far as that shows without knowing how
+    many tokens a step has.
+
+    Args:
+        what: the knob.
+    """
+    begin: Position | None = Position(length.unit, Fraction(0))
+    for segment in segments:
+        if segment.bound is None:
+            return
+        end = length.of(segment.bound.quantity)
+        if begin is not None and begin.unit != end.unit:
+            begin = None if begin.value else replace(end, value=Fraction(0))
+        if not segment.bound.relative:
+            if begin is not None and not forward(what, segment, begin.value, length, report):
+                return
+            begin = end
+        elif begin is not None:
+            begin = replace(end, value=end.value + begin.value)
+
+
+def forward(what: str, segment: Segment, begin: Fraction, length: Length, report: Report) -> bool:
+    """Whether a segment ends after it begins; where not, that is reported.
+
+    Args:
+        begin: where it begins, in the unit of its bound.
+    """
+    bound = segment.bound
+    if bound is None or bound.relative:
+        return True
+    end = length.of(bound.quantity)
+    if end.value > begin:
+        return True
+    start, longer = replace(end, value=begin), replace(end, value=begin + end.value)
+    if end.value == begin:
+        message = f"this segment of {what} is empty: it begins and ends after {place(end)}"
+    else:
+        message = (
+            f"this segment of {what} ends before it begins: it begins after {place(start)}, and "
+            f"`until {written(bound)}` is after {place(end)}"
+        )
+    least = f"{float(begin / length.value * 100):.6g}%" if bound.quantity.unit == "%" else ""
+    room = ""
+    if longer.unit == length.unit and longer.value >= length.value:
+        room = f", where the stage is over after {place(Position(length.unit, length.value))}"
+    report.add(
+        "E455",
+        message,
+        bound.span or segment.span,
+        help=_WORDS.format(written(bound), place(longer))
+        + f"{room}; `until` takes more than {least or place(start)} here",
+    )
+    return False
+
+
+def crowded(segment: Segment, begin: Fraction, length: Length) -> str:
+    """What may have been meant by a segment that leaves no room for the next one: `until` and not
+    `for`.
+
+    Args:
+        begin: where it begins, in the unit of the stage's length.
+    """
+    bound = segment.bound
+    if bound is None or not bound.relative:
+        return ""
+    end = length.of(bound.quantity)
+    if end.unit != length.unit or not 0 < begin < end.value < length.value:
+        return ""
+    longer = replace(end, value=begin + end.value)
+    return (
+        f"; the one before begins after {place(replace(end, value=begin))}, and "
+        f"`for {written(bound)}` counts from there, to {place(longer)}: `until {written(bound)}` "
+        f"would end it after {place(end)}"
+    )
+
+
+def overrun(what: str, segment: Segment, end: int, steps: int, report: Report) -> None:
+    """Reports a last segment that is a ramp and cannot arrive within the stage.
+
+    Args:
+        end: the step at which it would arrive.
+        steps: those of the stage.
+    """
+    bound = segment.bound
+    if bound is None or segment.shape == "hold" or segment.over or end <= steps:
+        return
+    report.add(
+        "E456",
+        f"this ramp of {what} never arrives: it takes until step {end:,}, and the stage has "
+        f"{steps:,}",
+        bound.span or segment.span,
+        help="leave the bound out, and the ramp arrives where the stage ends; a part of a longer "
+        f"curve is written `over {written(bound)}`"
+        if bound.relative
+        else "leave the bound out, and the ramp arrives where the stage ends",
+    )
+
+
+def within(average: Polyak, length: Length, steps: int, tokens: int, report: Report) -> None:
+    """Reports an average over more than the stage."""
+    if average.over is None:
+        return
+    over = length.of(average.over)
+    whole = tokens if over.unit == "tokens" else steps
+    if over.unit == length.unit:
+        whole = length.value
+    if over.value <= whole:
+        return
+    report.add(
+        "E457",
+        f"an average over {place(over)}, of a stage of "
+        f"{place(Position(over.unit, Fraction(whole)))}",
+        average.at("over"),
+        help="leave `over` out for the mean over the whole stage",
+    )
+
+
+def written(bound: Bound) -> str:
+    """How long a bound is, as the spec writes it."""
+    if bound.span is None:
+        return str(bound.quantity)
+    text = bound.span.source.text[bound.span.start : bound.span.end].split(maxsplit=1)
+    return " ".join(text[-1].split())
+
+
+def place(position: Position) -> str:
+    """A position with its unit, for people."""
+    value = position.value
+    number = f"{int(value):,}" if value.denominator == 1 else f"{float(value):,.10g}"
+    return f"{number} {position.unit.removesuffix('s') if value == 1 else position.unit}"

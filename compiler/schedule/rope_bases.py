@@ -1,0 +1,35 @@
+"""Models that go together have to tell positions apart alike: by the RoPE base with which each of
+them ends. Their shapes are compared where names are resolved; bases change over a stage."""
+
+from collections.abc import Iterator
+
+from ...spec.findings.diagnostics import Report
+from ...spec.quantity import plain
+from ...spec.schema import recipe as r
+from ..program import AverageStage, BestStage, Program
+
+
+def bases(program: Program, report: Report) -> Program:
+    """Reports models of averages and choices, and references, that end with other bases."""
+    for spec, attribute, one, other in _together(program):
+        ends = [program.trained(name).segments[-1].rope_theta for name in (one, other)]
+        if ends[0] != ends[1]:
+            report.add(
+                "E544",
+                f"`{one}` ends with a RoPE base of {plain(ends[0])}, and `{other}` with one "
+                f"of {plain(ends[1])}",
+                spec.at(attribute),
+                help="take models that end with the same `rope_theta`: with another base, weights "
+                "compute something else than they have learned",
+            )
+    return program
+
+
+def _together(program: Program) -> Iterator[tuple[r.Stage, str, str, str]]:
+    """The stage and the attribute that bring two models together, and the two."""
+    for name, stage in program.stages.items():
+        if isinstance(stage, AverageStage | BestStage):
+            for other in stage.of[1:]:
+                yield stage.spec, "of", stage.of[0], other
+        elif isinstance(stage.spec, r.Dpo) and stage.spec.reference:
+            yield stage.spec, "reference", name, stage.spec.reference

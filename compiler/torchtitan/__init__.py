@@ -1,0 +1,1 @@
+"""Jobs under torchtitan's own names: configurations, emitted modules, shards, what it refuses."""

@@ -1,0 +1,103 @@
+"""The configuration of jobs under torchtitan's own names."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..placement import layers_per_stage
+from ..program import Segment, TrainStage
+from ..values import Architecture, LrPiece, Value
+
+
+def torchtitan(
+    stage: TrainStage, segment: Segment, steps: int, seed: int, lr: list[LrPiece]
+) -> dict[str, Any]:
+    """The torchtitan configuration of a segment: sections and fields as torchtitan names them."""
+    on_cpu = segment.resources.device == "cpu"
+    resources = segment.resources
+    peak = max(max(piece.start, piece.end) for piece in lr)
+    optimizer = stage.optimizer
+    recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
+    return {
+        "training": {
+            "local_batch_size": segment.micro_batch,
+            "seq_len": segment.seq_len,
+            "max_norm": stage.clip,
+            "steps": steps,
+            "dtype": "float32",
+            "mixed_precision_param": "bfloat16" if stage.precision == "bf16" else "float32",
+            "disable_cuda_graphs": True,
+        },
+        "parallelism": {
+            "data_parallel_replicate_degree": resources.replicate,
+            "data_parallel_shard_degree": resources.shard,
+            "tensor_parallel_degree": resources.tensor,
+            "context_parallel_degree": resources.context,
+            "pipeline_parallel_degree": resources.pipeline,
+            "expert_parallel_degree": resources.expert,
+            **_pipeline(stage, segment),
+        },
+        "optimizer": {
+            "implementation": "foreach" if on_cpu else "fused",
+            "param_groups": [
+                {
+                    "pattern": ".*",
+                    "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
+                    "optimizer_kwargs": {
+                        "lr": peak,
+                        "betas": list(optimizer.betas),
+                        "eps": optimizer.eps,
+                        "weight_decay": optimizer.weight_decay,
+                    },
+                }
+            ],
+        },
+        "activation_checkpoint": recompute[stage.recompute],
+        "compile": {"enable": not on_cpu},
+        "debug": {"seed": seed, "deterministic": True},
+        "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
+    }
+
+
+def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[str, Any]:
+    """What the function that builds a family's models takes, by the names of its arguments: fields
+    of the architecture, groups as dicts, and `rope` for sequences of up to `seq_len` tokens."""
+    values = {
+        name: rope(model, seq_len) if name == "rope" else getattr(model, name) for name in names
+    }
+    return {name: v.as_dict() if isinstance(v, Value) else v for name, v in values.items()}
+
+
+def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
+    """What torchtitan's rotary positions are told, for sequences of up to `seq_len` tokens."""
+    options: dict[str, Any] = {
+        "dim": model.latent.rotary if model.latent else model.head_dim,
+        "max_seq_len": seq_len,
+        "theta": model.rope_theta,
+        "scaling": model.rope_scaling,
+    }
+    if model.rope_scaling == "llama":
+        options["scaling_factor"] = model.rope_factor
+        options["low_freq_factor"] = model.rope_low
+        options["high_freq_factor"] = model.rope_high
+        options["original_max_position_embeddings"] = model.rope_original
+    if model.rope_scaling == "yarn":
+        options["rope_factor"] = model.rope_factor
+        options["original_seq_len"] = model.rope_original
+    return options
+
+
+def _pipeline(stage: TrainStage, segment: Segment) -> dict[str, Any]:
+    """The schedule of a pipeline, where it is not torchtitan's own choice."""
+    resources = segment.resources
+    if resources.interleave > 1:
+        return {
+            "pipeline_parallel_schedule": "Interleaved1F1B",
+            "pipeline_parallel_layers_per_stage": layers_per_stage(
+                stage.model.layers, resources.pipeline, resources.interleave
+            ),
+        }
+    # With fewer sequences than stages, 1F1B runs all forward passes first, as GPipe does; and
+    # torch's 1F1B takes no such batch.
+    return (
+        {"pipeline_parallel_schedule": "GPipe"} if resources.pipeline > segment.micro_batch else {}
+    )

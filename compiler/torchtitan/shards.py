@@ -1,0 +1,88 @@
+"""What a rank holds of a model: layers of its pipeline stage, its shard of every weight."""
+
+from collections.abc import Iterator
+from math import prod
+
+from ..families import FAMILIES
+from ..families.architectures import dense_layers
+from ..families.weights import Weight, swiglu
+from ..placement import cut_inside
+from ..values import Architecture, Resources
+
+
+def first_layer(layers: int, pipeline: int, stage: int) -> int:
+    """The number of the first transformer layer of a pipeline stage, both counted from 0."""
+    return sum(layers_of_stage(layers, pipeline, before) for before in range(stage))
+
+
+def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
+    """Transformer layers of a pipeline stage, counted from 0.
+
+    The embedding and the output count as a layer each; what does not divide evenly goes to the
+    first stages (torchtitan 0.3, `distributed/pipeline_parallel.py`).
+    """
+    if pipeline == 1:
+        return layers
+    each, more = divmod(layers + 2, pipeline)
+    return each + (stage < more) - (stage in (0, pipeline - 1))
+
+
+def local_parameters(
+    model: Architecture, resources: Resources, stage: int, *, score: bool = False
+) -> int:
+    """Parameters that the first rank of a pipeline stage holds.
+
+    Tensor parallelism cuts a weight along one side, and FSDP cuts the rows of what is left among
+    `shard` × `context` ranks. Experts go to the ranks of expert parallelism, if there is any, and
+    the `shard` × `context` × `tensor` ranks that are left for each cut them by FSDP, by their
+    hidden side where there are more ranks than experts (torchtitan 0.3, `distributed/fsdp.py`).
+    What does not divide evenly leaves the first rank the most.
+
+    Args:
+        stage: the pipeline stage, counted from 0; of an interleaved pipeline the first of those
+            that the rank has.
+        score: whether the model has a head of one output, as those that score have, which no tensor
+            parallelism cuts.
+    """
+    ranks = resources.shard * resources.context
+    apart = resources.expert > 1
+    inside = model.experts and cut_inside(model.experts.count, resources)
+    total = 0
+    stages = resources.pipeline * resources.interleave
+    for of in (
+        weight
+        for part in range(stage, stages, resources.pipeline)
+        for weight in _weights(model, stages, part, score)
+    ):
+        sides, over, along = list(of.shape), ranks, 0
+        if of.part == "experts" and apart:
+            over = ranks * resources.tensor // resources.expert
+            sides[0] //= resources.expert
+        elif of.cut is not None:
+            sides[of.cut] = -(-sides[of.cut] // resources.tensor)
+        if of.part == "experts" and inside:
+            along = 1
+        sides[along] = -(-sides[along] // over)
+        total += prod(sides)
+    return total
+
+
+def _weights(model: Architecture, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
+    dim, family = model.dim, FAMILIES[model.family]
+    if stage == 0:
+        yield Weight((model.vocab, dim), 0)
+    first = first_layer(model.layers, pipeline, stage)
+    for layer in range(first, first + layers_of_stage(model.layers, pipeline, stage)):
+        yield Weight((dim,), None)
+        yield Weight((dim,), None)
+        yield from family.attention(model)
+        if layer < dense_layers(model):
+            yield from swiglu(dim, model.ffn)
+        else:
+            yield from family.mixture(model)
+    if stage == pipeline - 1:
+        yield Weight((dim,), None)
+        if score:
+            yield Weight((1, dim), None)
+        elif not model.tied:
+            yield Weight((model.vocab, dim), 0)

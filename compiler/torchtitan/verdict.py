@@ -1,0 +1,44 @@
+"""What torchtitan says of a configuration, as findings at the places in the spec that set it."""
+
+import re
+
+from ...spec.findings.diagnostics import Report
+from ..program import Program, TrainStage
+
+SET_BY = (
+    (r"(?i)sequence length|seq_len|Q_LEN", "seq_len"),
+    (r"(?i)batch", "batch"),
+    (r"(?i)parallel|mesh|world|stages?\b|heads|shard|tensor|degree|rank", "parallel"),
+)
+"""Words in torchtitan's reason → the attribute that sets what they are about; the first counts."""
+
+
+def rejected(program: Program, stage: str, reason: str, report: Report) -> None:
+    """Adds torchtitan's reason against a configuration of a train stage."""
+    spec = _stage(program, stage).spec
+    attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
+    report.add(
+        "E491",
+        f"torchtitan refuses the stage `{stage}`: {_sentence(reason)}",
+        spec.at(attribute),
+        help=f"change {attribute or 'model, placement or batch'}",
+    )
+
+
+def differs(program: Program, stage: str, difference: str, report: Report) -> None:
+    """Adds a difference between torchtitan's model and the plan's count of it."""
+    report.add(
+        "E492", f"{difference}, in the stage `{stage}`", _stage(program, stage).spec.at("model")
+    )
+
+
+def _stage(program: Program, name: str) -> TrainStage:
+    stage = program.stages[name]
+    assert isinstance(stage, TrainStage)
+    return stage
+
+
+def _sentence(reason: str) -> str:
+    """The first sentence, of 200 characters at most."""
+    first = re.split(r"\.\s+(?=[A-Z])", reason.strip(), maxsplit=1)[0].rstrip(".")
+    return first if len(first) <= 200 else first[:199] + "…"

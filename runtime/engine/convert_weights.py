@@ -1,0 +1,386 @@
+"""Published weights, as Hugging Face's libraries write them, to a checkpoint of the engine's."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.planner import WriteItem
+
+from ...compiler.as_written import counted
+from ...compiler.files.published_config import alike, describe
+from ...compiler.files.published_weights import EMBEDDING, OUTPUT, differences
+from ...compiler.plan.plan import WeightsJob
+from ...compiler.values import Architecture
+from ..errors import DataError
+from ..weight_files import CONFIG, WHOLE, files, find, read_json
+from .device import prepare_any
+from .storage import HEAD, write_tensors, writing
+
+SOURCE = "source.json"
+ROWS = 4096
+"""Embedding and output are compared in so many rows at a time."""
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_ROPE = (
+    "rope_theta",
+    "rope_type",
+    "factor",
+    "original_max_position_embeddings",
+    "low_freq_factor",
+    "high_freq_factor",
+)
+_ASIDE = (
+    "architectures",
+    "model_type",
+    "max_position_embeddings",
+    "rope_parameters",
+    "rope_theta",
+    "tie_word_embeddings",
+    "sliding_window",
+    "layer_types",
+    "intermediate_size",
+)
+"""What is compared otherwise, or is no matter of the weights."""
+
+
+def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
+    """Writes the weights into `folder/result/weights`, in the precision that they have, and where
+    they are from into `source.json`: the folder or repository, sizes and checksums of the files.
+
+    One tensor is in memory at a time.
+
+    Args:
+        root: the spec's folder, where relative folders start.
+
+    Returns: `tensors` and `parameters`, counted, and `notes` on what the files do not agree in.
+    Raises:
+        DataError: there are no such weights, or they are not those of the job's model; the message
+            names file and tensor.
+        Stopped: the disk does not take the result.
+    """
+    prepare_any()
+    source = find(job.source, root)
+    with _Tensors(source) as there:
+        notes = check_config(job.model, source, job.id, output=there.output())
+        wanted = parts(job.model)
+        _check(wanted, there, job)
+        partial, result = folder / "result.partial", folder / "result"
+        for each in (partial, result):
+            shutil.rmtree(each, ignore_errors=True)
+        empty = {
+            name: torch.empty(shape, dtype=there.dtype(theirs), device="meta")
+            for name, (shape, theirs) in wanted.items()
+        }
+        with writing(partial, "make room on the disk and run again"):
+            partial.mkdir(parents=True)
+            write_tensors(empty, partial / "weights", _Reading(job.model, wanted, there))
+            origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
+            (partial / SOURCE).write_text(json.dumps(origin, indent=1) + "\n")
+            partial.rename(result)
+    sizes = {name: tensor.numel() for name, tensor in empty.items()}
+    if job.model.tied:
+        del sizes[HEAD]
+    return {"tensors": len(there.places), "parameters": sum(sizes.values()), "notes": notes}
+
+
+Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
+"""Tensor of the engine's → its shape, and the published tensors that it is made from."""
+
+
+def parts(model: Architecture) -> Parts:
+    """What the engine's tensors are made from; none: they begin with zeros."""
+    with torch.device("meta"):
+        state = _spec(model).model.build().state_dict()
+    adapter = _adapter(model)
+    found: Parts = {}
+    for name, tensor in state.items():
+        theirs = adapter.to_hf({name: tensor})
+        if model.tied and name == HEAD:
+            theirs = {EMBEDDING: tensor}
+        found[name] = tensor.shape, {their: each.shape for their, each in theirs.items()}
+    return found
+
+
+def _spec(model: Architecture) -> Any:
+    from .families import model_spec
+
+    # Adapters of tied models want the embedding wherever they are given something.
+    return model_spec(Architecture(**{**vars(model), "tied": False}), "cpu", model.context)
+
+
+def _adapter(model: Architecture) -> Any:
+    spec = _spec(model)
+    assert spec.state_dict_adapter is not None
+    return spec.state_dict_adapter(spec.model, None)
+
+
+class _Tensors:
+    """The tensors of a folder of safetensors files, read one by one.
+
+    Attributes:
+        places: tensor → file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        places = files(folder)
+        self._open: dict[str, Any] = {}
+        for file in sorted(set(places.values())) if places else [WHOLE]:
+            try:
+                self._open[file] = self._stack.enter_context(
+                    safe_open(folder / file, framework="pt")
+                )
+            except (SafetensorError, OSError) as problem:
+                raise DataError(
+                    f"{folder / file} is cut off, or no safetensors file: {problem}",
+                    "download the file again",
+                ) from None
+        there = {name: file for file, each in self._open.items() for name in each.keys()}  # noqa: SIM118  no dict
+        for name, file in (places or {}).items():
+            if there.get(name) != file:
+                raise DataError(
+                    f"{folder / file} lacks the tensor {name}, which the index says it has",
+                    "download the file and the index again, from one revision",
+                )
+        self.places: dict[str, str] = there
+
+    def __enter__(self) -> "_Tensors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def shape(self, name: str) -> torch.Size:
+        return torch.Size(self._slice(name).get_shape())
+
+    def kind(self, name: str) -> str:
+        return self._slice(name).get_dtype()
+
+    def dtype(self, names: Mapping[str, Any]) -> torch.dtype:
+        """That of a tensor made from others."""
+        return DTYPES[self.kind(next(iter(names)))] if names else torch.float32
+
+    def output(self) -> bool | None:
+        """Whether the output matrix is another than the embedding; None where there is none."""
+        if OUTPUT not in self.places or EMBEDDING not in self.places:
+            return None if OUTPUT not in self.places else True
+        if self.shape(OUTPUT) != self.shape(EMBEDDING) or self.kind(OUTPUT) != self.kind(EMBEDDING):
+            return True
+        output, embedding = self._slice(OUTPUT), self._slice(EMBEDDING)
+        return any(
+            not torch.equal(output[row : row + ROWS], embedding[row : row + ROWS])
+            for row in range(0, self.shape(OUTPUT)[0], ROWS)
+        )
+
+    def _slice(self, name: str) -> Any:
+        return self._open[self.places[name]].get_slice(name)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Raises: DataError: the file cannot be read, or the tensor has values that are none."""
+        path = self.folder / self.places[name]
+        try:
+            tensor = self._open[self.places[name]].get_tensor(name)
+        except (SafetensorError, OSError) as problem:
+            raise DataError(
+                f"the tensor {name} of {path} cannot be read: {problem}", "download the file again"
+            ) from None
+        if not tensor.isfinite().all():
+            raise DataError(
+                f"the tensor {name} of {path} has values that are not finite",
+                "download the file again, or take other weights",
+            )
+        return tensor
+
+    def checksums(self) -> dict[str, dict[str, Any]]:
+        """File → its bytes and SHA-256."""
+        found = {}
+        for name in (CONFIG, *self._open):
+            with (self.folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                found[name] = {"bytes": file.seek(0, 2), "sha256": digest}
+        return found
+
+
+class _Reading(DefaultSavePlanner):
+    """Reads each tensor when DCP is about to write it."""
+
+    def __init__(self, model: Architecture, wanted: Parts, there: _Tensors) -> None:
+        super().__init__()
+        self._adapter = _adapter(model)
+        self._wanted = wanted
+        self._there = there
+        self._tied = model.tied
+        self._written: torch.Tensor | None = None
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        name = write_item.index.fqn
+        # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
+        if self._written is not None:
+            self._written.untyped_storage().resize_(0)
+        shape, theirs = self._wanted[name]
+        if not theirs:
+            self._written = torch.zeros(shape)
+            return self._written
+        read = {each: self._there.read(each) for each in theirs}
+        if self._tied and name == HEAD:
+            read = {OUTPUT: read[EMBEDDING]}
+        # A copy, since the memory may be the file's.
+        self._written = torch.empty(shape, dtype=self._there.dtype(theirs))
+        return self._written.copy_(self._adapter.from_hf(read)[name])
+
+
+def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
+    """Raises: DataError: a tensor is missing, too much, of another shape or precision."""
+    needed = {name: shape for _, theirs in wanted.values() for name, shape in theirs.items()}
+    folder, model = there.folder, f"the model `{job.id}`"
+    missing = [name for name in needed if name not in there.places]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {_some(missing)}, which {model} has",
+            "a file of the weights is missing, or they are those of another model",
+        )
+    # What adapters know and leave aside is made again; of a tied model the output is the embedding.
+    aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
+    more = [
+        name
+        for name in there.places
+        if name not in needed
+        and _pattern(name) not in aside
+        and not (job.model.tied and name == OUTPUT)
+    ]
+    if more:
+        raise DataError(
+            f"{folder} has {_some(more)} in {there.places[more[0]]}, which {model} has not",
+            "compare config.json with the model's shape in the spec; biases, adapters and other "
+            "heads are not read",
+        )
+    for name, shape in needed.items():
+        where = f"the tensor {name} of {folder / there.places[name]}"
+        if there.shape(name) != shape:
+            raise DataError(
+                f"{where} has the shape {list(there.shape(name))}, and {model} needs {list(shape)}",
+                "write the shape that config.json has into the model",
+            )
+        if there.kind(name) not in DTYPES:
+            raise DataError(
+                f"{where} is stored as {there.kind(name)}",
+                f"weights are read from {', '.join(DTYPES)}: take, or make, a version that is not "
+                "quantized",
+            )
+
+
+def _pattern(name: str) -> str:
+    return ".".join("{}" if part.isdecimal() else part for part in name.split("."))
+
+
+def _some(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"the tensor {names[0]}"
+    return f"{counted(len(names), 'tensors')}, {names[0]} among them"
+
+
+def check_config(
+    model: Architecture, folder: Path, name: str, *, output: bool | None = True
+) -> list[str]:
+    """Compares `config.json` with a model.
+
+    Args:
+        output: whether the files have an output matrix that is another than the embedding; None
+            where they have none.
+
+    Returns: what is not as `config.json` says, and was settled as transformers does.
+    Raises: DataError: it describes another model, or one that is not computed here.
+    """
+    path = folder / CONFIG
+    given = read_json(path)
+    found = describe(given)
+    if found.problems:
+        raise DataError(
+            "; ".join(f"{path} {problem.message}" for problem in found.problems),
+            found.problems[0].help,
+        )
+    if found.family != model.family or found.model is None:
+        raise DataError(
+            f"{path} is of the model_type {given['model_type']}, and `{name}` of the family "
+            f"{model.family}",
+            f"write `family = {found.family}` into the model",
+        )
+    notes = [f"{CONFIG} says {key}, of which nothing is known here" for key in found.unknown]
+    notes += _output(path, found.model.tied, model.tied, output)
+    aside = {"tied"} if found.model.tied and output else set()
+    differs = [each for each in differences(found.model, model) if each.attribute not in aside]
+    if differs:
+        shown = "; ".join(f"{d.key} is {d.theirs} there, and {d.ours} in the spec" for d in differs)
+        writing = ", ".join(f"`{each.write}`" for each in differs)
+        raise DataError(
+            f"{path} describes another model than `{name}`: {shown}", f"write {writing}"
+        )
+    if model.context > found.longest:
+        raise DataError(
+            f"{path} says that {found.bound} is {found.longest}, and `context` of `{name}` is "
+            f"{model.context}",
+            f"write `context = {found.longest}` into the model",
+        )
+    _check_for_transformers(model, path, given, name)
+    return notes
+
+
+def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str]:
+    """What to say of the output matrix, with which transformers believes the files, not the
+    configuration."""
+    if said and output:
+        if tied:
+            raise DataError(
+                f"{path} says that embedding and output are one matrix, and the files have an "
+                f"output matrix of their own, {OUTPUT}",
+                "write `tied = false` into the model: both are kept, as transformers does with "
+                "these files",
+            )
+        return [
+            f"{CONFIG} says that embedding and output are one matrix; {OUTPUT} is another, and "
+            "both are kept, as transformers does"
+        ]
+    if not said and output is None:
+        raise DataError(
+            f"{path} says that embedding and output are two matrices, and the files lack {OUTPUT}: "
+            "transformers would draw it at random",
+            "a file of the weights is missing; or, if the model is tied, write "
+            '"tie_word_embeddings": true into config.json and `tied = true` into the model',
+        )
+    return []
+
+
+def _check_for_transformers(
+    model: Architecture, path: Path, given: dict[str, Any], name: str
+) -> None:
+    """Whether transformers reads the configuration as etude does, and takes it at all."""
+    from transformers import AutoConfig
+
+    from .families import hf_config
+
+    wanted = hf_config(model)
+    try:
+        theirs = AutoConfig.for_model(**given).to_dict()
+    except Exception as problem:  # transformers passes on whatever its checks raise
+        reason = " ".join(str(problem).split())[:300]
+        raise DataError(
+            f"transformers does not take {path}: {reason}", "download the file again"
+        ) from None
+    ours = AutoConfig.for_model(**wanted).to_dict()
+    pairs = [(key, theirs.get(key), ours.get(key)) for key in wanted if key not in _ASIDE]
+    ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]
+    pairs += [(key, ropes[0].get(key), ropes[1].get(key)) for key in _ROPE]
+    differs = [each for each in pairs if not alike(each[1], each[2])]
+    if differs:
+        shown = "; ".join(f"{key} is {a} there, and {b} in the spec" for key, a, b in differs)
+        raise DataError(
+            f"{path} describes another model than `{name}`: {shown}",
+            "take other weights: the family has nothing of this name",
+        )

@@ -1,0 +1,87 @@
+"""Averaging of models: the weighted mean of several jobs' weights."""
+
+import shutil
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import WriteItem
+
+from ...compiler.plan.plan import AverageJob
+from ..errors import RunError
+from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
+
+AGAIN = "remove the artifact that it is part of; the next run makes it again"
+
+
+def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes the mean of the models "of.0", "of.1", … of `inputs` into `folder/result/weights`.
+
+    One tensor is in memory at a time. The mean is taken and kept in float32; the job's weights are
+    scaled to add up to one.
+
+    Raises:
+        RunError: a model is missing or damaged, or the models have different weights.
+        Stopped: the disk does not take the result.
+    """
+    result = folder / "result"
+    if result.is_dir():
+        return
+    shares = [Fraction(weight) for weight in job.weights]
+    models = []
+    for number, share in enumerate(shares):
+        path = weights_of(inputs[f"of.{number}"])
+        with reading(path, AGAIN):
+            models.append((path, model_tensors(path), float(share / sum(shares))))
+    first_path, first, _ = models[0]
+    for path, tensors, _ in models[1:]:
+        if _shapes(tensors) != _shapes(first):
+            raise RunError(
+                f"the models in {first_path} and {path} have different weights",
+                "average models of one architecture",
+            )
+    partial = folder / "result.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with writing(partial, "make room on the disk and run again"):
+        # On the meta device, where they take no memory: the planner makes each as it is written.
+        mean = {
+            name: torch.empty(entry.size, dtype=torch.float32, device="meta")
+            for name, entry in first.items()
+        }
+        planner = _Mean([(path, share) for path, _, share in models], first)
+        write_tensors(mean, partial / "weights", planner)
+        partial.rename(result)
+
+
+class _Mean(DefaultSavePlanner):
+    """Computes each tensor when DCP is about to write it."""
+
+    def __init__(
+        self,
+        models: list[tuple[Path, float]],
+        tensors: Mapping[str, TensorStorageMetadata],
+    ) -> None:
+        super().__init__()
+        self._models = models
+        self._written: torch.Tensor | None = None
+        self._readers = {path: Reader(path) for path, _ in models}
+        self._tensors = tensors
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        name = write_item.index.fqn
+        # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
+        if self._written is not None:
+            self._written.untyped_storage().resize_(0)
+        mean = torch.zeros(self._tensors[name].size)
+        for path, share in self._models:
+            with reading(path, AGAIN):
+                self._readers[path].add(name, mean, share)
+        self._written = mean
+        return mean
+
+
+def _shapes(tensors: Mapping[str, TensorStorageMetadata]) -> dict[str, torch.Size]:
+    return {name: entry.size for name, entry in tensors.items()}

@@ -1,0 +1,54 @@
+"""Polyak averaging: the mean of the weights over the last part of training."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.stateful import Stateful
+from torch.distributed.tensor import DTensor
+
+from ...compiler.plan.plan import Averaging
+
+
+class Mean(Stateful):
+    """The running mean of the weights, in float32, sharded like them.
+
+    mₙ = mₙ₋₁ + (w − mₙ₋₁) / n after the n-th snapshot (Polyak, Juditsky: Acceleration of
+    stochastic approximation by averaging, SIAM J. Control Optim. 30, 1992).
+
+    Args:
+        weights: returns the model's state; its tensors may be DTensors.
+    """
+
+    def __init__(
+        self, averaging: Averaging, weights: Callable[[], Mapping[str, torch.Tensor]]
+    ) -> None:
+        self._averaging = averaging
+        self._weights = weights
+        self.count = 0
+        self.mean = {
+            name: torch.zeros_like(weight, dtype=torch.float32)
+            for name, weight in weights().items()
+        }
+
+    @torch.no_grad()
+    def update(self, steps: int) -> None:
+        """Takes a snapshot, if there is one to take after so many steps of the stage."""
+        since = steps - self._averaging.from_step
+        if since <= 0 or since % self._averaging.every:
+            return
+        self.count += 1
+        for name, weight in self._weights().items():
+            _local(self.mean[name]).lerp_(_local(weight).float(), 1 / self.count)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "mean": self.mean}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.count = state_dict["count"]
+        self.mean = state_dict["mean"]
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

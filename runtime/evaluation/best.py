@@ -1,0 +1,84 @@
+"""Best jobs: of several models the one that a measure prefers."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...compiler.plan.plan import BestJob
+from ..errors import RunError
+from ..run_folder.store import MANIFEST, disk
+from .evaluate import measure
+
+
+def pick(
+    job: BestJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    data: Mapping[str, Path],
+    prompts: Mapping[str, Path],
+    judge: Path | None,
+    root: Path,
+) -> dict[str, Any]:
+    """Measures every model, and makes the best one the job's result in `folder/result`.
+
+    The result has the winner's checkpoint as hard links, which take no room, and `verdict.json`:
+    what is returned. Of equal scores the first wins.
+
+    Args:
+        inputs: "of.0", "of.1", …: results of train or average jobs; "export.0", …: their exports.
+        data, prompts, judge, root: see `evaluate.measure`.
+
+    Returns:
+        {"measure", "winner": a stage, "index", "score", "scores": [{"stage", "score"}, …]}.
+
+    Raises:
+        RunError: a model cannot be measured, or a score is not a number.
+        Stopped: the disk does not take the result.
+    """
+    name = job.measure.name
+    scores: list[float] = []
+    for number, stage in enumerate(job.of):
+        export = inputs[f"export.{number}"]
+        found = measure([job.measure], export, data, prompts=prompts, judge=judge, root=root)
+        score = float(found[name]["score"])
+        if score != score:
+            raise RunError(
+                f"{name} of `{stage}` is not a number, so {job.id} cannot compare it",
+                "look at the stage's loss, and leave it out where it diverged",
+            )
+        scores.append(score)
+    index = scores.index(max(scores) if job.higher else min(scores))
+    verdict = {
+        "measure": name,
+        "winner": job.of[index],
+        "index": index,
+        "score": scores[index],
+        "scores": [
+            {"stage": stage, "score": score} for stage, score in zip(job.of, scores, strict=True)
+        ],
+    }
+    ready = folder / "result.partial"
+    with disk(ready):
+        shutil.rmtree(ready, ignore_errors=True)
+        _link(inputs[f"of.{index}"], ready)
+        (ready / "verdict.json").write_text(json.dumps(verdict, indent=1) + "\n")
+        shutil.rmtree(folder / "result", ignore_errors=True)
+        ready.rename(folder / "result")
+    return verdict
+
+
+def _link(model: Path, ready: Path) -> None:
+    """Hard links to the files of a result, those aside that speak of the result itself."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, target)
+
+    aside = shutil.ignore_patterns(MANIFEST, "verdict.json")
+    shutil.copytree(model, ready, copy_function=link, ignore=aside)

@@ -1,0 +1,295 @@
+"""What a run needs, looked at before its first job: packages, files, records, templates, room.
+
+Everything that is missing comes at once, and nothing is written before it is there. Jobs whose
+results are there need nothing any more. No torch, and no network but for what lies on it.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ...compiler.plan.plan import (
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    GateJob,
+    Plan,
+    SampleJob,
+    SuiteMeasure,
+    TokenizerJob,
+    WeightsJob,
+)
+from .. import weight_files
+from ..data import dialog, readers, tokenizer
+from ..data.bad_lines import BadLines
+from ..errors import DataError, RunError
+from ..preparation import awaited, prepare
+from ..preparation.prepare_records import RecordMaker
+from ..run_folder.outcomes import outcomes
+from ..run_folder.recorder import OnEvent
+from ..run_folder.store import Store
+from .disk_space import require_room
+
+
+class Unready(RunError):
+    """What a run lacks.
+
+    Attributes:
+        problems: all of it, at least one.
+    """
+
+    def __init__(self, problems: list[RunError]) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(problems[0].message + more, problems[0].help)
+        self.problems = problems
+
+
+def require_all(
+    plan: Plan, store: Store, root: Path, on_event: OnEvent, *, prepare: bool = False
+) -> None:
+    """Looks at everything that the jobs which are left will need.
+
+    Args:
+        root: the folder of the spec, where relative paths start.
+        prepare: whether only data are made.
+
+    Raises: Unready
+    """
+    problems = list(_Preflight(plan, store, root).problems(prepare=prepare))
+    if not prepare:
+        problems += require_room(plan, store, on_event)
+    found = {(problem.message, problem.help): problem for problem in problems}
+    if found:
+        raise Unready(list(found.values()))
+
+
+class _Preflight:
+    def __init__(self, plan: Plan, store: Store, root: Path) -> None:
+        self.plan = plan
+        self.store = store
+        self.root = root
+        self.jobs = {job.key: job for job in plan.jobs}
+        self.made: dict[str, Tokenizer | None] = {}
+        done = outcomes(plan, store) if store.exists() else {}
+        self.done = {job for job, outcome in done.items() if outcome.state == "finished"}
+
+    def problems(self, *, prepare: bool) -> Iterator[RunError]:
+        if self.plan.tracking == "wandb" and not prepare:
+            yield from self._each(_wandb, "the recipe")
+        for job in self.plan.jobs:
+            looks = LOOKS.get(type(job))
+            data = isinstance(job, TokenizerJob | DatasetJob)
+            if looks and (data or not (prepare or job.id in self.done)):
+                yield from self._each(lambda job=job, looks=looks: looks(self, job), self._who(job))
+
+    def _each(self, look: Callable[[], None], who: str) -> Iterator[RunError]:
+        try:
+            look()
+        except RunError as problem:
+            yield RunError(f"{who}: {problem.message}", problem.help)
+
+    def _who(self, job: Any) -> str:
+        """The job, and the first stage that needs it."""
+        if job.stage:
+            return f"the stage `{job.stage}`"
+        name = getattr(job, "name", job.id.partition(".")[2])
+        what = f"the {'data set' if job.kind == 'dataset' else job.kind} `{name}`"
+        keys = {job.key}
+        for other in self.plan.jobs:
+            if keys & set(other.inputs.values()):
+                if other.stage:
+                    return f"{what}, for the stage `{other.stage}`"
+                keys.add(other.key)
+        return what
+
+    def tokenizers(self, job: TokenizerJob) -> None:
+        self._tokenizer(job.key)
+        for name, data in job.datasets.items():
+            self._documents(data["source"], data["bad_lines"], name)
+
+    def dataset(self, job: DatasetJob) -> None:
+        if job.drop_similar is not None:
+            _require_package("rapidfuzz", "`drop similar`", "post")
+        if job.form != "prompts" and "tokenizer" not in job.inputs:
+            raise DataError(
+                "the recipe declares no tokenizer, so its data cannot be tokenized",
+                "add one: tokenizer words { train = { on [DATASET], vocab 32000 } }",
+            )
+        if job.awaited and any(awaited.missing(job.source, self.root)):
+            return
+        if job.form == "documents":
+            self._documents(job.source, job.bad_lines, job.name)
+        else:
+            self._records(job)
+
+    def weights(self, job: WeightsJob) -> None:
+        if "folder" in job.source:
+            weight_files.require_whole(weight_files.find(job.source, self.root))
+        else:
+            _on_hub(job.source["hub"], "model", job.source["revision"])
+
+    def sample(self, job: SampleJob) -> None:
+        self._dialog(job.dialog)
+
+    def measures(self, job: EvaluateJob | GateJob | BestJob) -> None:
+        found = [job.measure] if isinstance(job, BestJob) else job.measures
+        for measure in found:
+            if isinstance(measure, SuiteMeasure):
+                _require_package("lm_eval", f"the suite `{measure.name}`", "eval")
+                from ..evaluation.suites import task_folder
+
+                task_folder(measure, self.root)
+            elif settings := getattr(measure, "dialog", None):
+                self._dialog(settings)
+
+    def _tokenizer(self, key: str | None) -> Tokenizer | None:
+        """The tokenizer that a job makes, as far as it is known now; of one that is yet to be
+        trained, or on the Hub, None.
+
+        Raises: DataError: it cannot be read, or lacks special tokens.
+        """
+        job = self.jobs.get(key or "")
+        if not isinstance(job, TokenizerJob):
+            return None
+        if job.key not in self.made:
+            self.made[job.key] = None
+            settings = job.tokenizer
+            if settings["kind"] == "hub":
+                _on_hub(settings["repo"], "model", None)
+            elif settings["kind"] != "train":
+                self.made[job.key] = prepare.tokenizer_of(settings, self.root)
+            else:
+                prepare.special_tokens(settings, self.root)
+        return self.made[job.key]
+
+    def _dialog(self, settings: Mapping[str, Any]) -> None:
+        """Renders nothing yet: reads the protocol, and with any tokenizer tries the template."""
+        dialog.renderer(settings, self._stand_in(settings), self.root)
+
+    def _stand_in(self, settings: Mapping[str, Any] | None) -> Tokenizer:
+        """A tokenizer of bytes with the special tokens of a protocol."""
+        return tokenizer.byte_level(dialog.needed_tokens(settings, self.root) if settings else [])
+
+    def _documents(self, source: Mapping[str, Any], bad_lines: int, name: str) -> None:
+        if self._elsewhere(source):
+            return
+        bad = BadLines(bad_lines)
+        if next(readers.read_documents(source, bad, root=self.root), None) is None:
+            raise bad.nothing_left(name, "documents")
+
+    def _records(self, job: DatasetJob) -> None:
+        """The first record that is no bad line: that there is one, and that it is rendered."""
+        if self._elsewhere(job.source):
+            return
+        made = self._tokenizer(job.inputs.get("tokenizer"))
+        known = made is not None
+        # With another tokenizer nothing can be said of lengths.
+        tried = job if known else job.model_copy(update={"longest": None})
+        bad = BadLines(job.bad_lines)
+        made = made or self._stand_in(job.dialog)
+        maker = RecordMaker(tried, {}, made, self.root, lambda _: None, bad)
+        found = maker.prompts() if job.form == "prompts" else maker.made()
+        if next(found, None) is None:
+            raise bad.nothing_left(job.name, job.form)
+
+    def _elsewhere(self, source: Mapping[str, Any]) -> bool:
+        """Whether a source is made by jobs or of itself, or lies on the Hub, which is asked."""
+        for pattern in source.get("files", ()):
+            _require_protocol(pattern)
+        if source["kind"] == "hub" and not (self.root / source["repo"]).is_dir():
+            _on_hub(source["repo"], "dataset", None)
+            return True
+        return source["kind"] in ("job", "sample")
+
+
+LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
+    TokenizerJob: _Preflight.tokenizers,
+    DatasetJob: _Preflight.dataset,
+    WeightsJob: _Preflight.weights,
+    SampleJob: _Preflight.sample,
+    EvaluateJob: _Preflight.measures,
+    GateJob: _Preflight.measures,
+    BestJob: _Preflight.measures,
+}
+"""What is looked at of each kind of job."""
+
+
+def _require_package(module: str, what: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise RunError(
+            f"{what} needs the package {module.replace('_', '-')}, which is not installed",
+            f"install it: pip install 'etude[{extra}]'",
+        )
+
+
+def _require_protocol(pattern: str) -> None:
+    """Raises: RunError: what reads files of a URL is not installed, or nothing does."""
+    if "://" not in pattern:
+        return
+    from fsspec.registry import known_implementations
+
+    protocol = pattern.partition("://")[0].rpartition("::")[2]
+    known: Mapping[str, Any] = known_implementations.get(protocol, {})
+    if not known:
+        raise RunError(
+            f"nothing reads `{protocol}://`, of `{pattern}`",
+            "write a path, or a URL such as s3://bucket/file.jsonl",
+        )
+    module = known["class"].partition(".")[0]
+    if importlib.util.find_spec(module) is None:
+        raise RunError(
+            f"`{pattern}` needs the package {module}, which is not installed",
+            f"install it: pip install {module}",
+        )
+
+
+def _wandb() -> None:
+    if importlib.util.find_spec("wandb") is None:
+        raise RunError("wandb, with which it tracks, is not installed", "pip install wandb")
+    if os.environ.get("WANDB_MODE") != "online" or os.environ.get("WANDB_API_KEY"):
+        return
+    try:
+        known = netrc().hosts
+    except (OSError, NetrcParseError):
+        known = {}
+    if not any("wandb" in host for host in known):
+        raise RunError(
+            "WANDB_MODE is online, and nobody is logged in to W&B",
+            "log in with `wandb login`, or leave WANDB_MODE out to log offline",
+        )
+
+
+@cache
+def _cached() -> frozenset[tuple[str, str]]:
+    """Repositories in the local cache of the Hub, with their kinds; looked for once."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        return frozenset((each.repo_id, each.repo_type) for each in scan_cache_dir().repos)
+    except CacheNotFound:
+        return frozenset()
+
+
+def _on_hub(repo: str, kind: str, revision: str | None) -> None:
+    """Looks whether a repository is in the local cache, or else whether the Hub has it."""
+    from huggingface_hub import HfApi
+
+    if (repo, kind) in _cached():
+        return
+    # The library passes on whatever the network raises.
+    try:
+        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=10)
+    except Exception as problem:
+        reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise DataError(
+            f"{repo} is not in the local cache, and the Hub does not give it: {reason}",
+            "check its name and whether it needs `hf auth login`; or download it where there is a "
+            f"network (`hf download {repo} --repo-type {kind}`)",
+        ) from None

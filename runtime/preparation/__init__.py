@@ -1,0 +1,1 @@
+"""What every training needs before it: tokenizers, data sets, labels. Without torch."""

@@ -1,0 +1,235 @@
+"""Dataset jobs of dialogs, preferences and prompts."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ...compiler.plan.plan import DatasetJob
+from ..data import readers, records
+from ..data.bad_lines import BadLines
+from ..data.dialog import renderer
+from ..data.encode import Rendered
+from ..data.formats import Row
+from ..data.long import PROMPTS as SUMMARY
+from ..data.long import Long, equal_responses, teaches
+from ..data.record_fields import Fields
+from ..data.record_shards import Record, write_records
+from ..data.similar import unlike
+from ..errors import DataError
+from ..run_folder.recorder import OnEvent
+
+PROMPTS = "prompts.jsonl"
+
+
+class RecordMaker:
+    """Reads, checks and renders the records of one job.
+
+    What is wrong with a record is a bad line, counted against the job's `bad_lines`. A record that
+    is too long is one, unless the job says that such records are dropped or truncated.
+
+    Args:
+        made: the tokenizer; None for prompts that nothing is to be checked of.
+        bad: counts bad lines in place of the job's budget.
+
+    Raises: DataError: the dialog's protocol and the tokenizer do not go together.
+    """
+
+    def __init__(
+        self,
+        job: DatasetJob,
+        inputs: Mapping[str, Path],
+        made: Tokenizer | None,
+        root: Path,
+        on_event: OnEvent,
+        bad: BadLines | None = None,
+    ) -> None:
+        self._job = job
+        self._root = root
+        self._emit = on_event
+        self._results = _in_order(inputs)
+        # Samples and jobs write the default names.
+        named = job.source["kind"] in ("files", "hub")
+        names = dict(job.source.get("fields") or {}) if named else {}
+        ignored = names.pop("ignore", None) or ()
+        self._fields = Fields(names, ignored)
+        self._tokens = None
+        self._vocab = 0
+        if made is not None:
+            rendered = renderer(job.dialog, made, root) if job.dialog else None
+            self._tokens = records.Tokens(made, rendered)
+            self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
+        # What stages draw is no file in which somebody could fix a record.
+        allowed = None if job.source["kind"] == "job" else job.bad_lines
+        self._bad_lines = bad or BadLines(allowed, self._bad)
+        self._long = Long(job.longest, job.long, every_token=job.every_token)
+        self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
+
+    def write(self, result: Path) -> dict[str, Any]:
+        """Writes the data set, and returns a summary with `documents` and `tokens`."""
+        if self._job.form == "prompts":
+            return self._write_prompts(result)
+        summary = write_records(
+            self._records(),
+            result,
+            form=self._job.form,
+            vocab=self._vocab,
+            holdout=Fraction(self._job.holdout),
+            seed=self._job.seed,
+            name=self._job.name,
+            extra=self.counted,
+        )
+        self._report()
+        return summary
+
+    def counted(self) -> dict[str, Any]:
+        """What a summary says besides the records that have been read so far."""
+        similar = {} if self._job.drop_similar is None else {"similar": self._similar}
+        return {"bad_lines": self._bad_lines.count, **self._long.summary(), **similar}
+
+    def _report(self) -> None:
+        about = {"job": self._job.id, "dataset": self._job.name}
+        if self._job.drop_similar is not None:
+            self._emit({"event": "similar", **about, **self._similar})
+        counts = self._long.counts
+        if counts and (counts.dropped or counts.truncated):
+            self._emit({"event": "long", **about, **asdict(counts)})
+
+    def _write_prompts(self, result: Path) -> dict[str, Any]:
+        count = 0
+        with (result / PROMPTS).open("w", encoding="utf-8") as file:
+            for row, made in self.prompts():
+                if made is not None:
+                    file.write(records.dump({**made.normalized(), "place": row.place}))
+                    count += 1
+        if not count:
+            raise DataError(
+                f"the data set `{self._job.name}` has no prompts", "give it at least one"
+            )
+        summary = {"form": "prompts", "documents": count, **self.counted()}
+        (result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+        self._report()
+        return {"documents": count, "tokens": 0}
+
+    @property
+    def fields(self) -> records.Fields:
+        """By which names the source calls its fields."""
+        return self._fields
+
+    def made(self) -> Iterator[tuple[Row, Record | None]]:
+        """The dialog or preference that each row is, None where it is left out on purpose."""
+        return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)
+
+    def asked(self, prompt: records.Prompt) -> Rendered | None:
+        """A prompt as a model gets it; None where the job has no tokenizer, or no protocol for it.
+
+        Raises: DataError: it cannot be rendered.
+        """
+        checked = self._tokens and (self._job.dialog or isinstance(prompt.text, str))
+        return self._tokens.asked(prompt) if self._tokens and checked else None
+
+    def prompts(self) -> Iterator[tuple[Row, records.Prompt | None]]:
+        """The prompt that each row is, None where it is left out on purpose."""
+        return self._parsed(self._prompt)
+
+    def _records(self) -> Iterator[Record]:
+        kept = 0
+        for _, record in self.made():
+            if record is not None:
+                kept += 1
+                yield record
+        if not kept:
+            raise self._nothing_left()
+
+    def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
+        """What is made of each row that is no bad line.
+
+        Raises: DataError: more lines are bad than allowed; all records are too long.
+        """
+        kept = 0
+        bad, source = self._bad_lines, self._job.source
+        for row in readers.read_rows(
+            source, self._job.form, bad, root=self._root, results=self._results
+        ):
+            try:
+                made = make(row.fields)
+            except DataError as problem:
+                bad.report(row.place, problem.message, problem.help)
+            else:
+                kept += made is not None
+                yield row, made
+        counts = self._long.counts
+        if counts and counts.dropped and not kept:
+            raise DataError(
+                f"the data set `{self._job.name}` has no {self._job.form} of at most "
+                f"{counts.limit:,} tokens: all {counts.dropped:,} are dropped as too long",
+                "raise `seq_len` of the stages that read it, or give it shorter ones",
+            )
+
+    def _nothing_left(self) -> DataError:
+        """Why there is no record to write."""
+        if similar := self._similar["records"]:
+            return DataError(
+                f"the data set `{self._job.name}` has no preferences: every record's "
+                f"responses are too similar ({similar:,} dropped)",
+                "raise the percentage of `drop similar`, or give it responses that differ more",
+            )
+        return self._bad_lines.nothing_left(self._job.name, self._job.form)
+
+    def _bad(self, message: str) -> None:
+        about = {"job": self._job.id, "dataset": self._job.name}
+        self._emit({"event": "bad_line", **about, "message": message})
+
+    def _dialog(self, fields: dict[str, Any]) -> Record | None:
+        """None where it is dropped as too long."""
+        assert self._tokens
+        record = self._tokens.dialog(records.dialog(fields, self._fields))
+        self._require_taught(record)
+        return self._long.fit(record)
+
+    def _preference(self, fields: dict[str, Any]) -> Record | None:
+        """None where its responses are too much alike, or it is dropped as too long."""
+        assert self._tokens
+        found = records.preference(fields, self._fields)
+        if self._job.drop_similar is not None:
+            kept = unlike(found.texts(), self._job.drop_similar)
+            self._similar["responses"] += len(found.responses) - len(kept)
+            if len(kept) < 2:
+                self._similar["records"] += 1
+                return None
+            found = found.only(kept)
+        record = self._tokens.preference(found)
+        if same := equal_responses(record):
+            one, other = (found.names[number] for number in same)
+            raise records.equal(one, other, " once they are rendered")
+        self._require_taught(record)
+        return self._long.fit(record)
+
+    def _require_taught(self, record: Record) -> None:
+        """Raises: DataError: nothing of the record is learned."""
+        if teaches(record, every_token=self._job.every_token):
+            return
+        if record.branches:
+            raise DataError("a response holds nothing that the assistant says")
+        raise DataError(
+            "nothing of the dialog is learned: no token of it is what the assistant says, or all "
+            "messages of the assistant say that they are not to be learned"
+        )
+
+    def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
+        """None where it is dropped as too long."""
+        found = records.prompt(fields, self._fields)
+        asked = self.asked(found)
+        if asked is not None and not self._long.fits(len(asked), "the prompt", cut=False):
+            return None
+        return found
+
+
+def _in_order(inputs: Mapping[str, Path]) -> Sequence[Path]:
+    """The results of the jobs that records come from, `from.0`, `from.1`, …."""
+    roles = [role for role in inputs if role.startswith("from.")]
+    return [inputs[role] for role in sorted(roles, key=lambda role: int(role[5:]))]

@@ -1,0 +1,113 @@
+"""How often stages read their data: known as soon as the data are there."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...compiler.as_written import measured
+from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob
+from ...compiler.schedule.timeline import Timeline
+from ..data.record_shards import SUMMARY as RECORDS
+from ..data.shards import SUMMARY as SHARDS
+from ..run_folder.outcomes import results
+from ..run_folder.store import Store
+
+MOST = {"documents": 4, "dialogs": 5, "preferences": 4}
+"""Passes above which a run warns. Documents: repeating them so often is nearly as good as new ones
+(arXiv:2305.16264, §5). Dialogs and preferences: published recipes make 1 to 3."""
+ALLOWED = ("W621", "W625")
+"""Findings about passes; a recipe that silences one means them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a stage reads of a source.
+
+    Attributes:
+        form: "documents", "dialogs" or "preferences".
+        held: tokens of the source's train split; of preferences, records.
+        times: passes over them by the end of the stage: of documents with those of the stages
+            before it, of records its own.
+    """
+
+    stage: str
+    source: str
+    form: str
+    held: int
+    times: float
+
+    @property
+    def much(self) -> bool:
+        """Whether it is read more often than is known to help."""
+        return self.times > MOST[self.form]
+
+    def __str__(self) -> str:
+        unit = "preferences" if self.form == "preferences" else "tokens"
+        read = f"{self.source} {measured(self.times)} times"
+        if self.times <= 1:
+            read = f"{measured(self.times * 100)}% of {self.source}"
+        return f"{self.stage} reads {read} ({self.held:,} {unit})"
+
+
+def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
+    """What the stages of a plan read of the data sets that are there, in the plan's order.
+
+    Args:
+        made: key of a data set's job in the plan → folder of its result.
+    """
+    stages: dict[str, list[TrainJob]] = {}
+    for job in plan.jobs:
+        if isinstance(job, TrainJob) and not job.extends:
+            stages.setdefault(job.stage or job.id, []).append(job)
+    return [each for name, jobs in stages.items() for each in _stage(name, jobs, made)]
+
+
+def readings_in(plan: Plan, store: Store) -> list[Reading]:
+    """What the stages of a plan read of the data sets that a run folder has.
+
+    Raises: RunError: a result is damaged.
+    """
+    keys = {job.id: job.key for job in plan.jobs}
+    return readings(plan, {keys[job]: folder for job, folder in results(plan, store).items()})
+
+
+def _stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Iterator[Reading]:
+    for source in dict.fromkeys(source for job in jobs for source in job.data):
+        reading = [job for job in jobs if source in job.data]
+        folder = made.get(reading[0].inputs[f"data:{source}"])
+        if folder is None:
+            continue
+        objective = reading[0].objective
+        form = {NextToken: "documents", Sft: "dialogs"}.get(type(objective), "preferences")
+        held = _held(folder, form)
+        if not held:
+            continue
+        drawn = [(job, _sequences(job, source)) for job in reading]
+        if form == "documents":
+            read = max(job.data[source].first_token + n * job.seq_len for job, n in drawn)
+        elif form == "dialogs":
+            read = sum(n * job.seq_len for job, n in drawn)
+        else:
+            read = sum(n for _, n in drawn)
+        yield Reading(name, source, form, held, read / held)
+
+
+def _sequences(job: TrainJob, source: str) -> int:
+    """Sequences, rows or preferences that a job draws from a source."""
+    return Timeline.of(job).drawn_before(job.first_step + job.steps).get(source, 0)
+
+
+def _held(folder: Path, form: str) -> int:
+    """Tokens of the train split of a data set, or records of preferences."""
+    summary = folder / (SHARDS if form == "documents" else RECORDS)
+    split = json.loads(summary.read_text())["splits"]["train"]
+    return split["documents"] if form == "preferences" else split["tokens"]
+
+
+def advice(reading: Reading) -> str:
+    """Why so many passes are a matter, and what to do."""
+    return (
+        f"more than {MOST[reading.form]} passes are known to help little: give the data set more, "
+        "train for less, or lower its share"
+    )

@@ -1,0 +1,189 @@
+"""The plan's configurations built by torchtitan without weights, at their true world size.
+
+torch is imported by a process of its own (`engine/deep.py`), never by the one that asks.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from math import gcd
+from typing import NamedTuple
+
+from ..compiler.families.architectures import parameters
+from ..compiler.plan.plan import Plan, TrainJob
+from ..compiler.torchtitan.shards import local_parameters
+from .errors import RunError
+
+
+class Configuration(NamedTuple):
+    """Train jobs that torchtitan builds alike: the first of them, and all of their names."""
+
+    job: TrainJob
+    jobs: tuple[str, ...]
+    sequences: int  # a divisor of all of their batches; torchtitan's global batch
+
+
+class Built(NamedTuple):
+    """What came of a configuration.
+
+    Attributes:
+        rejected: torchtitan's reason, where it takes the configuration not.
+        differences: between what torchtitan's ranks hold and what the plan counts, in words.
+        ranks: rank → (pipeline stage, parameters that it holds).
+        seconds: that building took.
+    """
+
+    configuration: Configuration
+    rejected: str | None
+    differences: list[str]
+    ranks: dict[int, tuple[int, int]]
+    seconds: float
+
+
+def configurations(plan: Plan) -> list[Configuration]:
+    """The distinct models, meshes, lengths, micro-batches and settings of the plan's train jobs."""
+    found: dict[str, Configuration] = {}
+    for job in plan.jobs:
+        if not isinstance(job, TrainJob):
+            continue
+        sections = {name: value for name, value in job.torchtitan.items() if name != "optimizer"}
+        sections["training"] = {**job.torchtitan["training"], "steps": 0}
+        sections.pop("debug", None)
+        same = json.dumps(
+            [
+                job.objective.name,
+                job.model.as_dict(),
+                job.resources.as_dict(),
+                job.seq_len,
+                sections,
+            ],
+            sort_keys=True,
+        )
+        batch = gcd(*(piece.sequences for piece in job.schedule.batch))
+        if before := found.get(same):
+            found[same] = Configuration(
+                before.job, (*before.jobs, job.id), gcd(before.sequences, batch)
+            )
+        else:
+            found[same] = Configuration(job, (job.id,), batch)
+    return list(found.values())
+
+
+def first_ranks(job: TrainJob) -> list[tuple[int, int]]:
+    """(rank, pipeline stage) of the first rank of the first and of the last pipeline stage."""
+    last = job.resources.pipeline - 1
+    stages = [0, last] if last else [0]
+    return [(stage * (job.resources.world_size // (last + 1)), stage) for stage in stages]
+
+
+def build(
+    wanted: Iterable[Configuration], on_built: Callable[[Built], None] = lambda _: None
+) -> list[Built]:
+    """Has torchtitan build every configuration, one after the other, in one process.
+
+    Args:
+        on_built: is called after each.
+
+    Raises:
+        RunError: torch or torchtitan is missing, or the process that builds has died.
+    """
+    wanted = list(wanted)
+    found = []
+    for configuration, answer in zip(wanted, _answers(wanted), strict=True):
+        ranks = {of["rank"]: (of["stage"], of["held"]) for of in answer["ranks"]}
+        differences = [] if answer["rejected"] else _differences(configuration.job, answer)
+        built = Built(configuration, answer["rejected"], differences, ranks, answer["seconds"])
+        found.append(built)
+        on_built(built)
+    return found
+
+
+def _differences(job: TrainJob, answer: dict) -> list[str]:
+    differences = [f"torchtitan cuts {words}" for words in answer["reshaped"][:1]]
+    counted, score = parameters(job.model), job.objective.name == "reward"
+    if score:
+        # One output in place of the vocabulary's, and never tied.
+        tied = job.model.tied
+        counted += job.model.dim * (1 if tied else 1 - job.model.vocab)
+    if answer["parameters"] != counted:
+        differences.append(
+            f"the plan counts {counted:,} parameters, and torchtitan {answer['parameters']:,}"
+        )
+    for of in answer["ranks"]:
+        planned = local_parameters(job.model, job.resources, of["stage"], score=score)
+        if planned != of["held"]:
+            differences.append(
+                f"the plan has {planned:,} parameters on rank {of['rank']} (pipeline stage "
+                f"{of['stage']}), and torchtitan {of['held']:,}"
+            )
+    return differences
+
+
+def _answers(wanted: list[Configuration]) -> Iterator[dict]:
+    """One answer a configuration, from the process that builds."""
+    lines = [
+        json.dumps(
+            {
+                "job": of.job.model_dump(mode="json"),
+                "sequences": of.sequences,
+                "ranks": first_ranks(of.job),
+            }
+        )
+        for of in wanted
+    ]
+    log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at the end)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "etude.runtime.engine.without_weights"],
+        # What it logs is kept in a file: of a pipe that nobody reads there is an end.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        # The process plays one rank after the other, whatever it is started as.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        for asked in lines:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(asked + "\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                code = process.wait()
+                log.seek(0)
+                raise _died(log.read(), code)
+            answer = json.loads(line)
+            if "died" in answer:
+                raise _died("", answer["died"])
+            yield answer
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, log):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def _died(log: str, code: int) -> RunError:
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    if "ModuleNotFoundError" in last:
+        return RunError(
+            f"--deep builds models with torchtitan: {last.removeprefix('ModuleNotFoundError: ')}",
+            "install what is missing: pip install 'torchtitan==0.3.*'",
+        )
+    if code == -9:
+        return RunError(
+            "the process in which torchtitan builds was killed, probably for want of memory",
+            "plan on a machine with more, or without --deep",
+        )
+    how = f"on signal {-code}" if code < 0 else f"with exit code {code}"
+    return RunError(
+        f"the process in which torchtitan builds has ended {how}: {last or 'it says no more'}",
+        "plan without --deep, or try with the versions of torch and torchtitan that etude needs",
+    )

@@ -1,0 +1,120 @@
+"""What has become of a plan's jobs in a run folder, whoever has done the work.
+
+Runs of a recipe and of its variants share artifacts. A job counts as finished where any of them
+has its result: a job of this run, one of the same content under another name, or another run's.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...compiler.plan.plan import Plan
+from .recorder import METRICS
+from .store import Store
+from .variant_folders import runs
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a job.
+
+    Attributes:
+        state: "started" or "finished".
+        key: that of its artifact.
+        run: the variant whose run has done the work; "" for that of the recipe itself.
+        job: what the job is called there.
+    """
+
+    state: str
+    key: str
+    run: str
+    job: str
+
+    def elsewhere(self, plan: Plan, job: str) -> str:
+        """Who else has done the work, in a few words; "" where it was this run's `job`."""
+        by = "" if self.run == (plan.variant or "") else self.run or "the recipe"
+        name = "" if self.job == job else self.job
+        return " ".join([*(["by", by] if by else []), *(["as", name] if name else [])])
+
+
+def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
+    """Job → its outcome, for jobs of the plan that have begun."""
+    journals = list(_journals(store))
+    own = plan.variant or ""
+    makers = {e["key"]: (run, e["job"]) for run, e in journals if e["event"] == "finished"}
+    latest: dict[tuple[str, str], Event] = {}
+    elsewhere: dict[str, Event] = {}
+    for run, event in journals:
+        planned = (event["detail"] or {}).get("plan")
+        if planned is None:
+            continue
+        if run == own:
+            latest[event["job"], planned] = event
+        if event["event"] == "finished":
+            elsewhere[planned] = event
+    found = {}
+    for job in plan.jobs:
+        event = latest.get((job.id, job.key))
+        if event is None or event["event"] == "started":
+            other = elsewhere.get(job.key)
+            event = other if other and _there(store, other["key"]) else event
+        if event is None:
+            continue
+        if event["event"] == "started":
+            found[job.id] = Outcome("started", event["key"], own, job.id)
+        else:
+            made = makers.get(event["key"], (own, job.id))
+            found[job.id] = Outcome("finished", event["key"], *made)
+    return found
+
+
+def results(plan: Plan, store: Store) -> dict[str, Path]:
+    """Job → folder of its result, for jobs of the plan that are finished.
+
+    Raises: RunError: a result is damaged.
+    """
+    found = {}
+    for job, outcome in outcomes(plan, store).items():
+        folder = store.artifact(outcome.key) if outcome.state == "finished" else None
+        if folder:
+            found[job] = folder
+    return found
+
+
+def steps(store: Store, job: str, outcome: Outcome | None) -> list[dict[str, Any]]:
+    """The logged steps of a train job, in order, as far as it has come."""
+    paths = [store.folder / "metrics" / f"{job}.jsonl"]
+    if outcome and outcome.state == "finished":
+        paths.insert(0, store.folder / "artifacts" / outcome.key / METRICS)
+    for path in paths:
+        try:
+            return list(_lines(path))
+        except FileNotFoundError:
+            continue
+    return []
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return  # the last line of a run in progress
+
+
+def _journals(store: Store) -> Iterator[tuple[str, Event]]:
+    """The events of the recipe's run and of its variants', oldest first, with the run's name."""
+    events = [
+        (event["time"], name, event)
+        for name, folder in runs(store.folder).items()
+        for event in Store(folder).events()
+    ]
+    return ((name, event) for _, name, event in sorted(events, key=lambda found: found[0]))
+
+
+def _there(store: Store, key: str) -> bool:
+    return (store.folder / "artifacts" / key).is_dir()

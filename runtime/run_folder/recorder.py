@@ -1,0 +1,134 @@
+"""What a run leaves behind: metrics as JSON lines, and W&B where asked for."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import RunError
+from .store import disk
+
+DETAILS = ("accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
+"""What some kinds of training report of a step besides the loss."""
+METRICS = "metrics.jsonl"
+"""The steps of a train job, in its artifact: whoever keeps the artifact has them."""
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class Recorder:
+    """Writes each step of a train job as a line of `metrics/JOB.jsonl`.
+
+    Where a job continues from a checkpoint, the lines of the steps that it does again are dropped:
+    every step stands once in the file, in order.
+    """
+
+    def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:
+        self._folder = folder / "metrics"
+        self._file: TextIO | None = None
+        self._job: str | None = None
+        self._wandb = _wandb(folder, recipe) if tracking == "wandb" else None
+        self._tokens = 0
+
+    def step(self, event: dict[str, Any]) -> None:
+        """Takes the event of a step."""
+        if event["job"] != self._job:
+            self._open(event["job"], event["step"])
+        assert self._file
+        with disk(self._folder):
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+        if self._wandb:
+            self._tokens += event["sequences"] * event["seq_len"]
+            shares = sum(event["mixture"].values())
+            self._wandb.log(
+                {name: event[name] for name in ("loss", "lr", "grad_norm", "sequences", "seq_len")}
+                | {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
+                | {"tokens_per_second": event["tokens_per_second"]}
+                | {name: event[name] for name in DETAILS if name in event}
+                | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
+                | {f"share/{name}": w / shares for name, w in event["mixture"].items()}
+            )
+
+    def scores(self, job: str, scores: dict[str, Any]) -> None:
+        """Takes the scores of an evaluation or gate."""
+        if self._wandb:
+            self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
+
+    def hand_over(self, job: str, result: Path) -> None:
+        """Puts the steps of a job that ends into its result."""
+        self.close_file()
+        own = self._folder / f"{job}.jsonl"
+        with disk(result):
+            if own.exists():
+                shutil.copyfile(own, result / METRICS)
+
+    def take_over(self, job: str, stage: str, artifact: Path) -> None:
+        """Shows the steps of a job that is kept as this run's, whatever it was called before."""
+        self.take_up(job, stage, artifact / METRICS)
+
+    def take_up(self, job: str, stage: str, steps: Path) -> None:
+        """Shows the steps in a file, which another run may have left half done, as this run's."""
+        try:
+            lines = steps.read_text().splitlines()
+        except FileNotFoundError:  # made by an etude that did not keep them
+            return
+        own = self._folder / f"{job}.jsonl"
+        text = ""
+        for line in lines:
+            try:
+                text += json.dumps(json.loads(line) | {"job": job, "stage": stage}) + "\n"
+            except ValueError:
+                break  # a line that a crash cut off
+        if not own.exists() or own.read_text() != text:
+            with disk(own):
+                own.write_text(text)
+
+    def _open(self, job: str, step: int) -> None:
+        self.close_file()
+        path = self._folder / f"{job}.jsonl"
+        with disk(path):
+            kept = []
+            if path.exists():
+                for line in path.read_text().splitlines():
+                    try:
+                        if json.loads(line)["step"] < step:
+                            kept.append(line)
+                    except (ValueError, KeyError):
+                        break  # a line that a crash cut off
+            path.write_text("".join(line + "\n" for line in kept))
+            self._file = path.open("a")
+        self._job = job
+
+    def close_file(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file = self._job = None
+
+    def close(self) -> None:
+        self.close_file()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def _wandb(folder: Path, recipe: str) -> Any:
+    """A W&B run in the run folder: offline, unless WANDB_MODE says otherwise."""
+    try:
+        import wandb
+    except ImportError:
+        raise RunError("the recipe tracks with wandb, which is not installed") from None
+    identity = folder / "wandb_id"
+    if not identity.exists():
+        identity.write_text(secrets.token_hex(4))
+    return wandb.init(
+        project="etude",
+        name=recipe,
+        id=identity.read_text(),
+        resume="allow",
+        # W&B's service may be that of a parent process, which has another working directory.
+        dir=folder.resolve(),
+        mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+        settings=wandb.Settings(silent=True, console="off"),
+    )

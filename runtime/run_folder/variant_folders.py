@@ -1,0 +1,67 @@
+"""Run folders of variants.
+
+    runs/RECIPE/                 the recipe's own run
+    runs/RECIPE/variants/NAME/   that of a variant: plan, journal, metrics and models of its own
+
+Artifacts, work in progress, cache and lock of a variant are links to those of the recipe's folder.
+Keys are made of content, so that what a variant has in common with the recipe and with other
+variants is made once, whichever is run first; and one run at a time is at work on it.
+"""
+
+import os
+from pathlib import Path
+
+from ..errors import RunError
+from .store import JOURNAL, Store
+
+_FOLDERS = ("artifacts", "work", "cache")
+_LOCK = "lock"
+_VARIANTS = "variants"
+
+
+def variant_folder(folder: Path, variant: str) -> Path:
+    """The run folder of a variant inside the recipe's; made where it is not there.
+
+    Raises: RunError: it cannot be made.
+    """
+    own = folder / _VARIANTS / variant
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        for name in (*_FOLDERS, _LOCK):
+            if name != _LOCK:
+                (folder / name).mkdir(exist_ok=True)
+            if not os.path.lexists(own / name):
+                (own / name).symlink_to(Path("..") / ".." / name)
+    except OSError as problem:
+        raise RunError(
+            f"the run folder {own} cannot be used: {problem}", "choose another with --folder"
+        ) from None
+    return own
+
+
+def runs(folder: Path) -> dict[str, Path]:
+    """The run folders that share a run's artifacts, itself among them, by the names of their
+    variants; "" is the recipe's own. Those in which nothing has run yet are left out.
+
+    Args:
+        folder: the run folder of the recipe or of a variant.
+    """
+    home = folder.parents[1] if (folder / _LOCK).is_symlink() else folder
+    found = {"": home}
+    if (home / _VARIANTS).is_dir():
+        found |= {each.name: each for each in sorted((home / _VARIANTS).iterdir())}
+    return {name: each for name, each in found.items() if (each / JOURNAL).is_file()}
+
+
+def begun(folder: Path, key: str) -> Path | None:
+    """The file of steps of whoever began the job of a key last, of the runs that share artifacts.
+
+    What one run has begun another continues from its checkpoint.
+    """
+    started = [
+        (event["time"], str(run / "metrics" / f"{event['job']}.jsonl"))
+        for run in runs(folder).values()
+        for event in Store(run).events()
+        if event["event"] == "started" and event["key"] == key
+    ]
+    return Path(max(started)[1]) if started else None

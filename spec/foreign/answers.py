@@ -1,0 +1,110 @@
+"""Names that other programs have and this language lacks: what is true of them in this version.
+
+Only what is unknown asks here, so that checking a spec that is right never reads the tables.
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from ..schema import recipe as r
+from .foreign_attributes import ANY, NOT_YET, OUTSIDE, Answer
+from .foreign_blocks import BLOCKS as OF_BLOCKS
+from .foreign_blocks import OTHERS, RENAMED
+from .foreign_stages import STAGES
+from .foreign_values import VALUES
+
+ATTRIBUTES: tuple[Answer, ...] = (*STAGES, *OTHERS, *OF_BLOCKS, *RENAMED, *OUTSIDE, *NOT_YET)
+"""What is said of attributes; of a block's own before what is said anywhere."""
+
+BLOCKS: Mapping[type[r.Declaration], str] = {
+    r.Header: "recipe",
+    r.Model: "model",
+    r.Experts: "experts",
+    r.Latent: "latent",
+    r.RopeScaling: "rope_scaling",
+    r.Tokenizer: "tokenizer",
+    r.TokenizerTraining: "vocabulary",
+    r.Dataset: "dataset",
+    r.Fields: "fields",
+    r.Dialog: "dialog",
+    r.Cluster: "cluster",
+    r.Optimizer: "optimizer",
+    r.Gate: "gate",
+    r.Needle: "needle",
+    **{model: kind for kind, model in r.STAGES.items()},
+}
+"""The blocks and groups that have attributes: what the tables call them."""
+PLACES: Mapping[str, str] = {
+    "recipe": "the recipe",
+    "model": "a model",
+    "experts": "`experts = { … }` of a model",
+    "latent": "`latent = { … }` of a model",
+    "rope_scaling": "`rope_scaling` of a model",
+    "tokenizer": "a tokenizer",
+    "vocabulary": "`train = { … }` of a tokenizer",
+    "dataset": "a dataset",
+    "fields": "`fields = { … }` of a dataset",
+    "dialog": "a dialog",
+    "cluster": "a cluster",
+    "optimizer": "`optimizer = adamw { … }` of a stage",
+    "gate": "a gate",
+    "needle": "`needle = { … }` of an evaluate stage",
+}
+"""Where attributes of these belong; those of stages belong in stages of their kinds."""
+_ALIKE = 0.8
+"""From here on two names are one that is mistyped, and not two."""
+
+
+def attribute(name: str, of: type[r.Declaration], known: Iterable[str] = ()) -> str:
+    """What to say of an attribute that a block lacks; "" where nothing is known of its name.
+
+    Args:
+        of: the model of the block.
+        known: what the block has: a name that is mistyped by a letter means one of these.
+    """
+    plain, block = _plain(name), BLOCKS.get(of, "")
+    answers = [answer for answer in ATTRIBUTES if plain in answer.all_names]
+    for answer in answers:
+        if answer.where == ANY or block in answer.where.split():
+            return answer.text
+    if get_close_matches(name, list(known), n=1, cutoff=_ALIKE):
+        return ""
+    return _elsewhere(plain) or next(
+        (f"this belongs in {_places(a.where.split())}: {a.text}" for a in answers), ""
+    )
+
+
+def value(of: str, name: str) -> str:
+    """What to say of a value that an attribute, or another place of a spec, does not know."""
+    plain = _plain(name)
+    return next((a.text for a in VALUES if of in a.where.split() and plain in a.all_names), "")
+
+
+def all_answers() -> tuple[Answer, ...]:
+    """Both tables."""
+    return (*ATTRIBUTES, *VALUES)
+
+
+def _plain(name: str) -> str:
+    """A name without capitals and hyphens; of a path, such as JSON may have, the last part."""
+    return name.strip().lower().replace("-", "_").rsplit(".", 1)[-1]
+
+
+def _elsewhere(name: str) -> str:
+    """Where the language has an attribute of this name."""
+    owners = [block for model, block in BLOCKS.items() if name in r.attributes(model)]
+    return f"`{name}` is an attribute of {_places(owners)}" if owners else ""
+
+
+def _places(blocks: Iterable[str]) -> str:
+    """`a dataset and sft stages`, for people."""
+    blocks = list(blocks)
+    found = [PLACES[block] for block in blocks if block in PLACES]
+    kinds = [block for block in blocks if block not in PLACES]
+    if kinds:
+        found.append(f"{_listed(kinds)} stages")
+    return _listed(found)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

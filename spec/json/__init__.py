@@ -1,0 +1,1 @@
+"""Specs as JSON: the same statements, read and written with places."""

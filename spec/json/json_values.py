@@ -1,0 +1,285 @@
+"""Values of the JSON form to values of the syntax tree.
+
+A string that holds what a spec says is parsed like a spec, so that what is wrong with it is found
+and said in the same way; its places are moved to where the string stands.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from .. import syntax as s
+from ..findings.diagnostics import Report
+from ..source import Source, Span
+from ..text.parse import number, parse
+from .json_text import Node, Numeral
+
+Of = TypeVar("Of")
+Entries: TypeAlias = dict[str, tuple[Node, Node]]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_VALUE = "value = "
+
+
+class Bad(Exception):
+    """A value that has no place here; the report knows."""
+
+
+class Values:
+    """Reads values, and reports what is wrong."""
+
+    def __init__(self, source: Source, report: Report) -> None:
+        self.source = source
+        self.report = report
+
+    def error(self, code: str, message: str, at: Node | Span, **rest: Any) -> None:
+        self.report.add(code, message, at.span if isinstance(at, Node) else at, **rest)
+
+    def wrong(self, node: Node, wanted: str, help: str = "") -> NoReturn:
+        """Raises: Bad: always, after reporting."""
+        self.error("E133", f"this must be {wanted}, not {node.kind}", node, help=help)
+        raise Bad
+
+    def each(self, nodes: Iterable[Any], make: Callable[[Any], Of | None]) -> Iterator[Of]:
+        """What becomes of those nodes that are right."""
+        for node in nodes:
+            try:
+                made = make(node)
+            except Bad:
+                continue
+            if made is not None:
+                yield made
+
+    def object(self, node: Node, what: str) -> Entries:
+        """The entries of an object; nulls are as if they were not there."""
+        if not isinstance(node.value, dict):
+            self.wrong(node, f"an object with {what}")
+        return {key: pair for key, pair in node.value.items() if pair[1].value is not None}
+
+    def string(self, node: Node, what: str) -> s.Word:
+        """A string that is a name."""
+        if type(node.value) is not str:
+            self.wrong(node, what)
+        return s.Word(node.value, node.inside)
+
+    def text(self, node: Node) -> s.Text | s.Path:
+        """A text, or the name of a `let` that is one: `{"let": "NAME"}`."""
+        if type(node.value) is str:
+            return s.Text(node.value, node.span)
+        return self.let(node) or self.wrong(
+            node, "a text", 'write it as a string, or the name of a `let` as {"let": "NAME"}'
+        )
+
+    def let(self, node: Node) -> s.Path | None:
+        """The `let` that `{"let": "NAME"}` names; None where it is something else."""
+        if not isinstance(node.value, dict) or node.value.keys() != {"let"}:
+            return None
+        word = self.string(node.value["let"][1], "the name of a `let`")
+        if not _NAME.fullmatch(word.name):
+            self.error("E133", "this is not the name of a `let`", word.span)
+            raise Bad
+        return s.Path((word,), word.span)
+
+    def texts(self, node: Node) -> s.Value:
+        """A text or a list of texts."""
+        if isinstance(node.value, tuple):
+            return s.List(tuple(self.text(each) for each in node.value), node.span)
+        return self.text(node)
+
+    def suites(self, node: Node) -> s.Braces:
+        """Lists of tasks by capability."""
+        items = (
+            s.Entry(s.Word(key.value, key.inside), self.texts(of), joined(key, of))  # type: ignore[arg-type]
+            for key, of in self.object(node, "lists of tasks").values()
+        )
+        return s.Braces(tuple(items), node.span)
+
+    def value(self, node: Node) -> s.Value:
+        """A value whose strings are what a spec says."""
+        match node.value:
+            case Numeral():
+                return self._number(node)
+            case str():
+                return self._said(node)
+            case bool():
+                word = s.Word("true" if node.value else "false", node.span)
+                return s.Path((word,), node.span)
+            case tuple():
+                items = tuple(self.each(node.value, self._operand))
+                return s.List(items, node.span)
+            case dict():
+                items = tuple(self.each(self.object(node, "entries").values(), self._entry))
+                return s.Braces(items, node.span)
+        self.wrong(node, "a value", "leave it out where there is none")
+
+    def _number(self, node: Node) -> s.Number:
+        if node.value.startswith("-"):
+            self.error(
+                "E108",
+                "numbers of a spec are never negative",
+                node,
+                help="leave it out for its default",
+            )
+            raise Bad
+        return number(node.value, None, node.span, node.span, self.report)
+
+    def _operand(self, node: Node) -> s.Operand:
+        """A value that does not change over time, as lists have them."""
+        found = self.value(node)
+        if not isinstance(found, s.Operand):
+            self.error("E133", "this must be one value, which does not change", node)
+            raise Bad
+        return found
+
+    def _entry(self, pair: tuple[Node, Node]) -> s.Entry:
+        """`name value` of a mixture or a placement."""
+        key, of = pair
+        found = self._operand(of)
+        if not (
+            isinstance(found, s.Number | s.Text | s.List)
+            or (isinstance(found, s.Path) and len(found.words) == 1)
+        ):
+            self.error("E133", "this must be a number with its unit, or the name of a `let`", of)
+            raise Bad
+        return s.Entry(self._reference(key), found, joined(key, of))
+
+    def _reference(self, key: Node) -> s.Word | s.Path | s.Indexed:
+        """The key of a mixture: a name, `drafts.pairs` or `preferences[1..round]`."""
+        if _NAME.fullmatch(key.value):
+            return s.Word(key.value, key.inside)
+        found = self._said(key)
+        if not isinstance(found, s.Path | s.Indexed):
+            self.error("E133", "this is not the name of a source", key)
+            raise Bad
+        return found
+
+    def path(self, key: Node) -> s.Path:
+        """`pretrain.lr`."""
+        if not _PATH.fullmatch(key.value):
+            self.error(
+                "E133",
+                "this is not a path",
+                key,
+                help="write names with points between them: `pretrain.lr`",
+            )
+            raise Bad
+        words, start = [], key.inside.start
+        for name in key.value.split("."):
+            words.append(s.Word(name, Span(self.source, start, start + len(name))))
+            start += len(name) + 1
+        return s.Path(tuple(words), key.inside)
+
+    def figure(self, key: Node) -> tuple[s.Path, s.Number | s.Path | None]:
+        """`pretrain.lr at 2000 steps`: a figure, and the moment that a claim is about."""
+        if _PATH.fullmatch(key.value):
+            return self.path(key), None
+        found = self._parsed(key, "", " = 0")
+        if len(found) != 1 or not isinstance(found[0], s.Assign):
+            self.error(
+                "E133",
+                "this is not a figure",
+                key,
+                help="write `pretrain.steps`, or `pretrain.lr at 2000 steps`",
+            )
+            raise Bad
+        return found[0].path, found[0].at
+
+    def amount(self, node: Node) -> s.Number | s.Path:
+        """A number, or the name of a `let`."""
+        found = self.value(node)
+        if not (
+            isinstance(found, s.Number) or (isinstance(found, s.Path) and len(found.words) == 1)
+        ):
+            self.error("E133", "this must be a number, or the name of a `let`", node)
+            raise Bad
+        return found
+
+    def origin(self, key: Node, of: Node) -> s.Origin:
+        """`"cite": "Table 3"` or `"assumed": "why"`."""
+        return s.Origin(key.value == "assumed", self.text(of), joined(key, of))
+
+    def statement(self, node: Node, prefix: str, wanted: type[Of], example: str) -> Of:
+        """The statement that a string holds, without the word that every one begins with."""
+        if type(node.value) is not str:
+            self.wrong(node, f"a string such as {example}")
+        found = self._parsed(node, prefix)
+        if len(found) != 1 or not isinstance(found[0], wanted):
+            self.error(
+                "E133", "this is not one of what belongs here", node, help=f"write `{example}`"
+            )
+            raise Bad
+        return found[0]
+
+    def _said(self, node: Node) -> s.Value:
+        """The value that a string holds."""
+        content = node.value
+        if _NAME.fullmatch(content):
+            return s.Path((s.Word(content, node.inside),), node.inside)
+        if not content.strip():
+            self.error("E133", "this string is empty", node, help="leave it out, or write a value")
+            raise Bad
+        found = self._parsed(node, _VALUE)
+        item = found[0] if len(found) == 1 else None
+        if not isinstance(item, s.Assign) or item.claim or item.origin:
+            self.error(
+                "E133",
+                "this is more than a value",
+                node,
+                help="a source stands under `sources`, a tolerance under `within`, and "
+                "other attributes by themselves",
+            )
+            raise Bad
+        return item.value
+
+    def _parsed(self, node: Node, prefix: str, suffix: str = "") -> tuple[s.Item, ...]:
+        """The statements of a string, with places in the JSON.
+
+        Raises: Bad: it cannot be read.
+        """
+        own = Report()
+        found = parse(Source(self.source.name, prefix + node.value + suffix), own)
+        plain = node.span.end - node.span.start == len(node.value) + 2
+        table = [] if plain else node.offsets()
+
+        def place(offset: int) -> int:
+            at = min(max(offset - len(prefix), 0), len(node.value))
+            return node.span.start + 1 + at if plain else table[at]
+
+        for of in own.diagnostics:
+            self.report.add(
+                of.code,
+                of.message,
+                of.span and _moved(of.span, self.source, place),
+                label=of.label,
+                help=of.help,
+                notes=[(_moved(at, self.source, place), message) for at, message in of.notes],
+            )
+        if own.errors:
+            raise Bad
+        return _moved(found, self.source, place)
+
+
+def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:
+    """A part of a syntax tree with other places."""
+    if isinstance(node, Span):
+        return Span(source, place(node.start), place(node.end))
+    if isinstance(node, tuple):
+        parts = [_moved(part, source, place) for part in node]
+        return type(node)(*parts) if hasattr(node, "_fields") else tuple(parts)
+    return node
+
+
+def joined(first: Node, last: Node) -> Span:
+    return Span(first.span.source, first.span.start, last.span.end)
+
+
+def as_entry(item: s.Item) -> s.Item:
+    """`on [docs]`, as groups without sources are written, of `on = [docs]`."""
+    if isinstance(item, s.Assign) and item.origin is None:
+        value: Any = item.value
+        if isinstance(value, s.Number | s.List) or (
+            isinstance(value, s.Path) and len(value.words) == 1
+        ):
+            return s.Entry(item.path.words[0], value, item.span)
+    return item

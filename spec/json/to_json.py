@@ -1,0 +1,309 @@
+"""Statements to their JSON form: plain data, with numbers as `Numeral`s."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .. import syntax as s
+from ..schema import group_kinds as g
+from ..schema import kinds as k
+from ..schema import recipe as r
+from ..source import Span
+from ..text.to_text import figure, shown
+from . import json_form as form
+from .json_text import Numeral
+
+_NUMERAL = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+MOST_DIGITS = 15
+"""So many digits survive in the numbers of any program that reads JSON."""
+
+
+class Unfit(Exception):
+    """A statement that has no place in the form; in specs without errors there is none."""
+
+    def __init__(self, span: Span) -> None:
+        super().__init__(repr(span))
+        self.span = span
+
+
+def as_json(items: Iterable[s.Item]) -> dict[str, Any]:
+    """The JSON form of statements, in the order of the form and, inside blocks, of the text.
+
+    Raises: Unfit: at what is twice in a block, or not where it belongs: `bind` reports it.
+    """
+    found: dict[str, Any] = {form.MARK: Numeral(form.VERSION)}
+    last_stage: str | None = None
+    for item in items:
+        match item:
+            case s.Use():
+                file = item.file.value
+                use = {"file": file, "after": last_stage} if last_stage else file
+                found.setdefault("use", []).append(use)
+            case s.Let():
+                _put(found.setdefault("let", {}), item.word.name, _plain(item.value), item.span)
+            case s.Block(keyword=s.Word(name="expect")):
+                _more_than_once(found, "expect", _expect(item))
+            case s.Block():
+                name = _name(item)
+                last_stage = _block(item, name, found) or last_stage
+            case _:
+                raise Unfit(item.span)
+    return {key: found[key] for key in form.TOP if key in found}
+
+
+def _block(item: s.Block, name: str, found: dict[str, Any]) -> str | None:
+    """Puts a block where it belongs; returns its name where it is a stage or rounds."""
+    keyword = item.keyword.name
+    if item.kind and keyword != "stage":
+        raise Unfit(item.kind.span)
+    if keyword == "recipe":
+        if "name" in found:
+            raise Unfit(item.head)
+        found["name"] = name
+        own = _attributes(item.items, r.Header)
+        order = sorted(own.get("sources", ()), key=form.TOP.index)
+        found |= own | ({"sources": {key: own["sources"][key] for key in order}} if order else {})
+    elif keyword == "variant":
+        _put(found.setdefault("variants", {}), name, _variant(item), item.head)
+    elif keyword == "rounds":
+        _put(found.setdefault("stages", {}), name, _rounds(item), item.head)
+        return name
+    elif keyword == "stage":
+        _put(found.setdefault("stages", {}), name, _stage(item), item.head)
+        return name
+    else:
+        keys = [key for key, word in form.BLOCKS.items() if word == keyword]
+        if not keys:
+            raise Unfit(item.keyword.span)
+        of = _attributes(item.items, r.BLOCKS[keyword])
+        _put(found.setdefault(keys[0], {}), name, of, item.head)
+    return None
+
+
+def _put(into: dict[str, Any], key: str, value: Any, span: Span) -> None:
+    if key in into:
+        raise Unfit(span)
+    into[key] = value
+
+
+def _name(block: s.Block) -> str:
+    most = 2 if block.keyword.name == "rounds" else 1
+    if not block.labels or len(block.labels) > most or not isinstance(block.labels[0], s.Word):
+        raise Unfit(block.head)
+    return block.labels[0].name
+
+
+def _stage(block: s.Block) -> dict[str, Any]:
+    if block.kind is None:
+        raise Unfit(block.head)
+    kind = block.kind.name
+    if kind == "rounds":
+        raise Unfit(block.kind.span)
+    return {"kind": kind} | _attributes(block.items, r.STAGES.get(kind))
+
+
+def _rounds(block: s.Block) -> dict[str, Any]:
+    stages: dict[str, Any] = {}
+    allow: dict[str, Any] = {}
+    for item in block.items:
+        if isinstance(item, s.Allow):
+            _allow(item, allow)
+        elif isinstance(item, s.Block) and item.keyword.name == "stage":
+            _put(stages, _name(item), _stage(item), item.head)
+        else:
+            raise Unfit(item.span)
+    if len(block.labels) != 2:
+        raise Unfit(block.head)
+    count = block.labels[1]
+    shown_count = count.name if isinstance(count, s.Word) else _number(count)
+    found = {"kind": "rounds", "count": shown_count, "stages": stages}
+    return found | ({"allow": allow} if allow else {})
+
+
+def _variant(block: s.Block) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    sources: dict[str, Any] = {}
+    allow: dict[str, Any] = {}
+    for item in block.items:
+        if isinstance(item, s.Allow):
+            _allow(item, allow)
+        elif isinstance(item, s.Assign) and item.at is None and item.claim is None:
+            _put(changes, item.path.name, _plain(item.value), item.path.span)
+            if item.origin:
+                sources[item.path.name] = _origin(item.origin)
+        else:
+            raise Unfit(item.span)
+    return {"set": changes} | _more(sources, allow)
+
+
+def _expect(block: s.Block) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    allow: dict[str, Any] = {}
+    for item in block.items:
+        if isinstance(item, s.Allow):
+            _allow(item, allow)
+        elif isinstance(item, s.Assign) and not (item.origin and item.origin.assumed):
+            _more_than_once(found, figure(item), _claim(item))
+        else:
+            raise Unfit(item.span)
+    return found | _more({}, allow)
+
+
+def _claim(item: s.Assign) -> dict[str, Any]:
+    claim: dict[str, Any] = {"value": _plain(item.value)}
+    if item.claim:
+        claim["within"] = _plain(item.claim.within)
+        if reason := item.claim.reason:
+            claim["contradicted" if reason.contradicted else "because"] = _text(reason.text)
+    if item.origin:
+        claim["cite"] = _text(item.origin.text)
+    return claim
+
+
+def _more_than_once(into: dict[str, Any], key: str, value: Any) -> None:
+    """Puts a value under a key: where there is one already, both in a list."""
+    if key not in into:
+        into[key] = value
+    else:
+        first = into[key]
+        into[key] = [*(first if isinstance(first, list) else [first]), value]
+
+
+def _allow(item: s.Allow, found: dict[str, Any]) -> None:
+    _more_than_once(found, item.code.name, item.reason.value)
+
+
+def _more(sources: dict[str, Any], allow: dict[str, Any]) -> dict[str, Any]:
+    return ({"sources": sources} if sources else {}) | ({"allow": allow} if allow else {})
+
+
+def _origin(origin: s.Origin) -> dict[str, Any]:
+    return {"assumed" if origin.assumed else "cite": _text(origin.text)}
+
+
+def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
+    """The attributes of a block, by name."""
+    found: dict[str, Any] = {}
+    sources: dict[str, Any] = {}
+    allow: dict[str, Any] = {}
+    open_: dict[str, Any] = {}
+    for item in items:
+        match item:
+            case s.Allow():
+                _allow(item, allow)
+            case s.Open():
+                _put(open_, item.attribute.name, item.reason.value, item.span)
+            case s.Assign(path=s.Path(words=[word]), at=None, claim=None):
+                _put(found, word.name, _value(item.value, model, word.name), item.span)
+                if item.origin:
+                    sources[word.name] = _origin(item.origin)
+            case s.Entry(word=s.Word(name)) if model and model.entries:
+                _put(found, name, _value(item.value, model, name), item.span)
+            case s.Every() if isinstance(r.kind_of(model, item.word.name), k.Every):
+                _put(found, item.word.name, _plain(form.in_steps(item.every)), item.span)
+            case s.Flag() if isinstance(r.kind_of(model, item.word.name), g.Mark):
+                _put(found, item.word.name, True, item.span)
+            case s.Filter() if r.kind_of(model, "filters"):
+                found.setdefault("filters", []).append(shown(item))
+            case s.Alike(s.Word("drop"), s.Word("similar"), ">") if r.kind_of(model, "similar"):
+                _put(found, "similar", _plain(item.value), item.span)
+            case s.Block(keyword=s.Word(name="gate"), labels=[s.Word(name="seq_len")]):
+                _put(found, "gate", _gate(item), item.span)
+            case s.Block(keyword=keyword, labels=[], kind=None):
+                group = form.group(model, keyword.name)
+                if group is None:
+                    raise Unfit(item.span)
+                _put(found, keyword.name, _attributes(item.items, group), item.span)
+            case _:
+                raise Unfit(item.span)
+    others = form.TOP if model is r.Header else form.RESERVED
+    if any(name in others and not form.has(model, name) for name in found):
+        raise Unfit(items[0].span)
+    return found | _more(sources, allow) | ({"open": open_} if open_ else {})
+
+
+def _group(braces: s.Braces, model: form.Model) -> dict[str, Any]:
+    """The attributes of a value in braces, in which nothing can be allowed."""
+    for item in braces.items:
+        if isinstance(item, s.Allow):
+            raise Unfit(item.span)
+    return _attributes(braces.items, model)
+
+
+def _gate(block: s.Block) -> dict[str, Any]:
+    found: dict[str, Any] = {"require": []}
+    others = []
+    for item in block.items:
+        if isinstance(item, s.Require):
+            found["require"].append(shown(item).removeprefix("require "))
+        elif isinstance(item, s.Otherwise):
+            _put(found, "otherwise", shown(item).removeprefix("otherwise "), item.span)
+        else:
+            others.append(item)
+    return found | _attributes(others, r.Gate)
+
+
+def _value(value: s.Value, model: form.Model, name: str) -> Any:
+    """The value of an attribute."""
+    kind = r.kind_of(model, name)
+    if kind and kind.distinct and isinstance(value, s.Path) and len(value.words) == 1:
+        return _plain(value) if value.name in kind.choices else {"let": value.name}
+    match kind, value:
+        case k.Text(), _:
+            return _text(value)
+        case g.Group(holds=group), s.Braces():
+            return _group(value, group)
+        case g.Tagged(), s.Tagged(tag=tag, braces=braces):
+            alone = not braces.items and tag.name in kind.names
+            return tag.name if alone else {"kind": tag.name} | _group(braces, kind.holds)
+        case k.Suites(), s.Braces():
+            return _suites(value)
+        case k.Every(), _:
+            return _plain(form.in_steps(value))
+    return _plain(value)
+
+
+def _text(value: s.Value) -> Any:
+    """A text, a list of texts, or the name of a `let` where a text is wanted."""
+    match value:
+        case s.Text():
+            return value.value
+        case s.List():
+            return [_text(item) for item in value.items]
+        case s.Path(words=[word]):
+            return {"let": word.name}
+    raise Unfit(value.span)
+
+
+def _suites(value: s.Braces) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in value.items:
+        if not isinstance(item, s.Entry):
+            raise Unfit(item.span)
+        _put(found, shown(item.word), _text(item.value), item.span)
+    return found
+
+
+def _plain(value: s.Value) -> Any:
+    """A number, a truth value, a list, a group, or as a string what a spec says."""
+    match value:
+        case s.Number():
+            return _number(value)
+        case s.Path(words=[s.Word(name="true" | "false" as name)]):
+            return name == "true"
+        case s.List():
+            return [_plain(item) for item in value.items]
+        case s.Braces():
+            pairs = [
+                (shown(item.word), item.value) for item in value.items if isinstance(item, s.Entry)
+            ]
+            if len(dict(pairs)) == len(value.items):
+                return {name: _plain(of) for name, of in pairs}
+    return shown(value)
+
+
+def _number(value: s.Number) -> Any:
+    """A JSON number where that loses nothing, else a string."""
+    exact = value.unit is None and _NUMERAL.fullmatch(value.text)
+    digits = sum(c.isdigit() for c in value.text)
+    return Numeral(value.text) if exact and digits <= MOST_DIGITS else value.text

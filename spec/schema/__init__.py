@@ -1,0 +1,1 @@
+"""What blocks and attributes are: models, the readers of their values, and binding."""

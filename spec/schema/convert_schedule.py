@@ -1,0 +1,324 @@
+"""Kinds of attributes that change over time."""
+
+import re
+from fractions import Fraction
+
+from .. import syntax as s
+from ..findings.diagnostics import did_you_mean
+from ..quantity import UNITS, Quantity, plain
+from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
+from ..text.keywords import SHAPES
+from .convert import Invalid, plain_number, quantity, whole, wrong_value
+from .kinds import LENGTH, Kind
+
+
+class Operand(Kind):
+    """What stands at the ends of a schedule's segments; most take `last`."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return ("last",)
+
+
+class Rate(Operand):
+    """A plain number that changes over time."""
+
+    @property
+    def example(self) -> str:
+        return "3e-4"
+
+    def read(self, value: s.Value) -> Fraction | Last:
+        if _is_last(value):
+            return LAST
+        return quantity(plain_number(value, "a plain number: 3e-4"), [""], "").value
+
+
+class Theta(Rate):
+    """A base of rotary positions."""
+
+    @property
+    def example(self) -> str:
+        return "500_000"
+
+    def read(self, value: s.Value) -> Fraction | Last:
+        result = super().read(value)
+        if result == 0:
+            raise Invalid("E208", "this must be above 0", value.span)
+        return result
+
+
+class SeqLen(Operand):
+    """The length of sequences."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("tokens",)
+
+    @property
+    def example(self) -> str:
+        return "8Ki"
+
+    def read(self, value: s.Value) -> int | Last:
+        if _is_last(value):
+            return LAST
+        number = plain_number(value, "a number of tokens: 8Ki")
+        return whole(quantity(number, ["tokens"], "tokens"), value.span, least=2)
+
+
+class Batch(Operand):
+    """How much a step takes."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("tokens", "seqs")
+
+    @property
+    def example(self) -> str:
+        return "4Mi tokens"
+
+    def read(self, value: s.Value) -> Quantity | Last:
+        if _is_last(value):
+            return LAST
+        number = plain_number(value, "a number of tokens or sequences: 4Mi tokens")
+        result = quantity(number, self.units)
+        whole(result, value.span)
+        return result
+
+
+class Pairs(Operand):
+    """A batch of preferences, each a sequence of its own."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("pairs",)
+
+    @property
+    def example(self) -> str:
+        return "64 pairs"
+
+    def read(self, value: s.Value) -> Quantity:
+        number = plain_number(value, "a number of pairs: 64 pairs")
+        return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
+
+
+class Mixture(Operand):
+    """Shares that add up to 1, of sources in the order written."""
+
+    @property
+    def refers(self) -> tuple[str, ...]:
+        return ("dataset", "stage")
+
+    @property
+    def example(self) -> str:
+        return "{ web 90%, math 10% }"
+
+    def read(self, value: s.Value) -> dict[str, Fraction] | Last:
+        if _is_last(value):
+            return LAST
+        if isinstance(value, s.Scaled):
+            return _scaled(value)
+        if isinstance(value, s.Path | s.Indexed):
+            return {value.name: Fraction(1)}
+        if not isinstance(value, s.Braces):
+            raise wrong_value(value, "a mixture", self.example)
+        weights = _entries(value, ["%", ""], "a share: 50%")
+        if not weights:
+            raise Invalid(
+                "E210", "this mixture is empty", value.span, help="name at least one source"
+            )
+        units = {number.unit for number in weights.values()}
+        if len(units) > 1:
+            raise Invalid(
+                "E211",
+                "this mixture has both percentages and plain weights",
+                value.span,
+                help="write all shares one way",
+            )
+        total = sum((number.value for number in weights.values()), Fraction(0))
+        if units == {"%"} and total != 1:
+            _wrong_sum(value, weights, total)
+        if total <= 0:
+            raise Invalid("E210", "the weights of this mixture add up to nothing", value.span)
+        return {name: number.value / total for name, number in weights.items()}
+
+
+def _scaled(value: s.Scaled) -> Last:
+    if value.base.name != "last":
+        raise Invalid(
+            "E209",
+            f"`{value.base.name} with` has no meaning",
+            value.base.span,
+            help="only `last with { name 1.5x }` scales a mixture",
+        )
+    factors = _entries(value.factors, ["x"], "a factor: 1.5x")
+    return Last(tuple((name, number.value) for name, number in factors.items()))
+
+
+def _wrong_sum(value: s.Braces, weights: dict[str, Quantity], total: Fraction) -> None:
+    parts = " + ".join(plain(number.value * 100) for number in weights.values())
+    off = plain(abs(1 - total) * 100)
+    raise Invalid(
+        "E214",
+        f"the percentages of this mixture add up to {plain(total * 100)}%, not 100%",
+        value.span,
+        label=f"{parts} = {plain(total * 100)}",
+        help=f"{'raise' if total < 1 else 'lower'} one of them by {off}%, or write plain weights: "
+        f"{{ {next(iter(weights))} {plain(next(iter(weights.values())).value * 100)}, … }}",
+    )
+
+
+def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quantity]:
+    result: dict[str, Quantity] = {}
+    for item in value.items:
+        if isinstance(item, s.Entry) and isinstance(item.value, s.Path):
+            raise wrong_value(item.value, example.split(":")[0], example.split(": ")[1])
+        if not isinstance(item, s.Entry) or not isinstance(item.value, s.Number):
+            help = ""
+            if isinstance(item, s.Assign) and isinstance(item.value, s.Number):
+                help = f"no `=` stands between them: write `{item.path.name} {item.value.text}`"
+            raise Invalid("E212", "this is not a name and " + example, item.span, help=help)
+        if item.word.name in result:
+            raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
+        default = "" if "" in units else None
+        result[item.word.name] = quantity(item.value, units, default)
+    return result
+
+
+DEGREES = (
+    "replicate",
+    "shard",
+    "tensor",
+    "context",
+    "pipeline",
+    "interleave",
+    "expert",
+    "micro_batch",
+)
+
+
+class Placement(Operand):
+    """Degrees of parallelism by name."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return ("last", "auto")
+
+    @property
+    def degrees(self) -> tuple[str, ...]:
+        return DEGREES
+
+    @property
+    def example(self) -> str:
+        return "{ tensor 8, pipeline 16 }"
+
+    def read(self, value: s.Value) -> dict[str, int] | Last | Auto:
+        if _is_last(value):
+            return LAST
+        if isinstance(value, s.Path) and value.name == "auto":
+            return AUTO
+        if not isinstance(value, s.Braces):
+            raise wrong_value(value, "a placement", self.example)
+        result = {}
+        for degree, number in _entries(value, [""], "a degree: tensor 8").items():
+            place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)
+            if degree not in DEGREES:
+                raise Invalid(
+                    "E215",
+                    f"`{degree}` is not a kind of parallelism",
+                    place.word.span,
+                    help=did_you_mean(degree, DEGREES, of="degree"),
+                )
+            result[degree] = whole(number, place.value.span)
+        return result
+
+
+def _is_last(value: s.Value) -> bool:
+    return isinstance(value, s.Path) and value.name == "last"
+
+
+def _no_shape(value: s.Value, ramp: bool) -> None:
+    """Refuses a word behind a number that may be meant to be the shape of a ramp.
+
+    Raises: Invalid: it may.
+    """
+    word = value.unit if isinstance(value, s.Number) else None
+    if not word or word.name in UNITS or word.name in SHAPES:
+        return
+    if did_you_mean(word.name, (), of="unit"):  # a unit of other programs
+        return
+    near = did_you_mean(word.name, SHAPES)
+    meant = near.startswith("did") or re.search(_SHAPE_LIKE, word.name)
+    if meant or (ramp and not did_you_mean(word.name, UNITS).startswith("did")):
+        shapes = f"the shapes are {', '.join(f'`{shape}`' for shape in SHAPES)}"
+        help = f"{near} {shapes}" if near.startswith("did") else shapes
+        if word.name in ("constant", "hold", "const"):
+            help = "a value that stays is written alone, or with how long: `1e-3 for 2000 steps`"
+        raise Invalid("E109", f"`{word.name}` is not the shape of a ramp", word.span, help=help)
+
+
+_SHAPE_LIKE = "sqrt|cos|lin|exp|poly|const|hold|decay|warm|wsd|sine|quad|square|step_|sigm"
+
+
+class ScheduleOf(Kind, kw_only=False):
+    """A value of `operand`, or several that follow and lead to each other."""
+
+    operand: Operand
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return self.operand.choices
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return self.operand.units
+
+    @property
+    def refers(self) -> tuple[str, ...]:
+        return self.operand.refers
+
+    @property
+    def example(self) -> str:
+        return self.operand.example
+
+    def read(self, value: s.Value) -> Schedule:
+        if not isinstance(value, s.Schedule):
+            if isinstance(value, s.Periodic | s.Counted):
+                raise wrong_value(value, "a value or a schedule", "a value, or `a -> b for …`")
+            _no_shape(value, False)
+            return constant(self.operand.read(value), value.span)
+        last = len(value.segments) - 1
+        segments = (self._segment(of, place == last) for place, of in enumerate(value.segments))
+        return Schedule(tuple(segments), value.span)
+
+    def _segment(self, segment: s.Hold | s.Ramp, last: bool) -> Segment:
+        ramp = isinstance(segment, s.Ramp)
+        _no_shape(segment.end if ramp else segment.value, ramp)
+        if segment.bound is None and not last:
+            raise Invalid(
+                "E216",
+                "this segment never ends, so the next one never begins",
+                segment.span,
+                help="give it a bound: `for …` or `until …`",
+            )
+        read = self.operand.read
+        if not isinstance(segment, s.Ramp):
+            value, bound = read(segment.value), _bound(segment.bound)
+            return Segment("hold", None, value, None, bound, segment.span)
+        return Segment(
+            segment.shape,  # type: ignore[arg-type]
+            None if segment.start is None else read(segment.start),
+            read(segment.end),
+            LENGTH.read(segment.over) if segment.over else None,
+            _bound(segment.bound),
+            segment.span,
+        )
+
+
+def _bound(bound: s.Bound | None) -> Bound | None:
+    if bound is None:
+        return None
+    return Bound(bound.relative, LENGTH.read(bound.quantity), bound.span)

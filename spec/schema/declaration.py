@@ -1,0 +1,106 @@
+"""What blocks have in common: attributes, each declared once with its kind."""
+
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
+
+from ..record import MISSING, Record, field, fields
+from ..source import Span
+from .kinds import Kind
+
+
+class _Declared(NamedTuple):
+    """What a field's declaration says beside its default."""
+
+    kind: Kind
+    name: str = ""
+    needs: tuple[str, ...] = ()
+    statement: bool = False
+
+
+def attribute(
+    kind: Kind, default: Any = MISSING, *, name: str = "", needs: tuple[str, ...] = ()
+) -> Any:
+    """An attribute of a block.
+
+    Args:
+        default: MISSING where the attribute is required.
+        name: as written in a spec, where that is no Python name.
+        needs: the attributes to which it belongs: without any of them it says nothing.
+    """
+    return field(default=default, metadata=_Declared(kind, name, needs))
+
+
+def statement(kind: Kind, default: Any) -> Any:
+    """What a block says in statements, and JSON as an attribute; `list` begins with none."""
+    declared = _Declared(kind, statement=True)
+    if default is list:
+        return field(default_factory=list, metadata=declared)
+    return field(default=default, metadata=declared)
+
+
+class Cited(Record):
+    """Where a value is from: the place where it was published, or why it was assumed."""
+
+    assumed: bool
+    text: str
+    span: Span = field(compare=False)
+
+
+class Declaration(Record):
+    """A named block. `places` maps attributes to where they were written, "" to the head, and
+    `sources` to where their values are from.
+
+    Attributes:
+        entries: whether `name value` is an attribute, too.
+        ways: attributes that exclude each other, in sets.
+    """
+
+    entries: ClassVar[bool] = False
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    name: str = ""
+    places: dict[str, Span] = field(default_factory=dict, compare=False)
+    sources: dict[str, Cited] = field(default_factory=dict, compare=False)
+
+    def at(self, attribute: str = "") -> Span | None:
+        """Where an attribute was written, or else the block's head."""
+        return self.places.get(attribute) or self.places.get("")
+
+
+class Attribute(NamedTuple):
+    """What a model says of one of its attributes."""
+
+    field: str
+    kind: Kind
+    required: bool
+    default: Any
+    needs: tuple[str, ...]
+
+
+@cache
+def attributes(model: type[Declaration]) -> dict[str, Attribute]:
+    """The attributes that a block of a kind may have, by the names that specs use."""
+    return _declared(model, statement=False)
+
+
+@cache
+def statements(model: type[Declaration]) -> dict[str, Attribute]:
+    """What blocks of a kind say in statements, by the names that JSON uses."""
+    return _declared(model, statement=True)
+
+
+def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribute]:
+    found = {}
+    for name, of in fields(model).items():
+        if of.metadata and of.metadata.statement == statement:
+            kind, written, needs, _ = of.metadata
+            found[written or name] = Attribute(name, kind, of.default is MISSING, of.default, needs)
+    return found
+
+
+def kind_of(model: type[Declaration] | None, name: str) -> Kind | None:
+    """What an attribute of a block takes, or a statement that is one in JSON; None of others."""
+    if model is None:
+        return None
+    attribute = attributes(model).get(name) or statements(model).get(name)
+    return attribute.kind if attribute else None

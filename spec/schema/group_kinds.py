@@ -1,0 +1,210 @@
+"""Kinds of attributes that are statements of their own, or groups of attributes."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from .. import syntax as s
+from ..findings.diagnostics import did_you_mean
+from .convert import Invalid
+from .kinds import Kind, Share
+
+Builder = Callable[..., Any]
+"""Builds a group: `(statements, model, place, what it is in words, **fields)` → the model, or None
+after reporting what is wrong."""
+
+
+# Statements
+
+
+class Statement(Kind, kw_only=False):
+    """What a block says without `name = value`; `how` is an example, told where one is given."""
+
+    how: str
+    statement: ClassVar[bool] = True
+
+    @property
+    def example(self) -> str:
+        return self.how
+
+    def written(self, name: str) -> str:
+        return self.how
+
+    def read(self, value: s.Value) -> Any:
+        name = self.how.split()[0]
+        help = f"write `{self.how}`" + (" without a value" if self.how == name else "")
+        raise Invalid("E201", f"`{name}` is not written like this", value.span, help=help)
+
+
+class Mark(Statement, kw_only=False):
+    """A word that stands alone, such as `bytes`: the attribute is true."""
+
+
+class Block(Statement, kw_only=False):
+    """A block inside the block, with statements of its own: a gate."""
+
+    holds: type[Any]
+
+    @property
+    def model(self) -> type[Any]:
+        return self.holds
+
+
+class Alike(Share):
+    """`drop similar > 90%`."""
+
+    statement: ClassVar[bool] = True
+
+    @property
+    def example(self) -> str:
+        return "90%"
+
+    def written(self, name: str) -> str:
+        return f"drop {name} > {self.example}"
+
+
+class Filters(Statement, kw_only=False):
+    """`keep 10% where quality.loss > 4.0`, any number of them."""
+
+    how: str = "keep 10% where quality.loss > 4.0"
+
+
+# Groups of attributes
+
+
+class Nested(Kind):
+    """A group of attributes: what it holds is read like a block."""
+
+    distinct: ClassVar[bool] = True
+
+    def build(self, name: str, value: s.Value, build: Builder) -> Any:
+        """The group that an attribute `name` is given; None where `build` reported an error.
+
+        Raises: Invalid: the value is no such group.
+        """
+        raise NotImplementedError
+
+    def read(self, value: s.Value) -> Any:
+        raise NotImplementedError("groups are built")
+
+
+class Group(Nested, kw_only=False):
+    """`{ name = value, … }`; `typical` are some of its attributes, as they are often given."""
+
+    holds: type[Any]
+    typical: str
+
+    @property
+    def model(self) -> type[Any]:
+        return self.holds
+
+    @property
+    def example(self) -> str:
+        return f"{{ {self.typical} }}"
+
+    def build(self, name: str, value: s.Value, build: Builder) -> Any:
+        if not isinstance(value, s.Braces):
+            raise Invalid(
+                "E201",
+                f"`{name}` is a group of attributes",
+                value.span,
+                help=f"write `{name} = {{ … }}`",
+            )
+        return build(value.items, self.holds, value.span, f"`{name}`", name=name)
+
+
+class Tagged(Nested):
+    """`adamw { … }`: a group with a kind, or a name.
+
+    Attributes:
+        tags: the kinds of the group.
+        names: those that may stand without one.
+        typical: some of its attributes, as they are often given.
+        what: what it is, for those who write something else, and `help`: what to write.
+        foreign: what `foreign.value` calls the attribute.
+    """
+
+    tags: tuple[str, ...]
+    names: tuple[str, ...]
+    holds: type[Any]
+    typical: str
+    what: str
+    help: str
+    foreign: str = ""
+
+    @property
+    def model(self) -> type[Any]:
+        return self.holds
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def example(self) -> str:
+        return f"{self.tags[0]} {{ {self.typical} }}"
+
+    def build(self, name: str, value: s.Value, build: Builder) -> Any:
+        if isinstance(value, s.Path) and value.name in self.names:
+            return self.named(value, build)
+        if not isinstance(value, s.Tagged) or value.tag.name not in self.tags:
+            said = did_you_mean(begun(value), (), of=self.foreign) if self.foreign else ""
+            raise Invalid("E202", f"this is not {self.what}", value.span, help=said or self.help)
+        kind = value.tag.name
+        return build(value.braces.items, self.holds, value.span, kind, name=kind, kind=kind)
+
+    def named(self, value: s.Path, build: Builder) -> Any:
+        """What a name alone stands for: the group of that kind, with nothing given."""
+        return build((), self.holds, value.span, value.name, name=value.name, kind=value.name)
+
+
+class Optimizers(Tagged):
+    """`adamw { … }`, `adam`, or `last`: the one of the stage before."""
+
+    def named(self, value: s.Path, build: Builder) -> Any:
+        return "last" if value.name == "last" else super().named(value, build)
+
+
+class Periodic(Nested):
+    """`polyak every 2 steps over 50%`."""
+
+    holds: type[Any]
+    word: str
+    what: str
+    help: str
+    foreign: str = ""
+    distinct: ClassVar[bool] = False
+
+    @property
+    def model(self) -> type[Any]:
+        return self.holds
+
+    @property
+    def example(self) -> str:
+        return f"{self.word} every 1 step"
+
+    def build(self, name: str, value: s.Value, build: Builder) -> Any:
+        if not isinstance(value, s.Periodic) or value.what.name != self.word:
+            said = did_you_mean(begun(value), (), of=self.foreign)
+            raise Invalid("E201", f"this is not {self.what}", value.span, help=said or self.help)
+        given = {"every": value.every} | ({"over": value.over} if value.over else {})
+        parts = tuple(_assigned(word, of) for word, of in given.items())
+        return build(parts, self.holds, value.span, self.word, name=self.word)
+
+
+def _assigned(name: str, value: s.Number | s.Path) -> s.Assign:
+    word = s.Word(name, value.span)
+    return s.Assign(s.Path((word,), value.span), None, value, None, None, value.span)
+
+
+def begun(value: s.Value) -> str:
+    """The name that a value begins with, or the text that it is; "" where it is something else."""
+    match value:
+        case s.Tagged():
+            return value.tag.name
+        case s.Periodic():
+            return value.what.name
+        case s.Path():
+            return value.name
+        case s.Text():
+            return value.value
+    return ""

@@ -1,0 +1,322 @@
+"""Statements that are no attributes: filters, gates and expectations."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from fractions import Fraction
+from typing import Any
+
+from .. import syntax as s
+from ..findings.diagnostics import Report, did_you_mean
+from ..source import Span
+from . import convert as c
+from . import kinds as k
+from . import recipe as r
+
+CLAIMED = {
+    "tokens": "tokens",
+    "batch": "tokens",
+    "seq_len": "tokens",
+    "steps": "steps",
+    "sequences": "seqs",
+    "memory": "GiB",
+    "hours": "h",
+    "gpu_hours": "h",
+}
+"""Figure of a claim → its unit; the others have none."""
+_OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
+
+
+class Statements(ABC):
+    """Reads statements into models, and reports what is wrong.
+
+    Args:
+        broken: statements were left out because they could not be parsed; then nothing is
+            reported as missing.
+
+    Attributes:
+        names: those that a `let` gives to values.
+        lost: those of a `let` that could not be parsed.
+        counts_steps: the stage that is read is so many steps or epochs long.
+    """
+
+    def __init__(self, report: Report, broken: bool) -> None:
+        self.report = report
+        self.broken = broken
+        self.names: Collection[str] = ()
+        self.lost: Collection[str] = ()
+        self.counts_steps = False
+
+    @abstractmethod
+    def _build(
+        self,
+        items: Iterable[s.Item],
+        model: type[r.Declaration],
+        head: Span,
+        what: str,
+        **given: Any,
+    ) -> Any:
+        """The model with the attributes that `items` give, or None after reporting."""
+
+    @abstractmethod
+    def _nested(self, name: str, value: s.Value, model: type[r.Declaration]) -> Any:
+        """The value of an attribute, where it is a group of attributes as it is meant."""
+
+    def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        self.report.add(code, message, span, **rest)
+
+    def _missing(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
+        if not self.broken:
+            self._error(code, message, span, **rest)
+
+    def _invalid(self, problem: c.Invalid) -> None:
+        if problem.name in self.lost:
+            return
+        meant = did_you_mean(problem.name, self.names) if problem.name else ""
+        help = meant if meant.startswith("did") else problem.help
+        if self.counts_steps and "steps" in problem.units:
+            help = f"write `{problem.span.text} steps`"
+        self._error(problem.code, problem.message, problem.span, label=problem.label, help=help)
+
+    def _filter(
+        self,
+        item: s.Filter | s.Alike,
+        model: type[r.Declaration],
+        what: str,
+        filters: list[r.Filter],
+        given: dict[str, Any],
+    ) -> None:
+        """Takes `keep … where …` of a dataset, and `drop similar > 90%` of preferences."""
+        if isinstance(item, s.Alike):
+            if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
+                self._error(
+                    "E311", "this is not a filter", item.span, help="write `drop similar > 90%`"
+                )
+            elif "similar" not in r.statements(model):
+                self._error(
+                    "E311",
+                    f"{what} has no responses to compare",
+                    item.span,
+                    help="`drop similar` belongs in a reward or dpo stage",
+                )
+            elif "similar" in given:
+                self._error("E309", "`drop similar` is given twice", item.span)
+            else:
+                given["similar"] = r.statements(model)["similar"].kind.read(item.value)
+            return
+        if "filters" not in r.statements(model):
+            self._error(
+                "E311",
+                f"{what} has no documents to filter",
+                item.span,
+                help="`keep` and `drop` belong in a dataset",
+            )
+            return
+        if item.word.name not in ("keep", "drop"):
+            self._error(
+                "E311",
+                f"`{item.word.name}` is not a filter",
+                item.word.span,
+                help="write `keep 10% where …` or `drop where …`",
+            )
+            return
+        dropping = item.word.name == "drop"
+        only = not dropping and item.share is None
+        if item.share and (dropping or item.op == "in"):
+            self._error(
+                "E311",
+                "no share belongs here",
+                item.share.span,
+                help="write `drop where …`, or `keep 10% where quality.loss > 4.0`",
+            )
+            return
+        keep = k.Share().read(item.share) if item.share else Fraction(0)
+        places = {"": item.span, "what": item.what.span}
+        if item.op == "in":
+            filters.append(
+                r.Filter(
+                    keep=Fraction(only),
+                    what=item.what.name,
+                    op="in",
+                    file=k.text(item.value),
+                    places=places,
+                )
+            )
+            return
+        if len(item.what.words) != 2 or item.what.words[1].name != "loss":
+            self._error(
+                "E321",
+                f"`{item.what.name}` is not a score of documents",
+                item.what.span,
+                help="write the loss under a score stage: `quality.loss > 4.0`",
+            )
+            return
+        filters.append(
+            r.Filter(
+                keep=keep,
+                what=item.what.words[0].name,
+                places=places,
+                op=_OPPOSITE[item.op] if only else item.op,
+                value=c.number(item.value, [""], "").value,
+            )
+        )
+
+    def _gate(self, block: s.Block) -> r.Gate | None:
+        if len(block.labels) != 1 or not (
+            isinstance(block.labels[0], s.Word) and block.labels[0].name == "seq_len"
+        ):
+            self._error(
+                "E312",
+                "a gate guards the increases of `seq_len`",
+                block.head,
+                help="write `gate seq_len { … }`",
+            )
+            return None
+        requirements: list[r.Requirement] = []
+        values: dict[str, Any] = {}
+        places = {"": block.head}
+        before = self.report.failures
+        for item in block.items:
+            if isinstance(item, s.Require):
+                self._requirement(item, requirements)
+            elif isinstance(item, s.Otherwise):
+                self._otherwise(item, values)
+            elif isinstance(item, s.Assign) and item.path.name in r.attributes(r.Gate):
+                name = item.path.name
+                if name in places:
+                    self._error("E309", f"`{name}` is given twice", item.path.span)
+                places[name] = item.value.span
+                values[name] = self._nested(name, item.value, r.Gate)
+            else:
+                self._error(
+                    "E311",
+                    "this does not belong in a gate",
+                    item.span,
+                    help="a gate has `require …`, `otherwise extend … at most … times` and "
+                    "`needle = { … }`",
+                )
+        if not requirements and self.report.failures == before:
+            self._missing(
+                "E313",
+                "this gate requires nothing",
+                block.head,
+                help="write `require needle >= 90%`",
+            )
+        if self.report.failures != before:
+            return None
+        return r.Gate(name="seq_len", places=places, requirements=requirements, **values)
+
+    def _requirement(self, item: s.Require, requirements: list[r.Requirement]) -> None:
+        measure = item.measure.name
+        if measure not in ("needle", "loss"):
+            self._error(
+                "E314",
+                f"`{measure}` cannot be measured in a gate",
+                item.measure.span,
+                help=did_you_mean(measure, ["needle", "loss"]),
+            )
+            return
+        if (measure == "loss") != (item.argument is not None):
+            self._error(
+                "E314",
+                f"`{measure}` is written "
+                + ("`loss(short)` or `loss(DATASET)`" if measure == "loss" else "`needle`"),
+                item.measure.span,
+            )
+            return
+        if item.of and measure == "needle":
+            self._error(
+                "E314",
+                "`needle` is compared with a percentage, not with the start",
+                item.of.span,
+                help="write `require needle >= 90%`",
+            )
+            return
+        if item.of and item.of.name != "start":
+            self._error(
+                "E314",
+                f"`of {item.of.name}` has no meaning",
+                item.of.span,
+                help="write `of start`: where the stage began",
+            )
+            return
+        percent = measure == "needle" or item.of is not None
+        try:
+            value = c.number(item.value, ["%"] if percent else [""], None if percent else "")
+        except c.Invalid as problem:
+            self._invalid(problem)
+            return
+        if measure == "needle" and not item.of and value.value > 1:
+            self._error(
+                "E315", "this gate can never pass: a score is at most 100%", item.value.span
+            )
+        requirements.append(
+            r.Requirement(
+                name=measure,
+                measure=measure,
+                argument=item.argument and item.argument.name,
+                op=item.op,  # type: ignore[arg-type]
+                value=value.value,
+                of_start=item.of is not None,
+                places={"": item.span},
+            )
+        )
+
+    def _otherwise(self, item: s.Otherwise, values: dict[str, Any]) -> None:
+        if "extend" in values:
+            self._error("E309", "`otherwise` is given twice", item.span)
+            return
+        try:
+            values["extend"] = k.Amount("tokens", "steps").read(item.length)
+            values["attempts"] = k.Whole("times").read(item.times)
+        except c.Invalid as problem:
+            self._invalid(problem)
+
+    def _expectations(self, block: s.Block) -> list[r.Expectation]:
+        found = []
+        for item in block.items:
+            if not isinstance(item, s.Assign) or not isinstance(item.value, s.Number | s.Path):
+                self._error(
+                    "E316",
+                    "this is not a claim",
+                    item.span,
+                    help='write `parameters = 405B within 1% cite "Table 3"`',
+                )
+                continue
+            figure = item.path.words[-1].name
+            unit = CLAIMED.get(figure, "")
+            try:
+                value = c.number(item.value, [unit], unit).value
+                tolerance = k.Share().read(item.claim.within) if item.claim else Fraction(0)
+                moment = k.Amount("steps", "tokens", "%").read(item.at) if item.at else None
+                reason = item.claim.reason if item.claim else None
+                why = k.text(reason.text) if reason else None
+                cite = k.text(item.origin.text) if item.origin else None
+                if item.origin and item.origin.assumed:
+                    self._error(
+                        "E322",
+                        "a claim is a figure that was published",
+                        item.origin.span,
+                        help='write `cite "…"`',
+                    )
+            except c.Invalid as problem:
+                self._invalid(problem)
+                continue
+            found.append(
+                r.Expectation(
+                    name=item.path.name,
+                    value=value,
+                    tolerance=tolerance,
+                    cite=cite,
+                    moment=moment,
+                    because=why if reason and not reason.contradicted else None,
+                    contradicted=why if reason and reason.contradicted else None,
+                    places={
+                        "": item.path.span,
+                        "value": item.value.span,
+                        "moment": item.at.span if item.at else item.path.span,
+                        "within": item.claim.within.span if item.claim else item.path.span,
+                        "reason": reason.span if reason else item.path.span,
+                    },
+                )
+            )
+        return found

@@ -1,0 +1,310 @@
+"""What a text says that cannot be read, and the text without it, so that the rest can be read."""
+
+import re
+from collections.abc import Collection
+
+from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from ..findings.diagnostics import Report, did_you_mean
+from ..quantity import UNITS
+from ..source import Piece, Source, Span
+from .keywords import (
+    CONTINUATION,
+    CONTINUES,
+    MEANINGS,
+    NAMED,
+    RESERVED,
+    SHAPES,
+    VALUES,
+    advice,
+    any_of,
+    why_no_name,
+)
+from .lexer import BRACES
+from .notation import answer
+from .repair import Reach, Repair, is_balanced, repaired
+
+_KEYWORDS = ("times", *(word for word in MEANINGS if len(word) > 3 and word not in VALUES))
+_CONTINUES = re.compile(rf"\s*{CONTINUATION}")
+_DECLARED = re.compile(
+    rf"(?:^|(?<=[{{,]))[ \t]*({any_of(('let', *NAMED))})[ \t]+(\w+)", re.MULTILINE
+)
+_NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
+_COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
+_NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
+_TERMINALS = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "STRING": 'a text in "…"',
+    "_NL": "the end of the line",
+    "COMMA": "`,`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "EQUAL": "`=`",
+    "COLON": "`:`",
+    "DOT": "`.`",
+    "COMPARE": "`>=`, `<=`, `>` or `<`",
+    "SHAPE": f"the shape of a ramp ({', '.join(f'`{shape}`' for shape in SHAPES)})",
+    "__ANON_0": "`->`",
+    "$END": "the end of the file",
+}
+
+
+def recover(
+    problem: UnexpectedInput, text: str, source: Source | Piece, report: Report, reach: Reach
+) -> str:
+    """Reports a problem; returns the text as it was meant, where that can be told, or with spaces
+    for the statement that has the problem.
+
+    Places in the text stay. Where nothing can be left out, the text is returned as it is.
+    """
+    offset = _offset(problem, text)
+    if _reports_name(text, offset, source, report):
+        return _without_statement(text, offset, False)
+    noted = _noted(text, offset, source, report, reach) if is_balanced(text) else None
+    if noted is not None:
+        return noted
+    repair = repaired(text, offset, reach)
+    if repair:
+        at, what = repair.note or (0, "")
+        report.add(
+            repair.code,
+            repair.message,
+            Span(source, repair.start, repair.end),
+            help=repair.help,
+            notes=[(Span(source, at, at + 1), what)] if repair.note else [],
+        )
+        return _kept(repair, text, reach)
+    empty = _without_value(problem, text, offset)
+    if empty is not None:
+        _report_missing_value(empty, source, report)
+        return _without_statement(text, empty, False)
+    _report(problem, offset, source, text, report)
+    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
+        return _without_open_block(text)
+    return _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+
+
+def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
+    """Whether what cannot be read is a word of the language that is declared as a name."""
+    start = text.rfind("\n", 0, offset) + 1
+    for match in _DECLARED.finditer(text, start, text.find("\n", offset)):
+        if match[2] in RESERVED and match.start(2) <= offset <= match.end() + 1:
+            place = Span(source, match.start(2), match.end(2))
+            report.add("E306", why_no_name(match[2]), place, help=advice(match[2], match[1]))
+            return True
+    return False
+
+
+def _noted(
+    text: str, offset: int, source: Source | Piece, report: Report, reach: Reach
+) -> str | None:
+    """Reports another notation; the text to go on with, None where there is none to be seen."""
+    start = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", start)
+    line = text[start : end if end >= 0 else len(text)]
+    found = answer(line, min(offset - start, len(line)))
+    if found is None:
+        return None
+    place = Span(source, start + found.start, start + found.end)
+    report.add(found.code, found.message, place, help=found.help)
+    if len(found.fixed) == found.end - found.start:
+        fixed = text[: start + found.start] + found.fixed + text[start + found.end :]
+        if reach(fixed) > offset:
+            return fixed
+    return _without_statement(text, start + found.start, False)
+
+
+def _kept(repair: Repair, text: str, reach: Reach) -> str:
+    """The text to continue with after a repair: without what cannot be read."""
+    if len(repair.text) != len(text):
+        return _without_statement(text, repair.start, False)
+    if repair.whole:
+        return repair.text
+    end = repair.note[0] if repair.note else repair.start
+    if text[repair.start] in "[(" and end > repair.start:
+        start = text.rfind("\n", 0, repair.start) + 1
+        inside = re.sub(r"[^\n]", " ", text[start : end + 1])
+        return text[:start] + inside + repair.text[end + 1 :]
+    offset = min(reach(repair.text), len(text) - 1)
+    line = repair.text[: repair.start].rsplit("\n", 1)[-1]
+    if line.rstrip().endswith(("=", "->")) and not repair.text[repair.start].strip():
+        return _without_statement(repair.text, repair.start, False)
+    if text.count("\n", 0, offset) == text.count("\n", 0, repair.start):
+        return _without_statement(repair.text, offset, False)
+    return repair.text
+
+
+def _offset(problem: UnexpectedInput, text: str) -> int:
+    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
+        return len(text.rstrip())
+    return problem.pos_in_stream or 0
+
+
+def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | None:
+    """The last character of a `=` or `->` that no value follows, where that is the problem.
+
+    A value may stand on the next line: `lr =` above `batch = 4` is read as `lr = batch`, and only
+    the second `=` is unexpected.
+    """
+    if not isinstance(problem, UnexpectedToken) or problem.token.type == "$END":
+        return None
+    if problem.token.type == "EQUAL":
+        match = _NEXT_STATEMENT.search(text, text.rfind("\n", 0, max(offset - 1, 0)), offset)
+        before = text[: match.start()].rstrip() if match else ""
+        before = _COMMENTS.sub("", before).rstrip()
+        return len(before) - 1 if before.endswith(("=", "->")) else None
+    before = text[:offset].rstrip()
+    follows = problem.token.type not in _NO_VALUES and before.endswith(("=", "->"))
+    return len(before) - 1 if follows else None
+
+
+def _report_missing_value(offset: int, source: Source | Piece, report: Report) -> None:
+    report.add(
+        "E101",
+        "a value is missing here",
+        Span(source, offset, offset + 1),
+        help="write a value after it, or leave the attribute out",
+    )
+
+
+def _report(
+    problem: UnexpectedInput, offset: int, source: Source | Piece, text: str, report: Report
+) -> None:
+    end = offset + 1
+    if isinstance(problem, UnexpectedToken):
+        expected = problem.accepts or problem.expected
+        token = problem.token
+        if token.type == "$END":
+            span = Span(source, max(offset - 1, 0), max(offset, 1))
+            open_brace = _last_open(text)
+            notes = (
+                [(Span(source, open_brace, open_brace + 1), "opened here")]
+                if open_brace >= 0
+                else []
+            )
+            report.add(
+                "E101", "the file ends inside a block", span, help="close it with `}`", notes=notes
+            )
+            return
+        end = offset + len(token.rstrip() or " ")
+        what = "the end of the line" if token.type == "_NL" else f"`{token.strip()}`"
+        message = f"{what} is not expected here"
+    else:
+        expected: set[str] = set(getattr(problem, "allowed", None) or ())
+        character = text[offset]
+        message = f"`{character}` is not expected here"
+        if character == '"':
+            report.add(
+                "E102",
+                "this text has no closing quote",
+                Span(source, offset, text.index("\n", offset)),
+                help='close it with `"` on the same line',
+            )
+            return
+    words = sorted({_TERMINALS.get(name, f"`{name.lower()}`") for name in expected})
+    label = "expected " + " or ".join(words) if 0 < len(words) <= 4 else ""
+    report.add(
+        "E101", message, Span(source, offset, end), label=label, help=_hint(text, offset, expected)
+    )
+
+
+def _hint(text: str, offset: int, expected: Collection[str]) -> str:
+    character = text[offset] if offset < len(text) else ""
+    word = re.match(r"[A-Za-z_]\w*", text[offset:])
+    previous = re.search(r"([A-Za-z_]+)[ \t]*$", text[:offset])
+    if character == "'":
+        return 'texts are written in double quotes: "…"'
+    if character in ":=" and "EQUAL" in expected:
+        return "an attribute is written `name = value`"
+    if character in "$@!?&|;^`~":
+        return f"`{character}` has no meaning in a spec"
+    if re.search(r"\ballow[ \t]+[A-Z]\w*[ \t]*$", text[:offset]):
+        return 'say why: allow W601 "the reason"'
+    if word and word[0] in CONTINUES:
+        return _other_name(word[0])
+    if character == "=" and text[:offset].rstrip().endswith("="):
+        return "one `=` is enough"
+    if word and word[0] in RESERVED and re.search(r"^[ \t]*[a-z]+[ \t]+$", text[:offset], re.M):
+        return _other_name(word[0])
+    if previous and previous[1] in RESERVED:
+        return _other_name(previous[1])
+    for near in (word and word[0], previous and previous[1]):
+        suggestion = (
+            did_you_mean(near, _KEYWORDS) if near and near not in (*UNITS, *_KEYWORDS) else ""
+        )
+        if suggestion.startswith("did"):
+            return suggestion
+    if character == "{" and "EQUAL" in expected:
+        return "a block begins with its keyword and its name: `stage pretrain: train {`"
+    return "items are separated by a new line or a comma"
+
+
+def _other_name(word: str) -> str:
+    return f"`{word}` {MEANINGS[word]}: where it is meant as a name, choose another"
+
+
+def _last_open(text: str) -> int:
+    stack: list[int] = []
+    for match in BRACES.finditer(text):
+        if match[0] in "{[(":
+            stack.append(match.start())
+        elif match[0] in "}])" and stack:
+            stack.pop()
+    return stack[-1] if stack else -1
+
+
+def _without_open_block(text: str) -> str:
+    """The text without the block that the file ends in: what follows its head may be meant to be
+    inside or outside, so nothing of it can be judged."""
+    start = text.rfind("\n", 0, max(_last_open(text), 0)) + 1
+    return text[:start] + re.sub(r"[^\r\n]", " ", text[start:])
+
+
+def _without_statement(text: str, offset: int, character: bool) -> str:
+    """The text with the statement at `offset` turned into spaces, so that places stay."""
+    if text[offset : offset + 1] == "}" and not character:
+        before = text[:offset].rstrip()
+        if not before.endswith(("=", "->", ",", *CONTINUES, "[")):
+            return text[:offset] + " " + text[offset + 1 :]
+        offset = len(before) - 1
+    opening = _last_open(text[:offset])
+    while opening >= 0 and text[opening] == "[":  # a list over several lines goes as a whole
+        offset = opening
+        opening = _last_open(text[:offset])
+    lines = text.split("\n")
+    first = text.count("\n", 0, offset)
+    while first > 0 and _CONTINUES.match(lines[first]):
+        first -= 1
+    last = first
+    balance = _balance(lines[first])
+    while last + 1 < len(lines) and (balance > 0 or _CONTINUES.match(lines[last + 1])):
+        last += 1
+        balance += _balance(lines[last])
+    statement = "\n".join(lines[first : last + 1])
+    blank = list(re.sub(r"[^\r\n]", " ", statement))
+    for place in _closings_of_others(statement):
+        blank[place] = "}"
+    return "\n".join([*lines[:first], "".join(blank), *lines[last + 1 :]])
+
+
+def _balance(line: str) -> int:
+    braces = [match[0] for match in BRACES.finditer(line)]
+    return sum(b in "{[" for b in braces) - sum(b in "}]" for b in braces)
+
+
+def _closings_of_others(statement: str) -> list[int]:
+    """Where a statement closes blocks that were opened before it."""
+    places, depth = [], 0
+    for match in BRACES.finditer(statement):
+        if match[0] == "{":
+            depth += 1
+        elif match[0] == "}" and depth:
+            depth -= 1
+        elif match[0] == "}":
+            places.append(match.start())
+    return places
