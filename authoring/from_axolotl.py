@@ -273,7 +273,7 @@ def _checkpoint(config: Config) -> w.Line:
     if steps is None:
         return None
     if steps.denominator != 1 or steps < 1:
-        config.lost("save_steps", "checkpoints are made every so many steps, not by share")
+        config.lost("save_steps", "checkpoints are made every N steps, not by a share of them")
         return None
     return f"checkpoint every {w.plain(int(steps))} steps"
 

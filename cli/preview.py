@@ -28,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
         type=options.positive,
         default=2,
         metavar="N",
-        help="show so many records or rows of each source (default: 2)",
+        help="show N records or rows of each source (default: 2)",
     )
     parser.add_argument("--full", action="store_true", help="shorten nothing")
     parser.add_argument(

@@ -117,9 +117,9 @@ class _Atom:
 
 
 def lines(spans: Sequence[Span], style: Style, width: int) -> Iterator[str]:
-    """Text in lines of at most so many columns, wherever it goes on after a line feed.
+    """Text in lines of a limited width, wherever it continues after a line feed.
 
-    Line feeds are shown, so that a line without one goes on in the next.
+    Line feeds are shown, so that a line without one continues in the next.
     """
     line: list[_Atom] = []
     cells = 0

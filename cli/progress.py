@@ -12,7 +12,7 @@ from ..spec.quantity import counted, measured, short
 from .common import colors, too_long
 
 SECONDS = 10.0
-"""In a pipe, a train job reports so often."""
+"""Seconds between two reports of a train job in a pipe."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runtime.run_folder.store import Store
 
 STEPS = 10
-"""Figures of training are means over so many last steps."""
+"""How many of the last steps figures of training are means over."""
 
 FIGURES = ("loss", "accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")

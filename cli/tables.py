@@ -53,7 +53,7 @@ def drawn(
     """The lines of a table.
 
     Args:
-        room: so many columns a line may have; None: any number.
+        room: columns that a line may have; None: any number.
     """
     sections = [
         [row._replace(texts=tuple(map(clean, row.texts))) for row in section]

@@ -75,7 +75,7 @@ def analyse(
     Args:
         variant: the variant to apply; "" for none.
         sets: changes on top of it, as `--set` takes them.
-        ranks: run every stage on so many CPU processes of this machine instead of its cluster.
+        ranks: run every stage on this many CPU processes of this machine instead of its cluster.
         root: the folder of the spec, to look at the files that it names. None: look at none, as
             the figures of a spec do not depend on them, and a miniature needs none.
         each_variant: check every variant as well. `etude check` and editors are asked about all

@@ -12,7 +12,7 @@ from .program import Hardware
 from .values import Architecture, Resources
 
 CPU_MICRO_BATCH_TOKENS = 8192
-"""A CPU rank works on up to so many tokens at a time where the spec does not say."""
+"""The most tokens that a CPU rank works on at a time, where the spec does not say."""
 CPU_MICRO_BATCH_RECORDS = 4096
 """The same of records, whose rows are padded to the longest one: the fewer, the less padding."""
 
@@ -284,12 +284,12 @@ def _nearest_tensor(model: Architecture, expert: int, world: int, wish: int) -> 
     return _nearest(_divisors(gcd(common, world)), wish)
 
 
-def _nearest_mesh(world: int, wished: Mapping[str, int]) -> str:
+def _nearest_mesh(world: int, requested: Mapping[str, int]) -> str:
     """The degrees next to those requested that divide the ranks, and the next numbers of ranks."""
     size = 1
-    for degree in wished.values():
+    for degree in requested.values():
         size *= degree
-    given = {name: degree for name, degree in wished.items() if degree > 1}
+    given = {name: degree for name, degree in requested.items() if degree > 1}
     found: dict[str, int] = {}
     if len(given) == 1:
         found = {name: _nearest(_divisors(world), degree) for name, degree in given.items()}

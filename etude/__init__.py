@@ -64,7 +64,7 @@ def check(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> list[Diag
     the text. The files that it names are not looked at.
 
     Args:
-        ranks: check for so many CPU processes instead of the recipe's clusters.
+        ranks: check for this many CPU processes instead of the recipe's clusters.
     """
     return _analysed(spec, ranks, each_variant=True).report.ordered()
 
@@ -73,7 +73,7 @@ def compile(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> "Plan":
     """The plan of a spec, loaded or built.
 
     Args:
-        ranks: plan every stage for so many CPU processes instead of its cluster.
+        ranks: plan every stage for this many CPU processes instead of its cluster.
 
     Raises: SpecError: with all that is wrong.
     """

@@ -21,7 +21,7 @@ from .positions import Lines
 _MARK = re.compile(r'recipe[ \t]+[A-Za-z_]|use[ \t]+"([^"\n]+)"')
 log = logging.getLogger(__name__)
 MAX_FILES_SEARCHED = 300
-"""So many files of a folder are looked through for one that uses another."""
+"""How many files of a folder are searched for one that uses another."""
 
 
 class Analysis:

@@ -50,7 +50,7 @@ def length(stage: TrainStage) -> Length:
 
 
 def clock(stage: TrainStage) -> Clock:
-    """The stage's clock, made again from its batches and lengths and kept with it."""
+    """The stage's clock, rebuilt from its batches and lengths and kept with it."""
     kept = stage.__dict__.get("_clock")
     if kept:
         return kept

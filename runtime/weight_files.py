@@ -13,7 +13,7 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PLACES = 17
 PIECE = 65_536
-"""A file is told from another by its size and by so many pieces of so many bytes."""
+"""Pieces of a file, and bytes of a piece, that its fingerprint reads beside its size."""
 
 
 def find(source: Mapping[str, str], root: Path) -> Path:

@@ -13,7 +13,7 @@ from ..resolve.graph import data_of
 from . import Found, rule
 
 MOST_EPOCHS = 4
-"""Repeating data so often is nearly as good as new data (arXiv:2305.16264)."""
+"""Up to this many passes, repeated data are nearly as good as new data (arXiv:2305.16264)."""
 MOST_POST_EPOCHS = 5
 
 

@@ -17,7 +17,7 @@ LONGEST_WARM_UP = 0.1
 COVERED = 0.9
 """A ramp that has come so far of its way is as good as at its end."""
 JUMP = 2
-"""So many times the learning rate before is no jump yet."""
+"""Up to this multiple of the learning rate before, a step up is no jump."""
 PUBLISHED_PEAKS = (
     (14e6, 1e-3),
     (160e6, 6e-4),
@@ -29,7 +29,7 @@ PUBLISHED_PEAKS = (
 """Parameters and peak learning rate: Pythia (arXiv:2304.01373), GPT-3 (arXiv:2005.14165, Table
 2.1), Llama 3 (arXiv:2407.21783, Table 3)."""
 FAR = 10
-"""So many times above or below what is published."""
+"""The factor above or below published rates from which a rule warns."""
 LARGEST_CLIP = 10
 PUBLISHED_BETA2 = 0.95
 MOST_TUNING = {"sft": 1e-4, "dpo": 2e-5}

@@ -11,7 +11,7 @@ from ..program import Program, TrainStage
 from . import Found, rule
 
 JUMP = 4
-"""So many times the batch before, in tokens, is no jump yet."""
+"""Up to this multiple of the batch before, in tokens, a step up is no jump."""
 LARGE_VOCAB = 4096
 """Tokens of a vocabulary that bytes leave mostly unused."""
 TILE = 64

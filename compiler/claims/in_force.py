@@ -25,8 +25,8 @@ def step_at(stage: TrainStage, moment: Quantity) -> int | None:
             return 0
         low, high = stage.tokens_before(after - 1), stage.tokens_before(after)
         return after if high - moment.value <= moment.value - low else after - 1
-    wished = moment.value * stage.steps if moment.unit == "%" else moment.value
-    step = int(wished + Fraction(1, 2))
+    exact = moment.value * stage.steps if moment.unit == "%" else moment.value
+    step = int(exact + Fraction(1, 2))
     return step if step <= stage.steps else None
 
 

@@ -12,7 +12,7 @@ from .estimate import Estimate, Setting, estimate
 from .hardware import gpu
 
 DIGITS = 4
-"""Estimates are given to so many digits: more would say more than is known."""
+"""Significant digits of an estimate: more would claim more than is known."""
 
 
 def segment_estimate(stage: TrainStage, segment: Segment, sequences: int) -> Estimate | None:

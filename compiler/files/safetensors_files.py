@@ -11,7 +11,7 @@ from typing import Any
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 PIECE = 4096
-"""A tensor is told from another by so many bytes, in `PLACES` places."""
+"""Bytes that are compared of each tensor, in `PLACES` places."""
 PLACES = 9
 _LONGEST_HEADER = 100_000_000
 

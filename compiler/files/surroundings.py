@@ -20,7 +20,7 @@ from ..program import Program, WeightsStage
 from .data_files import ENDINGS, FIELDS, ending, way_out
 
 MOST_FILES = 1000
-"""So many of the files that a pattern matches are looked at."""
+"""How many of the files that match a pattern are looked at."""
 CONFIG = "config.json"
 URL = "://"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -1,6 +1,6 @@
 """Findings beside errors: what can be said of the blocks that no error touches.
 
-A block with an error is left out, and with it every block that names it or goes on from it; the
+A block with an error is left out, and with it every block that names or continues from it; the
 others are checked as if they were the whole spec. Dependence is judged by the words of a block, so
 that rather too much is left out than too little: what is found is right, whatever the error hides.
 What has to know the whole spec (`Recipe.left_out`) is not judged.
@@ -31,10 +31,13 @@ MOST_REPAIRED = 20
 """Where more blocks have errors, they are looked at when there are fewer."""
 _CHOSEN = ("cluster", "tokenizer", "dialog")
 """Blocks of which a stage that names none gets one."""
-_TO_TEXT, _TO_REWARD = _LINES = ("what goes on below {}", "what goes on to reward models below {}")
-"""What a stage that names nothing to go on from needs, by its kind."""
+_TO_TEXT, _TO_REWARD = _LINES = (
+    "what continues below {}",
+    "what continues to reward models below {}",
+)
+"""What a stage that names nothing to continue from needs, by its kind."""
 _NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
-"""Kinds of stages that no stage goes on from unasked."""
+"""Kinds of stages that no stage continues from unasked."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
 _NAMED = re.compile(r"(?:\s|#[^\n]*)*(?:expect\b|[a-z]+[ \t]+[A-Za-z_])")
@@ -381,13 +384,13 @@ def _words(item: Any) -> Iterator[str]:
 
 
 def _in_line(item: s.Item | Gap) -> bool:
-    """Whether stages below may go on from this unasked, as far as can be told."""
+    """Whether stages below may continue from this unasked, as far as can be told."""
     keyword = _keyword(item)
     return not isinstance(item, s.Let) and (keyword in ("stage", "rounds") or keyword not in BLOCKS)
 
 
 def _bears(item: s.Item | Gap) -> set[str]:
-    """Which stages below surely go on from this and from nothing above it."""
+    """Which stages below surely continue from this and from nothing above it."""
     kinds = {_kind(stage) for stage in _stages(item)} - {*_NO_WEIGHTS, ""}
     return ({_TO_TEXT} if kinds - {"reward"} else set()) | ({_TO_REWARD} if kinds else set())
 

@@ -37,7 +37,7 @@ from .job_list import Jobs
 from .model_jobs import Models
 
 CHECKPOINTS_PER_JOB = 10
-"""A job saves its state so many times, where the spec does not say how often."""
+"""How many times a job saves its state, where the spec does not say."""
 
 
 class Training:

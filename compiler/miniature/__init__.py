@@ -25,7 +25,7 @@ from .weights import published, rows, stand_ins, with_texts
 TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
 """Steps of a stage that trains, tried one after the other."""
 TOKENS = 2_700_000
-"""The first target with at most so many tokens is taken: two or three minutes on two cores."""
+"""The first target with at most this many tokens is taken: two or three minutes on two cores."""
 MOST_TOKENS = 4_000_000
 """More than that would take longer than ten minutes: the recipe has too many stages or changes."""
 SUFFIX = "_miniature"

@@ -20,7 +20,7 @@ SHORTEST = 64
 LONGEST = 2048
 """Lengths are from SHORTEST to LONGEST, as far as their order allows."""
 ROW = 512
-"""Rows of dialogs and preferences have at least so many tokens, for stand-ins and drafts to fit."""
+"""The fewest tokens of a row of dialogs or preferences, so that stand-ins and drafts fit."""
 STEP_TOKENS = (2048, 8192)
 """Tokens of the smallest and of the largest batch that is aimed at."""
 MOST_SEQUENCES = 32

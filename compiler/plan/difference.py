@@ -14,7 +14,7 @@ from ...spec.quantity import plain
 from .plan import Plan, TrainJob
 
 MOST_CHANGES = 6
-"""So many changed values of a job are named."""
+"""How many changed values of a job are named."""
 _ASIDE = {
     "key",
     "id",

@@ -22,7 +22,7 @@ from .positions import START, Border, Length, Position
 
 _LONGER = "make the stage longer, or the segments before it shorter"
 MAX_LEVELS = 10_000
-"""A ramp of the batch moves in at most so many levels; a longer way takes larger strides."""
+"""The most levels of a ramp of the batch; a longer ramp takes larger strides."""
 
 
 def nearest(value: Fraction) -> int:

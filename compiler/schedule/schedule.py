@@ -31,7 +31,7 @@ from .positions import Border, Length
 
 RAMP_LEVELS = 100
 RAMP_RESOLUTION = 1000
-"""A ramp of a mixture moves in at most so many levels, of shares in parts of so many."""
+"""The most levels of a ramp of a mixture, and the denominator of its shares."""
 
 
 def schedule(program: Program, report: Report) -> Program:

@@ -18,7 +18,7 @@ LONGEST = 400
 """Characters of the longest function, without its docstring."""
 
 EDITED = 3
-"""One preference in so many has a third, edited response."""
+"""Every how many preferences there is a third, edited response."""
 
 _OPERATORS = {
     "==": "!=",

@@ -117,7 +117,7 @@ class Packing:
             return self._make_epoch(epoch)
         name = digest(*self._identity, epoch, self._seq_len, self._digest).hex()[:32]
         path = self._cache / f"rows-{name}.npy"
-        # A file that is missing, or that a crash of the machine has cut off, is made again.
+        # A file that is missing, or that a crash of the machine has cut off, is rebuilt.
         with suppress(OSError, ValueError, EOFError, IndexError):
             made = np.load(path, mmap_mode="r")
             if len(made) == made[0] + 2 + self._records.count:

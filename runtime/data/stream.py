@@ -99,7 +99,7 @@ class Stream:
             return self._make_epoch(epoch)
         name = digest(*self._identity, epoch, self._lengths_digest).hex()[:32]
         path = self._cache / f"order-{name}.npy"
-        # A file that is missing, or that a crash of the machine has cut off, is made again.
+        # A file that is missing, or that a crash of the machine has cut off, is rebuilt.
         with suppress(OSError, ValueError, EOFError, IndexError):
             made = np.load(path, mmap_mode="r")
             last = self.epoch_tokens - self._shards.lengths[made[0, -1]]

@@ -25,7 +25,7 @@ from .storage import HEAD, write_tensors, writing
 
 SOURCE = "source.json"
 ROWS = 4096
-"""Embedding and output are compared in so many rows at a time."""
+"""Rows of embedding and output that are compared at a time."""
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _ROPE = (
     "rope_theta",
@@ -246,7 +246,7 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
             f"{folder} lacks {_some(missing)}, which {model} has",
             "a file of the weights is missing, or they are those of another model",
         )
-    # What adapters know and leave aside is made again; of a tied model the output is the embedding.
+    # What adapters know and leave out is rebuilt; of a tied model the output is the embedding.
     aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
     more = [
         name

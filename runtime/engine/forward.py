@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 CHUNKS = "chunks"
 CHUNK = 1024
-"""So many records or documents are finished together."""
+"""How many records or documents are finished together."""
 RESPONSES = 3
 """The columns of a reference: as many responses as a preference may have."""
 
@@ -230,7 +230,7 @@ def _chunk(path: Path, part: np.ndarray) -> bool:
     """Reads a chunk's file into `part`, on rank 0; whether there is one that is whole."""
     if dist.get_rank() != 0:
         return False
-    # A file that is missing, or that a crash of the machine has cut off, is made again.
+    # A file that is missing, or that a crash of the machine has cut off, is rebuilt.
     with suppress(OSError, ValueError, EOFError):
         values = np.load(path)
         if values.shape == part.shape:

@@ -23,13 +23,13 @@ from torchtitan.models.common.decoder_sharding import (
 from torchtitan.protocols.sharding import ShardingConfig
 
 PIECE = 2048
-"""The logits of so many places are in memory at once."""
+"""How many positions have their logits in memory at once."""
 
 
 class TokenHead(Linear):
     """The output layer, which gives the cross-entropy of one token at each place.
 
-    Logits are made piece by piece, and made again for the gradient, so that those of all places
+    Logits are made piece by piece, and recomputed for the gradient, so that those of all places
     never exist together. The vocabulary may be sharded (tensor parallelism).
     """
 

@@ -187,7 +187,7 @@ class PreferenceLoader(Loader):
         references: Mapping[str, Path]
         """source → reference.npy, for DPO."""
         multiple: int
-        """Rows are padded to a multiple of so many tokens."""
+        """The multiple of tokens that rows are padded to."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)

@@ -24,7 +24,7 @@ from .shown import Part, Preview, Shown
 from .uses import Use
 
 LOOKED_AT = 200
-"""So many records are looked at for refusals, or fewer that have TOKENS in all."""
+"""How many records are looked at for refusals, or fewer that have TOKENS in all."""
 TOKENS = 500_000
 
 

@@ -18,9 +18,9 @@ from .shown import Preview, Refused, Shown
 from .uses import Use
 
 SMALL = 4_000_000
-"""A source of so many characters is read whole; of a larger one, the beginning."""
+"""A source of up to this many characters is read whole; of a larger one, the beginning."""
 CHARACTERS = 8
-"""So many characters are read for each token that is to be shown, at first."""
+"""Characters that are read, at first, for each token to be shown."""
 
 
 class InOrder(Stream):

@@ -18,7 +18,7 @@ from ..run_folder.store import Store
 from ..scheduler import artifact_key
 
 SMALL = 8_000_000
-"""A tokenizer that is trained on so many characters in all is trained here."""
+"""A tokenizer is trained here where its data have at most this many characters."""
 ANY = 2**62
 """More bad lines than there are."""
 

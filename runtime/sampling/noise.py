@@ -29,7 +29,7 @@ class Gumbel(LogitsProcessor):
     Args:
         seeds: of the rows of the batch.
         temperature: above 0.
-        top_p: the fewest tokens whose probabilities add up to so much are drawn from.
+        top_p: tokens are drawn from the fewest whose probabilities add up to this.
     """
 
     def __init__(

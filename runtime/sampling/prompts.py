@@ -127,7 +127,7 @@ def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = No
 
     Args:
         context: tokens that the model and its judge can read.
-        limit: at most so many.
+        limit: the most of them.
 
     Raises: DataError: there are none; one is damaged, empty, or leaves no room for an answer.
     """

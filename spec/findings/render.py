@@ -8,7 +8,7 @@ from .paragraphs import cells, wrapped
 
 _COLORS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
 _LONGEST = 160
-"""Of longer lines of a spec a part is shown, where there is room for so much."""
+"""Columns of a spec's line that are shown; of a longer line, the part around the place."""
 
 
 def _printable(text: str) -> str:

@@ -264,7 +264,7 @@ OTHERS = (
     Answer(
         "model",
         "sft reward dpo score sample evaluate",
-        "did you mean `from`? This stage goes on from another, or from a model with weights: {}",
+        "did you mean `from`? This stage continues from another, or from a model with weights: {}",
         "from = pretrain",
     ),
     Answer(

@@ -15,7 +15,7 @@ from .json_text import Numeral
 
 _NUMERAL = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 MOST_DIGITS = 15
-"""So many digits survive in the numbers of any program that reads JSON."""
+"""Digits that survive in the numbers of any program that reads JSON."""
 
 
 class Unfit(Exception):

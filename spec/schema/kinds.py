@@ -17,7 +17,7 @@ from .convert import Invalid, items, plain_number, quantity, whole, wrong_value
 MOST = 10**9
 """No dimension of a model or an evaluation is larger."""
 MOST_DEVICES = 10**6
-"""A cluster has at most so many nodes, and a node so many devices."""
+"""The most nodes of a cluster, and the most devices of a node."""
 
 
 class Kind(Record):

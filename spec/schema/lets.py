@@ -9,7 +9,7 @@ from ..source import Span
 from .convert import Invalid
 
 MAX_LETS = 64
-"""A `let` may stand on so many others, one on top of the other."""
+"""The longest chain of `let`s that refer to one another."""
 
 _VALUES: dict[type, tuple[str, ...]] = {
     s.List: ("items",),

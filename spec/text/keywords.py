@@ -64,7 +64,7 @@ MEANINGS = {
     "or": "joins two references",
     "where": "gives the condition of a filter",
     "in": "looks a value up in a file",
-    "extend": "says how much longer a stage goes on",
+    "extend": "says how much longer a stage trains",
     "most": "limits how often",
     "last": "stands for the value with which the stage before ended",
     "round": "stands for the round of a stage",

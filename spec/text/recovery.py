@@ -103,7 +103,7 @@ def _reports_name(text: str, offset: int, source: Source | Piece, report: Report
 def _noted(
     text: str, offset: int, source: Source | Piece, report: Report, reach: Reach
 ) -> str | None:
-    """Reports another notation; the text to go on with, None where there is none to be seen."""
+    """Reports another notation; the text to continue with, None where none can be told."""
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", start)
     line = text[start : end if end >= 0 else len(text)]

@@ -396,7 +396,7 @@ def test_models_of_every_family_are_emitted_as_the_engine_builds_them(
     ours = model_spec(job.model, "H100 80GB", job.seq_len)
     assert _shown(theirs) == _shown(ours)
     for one, other in zip(_kinds(ours), _kinds(theirs), strict=True):
-        # The engine has some of torchtitan's modules mended.
+        # The engine has patched some of torchtitan's modules.
         assert issubclass(one, other)
     assert theirs.parallelize_fn is ours.parallelize_fn
     assert theirs.post_optimizer_build_fn is ours.post_optimizer_build_fn

@@ -66,7 +66,7 @@ def test_the_llama_3_anneal_is_2_steps(llama: Plan) -> None:
     assert (job.steps, job.tokens) == (2, 2 * 16 * 2**20)
 
 
-def test_the_plan_says_what_was_wished_and_what_it_became(llama: Plan) -> None:
+def test_the_plan_says_what_was_requested_and_what_it_became(llama: Plan) -> None:
     shown = [(r.wished_tokens, r.step, r.tokens) for r in jobs(llama, "pretrain")[0].roundings]
     assert shown[0] == ("252,000,000", 60, 251_658_240)
     assert shown[-1] == ("15,600,000,000,000", 1_100_928, 15_600_000_696_320)
@@ -127,7 +127,7 @@ def test_for_and_until_say_the_same_where_nothing_is_rounded() -> None:
 
 
 @pytest.mark.parametrize("wish", range(600, 700, 7))
-def test_what_is_wished_at_the_same_tokens_happens_at_the_same_step(wish: int) -> None:
+def test_what_is_requested_at_the_same_tokens_happens_at_the_same_step(wish: int) -> None:
     bound = f"until {wish} tokens"
     found = segments(
         stage(

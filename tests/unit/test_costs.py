@@ -162,7 +162,7 @@ def test_the_help_for_too_much_memory_is_a_change_that_fits() -> None:
     )
     (found,) = [d for d in check(text) if d.code == "W661"]
     assert "recompute = full" in found.help or "micro_batch" in found.help
-    mended = text.replace("micro_batch 8", "micro_batch 1").replace(
+    fixed = text.replace("micro_batch 8", "micro_batch 1").replace(
         "data = web\n", "data = web\n  recompute = full\n"
     )
-    assert not [d for d in check(mended) if d.code in ("W661", "W662")]
+    assert not [d for d in check(fixed) if d.code in ("W661", "W662")]

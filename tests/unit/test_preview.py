@@ -56,7 +56,7 @@ HEAD = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    """The command line turns the garbage collector off; the tests go on."""
+    """The command line turns the garbage collector off; the tests continue."""
     yield
     gc.enable()
 

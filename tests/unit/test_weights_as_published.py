@@ -123,11 +123,11 @@ def test_what_is_otherwise_stands_at_its_attribute_with_what_to_write(
     if written >= 0:
         assert (place(found) or (0, 0))[1] - 1 >= written
     # What is written as the help says is fine.
-    mended = text.replace(line, _mended(line, attribute, write_))
-    assert check(mended, tmp_path) == []
+    fixed = text.replace(line, _fixed(line, attribute, write_))
+    assert check(fixed, tmp_path) == []
 
 
-def _mended(line: str, attribute: str, write_: str) -> str:
+def _fixed(line: str, attribute: str, write_: str) -> str:
     parts = [
         part
         for part in line.removesuffix(" }").partition("{ ")[2].split(", ")
