@@ -77,7 +77,7 @@ def _unrolled(stage: str, recipe: r.Recipe) -> str:
 
 
 def _last_model(recipe: r.Recipe) -> str | None:
-    """The last stage with weights that is no reward model, as specs write it."""
+    """The last stage with weights that is not a reward model, as specs write it."""
     for name, stage in reversed(recipe.stages.items()):
         inner = stage.stages if isinstance(stage, r.Rounds) else {"": stage}
         for own, each in reversed(inner.items()):

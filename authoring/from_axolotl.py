@@ -172,7 +172,7 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
         config.lost("adapter", "all weights are trained: there are no adapters")
         reason = (
             f"the configuration's is that of a {adapter} adapter, and here all weights are "
-            "trained, mostly at a tenth of it or less"
+            "trained, usually at a tenth of it or less"
         )
     elif kind not in _SHAPES:
         reason = f"`{kind}` is no shape of schedules; its peak is {segments[-1]}"

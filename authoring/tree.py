@@ -154,7 +154,7 @@ def _composed(node: Any, loader: Any, budget: _Budget, level: int) -> Node:
 
 
 def _refuse_twins(node: Any) -> None:
-    """Raises: ConfigError: where a name is given twice, or is no text."""
+    """Raises: ConfigError: where a name is given twice, or is not a text."""
     import yaml
 
     if hasattr(node, "checked"):  # used by several aliases, and flattened since

@@ -61,7 +61,7 @@ def _lines(of: Rule, color: bool, columns: int | None) -> Iterator[str]:
             yield indent(_found(of, color, columns), "    ")
     if of.wrong.frame:
         yield ""
-        yield from wrapped(f"(The example stands beside {beside(of.wrong.frame)}.)", columns)
+        yield from wrapped(f"(The example comes after {beside(of.wrong.frame)}.)", columns)
 
 
 def _found(of: Rule, color: bool, columns: int | None) -> str:

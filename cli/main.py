@@ -15,7 +15,7 @@ COMMANDS = {
     "fmt": "Lay specs out in the canonical way, or write one as JSON or as text.",
     "plan": "Show what would run: tokens, steps, schedules, mixtures, epochs.",
     "preview": "Show what stages see of their data, and what they learn of it.",
-    "diff": "Show what a plan would do otherwise than another one, and why.",
+    "diff": "Show what a plan would do differently from another one, and why.",
     "verify": "Compare the figures that specs claim with those of their plans.",
     "run": "Run a spec or a plan; continue where an earlier run of it stopped.",
     "status": "Show how far a run is.",

@@ -108,7 +108,7 @@ def _pipeline(model: Architecture, mesh: Resources) -> Wrong:
     pipeline = mesh.pipeline
     if pipeline > 1 and model.tied:
         return (
-            "the model has one weight for embedding and output, which a pipeline would part",
+            "the model has one weight for embedding and output, which a pipeline would split",
             "leave `pipeline` out, or write `tied = false` in the model",
         )
     if mesh.interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, mesh.interleave)):

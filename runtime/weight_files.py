@@ -77,7 +77,7 @@ def require_whole(folder: Path) -> None:
             ends = (of["data_offsets"][1] for key, of in header.items() if key != "__metadata__")
             said = begin + max(ends, default=0)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise DataError(f"{path} is no safetensors file: {problem}", _AGAIN) from None
+            raise DataError(f"{path} is not a safetensors file: {problem}", _AGAIN) from None
         if size != said:
             raise DataError(f"{path} has {size:,} bytes, and its header says {said:,}", _AGAIN)
 
@@ -97,9 +97,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} cannot be read: {reason}", "download the weights with all their files"
         ) from None
     except ValueError as problem:
-        raise DataError(f"{path} is no JSON: {problem}", "download the file again") from None
+        raise DataError(f"{path} is not JSON: {problem}", "download the file again") from None
     if not isinstance(found, dict):
-        raise DataError(f"{path} is no JSON object", "download the file again")
+        raise DataError(f"{path} is not a JSON object", "download the file again")
     return found
 
 
@@ -149,7 +149,7 @@ def _snapshot(repo: str, revision: str) -> Path:
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
-            f"the weights {repo}, revision {revision}, cannot be had from the Hub: {reason}",
+            f"the weights {repo}, revision {revision}, cannot be loaded from the Hub: {reason}",
             f"check the names and whether they need `hf auth login`; or download them where there "
             f"is a network (`hf download {repo}`) and name the folder in the model's `weights`",
         ) from error

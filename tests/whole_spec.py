@@ -98,7 +98,7 @@ def spec(block: str = "", statements: str = "") -> str:
 
 
 def _name(item: s.Item) -> str:
-    """What a statement gives; "" where that is no attribute."""
+    """What a statement gives; "" where that is not an attribute."""
     match item:
         case s.Assign():
             return item.path.name

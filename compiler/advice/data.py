@@ -74,7 +74,7 @@ def measured_on_training_data(program: Program) -> Iterator[Found]:
             yield Found(
                 f"`{name}` is measured on, and its samples are trained on",
                 place,
-                "keep prompts apart that no stage has seen",
+                "set aside prompts that no stage has seen",
                 notes=_noted(sampled[name][1], "sampled here"),
             )
             continue

@@ -21,7 +21,7 @@ def unusual_beta(stage: TrainStage, program: Program) -> Iterator[Found]:
     low, high = NORMALIZED_BETA if spec.normalize else BETA
     if not low <= spec.beta <= high:
         yield Found(
-            f"beta is {spec.beta:g}, and mostly between {low:g} and {high:g}",
+            f"beta is {spec.beta:g}, and usually between {low:g} and {high:g}",
             spec.at("beta"),
             "write `beta = 0.1`" if not spec.normalize else "write `beta = 5`",
         )

@@ -173,7 +173,7 @@ def published_peak(size: float) -> float:
 def clip_without_effect(stage: TrainStage, program: Program) -> Iterator[Found]:
     if stage.spec.clip is not None and stage.clip > LARGEST_CLIP:
         yield Found(
-            f"gradients are clipped at a norm of {stage.clip:g}, which they hardly ever have",
+            f"gradients are clipped at a norm of {stage.clip:g}, which they hardly ever reach",
             stage.spec.at("clip"),
             "write `clip = 1.0`",
         )

@@ -182,7 +182,7 @@ def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
             yield Found(
                 f"{counted(layers, 'layers')} do not divide into a pipeline of {stages} stages",
                 stage.spec.at("parallel"),
-                "its fuller stages are waited for; the embedding and "
+                "the other stages wait for the fuller ones; the embedding and "
                 "the output may count as a layer each",
             )
 

@@ -87,7 +87,7 @@ class _Reader:
         if isinstance(named, list) and named and not any("CausalLM" in str(n) for n in named):
             self.values.problem(
                 "architectures",
-                f"describes {named[0]}, which is no language model",
+                f"describes {named[0]}, which is not a language model",
                 "take the weights of a language model, …ForCausalLM",
             )
 
@@ -100,7 +100,7 @@ class _Reader:
             self.values.problem(
                 key,
                 f"says {key} = {_shown(given)}: {why}",
-                "take weights without it: they would be computed otherwise than they were trained",
+                "take weights without it: these would not be computed as they were trained",
             )
 
     def _shape(self) -> dict[str, Any]:

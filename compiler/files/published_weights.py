@@ -182,7 +182,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     except ValueError as problem:
         report.add(
             "E543",
-            f"{name} is no JSON of a model: {problem}",
+            f"{name} is not JSON of a model: {problem}",
             model.at(where),
             help="download the file again",
         )
@@ -227,7 +227,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
             "W676",
             f"{name} says {key}, of which etude knows nothing",
             model.at(where),
-            help="look up whether it changes what the model computes: if so, take other weights; "
+            help="find out whether it changes what the model computes: if so, take other weights; "
             'if not, silence this with `allow W676 "…"`',
         )
 

@@ -289,7 +289,7 @@ def _needed(root: Path, path: str) -> str:
 
 
 def _unreadable(path: Path) -> str:
-    reason = "this user may not read it" if path.exists() else "it is a link to nothing"
+    reason = "this user may not read it" if path.exists() else "it is a broken link"
     return f"{path.absolute()}: {reason}"
 
 

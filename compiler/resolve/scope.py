@@ -147,7 +147,7 @@ class Scope:
         if stage and (type(stage) in _WEIGHTLESS or self.trained(stage).spec.kind != "reward"):
             self.error(
                 "E513",
-                f"`{name}` is no reward model",
+                f"`{name}` is not a reward model",
                 span,
                 "a judge is the result of a stage of the kind `reward`",
             )

@@ -236,7 +236,7 @@ def _stage_optimizer(
     if spec.optimizer == "last" and averaged:
         scope.report.add(
             "E410",
-            "these weights have no optimizer state to continue with",
+            "these weights have no optimizer state to continue from",
             spec.at("optimizer"),
             help="leave `optimizer` out to start it afresh",
         )

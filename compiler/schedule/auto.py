@@ -322,7 +322,7 @@ def _nothing_fits(
         "E435",
         "no recomputation lets every sequence length fit",
         segment.span,
-        help="write stages of their own for the longer ones",
+        help="write separate stages for the longer ones",
     )
 
 

@@ -484,7 +484,7 @@ class _Scheduler:
                 continue
             self.report.add(
                 "E453",
-                f"the checkpoint `{stage.name}` is not inside of `{stage.of}`, which has "
+                f"the checkpoint `{stage.name}` is not inside `{stage.of}`, which has "
                 f"{counted(clock.steps, 'steps')} and {counted(clock.tokens, 'tokens')}",
                 stage.spec.at("after"),
                 help=f"name `{stage.of}` itself for its end, or write fewer"

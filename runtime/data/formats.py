@@ -176,7 +176,7 @@ def _json_lines(file: File, content: Iterator[bytes], example: str, bad: BadLine
 
 
 _NOTHING = object()
-"""What is no JSON."""
+"""What is not JSON."""
 
 
 def _parsed(text: bytes, report: Callable[[str], None], name: str = "") -> Any:

@@ -52,13 +52,13 @@ def normal(messages: object, what: str = "messages") -> list[dict[str, Any]]:
         DataError: no list of messages, or a message without a role or with other content.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
-        raise DataError(f"`{what}` is no list of messages")
+        raise DataError(f"`{what}` is not a list of messages")
     return [_message(message, f"message {number}") for number, message in enumerate(messages, 1)]
 
 
 def _message(message: object, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise DataError(f'{place} is no object such as {{"role": "user", "content": "…"}}')
+        raise DataError(f'{place} is not an object such as {{"role": "user", "content": "…"}}')
     made = {str(key): value for key, value in message.items() if value is not None}
     if not isinstance(made.get("role"), str):
         raise DataError(f"{place} has no role")
@@ -211,7 +211,7 @@ def calls(message: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
     """
     found = message.get("tool_calls", [])
     if not isinstance(found, list | tuple):
-        raise DataError(f"{place}: `tool_calls` is no list")
+        raise DataError(f"{place}: `tool_calls` is not a list")
     return [_call(call, place) for call in found]
 
 
@@ -236,7 +236,7 @@ def _call(call: object, place: str) -> tuple[str, str]:
             return function["name"], arguments
     elif isinstance(arguments, Mapping):
         return function["name"], json.dumps(arguments, ensure_ascii=False)
-    raise DataError(f"{place}: the arguments of `{function['name']}` are no JSON object")
+    raise DataError(f"{place}: the arguments of `{function['name']}` are not a JSON object")
 
 
 def text(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -258,9 +258,9 @@ def tool_schemas(tools: object) -> list[dict[str, Any]] | None:
         try:
             tools = json.loads(tools)
         except ValueError:
-            raise DataError("`tools` is no list of JSON schemas") from None
+            raise DataError("`tools` is not a list of JSON schemas") from None
     if not tools:
         return None
     if not isinstance(tools, list | tuple) or not all(isinstance(t, Mapping) for t in tools):
-        raise DataError("`tools` is no list of JSON schemas")
+        raise DataError("`tools` is not a list of JSON schemas")
     return [dict(tool) for tool in tools]

@@ -266,7 +266,7 @@ def _require_regular(path: Path, name: str, pattern: str) -> None:
             f'name the files in it, as in `files = "{pattern.rstrip("/")}/**/*.jsonl"`',
         )
     if not path.is_file():
-        raise DataError(f"{name} is no regular file", "name files that hold documents")
+        raise DataError(f"{name} is not a regular file", "name files that hold documents")
 
 
 def _require_suffix(name: str, pattern: str) -> None:

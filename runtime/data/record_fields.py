@@ -77,7 +77,7 @@ class Fields:
         name, text = self.name("system"), self.get(record, "system")
         if not isinstance(text, str) or not text.strip():
             if text and not isinstance(text, str):
-                raise DataError(f"`{name}` is no text")
+                raise DataError(f"`{name}` is not a text")
             return messages
         _require_unicode(text, name)
         if messages and messages[0]["role"] == "system":
@@ -143,7 +143,7 @@ def _list_in(text: str, name: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise DataError(
-            f"`{name}` is a text that looks like a list of messages and is no JSON",
+            f"`{name}` is a text that looks like a list of messages and is not JSON",
             "write it as JSON, with double quotes: `json.dumps(messages)` in Python",
         ) from None
 

@@ -89,7 +89,7 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     messages = fields.text(record, "messages")
     if messages is not None:
         if isinstance(messages, str):
-            raise DataError(f"`{fields.name('messages')}` is no list of messages")
+            raise DataError(f"`{fields.name('messages')}` is not a list of messages")
         return Dialog(fields.system(record, messages), tools=tools)
     prompt, completion = fields.text(record, "prompt"), fields.text(record, "completion")
     if prompt is None and completion is None:

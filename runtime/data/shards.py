@@ -335,5 +335,5 @@ class Shards:
         """What to raise where the files are not as they were written."""
         return DataError(
             f"the token shards in {self.folder} are damaged: {reason}",
-            "remove that folder; the next run makes it again from the documents",
+            "remove that folder; the next run rebuilds it from the documents",
         )

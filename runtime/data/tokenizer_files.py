@@ -116,9 +116,9 @@ def _object(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(_read(path))
     except ValueError as problem:
-        raise DataError(f"{path} is no JSON: {problem}", "download the file again") from None
+        raise DataError(f"{path} is not JSON: {problem}", "download the file again") from None
     if not isinstance(found, dict):
-        raise DataError(f"{path} is no JSON object", "download the file again")
+        raise DataError(f"{path} is not a JSON object", "download the file again")
     return found
 
 
@@ -131,4 +131,4 @@ def _read(path: Path) -> str:
             f"{path} cannot be read: {reason}", "make sure that you may read it, then run again"
         ) from None
     except UnicodeDecodeError as problem:
-        raise DataError(f"{path} is no text: {problem}", "download the file again") from None
+        raise DataError(f"{path} is not a text: {problem}", "download the file again") from None

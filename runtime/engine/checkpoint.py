@@ -52,7 +52,7 @@ class Checkpoints(CheckpointManager):
             path = self._start.path
             wanted = {MODEL: True, OPTIMIZER: self._start.optimizer, AVERAGE: self._start.average}
             states = {name: self.states[name] for name, take in wanted.items() if take}
-            help = f"remove {path.parent}; the next run makes it again"
+            help = f"remove {path.parent}; the next run rebuilds it"
         with reading(path, help):
             wanted_states = self._flattened_model_states_sd(states)
             if own < 0 and self._start is not None:

@@ -84,7 +84,7 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     spec = model_spec(job.model, "cpu", job.model.context, "score" if score else "logits")
     assert spec.state_dict_adapter is not None
     adapter = spec.state_dict_adapter(spec.model, None)
-    help = f"remove {path.parent}; the next run makes it again"
+    help = f"remove {path.parent}; the next run rebuilds it"
     with reading(path, help):
         tensors = model_tensors(path)
         if HEAD in tensors and (tensors[HEAD].size[0] == 1) != score:

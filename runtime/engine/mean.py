@@ -14,7 +14,7 @@ from ...compiler.plan.plan import AverageJob
 from ..errors import RunError
 from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
 
-AGAIN = "remove the artifact that it is part of; the next run makes it again"
+AGAIN = "remove the artifact that it is part of; the next run rebuilds it"
 
 
 def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:

@@ -253,7 +253,7 @@ class PreferenceLoader(Loader):
             raise DataError(
                 f"the reference log-probabilities of record {number} of `{source}` are not those "
                 "of its responses",
-                "remove the artifact of the reference; the next run makes it again",
+                "remove the artifact of the reference; the next run rebuilds it",
             )
         return known[[0, -1]].astype(np.float32)
 
@@ -277,7 +277,7 @@ def read_reference(path: Path, count: int, source: str) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged or of other data.
     """
-    help = "remove the artifact that it is part of; the next run makes it again"
+    help = "remove the artifact that it is part of; the next run rebuilds it"
     try:
         values = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:

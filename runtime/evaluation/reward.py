@@ -26,7 +26,7 @@ def reward(
         root: the folder of the spec.
 
     Raises:
-        RunError: a model cannot be loaded, the judge is no reward model or can read no answer.
+        RunError: a model cannot be loaded, the judge is not a reward model or can read no answer.
         DataError: a prompt is damaged, empty or too long.
     """
     sampler = Sampler(

@@ -52,7 +52,7 @@ def outcome_of(event: Mapping[str, Any] | None, log: Path) -> Outcome:
     """
     if event is None:
         raise Stopped(
-            f"the training processes ended without a word; the end of {log} may say why",
+            f"the training processes ended without a message; the end of {log} may say why",
             "run again to continue from the last checkpoint",
         )
     if "error" in event:

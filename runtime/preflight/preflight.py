@@ -289,7 +289,7 @@ def _on_hub(repo: str, kind: str, revision: str | None) -> None:
     except Exception as problem:
         reason = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise DataError(
-            f"{repo} is not in the local cache, and the Hub does not give it: {reason}",
+            f"{repo} is not in the local cache, and the Hub does not provide it: {reason}",
             "check its name and whether it needs `hf auth login`; or download it where there is a "
             f"network (`hf download {repo} --repo-type {kind}`)",
         ) from None

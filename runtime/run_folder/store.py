@@ -76,7 +76,7 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RunError(
-                    f"another run is at work in {self.folder}",
+                    f"another run is using {self.folder}",
                     "wait for it, or choose another folder with --folder",
                 ) from None
             yield
@@ -134,7 +134,7 @@ class Store:
     def _damaged(self, folder: Path, reason: str) -> RunError:
         return RunError(
             f"the artifact {folder} is damaged: {reason}",
-            "remove the folder; the next run makes it again",
+            "remove the folder; the next run rebuilds it",
         )
 
     def publish(self, key: str, result: Path, job: str) -> Path:

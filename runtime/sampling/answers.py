@@ -39,7 +39,7 @@ class Sampler:
         draw: what draws; chosen by the machine where it is not given.
 
     Raises:
-        RunError: the model cannot be loaded, or the judge is no reward model.
+        RunError: the model cannot be loaded, or the judge is not a reward model.
         DataError: protocol and tokenizer do not go together.
     """
 

@@ -92,7 +92,7 @@ class Transformers:
             reason = " ".join(str(problem).split())[:300]
             raise RunError(
                 f"the model {model} cannot be loaded: {reason}",
-                f"remove {model}; the next run makes it again",
+                f"remove {model}; the next run rebuilds it",
             ) from None
         self._network = network.to("cuda" if on_gpu else "cpu").eval()
         self.context: int = network.config.max_position_embeddings

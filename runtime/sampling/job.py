@@ -52,7 +52,7 @@ def sample(
         draw: what draws; chosen by the machine where it is not given.
 
     Raises:
-        RunError: a model cannot be loaded, the judge is no reward model, no draw is finished.
+        RunError: a model cannot be loaded, the judge is not a reward model, no draw is finished.
         DataError: a prompt is damaged, empty or too long.
         Stopped: the disk does not take the result.
     """

@@ -77,13 +77,13 @@ def check(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as problem:
-        raise RunError(f"the judge {folder} is no exported model: {problem}", help) from None
+        raise RunError(f"the judge {folder} is not an exported model: {problem}", help) from None
     kinds = config.get("architectures") or []
     if not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
         what = ", ".join(map(str, kinds)) or "a model of unknown kind"
-        raise RunError(f"the judge {folder} is no reward model, but {what}", help)
+        raise RunError(f"the judge {folder} is not a reward model, but {what}", help)
     labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
     if labels != 1:
         raise RunError(
-            f"the judge {folder} is no reward model: it has {labels} labels, not one", help
+            f"the judge {folder} is not a reward model: it has {labels} labels, not one", help
         )

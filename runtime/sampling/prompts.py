@@ -156,12 +156,12 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 record = json.loads(line)
                 if not isinstance(record, dict):
-                    raise ValueError("a line is no JSON object")
+                    raise ValueError("a line is not a JSON object")
                 yield record
     except (OSError, ValueError) as problem:
         raise DataError(
             f"the prompts {path} cannot be read: {problem}",
-            f"remove {path.parent}; the next run makes it again",
+            f"remove {path.parent}; the next run rebuilds it",
         ) from None
 
 

@@ -88,7 +88,7 @@ def _valid(item: s.Allow, report: Report) -> bool:
     elif not item.reason.value.strip():
         report.add(
             "E333",
-            f"nobody can tell from this why {code} is silenced",
+            f"this does not say why {code} is silenced",
             item.reason.span,
             help="write the reason for those who read the spec after you",
         )

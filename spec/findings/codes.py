@@ -17,7 +17,7 @@ are read one by one where somebody asks: checking a spec that is fine reads none
 After `etude` stands the frame of the example, a file beside the pages with what the example stands
 on; and where an example is about files, the name of this one, which is a block of `json` where it
 is in JSON. A block of `sh` makes `spec.etude`
-where that is no text. What only `etude plan --deep` or `--miniature` finds, or what is found in
+where that is not a text. What only `etude plan --deep` or `--miniature` finds, or what is found in
 folders of weights, has no examples: checking a spec alone finds nothing.
 """
 
@@ -47,7 +47,7 @@ class Example(Record):
         frame: the name of the file with what the example stands on; "" for a complete spec.
         texts: the texts of its files by their names, `MAIN` among them; one without a name where
             the example is not about files.
-        shell: commands that make the main file, where that is no text.
+        shell: commands that make the main file, where that is not a text.
 
     An example that a page has not is empty.
     """

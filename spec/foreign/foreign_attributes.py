@@ -41,7 +41,7 @@ NOT_YET = (
         "target_modules ia3 prefix_tuning prompt_tuning modules_to_save",
         ANY,
         "this version has no adapters: a stage trains all weights. Leave it out, and give `lr` for "
-        "a full fine-tune: mostly a tenth of an adapter's or less",
+        "a full fine-tune: usually a tenth of an adapter's or less",
     ),
     Answer(
         "load_in_8bit load_in_4bit quantization quantize quantization_config bnb_config gptq awq "
@@ -126,7 +126,7 @@ OUTSIDE = (
         "save_dir save_path ckpt_dir ckpt_path dump_folder out_dir output_path output_folder "
         "run_folder folder logging_dir log_dir save_to s3 bucket",
         ANY,
-        "a run's folder is said when it is started: `etude run SPEC --folder FOLDER`. It is a "
+        "name a run's folder when you start it: `etude run SPEC --folder FOLDER`. It is a "
         "local folder; this version writes to no S3 and no other object storage",
     ),
     Answer(
@@ -149,7 +149,7 @@ OUTSIDE = (
         "dataloader_pin_memory pin_memory prefetch_factor num_proc dataset_num_proc "
         "preprocessing_num_workers",
         ANY,
-        "it changes only how fast, and there is nothing to say: the engine chooses. Leave it out",
+        "it changes only the speed, and the engine chooses it. Leave it out",
     ),
     Answer(
         "logging_steps logging_strategy log_interval log_freq log_every log_every_n_steps "

@@ -89,8 +89,8 @@ BLOCKS = (
         "max_position_embeddings max_seq_len max_seq_length seq_len seq_length max_length "
         "context_length block_size n_ctx n_positions model_max_length",
         "model",
-        "how long sequences are, the stages' `seq_len` says; of a model with weights, `context` "
-        "says how long those were that it was trained on",
+        "`seq_len` of a stage says how long sequences are; `context` of a model with weights says "
+        "how long those were that it was trained on",
     ),
     Answer(
         "num_experts n_experts num_local_experts n_routed_experts n_shared_experts moe "
@@ -154,23 +154,23 @@ BLOCKS = (
     Answer(
         "dtype torch_dtype precision",
         "model",
-        "in what a stage computes, its `precision` says; weights are trained in fp32",
+        "`precision` of a stage says what it computes in; weights are trained in fp32",
     ),
     Answer(
         "weight proportion share probability ratio percentage sampling_ratio sampling_weight "
         "weights probabilities mix mixture interleave upsample repeat repeats oversample",
         "dataset",
-        "how much is read of a dataset, the `data` of a stage says: `data = { web 60%, code 40% }`",
+        "`data` of a stage says how much of a dataset is read: `data = { web 60%, code 40% }`",
     ),
     Answer(
         "epochs num_epochs",
         "dataset",
-        "how often data are read, the length of a stage says: `epochs = 2`, or its tokens or steps",
+        "the length of a stage says how often data are read: `epochs = 2`, or its tokens or steps",
     ),
     Answer(
         "text_field text_column dataset_text_field field text_key content_key column text",
         "dataset",
-        "which field of a record holds its text, `fields` says: {}",
+        "`fields` says which field of a record holds its text: {}",
         'files = "web.jsonl", fields = { text = "content" }',
     ),
     Answer(
@@ -178,14 +178,14 @@ BLOCKS = (
         "message_field message_property_mappings column_mapping columns field_map roles role "
         "role_key message_field_role message_field_content sharegpt",
         "dataset",
-        "which field of a record holds what, `fields` says: {}",
+        "`fields` says which field of a record holds what: {}",
         'files = "chats.jsonl", kind = dialogs, fields = { messages = "conversations", role = '
         '"from", content = "value" }',
     ),
     Answer(
         "max_length max_seq_length sequence_len seq_len cutoff_len max_seq_len",
         "dataset",
-        "how long rows are, the `seq_len` of a stage says; longer dialogs and preferences are "
+        "`seq_len` of a stage says how long rows are; longer dialogs and preferences are "
         "refused, dropped or truncated: {}",
         'files = "chats.jsonl", kind = dialogs, long = drop',
     ),
@@ -193,7 +193,7 @@ BLOCKS = (
         "train_on_inputs train_on_prompt mask_prompt completion_only_loss assistant_only_loss "
         "roles_to_train train_on_eos",
         "dataset",
-        "what is learned of dialogs, the `loss` of an sft stage says: `assistant` or `all`; in "
+        "`loss` of an sft stage says what is learned of dialogs: `assistant` or `all`; in "
         "records, `weight` or `train` of a message",
     ),
     Answer(

@@ -102,7 +102,7 @@ STAGES = (
         "block_size cutoff_len ctx_len n_ctx context_window max_prompt_length "
         "max_completion_length max_position_embeddings",
         _TRAIN,
-        "did you mean `seq_len`? {}. What becomes of longer records, `long` of their dataset says",
+        "did you mean `seq_len`? {}. `long` of their dataset says what becomes of longer records",
         "seq_len = 2Ki",
     ),
     Answer(
@@ -161,7 +161,7 @@ STAGES = (
         "val_check_interval val_interval eval_dataset eval_datasets eval_data validation_data "
         "val_data test_datasets eval_batch_size per_device_eval_batch_size compute_metrics",
         _TRAIN,
-        "nothing is evaluated inside of a stage: a checkpoint stage names a moment of it, and an "
+        "nothing is evaluated inside a stage: a checkpoint stage names a moment of it, and an "
         "evaluate stage measures: {}",
         "stage half: checkpoint { from = pretrain, after = 50% }, "
         "stage exam: evaluate { from = half, loss = [web] }",
@@ -199,13 +199,13 @@ STAGES = (
         "chat_template chat_template_jinja jinja_template conversation_template prompt_template "
         "prompt_format prompt_style template chat_format",
         f"{_TRAIN} dataset tokenizer sample evaluate",
-        'how dialogs are written, a dialog says, by a protocol or `template = "FILE"`: {}',
+        'a dialog block says how dialogs are written, by a protocol or `template = "FILE"`: {}',
         "dialog chat { protocol = chatml }",
     ),
     Answer(
         "system_prompt system_message default_system_message default_system",
         f"{_TRAIN} dataset sample evaluate",
-        "the system prompt of dialogs that have none is said by a dialog: {}",
+        "a dialog block gives the system prompt of dialogs that have none: {}",
         'dialog chat { protocol = chatml, system = "You are a helpful assistant." }',
     ),
     Answer(

@@ -57,7 +57,7 @@ VALUES = (
     Answer(
         "true on yes all block layer transformer unsloth uniform",
         "recompute",
-        "did you mean `full`? All activations inside of layers are then computed again: {}",
+        "did you mean `full`? All activations inside layers are then recomputed: {}",
         "recompute = full",
     ),
     Answer("false off no", "recompute", "did you mean `none`? {}", "recompute = none"),
@@ -70,7 +70,7 @@ VALUES = (
     Answer(
         "offload cpu offloaded",
         "recompute",
-        "activations are computed again or kept; none go to the CPU: {}",
+        "activations are recomputed or kept; none go to the CPU: {}",
         "recompute = full",
     ),
     Answer(
@@ -343,12 +343,12 @@ VALUES = (
     Answer(
         "export deploy serve save convert upload push",
         "kind",
-        "the results of a recipe are exported without being asked, as Hugging Face folders",
+        "the results of a recipe are exported automatically, as Hugging Face folders",
     ),
     Answer(
         "tokenize tokenization data preprocess prepare download dedup",
         "kind",
-        "data are tokenized without being asked, before the first stage that reads them",
+        "data are tokenized automatically, before the first stage that reads them",
     ),
     Answer(
         "train sft reward dpo score sample checkpoint average best evaluate",
@@ -358,7 +358,7 @@ VALUES = (
     Answer(
         "pretrain finetune training trainer training_args task job phase step",
         "block",
-        "what is trained are stages: `stage NAME: train { … }`",
+        "stages are what is trained: `stage NAME: train { … }`",
     ),
     Answer(
         "data datasets corpus source sources",
@@ -368,7 +368,7 @@ VALUES = (
     Answer(
         "optimizer optim scheduler lr_scheduler schedule checkpoint_config gate",
         "block",
-        "this is a matter of stages: `optimizer`, `lr`, `checkpoint` and `gate` stand in the stage",
+        "this belongs to stages: `optimizer`, `lr`, `checkpoint` and `gate` go into the stage",
     ),
     Answer(
         "parallel parallelism placement fsdp deepspeed distributed",

@@ -100,7 +100,9 @@ class _Reader(Values):
                 if plan
                 else (f'a spec in JSON begins with "{form.MARK}": {form.VERSION}')
             )
-            self.error("E134", f"this JSON is no spec: it has no `{form.MARK}`", begin, help=help)
+            self.error(
+                "E134", f"this JSON is not a spec: it has no `{form.MARK}`", begin, help=help
+            )
             raise Bad
         version = top[form.MARK][1]
         if not isinstance(version.value, Numeral) or version.value != str(form.VERSION):
@@ -312,7 +314,7 @@ class _Reader(Values):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
         if origin:
-            self.error("E133", f"`{word.name}` is no value, and has no source", origin.span)
+            self.error("E133", f"`{word.name}` is not a value, and has no source", origin.span)
         return made
 
     def _statements(

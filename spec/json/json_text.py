@@ -72,7 +72,7 @@ class _Wrong(Exception):
 
 
 def read(source: Source, report: Report) -> Node | None:
-    """The value that a source holds; None, with the reason in the report, where it is no JSON.
+    """The value that a source holds; None, with the reason in the report, where it is not JSON.
 
     Of a key that is given twice the first value counts, and the report says so.
     """
@@ -129,14 +129,14 @@ class _Reader:
         if word[0] in _CONSTANTS:
             return Node(_CONSTANTS[word[0]], Span(self.source, at, word.end())), word.end()
         shown = word[0] if len(word[0]) < 40 else word[0][:40] + "…"
-        help = _HELP.get(word[0]) or self.after(at) or "strings stand in double quotes"
+        help = _HELP.get(word[0]) or self.after(at) or "strings are written in double quotes"
         raise _Wrong(f"`{shown}` is not a value of JSON", at, word.end(), help)
 
     def after(self, at: int) -> str:
         """A way out where something else stands than JSON has."""
         if self.text.startswith(("//", "/*", "#"), at):
             return "JSON has no comments: write them in a text, or leave them out"
-        return "strings stand in double quotes" if self.text.startswith("'", at) else ""
+        return "strings are written in double quotes" if self.text.startswith("'", at) else ""
 
     def _unexpected(self, at: int, wanted: str) -> NoReturn:
         if at >= len(self.text):
@@ -165,7 +165,7 @@ class _Reader:
             raise _Wrong("there is no closing quote on this line", at, end)
         if sign != '"':
             raise _Wrong(
-                "a control character stands in this string",
+                "this string contains a control character",
                 end,
                 end + 1,
                 f"write it as \\u{ord(sign):04x}",

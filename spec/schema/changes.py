@@ -247,7 +247,7 @@ class _Changer:
         """The block with another value of an attribute, or of a part of it."""
         if len(words) > 2:
             self._unknown(
-                f"`{change.path.name}` is no attribute",
+                f"`{change.path.name}` is not an attribute",
                 change.path.span,
                 "paths end with an attribute, or with a part of a group: "
                 "`pretrain.optimizer.weight_decay`",

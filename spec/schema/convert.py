@@ -137,7 +137,7 @@ def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
         )
     meant = did_you_mean(unit.name, UNITS, of="unit")
     if unit.name in ("k", "K", "M", "B", "T", "Ki", "Mi", "Gi", "x"):
-        meant = f"a suffix stands directly behind its number: `{bare}{unit.name}`"
+        meant = f"a suffix follows its number without a space: `{bare}{unit.name}`"
     elif unit.name in ("percent", "pct"):
         meant = f"write `{bare}%`"
     return Invalid("E204", f"`{unit.name}` is not a unit", unit.span, help=meant)

@@ -142,7 +142,7 @@ class Mixture(Operand):
         if units == {"%"} and total != 1:
             _wrong_sum(value, weights, total)
         if total <= 0:
-            raise Invalid("E210", "the weights of this mixture add up to nothing", value.span)
+            raise Invalid("E210", "the weights of this mixture add up to 0", value.span)
         return {name: number.value / total for name, number in weights.items()}
 
 

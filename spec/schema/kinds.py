@@ -380,7 +380,7 @@ class Amount(Kind):
         wanted = f"a number of {only}" if only else "a number with its unit"
         result = quantity(plain_number(value, f"{wanted}: {self.example}"), self.of, only)
         if result.value <= 0:
-            raise Invalid("E208", "this must be more than nothing", value.span)
+            raise Invalid("E208", "this must be more than 0", value.span)
         return result
 
 

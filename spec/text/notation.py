@@ -138,7 +138,7 @@ def _comment(line: str, at: int) -> Answer | None:
         blank = "#".ljust(len(match[0]))
         return Answer(
             "E107",
-            f"`{match[0][:2]}` begins no comment",
+            f"`{match[0][:2]}` does not begin a comment",
             "comments begin with `#`",
             match.start(),
             match.start() + 2,
@@ -297,7 +297,7 @@ def _colon(line: str, at: int) -> Answer | None:
     start = match.start(2) if match else at
     if re.search(r"\b(?:data|parallel|with)\b[^{}]*(?:\{[^{}]*\}[^{}]*)*\{[^{}]*$", line[:start]):
         fixed = "" if quoted else f"{line[start:at]} "
-        what = "a share or a degree stands behind its name"
+        what = "a share or a degree follows its name"
         return Answer("E107", what, f"write `{name} {said}`", start, end, fixed)
     what = "attributes are not in quotes" if quoted else "an attribute has `=` before its value"
     between = " " if line[end : end + 1] == "=" else "="
@@ -363,7 +363,7 @@ def _braced(line: str, at: int) -> Answer | None:
         said = match[2].strip()
         return Answer(
             "E107",
-            f"shares and degrees stand in braces: `{match[1]} = {{ … }}`",
+            f"shares and degrees are written in braces: `{match[1]} = {{ … }}`",
             f"write `{match[1]} = {{ {said} }}`",
             match.start(2),
             match.start(2) + len(said),
@@ -414,7 +414,7 @@ def _spaced(line: str, at: int) -> Answer | None:
     for match in _matches(r"(?<![\w.])([0-9][0-9_.]*)[ \t]+(%|(?:k|M|B|T|Ki|Mi|Gi|x)\b)", line, at):
         return Answer(
             "E107",
-            f"`{match[2]}` stands directly behind its number",
+            f"`{match[2]}` follows its number without a space",
             f"write `{match[1]}{match[2]}`",
             match.start(),
             match.end(),
@@ -426,7 +426,7 @@ def _ramp(line: str, at: int) -> Answer | None:
     for match in _matches(rf"({_NUMBER})[ \t]*(\bto\b|\.\.|=>|~>|>)[ \t]*({_NUMBER})", line, at):
         return Answer(
             "E107",
-            f"`{match[2]}` makes no ramp",
+            f"`{match[2]}` does not make a ramp",
             f"write `{match[1]} -> {match[3]}`",
             match.start(2),
             match.end(2),

@@ -186,7 +186,7 @@ def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
     else:
         help = "the suffixes are k M B T (powers of 1000), Ki Mi Gi (of 1024), % and x"
         if suffix[:1].islower() or len(suffix) > 2:
-            help = f"a unit stands apart: `{number} {suffix}`; " + help
+            help = f"a unit follows its number after a space: `{number} {suffix}`; " + help
     report.add("E111", f"`{suffix}` is not a suffix of numbers", span, help=help)
 
 

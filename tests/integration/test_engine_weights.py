@@ -165,7 +165,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: (folder / "config.json").unlink(),
         "config.json cannot be read: no such file",
     ),
-    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is no JSON"),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
     "another shape": (
         lambda folder: change(folder, num_hidden_layers=3, rms_norm_eps=1e-6),
         "num_hidden_layers is 3 there, and 2 in the spec; rms_norm_eps is 1e-06 there, and 1e-05",
@@ -213,7 +213,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no language model": (
         lambda folder: change(folder, architectures=["LlamaForSequenceClassification"]),
-        "LlamaForSequenceClassification, which is no language model",
+        "LlamaForSequenceClassification, which is not a language model",
     ),
     "a shorter context": (
         lambda folder: change(folder, max_position_embeddings=128),

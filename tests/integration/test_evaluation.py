@@ -94,7 +94,7 @@ def test_accuracy_needs_a_reward_model_and_preferences_held_out(
 ) -> None:
     wanted = AccuracyMeasure(name="accuracy", data=["p"])
     data = {"p": preferences(tmp_path / "p")}
-    with pytest.raises(RunError, match="is no reward model"):
+    with pytest.raises(RunError, match="is not a reward model"):
         measure([wanted], models["model"], data)
     none = write_records(
         [Record(np.arange(6), np.zeros(6, np.uint8), (2, 2, 2))],

@@ -342,9 +342,9 @@ def test_what_cannot_be_sampled_is_said_with_its_place(
 
 def test_a_judge_that_is_no_reward_model_is_refused(roles: dict[str, Path], tmp_path: Path) -> None:
     for wrong, message in [
-        (roles["model"], "is no reward model, but LlamaForCausalLM"),
+        (roles["model"], "is not a reward model, but LlamaForCausalLM"),
         (judge(tmp_path / "two", labels=2), "it has 2 labels, not one"),
-        (tmp_path / "nothing", "is no exported model"),
+        (tmp_path / "nothing", "is not an exported model"),
     ]:
         with pytest.raises(RunError, match=message) as problem:
             draw({**roles, "judge": wrong}, tmp_path)

@@ -167,7 +167,7 @@ HELP: list[Any] = [
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
     ("train", "lora { rank 16 }", "this version has no adapters"),
-    ("train", "eval every 100 steps", "nothing is evaluated inside of a stage"),
+    ("train", "eval every 100 steps", "nothing is evaluated inside a stage"),
     ("train", "LORA = 1", "this version has no adapters"),
     ("train", 'open lora "the configuration has one"', "this version has no adapters"),
     ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),
@@ -214,7 +214,7 @@ def test_variants_are_answered_alike() -> None:
     ("attribute", "help"),
     [
         ("lora = { rank = 16 }", "this version has no adapters"),
-        ('checkpoint_folder = "s3://bucket/run"', "a run's folder is said when it is started"),
+        ('checkpoint_folder = "s3://bucket/run"', "name a run's folder when you start it"),
     ],
     ids=["adapter", "remote"],
 )

@@ -325,7 +325,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("E131", spec('"seed": ¦NaN'), "numbers of a spec are finite"),
     ("E131", spec('"seed": ¦-Infinity'), "numbers of a spec are finite"),
     ("E131", spec('"seed": ¦True'), "write true"),
-    ("E131", spec("\"title\": ¦'x'"), "strings stand in double quotes"),
+    ("E131", spec("\"title\": ¦'x'"), "strings are written in double quotes"),
     ("E131", spec('"seed": ¦01'), "not a value of JSON"),
     ("E131", spec('"seed": 1 ¦// comment'), "JSON has no comments"),
     ("E131", spec('"title": ¦"x'), "no closing quote"),

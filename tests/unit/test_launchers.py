@@ -115,7 +115,7 @@ def test_a_problem_of_a_gang_is_one_of_its_launcher(
 
 
 def test_a_gang_that_ends_without_a_word_has_stopped(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match=r"without a word; the end of .*log may say why"):
+    with pytest.raises(Stopped, match=r"without a message; the end of .*log may say why"):
         messages.outcome_of(None, tmp_path / "log")
 
 

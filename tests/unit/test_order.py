@@ -129,7 +129,7 @@ def test_an_average_is_over_a_part_of_the_stage(over: str) -> None:
 def test_checkpoints_and_claims_beyond_the_end_say_how_long_the_stage_is() -> None:
     text = HEAD + stage() + "stage early: checkpoint { from = first, after = 200% }\n"
     assert only([d for d in check(text + after(from_="early")) if d.code == "E453"]).message == (
-        "the checkpoint `early` is not inside of `first`, which has 100 steps and 6,400 tokens"
+        "the checkpoint `early` is not inside `first`, which has 100 steps and 6,400 tokens"
     )
     claimed = analysed(HEAD + stage() + "expect { first.lr at 101 steps = 1e-3 }")
     found = only(claimed.report.errors)

@@ -295,7 +295,7 @@ def test_files_of_weights_that_are_cut_off(tmp_path: Path) -> None:
             require_whole(tmp_path)
     for junk in (b"", b"<!doctype html>" * 9):
         file.write_bytes(junk)
-        with pytest.raises(DataError, match="is no safetensors file"):
+        with pytest.raises(DataError, match="is not a safetensors file"):
             require_whole(tmp_path)
 
 

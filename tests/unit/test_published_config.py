@@ -366,7 +366,7 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "a classifier": (
         LLAMA | {"architectures": ["LlamaForSequenceClassification"]},
         "architectures",
-        "no language model",
+        "is not a language model",
     ),
     "a text for a number": (LLAMA | {"hidden_size": "4096"}, "hidden_size", "'4096'"),
     "no heads": (LLAMA | {"num_attention_heads": 0}, "num_attention_heads", "says 0"),

@@ -48,7 +48,7 @@ def test_counts_are_exact(text: str, value: int | float) -> None:
         ("m", "write `1.5M` for 1,500,000 or `1.5Mi` for 1,572,864"),
         ("G", "write `1.5B` for 1,500,000,000 or `1.5Gi` for 1,610,612,736"),
         ("t", "write `1.5T` for 1,500,000,000,000"),
-        ("tokens", "a unit stands apart: `1.5 tokens`"),
+        ("tokens", "a unit follows its number after a space: `1.5 tokens`"),
         ("KiB", "the suffixes are k M B T"),
         ("e", "the suffixes are k M B T"),
         ("%%", "the suffixes are k M B T"),

@@ -127,8 +127,8 @@ def test_a_named_token_that_is_none_yet_becomes_a_special_one(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no JSON object"),
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
         ('{"eos_token": "<|gone|>"}', r"names <\|gone\|> as the end of a text"),
         ('{"bos_token": "<|gone|>"}', r"names <\|gone\|> as the beginning of a text"),
     ],

@@ -359,4 +359,4 @@ def test_messages_in_a_text_are_messages(inputs, tmp_path):
     (found,), _ = made(inputs, tmp_path, {"messages": json.dumps(ASK + ANSWER)})
     assert found.tokens.tolist() == plain.tokens.tolist()
     row = {"prompt": str(ASK), "completion": "yes"}
-    assert "looks like a list of messages and is no JSON" in bad(inputs, tmp_path, row).message
+    assert "looks like a list of messages and is not JSON" in bad(inputs, tmp_path, row).message

@@ -192,7 +192,7 @@ def test_claims_are_about_the_recipe_and_not_about_its_variants() -> None:
         ("align.¦dop.beta = 3", "E342", "no stage `dop`"),
         ("align.¦dpo = 3", "E342", "which attribute"),
         ("align.rounds = ¦[2]", "E201", "number of rounds"),
-        ("¦first.optimizer.betas.x = 3", "E342", "is no attribute"),
+        ("¦first.optimizer.betas.x = 3", "E342", "is not an attribute"),
         ("¦first.lr.end = 3", "E343", "has no parts"),
         ("¦second.optimizer.eps = 3", "E343", "not in this block"),
         ("¦second.gate.needle = 3", "E343", "has no parts"),
