@@ -12,12 +12,13 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from ...spec.quantity import counted, echoed, plain, short
+from ...spec.record import fields
 from ...spec.schema import recipe as r
 from ...spec.source import SET, Span
 from ...spec.text.parse import SUFFIXES
 from ..families import FAMILIES
 from ..program import Program, TrainStage, WeightsStage
-from ..values import Architecture
+from ..values import Architecture, Value
 from .plan import Provenance
 
 Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
@@ -219,6 +220,8 @@ def in_words(value: Any) -> str:
         return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
     if isinstance(value, r.Fields):
         return ", ".join(f"{name} {getattr(value, name)}" for name in value.places if name)
+    if isinstance(value, r.Declaration | Value):
+        return _group_in_words(value)
     if isinstance(value, int):
         return plain(value)
     if isinstance(value, float):
@@ -228,6 +231,18 @@ def in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(in_words(item) for item in value)
     return str(value)
+
+
+def _group_in_words(group: r.Declaration | Value) -> str:
+    """The parts of a group that have a value, such as `yarn, factor 8, original 8,192`."""
+    if isinstance(group, r.Declaration):
+        names = {name: each.field for name, each in r.attributes(type(group)).items()}
+        kind = getattr(group, "kind", "")
+    else:
+        names, kind = {name: name for name in fields(group)}, ""
+    parts = {name: getattr(group, field) for name, field in names.items()}
+    shown = [f"{name} {in_words(part)}" for name, part in parts.items() if part is not None]
+    return ", ".join([kind, *shown] if kind else shown)
 
 
 def shapes(program: Program) -> dict[str, Architecture]:

@@ -196,3 +196,28 @@ def test_verify_counts_and_lists_them(tmp_path: Path, capsys: pytest.CaptureFixt
     (found,) = json.loads(capsys.readouterr().out)["sources"]
     assert (found["values"], found["cited"]) == (8, 4)
     assert [each["value"] for each in found["assumed"]] == ["base.rope_theta", "pretrain.batch"]
+
+
+GROUPS = """family = deepseek_v3, layers = 2, dim = 64, heads = 4, vocab = 512, ffn = 128
+  experts = { count = 8, active = 2, ffn = 32, balance = 0.001 }
+  latent = { keys = 1024, plain = 16, rotary = 8, values = 16 }
+  rope_scaling = yarn { factor = 8, original = 8Ki }"""
+
+
+@pytest.mark.parametrize("miniature", [False, True])
+def test_groups_of_a_model_are_shown_in_words(tmp_path: Path, *, miniature: bool) -> None:
+    lines = HEAD.splitlines()
+    model = next(n for n, line in enumerate(lines) if line.startswith("model tiny"))
+    lines[model] = f"model tiny {{ {GROUPS} }}"
+    path = tmp_path / "spec.etude"
+    path.write_text("\n".join(lines) + "\n" + stage())
+    made, report = compile_file(str(path), None, miniature=miniature)
+    assert made, report.ordered()
+    values = {name: value.value for name, value in made.values["model.tiny"].items()}
+    original = "64" if miniature else "8,192"
+    assert values["rope_scaling"] == f"yarn, factor 8, original {original}"
+    if not miniature:
+        assert values["experts"] == "count 8, active 2, ffn 32, balance 0.001"
+        assert values["latent"] == "keys 1,024, plain 16, rotary 8, values 16"
+    every = [*made.values.values(), *(stage.values for stage in made.stages.values())]
+    assert not [v.value for of in every for v in of.values() if "(" in v.value or "None" in v.value]
