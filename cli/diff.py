@@ -1,4 +1,4 @@
-"""`etude diff A B` and `etude plan SPEC --against A`: what would be done otherwise."""
+"""`etude diff A B` and `etude plan SPEC --against A`: what would change."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
 
 INSTEAD = {"why": "why", "deep": "plan_deep", "emit": "plan_emit"}
-"""Options that ask for something else than the plan, and the modules here that answer."""
+"""Options that ask for something other than the plan, and the modules that answer them."""
 
 
 def arguments(parser: ArgumentParser) -> None:

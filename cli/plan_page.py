@@ -8,7 +8,7 @@ from ..compiler.plan.plan import Plan
 from .common import compile_file, problem, show
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")
-"""Options that show something else than the plan's table, which the page stands for."""
+"""Options that show something other than the plan's table, which the page replaces."""
 
 
 def refused(args: Namespace) -> bool:

@@ -13,7 +13,7 @@ from ..program import Program, Segment, TrainStage
 from . import Found, rule
 
 LARGE = 1e9
-"""Parameters of a model that nobody means to train on a CPU."""
+"""Parameters from which nobody means to train a model on a CPU."""
 STATE = ("parameters", "gradients", "optimizer")
 
 

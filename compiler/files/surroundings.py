@@ -299,4 +299,4 @@ LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
     weights_folders,
     weights_configurations,
 )
-"""What else is looked at, one after the other."""
+"""The other things that are checked, in this order."""

@@ -1,4 +1,4 @@
-"""What a plan does otherwise than another one: jobs that are kept, rerun, new or gone.
+"""How a plan differs from another one: jobs that are kept, rerun, new or gone.
 
 Equal keys are equal results, whatever the jobs are called. A job that is rerun has another key
 because of what it says itself, or because of what one of its inputs says.
@@ -27,7 +27,7 @@ _ASIDE = {
     "segment",
     "segments",
 }
-"""Fields that are no part of a key, and those that are compared otherwise."""
+"""Fields that are not part of a key, and those that are compared in another way."""
 
 What = Literal["kept", "again", "new", "gone"]
 

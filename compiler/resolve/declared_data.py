@@ -1,4 +1,4 @@
-"""What can be said of datasets, tokenizers and dialogs by themselves."""
+"""Checks of datasets, tokenizers and dialogs that need no other block."""
 
 from ...spec.schema import recipe as r
 from ..files.data_files import refused, way_out

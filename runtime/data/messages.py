@@ -19,7 +19,7 @@ METADATA = frozenset(
         "uuid",
     ]
 )
-"""Keys of messages that say something about a message and are none of its text."""
+"""Keys of messages that describe a message and are not part of its text."""
 ROLES = {
     "human": "user",
     "gpt": "assistant",
@@ -35,7 +35,7 @@ _SHAREGPT = (
     'assistant: write `fields = { role = "role" }` in the dataset'
 )
 _CALL = ("name", "id", "type", "index", "description", "strict")
-"""Keys of a tool call that are none of its arguments."""
+"""Keys of a tool call that are not its arguments."""
 _LEARNED = ("weight", "train", "training", "loss")
 """Keys that say whether a message is learned."""
 

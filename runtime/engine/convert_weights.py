@@ -46,7 +46,7 @@ _ASIDE = (
     "layer_types",
     "intermediate_size",
 )
-"""What is compared otherwise, or is no matter of the weights."""
+"""What is compared elsewhere, or has nothing to do with the weights."""
 
 
 def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Statements that are no attributes: filters, gates and expectations."""
+"""Statements that are not attributes: filters, gates and expectations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable

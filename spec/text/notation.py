@@ -1,4 +1,4 @@
-"""How something is written that a spec says in the notation of another language."""
+"""Notation of other languages in a spec, and how the same is written here."""
 
 import re
 from collections.abc import Callable, Iterator
