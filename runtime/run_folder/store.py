@@ -7,7 +7,7 @@
     log             what libraries and processes of the run print
     metrics/        one file of JSON lines a train job
     models/STAGE    the results of stages, as links to artifacts
-    cache/          what can be computed again
+    cache/          what can be recomputed
 
 An artifact is assembled in `work`, its manifest included, and renamed into place at once: it is
 there completely or not at all.
