@@ -62,5 +62,5 @@ def replacing(parser: ArgumentParser) -> None:
 def after(parser: ArgumentParser) -> None:
     """Adds `--after SPEC`."""
     parser.add_argument(
-        "--after", metavar="SPEC", help="a spec that trains the model to continue with"
+        "--after", metavar="SPEC", help="a spec that trains the model to continue from"
     )
