@@ -87,7 +87,9 @@ def outcome(text: str, variant: str = "", sets: tuple[str, ...] = ()) -> Any:
     """What runs, or the codes of what is wrong."""
     plan, report = compiled(text, variant=variant, sets=sets)
     if plan is None:
-        return sorted((d.code, d.message) for d in report.diagnostics)
+        # Of a `let` that only a change leaves unused nothing is said: the text is not at fault.
+        found = ((d.code, d.message) for d in report.diagnostics)
+        return sorted(each for each in found if each[0] != "N656")
     return plan.jobs, plan.outputs, plan.stages, plan.seed
 
 
@@ -117,6 +119,7 @@ CHANGES = st.one_of(st.lists(RIGHT, max_size=4), st.lists(ANY | RIGHT, max_size=
 @settings(max_examples=60, deadline=None)
 @given(CHANGES)
 @example({"first.lr": "peak", "peak": "2e-3"})
+@example({"first.lr": "0"})
 @example({"half": "peak", "peak": "half"})
 @example({"first.data": "{ web peak, math half }", "peak": "50%"})
 def test_a_change_is_an_edit(changes: dict[str, str]) -> None:
