@@ -10,7 +10,7 @@ something else, that is an argument of `analyse`, whose description says why.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Report, Silenced
@@ -161,11 +161,15 @@ class _Driver:
         recipe = bound(self.sources, report, variant=self.variant, sets=self.sets)
         if recipe is None:
             return Analysis(recipe=None, report=report)
-        return self._checked(recipe, self.sources.items, report)
 
-    def _checked(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> Analysis:
-        """The recipe of some statements after the passes."""
-        borrowed = self.borrowed(recipe, items, report)
+        def of_variant(name: str, own: Report) -> r.Recipe | None:
+            items = changed(self.sources.items, own, variant=self.variant)
+            return self._bound(changed(items, own, variant=name, sets=self.sets), own, variant=name)
+
+        return self._checked(recipe, borrow(recipe, of_variant, report), report)
+
+    def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
+        """A recipe after the passes."""
         reached = Program(borrowed, self.ranks)
         if not report.failures:
             reached = through(self.passes, reached, report)
@@ -194,27 +198,30 @@ class _Driver:
         more = (self.ranks, self.root, self.passes, self.matched, self.crashed)
         return _Driver(self.sources, variant, self.sets, *more).run()
 
+    def _bound(self, items: Sequence[s.Item], report: Report, **more: Any) -> r.Recipe | None:
+        changes: Any = {"variant": self.variant, "sets": self.sets} | more
+        return bind(items, report, where=self.sources.where, **changes)
+
     def bound(
         self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
     ) -> r.Recipe | None:
         """The recipe of some blocks of the spec, after its changes."""
-        return bind(items, report, where=self.sources.where, left_out=left_out)
+        return self._bound(items, report, left_out=left_out)
 
     def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
-        """The recipe of some statements, with the stages of variants that it names."""
+        """The recipe of such blocks, with the stages of variants that it names."""
 
         def of_variant(name: str, own: Report) -> r.Recipe | None:
-            as_it_is = changed(items, own, variant=recipe.variant)
-            return bind(as_it_is, own, where=self.sources.where, variant=name, sets=recipe.sets)
+            return self._bound(changed(items, own, variant=name), own, variant=name)
 
         return borrow(recipe, of_variant, report)
 
     def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
-        """What is found in some blocks of the spec, after its changes."""
+        """What is found in such blocks."""
         report = Report()
         recipe = self.bound(items, report, left_out)
         if recipe and not report.failures:
-            self._checked(recipe, items, report)
+            self._checked(recipe, self.borrowed(recipe, items, report), report)
         return report
 
     @contextmanager

@@ -9,6 +9,7 @@ from .findings.diagnostics import Diagnostic, Report
 from .schema.bind import bind
 from .schema.recipe import Recipe
 from .source import Source, Span
+from .schema.changes import changed
 from .text.parse import parse
 
 MAX_BYTES = 1_000_000
@@ -92,9 +93,8 @@ def bound(
     broken = part or bool(report.failures)
     if broken and not sources.items:
         return None
-    recipe = bind(
-        sources.items, report, broken=broken, where=sources.where, variant=variant, sets=sets
-    )
+    items = changed(sources.items, report, variant=variant, sets=sets)
+    recipe = bind(items, report, broken=broken, where=sources.where, variant=variant, sets=sets)
     return None if report.failures else recipe
 
 

@@ -12,7 +12,7 @@ from ..source import Span
 from ..text.keywords import BLOCKS, advice, why_no_name
 from . import kinds as k
 from . import recipe as r
-from .changes import changed, changes
+from .changes import changes
 from .convert import Invalid
 from .group_kinds import Block, Mark
 from .groups import Groups
@@ -47,11 +47,10 @@ def bind(
         broken: statements were left out because they could not be parsed; then nothing is
             reported as missing.
         where: the beginning of the main file, where what the whole spec lacks is reported.
-        variant: the variant to apply; its name, "" for none.
-        sets: changes on top of it, as on the command line: `pretrain.lr=1e-3`.
+        variant: the variant whose changes were made to the statements; "" for none.
+        sets: the changes on top of it, as on the command line: `pretrain.lr=1e-3`.
         left_out: the keywords of blocks that are missing here because of errors.
     """
-    items = changed(items, report, variant=variant, sets=sets)
     kept, allowances = taken(items, report)
     unchanged = not (variant or sets or left_out)
     recipe = _Binder(report, broken, where, unchanged=unchanged).recipe(kept)
