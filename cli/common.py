@@ -54,7 +54,7 @@ def analyse_file(
         sets=sets,
         ranks=ranks,
         root=path.parent if files else None,
-        each_variant=each_variant,
+        each_variant="always" if each_variant else "never",
         passes=passes or CHECKS,
     )
 

@@ -10,7 +10,7 @@ something else, that is an argument of `analyse`, whose description says why.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Report, Silenced
@@ -26,6 +26,9 @@ from .resolve.borrow import borrow
 if TYPE_CHECKING:
     from .files.surroundings import Matched
     from .plan.plan import Plan
+
+
+EachVariant = Literal["never", "bound", "always"]
 
 
 class Analysis(Record):
@@ -63,7 +66,7 @@ def analyse(
     sets: Sequence[str] = (),
     ranks: int | None = None,
     root: Path | None = None,
-    each_variant: bool = False,
+    each_variant: EachVariant = "never",
     passes: Sequence[Pass] = CHECKS,
     matched: "Matched | None" = None,
     crashed: Callable[[str], None] | None = None,
@@ -78,16 +81,17 @@ def analyse(
         ranks: run every stage on this many CPU processes of this machine instead of its cluster.
         root: the folder of the spec, to look at the files that it names. None: look at none, as
             the figures of a spec do not depend on them, and a miniature needs none.
-        each_variant: check every variant as well. `etude check` and editors are asked about all
-            of a spec; who plans is asked about one recipe. What is wrong with a variant does not
-            keep the program back.
+        each_variant: when to check every variant as well. `etude check` is asked about all of a
+            spec, and whoever plans about one recipe. An editor, which answers after every key,
+            waits until the recipe itself can be bound. What is wrong with a variant does not keep
+            the program back.
         passes: those to run. A miniature has no claims, and `verify` shows no advice.
         matched: finds files; an editor remembers for a while what it has found.
         crashed: is told, in the handler of the exception, which step of etude's own failed; the
             others go on. An editor loses an answer then, and not its server. None: it is raised.
     """
     driver = _Driver(sources, variant, sets, ranks, root, passes, matched, crashed)
-    return driver.run(each_variant=each_variant)
+    return driver.run(each_variant)
 
 
 def compile(analysis: Analysis) -> Compiled | None:
@@ -141,7 +145,7 @@ class _Driver:
         self.matched = matched
         self.crashed = crashed
 
-    def run(self, *, each_variant: bool = False) -> Analysis:
+    def run(self, each_variant: EachVariant = "never") -> Analysis:
         report = Report()
         found = Analysis(recipe=None, report=report)
         with self._step("the spec could not be checked"):
@@ -149,7 +153,8 @@ class _Driver:
         if found.program is None and report.failures:
             with self._step("the blocks without errors could not be checked"):
                 self._sound_blocks(report)
-        if each_variant and not self.variant:
+        wanted = each_variant == "always" or (each_variant == "bound" and found.recipe is not None)
+        if wanted and not self.variant:
             from .check_variants import blocks, check_variants  # most specs have none
 
             if blocks(self.sources):

@@ -34,7 +34,7 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
         items += files.read((folder or Path()) / MAIN, None)
         start = files.start
     sources = Sources(items, start, report.diagnostics)
-    found = analyse(sources, root=folder, each_variant=True).report.ordered()
+    found = analyse(sources, root=folder, each_variant="always").report.ordered()
     return [d for d in found if not d.span or d.span.source.name != "frame"]
 
 

@@ -15,7 +15,7 @@ from .spec.findings.diagnostics import Diagnostic, Report, SpecError
 
 if TYPE_CHECKING:
     from . import build
-    from .compiler.driver import Analysis
+    from .compiler.driver import Analysis, EachVariant
     from .compiler.plan.plan import Plan
     from .loaded import Spec
     from .spec.load import Sources
@@ -66,7 +66,7 @@ def check(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> list[Diag
     Args:
         ranks: check for this many CPU processes instead of the recipe's clusters.
     """
-    return _analysed(spec, ranks, each_variant=True).report.ordered()
+    return _analysed(spec, ranks, each_variant="always").report.ordered()
 
 
 def compile(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> "Plan":
@@ -87,7 +87,7 @@ def compile(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> "Plan":
 
 
 def _analysed(
-    spec: "Spec | build.Recipe", ranks: int | None, *, each_variant: bool = False
+    spec: "Spec | build.Recipe", ranks: int | None, *, each_variant: "EachVariant" = "never"
 ) -> "Analysis":
     from .compiler.driver import analyse
     from .loaded import Spec

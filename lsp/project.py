@@ -183,7 +183,7 @@ class Project:
         found = analyse(
             sources,
             root=main.parent,
-            each_variant=True,
+            each_variant="bound",
             matched=self._matched,
             crashed=log.exception,
         )

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from . import syntax as s
 from .findings.diagnostics import Diagnostic, Report
 from .schema.bind import bind
+from .schema.changes import changed
 from .schema.recipe import Recipe
 from .source import Source, Span
-from .schema.changes import changed
 from .text.parse import parse
 
 MAX_BYTES = 1_000_000

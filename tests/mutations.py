@@ -60,5 +60,5 @@ def mistakes(text: str, number: int, seed: int) -> Iterator[Mistake]:
 
 def errors(text: str) -> list[Diagnostic]:
     """What `etude check` finds in a text, without warnings and notes."""
-    found = analysed(text, each_variant=True).report.ordered()
+    found = analysed(text, each_variant="always").report.ordered()
     return [each for each in found if each.severity == "error"]

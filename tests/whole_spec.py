@@ -112,7 +112,7 @@ def _name(item: s.Item) -> str:
 
 
 def findings(text: str) -> list[Diagnostic]:
-    return analyse(reads(text), each_variant=True).report.ordered()
+    return analyse(reads(text), each_variant="always").report.ordered()
 
 
 def problems(text: str) -> list[Diagnostic]:

@@ -90,7 +90,7 @@ def judge(text: str, limit: float = 5) -> None:
     sources = reads(text, name="spec.json")
     report = Report()
     assert (bound(sources, report) is None) == bool(report.errors)
-    report = analyse(sources, each_variant=True).report
+    report = analyse(sources, each_variant="always").report
     lines = text.split("\n")
     for found in report.ordered():
         assert found.code in known()

@@ -236,7 +236,7 @@ def test_the_specs_are_right(text: str) -> None:
     """Whole recipes have no errors; fragments can at least be read."""
     report = Report()
     if re.search(r"^recipe ", text, flags=re.MULTILINE):
-        report = analyse(reads(text), each_variant=True).report
+        report = analyse(reads(text), each_variant="always").report
     else:
         assert parse(Source("fragment", text), report)
     assert all(d.severity == "note" for d in report.diagnostics), render_all(report.ordered())
@@ -253,7 +253,7 @@ def test_the_error_in_the_tutorial_is_what_check_says() -> None:
 def test_the_spec_in_json_is_right_and_its_error_is_what_check_says() -> None:
     page = DOCS / "json.md"
     spec = next(blocks(page, "json"))
-    report = analyse(reads(spec), each_variant=True).report
+    report = analyse(reads(spec), each_variant="always").report
     assert all(d.severity == "note" for d in report.diagnostics), render_all(report.ordered())
     assert to_text(Source("<text>", spec), report)
     node = read(Source("<text>", spec), report)

@@ -12,7 +12,7 @@ from etude.cli.main import main
 from etude.compiler.driver import analyse, compile, compile_miniature
 from etude.compiler.passes import SCHEDULED
 from etude.compiler.program import Program
-from etude.spec.diagnostics import Report
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import Sources, read, reads
 
 UNBOUND = after("unbound", from_="first", stepz="3")
@@ -126,7 +126,7 @@ def test_errors_of_the_recipe_do_not_hide_those_of_its_variants() -> None:
     for wrong in (UNBOUND, UNTRAINED.replace("40", "41")):
         (hidden,) = [
             d
-            for d in analysed(text + wrong, each_variant=True).report.errors
+            for d in analysed(text + wrong, each_variant="always").report.errors
             if d.message.startswith("variant")
         ]
         assert (hidden.code, hidden.span and hidden.span.text) == ("E442", "40 tokens")
@@ -199,7 +199,7 @@ def test_what_fails_in_etude_itself_is_told_and_costs_no_other_finding() -> None
         analyse(reads(text), passes=(fails,))
     varied = text + "variant odd { first.batch = 40 tokens }\n" + UNBOUND
     told.clear()
-    found = analyse(reads(varied), passes=(fails,), each_variant=True, crashed=told.append)
+    found = analyse(reads(varied), passes=(fails,), each_variant="always", crashed=told.append)
     assert "the blocks without errors could not be checked" in told
     assert codes(found.report) == {"E308"}
 

@@ -24,7 +24,7 @@ def found(folder: Path, more: str, *codes: str) -> list[Diagnostic]:
     """Findings of the given codes, or all errors, in a spec in a folder."""
     file = folder / "spec.etude"
     file.write_text(HEAD + stage() + more)
-    analysis = analyse(read(file), root=folder, each_variant=True)
+    analysis = analyse(read(file), root=folder, each_variant="always")
     report = analysis.report
     assert analysis.recipe, [d.message for d in report.ordered()]
     wanted = codes or tuple(d.code for d in report.errors)

@@ -32,7 +32,7 @@ def written(template: str, base: Model | None = None, after: str = "", /, **give
 
 
 def errors(text: str) -> str:
-    report = analyse(reads(text), each_variant=True).report
+    report = analyse(reads(text), each_variant="always").report
     return render_all(report.errors) if report.errors else ""
 
 
@@ -115,7 +115,7 @@ def test_every_template_goes_on_from_every_other(
             written(template, found[1], "first.etude", **more)
         return
     second = saved(tmp_path, "second", written(template, found[1], "first.etude", **more))
-    report = analyse(read(second), each_variant=True).report
+    report = analyse(read(second), each_variant="always").report
     assert not report.errors, render_all(report.errors)
 
 

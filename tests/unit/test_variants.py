@@ -41,7 +41,7 @@ def changed(text: str, variant: str = "", *sets: str) -> Plan:
 
 
 def errors(text: str, variant: str = "", *sets: str) -> list[Diagnostic]:
-    report = analysed(text, variant=variant, sets=sets, each_variant=True).report
+    report = analysed(text, variant=variant, sets=sets, each_variant="always").report
     return [d for d in report.ordered() if d.severity == "error"]
 
 
@@ -373,6 +373,6 @@ def test_what_a_block_allows_is_silent_in_the_recipe_and_its_variants(
 ) -> None:
     text = HEAD.replace("300", "320").replace("dataset math { sample = arithmetic }\n", "")
     text += stage(lr="0 -> 1e-3 for 5 steps then -> 0", body=within)
-    found = analysed(text + f"variant other {{\n{variant}\n}}\n", each_variant=True)
+    found = analysed(text + f"variant other {{\n{variant}\n}}\n", each_variant="always")
     report = found.report
     assert {d.code for d in report.diagnostics} == expected
