@@ -93,6 +93,18 @@ def test_nanotrons_stages_of_data_are_one_schedule() -> None:
     ]
 
 
+def test_a_folder_that_is_called_like_a_word_of_the_language_gets_another_name() -> None:
+    text = changed(
+        "nanotron_folders.yaml", ("c4-es/tokenized", "at"), ("SlimPajama-6B/tokenized", "for")
+    )
+    job = only(of_pretrain(imported("nanotron_folders.yaml", text).text))
+    assert [sorted(piece.weights) for piece in job.schedule.mixture] == [
+        ["data_at"],
+        ["data_at", "data_for"],
+        ["data_at", "data_for"],
+    ]
+
+
 def test_nanotrons_sequence_length_changes_with_its_stage() -> None:
     first, second = of_pretrain(imported("nanotron_tiny.yaml").text)
     assert (first.steps, first.model.context) == (1500, 4096)
