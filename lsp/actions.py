@@ -27,33 +27,33 @@ _NEIGHBOURS = re.compile(r"the neighbours are (\d[\d ]*)(?: \([^)]*\))? and (\d[
 def layout(analysis: Analysis, path: Path) -> list[types.TextEdit]:
     """The edit that lays a file out; none where it is laid out, or cannot be read."""
     source = analysis.source(path)
-    made = format_text(source, Report())
-    if made is None or made == source.text:
+    text = format_text(source, Report())
+    if text is None or text == source.text:
         return []
     whole = types.Range(types.Position(0, 0), types.Position(source.text.count("\n") + 1, 0))
-    return [types.TextEdit(whole, made)]
+    return [types.TextEdit(whole, text)]
 
 
 def actions(analysis: Analysis, path: Path, start: int, end: int) -> list[types.CodeAction]:
     """The fixes of the findings that touch a stretch of a file."""
-    found: list[types.CodeAction] = []
+    offered: list[types.CodeAction] = []
     source = analysis.source(path)
-    for of in analysis.diagnostics:
-        span = of.span
+    for finding in analysis.diagnostics:
+        span = finding.span
         if span is None or span.source is not source or span.end < start or span.start > end:
             continue
-        fixes = _Fixes(analysis, path, of)
+        fixes = _Fixes(analysis, path, finding)
         for title, edits, preferred in fixes.all():
-            found.append(
+            offered.append(
                 types.CodeAction(
                     title,
                     kind=types.CodeActionKind.QuickFix,
-                    diagnostics=[one(of, path, analysis)],
+                    diagnostics=[one(finding, path, analysis)],
                     is_preferred=preferred or None,
                     edit=types.WorkspaceEdit(changes={path.as_uri(): edits}),
                 )
             )
-    return found
+    return offered
 
 
 class _Fixes:
@@ -95,10 +95,10 @@ class _Fixes:
         if wrong is None or len(wrong) == len(written):
             start, end = self.start, self.end
         else:
-            found = re.search(rf"(?<![\w.]){re.escape(wrong)}(?![\w])", written)
-            if not found:
+            match = re.search(rf"(?<![\w.]){re.escape(wrong)}(?![\w])", written)
+            if not match:
                 return
-            start, end = self.start + found.start(), self.start + found.end()
+            start, end = self.start + match.start(), self.start + match.end()
         if re.fullmatch(r"[\w.\[\]]+", self.text[start:end]):
             yield f"Replace with `{meant}`", [self._replace(start, end, meant)], True
 

@@ -80,12 +80,12 @@ class _Completer:
                 for size in family.sizes:
                     yield _item(size, Kind.EnumMember, name)
         elif model is r.Cluster and words[:1] == ["gpus"]:
-            for of in self.names.kind("cluster"):
-                for item in of.item.items if isinstance(of.item, s.Block) else ():
+            for declared in self.names.kind("cluster"):
+                for item in declared.item.items if isinstance(declared.item, s.Block) else ():
                     value = item.value if isinstance(item, s.Assign) else None
                     if isinstance(value, s.Counted):
                         name = getattr(value.what, "value", "")
-                        yield _item(name, Kind.Value, of.symbol.name)
+                        yield _item(name, Kind.Value, declared.symbol.name)
 
     # Where statements begin
 
@@ -141,9 +141,9 @@ class _Completer:
                 yield from _units(kind.units)
         elif "filters" in r.statements(model):
             yield from self._keywords("filter")
-            for of in self.names.kind("stage") if words[-1] == "where" else ():
-                if _kind(of) == "score":
-                    yield _name(of, f"{of.symbol.name}.loss")
+            for declared in self.names.kind("stage") if words[-1] == "where" else ():
+                if _kind(declared) == "score":
+                    yield _name(declared, f"{declared.symbol.name}.loss")
 
     def _value(
         self, kind: k.Kind | None, attribute: str, before: list[str]
@@ -196,10 +196,10 @@ class _Completer:
         if before[-1:] == ["."]:
             owner = before[-2] if len(before) > 1 else ""
             scopes = [rounds if owner == "previous" else owner]
-            if owner in (of.symbol.name for of in self.names.kind("variant")):
+            if owner in (declared.symbol.name for declared in self.names.kind("variant")):
                 scopes = list(dict.fromkeys(["", rounds]))
             for scope in scopes:
-                yield from (_name(of) for of in self.names.kind("stage", scope))
+                yield from (_name(declared) for declared in self.names.kind("stage", scope))
             if "dataset" in kinds:
                 yield _item("pairs", Kind.Property, "the preferences that a judge makes of draws")
             return
@@ -207,21 +207,25 @@ class _Completer:
         for kind in kinds:
             if kind != "stage":
                 alone = "stage" not in kinds or kind != "model"
-                yield from (_name(of) for of in self.names.kind(kind) if alone or _weights(of))
+                yield from (
+                    _name(declared)
+                    for declared in self.names.kind(kind)
+                    if alone or _weights(declared)
+                )
                 continue
             for scope in dict.fromkeys(["", rounds]):
-                for of in self.names.kind("stage", scope):
-                    if of.symbol.name == own and of.symbol.scope == rounds:
+                for declared in self.names.kind("stage", scope):
+                    if declared.symbol.name == own and declared.symbol.scope == rounds:
                         continue
-                    if "dataset" in kinds and _kind(of) not in ("sample", "rounds"):
+                    if "dataset" in kinds and _kind(declared) not in ("sample", "rounds"):
                         continue
-                    yield _name(of)
+                    yield _name(declared)
             if rounds and "dataset" not in kinds:
-                for of in self.names.kind("stage", rounds):
-                    name = f"previous.{of.symbol.name}"
+                for declared in self.names.kind("stage", rounds):
+                    name = f"previous.{declared.symbol.name}"
                     yield _item(name, Kind.Reference, "of the round before")
             if "dataset" not in kinds:
-                yield from (_name(of) for of in self.names.kind("variant"))
+                yield from (_name(declared) for declared in self.names.kind("variant"))
 
     def _own_name(self) -> str:
         """The name of the stage that the cursor is in."""
@@ -231,19 +235,23 @@ class _Completer:
         return ""
 
     def _lets(self) -> Iterator[types.CompletionItem]:
-        for of in self.names.kind("let"):
-            yield _name(of)
+        for declared in self.names.kind("let"):
+            yield _name(declared)
 
     def _indices(self) -> Iterator[types.CompletionItem]:
         if self.here.rounds:
             yield _item("round", Kind.Keyword, "this round")
             yield _item("1..round", Kind.Snippet, "all rounds up to this one")
             return
-        for of in self.names.kind("stage"):
-            count = of.item.labels[1] if isinstance(of.item, s.Block) and of.item.labels[1:] else 0
-            if _kind(of) == "rounds" and isinstance(count, s.Number):
+        for declared in self.names.kind("stage"):
+            count = (
+                declared.item.labels[1]
+                if isinstance(declared.item, s.Block) and declared.item.labels[1:]
+                else 0
+            )
+            if _kind(declared) == "rounds" and isinstance(count, s.Number):
                 for number in range(1, min(int(count.value), 20) + 1):
-                    yield _item(str(number), Kind.Value, f"a round of {of.symbol.name}")
+                    yield _item(str(number), Kind.Value, f"a round of {declared.symbol.name}")
 
     # Inside groups and lists
 
@@ -285,7 +293,7 @@ class _Completer:
             yield _item("loss", Kind.Function, "held-out loss", "loss(${1:short})")
         elif words[-1] == "(":
             yield _item("short", Kind.Keyword, "the sources, at the length before")
-            yield from (_name(of) for of in self.names.kind("dataset"))
+            yield from (_name(declared) for declared in self.names.kind("dataset"))
         else:
             if words[0] == "otherwise" and self.here.statement[-1].kind == "number":
                 yield from _units(["times"] if "most" in words else ["tokens", "steps"])
@@ -301,9 +309,9 @@ class _Completer:
                 text = f"{figure} at ${{1:1000}} steps"
                 yield _item(figure, Kind.Property, "at a moment of the stage", text)
         if not words:
-            yield from (_name(of) for of in self.names.kind("stage"))
+            yield from (_name(declared) for declared in self.names.kind("stage"))
         elif words[-1] == "." and "=" not in words:
-            yield from (_name(of) for of in self.names.kind("stage", words[0]))
+            yield from (_name(declared) for declared in self.names.kind("stage", words[0]))
         else:
             yield from self._keywords("claim")
 
@@ -313,18 +321,18 @@ class _Completer:
             yield from self._lets()
         elif not words:
             for kind in names.CHANGEABLE:
-                yield from (_name(of) for of in self.names.kind(kind))
+                yield from (_name(declared) for declared in self.names.kind(kind))
             yield from self._lets()
         elif words[-1] == ".":
             path = [s.Word(word, vocabulary.NOWHERE) for word in [*words, ""] if word != "."]
             start, kinds = names.changed(path)
             if words[:-1] in ([kind] for kind in names.CHANGEABLE):
-                yield from (_name(of) for of in self.names.kind(words[0]))
+                yield from (_name(declared) for declared in self.names.kind(words[0]))
                 return
             symbol = self.names.resolve(start, kinds, "")
             item = self.names.declarations[symbol].item if symbol else None
             if isinstance(item, s.Block) and item.keyword.name == "rounds" and symbol:
-                yield from (_name(of) for of in self.names.kind("stage", symbol.name))
+                yield from (_name(declared) for declared in self.names.kind("stage", symbol.name))
             elif isinstance(item, s.Block):
                 model = r.block_model(item.keyword.name, item.kind.name if item.kind else None)
                 for name in r.attributes(model) if model else ():
@@ -403,22 +411,22 @@ def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:
     return (_item(unit, Kind.Unit, "unit") for unit in units)
 
 
-def _weights(of: names.Declaration) -> bool:
+def _weights(declared: names.Declaration) -> bool:
     """Whether a model has weights that a stage could continue from."""
-    items = of.item.items if isinstance(of.item, s.Block) else ()
+    items = declared.item.items if isinstance(declared.item, s.Block) else ()
     return any(isinstance(i, s.Assign) and i.path.name in ("weights", "hub") for i in items)
 
 
-def _kind(of: names.Declaration) -> str:
+def _kind(declared: names.Declaration) -> str:
     """`sample` of a sample stage, `rounds`, `dataset`, `let`."""
-    kind = of.item.kind if isinstance(of.item, s.Block) else None
-    return kind.name if kind else of.what
+    kind = declared.item.kind if isinstance(declared.item, s.Block) else None
+    return kind.name if kind else declared.what
 
 
-def _name(of: names.Declaration, label: str = "") -> types.CompletionItem:
-    detail = f"stage: {_kind(of)}" if of.what == "stage" else of.what
-    kind = Kind.Constant if of.what == "let" else Kind.Reference
-    return _item(label or of.symbol.name, kind, detail)
+def _name(declared: names.Declaration, label: str = "") -> types.CompletionItem:
+    detail = f"stage: {_kind(declared)}" if declared.what == "stage" else declared.what
+    kind = Kind.Constant if declared.what == "let" else Kind.Reference
+    return _item(label or declared.symbol.name, kind, detail)
 
 
 def _block_snippet(keyword: str, form: str) -> str:

@@ -114,7 +114,7 @@ def context(text: str, offset: int) -> Context:
             continue
         if _new_line(statement, token.text):
             statement = []
-        statement = [of for of in statement if of.kind != "end"]
+        statement = _without_ends(statement)
         if token.text in ("{", "["):
             stack.append((token.text, tuple(statement), token.start, set()))
             statement = []
@@ -133,10 +133,15 @@ def context(text: str, offset: int) -> Context:
             statement = []
     if stack:
         stack[-1][3].update(_behind(text, offset))
-    frames = tuple(Frame(brace, head, at, frozenset(of)) for brace, head, at, of in stack)
-    found = tuple(of for of in statement if of.kind != "end")
-    before = text[found[0].start : start] if found else ""
-    return Context(frames, found, before, prefix, start, inside)
+    frames = tuple(Frame(brace, head, at, frozenset(given)) for brace, head, at, given in stack)
+    tokens = tuple(_without_ends(statement))
+    before = text[tokens[0].start : start] if tokens else ""
+    return Context(frames, tokens, before, prefix, start, inside)
+
+
+def _without_ends(statement: list[Token]) -> list[Token]:
+    """The tokens of a statement without the ends of its lines."""
+    return [token for token in statement if token.kind != "end"]
 
 
 def _unclosed(token: Token, offset: int) -> bool:
@@ -157,7 +162,7 @@ def _new_line(statement: list[Token], following: str) -> bool:
 
 def _behind(text: str, offset: int) -> set[str]:
     """The first words of the statements behind the cursor, up to where its block ends."""
-    found: set[str] = set()
+    words: set[str] = set()
     depth, first = 0, False
     for match in _TOKEN.finditer(text, offset):
         token = match[0]
@@ -170,6 +175,6 @@ def _behind(text: str, offset: int) -> set[str]:
         elif depth == 0 and (match.lastgroup == "end" or token == ","):
             first = True
         elif depth == 0 and first and match.lastgroup != "comment":
-            found.add(token)
+            words.add(token)
             first = False
-    return found
+    return words

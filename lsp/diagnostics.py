@@ -18,37 +18,37 @@ SEVERITIES = {
 
 def diagnostics(analysis: Analysis) -> dict[Path, list[types.Diagnostic]]:
     """The findings of a spec by file; one without a place stands at the main file's beginning."""
-    found: dict[Path, list[types.Diagnostic]] = {path: [] for path in analysis.trees}
-    for of in analysis.diagnostics:
-        path = analysis.paths.get(of.span.source) if of.span else analysis.main
-        if path in found:
-            found[path].append(one(of, path, analysis))
-    return found
+    by_file: dict[Path, list[types.Diagnostic]] = {path: [] for path in analysis.trees}
+    for finding in analysis.diagnostics:
+        path = analysis.paths.get(finding.span.source) if finding.span else analysis.main
+        if path in by_file:
+            by_file[path].append(one(finding, path, analysis))
+    return by_file
 
 
-def one(of: Diagnostic, path: Path, analysis: Analysis) -> types.Diagnostic:
+def one(finding: Diagnostic, path: Path, analysis: Analysis) -> types.Diagnostic:
     """A finding in a file."""
     lines = analysis.lines(path)
-    span = of.span
+    span = finding.span
     place = lines.range(span.start, max(span.end, span.start)) if span else lines.range(0, 0)
-    message = of.message + (f" ({of.label})" if of.label else "")
-    if of.help:
-        message += f"\nhelp: {of.help}"
+    message = finding.message + (f" ({finding.label})" if finding.label else "")
+    if finding.help:
+        message += f"\nhelp: {finding.help}"
     related = [
         types.DiagnosticRelatedInformation(location, text)
-        for note, text in of.notes
+        for note, text in finding.notes
         if (location := location_of(note, analysis))
     ]
     return types.Diagnostic(
         range=place,
         message=message,
-        severity=SEVERITIES[of.severity],
-        code=of.code,
-        code_description=types.CodeDescription(rules.page(of.code)),
+        severity=SEVERITIES[finding.severity],
+        code=finding.code,
+        code_description=types.CodeDescription(rules.page(finding.code)),
         source="etude",
         related_information=related or None,
-        tags=[types.DiagnosticTag.Unnecessary] if of.code in rules.UNUSED else None,
-        data={"help": of.help},
+        tags=[types.DiagnosticTag.Unnecessary] if finding.code in rules.UNUSED else None,
+        data={"help": finding.help},
     )
 
 

@@ -25,10 +25,10 @@ def hover(analysis: Analysis, path: Path, offset: int) -> types.Hover | None:
     source, lines = analysis.source(path), analysis.lines(path)
     parts: list[str] = []
     span = None
-    for of in analysis.diagnostics:
-        own = of.span
+    for finding in analysis.diagnostics:
+        own = finding.span
         if own and own.source is source and own.start <= offset <= own.end:
-            parts.append(rules.markdown(of.code))
+            parts.append(rules.markdown(finding.code))
             span = own
     here = place(analysis.items(path), offset)
     occurrence = analysis.names.at(source, offset)
@@ -59,11 +59,11 @@ def _declaration(analysis: Analysis, symbol: names.Symbol) -> list[str]:
     parts = [f"```etude\n{shown}\n```" + (f"\n\n{where}" if where else "")]
     facts: list[str] = []
     if symbol.kind == "stage":
-        found = values.stages(analysis.program, symbol.name, symbol.scope)
-        if found and analysis.program:
-            facts = values.summary(found[-1], analysis.program)
-            if len(found) > 1 and facts:
-                facts.insert(0, f"{len(found)} rounds; the last one:")
+        stages = values.stages(analysis.program, symbol.name, symbol.scope)
+        if stages and analysis.program:
+            facts = values.summary(stages[-1], analysis.program)
+            if len(stages) > 1 and facts:
+                facts.insert(0, f"{len(stages)} rounds; the last one:")
     elif symbol.kind == "dataset":
         facts = values.datasets_epochs(analysis.program, symbol.name)
     return [*parts, _list(facts)] if facts else parts
@@ -136,12 +136,12 @@ def _attribute(analysis: Analysis, here: Place, name: str) -> list[str]:
 
 
 def _resolved(analysis: Analysis, here: Place, name: str) -> list[str]:
-    found = values.stages(analysis.program, here.stage, here.scope)
+    stages_here = values.stages(analysis.program, here.stage, here.scope)
     program = analysis.program
-    if not found or program is None:
+    if not stages_here or program is None:
         return []
     shown: dict[tuple[str, ...], list[str]] = {}
-    for stage in found:
+    for stage in stages_here:
         shown.setdefault(tuple(values.resolved(stage, name, program)), []).append(stage.name)
     parts = []
     for lines, stages in shown.items():
@@ -150,7 +150,7 @@ def _resolved(analysis: Analysis, here: Place, name: str) -> list[str]:
         head = f"in `{stages[0]}`" if len(stages) == 1 else f"in `{stages[0]}` to `{stages[-1]}`"
         origin = analysis.origins.get((stages[0], name))
         text = _list(lines) + (f"\n\nfrom {_origin(origin)}" if origin else "")
-        parts.append((f"{head}:\n\n" if len(found) > 1 else "") + text)
+        parts.append((f"{head}:\n\n" if len(stages_here) > 1 else "") + text)
     return parts
 
 

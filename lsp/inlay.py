@@ -20,7 +20,7 @@ def hints(analysis: Analysis, path: Path, start: int, end: int) -> list[types.In
     if analysis.program is None:
         return []
     lines = analysis.lines(path)
-    found = []
+    inlays = []
     for block, scope in _stages(analysis.items(path), ""):
         if block.span.end < start or block.span.start > end:
             continue
@@ -33,8 +33,8 @@ def hints(analysis: Analysis, path: Path, start: int, end: int) -> list[types.In
             if start <= offset <= end:
                 texts = list(dict.fromkeys(of[offset] for of in shown if offset in of))
                 text = texts[0] if len(texts) == 1 else f"{texts[0]} … {texts[-1]}"
-                found.append(types.InlayHint(lines.position(offset), text, padding_left=True))
-    return found
+                inlays.append(types.InlayHint(lines.position(offset), text, padding_left=True))
+    return inlays
 
 
 def _stages(items: Iterable[s.Item], scope: str) -> Iterator[tuple[s.Block, str]]:

@@ -288,17 +288,17 @@ class Names:
         first, *rest = [word.name for word in words] or [""]
         for kind in kinds:
             if kind != "stage":
-                found = Symbol(kind, "", first)
+                symbol = Symbol(kind, "", first)
             elif first == "previous" and scope and rest:
-                found = Symbol(kind, scope, rest[0])
+                symbol = Symbol(kind, scope, rest[0])
             elif rest and Symbol(kind, first, rest[0]) in self.declarations:
-                found = Symbol(kind, first, rest[0])
+                symbol = Symbol(kind, first, rest[0])
             elif Symbol(kind, scope, first) in self.declarations:
-                found = Symbol(kind, scope, first)
+                symbol = Symbol(kind, scope, first)
             else:
-                found = Symbol(kind, "", first)
-            if found in self.declarations:
-                return found
+                symbol = Symbol(kind, "", first)
+            if symbol in self.declarations:
+                return symbol
         return None
 
     def _refers(self, symbol: Symbol, word: s.Word) -> None:

@@ -20,9 +20,9 @@ class Refused(Exception):
 
 def definition(analysis: Analysis, path: Path, offset: int) -> types.Location | None:
     """Where the name at a place is declared; of a `use`, the file."""
-    found = analysis.names.at(analysis.source(path), offset)
-    if found:
-        return location_of(analysis.names.declarations[found.symbol].word.span, analysis)
+    named = analysis.names.at(analysis.source(path), offset)
+    if named:
+        return location_of(analysis.names.declarations[named.symbol].word.span, analysis)
     here = place(analysis.items(path), offset)
     file = getattr(here.item, "file", None) if here else None
     if file is not None:
@@ -39,28 +39,29 @@ def references(
     analysis: Analysis, path: Path, offset: int, *, declaration: bool = True
 ) -> list[types.Location]:
     """Every place of the name at a place, in all files of the spec."""
-    found = analysis.names.at(analysis.source(path), offset)
-    if found is None:
+    named = analysis.names.at(analysis.source(path), offset)
+    if named is None:
         return []
     places = [
-        location_of(of.span, analysis)
-        for of in analysis.names.of(found.symbol)
-        if declaration or not of.declares
+        location_of(occurrence.span, analysis)
+        for occurrence in analysis.names.of(named.symbol)
+        if declaration or not occurrence.declares
     ]
-    return [of for of in places if of]
+    return [location for location in places if location]
 
 
 def highlights(analysis: Analysis, path: Path, offset: int) -> list[types.DocumentHighlight]:
     """The places of the name at a place in this file."""
     source, lines = analysis.source(path), analysis.lines(path)
-    found = analysis.names.at(source, offset)
+    named = analysis.names.at(source, offset)
     kinds = types.DocumentHighlightKind
     return [
         types.DocumentHighlight(
-            lines.range(of.span.start, of.span.end), kinds.Write if of.declares else kinds.Read
+            lines.range(occurrence.span.start, occurrence.span.end),
+            kinds.Write if occurrence.declares else kinds.Read,
         )
-        for of in (analysis.names.of(found.symbol) if found else ())
-        if of.span.source is source
+        for occurrence in (analysis.names.of(named.symbol) if named else ())
+        if occurrence.span.source is source
     ]
 
 
@@ -68,11 +69,11 @@ def renameable(
     analysis: Analysis, path: Path, offset: int
 ) -> types.PrepareRenamePlaceholder | None:
     """The name at a place, if it has a declaration that could be renamed."""
-    found = analysis.names.at(analysis.source(path), offset)
-    if found is None:
+    named = analysis.names.at(analysis.source(path), offset)
+    if named is None:
         return None
-    place_of = analysis.lines(path).range(found.span.start, found.span.end)
-    return types.PrepareRenamePlaceholder(place_of, found.symbol.name)
+    place_of = analysis.lines(path).range(named.span.start, named.span.end)
+    return types.PrepareRenamePlaceholder(place_of, named.symbol.name)
 
 
 def rename(
@@ -84,23 +85,23 @@ def rename(
     """
     edits: dict[str, dict[tuple[int, int], types.TextEdit]] = {}
     for analysis in analyses:
-        found = analysis.names.at(analysis.source(path), offset)
-        if found is None:
+        named = analysis.names.at(analysis.source(path), offset)
+        if named is None:
             raise Refused("there is no name here that a declaration gives")
-        if name == found.symbol.name:
+        if name == named.symbol.name:
             return {}
-        _allowed(analysis, found, name)
-        for of in analysis.names.of(found.symbol):
-            place_of = location_of(of.span, analysis)
+        _allowed(analysis, named, name)
+        for occurrence in analysis.names.of(named.symbol):
+            place_of = location_of(occurrence.span, analysis)
             if place_of:
                 start = place_of.range.start
                 file = edits.setdefault(place_of.uri, {})
                 file[start.line, start.character] = types.TextEdit(place_of.range, name)
-    return {uri: list(of.values()) for uri, of in edits.items()}
+    return {uri: list(of_file.values()) for uri, of_file in edits.items()}
 
 
-def _allowed(analysis: Analysis, found: Occurrence, name: str) -> None:
-    symbol = found.symbol
+def _allowed(analysis: Analysis, named: Occurrence, name: str) -> None:
+    symbol = named.symbol
     why = why_no_name(name)
     if why:
         raise Refused(f"{why}; {advice(name, symbol.kind)}")
@@ -115,9 +116,9 @@ def _allowed(analysis: Analysis, found: Occurrence, name: str) -> None:
 
 def _clashes(symbol: Symbol, name: str) -> list[Symbol]:
     """What else must not have the new name, for every reference to mean what it meant."""
-    found = [Symbol(symbol.kind, symbol.scope, name), Symbol("let", "", name)]
+    symbols = [Symbol(symbol.kind, symbol.scope, name), Symbol("let", "", name)]
     if symbol.kind in r.DATA:
-        found += [Symbol(kind, "", name) for kind in r.DATA]
+        symbols += [Symbol(kind, "", name) for kind in r.DATA]
     if symbol.kind == "let":
-        found += [Symbol(kind, "", name) for kind in ("stage", *names.DECLARING)]
-    return found
+        symbols += [Symbol(kind, "", name) for kind in ("stage", *names.DECLARING)]
+    return symbols

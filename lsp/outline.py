@@ -32,12 +32,14 @@ def _symbol(item: s.Item, analysis: Analysis, path: Path) -> types.DocumentSymbo
     whole = lines.range(item.span.start, item.span.end)
     match item:
         case s.Block():
-            labels = [of.name if isinstance(of, s.Word) else of.text for of in item.labels]
+            labels = [
+                label.name if isinstance(label, s.Word) else label.text for label in item.labels
+            ]
             name = labels[0] if labels else item.keyword.name
             at = item.labels[0] if item.labels else item.keyword
             detail = item.keyword.name + (f": {item.kind.name}" if item.kind else "")
             kind = _KINDS.get(item.keyword.name, types.SymbolKind.Object)
-            inner = [of for each in item.items if (of := _symbol(each, analysis, path))]
+            inner = list(filter(None, (_symbol(part, analysis, path) for part in item.items)))
             chosen = lines.range(at.span.start, at.span.end)
             return types.DocumentSymbol(name, kind, whole, chosen, detail, children=inner)
         case s.Let():
@@ -62,7 +64,7 @@ def _short(item: s.Assign) -> str:
 def folding(analysis: Analysis, path: Path) -> list[types.FoldingRange]:
     """Braces and brackets over several lines, and comments of several lines; broken texts too."""
     text, lines = analysis.source(path).text, analysis.lines(path)
-    found: list[types.FoldingRange] = []
+    ranges: list[types.FoldingRange] = []
     opened: list[int] = []
     comment: list[int] = []
     kinds = types.FoldingRangeKind
@@ -73,16 +75,16 @@ def folding(analysis: Analysis, path: Path) -> list[types.FoldingRange]:
                 if comment and comment[-1] == line - 1:
                     comment.append(line)
                 else:
-                    _comments(comment, found)
+                    _comments(comment, ranges)
                     comment = [line]
         elif match[0] in "{[(":
             opened.append(line)
         elif match[0] in "}])" and opened:
             first = opened.pop()
             if line - 1 > first:
-                found.append(types.FoldingRange(first, line - 1, kind=kinds.Region))
-    _comments(comment, found)
-    return sorted(found, key=lambda of: (of.start_line, -of.end_line))
+                ranges.append(types.FoldingRange(first, line - 1, kind=kinds.Region))
+    _comments(comment, ranges)
+    return sorted(ranges, key=lambda of: (of.start_line, -of.end_line))
 
 
 def _comments(lines: list[int], found: list[types.FoldingRange]) -> None:

@@ -135,15 +135,15 @@ class Project:
 
     def _candidates(self, path: Path) -> list[Path]:
         """Files that may use a file: those above it that are open or in the editor's folders."""
-        found = [other for other in self.texts if path.is_relative_to(other.parent)]
+        files = [other for other in self.texts if path.is_relative_to(other.parent)]
         for folder in path.parents:
             if not any(folder.is_relative_to(of) for of in self.folders or [path.parent]):
                 break
             try:
-                found += sorted(folder.glob("*.etude"))[:MAX_FILES_SEARCHED]
+                files += sorted(folder.glob("*.etude"))[:MAX_FILES_SEARCHED]
             except OSError:
                 continue
-        return list(dict.fromkeys(found[:MAX_FILES_SEARCHED]))
+        return list(dict.fromkeys(files[:MAX_FILES_SEARCHED]))
 
     def _reach(self, main: Path) -> set[Path]:
         """A file and all that it uses, as far as can be told without parsing."""
@@ -180,14 +180,16 @@ class Project:
             report = Report()
             bound(sources, report, part=True)
             return Analysis(main, files.trees, report.diagnostics, None, self.encoding)
-        found = analyse(
+        analysed = analyse(
             sources,
             root=main.parent,
             each_variant="bound",
             matched=self._matched,
             crashed=log.exception,
         )
-        return Analysis(main, files.trees, found.report.diagnostics, found.reached, self.encoding)
+        return Analysis(
+            main, files.trees, analysed.report.diagnostics, analysed.reached, self.encoding
+        )
 
 
 def _shape(text: str) -> tuple[bool, tuple[str, ...]]:

@@ -115,7 +115,7 @@ class EtudeServer(LanguageServer):
 
     def _findings(self, paths: list[Path]) -> dict[Path, list[types.Diagnostic]]:
         """The findings of the specs that open files are parts of, each once."""
-        found: dict[Path, list[types.Diagnostic]] = {}
+        by_file: dict[Path, list[types.Diagnostic]] = {}
         mains: set[Path] = set()
         for path in paths:
             for analysis in self.project.analyses(path):
@@ -123,9 +123,9 @@ class EtudeServer(LanguageServer):
                     continue
                 mains.add(analysis.main)
                 for file, of in diagnostics.diagnostics(analysis).items():
-                    own = found.setdefault(file, [])
+                    own = by_file.setdefault(file, [])
                     own += [each for each in of if each not in own]
-        return found
+        return by_file
 
 
 def path_of(uri: str) -> Path | None:
@@ -139,12 +139,12 @@ def path_of(uri: str) -> Path | None:
 
 def server() -> EtudeServer:
     """A server with all its features."""
-    made = EtudeServer()
-    _texts(made)
-    _reading(made)
-    _names(made)
-    _editing(made)
-    return made
+    language_server = EtudeServer()
+    _texts(language_server)
+    _reading(language_server)
+    _names(language_server)
+    _editing(language_server)
+    return language_server
 
 
 def _texts(server: EtudeServer) -> None:

@@ -64,7 +64,7 @@ def clock(stage: TrainStage) -> Clock:
             tokens += (step - starts[-1][0]) * starts[-1][2]
         starts.append((step, tokens, size * batch))
     assert stage.end
-    made = Clock(
+    rebuilt = Clock(
         steps=stage.steps,
         tokens=stage.tokens,
         lengths=stage.lengths,
@@ -74,8 +74,8 @@ def clock(stage: TrainStage) -> Clock:
         borders={},
         batch_at_end=stage.end.batch,
     )
-    stage.__dict__["_clock"] = made
-    return made
+    stage.__dict__["_clock"] = rebuilt
+    return rebuilt
 
 
 def pieces(stage: TrainStage, knob: str) -> list[Piece]:
@@ -83,7 +83,7 @@ def pieces(stage: TrainStage, knob: str) -> list[Piece]:
     schedule = getattr(stage.spec, knob)
     if schedule is None:
         return []
-    found: list[Piece] = []
+    reached: list[Piece] = []
     begin, own = START, clock(stage)
     stop = Border(own.steps, own.tokens, Fraction(own.steps), Fraction(own.tokens))
     for segment in schedule.segments:
@@ -91,9 +91,9 @@ def pieces(stage: TrainStage, knob: str) -> list[Piece]:
             break
         wish = length(stage).boundary(segment, begin)
         end = own.border(wish) if wish else stop
-        found.append(Piece(segment, begin, end))
+        reached.append(Piece(segment, begin, end))
         begin = end
-    return found
+    return reached
 
 
 def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
@@ -144,15 +144,15 @@ def epochs(stage: TrainStage, program: Program) -> dict[str, float]:
             size = stage.tokens_before(part.to_step) - stage.tokens_before(part.from_step)
         for name, weight in part.weights.items():
             parts[name] = parts.get(name, Fraction(0)) + Fraction(size * weight, total)
-    found = {}
+    times = {}
     for name, seen in parts.items():
         dataset = program.recipe.datasets.get(name)
         declared = dataset and (
             dataset.pairs if stage.spec.data_kind == "preferences" else dataset.tokens
         )
         if declared:
-            found[name] = float(seen / declared)
-    return found
+            times[name] = float(seen / declared)
+    return times
 
 
 def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
@@ -233,21 +233,21 @@ def summary(stage: Any, program: Program) -> list[str]:
 
 def datasets_epochs(program: Program | None, name: str) -> list[str]:
     """How often each stage goes through a data set whose size is declared."""
-    found = []
+    lines = []
     for stage in program.stages.values() if program else ():
         if scheduled(stage) and isinstance(stage, TrainStage):
             assert program
             times = epochs(stage, program).get(name)
             if times is not None:
-                found.append(f"{stage.name}: {measured(times)} epochs")
-    return found
+                lines.append(f"{stage.name}: {measured(times)} epochs")
+    return lines
 
 
 def _epochs(stage: TrainStage, program: Program) -> list[str]:
-    found = epochs(stage, program)
-    if not found:
+    passes = epochs(stage, program)
+    if not passes:
         return []
-    return ["epochs: " + ", ".join(f"{name} {measured(times)}" for name, times in found.items())]
+    return ["epochs: " + ", ".join(f"{name} {measured(times)}" for name, times in passes.items())]
 
 
 def _end(stage: TrainStage, segment: Segment | None, attribute: str) -> str:
@@ -272,11 +272,11 @@ def _batches(stage: TrainStage) -> list[str]:
     return lines
 
 
-def _at(stage: TrainStage, begin: int, end: int, what: str) -> str:
+def _at(stage: TrainStage, begin: int, end: int, text: str) -> str:
     if begin == 0 and end >= stage.steps:
-        return what
+        return text
     tokens = stage.tokens_before(end) - stage.tokens_before(begin)
-    return f"{what} — steps {begin:,} to {end:,} ({short(tokens)} tokens)"
+    return f"{text} — steps {begin:,} to {end:,} ({short(tokens)} tokens)"
 
 
 def _some(lines: Iterable[str]) -> list[str]:

@@ -54,19 +54,19 @@ class Record:
     _factories: ClassVar[dict[str, Callable[[], Any]]] = {}
 
     def __init_subclass__(cls, *, kw_only: bool = True) -> None:
-        found = dict(cls._fields)
+        known = dict(cls._fields)
         for name, annotation in get_annotations(cls).items():
             if "ClassVar" in str(annotation):
                 continue
             default = cls.__dict__.get(name, MISSING)
             if isinstance(default, Field):
                 delattr(cls, name)
-            found[name] = default if isinstance(default, Field) else field(default=default)
-        cls._fields = found
-        cls._positional = () if kw_only else tuple(found)
-        cls._compared = tuple(name for name, of in found.items() if of.compare)
-        cls._defaults = {n: of.default for n, of in found.items() if of.default is not MISSING}
-        cls._factories = {n: of.default_factory for n, of in found.items() if of.default_factory}
+            known[name] = default if isinstance(default, Field) else field(default=default)
+        cls._fields = known
+        cls._positional = () if kw_only else tuple(known)
+        cls._compared = tuple(name for name, of in known.items() if of.compare)
+        cls._defaults = {n: of.default for n, of in known.items() if of.default is not MISSING}
+        cls._factories = {n: of.default_factory for n, of in known.items() if of.default_factory}
 
     def __init__(self, *args: Any, **values: Any) -> None:
         """Raises: TypeError: where a value is missing, unknown or given twice."""

@@ -23,28 +23,28 @@ class Allowance(Record):
     span: Span
     within: Span | None
 
-    def covers(self, found: Diagnostic) -> bool:
-        if found.code != self.code:
+    def covers(self, finding: Diagnostic) -> bool:
+        if finding.code != self.code:
             return False
         if self.within is None:
             return True
         return (
-            found.span is not None
-            and found.span.source is self.within.source
-            and self.within.start <= found.span.start < self.within.end
+            finding.span is not None
+            and finding.span.source is self.within.source
+            and self.within.start <= finding.span.start < self.within.end
         )
 
 
 def taken(items: Iterable[s.Item], report: Report) -> tuple[list[s.Item], list[Allowance]]:
     """The statements without the `allow`s in their blocks, and these; wrong ones are reported."""
     kept: list[s.Item] = []
-    found: list[Allowance] = []
+    allowances: list[Allowance] = []
     for item in items:
-        kept.append(_taken(item, report, found) if isinstance(item, s.Block) else item)
-    return kept, found
+        kept.append(_taken(item, report, allowances) if isinstance(item, s.Block) else item)
+    return kept, allowances
 
 
-def _taken(block: s.Block, report: Report, found: list[Allowance]) -> s.Block:
+def _taken(block: s.Block, report: Report, allowances: list[Allowance]) -> s.Block:
     if not any(isinstance(item, s.Allow | s.Block) for item in block.items):
         return block
     within = None if block.keyword.name == "recipe" else block.span
@@ -52,7 +52,7 @@ def _taken(block: s.Block, report: Report, found: list[Allowance]) -> s.Block:
     for item in block.items:
         if isinstance(item, s.Allow):
             if _valid(item, report):
-                found.append(
+                allowances.append(
                     Allowance(
                         code=item.code.name,
                         reason=item.reason.value.strip(),
@@ -61,7 +61,7 @@ def _taken(block: s.Block, report: Report, found: list[Allowance]) -> s.Block:
                     )
                 )
         elif isinstance(item, s.Block):
-            kept.append(_taken(item, report, found))
+            kept.append(_taken(item, report, allowances))
         else:
             kept.append(item)
     return block._replace(items=tuple(kept))
@@ -122,13 +122,13 @@ def silence(report: Report, allowances: Sequence[Allowance], *, whole: bool = Tr
 
 def _apply(report: Report, inner: Sequence[Allowance], used: set[int]) -> None:
     left: list[Diagnostic] = []
-    for found in report.diagnostics:
-        place = next((i for i, a in enumerate(inner) if a.covers(found)), None)
+    for finding in report.diagnostics:
+        place = next((i for i, a in enumerate(inner) if a.covers(finding)), None)
         if place is None:
-            left.append(found)
+            left.append(finding)
         else:
             used.add(place)
-            report.silenced.append(Silenced(found, inner[place].reason, inner[place].span))
+            report.silenced.append(Silenced(finding, inner[place].reason, inner[place].span))
     report.diagnostics[:] = left
 
 

@@ -122,15 +122,15 @@ class Report:
             notes += (self._written[span],)
         self.take(Diagnostic(code, message, span, label, help, notes))
 
-    def take(self, found: Diagnostic) -> None:
+    def take(self, finding: Diagnostic) -> None:
         """Adds a finding as it is."""
-        self.failures += found.stops
-        place = found.span and (found.span.source.name, found.span.start, found.span.end)
-        texts = map(without_rounds, (found.message, found.help))
-        same = (found.code, place, found.label, *texts)
+        self.failures += finding.stops
+        place = finding.span and (finding.span.source.name, finding.span.start, finding.span.end)
+        texts = map(without_rounds, (finding.message, finding.help))
+        same = (finding.code, place, finding.label, *texts)
         if same not in self._seen:
             self._seen.add(same)
-            self.diagnostics.append(found)
+            self.diagnostics.append(finding)
 
     @property
     def errors(self) -> list[Diagnostic]:

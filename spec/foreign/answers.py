@@ -99,11 +99,11 @@ def _elsewhere(name: str) -> str:
 def _places(blocks: Iterable[str]) -> str:
     """`a dataset and sft stages`, for people."""
     blocks = list(blocks)
-    found = [PLACES[block] for block in blocks if block in PLACES]
+    places = [PLACES[block] for block in blocks if block in PLACES]
     kinds = [block for block in blocks if block not in PLACES]
     if kinds:
-        found.append(f"{_listed(kinds)} stages")
-    return _listed(found)
+        places.append(f"{_listed(kinds)} stages")
+    return _listed(places)
 
 
 def _listed(words: list[str]) -> str:

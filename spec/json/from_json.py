@@ -42,16 +42,18 @@ class _Reader(Values):
         items += self.each([top], self._header)
         used = self._uses(top)
         items += [use for use, after in used if after is None]
-        items += self._named(top, "let", lambda word, of: s.Let(word, self.value(of), of.span))
+        items += self._named(
+            top, "let", lambda word, node: s.Let(word, self.value(node), node.span)
+        )
         for key, keyword in form.BLOCKS.items():
             model = r.BLOCKS[keyword]
             items += self._named(
-                top, key, lambda w, of, k=keyword, m=model: self._block(k, w, of, m)
+                top, key, lambda w, node, k=keyword, m=model: self._block(k, w, node, m)
             )
         items += self._with_uses(self._named(top, "stages", self._stage), used)
         if "expect" in top:
             keyword, blocks = top["expect"]
-            items += self.each(_several(blocks), lambda of: self._expect(keyword, of))
+            items += self.each(_several(blocks), lambda node: self._expect(keyword, node))
         items += self._named(top, "variants", self._variant)
         return tuple(items)
 
@@ -74,10 +76,10 @@ class _Reader(Values):
                 )
 
     def _known(
-        self, found: Entries, known: Iterable[str], what: str, of: form.Model = None
+        self, entries: Entries, known: Iterable[str], what: str, of: form.Model = None
     ) -> None:
         known = tuple(known)
-        for name, (key, _) in found.items():
+        for name, (key, _) in entries.items():
             if name not in known:
                 self.error(
                     "E308",
@@ -156,30 +158,30 @@ class _Reader(Values):
             return []
         return list(self.each(files.value, self._use))
 
-    def _use(self, of: Node) -> tuple[s.Use, Node | None]:
-        file, after = of, None
-        if isinstance(of.value, dict):
-            entries = self.object(of, 'a file: {"file": "b.etude", "after": "pretrain"}')
+    def _use(self, node: Node) -> tuple[s.Use, Node | None]:
+        file, after = node, None
+        if isinstance(node.value, dict):
+            entries = self.object(node, 'a file: {"file": "b.etude", "after": "pretrain"}')
             self._known(entries, ("file", "after"), "a used file")
             if "file" not in entries:
-                self.error("E318", "this needs `file`", of)
+                self.error("E318", "this needs `file`", node)
                 raise Bad
             file = entries["file"][1]
             after = entries["after"][1] if "after" in entries else None
         word = self.string(file, "the path of a file, a string")
-        return s.Use(s.Text(word.name, file.span), of.span), after
+        return s.Use(s.Text(word.name, file.span), node.span), after
 
-    def _block(self, keyword: str, name: s.Word, of: Node, model: type[r.Declaration]) -> s.Block:
-        entries = self.object(of, f"the attributes of a {keyword}")
+    def _block(self, keyword: str, name: s.Word, node: Node, model: type[r.Declaration]) -> s.Block:
+        entries = self.object(node, f"the attributes of a {keyword}")
         items = self._attributes(entries, model, f"a {keyword}")
-        span = Span(self.source, name.span.start, of.span.end)
+        span = Span(self.source, name.span.start, node.span.end)
         return s.Block(s.Word(keyword, name.span), (name,), None, items, span)
 
-    def _stage(self, name: s.Word, of: Node, *, inner: bool = False) -> s.Block:
-        entries = self.object(of, "the attributes of a stage")
+    def _stage(self, name: s.Word, node: Node, *, inner: bool = False) -> s.Block:
+        entries = self.object(node, "the attributes of a stage")
         kind = self._kind(entries, name.span, f"the stage `{name.name}`", '"kind": "train"')
         if kind.name == "rounds" and not inner:
-            return self._rounds(name, of, entries)
+            return self._rounds(name, node, entries)
         model = r.STAGES.get(kind.name)
         if kind.name == "rounds":
             self.error(
@@ -196,7 +198,7 @@ class _Reader(Values):
             raise Bad
         rest = {key: pair for key, pair in entries.items() if key != "kind"}
         items = self._attributes(rest, model, f"a {kind.name} stage")
-        span = Span(self.source, name.span.start, of.span.end)
+        span = Span(self.source, name.span.start, node.span.end)
         return s.Block(s.Word("stage", name.span), (name,), kind, items, span)
 
     def _kind(self, entries: Entries, at: Span, what: str, example: str) -> s.Word:
@@ -229,21 +231,21 @@ class _Reader(Values):
         span = Span(self.source, name.span.start, of.span.end)
         return s.Block(keyword, (name, *count), None, items, span)
 
-    def _expect(self, keyword: Node, of: Node) -> s.Block:
-        entries = self.object(of, "claims by their figures")
+    def _expect(self, keyword: Node, node: Node) -> s.Block:
+        entries = self.object(node, "claims by their figures")
         items: list[s.Item] = [*self._allows(entries)]
         for name, (figure, claims) in entries.items():
             if name != "allow":
-                items += self.each(_several(claims), lambda of, at=figure: self._claim(at, of))
-        return s.Block(s.Word("expect", keyword.inside), (), None, tuple(items), of.span)
+                items += self.each(_several(claims), lambda node, at=figure: self._claim(at, node))
+        return s.Block(s.Word("expect", keyword.inside), (), None, tuple(items), node.span)
 
-    def _claim(self, figure: Node, of: Node) -> s.Assign:
-        entries = self.object(of, 'a claim: {"value": "15T", "within": "1%"}')
+    def _claim(self, figure: Node, node: Node) -> s.Assign:
+        entries = self.object(node, 'a claim: {"value": "15T", "within": "1%"}')
         self._known(entries, ("value", "within", "because", "contradicted", "cite"), "a claim")
         reasons = [key for key in ("because", "contradicted") if key in entries]
         for needed in ("value", *(["within"] if reasons else [])):
             if needed not in entries:
-                self.error("E318", f"a claim needs `{needed}`", of)
+                self.error("E318", f"a claim needs `{needed}`", node)
                 raise Bad
         if len(reasons) > 1:
             self.error(
@@ -262,18 +264,18 @@ class _Reader(Values):
         if "cite" in entries:
             origin = self.origin(*entries["cite"])
         path, at = self.figure(figure)
-        return s.Assign(path, at, value, claim, origin, of.span)
+        return s.Assign(path, at, value, claim, origin, node.span)
 
-    def _variant(self, name: s.Word, of: Node) -> s.Block:
-        entries = self.object(of, "the changes of a variant")
+    def _variant(self, name: s.Word, node: Node) -> s.Block:
+        entries = self.object(node, "the changes of a variant")
         self._known(entries, ("set", "sources", "allow"), "a variant")
         given = [entries[key][1] for key in ("set",) if key in entries]
         items: list[s.Item] = []
-        for changes in self.each(given, lambda of: self.object(of, "values by their paths")):
+        for changes in self.each(given, lambda node: self.object(node, "values by their paths")):
             origins = self._origins(entries, changes)
             items += self.each(changes.values(), lambda pair, o=origins: self._change(pair, o))
         items += self._allows(entries)
-        span = Span(self.source, name.span.start, of.span.end)
+        span = Span(self.source, name.span.start, node.span.end)
         return s.Block(s.Word("variant", name.span), (name,), None, tuple(items), span)
 
     def _change(self, pair: tuple[Node, Node], origins: dict[str, s.Origin]) -> s.Assign:
@@ -293,84 +295,84 @@ class _Reader(Values):
             self._known({"kind": entries["kind"]}, form.names(model), what, model)
         origins = self._origins(entries, values)
         self._known(values, form.names(model), what, model)
-        found = self.each(
+        groups = self.each(
             ((name, pair) for name, pair in values.items() if name in form.names(model)),
             lambda of: self._attribute(of[1], model, origins.get(of[0])),
         )
-        given = (item for items in found for item in items)
+        given = (item for items in groups for item in items)
         return (*given, *self._allows(entries), *self._opens(entries))
 
     def _attribute(
         self, pair: tuple[Node, Node], model: type[r.Declaration], origin: s.Origin | None
     ) -> tuple[s.Item, ...]:
         """The statements that an attribute is: mostly one, none for a flag that is off."""
-        key, of = pair
-        word, span = s.Word(key.value, key.inside), joined(key, of)
-        made = self._statements(word, of, model, span)
-        if made is None:
-            value = self._attribute_value(word.name, of, model)
+        key, node = pair
+        word, span = s.Word(key.value, key.inside), joined(key, node)
+        items = self._statements(word, node, model, span)
+        if items is None:
+            value = self._attribute_value(word.name, node, model)
             every = isinstance(r.kind_of(model, word.name), k.Every) and origin is None
             if every and isinstance(value, s.Number | s.Path):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
         if origin:
             self.error("E133", f"`{word.name}` is not a value, and has no source", origin.span)
-        return made
+        return items
 
     def _statements(
-        self, word: s.Word, of: Node, model: type[r.Declaration], span: Span
+        self, word: s.Word, node: Node, model: type[r.Declaration], span: Span
     ) -> tuple[s.Item, ...] | None:
         """What texts write as statements; None where it is a value."""
         match r.kind_of(model, word.name):
             case g.Filters() as filters:
-                return self._list(of, "", s.Filter, filters.example)
+                return self._list(node, "", s.Filter, filters.example)
             case g.Alike():
                 drop = s.Word("drop", word.span)
-                return (s.Alike(drop, word, ">", self.amount(of), span),)
+                return (s.Alike(drop, word, ">", self.amount(node), span),)
             case g.Mark():
-                if not isinstance(of.value, bool):
-                    self.wrong(of, "true or false")
-                return (s.Flag(word, span),) if of.value else ()
-            case g.Block() if _is_object(of):
+                if not isinstance(node.value, bool):
+                    self.wrong(node, "true or false")
+                return (s.Flag(word, span),) if node.value else ()
+            case g.Block() if _is_object(node):
                 label = s.Word("seq_len", word.span)
-                return (s.Block(word, (label,), None, self._gate(of), span),)
-            case g.Group(holds=group) if _is_object(of) and model is not r.Gate:
-                if of.value.keys() & {"allow", "open"}:
-                    return (s.Block(word, (), None, self._group(word.name, of, group), span),)
+                return (s.Block(word, (label,), None, self._gate(node), span),)
+            case g.Group(holds=group) if _is_object(node) and model is not r.Gate:
+                if node.value.keys() & {"allow", "open"}:
+                    return (s.Block(word, (), None, self._group(word.name, node, group), span),)
         return None
 
-    def _attribute_value(self, name: str, of: Node, model: type[r.Declaration]) -> s.Value:
+    def _attribute_value(self, name: str, node: Node, model: type[r.Declaration]) -> s.Value:
         kind = r.kind_of(model, name)
-        if kind and kind.distinct and (let := self.let(of)):
+        if kind and kind.distinct and (let := self.let(node)):
             return let
         match kind:
             case k.Text():
-                return self.texts(of)
-            case g.Group(holds=group) if isinstance(of.value, dict):
-                items = self._group(name, of, group)
-                return s.Braces(tuple(map(as_entry, items)) if group.entries else items, of.span)
-            case g.Tagged() if isinstance(of.value, dict):
-                return self._tagged(name, of, kind)
-            case k.Suites() if isinstance(of.value, dict):
-                return self.suites(of)
-        return self.value(of)
+                return self.texts(node)
+            case g.Group(holds=group) if isinstance(node.value, dict):
+                items = self._group(name, node, group)
+                return s.Braces(tuple(map(as_entry, items)) if group.entries else items, node.span)
+            case g.Tagged() if isinstance(node.value, dict):
+                return self._tagged(name, node, kind)
+            case k.Suites() if isinstance(node.value, dict):
+                return self.suites(node)
+        return self.value(node)
 
     def _group(self, name: str, of: Node, model: type[r.Declaration]) -> tuple[s.Item, ...]:
         return self._attributes(self.object(of, "attributes"), model, f"`{name}`")
 
-    def _tagged(self, name: str, of: Node, tagged: g.Tagged) -> s.Value:
+    def _tagged(self, name: str, node: Node, tagged: g.Tagged) -> s.Value:
         """`adamw { … }`; without attributes the name alone."""
-        entries = self.object(of, "attributes")
-        kind = self._kind(entries, of.span, f"`{name}`", f'"kind": "{tagged.tags[0]}"')
+        entries = self.object(node, "attributes")
+        kind = self._kind(entries, node.span, f"`{name}`", f'"kind": "{tagged.tags[0]}"')
         rest = {key: pair for key, pair in entries.items() if key != "kind"}
         if not rest and kind.name in tagged.names:
             return s.Path((kind,), kind.span)
         items = self._attributes(rest, tagged.holds, kind.name)
-        return s.Tagged(kind, s.Braces(items, of.span), of.span)
+        return s.Tagged(kind, s.Braces(items, node.span), node.span)
 
     def _gate(self, of: Node) -> tuple[s.Item, ...]:
         entries = self.object(of, "what is required")
-        found: list[s.Item] = []
+        items: list[s.Item] = []
         self._known(
             entries,
             ("require", "otherwise", *form.names(r.Gate), "sources", "allow", "open"),
@@ -379,10 +381,10 @@ class _Reader(Values):
         )
         rest = dict(entries)
         if "require" in rest:
-            found += self._list(rest.pop("require")[1], "require ", s.Require, "needle >= 90%")
+            items += self._list(rest.pop("require")[1], "require ", s.Require, "needle >= 90%")
         if "otherwise" in rest:
             _, otherwise = rest.pop("otherwise")
-            found += self.each(
+            items += self.each(
                 [otherwise],
                 lambda node: self.statement(
                     node, "otherwise ", s.Otherwise, "extend 10B tokens at most 3 times"
@@ -393,24 +395,26 @@ class _Reader(Values):
             for key, pair in rest.items()
             if key in (*form.names(r.Gate), "sources", "allow", "open")
         }
-        return (*found, *self._attributes(rest, r.Gate, "a gate"))
+        return (*items, *self._attributes(rest, r.Gate, "a gate"))
 
-    def _list(self, of: Node, prefix: str, wanted: type[Any], example: str) -> tuple[s.Item, ...]:
+    def _list(
+        self, texts: Node, prefix: str, wanted: type[Any], example: str
+    ) -> tuple[s.Item, ...]:
         """The statements that a list of strings holds."""
-        if not isinstance(of.value, tuple):
-            self.wrong(of, f'a list of strings: ["{example}"]')
+        if not isinstance(texts.value, tuple):
+            self.wrong(texts, f'a list of strings: ["{example}"]')
         return tuple(
-            self.each(of.value, lambda node: self.statement(node, prefix, wanted, example))
+            self.each(texts.value, lambda node: self.statement(node, prefix, wanted, example))
         )
 
     def _origins(self, entries: Entries, values: Entries) -> dict[str, s.Origin]:
         """Where values are from, by their attributes."""
-        found: dict[str, s.Origin] = {}
+        origins: dict[str, s.Origin] = {}
         if "sources" not in entries:
-            return found
+            return origins
         example = '{"lr": {"cite": "Table 3"}}'
-        for sources in self.each([entries["sources"][1]], lambda of: self.object(of, example)):
-            for name, (key, of) in sources.items():
+        for sources in self.each([entries["sources"][1]], lambda node: self.object(node, example)):
+            for name, (key, node) in sources.items():
                 if name not in values:
                     self.error(
                         "E308",
@@ -419,17 +423,17 @@ class _Reader(Values):
                         help=did_you_mean(name, values),
                     )
                     continue
-                for each in self.each([of], self._source):
-                    found[name] = each
-        return found
+                for each in self.each([node], self._source):
+                    origins[name] = each
+        return origins
 
-    def _source(self, of: Node) -> s.Origin:
-        entries = self.object(of, 'where a value is from: {"cite": "Table 3"}')
+    def _source(self, node: Node) -> s.Origin:
+        entries = self.object(node, 'where a value is from: {"cite": "Table 3"}')
         if len(entries) != 1 or not entries.keys() <= {"cite", "assumed"}:
             self.error(
                 "E133",
                 "a value has one source",
-                of,
+                node,
                 help='write {"cite": "where"} or {"assumed": "why"}',
             )
             raise Bad
@@ -450,16 +454,18 @@ class _Reader(Values):
         for opened in self.each(given, lambda of: self.object(of, "reasons by attributes")):
             yield from self.each(opened.values(), lambda pair: self._open(*pair))
 
-    def _open(self, key: Node, of: Node) -> s.Open:
-        if type(of.value) is not str:
-            self.wrong(of, f'a reason: "{key.value}": "the source does not say"')
+    def _open(self, key: Node, node: Node) -> s.Open:
+        if type(node.value) is not str:
+            self.wrong(node, f'a reason: "{key.value}": "the source does not say"')
         word = s.Word(key.value, key.inside)
-        return s.Open(word, s.Text(of.value, of.span), joined(key, of))
+        return s.Open(word, s.Text(node.value, node.span), joined(key, node))
 
-    def _allow(self, key: Node, of: Node) -> s.Allow:
-        if type(of.value) is not str:
-            self.wrong(of, f'a reason: "{key.value}": "the ablation needs it"')
-        return s.Allow(s.Word(key.value, key.inside), s.Text(of.value, of.span), joined(key, of))
+    def _allow(self, key: Node, node: Node) -> s.Allow:
+        if type(node.value) is not str:
+            self.wrong(node, f'a reason: "{key.value}": "the ablation needs it"')
+        return s.Allow(
+            s.Word(key.value, key.inside), s.Text(node.value, node.span), joined(key, node)
+        )
 
 
 def _several(of: Node) -> tuple[Node, ...]:

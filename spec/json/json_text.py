@@ -184,40 +184,40 @@ class _Reader:
         return Node(text, span), end + 1
 
     def _array(self, at: int, depth: int) -> tuple[Node, int]:
-        found: list[Node] = []
+        elements: list[Node] = []
         here = self.blanks(at + 1)
-        while self.text[here : here + 1] != "]" or found:
+        while self.text[here : here + 1] != "]" or elements:
             node, here = self.value(here, depth)
-            found.append(node)
+            elements.append(node)
             here = self.blanks(here)
             if self.text[here : here + 1] == "]":
                 break
             here = self._comma(here, "]")
-        return Node(tuple(found), Span(self.source, at, here + 1)), here + 1
+        return Node(tuple(elements), Span(self.source, at, here + 1)), here + 1
 
     def _object(self, at: int, depth: int) -> tuple[Node, int]:
-        found: Object = {}
+        entries: Object = {}
         here = self.blanks(at + 1)
-        while self.text[here : here + 1] != "}" or found:
+        while self.text[here : here + 1] != "}" or entries:
             key, here = self._string(here)
             here = self.blanks(here)
             if self.text[here : here + 1] != ":":
                 self._unexpected(here, "a colon")
             node, here = self.value(self.blanks(here + 1), depth)
-            if key.value in found:
+            if key.value in entries:
                 self.report.add(
                     "E132",
                     f"the key `{key.value}` is given twice",
                     key.span,
                     help="leave one of them out",
-                    notes=[(found[key.value][0].span, "first given here")],
+                    notes=[(entries[key.value][0].span, "first given here")],
                 )
-            found.setdefault(key.value, (key, node))
+            entries.setdefault(key.value, (key, node))
             here = self.blanks(here)
             if self.text[here : here + 1] == "}":
                 break
             here = self._comma(here, "}")
-        return Node(found, Span(self.source, at, here + 1)), here + 1
+        return Node(entries, Span(self.source, at, here + 1)), here + 1
 
     def _comma(self, at: int, end: str) -> int:
         if self.text[at : at + 1] != ",":
@@ -240,24 +240,26 @@ def _laid_out(value: Any, indent: str, before: int) -> str:
     value = value.value if isinstance(value, Node) else value
     pairs: list[tuple[str, Any]]
     if isinstance(value, dict):
-        entries = ((name, of[1] if isinstance(of, tuple) else of) for name, of in value.items())
-        pairs = [(f"{encode_basestring(name)}: ", of) for name, of in entries]
+        entries = (
+            (name, part[1] if isinstance(part, tuple) else part) for name, part in value.items()
+        )
+        pairs = [(f"{encode_basestring(name)}: ", part) for name, part in entries]
         opened, closed = "{", "}"
     elif isinstance(value, list | tuple) and not isinstance(value, Node):
-        pairs = [("", of) for of in value]
+        pairs = [("", part) for part in value]
         opened, closed = "[", "]"
     else:
         return _scalar(value)
     if not pairs:
         return opened + closed
-    inner = [of.value if isinstance(of, Node) else of for _, of in pairs]
-    if indent and not any(isinstance(of, dict | list | tuple) for of in inner):
-        line = opened + ", ".join(f"{name}{_scalar(of)}" for name, of in pairs) + closed
+    inner = [part.value if isinstance(part, Node) else part for _, part in pairs]
+    if indent and not any(isinstance(part, dict | list | tuple) for part in inner):
+        line = opened + ", ".join(f"{name}{_scalar(part)}" for name, part in pairs) + closed
         if before + len(line) < WIDTH:
             return line
     deeper = indent + "  "
     lines = [
-        f"{deeper}{name}{_laid_out(of, deeper, len(deeper) + len(name))}" for name, of in pairs
+        f"{deeper}{name}{_laid_out(part, deeper, len(deeper) + len(name))}" for name, part in pairs
     ]
     return opened + "\n" + ",\n".join(lines) + f"\n{indent}{closed}"
 

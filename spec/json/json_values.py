@@ -45,11 +45,11 @@ class Values:
         """What becomes of those nodes that are right."""
         for node in nodes:
             try:
-                made = make(node)
+                result = make(node)
             except Bad:
                 continue
-            if made is not None:
-                yield made
+            if result is not None:
+                yield result
 
     def object(self, node: Node, what: str) -> Entries:
         """The entries of an object; nulls are as if they were not there."""
@@ -126,33 +126,33 @@ class Values:
 
     def _operand(self, node: Node) -> s.Operand:
         """A value that does not change over time, as lists have them."""
-        found = self.value(node)
-        if not isinstance(found, s.Operand):
+        value = self.value(node)
+        if not isinstance(value, s.Operand):
             self.error("E133", "this must be one value, which does not change", node)
             raise Bad
-        return found
+        return value
 
     def _entry(self, pair: tuple[Node, Node]) -> s.Entry:
         """`name value` of a mixture or a placement."""
-        key, of = pair
-        found = self._operand(of)
+        key, node = pair
+        value = self._operand(node)
         if not (
-            isinstance(found, s.Number | s.Text | s.List)
-            or (isinstance(found, s.Path) and len(found.words) == 1)
+            isinstance(value, s.Number | s.Text | s.List)
+            or (isinstance(value, s.Path) and len(value.words) == 1)
         ):
-            self.error("E133", "this must be a number with its unit, or the name of a `let`", of)
+            self.error("E133", "this must be a number with its unit, or the name of a `let`", node)
             raise Bad
-        return s.Entry(self._reference(key), found, joined(key, of))
+        return s.Entry(self._reference(key), value, joined(key, node))
 
     def _reference(self, key: Node) -> s.Word | s.Path | s.Indexed:
         """The key of a mixture: a name, `drafts.pairs` or `preferences[1..round]`."""
         if _NAME.fullmatch(key.value):
             return s.Word(key.value, key.inside)
-        found = self._said(key)
-        if not isinstance(found, s.Path | s.Indexed):
+        reference = self._said(key)
+        if not isinstance(reference, s.Path | s.Indexed):
             self.error("E133", "this is not the name of a source", key)
             raise Bad
-        return found
+        return reference
 
     def path(self, key: Node) -> s.Path:
         """`pretrain.lr`."""
@@ -174,8 +174,8 @@ class Values:
         """`pretrain.lr at 2000 steps`: a figure, and the moment that a claim is about."""
         if _PATH.fullmatch(key.value):
             return self.path(key), None
-        found = self._parsed(key, "", " = 0")
-        if len(found) != 1 or not isinstance(found[0], s.Assign):
+        items = self._parsed(key, "", " = 0")
+        if len(items) != 1 or not isinstance(items[0], s.Assign):
             self.error(
                 "E133",
                 "this is not a figure",
@@ -183,17 +183,17 @@ class Values:
                 help="write `pretrain.steps`, or `pretrain.lr at 2000 steps`",
             )
             raise Bad
-        return found[0].path, found[0].at
+        return items[0].path, items[0].at
 
     def amount(self, node: Node) -> s.Number | s.Path:
         """A number, or the name of a `let`."""
-        found = self.value(node)
+        value = self.value(node)
         if not (
-            isinstance(found, s.Number) or (isinstance(found, s.Path) and len(found.words) == 1)
+            isinstance(value, s.Number) or (isinstance(value, s.Path) and len(value.words) == 1)
         ):
             self.error("E133", "this must be a number, or the name of a `let`", node)
             raise Bad
-        return found
+        return value
 
     def origin(self, key: Node, of: Node) -> s.Origin:
         """`"cite": "Table 3"` or `"assumed": "why"`."""
@@ -203,13 +203,13 @@ class Values:
         """The statement that a string holds, without the word that every one begins with."""
         if type(node.value) is not str:
             self.wrong(node, f"a string such as {example}")
-        found = self._parsed(node, prefix)
-        if len(found) != 1 or not isinstance(found[0], wanted):
+        items = self._parsed(node, prefix)
+        if len(items) != 1 or not isinstance(items[0], wanted):
             self.error(
                 "E133", "this is not one of what belongs here", node, help=f"write `{example}`"
             )
             raise Bad
-        return found[0]
+        return items[0]
 
     def _said(self, node: Node) -> s.Value:
         """The value that a string holds."""
@@ -238,7 +238,7 @@ class Values:
         Raises: Bad: it cannot be read.
         """
         own = Report()
-        found = parse(Source(self.source.name, prefix + node.value + suffix), own)
+        items = parse(Source(self.source.name, prefix + node.value + suffix), own)
         plain = node.span.end - node.span.start == len(node.value) + 2
         table = [] if plain else node.offsets()
 
@@ -246,18 +246,18 @@ class Values:
             at = min(max(offset - len(prefix), 0), len(node.value))
             return node.span.start + 1 + at if plain else table[at]
 
-        for of in own.diagnostics:
+        for finding in own.diagnostics:
             self.report.add(
-                of.code,
-                of.message,
-                of.span and _moved(of.span, self.source, place),
-                label=of.label,
-                help=of.help,
-                notes=[(_moved(at, self.source, place), message) for at, message in of.notes],
+                finding.code,
+                finding.message,
+                finding.span and _moved(finding.span, self.source, place),
+                label=finding.label,
+                help=finding.help,
+                notes=[(_moved(at, self.source, place), message) for at, message in finding.notes],
             )
         if own.errors:
             raise Bad
-        return _moved(found, self.source, place)
+        return _moved(items, self.source, place)
 
 
 def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:

@@ -31,52 +31,52 @@ def as_json(items: Iterable[s.Item]) -> dict[str, Any]:
 
     Raises: Unfit: at what is twice in a block, or not where it belongs: `bind` reports it.
     """
-    found: dict[str, Any] = {form.MARK: Numeral(form.VERSION)}
+    top: dict[str, Any] = {form.MARK: Numeral(form.VERSION)}
     last_stage: str | None = None
     for item in items:
         match item:
             case s.Use():
                 file = item.file.value
                 use = {"file": file, "after": last_stage} if last_stage else file
-                found.setdefault("use", []).append(use)
+                top.setdefault("use", []).append(use)
             case s.Let():
-                _put(found.setdefault("let", {}), item.word.name, _plain(item.value), item.span)
+                _put(top.setdefault("let", {}), item.word.name, _plain(item.value), item.span)
             case s.Block(keyword=s.Word(name="expect")):
-                _more_than_once(found, "expect", _expect(item))
+                _more_than_once(top, "expect", _expect(item))
             case s.Block():
                 name = _name(item)
-                last_stage = _block(item, name, found) or last_stage
+                last_stage = _block(item, name, top) or last_stage
             case _:
                 raise Unfit(item.span)
-    return {key: found[key] for key in form.TOP if key in found}
+    return {key: top[key] for key in form.TOP if key in top}
 
 
-def _block(item: s.Block, name: str, found: dict[str, Any]) -> str | None:
+def _block(item: s.Block, name: str, top: dict[str, Any]) -> str | None:
     """Puts a block where it belongs; returns its name where it is a stage or rounds."""
     keyword = item.keyword.name
     if item.kind and keyword != "stage":
         raise Unfit(item.kind.span)
     if keyword == "recipe":
-        if "name" in found:
+        if "name" in top:
             raise Unfit(item.head)
-        found["name"] = name
+        top["name"] = name
         own = _attributes(item.items, r.Header)
         order = sorted(own.get("sources", ()), key=form.TOP.index)
-        found |= own | ({"sources": {key: own["sources"][key] for key in order}} if order else {})
+        top |= own | ({"sources": {key: own["sources"][key] for key in order}} if order else {})
     elif keyword == "variant":
-        _put(found.setdefault("variants", {}), name, _variant(item), item.head)
+        _put(top.setdefault("variants", {}), name, _variant(item), item.head)
     elif keyword == "rounds":
-        _put(found.setdefault("stages", {}), name, _rounds(item), item.head)
+        _put(top.setdefault("stages", {}), name, _rounds(item), item.head)
         return name
     elif keyword == "stage":
-        _put(found.setdefault("stages", {}), name, _stage(item), item.head)
+        _put(top.setdefault("stages", {}), name, _stage(item), item.head)
         return name
     else:
         keys = [key for key, word in form.BLOCKS.items() if word == keyword]
         if not keys:
             raise Unfit(item.keyword.span)
         of = _attributes(item.items, r.BLOCKS[keyword])
-        _put(found.setdefault(keys[0], {}), name, of, item.head)
+        _put(top.setdefault(keys[0], {}), name, of, item.head)
     return None
 
 
@@ -137,16 +137,16 @@ def _variant(block: s.Block) -> dict[str, Any]:
 
 
 def _expect(block: s.Block) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    claims: dict[str, Any] = {}
     allow: dict[str, Any] = {}
     for item in block.items:
         if isinstance(item, s.Allow):
             _allow(item, allow)
         elif isinstance(item, s.Assign) and not (item.origin and item.origin.assumed):
-            _more_than_once(found, figure(item), _claim(item))
+            _more_than_once(claims, figure(item), _claim(item))
         else:
             raise Unfit(item.span)
-    return found | _more({}, allow)
+    return claims | _more({}, allow)
 
 
 def _claim(item: s.Assign) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _origin(origin: s.Origin) -> dict[str, Any]:
 
 def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
     """The attributes of a block, by name."""
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     sources: dict[str, Any] = {}
     allow: dict[str, Any] = {}
     open_: dict[str, Any] = {}
@@ -194,32 +194,32 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
             case s.Open():
                 _put(open_, item.attribute.name, item.reason.value, item.span)
             case s.Assign(path=s.Path(words=[word]), at=None, claim=None):
-                _put(found, word.name, _value(item.value, model, word.name), item.span)
+                _put(given, word.name, _value(item.value, model, word.name), item.span)
                 if item.origin:
                     sources[word.name] = _origin(item.origin)
             case s.Entry(word=s.Word(name)) if model and model.entries:
-                _put(found, name, _value(item.value, model, name), item.span)
+                _put(given, name, _value(item.value, model, name), item.span)
             case s.Every() if isinstance(r.kind_of(model, item.word.name), k.Every):
-                _put(found, item.word.name, _plain(form.in_steps(item.every)), item.span)
+                _put(given, item.word.name, _plain(form.in_steps(item.every)), item.span)
             case s.Flag() if isinstance(r.kind_of(model, item.word.name), g.Mark):
-                _put(found, item.word.name, True, item.span)
+                _put(given, item.word.name, True, item.span)
             case s.Filter() if r.kind_of(model, "filters"):
-                found.setdefault("filters", []).append(shown(item))
+                given.setdefault("filters", []).append(shown(item))
             case s.Alike(s.Word("drop"), s.Word("similar"), ">") if r.kind_of(model, "similar"):
-                _put(found, "similar", _plain(item.value), item.span)
+                _put(given, "similar", _plain(item.value), item.span)
             case s.Block(keyword=s.Word(name="gate"), labels=[s.Word(name="seq_len")]):
-                _put(found, "gate", _gate(item), item.span)
+                _put(given, "gate", _gate(item), item.span)
             case s.Block(keyword=keyword, labels=[], kind=None):
                 group = form.group(model, keyword.name)
                 if group is None:
                     raise Unfit(item.span)
-                _put(found, keyword.name, _attributes(item.items, group), item.span)
+                _put(given, keyword.name, _attributes(item.items, group), item.span)
             case _:
                 raise Unfit(item.span)
     others = form.TOP if model is r.Header else form.RESERVED
-    if any(name in others and not form.has(model, name) for name in found):
+    if any(name in others and not form.has(model, name) for name in given):
         raise Unfit(items[0].span)
-    return found | _more(sources, allow) | ({"open": open_} if open_ else {})
+    return given | _more(sources, allow) | ({"open": open_} if open_ else {})
 
 
 def _group(braces: s.Braces, model: form.Model) -> dict[str, Any]:
@@ -231,16 +231,16 @@ def _group(braces: s.Braces, model: form.Model) -> dict[str, Any]:
 
 
 def _gate(block: s.Block) -> dict[str, Any]:
-    found: dict[str, Any] = {"require": []}
+    given: dict[str, Any] = {"require": []}
     others = []
     for item in block.items:
         if isinstance(item, s.Require):
-            found["require"].append(shown(item).removeprefix("require "))
+            given["require"].append(shown(item).removeprefix("require "))
         elif isinstance(item, s.Otherwise):
-            _put(found, "otherwise", shown(item).removeprefix("otherwise "), item.span)
+            _put(given, "otherwise", shown(item).removeprefix("otherwise "), item.span)
         else:
             others.append(item)
-    return found | _attributes(others, r.Gate)
+    return given | _attributes(others, r.Gate)
 
 
 def _value(value: s.Value, model: form.Model, name: str) -> Any:
@@ -276,12 +276,12 @@ def _text(value: s.Value) -> Any:
 
 
 def _suites(value: s.Braces) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     for item in value.items:
         if not isinstance(item, s.Entry):
             raise Unfit(item.span)
-        _put(found, shown(item.word), _text(item.value), item.span)
-    return found
+        _put(tasks, shown(item.word), _text(item.value), item.span)
+    return tasks
 
 
 def _plain(value: s.Value) -> Any:

@@ -36,11 +36,11 @@ def format_text(source: Source, report: Report) -> str | None:
     items = parse(source, report)
     if report.failures > before:
         return None
-    found = _read(source.text)
+    read = _read(source.text)
     forced: set[int] = set()
     while True:
-        lines = _Layout(found, forced).lines
-        longer = set(_too_long(lines, found)) - forced
+        lines = _Layout(read, forced).lines
+        longer = set(_too_long(lines, read)) - forced
         if not longer:
             break
         forced |= longer
@@ -95,9 +95,9 @@ class _Token:
         own, blank = False, False
         for number, line in enumerate(gap.split("\n")):
             own = number > 0
-            found = _COMMENT.search(line)
-            if found:
-                self.comments.append((found[0].rstrip(), own, blank))
+            read = _COMMENT.search(line)
+            if read:
+                self.comments.append((read[0].rstrip(), own, blank))
                 blank = False
             elif own and not line.strip(" \t\f\r,") and number < gap.count("\n"):
                 blank = True
@@ -107,23 +107,23 @@ class _Token:
 def _read(text: str) -> list[_Token]:
     """The tokens, with one that stands for the end."""
     text = text if text.endswith("\n") else text + "\n"
-    found: list[_Token] = []
+    read: list[_Token] = []
     opened: list[int] = []
     end, separated = 0, False
     for token in tokens(text):
         if token.type in ("_NL", "COMMA"):
-            separated = not found or found[-1].kind not in _JOINS
+            separated = not read or read[-1].kind not in _JOINS
             continue
         start = token.start_pos or 0
-        found.append(_Token(token.type, str(token), text[end:start], separated))
+        read.append(_Token(token.type, str(token), text[end:start], separated))
         if token in _OPEN:
-            opened.append(len(found) - 1)
+            opened.append(len(read) - 1)
         elif token in _OPEN.values():
-            found[-1].match = opened.pop()
-            found[found[-1].match].match = len(found) - 1
+            read[-1].match = opened.pop()
+            read[read[-1].match].match = len(read) - 1
         end, separated = start + len(token), False
-    found.append(_Token("END", "", text[end:], True))
-    return found
+    read.append(_Token("END", "", text[end:], True))
+    return read
 
 
 class _Line:
@@ -339,7 +339,7 @@ def _groups(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
     yield from (group for group in open_groups.values() if group)
 
 
-def _too_long(lines: Sequence[_Line], found: Sequence[_Token]) -> Iterator[int]:
+def _too_long(lines: Sequence[_Line], read: Sequence[_Token]) -> Iterator[int]:
     """Where a line that is too long breaks: before each `then`, else in its first bracket."""
     for line in lines:
         if line.width <= WIDTH or not line.tokens:
@@ -347,7 +347,7 @@ def _too_long(lines: Sequence[_Line], found: Sequence[_Token]) -> Iterator[int]:
         depth, thens, brackets = 0, [], []
         inside = set(line.tokens)
         for position, number in enumerate(line.tokens):
-            token = found[number]
+            token = read[number]
             if token.kind == "THEN" and depth == 0 and position:
                 thens.append(number)
             if token.text in ("{", "[") and token.match in inside and depth == 0:

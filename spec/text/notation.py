@@ -108,12 +108,12 @@ def statement(name: str, value: str) -> str:
 
 def _length(value: str) -> str:
     """The first number of a text with its unit, and the length over which an average goes."""
-    found = re.search(
+    match = re.search(
         rf"({_NUMBER})[ \t]*([a-z]*)(?:[ \t]+over[ \t]+{_NUMBER}(?:[ \t]+[a-z]+)?)?", value
     )
-    if not found:
+    if not match:
         return ""
-    return found[0].strip() if found[2] else f"{found[0].strip()} steps"
+    return match[0].strip() if match[2] else f"{match[0].strip()} steps"
 
 
 def _statement(line: str, at: int) -> Answer | None:
@@ -126,10 +126,10 @@ def _statement(line: str, at: int) -> Answer | None:
         if how:
             start, end = match.start(1), match.start(2) + len(value)
             fixed = how.ljust(end - start) if name.startswith("checkpoint") else ""
-            what = f"`{name.split(' every')[0]}` is a statement and has no `=`"
+            message = f"`{name.split(' every')[0]}` is a statement and has no `=`"
             if name == "average":
-                what = "this is not how an average is written"
-            return Answer("E323", what, f"write `{how}`", start, end, fixed)
+                message = "this is not how an average is written"
+            return Answer("E323", message, f"write `{how}`", start, end, fixed)
     return None
 
 
@@ -297,12 +297,12 @@ def _colon(line: str, at: int) -> Answer | None:
     start = match.start(2) if match else at
     if re.search(r"\b(?:data|parallel|with)\b[^{}]*(?:\{[^{}]*\}[^{}]*)*\{[^{}]*$", line[:start]):
         fixed = "" if quoted else f"{line[start:at]} "
-        what = "a share or a degree follows its name"
-        return Answer("E107", what, f"write `{name} {said}`", start, end, fixed)
-    what = "attributes are not in quotes" if quoted else "an attribute has `=` before its value"
+        message = "a share or a degree follows its name"
+        return Answer("E107", message, f"write `{name} {said}`", start, end, fixed)
+    message = "attributes are not in quotes" if quoted else "an attribute has `=` before its value"
     between = " " if line[end : end + 1] == "=" else "="
     fixed = "" if quoted else f"{line[start:at]}{between}"
-    return Answer("E107", what, f"write `{name} = {said or '…'}`", start, end, fixed)
+    return Answer("E107", message, f"write `{name} = {said or '…'}`", start, end, fixed)
 
 
 def _path(line: str, at: int) -> Answer | None:
@@ -326,12 +326,12 @@ def _dashed(line: str, at: int) -> Answer | None:
     for match in _matches(rf'^[ \t]*{_BLOCKS}[ \t]+("?)([\w.-]+)"?', line, at):
         right = re.sub(r"\W", "_", match[2]).lower()
         if right != match[2] or match[1]:
-            what = (
+            message = (
                 "names are not in quotes"
                 if match[1]
                 else ("a name has lower-case letters, digits and _")
             )
-            return Answer("E107", what, f"write `{right}`", match.start(1), match.end())
+            return Answer("E107", message, f"write `{right}`", match.start(1), match.end())
     return None
 
 
@@ -389,12 +389,12 @@ def _headed(line: str, at: int) -> Answer | None:
         if name and kind and keyword == "stage":
             continue
         kind = f": {kind or 'train'}" if keyword == "stage" else ""
-        what = f"this `{keyword}` block has no name"
+        message = f"this `{keyword}` block has no name"
         if name:
-            what = "this stage has no kind" if kind else "only stages have a kind"
+            message = "this stage has no kind" if kind else "only stages have a kind"
         return Answer(
             "E305",
-            what,
+            message,
             f"write `{keyword} {name or 'NAME'}{kind} {{`",
             match.start(1),
             match.end(4),

@@ -71,11 +71,11 @@ class Reader:
         position, end = 0, len(text)
         while True:
             if position < end:
-                found = match(text, position)
-                if found is None:
+                token = match(text, position)
+                if token is None:
                     return self._judge(text, position, states)
-                kind, word, begin = found.lastgroup or "", found[0], position
-                position = found.end()
+                kind, word, begin = token.lastgroup or "", token[0], position
+                position = token.end()
                 if kind in ignored:
                     continue
                 if kind == "NAME" and words.get(word) in actions:
@@ -95,16 +95,16 @@ class Reader:
                 size = len(parts)
                 inner = values[len(values) - size :]
                 first, last = (inner[0][1], inner[-1][2]) if size else (0, 0)
-                of: list[Any] = []
+                inside: list[Any] = []
                 for part, (value, _, _) in zip(parts, inner, strict=True):
                     if part == KEEP:
-                        of.append(value)
+                        inside.append(value)
                     elif part == INLINE:
-                        of += value
+                        inside += value
                 if size:
                     del values[-size:]
                     del states[-size:]
-                values.append((node(name, first, last, of) if name else of, first, last))
+                values.append((node(name, first, last, inside) if name else inside, first, last))
                 state = all_actions[states[-1]][origin]
                 states.append(state)  # type: ignore[arg-type]
                 actions = all_actions[state]  # type: ignore[index]
@@ -131,8 +131,8 @@ class Reader:
             if not states:
                 return frozenset()
         accepted = {kind for kind in self.actions[states[-1]] if self._shifted(states, kind)}
-        found = {word for word, kind in self.spelled.items() if kind in accepted}
-        return frozenset(found | set(SHAPES if "SHAPE" in accepted else ()))
+        words = {word for word, kind in self.spelled.items() if kind in accepted}
+        return frozenset(words | set(SHAPES if "SHAPE" in accepted else ()))
 
     def _shifted(self, states: list[int], kind: str) -> list[int]:
         """The states after one more terminal; none where it cannot stand there."""

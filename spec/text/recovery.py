@@ -70,13 +70,13 @@ def recover(
         return noted
     repair = repaired(text, offset, reach)
     if repair:
-        at, what = repair.note or (0, "")
+        at, label = repair.note or (0, "")
         report.add(
             repair.code,
             repair.message,
             Span(source, repair.start, repair.end),
             help=repair.help,
-            notes=[(Span(source, at, at + 1), what)] if repair.note else [],
+            notes=[(Span(source, at, at + 1), label)] if repair.note else [],
         )
         return _kept(repair, text, reach)
     empty = _without_value(problem, text, offset)
@@ -107,16 +107,16 @@ def _noted(
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", start)
     line = text[start : end if end >= 0 else len(text)]
-    found = answer(line, min(offset - start, len(line)))
-    if found is None:
+    noted = answer(line, min(offset - start, len(line)))
+    if noted is None:
         return None
-    place = Span(source, start + found.start, start + found.end)
-    report.add(found.code, found.message, place, help=found.help)
-    if len(found.fixed) == found.end - found.start:
-        fixed = text[: start + found.start] + found.fixed + text[start + found.end :]
+    place = Span(source, start + noted.start, start + noted.end)
+    report.add(noted.code, noted.message, place, help=noted.help)
+    if len(noted.fixed) == noted.end - noted.start:
+        fixed = text[: start + noted.start] + noted.fixed + text[start + noted.end :]
         if reach(fixed) > offset:
             return fixed
-    return _without_statement(text, start + found.start, False)
+    return _without_statement(text, start + noted.start, False)
 
 
 def _kept(repair: Repair, text: str, reach: Reach) -> str:

@@ -289,10 +289,10 @@ def _where(text: str, at: int, opened: int) -> str:
     """Where a closing bracket belongs, in words."""
     word = re.search(r"(\S+)\s*$", text[:at])
     line, last = text.count("\n", 0, opened), text.count("\n", 0, at)
-    what = f"after `{word[1]}`" if word and len(word[1]) < 30 else "at its end"
+    place = f"after `{word[1]}`" if word and len(word[1]) < 30 else "at its end"
     if line == last:
-        return what
-    return f"after line {last - line + 1} of this block" if last - line > 1 else what
+        return place
+    return f"after line {last - line + 1} of this block" if last - line > 1 else place
 
 
 def _headed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
@@ -384,18 +384,18 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
         )
 
 
-def _put(text: str, at: int, what: str) -> str:
+def _put(text: str, at: int, bracket: str) -> str:
     """The text with a bracket at a place, instead of a blank where there is one."""
     rest = text[at:]
     if rest[:1] in (" ", "\t"):
-        return text[:at] + what + rest[1:]
+        return text[:at] + bracket + rest[1:]
     if rest[:2] in ("\n ", "\n\t", "\n\n"):
-        return text[:at] + what + "\n" + rest[2:]
+        return text[:at] + bracket + "\n" + rest[2:]
     if rest[:2] in ("\n}", "\n)", "\n]") or rest in ("\n", ""):
-        return text[:at] + what + rest[1:]
+        return text[:at] + bracket + rest[1:]
     if at and text[at - 1] == " ":
-        return text[: at - 1] + what + rest
-    return text[:at] + what + rest
+        return text[: at - 1] + bracket + rest
+    return text[:at] + bracket + rest
 
 
 def _indent(text: str, at: int) -> int:
@@ -427,16 +427,16 @@ def _next_line(text: str, at: int) -> int | None:
 
 def _dedents(text: str, at: int, indent: int) -> list[int]:
     """The ends of lines after which the indent is back at that of a block."""
-    found = []
+    ends = []
     while True:
         end = text.find("\n", at)
         if end < 0:
-            return [*found, len(text.rstrip())]
+            return [*ends, len(text.rstrip())]
         at = end + 1
         if not text[at:].strip():
-            return [*found, len(text.rstrip())]
+            return [*ends, len(text.rstrip())]
         line_end = _line_end(text, at)
         if line_end > at and (following := _next_line(text, line_end)) is not None:
             closing = re.match(r"\s*[}\])]", text[line_end:])
             if following < indent or (following == indent and not closing):
-                found.append(line_end)
+                ends.append(line_end)

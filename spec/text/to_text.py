@@ -41,10 +41,10 @@ def text(items: Sequence[s.Item]) -> str:
         parts += lines
         before = kind
     report = Report()
-    made = format_text(Source("<text>", "\n".join(parts) + "\n"), report)
-    if made is None:
+    laid_out = format_text(Source("<text>", "\n".join(parts) + "\n"), report)
+    if laid_out is None:
         raise Unsayable(next((item.span for item in items if not _sayable(item)), items[0].span))
-    return made
+    return laid_out
 
 
 def _sayable(item: s.Item) -> bool:
@@ -63,11 +63,11 @@ def _lines(item: s.Item) -> list[str]:
         return [shown(item)]
     head = " ".join([item.keyword.name, *map(shown, item.labels)])
     head += f": {item.kind.name}" if item.kind else ""
-    inner = [_lines(each) for each in item.items]
+    inner = [_lines(lines) for lines in item.items]
     if not inner:
         return [f"{head} {{ }}"]
-    short = len(inner) <= MOST_ON_A_LINE and all(len(each) == 1 for each in inner)
-    line = f"{head} {{ {', '.join(each[0] for each in inner)} }}"
+    short = len(inner) <= MOST_ON_A_LINE and all(len(lines) == 1 for lines in inner)
+    line = f"{head} {{ {', '.join(lines[0] for lines in inner)} }}"
     if short and len(line) <= WIDTH:
         return [line]
     return [f"{head} {{", *_body(item.items, inner), "}"]
