@@ -1,6 +1,6 @@
 """Resolved values: what an attribute of a stage comes to, in steps and tokens."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -160,62 +160,63 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     if not scheduled(stage):
         return []
     assert isinstance(stage, TrainStage)
+    if attribute in _RESOLVED:
+        return _RESOLVED[attribute](stage)
     if attribute in ("tokens", "steps", "epochs"):
         return [steps_and_tokens(stage), *_epochs(stage, program)]
-    if attribute == "seq_len":
-        return [_at(stage, a, b, f"{short(v)} tokens") for a, b, v in stage.lengths]
-    if attribute == "batch":
-        return _some(_batches(stage))
-    if attribute == "lr":
-        return [
-            _at(
-                stage,
-                p.from_step,
-                p.to_step,
-                f"{p.start:.4g}"
-                if p.shape == "hold"
-                else f"{p.start:.4g} → {ramp_end(stage, n):.4g} {p.shape}",
-            )
-            for n, p in enumerate(stage.lr)
-        ]
     if attribute == "data":
-        shares = [
-            _at(
-                stage,
-                m.from_step,
-                m.to_step,
-                ", ".join(
-                    f"{name} {100 * weight / sum(m.weights.values()):.4g}%"
-                    for name, weight in m.weights.items()
-                ),
-            )
-            for m in stage.mixture
-        ]
-        return _some(shares) + _epochs(stage, program)
+        return _some(_shares(stage)) + _epochs(stage, program)
     if attribute in ("parallel", "rope_theta"):
         return [
             _at(stage, p.begin.step, p.end.step, _end(stage, p.segment, attribute))
             for p in pieces(stage, attribute)
         ] or [_end(stage, None, attribute)]
-    if attribute == "model":
-        model = stage.model
-        return [
-            f"{counted(model.layers, 'layers')}, dim {model.dim}, heads {model.heads} "
-            f"({model.kv_heads} "
-            f"key-value), ffn {model.ffn}, vocabulary {model.vocab:,}, RoPE base "
-            f"{model.rope_theta:g}"
-        ]
-    if attribute == "from":
-        return [f"continues from `{stage.parent}`"] if stage.parent else []
     value = getattr(stage, attribute, None)
-    if attribute == "optimizer":
-        o = stage.optimizer
-        state = "state carried over" if stage.carries else "state fresh"
-        return [
-            f"{o.kind}, betas {list(o.betas)}, weight decay {o.weight_decay:g}, eps {o.eps:g}, "
-            + state
-        ]
     return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
+
+
+def _lengths(stage: TrainStage) -> list[str]:
+    return [_at(stage, begin, end, f"{short(size)} tokens") for begin, end, size in stage.lengths]
+
+
+def _rates(stage: TrainStage) -> list[str]:
+    lines = []
+    for place, piece in enumerate(stage.lr):
+        text = f"{piece.start:.4g}"
+        if piece.shape != "hold":
+            text += f" → {ramp_end(stage, place):.4g} {piece.shape}"
+        lines.append(_at(stage, piece.from_step, piece.to_step, text))
+    return lines
+
+
+def _shares(stage: TrainStage) -> list[str]:
+    lines = []
+    for part in stage.mixture:
+        total = sum(part.weights.values())
+        shares = (f"{name} {100 * weight / total:.4g}%" for name, weight in part.weights.items())
+        lines.append(_at(stage, part.from_step, part.to_step, ", ".join(shares)))
+    return lines
+
+
+def _model(stage: TrainStage) -> list[str]:
+    model = stage.model
+    return [
+        f"{counted(model.layers, 'layers')}, dim {model.dim}, heads {model.heads} "
+        f"({model.kv_heads} key-value), ffn {model.ffn}, vocabulary {model.vocab:,}, "
+        f"RoPE base {model.rope_theta:g}"
+    ]
+
+
+def _parent(stage: TrainStage) -> list[str]:
+    return [f"continues from `{stage.parent}`"] if stage.parent else []
+
+
+def _optimizer(stage: TrainStage) -> list[str]:
+    own = stage.optimizer
+    return [
+        f"{own.kind}, betas {list(own.betas)}, weight decay {own.weight_decay:g}, "
+        f"eps {own.eps:g}, state {'carried over' if stage.carries else 'fresh'}"
+    ]
 
 
 def summary(stage: Any, program: Program) -> list[str]:
@@ -285,3 +286,14 @@ def _some(lines: Iterable[str]) -> list[str]:
     if len(lines) <= 8:
         return lines
     return [*lines[:4], f"… {len(lines) - 6} more …", *lines[-2:]]
+
+
+_RESOLVED: dict[str, Callable[[TrainStage], list[str]]] = {
+    "seq_len": _lengths,
+    "batch": lambda stage: _some(_batches(stage)),
+    "lr": _rates,
+    "model": _model,
+    "from": _parent,
+    "optimizer": _optimizer,
+}
+"""Attribute → the lines that say what it comes to, where they need nothing but the stage."""

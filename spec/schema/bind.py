@@ -342,9 +342,12 @@ class _Binder(Groups):
         before = self.report.failures
         for item in items:
             try:
-                if isinstance(item, s.Filter | s.Alike):
-                    self._filter(item, model, what, filters, given)
-                    if isinstance(item, s.Alike) and "similar" in given:
+                if isinstance(item, s.Filter):
+                    self._filter(item, model, what, filters)
+                    continue
+                if isinstance(item, s.Alike):
+                    self._alike(item, model, what, given)
+                    if "similar" in given:
                         places.setdefault("similar", item.value.span)
                     continue
                 if isinstance(item, s.Open):

@@ -77,69 +77,44 @@ class Statements(ABC):
             help = f"write `{problem.span.text} steps`"
         self._error(problem.code, problem.message, problem.span, label=problem.label, help=help)
 
-    def _filter(
-        self,
-        item: s.Filter | s.Alike,
-        model: type[r.Declaration],
-        what: str,
-        filters: list[r.Filter],
-        given: dict[str, Any],
+    def _alike(
+        self, item: s.Alike, model: type[r.Declaration], what: str, given: dict[str, Any]
     ) -> None:
-        """Takes `keep … where …` of a dataset, and `drop similar > 90%` of preferences."""
-        if isinstance(item, s.Alike):
-            if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
-                self._error(
-                    "E311", "this is not a filter", item.span, help="write `drop similar > 90%`"
-                )
-            elif "similar" not in r.statements(model):
-                self._error(
-                    "E311",
-                    f"{what} has no responses to compare",
-                    item.span,
-                    help="`drop similar` belongs in a reward or dpo stage",
-                )
-            elif "similar" in given:
-                self._error("E309", "`drop similar` is given twice", item.span)
-            else:
-                given["similar"] = r.statements(model)["similar"].kind.read(item.value)
-            return
-        if "filters" not in r.statements(model):
+        """Takes `drop similar > 90%` of preferences.
+
+        Raises: Invalid: the share is none.
+        """
+        if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
+            message, help = "this is not a filter", "write `drop similar > 90%`"
+            self._error("E311", message, item.span, help=help)
+        elif "similar" not in r.statements(model):
             self._error(
                 "E311",
-                f"{what} has no documents to filter",
+                f"{what} has no responses to compare",
                 item.span,
-                help="`keep` and `drop` belong in a dataset",
+                help="`drop similar` belongs in a reward or dpo stage",
             )
+        elif "similar" in given:
+            self._error("E309", "`drop similar` is given twice", item.span)
+        else:
+            given["similar"] = r.statements(model)["similar"].kind.read(item.value)
+
+    def _filter(
+        self, item: s.Filter, model: type[r.Declaration], what: str, filters: list[r.Filter]
+    ) -> None:
+        """Takes `keep … where …` and `drop where …` of a dataset.
+
+        Raises: Invalid: the share, the bound or the file is none.
+        """
+        if self._is_no_filter(item, model, what):
             return
-        if item.word.name not in ("keep", "drop"):
-            self._error(
-                "E311",
-                f"`{item.word.name}` is not a filter",
-                item.word.span,
-                help="write `keep 10% where …` or `drop where …`",
-            )
-            return
-        dropping = item.word.name == "drop"
-        only = not dropping and item.share is None
-        if item.share and (dropping or item.op == "in"):
-            self._error(
-                "E311",
-                "no share belongs here",
-                item.share.span,
-                help="write `drop where …`, or `keep 10% where quality.loss > 4.0`",
-            )
-            return
-        keep = k.Share().read(item.share) if item.share else Fraction(0)
+        only = item.word.name == "keep" and item.share is None
+        keep = k.Share().read(item.share) if item.share else Fraction(only and item.op == "in")
         places = {"": item.span, "what": item.what.span}
         if item.op == "in":
+            file = k.text(item.value)
             filters.append(
-                r.Filter(
-                    keep=Fraction(only),
-                    what=item.what.name,
-                    op="in",
-                    file=k.text(item.value),
-                    places=places,
-                )
+                r.Filter(keep=keep, what=item.what.name, op="in", file=file, places=places)
             )
             return
         if len(item.what.words) != 2 or item.what.words[1].name != "loss":
@@ -159,6 +134,22 @@ class Statements(ABC):
                 value=c.number(item.value, [""], "").value,
             )
         )
+
+    def _is_no_filter(self, item: s.Filter, model: type[r.Declaration], what: str) -> bool:
+        """Whether a statement cannot be a filter of its block; reports why."""
+        if "filters" not in r.statements(model):
+            message, span = f"{what} has no documents to filter", item.span
+            help = "`keep` and `drop` belong in a dataset"
+        elif item.word.name not in ("keep", "drop"):
+            message, span = f"`{item.word.name}` is not a filter", item.word.span
+            help = "write `keep 10% where …` or `drop where …`"
+        elif item.share and (item.word.name == "drop" or item.op == "in"):
+            message, span = "no share belongs here", item.share.span
+            help = "write `drop where …`, or `keep 10% where quality.loss > 4.0`"
+        else:
+            return False
+        self._error("E311", message, span, help=help)
+        return True
 
     def _gate(self, block: s.Block) -> r.Gate | None:
         if len(block.labels) != 1 or not (

@@ -25,7 +25,6 @@ REASON = "# Long because "
 FUNCTIONS = {
     "bind.recipe",
     "bind._build",
-    "statements._filter",
     "difference.difference",
     "gates.after",
     "schedule.run",
@@ -34,7 +33,6 @@ FUNCTIONS = {
     "training_jobs.job",
     "record_shards.write_records",
     "suites.suite",
-    "values.resolved",
     "from_axolotl.draft",
     "from_nanotron.draft",
     "from_torchtitan.draft",
