@@ -83,7 +83,7 @@ class _Binder(Groups):
             if isinstance(item, s.Let | s.Use):
                 continue
             if not isinstance(item, s.Block):
-                self._error("E301", "only blocks, `let` and `use` stand outside blocks", item.span)
+                self._error("E301", "only blocks, `let` and `use` may be outside blocks", item.span)
                 continue
             keyword = item.keyword.name
             if keyword not in BLOCKS:
