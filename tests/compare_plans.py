@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from itertools import zip_longest
 from pathlib import Path
-from shutil import copytree
+from shutil import copy, copytree, ignore_patterns
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -72,6 +72,17 @@ def checked_out(commit: str, folder: Path, repository: Path) -> Path:
         raise CannotTell(made.stderr.decode(errors="replace").strip())
     with tarfile.open(fileobj=io.BytesIO(made.stdout)) as files:
         files.extractall(folder, filter="data")
+    return folder
+
+
+def copied(tree: Path, folder: Path) -> Path:
+    """The packages of a tree as they are now: you may keep editing while plans are made."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))
+    folder.mkdir()
+    copy(tree / "pyproject.toml", folder)
+    paths = project["tool"]["setuptools"]["package-dir"].values()
+    for name in {path.partition("/")[0] for path in paths}:
+        copytree(tree / name, folder / name, ignore=ignore_patterns("__pycache__"))
     return folder
 
 
@@ -270,7 +281,10 @@ def compare(
     specs = work / "specs"
     specs.mkdir()
     write_specs(specs)
-    trees = {"commit": checked_out(commit, work / "tree", repository), "working_tree": repository}
+    trees = {
+        "commit": checked_out(commit, work / "tree", repository),
+        "working_tree": copied(repository, work / "copy"),
+    }
     running = {}
     for seed, (name, tree) in enumerate(trees.items(), 1):
         packages(tree, work / "lib" / name)

@@ -1,9 +1,7 @@
 """The script that compares plans with those of a commit: nothing differs, or one byte does."""
 
 import re
-import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import compare_plans
@@ -30,14 +28,7 @@ def git(tree: Path, *words: str) -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A repository with etude as it is here, in one commit."""
-    made = tmp_path / "repository"
-    made.mkdir()
-    shutil.copy(ROOT / "pyproject.toml", made)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for folder in {
-        path.split("/")[0] for path in project["tool"]["setuptools"]["package-dir"].values()
-    }:
-        shutil.copytree(ROOT / folder, made / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    made = compare_plans.copied(ROOT, tmp_path / "repository")
     git(made, "init", "-q")
     git(made, "add", ".")
     git(made, "commit", "-q", "-m", "etude as it is")
