@@ -68,10 +68,10 @@ def _list(as_json: bool) -> None:
 
 
 def _new(args: Namespace) -> int:
-    from ..authoring import writing
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES, asked, text_of
     from ..authoring.tree import ConfigError
+    from ..spec.text.keywords import advice, why_no_name
 
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
     template = args.template
@@ -82,8 +82,8 @@ def _new(args: Namespace) -> int:
         problem("which template?", f"--template {' | '.join(TEMPLATES)}; see etude new --list")
         return 2
     name = args.name or (_ask("Name of the recipe", template) if asks else template)
-    if writing.name(name) != name:
-        problem(f"`{name}` cannot be a recipe's name", f"write {writing.name(name)}")
+    if why := why_no_name(name):
+        problem(why, advice(name, "recipe"))
         return 2
     target = Path(args.output or f"{name}.etude")
     if args.output != "-" and target.exists() and not args.force:

@@ -45,7 +45,8 @@ def test_what_is_wrong_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "bad.etude").write_text("recipe x { seed = many }")
     wrong = [
         ([], "which template?", 2),
-        (["My Recipe", "--template", "quickstart"], "write my_recipe", 2),
+        (["My Recipe", "--template", "quickstart"], "such as `my_recipe`", 2),
+        (["at", "--template", "quickstart"], "`at` cannot be a name: it gives the moment", 2),
         (["x", "--template", "quickstart", "--rounds", "3"], "--rounds has no meaning here", 2),
         (["x", "--template", "quickstart", "--after", "y.etude"], "--after has no meaning", 2),
         (["x", "--template", "pretrain", "--size", "9B"], "--size: `9B` is not one of", 2),
