@@ -16,6 +16,8 @@ _GOES_ON = ("->", *CONTINUES)
 
 
 class Token(NamedTuple):
+    """A word, a number, a text, a sign or the end of a line, with its place in the text."""
+
     kind: str
     text: str
     start: int
@@ -38,6 +40,7 @@ class Frame(NamedTuple):
 
     @property
     def words(self) -> list[str]:
+        """The texts of the statement before the brace."""
         return [token.text for token in self.head]
 
 
@@ -62,6 +65,7 @@ class Context(NamedTuple):
 
     @property
     def blocks(self) -> list[Frame]:
+        """The frames in braces: blocks and groups, not lists."""
         return [frame for frame in self.frames if frame.brace == "{"]
 
     @property

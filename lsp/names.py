@@ -29,6 +29,8 @@ class Symbol(NamedTuple):
 
 
 class Occurrence(NamedTuple):
+    """A place where a name stands: its declaration, or a reference to it."""
+
     symbol: Symbol
     span: Span
     declares: bool
@@ -95,6 +97,7 @@ class Names:
         return None
 
     def of(self, symbol: Symbol) -> list[Occurrence]:
+        """Every place of a name, in the order of the files."""
         return [of for of in self.occurrences if of.symbol == symbol]
 
     def kind(self, kind: str, scope: str = "") -> list[Declaration]:

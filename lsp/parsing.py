@@ -24,6 +24,7 @@ class Parser:
         self.known: dict[str, list[Read]] = {}
 
     def parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
+        """The statements of a source; what cannot be read is reported and left out."""
         cuts = pieces(source.text)
         if cuts is None:
             return parse(source, report)

@@ -47,6 +47,7 @@ class Lines:
         return stop
 
     def range(self, start: int, end: int) -> types.Range:
+        """The client's range of a stretch of the text."""
         return types.Range(self.position(start), self.position(end))
 
     def _units(self, text: str) -> int:

@@ -51,6 +51,7 @@ class Analysis:
 
     @cached_property
     def names(self) -> Names:
+        """What is declared in all files of the spec, and where it is referred to."""
         return Names(items for _, items in self.trees.values())
 
     @cached_property
@@ -60,17 +61,21 @@ class Analysis:
 
     @cached_property
     def paths(self) -> dict[Source, Path]:
+        """The path of each source."""
         return {source: path for path, (source, _) in self.trees.items()}
 
     def lines(self, path: Path) -> Lines:
+        """Where the lines of a file begin, in the client's encoding."""
         if path not in self._lines:
             self._lines[path] = Lines(self.trees[path][0].text, self.encoding)
         return self._lines[path]
 
     def source(self, path: Path) -> Source:
+        """The text of a file, as it was when the spec was analysed."""
         return self.trees[path][0]
 
     def items(self, path: Path) -> Sequence[s.Item]:
+        """The statements of a file."""
         return self.trees[path][1]
 
 
@@ -100,6 +105,7 @@ class Project:
         self._analyses = {m: of for m, of in self._analyses.items() if path not in of.trees}
 
     def close(self, path: Path) -> None:
+        """Forgets the text of a file that is open no more: the one on disk counts again."""
         self.texts.pop(path, None)
         self._parsers = {of: parser for of, parser in self._parsers.items() if path not in of}
         self.forget()

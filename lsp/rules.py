@@ -6,6 +6,7 @@ PAGES = "https://etude.readthedocs.io/en/latest/errors/{code}/"
 
 
 def known(code: str) -> bool:
+    """Whether a code has a page."""
     return code in codes.known()
 
 

@@ -153,6 +153,7 @@ class Files:
         self.start: Span | None = None
 
     def read(self, path: Path, use: Span | None) -> list[s.Item]:
+        """The statements of a file, and of the files that it uses in their place."""
         text = self._text(path, use)
         if text is None:
             return []

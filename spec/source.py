@@ -81,22 +81,27 @@ class Span(NamedTuple):
 
     @property
     def source(self) -> Source:
+        """The file in which the place lies."""
         return self.origin.source
 
     @property
     def start(self) -> int:
+        """The offset of the first character in the file."""
         return self.origin.offset + self.first
 
     @property
     def end(self) -> int:
+        """The offset behind the last character in the file."""
         return self.origin.offset + self.last
 
     @property
     def line(self) -> int:
+        """The line in which the place begins, from 1."""
         return self.source.position(self.start)[0]
 
     @property
     def column(self) -> int:
+        """The column in which the place begins, from 1."""
         return self.source.position(self.start)[1]
 
     def __eq__(self, other: object) -> bool:

@@ -11,11 +11,15 @@ from .source import Span
 
 
 class Word(NamedTuple):
+    """A name or a keyword."""
+
     name: str
     span: Span
 
 
 class Text(NamedTuple):
+    """A text in quotes, its escapes resolved."""
+
     value: str
     span: Span
 
@@ -65,6 +69,8 @@ class Range(NamedTuple):
 
 
 class List(NamedTuple):
+    """`[a, b]`."""
+
     items: "tuple[Operand | Range, ...]"
     span: Span
 
@@ -149,12 +155,16 @@ class Bound(NamedTuple):
 
 
 class Hold(NamedTuple):
+    """A segment that keeps a value: `3e-4 for 10%`."""
+
     value: "Operand"
     bound: Bound | None
     span: Span
 
 
 class Ramp(NamedTuple):
+    """A segment that goes from one value to another: `0 -> 3e-4 cosine over 20% for 10%`."""
+
     start: "Operand | None"
     end: "Operand"
     shape: str
@@ -225,11 +235,15 @@ class Every(NamedTuple):
 
 
 class Flag(NamedTuple):
+    """A word that stands alone: `bytes`."""
+
     word: Word
     span: Span
 
 
 class Require(NamedTuple):
+    """`require loss(short) <= 2.5 of web`."""
+
     measure: Word
     argument: Word | None
     op: str
@@ -284,17 +298,23 @@ class Open(NamedTuple):
 
 
 class Use(NamedTuple):
+    """`use "data.etude"`."""
+
     file: Text
     span: Span
 
 
 class Let(NamedTuple):
+    """`let peak = 3e-4`."""
+
     word: Word
     value: Value
     span: Span
 
 
 class Block(NamedTuple):
+    """`stage pretrain: train { … }`; a group without a name has no labels."""
+
     keyword: Word
     labels: tuple[Word | Number, ...]
     kind: Word | None

@@ -24,6 +24,7 @@ class Allowance(Record):
     within: Span | None
 
     def covers(self, finding: Diagnostic) -> bool:
+        """Whether a finding is of the code, and lies in the block."""
         if finding.code != self.code:
             return False
         if self.within is None:

@@ -34,6 +34,7 @@ class Diagnostic(Record, kw_only=False):
 
     @property
     def severity(self) -> Severity:
+        """`error`, `warning` or `note`, by the first letter of the code."""
         return {"E": "error", "W": "warning", "N": "note"}[self.code[0]]  # type: ignore[return-value]
 
     @property
@@ -117,6 +118,7 @@ class Report:
         help: str = "",
         notes: Iterable[tuple[Span, str]] = (),
     ) -> None:
+        """Adds a finding; one that says the same of the same place is added once."""
         notes = tuple(notes)
         if span and span in self._written:
             notes += (self._written[span],)
@@ -134,6 +136,7 @@ class Report:
 
     @property
     def errors(self) -> list[Diagnostic]:
+        """The findings that are errors."""
         return [d for d in self.diagnostics if d.severity == "error"]
 
     def ordered(self) -> list[Diagnostic]:

@@ -34,6 +34,7 @@ class Values:
         self.report = report
 
     def error(self, code: str, message: str, at: Node | Span, **rest: Any) -> None:
+        """Reports what is wrong at a node, or at a place."""
         self.report.add(code, message, at.span if isinstance(at, Node) else at, **rest)
 
     def wrong(self, node: Node, wanted: str, help: str = "") -> NoReturn:
@@ -271,6 +272,7 @@ def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:
 
 
 def joined(first: Node, last: Node) -> Span:
+    """The stretch from one node to another."""
     return Span(first.span.source, first.span.start, last.span.end)
 
 

@@ -44,9 +44,14 @@ class OneRegexLexer(Lexer):
 
     @cached_property
     def contextual(self) -> ContextualLexer:
+        """Lark's own lexer, made only where something is wrong."""
         return ContextualLexer(self.conf, self.accepted, self.always_accept)
 
     def lex(self, lexer_state: LexerState, parser_state: Any) -> Iterator[Token]:
+        """The tokens of a text, one by one.
+
+        Raises: lark.UnexpectedCharacters: nothing that the parser accepts stands there.
+        """
         text, place = lexer_state.text, lexer_state.line_ctr
         while place.char_pos < text.end:
             match = self.regex.match(text.text, place.char_pos, text.end)
