@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
 
+from ..compiler.ids import SegmentId
 from ..compiler.plan.plan import (
     AnyJob,
     AverageJob,
@@ -120,8 +121,8 @@ def _settings(jobs: list[TrainJob]) -> None:
         rows = []
         for texts, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
             first, *others = alike
-            last = f" to {others[-1].id.rpartition('.')[2]}" if others else ""
-            rows.append(Row((first.id + last, *texts)))
+            last = SegmentId.parse(others[-1].id) if others else None
+            rows.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
         sections.append(rows)
     show([Column(name) for name in ("segment", "mixture", "epochs", "mesh")], sections)
 

@@ -9,6 +9,7 @@ from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.families.architectures import dense_layers
+from ..compiler.ids import FigureId, SegmentId
 from ..compiler.program import Program, Segment, TrainStage
 from ..compiler.schedule.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.values import Resources
@@ -28,7 +29,7 @@ def run(args: Namespace) -> int:
     show(found.report)
     if program is None or found.report.failures:
         return 1
-    name, _, figure = args.why.rpartition(".")
+    name, figure = FigureId.parse(args.why)
     trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}
     name, number = _stage(name or next(iter(trained), ""), trained)
     if name not in trained:
@@ -79,9 +80,9 @@ def run(args: Namespace) -> int:
 
 def _stage(name: str, trained: Mapping[str, TrainStage]) -> tuple[str, int | None]:
     """A stage, and the number of its segment where one is given: `pretrain.2`."""
-    stage, _, number = name.rpartition(".")
-    if name not in trained and stage in trained and number.isdecimal() and int(number):
-        return stage, int(number)
+    segment = SegmentId.parse(name)
+    if name not in trained and segment and segment.stage in trained and segment.number:
+        return segment.stage, segment.number
     return name, None
 
 

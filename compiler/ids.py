@@ -4,11 +4,13 @@ They are values where they are taken apart, and texts where they are keys, in pr
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..spec.reference import Index, Reference, dotted
 
 _DATA = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[^\[\]]*)\](?:\.(?P<output>[^.\[\]]*))?)?")
+_SEGMENT = re.compile(r"(.+)\.([0-9]+)(?:\+([0-9]+))?")
 
 
 class StageId(NamedTuple):
@@ -36,7 +38,12 @@ class StageId(NamedTuple):
         return cls(words[-1], ".".join(words[:-1]), rounds, round)
 
     def __str__(self) -> str:
-        return dotted(self.unit, self.variant, self.name)
+        return dotted(self.unit, self.own)
+
+    @property
+    def own(self) -> str:
+        """What the stage is called in its round, or outside of any: `chat`, `hot.chat`."""
+        return dotted(self.variant, self.name)
 
     @property
     def unit(self) -> str:
@@ -57,6 +64,43 @@ class StageId(NamedTuple):
     def reference(self) -> Reference:
         """The stage as specs name it, whatever its round: `hot.align.chat`."""
         return Reference(self.name, self.rounds, self.variant)
+
+
+class SegmentId(NamedTuple):
+    """A segment of a stage, which is one job: `pretrain.2`, or extended by a gate `pretrain.2+1`.
+
+    Attributes:
+        stage: its name in the program.
+        number: of the segment, from one.
+        attempt: of the gate behind it, from one; 0 for the segment itself.
+    """
+
+    stage: str
+    number: int
+    attempt: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "SegmentId | None":
+        """The segment in a text; None where it does not end with a number."""
+        match = _SEGMENT.fullmatch(text)
+        return cls(match[1], int(match[2]), int(match[3] or 0)) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.place}"
+
+    @property
+    def place(self) -> str:
+        """Which of its stage's segments it is: `2`, `2+1`."""
+        return f"{self.number}+{self.attempt}" if self.attempt else f"{self.number}"
+
+
+def rounds(stages: Iterable[str]) -> dict[str, int]:
+    """The blocks of rounds that stages stand in → how many rounds they have."""
+    found: dict[str, int] = {}
+    for stage in map(StageId.parse, stages):
+        if stage.rounds:
+            found[stage.rounds] = max(stage.round, found.get(stage.rounds, 0))
+    return found
 
 
 class DataId(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Protocol
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from .. import curves
+from ..ids import SegmentId
 from ..plan.plan import Attempt, GateJob, MixturePiece, Requirement, Schedule
 from ..program import Program, Segment, TrainStage
 from ..schedule.clock import nearest
@@ -74,7 +75,7 @@ class Gates:
         attempt_key, where = key, positions
         steps = self._extension_steps(stage, segment, gate)
         for attempt in range(gate.attempts + 1):
-            name = f"{stage.name}.{number + 1}"
+            name = str(SegmentId(stage.name, number + 1, attempt))
             extends = None
             if attempt:
                 extends = Attempt(gate=guarded, number=attempt)
@@ -85,14 +86,12 @@ class Gates:
                     attempt_key,
                     where,
                     carry=True,
-                    id=f"{name}+{attempt}",
+                    id=name,
                     number=number,
                     extends=extends,
                 )
             measures = gate_measures(stage, segment, self._short(stage), of_start=False)
-            export = self.models.export(
-                f"{name}+{attempt}" if attempt else name, stage.name, attempt_key, extends
-            )
+            export = self.models.export(name, stage.name, attempt_key, extends)
             inputs = self.models.evaluation_inputs(measures, stage, export)
             if begin:
                 inputs["start"] = begin
@@ -114,7 +113,7 @@ class Gates:
                 GateJob,
                 content,
                 inputs,
-                id=f"gate.{name}" + (f"+{attempt}" if attempt else ""),
+                id=f"gate.{name}",
                 stage=stage.name,
                 segment=guarded,
                 extends=extends,

@@ -12,6 +12,7 @@ from ..families.architectures import (
     flops_per_token,
     parameters,
 )
+from ..ids import SegmentId
 from ..plan.plan import (
     Attempt,
     Averaging,
@@ -116,7 +117,7 @@ class Training:
             model,
             positions,
             carry=stage.carries if number == 0 else True,
-            id=f"{stage.name}.{number + 1}",
+            id=str(SegmentId(stage.name, number + 1)),
             number=number,
             extends=None,
         )

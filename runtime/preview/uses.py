@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
+from ...compiler.ids import DataId, StageId
 from ...compiler.plan.plan import (
     AccuracyMeasure,
     BestJob,
@@ -90,10 +91,10 @@ def uses(plan: Plan, target: str | None) -> list[Use]:
         return _distinct([use for use in every if use.purpose == "trains on"])
     stages = {use.stage: [u for u in every if u.stage == use.stage] for use in every}
     sources = {use.source: use for use in reversed(every)}
-    for names in (stages, _short(stages, lambda name: name.rpartition(".")[2])):
+    for names in (stages, _short(stages, lambda name: StageId.parse(name).name)):
         if target in names:
             return _distinct(names[target])
-    for found in (sources, _short(sources, lambda name: name.partition("[")[0])):
+    for found in (sources, _short(sources, lambda name: DataId.parse(name).name)):
         if target in found:
             return [found[target]]
     raise _no_target(plan, target, list(stages), list(sources))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.compiler.ids import DataId, FigureId, StageId
+from etude.compiler.ids import DataId, FigureId, SegmentId, StageId, rounds
 from etude.spec import syntax as s
 from etude.spec.findings.diagnostics import Report
 from etude.spec.reference import OUTPUTS, PREVIOUS, ROUND, Index, Names, Reference
@@ -112,6 +112,11 @@ def test_a_figure_is_read_as_what_is_written(value: FigureId) -> None:
     assert FigureId.parse(str(value)) == value
 
 
+@given(st.builds(SegmentId, STAGES.map(str), NUMBERS, st.integers(0, 9)))
+def test_a_segment_is_read_as_what_is_written(value: SegmentId) -> None:
+    assert SegmentId.parse(str(value)) == value
+
+
 @given(INDICES, st.integers(0, 9))
 def test_the_rounds_of_an_index_are_there_or_it_means_nothing(index: Index, round: int) -> None:
     numbers = index.numbers(round)
@@ -139,3 +144,6 @@ def test_texts_of_all_kinds() -> None:
     assert str(StageId("chat", "hot", "align", 2).reference) == "hot.align.chat"
     assert DataId.parse("align.drafts[1..2].pairs") == DataId("align.drafts", Index(1, 2), "pairs")
     assert DataId.parse("drafts.pairs") == DataId("drafts.pairs")
+    assert str(SegmentId("align.2.dpo", 3, 1)) == "align.2.dpo.3+1"
+    assert SegmentId.parse("align.2.dpo") is None
+    assert rounds(["a", "align.1.x", "hot.a", "align.2.x", "align.2.hot.x"]) == {"align": 2}
