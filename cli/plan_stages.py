@@ -1,6 +1,9 @@
 """The stages of a plan with the value of every attribute, for people."""
 
+import re
+
 from ..compiler.as_written import counted, measured
+from ..compiler.ids import StageId
 from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary
 from .screen import Ink, clean, say
 
@@ -41,15 +44,9 @@ def _head(summary: StageSummary) -> str:
 
 def _first(name: str, plan: Plan) -> str | None:
     """The stage of the first round, or that of the recipe, which a stage is compared with."""
-    parts = name.split(".")
-    own = [part for part in parts if part not in plan.variants]
-    if len(own) < len(parts):
-        found = ".".join(own)
-    elif len(parts) == 3 and parts[1].isdecimal() and parts[1] != "1":
-        found = f"{parts[0]}.1.{parts[2]}"
-    else:
-        return None
-    return found if found in plan.stages else None
+    stage = StageId.parse(name)
+    first = stage.original if stage.variant else stage._replace(round=min(stage.round, 1))
+    return str(first) if first != stage and str(first) in plan.stages else None
 
 
 def _differences(name: str, first: str, plan: Plan) -> dict[str, Provenance]:
@@ -58,8 +55,11 @@ def _differences(name: str, first: str, plan: Plan) -> dict[str, Provenance]:
     def plain(stage: str, attribute: str) -> str | None:
         # In round 2, `align.2.drafts` is what `align.1.drafts` is in the first.
         value = plan.stages[stage].values.get(attribute)
-        place = stage.rpartition(".")[0]
-        return value.value.replace(f"{place}.", "") if value and place else value and value.value
+        shown = value and value.value
+        of = StageId.parse(stage)
+        for place in (of.group, of.unit):
+            shown = re.sub(rf"\b{re.escape(place)}\.", "", shown) if shown and place else shown
+        return shown
 
     return {
         attribute: value

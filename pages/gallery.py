@@ -1,10 +1,9 @@
 """A page with a card for each of several plans, which leads to its page."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..compiler.ids import StageId, rounds
 from ..compiler.plan.plan import Plan, Sources
 from .page import render
 from .series import picture, trained
@@ -55,13 +54,11 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
 def _path(plan: Plan) -> str:
     """The stages in the order that they run, rounds as one: `pretrain · anneal · align × 6`."""
     names = [
-        re.sub(r"\.\d+\..*", "", name)
+        StageId.parse(name).rounds or name
         for name, stage in plan.stages.items()
         if stage.kind not in ("evaluate", "checkpoint")
     ]
-    rounds = Counter(
-        name.split(".")[0] for name in {n.rpartition(".")[0] for n in plan.stages if "." in n}
-    )
+    repeated = rounds(plan.stages)
     return " · ".join(
-        name + (f" × {rounds[name]}" if name in rounds else "") for name in dict.fromkeys(names)
+        name + (f" × {repeated[name]}" if name in repeated else "") for name in dict.fromkeys(names)
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..compiler.ids import StageId
 from ..compiler.plan.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
 
 
@@ -67,9 +68,9 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
     from ..spec.quantity import short
 
     summary = plan.stages[stage]
-    group, _, name = stage.rpartition(".")
+    of = StageId.parse(stage)
     second = summary.kind + (f" · {short(summary.tokens)} tokens" if summary.tokens else "")
-    lines = [name if group else stage, second]
+    lines = [of.name, second]
     guarded = gates(plan, stage)
     if guarded:
         lines.append(f"◆ {len(guarded)} gate{'s' if len(guarded) > 1 else ''}")
@@ -80,7 +81,7 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
     return {
         "id": stage,
         "kind": summary.kind,
-        "group": group,
+        "group": of.group,
         "tokens": summary.tokens,
         "lines": lines,
     }

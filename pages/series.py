@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..compiler.curves import value
+from ..compiler.ids import StageId
 from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.values import LrPiece
 
@@ -59,7 +60,7 @@ def picture(plan: Plan) -> dict[str, Any]:
     """
     found = schedules(plan)
     stages = found["stages"]
-    units = [stage["name"].rpartition(".")[0] or stage["name"] for stage in stages]
+    units = [StageId.parse(stage["name"]).unit or stage["name"] for stage in stages]
     places = list(dict.fromkeys(units))
     share = 1 / len(places)
     widths = [share / units.count(unit) for unit in units]

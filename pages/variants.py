@@ -1,17 +1,13 @@
 """The variants of a recipe beside it: what they share, what they retrain, what they change."""
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import fsum
 from typing import Any
 
+from ..compiler.ids import StageId, rounds
 from ..compiler.plan.difference import Difference, difference
 from ..compiler.plan.plan import Plan, Provenance
 from .series import trained
-
-ROUND = re.compile(r"\.(\d+)(?=\.)")
-"""The number of a round, in the name of one of its stages."""
 
 
 def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
@@ -65,14 +61,13 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with one in place of those of rounds of which the same is to be said, if they
     follow each other: `align.1–4.dpo`."""
-    rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    of_round: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
-        number = ROUND.search(row["name"])
-        block = row["name"][: number.start()] if number else row["name"]
-        rounds.setdefault((block, number[1] if number else ""), []).append(row)
-    found: list[tuple[str, list[str], list[dict[str, Any]]]] = []
-    for (block, number), own in rounds.items():
-        said = [{**row, "name": ROUND.sub("", row["name"])} for row in own]
+        stage = StageId.parse(row["name"])
+        of_round.setdefault((stage.rounds or row["name"], stage.round), []).append(row)
+    found: list[tuple[str, list[int], list[dict[str, Any]]]] = []
+    for (block, number), own in of_round.items():
+        said = [{**row, "name": StageId.parse(row["name"]).own} for row in own]
         if number and found and found[-1][0] == block and found[-1][2] == said:
             found[-1][1].append(number)
         else:
@@ -81,17 +76,15 @@ def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             **row,
             "several": len(numbers) > 1,
-            "name": row["name"].replace(f"{block}.", f"{block}.{_span(numbers)}.", 1)
-            if numbers[0]
-            else row["name"],
+            "name": f"{block}.{_span(numbers)}.{row['name']}" if numbers[0] else row["name"],
         }
         for block, numbers, said in found
         for row in said
     ]
 
 
-def _span(numbers: list[str]) -> str:
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
+def _span(numbers: list[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
 
 
 def _cell(of: Difference, stage: str, variant: Plan) -> dict[str, Any]:
@@ -105,14 +98,14 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
     """The values that a variant changes, each once: not what follows from them in stages that
     inherit, in models of a published size, and in every round."""
     seen = set()
-    before, after = (_rounds(each) for each in (plan, variant))
+    before, after = (rounds(each.stages) for each in (plan, variant))
     for block in before:
-        if before[block] != after[block]:
+        if before[block] != after.get(block, 0):
             seen.add(block)
             yield {
                 "name": f"{block}.rounds",
                 "old": str(before[block]),
-                "new": str(after[block]),
+                "new": str(after.get(block, 0)),
                 "at": None,
             }
     blocks = _blocks(plan)
@@ -123,7 +116,7 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
             if (old and old.value) == (new and new.value) or _follows(old, new):
                 continue
             row = {
-                "name": f"{ROUND.sub('', block)}.{name}",
+                "name": f"{StageId.parse(block).reference}.{name}",
                 "old": old and old.value,
                 "new": new and new.value,
             }
@@ -145,12 +138,6 @@ def _follows(old: Provenance | None, new: Provenance | None) -> bool:
     """Whether a value is another one only because what it is taken from is."""
     known = [value for value in (old, new) if value]
     return all(value.origin.startswith(("from ", "size ")) for value in known)
-
-
-def _rounds(plan: Plan) -> Counter[str]:
-    """How many rounds each block of rounds has."""
-    numbers = {name.rpartition(".")[0] for name in plan.stages if ROUND.search(name)}
-    return Counter(each.rpartition(".")[0] for each in numbers)
 
 
 def _blocks(plan: Plan) -> dict[str, dict[str, Provenance]]:

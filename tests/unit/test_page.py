@@ -260,6 +260,14 @@ def test_the_picture_of_a_card_has_what_the_plan_has():
     assert all(len(row) == 3 + found["sources"] for row in rows)
 
 
+def test_stages_of_variants_in_rounds_are_of_their_rounds():
+    text = POST_TRAINING.replace("of = [dpo, previous.dpo or dpo]", "of = [dpo, soft.dpo]")
+    made = plan(text + "variant soft { align.drafts.draws = 6 }\n")
+    assert "first · align × 2 · pick" in gallery("One", {"a.html": made})
+    rows = picture(made)["rows"]
+    assert max(row[0] for row in rows if row[1] == 1e-3) == pytest.approx(1 / 3, abs=1e-3)
+
+
 def test_a_card_counts_rounds_and_contradicted_claims_apart():
     claims = """expect {
       first.steps = 100

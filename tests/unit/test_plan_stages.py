@@ -45,3 +45,17 @@ def test_a_stage_of_a_variant_shows_what_the_variant_changes() -> None:
     assert found["hot.second"].endswith(
         "as second but lr last -> 0.0001 (variant hot) clip 0.5 (variant hot)"
     )
+
+
+def test_a_stage_of_a_variant_in_rounds_refers_to_its_round_as_its_original_does() -> None:
+    text = POST_TRAINING.replace("of = [dpo, previous.dpo or dpo]", "of = [dpo, soft.dpo]")
+    found = shown(plan(text + "variant soft { align.drafts.max_tokens = 9 }\n"))
+    assert found["align.2.soft.drafts"].endswith(
+        "as align.2.drafts but max_tokens 9 (variant soft)"
+    )
+    assert found["align.2.soft.sft"].endswith("10 steps, as align.2.sft")
+
+
+def test_a_stage_with_the_name_of_a_variant_is_compared_with_its_first_round() -> None:
+    found = shown(plan(POST_TRAINING + "variant sft { align.sft.lr = 2e-4 }\n"))
+    assert found["align.2.sft"].endswith("10 steps, as align.1.sft")
