@@ -4,6 +4,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..compiler.driver import analyse
+from ..compiler.ids import StageId
+from ..compiler.program import Program
 from ..spec.findings.diagnostics import Report
 from ..spec.load import read
 from ..spec.schema import recipe as r
@@ -34,8 +36,8 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
     recipe, program = found.recipe, found.program
     if recipe is None or program is None:
         return None
-    stage = _last_model(recipe)
-    if stage is None:
+    last = _last_model(recipe, program)
+    if last is None:
         raise ConfigError(f"no stage of {spec} makes a model that writes text")
     groups = (
         recipe.models,
@@ -46,7 +48,7 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         recipe.stages,
     )
     names = frozenset(name for group in groups for name in group)
-    trained = program.trained(_unrolled(stage, recipe))
+    stage, trained = str(last.reference), program.trained(str(last))
     segment = trained.segments[-1]
     resources = segment.resources
     batch = trained.batches[-1].sequences * segment.seq_len
@@ -69,27 +71,16 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
     return Base(inside.as_posix(), stage, names), model
 
 
-def _unrolled(stage: str, recipe: r.Recipe) -> str:
-    """The name in the program: of stages in rounds, that of the last round."""
-    rounds, _, own = stage.partition(".")
-    of = recipe.stages[rounds]
-    return f"{rounds}.{of.count}.{own}" if isinstance(of, r.Rounds) else stage
-
-
-def _last_model(recipe: r.Recipe) -> str | None:
-    """The last stage with weights that is not a reward model, as specs write it."""
+def _last_model(recipe: r.Recipe, program: Program) -> StageId | None:
+    """The last stage with weights that is not a reward model; in rounds, that of the last round."""
     for name, stage in reversed(recipe.stages.items()):
-        inner = stage.stages if isinstance(stage, r.Rounds) else {"": stage}
-        for own, each in reversed(inner.items()):
+        if isinstance(stage, r.Rounds):
+            place = StageId("", rounds=name, round=stage.count)
+            found = {place._replace(name=own): each for own, each in stage.stages.items()}
+        else:
+            found = {StageId(name): stage}
+        for own, each in reversed(found.items()):
             written = isinstance(each, r.Train | r.Sft | r.Dpo | r.Average | r.Best)
-            if written and not _of_rewards(each, recipe):
-                return f"{name}.{own}" if own else name
+            if written and program.trained(str(own)).spec.kind != "reward":
+                return own
     return None
-
-
-def _of_rewards(stage: r.Stage, recipe: r.Recipe) -> bool:
-    """Whether an average or a choice is one of reward models."""
-    if not isinstance(stage, r.Average | r.Best):
-        return False
-    first = recipe.stages.get(stage.of[0].partition("[")[0]) if stage.of else None
-    return isinstance(first, r.Reward)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from specs import POST_TRAINING
 
 from etude.authoring.base import base_of
 from etude.authoring.model_parts import Model
@@ -117,6 +118,14 @@ def test_every_template_goes_on_from_every_other(
     second = saved(tmp_path, "second", written(template, found[1], "first.etude", **more))
     report = analyse(read(second), each_variant="always").report
     assert not report.errors, render_all(report.errors)
+
+
+def test_a_spec_goes_on_from_the_last_model_that_writes_text(tmp_path: Path) -> None:
+    mean = "  stage judges: average { of = [rm, previous.rm or rm] }\n}\nstage exam"
+    text = POST_TRAINING.replace("}\nstage exam", mean, 1).partition("stage pick")[0]
+    found = base_of(saved(tmp_path, "first", text), tmp_path, Report())
+    assert found
+    assert found[1].stage == found[0].stage == "align.chat"
 
 
 def test_several_dialogs_are_named(tmp_path: Path) -> None:
