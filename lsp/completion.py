@@ -7,6 +7,7 @@ from lsprotocol import types
 
 from ..compiler.families import FAMILIES
 from ..spec import syntax as s
+from ..spec.reference import PAIRS, PREVIOUS, Reference
 from ..spec.schema import group_kinds as g
 from ..spec.schema import kinds as k
 from ..spec.schema import recipe as r
@@ -195,13 +196,13 @@ class _Completer:
         rounds = self.here.rounds
         if before[-1:] == ["."]:
             owner = before[-2] if len(before) > 1 else ""
-            scopes = [rounds if owner == "previous" else owner]
+            scopes = [rounds if owner == PREVIOUS else owner]
             if owner in (declared.symbol.name for declared in self.names.kind("variant")):
                 scopes = list(dict.fromkeys(["", rounds]))
             for scope in scopes:
                 yield from (_name(declared) for declared in self.names.kind("stage", scope))
             if "dataset" in kinds:
-                yield _item("pairs", Kind.Property, "the preferences that a judge makes of draws")
+                yield _item(PAIRS, Kind.Property, "the preferences that a judge makes of draws")
             return
         own = self._own_name()
         for kind in kinds:
@@ -222,7 +223,7 @@ class _Completer:
                     yield _name(declared)
             if rounds and "dataset" not in kinds:
                 for declared in self.names.kind("stage", rounds):
-                    name = f"previous.{declared.symbol.name}"
+                    name = str(Reference(declared.symbol.name, PREVIOUS))
                     yield _item(name, Kind.Reference, "of the round before")
             if "dataset" not in kinds:
                 yield from (_name(declared) for declared in self.names.kind("variant"))

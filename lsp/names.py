@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ..spec import reference
 from ..spec import syntax as s
 from ..spec.schema import recipe as r
 from ..spec.source import Source, Span
@@ -82,6 +83,13 @@ class Names:
         for items in trees:
             for item in items:
                 self._declare(item, "")
+        rounds = {
+            symbol.name
+            for symbol, of in self.declarations.items()
+            if isinstance(of.item, s.Block) and of.item.keyword.name == "rounds"
+        }
+        self._of_variants = reference.Names({of.symbol.name for of in self.kind("variant")}, rounds)
+        self._of_recipe = reference.Names((), rounds)
         for items in trees:
             for item in items:
                 if isinstance(item, s.Let):
@@ -265,43 +273,51 @@ class Names:
         if len(words) == 1 and let in self.declarations:
             self._refers(let, words[0])
             return
-        variant = Symbol("variant", "", words[0].name)
-        if "stage" in kinds and len(words) > 1 and variant in self.declarations:
-            self._refers(variant, words[0])
-            self._words(words[1:], kinds, scope)
-            return
+        of = self._reference(words, kinds)
+        ahead = iter(words)
+        if of.variant:
+            self._refers(Symbol("variant", "", of.variant), next(ahead))
+        if of.rounds:
+            word = next(ahead)
+            if of.rounds != reference.PREVIOUS:
+                self._refers(Symbol("stage", "", of.rounds), word)
+        word = next(ahead)
         symbol = self.resolve(words, kinds, scope)
-        if symbol is None:
-            return
-        if symbol.name == words[0].name:
-            self._refers(symbol, words[0])
-            return
-        if symbol.scope == words[0].name:
-            self._refers(Symbol("stage", "", words[0].name), words[0])
-        self._refers(symbol, words[1])
+        if symbol and symbol.name == word.name:
+            self._refers(symbol, word)
+
+    def _reference(self, words: Sequence[s.Word], kinds: tuple[str, ...]) -> reference.Reference:
+        """The parts of a dotted name: only that of a stage begins with a variant, and the path of
+        a change does not."""
+        if "stage" not in kinds:
+            return reference.Reference(words[0].name)
+        names = self._of_recipe if kinds == CHANGEABLE else self._of_variants
+        return names.reference([word.name for word in words])
 
     def resolve(
         self, words: "Iterable[s.Word]", kinds: tuple[str, ...], scope: str
     ) -> Symbol | None:
         """What a dotted name stands for: `anneal`, `align.chat`, `previous.chat`, `drafts.pairs`.
 
+        Where rounds have no such stage, the rounds.
+
         Args:
             scope: the rounds in which the name stands, or "".
         """
-        first, *rest = [word.name for word in words] or [""]
+        words = list(words)
+        if not words:
+            return None
+        of = self._reference(words, kinds)
+        first = words[1 if of.variant else 0].name
         for kind in kinds:
-            if kind != "stage":
-                symbol = Symbol(kind, "", first)
-            elif first == "previous" and scope and rest:
-                symbol = Symbol(kind, scope, rest[0])
-            elif rest and Symbol(kind, first, rest[0]) in self.declarations:
-                symbol = Symbol(kind, first, rest[0])
-            elif Symbol(kind, scope, first) in self.declarations:
-                symbol = Symbol(kind, scope, first)
-            else:
-                symbol = Symbol(kind, "", first)
-            if symbol in self.declarations:
-                return symbol
+            symbols = [Symbol(kind, "", first)]
+            if kind == "stage":
+                own = first if not of.rounds else of.name.partition(".")[0]
+                inside = scope if of.rounds in ("", reference.PREVIOUS) else of.rounds
+                symbols = [Symbol(kind, inside, own), *symbols]
+            for symbol in symbols:
+                if symbol in self.declarations:
+                    return symbol
         return None
 
     def _refers(self, symbol: Symbol, word: s.Word) -> None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..compiler import curves
+from ..compiler.ids import StageId
 from ..compiler.program import Program, TrainStage
 from ..compiler.schedule.clock import Clock
 from ..compiler.schedule.positions import START, Border, Length
@@ -29,9 +30,8 @@ def stages(program: Program | None, name: str, scope: str) -> list[Any]:
     if not scope:
         found = program.stages.get(name)
         return [found] if found else []
-    rounds = (key.split(".") for key in program.stages)
-    own = [".".join(key) for key in rounds if len(key) == 3 and (key[0], key[2]) == (scope, name)]
-    return [program.stages[key] for key in own]
+    every = ((StageId.parse(key), stage) for key, stage in program.stages.items())
+    return [stage for of, stage in every if (of.rounds, of.own) == (scope, name)]
 
 
 def scheduled(stage: Any) -> bool:

@@ -212,3 +212,22 @@ def test_editors_find_the_variant_and_the_stage() -> None:
     at = text.index("hot.anneal")
     found = [names.at(source, at + 1), names.at(source, at + 5)]
     assert [of.symbol[::2] for of in found if of] == [("variant", "hot"), ("stage", "anneal")]
+
+
+def test_editors_read_every_part_of_a_reference() -> None:
+    choice = "soft.previous.dpo or soft.dpo"
+    text = ROUNDS.replace("of = [dpo, soft.dpo]", f"of = [dpo, {choice}]")
+    text += "stage mean: average { of = [align.dpo, soft.align.dpo[1]] }\n"
+    made = plan(text)
+    assert list(sources("align.2.chat", made).values()) == ["align.2.dpo.1", "align.1.soft.dpo.1"]
+    names = Names([parse(source := Source("spec", text), Report())])
+
+    def meant(reference: str, word: str) -> tuple[str, ...] | None:
+        found = names.at(source, text.index(reference) + reference.index(word))
+        return found and tuple(found.symbol)
+
+    for reference in (choice, "soft.align.dpo[1]"):
+        assert meant(reference, "soft") == ("variant", "", "soft")
+        assert meant(reference, "dpo") == ("stage", "align", "dpo")
+    assert meant(choice, "previous") is None
+    assert meant("soft.align.dpo[1]", "align") == ("stage", "", "align")
