@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from . import samples
+from . import python_sources
 
 LONGEST = 400
 """Characters of the longest function, without its docstring."""
@@ -96,14 +96,14 @@ def functions(seed: int) -> list[Function]:
 @lru_cache(maxsize=1)
 def _all() -> tuple[Function, ...]:
     found: dict[str, Function] = {}
-    for module, text in samples.sources():
+    for module, text in python_sources.sources():
         if not any(re.match(r"_[^_]", part) for part in module.parts):
             found |= {function.answer: function for function in _in_module(text)}
     return tuple(found.values())
 
 
 def _in_module(text: str) -> Iterator[Function]:
-    tree = samples.parse(text)
+    tree = python_sources.parse(text)
     lines = text.splitlines()
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for node in itertools.chain(tree.body, *(each.body for each in classes)):
@@ -136,7 +136,7 @@ def _function(node: ast.FunctionDef, lines: list[str]) -> Function | None:
 
 def _is_python(source: str) -> bool:
     try:
-        samples.parse(source)
+        python_sources.parse(source)
     except SyntaxError:
         return False
     return True
@@ -158,7 +158,7 @@ def spoiled(source: str, rng: random.Random, *, faults: int) -> str:
 
 def _renamed(source: str, rng: random.Random) -> str:
     """One use of a variable reads another one, or one that there is not."""
-    names = [node for node in ast.walk(samples.parse(source)) if isinstance(node, ast.Name)]
+    names = [node for node in ast.walk(python_sources.parse(source)) if isinstance(node, ast.Name)]
     if not names:
         return _inverted(source, rng)
     node = rng.choice(names)

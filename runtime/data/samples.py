@@ -1,6 +1,6 @@
 """Corpora that need no download: read from the running Python's sources, or generated.
 
-The sources are parsed, never imported. For one version of Python, and one seed, the documents
+For one version of Python, and one seed, the documents
 and their order are always the same.
 """
 
@@ -8,22 +8,15 @@ import ast
 import io
 import itertools
 import random
-import sys
-import sysconfig
-import tokenize
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .python_sources import parse, sources
 
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 GENERATED_DOCUMENTS = 2000
 
-# Tests and demos, tables that are data in the form of code, and the topics of `pydoc`, which
-# `python_docs` reads by themselves.
-_SKIPPED = {"test", "tests", "idlelib", "turtledemo", "encodings", "pydoc_data", "__pycache__"}
 _LONGEST_CODE = 64 * 1024
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -79,43 +72,6 @@ def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator
         f"the sample corpus `{sample}` has no {form}",
         "write `python_functions` as `sample`, or name `files`",
     )
-
-
-def sources() -> Iterator[tuple[Path, str]]:
-    """The standard library's modules: path relative to the library, and source text."""
-    library = Path(sysconfig.get_path("stdlib"))
-    found = False
-    for path in _source_files(library):
-        module = path.relative_to(library)
-        if not _SKIPPED.isdisjoint(module.parts):
-            continue
-        try:
-            with tokenize.open(path) as file:
-                text = file.read()
-        except (OSError, SyntaxError, UnicodeDecodeError):
-            continue
-        if text.strip():
-            found = True
-            yield module, text
-    if not found:
-        raise DataError(
-            f"this Python has no sources of its standard library in {library}",
-            "use a Python that comes with them, or another data set",
-        )
-
-
-def _source_files(library: Path) -> Iterator[Path]:
-    """The library's own files in order; what else is installed below it is not walked through."""
-    for name in sorted(sys.stdlib_module_names):
-        if (library / f"{name}.py").is_file():
-            yield library / f"{name}.py"
-        yield from sorted((library / name).rglob("*.py"))
-
-
-def parse(text: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text)
 
 
 def _docs() -> Iterator[str]:

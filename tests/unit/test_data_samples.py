@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from etude.runtime.data import samples
+from etude.runtime.data import python_sources, samples
 from etude.runtime.errors import DataError
 
 
@@ -97,6 +97,6 @@ def test_a_sample_that_does_not_exist():
 
 
 def test_a_python_without_sources(monkeypatch, tmp_path):
-    monkeypatch.setattr(samples.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(python_sources.sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(DataError, match="no sources of its standard library"):
         list(itertools.islice(samples.documents("python_code", count=1, seed=0), 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etude.runtime.data import functions, samples
+from etude.runtime.data import functions, python_sources, samples
 from etude.runtime.data.records import Fields, dialog, preference, prompt
 
 
@@ -88,7 +88,7 @@ def test_small_faults_stay_python_and_gross_ones_mostly_do_not():
 
     def valid(text: str) -> bool:
         try:
-            samples.parse(text)
+            python_sources.parse(text)
         except (SyntaxError, ValueError):
             return False
         return True
@@ -110,7 +110,7 @@ def test_private_modules_are_left_out(monkeypatch):
 
     modules = {"_a.py": "one", "b/_c/d.py": "two", "e/__init__.py": "three", "f.py": "four"}
     found = [(Path(path), source(name)) for path, name in modules.items()]
-    monkeypatch.setattr(samples, "sources", lambda: iter(found))
+    monkeypatch.setattr(python_sources, "sources", lambda: iter(found))
     functions._all.cache_clear()
     try:
         assert [f.answer.split("(")[0][4:] for f in functions._all()] == ["three", "four"]
