@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data import tokenizer
-from .generators import Generator, Request, Settings, generator
+from .drawing import Generator, Request, Settings
+from .generators import generator
 from .judge import Judge
 from .noise import draw_seed
 from .prompts import Message, Prompt, Protocol, read

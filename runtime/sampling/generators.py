@@ -1,9 +1,8 @@
-"""Generators of answers, behind one small interface: transformers on one device, or vLLM."""
+"""Chooses what draws answers: vLLM, or transformers on one device."""
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from ..errors import RunError
+from .drawing import Generator, Request, Settings
 from .noise import Gumbel
 
 BATCH_TOKENS = 16_384
@@ -18,44 +18,6 @@ BATCH_TOKENS = 16_384
 
 SHARE = 0.5
 """Of a GPU's memory, for the cache of keys and values."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One answer to draw.
-
-    Attributes:
-        tokens: of the prompt, int32, shape (n,).
-        seed: of the draw.
-        most: tokens of the answer, its end included.
-    """
-
-    tokens: np.ndarray
-    seed: int
-    most: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How tokens are drawn: temperature 0 takes the most probable one."""
-
-    temperature: float
-    top_p: float
-    stop: frozenset[int]
-
-
-class Generator(Protocol):
-    """Draws answers.
-
-    Attributes:
-        context: tokens that the model can read.
-    """
-
-    context: int
-
-    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-        """The tokens of each answer, up to and with the one that ends it, or the request's most."""
-        ...
 
 
 def generator(model: Path, *, judged: bool) -> Generator:

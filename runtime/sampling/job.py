@@ -14,7 +14,7 @@ from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
 from .answers import Answer, Sampler
-from .generators import Generator
+from .drawing import Generator
 from .prompts import Prompt
 
 PROMPTS = 16

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import RunError
-from .generators import Request, Settings
+from .drawing import Request, Settings
 
 
 class Vllm:

@@ -28,7 +28,8 @@ from etude.runtime.data import tokenizer
 from etude.runtime.engine.export import export
 from etude.runtime.errors import DataError, RunError
 from etude.runtime.sampling import generators, job, sample
-from etude.runtime.sampling.generators import Request, Settings, Transformers
+from etude.runtime.sampling.drawing import Request, Settings
+from etude.runtime.sampling.generators import Transformers
 from etude.runtime.sampling.judge import Judge
 from etude.runtime.sampling.noise import Gumbel, draw_seed
 from etude.runtime.sampling.prompts import Protocol
