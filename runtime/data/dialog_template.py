@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 
 from ..errors import DataError
 from .chat_template import Template
-from .dialog import Renderer
 from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .format_template import quoted
 from .messages import check, normal, unwritten
+from .rendering import Renderer
 from .template_marks import Brought, Left, marked, require_shown
 from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, uncut, undecided
 from .tokenizer import named, special

@@ -3,7 +3,7 @@
 import json
 import re
 
-from .dialog import IPYTHON, TOOL_INTRODUCTION, Format
+from .protocols import IPYTHON, TOOL_INTRODUCTION, Format
 
 
 def quoted(text: str) -> str:

@@ -15,12 +15,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import DataError
-from .dialog import Renderer, continuations
 from .encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered
 from .messages import excluded, unweighted
 from .messages import text as said
 from .record_fields import Fields, Message, Text, proposal
 from .record_shards import Record
+from .rendering import Renderer, continuations
 from .tokenizer import special
 
 RANKS = ("edited", "chosen", "rejected")

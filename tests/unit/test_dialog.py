@@ -7,16 +7,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from etude.runtime.data import samples, tokenizer
-from etude.runtime.data.dialog import (
-    CONTENT,
-    FORMATTING,
-    TERMINATION,
-    Renderer,
-    continuations,
-    needed_tokens,
-    renderer,
-    special_tokens,
-)
+from etude.runtime.data.dialog import needed_tokens, renderer, special_tokens
+from etude.runtime.data.encode import CONTENT, FORMATTING, TERMINATION
+from etude.runtime.data.rendering import Renderer, continuations
 from etude.runtime.errors import DataError
 
 LLAMA3 = {"protocol": "llama3"}

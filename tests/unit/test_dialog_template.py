@@ -8,7 +8,8 @@ from test_dialog import say
 from transformers import PreTrainedTokenizerFast
 
 from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import CONTENT, FORMATTING, TERMINATION, renderer
+from etude.runtime.data.dialog import renderer
+from etude.runtime.data.encode import CONTENT, FORMATTING, TERMINATION
 from etude.runtime.errors import DataError
 
 # The system prompt is part of the first user message; other orders are refused.

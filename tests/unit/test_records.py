@@ -5,7 +5,8 @@ import pytest
 from test_dialog import LLAMA3, say
 
 from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import CONTENT, OTHER, TERMINATION, renderer, special_tokens
+from etude.runtime.data.dialog import renderer, special_tokens
+from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
 from etude.runtime.data.records import Dialog, Fields, Preference, Prompt, Tokens
 from etude.runtime.data.records import dialog as read_dialog
 from etude.runtime.data.records import preference as read_preference

@@ -1,0 +1,123 @@
+"""Protocols of headers and ends: those that are built in, and those that recipes describe.
+
+`llama3` is the published prompt format of Llama 3.1, by these rules:
+
+- A message is `<|start_header_id|>ROLE<|end_header_id|>`, two line feeds, its text without the
+  white space around it, and `<|eot_id|>`. The text begins with `<|begin_of_text|>`.
+- A message of the assistant after which its turn continues ends with `<|eom_id|>`: one that is sent
+  to `ipython`, and one that another message of the assistant follows.
+- A message to `ipython` without tool calls is code and begins with `<|python_tag|>`. A tool call
+  is a message to `ipython` of its own: `{"name": …, "parameters": …}`. What a tool answers is a
+  message of the role `ipython` (`tool` is the same).
+- Tool definitions stand in the system message before its text, after `Environment: ipython`, as
+  JSON indented by 4. No line tells a date.
+
+`chatml` is `<|im_start|>ROLE`, a line feed, the text as it is, `<|im_end|>`, a line feed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import DataError
+from .tokenizer import BOS
+
+IPYTHON = "ipython"
+TOOL_INTRODUCTION = (
+    "You can call the functions below. To call one, answer with nothing but a JSON object:\n"
+    '{"name": name of the function, "parameters": object of argument names and values}\n'
+    "Write values, not variables.\n\n"
+)
+SPECIAL = re.compile(r"<\|[^|<>\s]+\|>|<[^<>|\s]+>|\[/?[A-Z][A-Z_]*\]")
+"""Special tokens in the texts of a protocol."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A protocol of headers and ends.
+
+    Attributes:
+        begin: what the text begins with; None for the tokenizer's beginning of text.
+        header: with `{role}` in it.
+        end: ends a turn.
+        more: ends a message after which the assistant's turn continues; "" where there is none.
+        code: begins a message to ipython that is no tool call.
+        tools: whether there is a way to write tool definitions and calls.
+        strip: whether white space around a text is left out.
+    """
+
+    begin: str | None
+    header: str
+    end: str
+    more: str
+    roles: tuple[str, ...]
+    code: str = ""
+    tools: bool = False
+    strip: bool = False
+
+    def special(self) -> list[str]:
+        headers = [self.header.replace("{role}", self.shown(role)) for role in self.roles]
+        texts = [*headers, self.end, self.more, self.code]
+        return list(dict.fromkeys(SPECIAL.findall(" ".join(texts))))
+
+    def shown(self, role: str) -> str:
+        """The role as headers name it."""
+        return IPYTHON if self.tools and role == "tool" else role
+
+
+LLAMA3 = Format(
+    begin=BOS,
+    header="<|start_header_id|>{role}<|end_header_id|>\n\n",
+    end="<|eot_id|>",
+    more="<|eom_id|>",
+    roles=("system", "user", "assistant", IPYTHON, "tool"),
+    code="<|python_tag|>",
+    tools=True,
+    strip=True,
+)
+CHATML = Format(
+    begin="",
+    header="<|im_start|>{role}\n",
+    end="<|im_end|>\n",
+    more="",
+    roles=("system", "user", "assistant"),
+)
+PROTOCOLS = {"llama3": LLAMA3, "chatml": CHATML}
+
+
+def format_of(settings: Mapping[str, Any]) -> Format:
+    """The protocol that settings describe, as `dialog.renderer` takes them.
+
+    Raises: DataError: there is no such protocol, or nothing ends a turn of it.
+    """
+    if "protocol" in settings:
+        if settings["protocol"] not in PROTOCOLS:
+            raise DataError(
+                f"there is no dialog protocol `{settings['protocol']}`",
+                f"write one of {', '.join(PROTOCOLS)}, a `template`, or `header` and "
+                "`end_of_turn` of your own",
+            )
+        return PROTOCOLS[settings["protocol"]]
+    header, end = settings.get("header") or "", settings.get("end_of_turn") or ""
+    more = settings.get("end_of_message") or ""
+    if "{role}" not in header:
+        raise DataError(
+            f"the dialog's header `{header}` does not name the role",
+            'write {role} where it stands, as in header = "<|{role}|>"',
+        )
+    for name, text in [("end_of_turn", end), ("end_of_message", more or None)]:
+        if text is not None and not SPECIAL.search(text):
+            raise DataError(
+                f"the dialog's {name} `{text}` holds no special token, so nothing could tell it "
+                "from a text",
+                f'write one, as in {name} = "<|end|>"',
+            )
+    default = ("system", "user", "assistant", *([IPYTHON] if more else []))
+    roles = tuple(settings.get("roles") or default)
+    if "assistant" not in roles:
+        raise DataError(
+            f"the dialog's roles {', '.join(roles)} lack the assistant",
+            "add `assistant`, whose messages are learned",
+        )
+    return Format(begin=None, header=header, end=end, more=more, roles=roles)
