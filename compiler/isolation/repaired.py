@@ -8,13 +8,14 @@ from other attributes alone (`DEPENDS`): rather too little is shown than somethi
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ...spec import syntax as s
 from ...spec.findings.diagnostics import Diagnostic, did_you_mean
 from ...spec.schema import recipe as r
 from ...spec.source import Span
+from ...spec.text.lexer import BRACES
+from .stand_ins import Key, StandIns, blocks, key, statement_name
 from .undeclared import UNKNOWN
 
 _ANY = "?"
@@ -104,22 +105,19 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 `a|b` one is given, which is then enough."""
 _AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517"}
 """Errors of a block as a whole: what it lacks."""
+_OF_OTHERS = {"from", "model", "of", "data", "judge", "prompts", "reference"}
+"""What stages take from each other."""
+_IMPLIED = {"E417": "tokenizer"}
+"""Errors that may come of a block which the other one does not name: a model's `vocab`."""
 _STEPPED = {"E441", "E447", "E455", "E456", "E457"}
 _OF_CLOCK = {"seq_len", "batch"}
 _GROUPS = {"train", "fields", "experts", "latent", "needle", "optimizer", "rope_scaling"}
+_BEGINS = re.compile(r"(?:^|[\n,{])\s*([A-Za-z_][\w.]*)(?=\s*[={]|\s+every\b)")
+"""The name of an attribute where a statement begins."""
 _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
-_INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample"}
-"""Attribute → the one that stands in for it, where that is not itself."""
 _LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
 REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
 """The blocks that are repaired."""
-
-
-class Key(NamedTuple):
-    """A block, whatever becomes of its statements."""
-
-    name: str
-    start: int
 
 
 class _Found(NamedTuple):
@@ -141,13 +139,17 @@ class Repairs:
     Attributes:
         wrong: the attributes of each block that were taken out.
         silent: blocks of which nothing holds, as they depend on such blocks.
+        unread: blocks with statements that could not be read.
     """
 
     def __init__(self, items: Sequence[s.Item]) -> None:
         self.wrong: dict[Key, set[str]] = {}
         self.silent: set[Key] = set()
-        self._given = {key(b): {_name(i) for i in b.items} for b in _blocks(items)}
-        self._stand_ins = _StandIns(items)
+        self.unread: set[Key] = set()
+        self._given = {key(b): {statement_name(i) for i in b.items} for b in blocks(items)}
+        self._as_read = {key(b): b for b in blocks(items)}
+        self._keywords = {of: block.keyword.name for of, block in self._as_read.items()}
+        self._stand_ins = StandIns(items)
         self._index = _Index(items)
 
     def repair(
@@ -180,17 +182,30 @@ class Repairs:
         if place is None:
             return True
         wrong = self.wrong.get(key(place.block))
-        if at and key(at) in self.silent:
+        if at and (key(at) in self.silent or self._beside(at, place.block, error.code)):
+            return False
+        code, path = error.code, place.path
+        if any(self._keywords[each] == _IMPLIED.get(code) for each in self.wrong):
             return False
         if not wrong:
             return True
-        code, path = error.code, place.path
         if code not in DEPENDS or (not path and code not in _AT_HEAD):
+            return False
+        if not path and key(place.block) in self.unread:  # it may have what it is said to lack
             return False
         if _touches(path, wrong) or ((missing := _missing(error)) and _touches(missing, wrong)):
             return False
         given = self._given.get(key(place.block), set())
         return not any(_hidden(each.split("|"), wrong, given) for each in _depends(code, place))
+
+    def _beside(self, at: s.Block, block: s.Block, code: str) -> bool:
+        """Whether a finding in a stage of rounds may come of another stage there that was wrong."""
+        stages = at.items if at.keyword.name == "rounds" else ()
+        others = (each for each in stages if isinstance(each, s.Block) and key(each) != key(block))
+        if not any(self.wrong.get(key(other)) for other in others):
+            return False
+        depends = {name for each in DEPENDS.get(code, ("of",)) for name in each.split("|")}
+        return not depends.isdisjoint(_OF_OTHERS)
 
     def _repaired(self, at: s.Block, error: Diagnostic) -> s.Block | None:
         place = _place(at, error.span) if error.span else None
@@ -199,7 +214,7 @@ class Repairs:
         block = place.block
         name = place.path or _missing(error)
         if not name:
-            return None
+            return self._without_unread(at, block, error)
         wrong = self.wrong.setdefault(key(block), set())
         if error.code in ("E308", "E310", "E311"):
             wrong.add(_ANY + (name if error.code == "E308" else ""))
@@ -212,18 +227,45 @@ class Repairs:
                 kept.append(item)
             elif inner:
                 kept.append(_without(item, error.span))
-        if not inner and not again and not any(_name(item) == name for item in kept):
+        if not inner and not again and not any(statement_name(item) == name for item in kept):
             span = error.span if place.path and error.span else block.head
             stand_in = self._stand_ins.of(block._replace(items=tuple(kept)), name, span)
             if stand_in:
                 kept.append(stand_in)
-                wrong.add(_name(stand_in))
+                wrong.add(statement_name(stand_in))
         return None if tuple(kept) == block.items else _with(at, block._replace(items=tuple(kept)))
 
+    def _without_unread(self, at: s.Block, block: s.Block, error: Diagnostic) -> s.Block | None:
+        """The block with stand-ins for the statements that could not be read; None where there is
+        no telling which these are."""
+        names = _unread(self._as_read[key(block)], error)
+        if not names:
+            return None
+        self.unread.add(key(block))
+        model = r.block_model(block.keyword.name, block.kind and block.kind.name)
+        known = r.attributes(model) if model else {}
+        wrong = self.wrong.setdefault(key(block), set())
+        for name in names - wrong:
+            wrong |= {name} if name in known else {name, _ANY + name}
+            stand_in = self._stand_ins.of(block, name, error.span or block.head)
+            if stand_in and not any(statement_name(item) == name for item in block.items):
+                block = block._replace(items=(*block.items, stand_in))
+                wrong.add(statement_name(stand_in))
+        return _with(at, block)
 
-def key(block: s.Block) -> Key:
-    """What a block is remembered by."""
-    return Key(block.span.source.name, block.span.start)
+
+def _unread(block: s.Block, error: Diagnostic) -> set[str]:
+    """The attributes in a stretch of a block that could not be read and was left out."""
+    span = error.span
+    if span is None or not error.code.startswith("E1"):
+        return set()
+    text = span.source.text
+    before = [item.span.end for item in block.items if item.span.end <= span.start]
+    after = [item.span.start for item in block.items if item.span.start > span.start]
+    opening = text.find("{", block.head.end if block.head else block.span.start)
+    start = max(before, default=opening + 1)
+    stretch = text[start : min(after, default=block.span.end)]
+    return set(_BEGINS.findall(BRACES.sub(lambda m: " " if m[0][0] in '"#' else m[0], stretch)))
 
 
 def _hidden(one_of: list[str], wrong: set[str], given: set[str]) -> bool:
@@ -243,7 +285,7 @@ def _depends(code: str, place: _Found) -> tuple[str, ...]:
     """What an error depends on: in a stage of so many steps, where a schedule in steps ends does
     not depend on how many tokens a step has."""
     if code in _STEPPED and place.path not in _OF_CLOCK:
-        items = {_name(item): item for item in place.block.items}
+        items = {statement_name(item): item for item in place.block.items}
         if "steps" in items and place.path in items and not _has_tokens(items[place.path]):
             return ("steps", *((_START,) if "last" in _words(items[place.path]) else ()))
     return DEPENDS[code]
@@ -284,15 +326,6 @@ def _touches(name: str, wrong: set[str]) -> bool:
     )
 
 
-def _blocks(items: Iterable[s.Item]) -> Iterator[s.Block]:
-    """Blocks and the stages of rounds."""
-    for item in items:
-        if isinstance(item, s.Block):
-            yield item
-            if item.keyword.name == "rounds":
-                yield from (each for each in item.items if isinstance(each, s.Block))
-
-
 class _Index:
     """Finds the block outside of blocks in which a place lies."""
 
@@ -329,13 +362,13 @@ def _place(block: s.Block, span: Span) -> _Found | None:
         return _Found(block, "")
     inner = next((each for each in _inner(item) if _covers(each, span)), None)
     if inner is None:
-        return _Found(block, _name(item))
-    return _Found(block, f"{_name(item)}.{_name(inner)}", True)
+        return _Found(block, statement_name(item))
+    return _Found(block, f"{statement_name(item)}.{statement_name(inner)}", True)
 
 
 def _inner(item: s.Item) -> tuple[s.Item, ...]:
     """The statements of a group of attributes."""
-    if _name(item) not in _GROUPS:
+    if statement_name(item) not in _GROUPS:
         return ()
     if isinstance(item, s.Block):
         return item.items
@@ -365,112 +398,3 @@ def _with(at: s.Block, block: s.Block) -> s.Block:
     same = key(block)
     inner = (block if isinstance(i, s.Block) and key(i) == same else i for i in at.items)
     return at._replace(items=tuple(inner))
-
-
-def _name(item: s.Item) -> str:
-    """The attribute that a statement gives."""
-    match item:
-        case s.Assign():
-            return item.path.name
-        case s.Entry() | s.Every() | s.Flag():
-            return item.word.name
-        case s.Block():
-            return item.keyword.name
-        case s.Alike():
-            return item.what.name
-        case s.Open():
-            return item.attribute.name
-    return "where"
-
-
-class _StandIns:
-    """Values for attributes without which a block says nothing; names are those that there are."""
-
-    def __init__(self, items: Sequence[s.Item]) -> None:
-        self.models: list[str] = []
-        self.data: dict[str, str] = {}
-        self.above: dict[Key, str] = {}
-        trained = ""
-        for block in _blocks(items):
-            name = next((each.name for each in block.labels if isinstance(each, s.Word)), "")
-            keyword = block.keyword.name
-            if keyword == "model":
-                self.models.append(name)
-            elif keyword == "dataset":
-                self.data.setdefault(_kind(block), name)
-            elif keyword == "stage":
-                self.above[key(block)] = trained
-                if block.kind and block.kind.name in ("train", "sft", "dpo"):
-                    trained = name
-
-    def of(self, block: s.Block, name: str, span: Span) -> s.Item | None:
-        """A statement that gives an attribute, at a place; None: the block goes without."""
-        kind = block.kind.name if block.kind else block.keyword.name
-        value = self._value(block, kind, name, span)
-        if value is None:
-            return None
-        name = _INSTEAD.get(name, name)
-        path = s.Path((s.Word(name, span),), span)
-        return s.Assign(path, None, value, None, None, span)
-
-    def _value(self, block: s.Block, kind: str, name: str, span: Span) -> s.Value | None:
-        model = r.STAGES.get(kind)
-        if model and issubclass(model, r.Training):
-            pairs = issubclass(model, r.PreferenceTraining)
-            match name:
-                case "steps" | "tokens" | "epochs" if not self._has(block, _LENGTH):
-                    if name == "tokens":
-                        return None if pairs else _number(10**6, span, "tokens")
-                    return _number(1000, span, "steps")
-                case "lr":
-                    return _number(Fraction(1, 1000), span)
-                case "batch":
-                    return _number(8, span, "pairs" if pairs else "seqs")
-                case "seq_len":
-                    return _number(128, span)
-                case "data":
-                    return _path(self.data.get(model.data_kind), span)
-                case "model" if model is r.Train and not self._has(block, "from"):
-                    return _path(next(iter(self.models), None), span)
-            return None
-        match kind, name:
-            case ("score", "data") | ("evaluate" | "best", "loss"):
-                if name == "data" or not self._has(block, _MEASURES):
-                    return _list(self.data.get("documents"), span)
-            case "sample", "prompts":
-                return _path(self.data.get("prompts"), span)
-            case ("sample", "max_tokens"):
-                return _number(8, span)
-            case "average" | "best", "of":
-                return _list(self.above.get(key(block)), span)
-            case "checkpoint", "after":
-                return _number(1, span, "steps")
-            case "dataset", "sample" | "files" | "hub":
-                if not self._has(block, "sample|files|hub"):
-                    return _path("python_functions", span)
-        return None
-
-    @staticmethod
-    def _has(block: s.Block, one_of: str) -> bool:
-        return any(_name(item) in one_of.split("|") for item in block.items)
-
-
-def _kind(dataset: s.Block) -> str:
-    for item in dataset.items:
-        if isinstance(item, s.Assign) and item.path.name == "kind":
-            return item.value.name if isinstance(item.value, s.Path) else ""
-    return "documents"
-
-
-def _number(value: int | Fraction, span: Span, unit: str = "") -> s.Number:
-    word = s.Word(unit, span) if unit else None
-    return s.Number(Fraction(value), "", word, str(value), span)
-
-
-def _path(name: str | None, span: Span) -> s.Path | None:
-    return s.Path((s.Word(name, span),), span) if name else None
-
-
-def _list(name: str | None, span: Span) -> s.List | None:
-    path = _path(name, span)
-    return s.List((path,), span) if path else None

@@ -20,7 +20,8 @@ from ...spec.schema import recipe as r
 from ...spec.source import Source, Span
 from ...spec.text.keywords import BLOCKS
 from ...spec.text.pieces import pieces
-from .repaired import REPAIRED, UNKNOWN, Key, Repairs, key
+from .repaired import REPAIRED, UNKNOWN, Repairs
+from .stand_ins import Key, key
 from .undeclared import names
 
 MOST_ROUNDS = 10
@@ -84,7 +85,8 @@ def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
         repaired, beyond = repairs.repair(kept, errors if turn < MOST_TRIES else ())
         kept, more, silent = without(repaired, errors, beyond if turn < MOST_TRIES else None)
         repairs.silent |= silent
-        if not _whole(kept) or (kept == before and more <= left_out):
+        same = kept == before and more <= left_out
+        if not _whole(kept) or (same and (turn or not repairs.wrong)):
             return
         left_out |= more
         own = driver.part(kept, left_out)

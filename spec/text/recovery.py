@@ -22,7 +22,7 @@ from .keywords import (
 )
 from .lexer import BRACES
 from .notation import answer
-from .repair import Reach, Repair, is_balanced, repaired
+from .repair import MOST_CHARACTERS, Reach, Repair, is_balanced, repaired
 
 _KEYWORDS = ("times", *(word for word in MEANINGS if len(word) > 3 and word not in VALUES))
 _CONTINUES = re.compile(rf"\s*{CONTINUATION}")
@@ -31,6 +31,10 @@ _DECLARED = re.compile(
 )
 _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
+_ATTRIBUTE = re.compile(r"\s*[A-Za-z_][\w.]*\s*=")
+_FOLLOWS = re.compile(r"[ \t\r]*(?:[\n#},]|$|[A-Za-z_][\w.]*\s*=)")
+"""What another attribute begins with, or a block ends: what is left out was whole."""
+_MARKS = re.compile(rf"{BRACES.pattern}|,|\n")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
 _TERMINALS = {
     "NAME": "a name",
@@ -64,7 +68,7 @@ def recover(
     """
     offset = _offset(problem, text)
     if _reports_name(text, offset, source, report):
-        return _without_statement(text, offset, False)
+        return _without_statement(text, offset, reach)
     noted = _noted(text, offset, source, report, reach) if is_balanced(text) else None
     if noted is not None:
         return noted
@@ -82,11 +86,12 @@ def recover(
     empty = _without_value(problem, text, offset)
     if empty is not None:
         _report_missing_value(empty, source, report)
-        return _without_statement(text, empty, False)
+        return _without_statement(text, empty, reach)
     _report(problem, offset, source, text, report)
     if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
         return _without_open_block(text)
-    return _without_statement(text, offset, isinstance(problem, UnexpectedCharacters))
+    character = isinstance(problem, UnexpectedCharacters)
+    return _without_statement(text, offset, reach, character=character)
 
 
 def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
@@ -116,13 +121,13 @@ def _noted(
         fixed = text[: start + noted.start] + noted.fixed + text[start + noted.end :]
         if reach(fixed) > offset:
             return fixed
-    return _without_statement(text, start + noted.start, False)
+    return _without_statement(text, start + noted.start, reach)
 
 
 def _kept(repair: Repair, text: str, reach: Reach) -> str:
     """The text to continue with after a repair: without what cannot be read."""
     if len(repair.text) != len(text):
-        return _without_statement(text, repair.start, False)
+        return _without_statement(text, repair.start, reach)
     if repair.whole:
         return repair.text
     end = repair.note[0] if repair.note else repair.start
@@ -133,9 +138,9 @@ def _kept(repair: Repair, text: str, reach: Reach) -> str:
     offset = min(reach(repair.text), len(text) - 1)
     line = repair.text[: repair.start].rsplit("\n", 1)[-1]
     if line.rstrip().endswith(("=", "->")) and not repair.text[repair.start].strip():
-        return _without_statement(repair.text, repair.start, False)
+        return _without_statement(repair.text, repair.start, reach)
     if text.count("\n", 0, offset) == text.count("\n", 0, repair.start):
-        return _without_statement(repair.text, offset, False)
+        return _without_statement(repair.text, offset, reach)
     return repair.text
 
 
@@ -265,8 +270,54 @@ def _without_open_block(text: str) -> str:
     return text[:start] + re.sub(r"[^\r\n]", " ", text[start:])
 
 
-def _without_statement(text: str, offset: int, character: bool) -> str:
-    """The text with the statement at `offset` turned into spaces, so that places stay."""
+def _without_statement(text: str, offset: int, reach: Reach, *, character: bool = False) -> str:
+    """The text with the statement at `offset` turned into spaces, so that places stay: where that
+    is one of several on its lines and all else there can be read, that one alone.
+
+    Args:
+        character: what is not expected is no token of the language.
+    """
+    own = _statement(text, offset) if len(text) <= MOST_CHARACTERS else None
+    if own and (character or text[offset : offset + 1] != "}"):
+        start, end = own
+        blank = re.sub(r"[^\r\n]", " ", text[start:end])
+        shorter = text[:start] + blank + text[end:]
+        if _FOLLOWS.match(text, end) and reach(shorter) > end:
+            return shorter
+    return _without_lines(text, offset, character)
+
+
+def _statement(text: str, offset: int) -> tuple[int, int] | None:
+    """Where the attribute begins and ends that a place belongs to, one comma included; None where
+    it is no attribute of a block on its own."""
+    opening = _last_open(text[:offset])
+    while opening >= 0:
+        start, end = _around(text, opening, offset)
+        if text[opening] == "{" and _ATTRIBUTE.match(text, start, end):
+            if text[end : end + 1] == ",":
+                return start, end + 1
+            return start - (text[start - 1] == ","), end
+        opening = _last_open(text[:opening])
+    return None
+
+
+def _around(text: str, opening: int, offset: int) -> tuple[int, int]:
+    """What stands between two commas, or ends of lines, of the block that is opened there."""
+    start, depth = opening + 1, 0
+    for match in _MARKS.finditer(text, opening + 1):
+        mark, at = match[0], match.start()
+        if depth == 0 and mark in ("}", "]", ")"):
+            return start, at
+        depth += (mark in "{[(") - (mark in "}])") if len(mark) == 1 else 0
+        if depth == 0 and mark in (",", "\n") and not _CONTINUES.match(text, at + 1):
+            if at >= offset:
+                return start, at
+            start = at + 1
+    return start, len(text)
+
+
+def _without_lines(text: str, offset: int, character: bool) -> str:
+    """The text with the lines of the statement at `offset` turned into spaces."""
     if text[offset : offset + 1] == "}" and not character:
         before = text[:offset].rstrip()
         if not before.endswith(("=", "->", ",", *CONTINUES, "[")):
