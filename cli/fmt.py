@@ -11,7 +11,7 @@ from difflib import unified_diff
 from pathlib import Path
 
 from ..spec.findings.diagnostics import Report
-from ..spec.load import in_json, read_text
+from ..spec.load import in_json, is_misnamed, read_text
 from ..spec.source import Source
 from ..spec.text.format import FormatError, format_text
 from .common import colors, problem, show
@@ -84,7 +84,9 @@ def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str,
     report = Report()
     try:
         text = _text(file, report)
-        made = None if text is None else make(Source(file, text), report)
+        source = Source(file, text or "")
+        unread = text is None or is_misnamed(source, report)
+        made = None if unread else make(source, report)
     except FormatError:
         problem(
             f"{file} would not say the same afterwards, and is left as it is",

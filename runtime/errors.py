@@ -1,5 +1,8 @@
 """What the runtime says when it cannot continue: one message, one way out, never a traceback."""
 
+import sqlite3
+from pathlib import Path
+
 
 class RunError(Exception):
     """A problem in the user's plan, data or machine (exit code 1).
@@ -25,3 +28,16 @@ class Stopped(RunError):
     """The run stopped before its end and can be resumed as it is (exit code 3)."""
 
     exit_code = 3
+
+
+def reason(problem: OSError | sqlite3.Error) -> str:
+    """What the system says of a folder that it cannot use, without the number of the error."""
+    if isinstance(problem, NotADirectoryError | FileExistsError) and problem.filename:
+        path = Path(problem.filename)
+        for each in (*reversed(path.parents), path):
+            if each.exists() and not each.is_dir():
+                return f"{each} is a file, not a folder"
+    if isinstance(problem, OSError) and problem.strerror:
+        where = f"{problem.filename}: " if problem.filename else ""
+        return f"{where}{problem.strerror.lower()}"
+    return str(problem)

@@ -1,11 +1,12 @@
 """Files to a recipe: reading, `use`, parsing, binding."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from . import syntax as s
-from .findings.diagnostics import Diagnostic, Report
+from .findings.diagnostics import Diagnostic, Report, did_you_mean
 from .schema.bind import bind
 from .schema.changes import changed
 from .schema.recipe import Recipe
@@ -16,6 +17,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
 """What the names of specs in JSON end with."""
+_TEXT = re.compile(r"(?:\s|#[^\n]*)*[A-Za-z]")
+"""How a spec that is a text begins, behind comments."""
 
 
 class Sources(NamedTuple):
@@ -113,10 +116,30 @@ def in_json(source: Source) -> bool:
     return source.name.endswith(JSON) or (begins and not source.name.endswith(".etude"))
 
 
+def is_misnamed(source: Source, report: Report) -> bool:
+    """Reports a file whose name has the ending of the other form than what it holds."""
+    path = Path(source.name)
+    if path.suffix == ".etude" and source.text.lstrip().startswith("{"):
+        form, right = "JSON", JSON
+    elif path.suffix == JSON and _TEXT.match(source.text):
+        form, right = "a text", ".etude"
+    else:
+        return False
+    report.add(
+        "E110",
+        f"this spec is {form}, and the name of its file ends in {path.suffix}",
+        Span(source, 0, 1),
+        help=f"rename the file to `{path.with_suffix(right).name}`",
+    )
+    return True
+
+
 def statements(
     source: Source, report: Report, parse: Callable[[Source, Report], Sequence[s.Item]] = parse
 ) -> Sequence[s.Item]:
     """The statements of a source: a text, or a spec in JSON."""
+    if is_misnamed(source, report):
+        return []
     if not in_json(source):
         return parse(source, report)
     from .json import from_json  # only where there is JSON: checking a spec has 0.1 s
@@ -204,8 +227,29 @@ class Files:
 
     def _text(self, path: Path, use: Span | None) -> str | None:
         if self.texts and (text := self.texts.get(path.resolve())) is not None:
-            return text
+            return _with_line_feeds(text)
         return read_text(path, self.report, use)
+
+
+def _nearby(path: Path) -> str:
+    """The advice to name a file that is there, of a similar name or in a folder beside."""
+    if path.parts[:1] == ("~",) or "~" in path.parts:
+        return "`~` is not expanded: write a path from the folder of the file"
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.suffix in (".etude", JSON)]
+        above = [each / path.name for each in path.parents[1:3] if (each / path.name).is_file()]
+    except OSError:
+        return ""
+    near = did_you_mean(path.name, names)
+    if near.startswith("did"):
+        return near
+    return f"there is {above[0]}: a path begins at the file that has it" if above else ""
+
+
+def _with_line_feeds(text: str) -> str:
+    """The text with lines that end as the grammar has it, also where carriage returns alone end
+    them; all places stay."""
+    return re.sub(r"\r(?!\n)", "\n", text) if "\r" in text else text
 
 
 def read_text(path: Path, report: Report, use: Span | None = None) -> str | None:
@@ -218,7 +262,7 @@ def read_text(path: Path, report: Report, use: Span | None = None) -> str | None
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        report.add("E124", f"there is no file {path}", use)
+        report.add("E124", f"there is no file {path}", use, help=_nearby(path))
         return None
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
@@ -228,7 +272,7 @@ def read_text(path: Path, report: Report, use: Span | None = None) -> str | None
         report.add("E125", f"{path} is larger than 1 MB: this is not a spec", use)
         return None
     try:
-        return data.decode("utf-8-sig")
+        return _with_line_feeds(data.decode("utf-8-sig"))
     except UnicodeDecodeError as problem:
         line = data[: problem.start].count(b"\n") + 1
         report.add("E126", f"{path} is not UTF-8 text (line {line})", use, help="save it as UTF-8")

@@ -5,6 +5,7 @@ machine. Only names and small files are looked at, so that checking stays fast.
 """
 
 import glob
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -82,6 +83,8 @@ def data_files(program: Program, root: Path, report: Report, matched: Matched) -
         for pattern in dataset.files or ():
             if URL in pattern or "{round}" in pattern:
                 continue
+            if _home(pattern, f"the data set `{name}`", dataset.at("files"), report):
+                continue
             found = matched(pattern, root)
             if found:
                 _of_use(dataset, pattern, found, root, report)
@@ -92,7 +95,7 @@ def data_files(program: Program, root: Path, report: Report, matched: Matched) -
                     "N657",
                     f"{what}, of the data set `{name}`",
                     dataset.at("files"),
-                    help=_needed(root, pattern),
+                    help=_beside(dataset, pattern, root, matched) or _needed(root, pattern),
                 )
 
 
@@ -139,6 +142,8 @@ def other_files(program: Program, root: Path, report: Report) -> None:
                 report,
                 f"download it, and write a path such as `{named.example}`",
             )
+            continue
+        if _home(named.path, named.what, named.span, report):
             continue
         try:
             path = root / named.path
@@ -203,6 +208,8 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
         model = program.recipe.models[stage.name]
         span, written = model.at("weights"), stage.source["folder"]
         folder = root / written
+        if _home(written, f"the model `{model.name}`", span, report):
+            continue
         if URL in written:
             _remote(
                 written,
@@ -231,7 +238,7 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
                 "E494",
                 f"the folder `{written}` of the model `{model.name}` lacks {lacking}",
                 span,
-                help=f"download the weights with all their files into {folder.absolute()}",
+                help=_completed(folder),
             )
 
 
@@ -280,7 +287,44 @@ def _lacking(folder: Path) -> str:
     if any(folder.glob("*.safetensors")):
         return ""
     others = [path.name for kind in ("*.bin", "*.pth") for path in sorted(folder.glob(kind))]
-    return "model.safetensors" + (f"; of {others[0]} transformers makes it" if others else "")
+    return "model.safetensors" + (f"; it has {others[0]}" if others else "")
+
+
+def _completed(folder: Path) -> str:
+    """How a folder of weights gets what it lacks."""
+    made = [*folder.glob("*.bin"), *folder.glob("*.pth")]
+    if (folder / CONFIG).is_file() and any(path.suffix == ".bin" for path in made):
+        where = json.dumps(str(folder.absolute()), ensure_ascii=False)
+        return (
+            "convert them, in Python with transformers: "
+            f"`AutoModelForCausalLM.from_pretrained({where}).save_pretrained({where})`"
+        )
+    return f"download the weights with all their files into {folder.absolute()}"
+
+
+def _beside(dataset: r.Dataset, pattern: str, root: Path, matched: Matched) -> str:
+    """The advice for a path that begins at the file which has it, not at the main one."""
+    span = dataset.at("files")
+    folder = Path(span.source.name).parent if span else root
+    if os.path.isabs(pattern) or os.path.abspath(folder) == os.path.abspath(root):
+        return ""
+    if not matched(pattern, folder):
+        return ""
+    meant = Path(os.path.relpath(folder, root)) / pattern
+    return f'paths begin at the folder of the main file: write `files = "{meant.as_posix()}"`'
+
+
+def _home(path: str, what: str, span: Span | None, report: Report) -> bool:
+    """Reports a path that only a shell would understand."""
+    if not path.startswith("~"):
+        return False
+    report.add(
+        "E494",
+        f"`{path}`, of {what}, begins with `~`, which only a shell expands",
+        span,
+        help=f'write a path from the folder of the spec, or "{os.path.expanduser(path)}"',
+    )
+    return True
 
 
 def _needed(root: Path, path: str) -> str:

@@ -21,11 +21,14 @@ class BadLines:
         self._first = ""
         self._on_bad = on_bad
 
-    def report(self, place: str, reason: str, help: str = "") -> None:
+    def report(
+        self, place: str, reason: str, help: str = "", *, rest_is_lost: bool = False
+    ) -> None:
         """Counts the bad line at `place` ("corpus/a.jsonl:17").
 
         Args:
             help: what else could be done than to fix, remove or skip it.
+            rest_is_lost: the file is damaged: who skips the line, skips all that is behind it.
 
         Raises:
             DataError: where more lines are bad than are allowed.
@@ -43,6 +46,12 @@ class BadLines:
         skip = (
             f"write `bad_lines = {self.count}` or more in the dataset to skip that many bad lines"
         )
+        if rest_is_lost:
+            skip = (
+                "where the other files of the data set have enough, leave out the rest of this one "
+                f"with `bad_lines = {self.count}`"
+            )
+            help = help or "write or download the file again"
         raise DataError(message, f"{help or 'fix or remove it'}, or {skip}")
 
     def nothing_left(self, name: str, what: str) -> DataError:

@@ -69,7 +69,7 @@ def rows(
         for number, found in _numbered(kind, file, columns, example, bad):
             yield Row(f"{file.name}:{number}", found)
     except Damaged as error:
-        bad.report(f"{file.name}:{number + 1}", str(error))
+        bad.report(f"{file.name}:{number + 1}", str(error), rest_is_lost=True)
 
 
 def documents(
@@ -172,7 +172,7 @@ def _json_lines(file: File, content: Iterator[bytes], example: str, bad: BadLine
             elif record is not _NOTHING:
                 report(_no_object(example))
     except Damaged as error:
-        bad.report(f"{file.name}:{number + 1}", str(error))
+        bad.report(f"{file.name}:{number + 1}", str(error), rest_is_lost=True)
 
 
 _NOTHING = object()
@@ -206,7 +206,7 @@ def _text(file: File, bad: BadLines) -> Iterator[Document]:
         text = content.decode("utf-8-sig")
     except Damaged as error:
         line = content.count(b"\n") + 1
-        bad.report(f"{file.name}:{line}", str(error))
+        bad.report(f"{file.name}:{line}", str(error), rest_is_lost=True)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         bad.report(f"{file.name}:{line}", f"not valid UTF-8: {error.reason}")

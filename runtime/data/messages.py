@@ -143,7 +143,7 @@ def check(
             )
         filled = message["content"].strip() or (role == "assistant" and _called(message))
         if role in ("user", "assistant") and not filled:
-            raise DataError(f"{place} ({role}) is empty")
+            raise _empty(message, f"{place} ({role})")
         to = message.get("to")
         if role == "assistant" and to is not None and to not in DESTINATIONS:
             raise DataError(
@@ -155,6 +155,18 @@ def check(
         raise DataError("the prompt ends with a message of the assistant")
     if not prompt and last != "assistant":
         raise DataError(f"the dialog ends with a message of `{last}`, not of the assistant")
+
+
+def _empty(message: Mapping[str, Any], place: str) -> DataError:
+    """What to say of a message without content, which may have another text."""
+    known = {"role", "content", "weight", "to", "tool_calls", *METADATA}
+    others = [key for key, value in message.items() if key not in known and value]
+    if not others:
+        return DataError(f"{place} is empty")
+    return DataError(
+        f"{place} has no `content`, but `{others[0]}`, which alone is no answer",
+        "put what is to be said in `content`, or leave such records out of the data set",
+    )
 
 
 def _called(message: Mapping[str, Any]) -> bool:

@@ -185,7 +185,10 @@ class NoFile(DataError):
     """
 
     def __init__(self, pattern: str, where: str = "") -> None:
-        super().__init__(f"no file matches `{pattern}`{where}", _PATTERN_HELP)
+        found = f"no file matches `{pattern}`{where}"
+        if not glob.has_magic(pattern):
+            found = f"there is no file `{pattern}`{where}"
+        super().__init__(found, _PATTERN_HELP)
         self.pattern = pattern
 
 
@@ -212,7 +215,7 @@ def _find_local(pattern: str, root: Path) -> dict[str, File]:
     if not literal:
         paths = [path for path in paths if not path.is_dir()]
     if not paths:
-        raise NoFile(pattern, f" in {root}")
+        raise NoFile(pattern, "" if os.path.isabs(pattern) else f" in {os.path.abspath(root)}")
     found = {}
     for path in paths:
         full = os.path.normpath(os.path.abspath(path))

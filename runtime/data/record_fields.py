@@ -103,6 +103,12 @@ class Fields:
 
     def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
         """What to say where a record lacks what it is to be read from."""
+        empty = [name for name in re.findall(r"`(\w+)`", wanted) if record.get(name, "") is None]
+        if empty:
+            return DataError(
+                f"`{empty[0]}` is null",
+                "leave such records out of the data set, or give it a value",
+            )
         there = ", ".join(map(str, list(record)[:8])) or "nothing"
         return DataError(f"no {wanted}; there is {there}", proposal(record))
 

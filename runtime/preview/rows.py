@@ -41,7 +41,9 @@ class Lines(BadLines):
         self.number = 0
         self.found: list[Refused] = []
 
-    def report(self, place: str, reason: str, help: str = "") -> None:
+    def report(
+        self, place: str, reason: str, help: str = "", *, rest_is_lost: bool = False
+    ) -> None:
         self.number += 1
         self.count += 1
         self.found.append(Refused(self.number, place, reason, help))

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError, Stopped
+from ..errors import RunError, Stopped, reason
 
 MANIFEST = "manifest.json"
 JOURNAL = "journal.sqlite"
@@ -57,7 +57,7 @@ class Store:
                 )
         except (OSError, sqlite3.Error) as problem:
             raise RunError(
-                f"the run folder {self.folder} cannot be used: {problem}",
+                f"the run folder {self.folder} cannot be used: {reason(problem)}",
                 "choose another with --folder",
             ) from None
 

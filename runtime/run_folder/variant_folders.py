@@ -11,7 +11,7 @@ variants is made once, whichever is run first; and one run at a time is at work 
 import os
 from pathlib import Path
 
-from ..errors import RunError
+from ..errors import RunError, reason
 from .store import JOURNAL, Store
 
 _FOLDERS = ("artifacts", "work", "cache")
@@ -34,7 +34,8 @@ def variant_folder(folder: Path, variant: str) -> Path:
                 (own / name).symlink_to(Path("..") / ".." / name)
     except OSError as problem:
         raise RunError(
-            f"the run folder {own} cannot be used: {problem}", "choose another with --folder"
+            f"the run folder {own} cannot be used: {reason(problem)}",
+            "choose another with --folder",
         ) from None
     return own
 

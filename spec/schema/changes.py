@@ -5,6 +5,7 @@ places of what was changed lie in the variant or in the pseudo-file `--set 1`, a
 compared with, its claims, is left out.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from .convert_schedule import Placement, ScheduleOf
 _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster")
 """Blocks whose attributes a path may name. The first that has the name is meant, unless the path
 begins with the keyword."""
+_PATH = re.compile(r"[A-Za-z_][\w.\[\]]*")
 Model = type[r.Declaration] | None
 _WHOLE = "give it as a whole"
 
@@ -66,6 +68,17 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
     found = []
     for number, text in enumerate(sets, 1):
         source = Source(f"{SET}{number}", text)
+        path, equals, _ = text.partition("=")
+        if not path.strip() or (not equals and _PATH.fullmatch(path.strip())):
+            shown = path.strip() or "pretrain.lr"
+            value = "1e-3" if shown.endswith("lr") else "…"
+            report.add(
+                "E341",
+                f"`{shown}` has no value here" if path.strip() else "this does not say of what",
+                Span(source, 0, max(len(text), 1)),
+                help=f"write a path and a value: --set {shown}={value}",
+            )
+            continue
         if text.rstrip().endswith("="):
             report.add(
                 "E101",

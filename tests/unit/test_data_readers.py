@@ -224,7 +224,7 @@ def test_patterns_that_name_no_documents(tmp_path):
     assert "a.xls, which `*.xls` matches, is of no known kind" in failure(tmp_path, "*.xls").message
     assert "link.txt cannot be read: No such file" in failure(tmp_path, "link.txt").message
     assert "is not a regular file" in failure(tmp_path, "pipe.txt").message
-    assert "no file matches" in failure(tmp_path, "a\0b").message
+    assert "there is no file" in failure(tmp_path, "a\0b").message
     assert "no file matches" in failure(tmp_path, "a\0*/**/b").message
     assert "cannot be read" in failure(tmp_path, "nosuch://bucket/a.jsonl").message
     assert "no file matches" in failure(tmp_path, f"file://{tmp_path}/*.jsonl").message

@@ -60,7 +60,7 @@ def test_what_is_complete_lacks_nothing(tmp_path: Path) -> None:
 
 def test_a_run_stops_before_its_first_job(tmp_path: Path) -> None:
     events: list[Any] = []
-    with pytest.raises(Unready, match=r"the stage `chat`.*no file matches `talk\.jsonl`"):
+    with pytest.raises(Unready, match=r"the stage `chat`.*there is no file `talk\.jsonl`"):
         execute(plan(HEAD + TALK + SFT), tmp_path / "run", tmp_path, events.append)
     assert events == []
     assert not (tmp_path / "run").exists()
@@ -157,7 +157,7 @@ def test_where_all_lines_are_skipped_the_first_reason_is_said(tmp_path: Path) ->
 @pytest.mark.parametrize("spec", [HEAD.replace("sample = arithmetic", 'files = "sums.txt"')])
 def test_documents(spec: str, tmp_path: Path) -> None:
     spec = spec.replace(", documents = 20 docs", "")
-    assert "no file matches `sums.txt`" in lacking(spec, tmp_path)[0][0]
+    assert "there is no file `sums.txt`" in lacking(spec, tmp_path)[0][0]
     (tmp_path / "sums.txt").write_text("")
     assert "the file is empty" in lacking(spec, tmp_path)[0][0]
     (tmp_path / "sums.txt").write_text("1 + 1 = 2")

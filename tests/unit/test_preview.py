@@ -329,7 +329,7 @@ def test_a_missing_file_is_a_message_and_the_other_sources_are_shown(
     (folder / "talk.jsonl").unlink()
     code, out, err = run(capsys, "-n", "1")
     assert code == 1
-    assert err.count("no file matches `talk.jsonl`") == 1 + err.count("note")
+    assert err.count("there is no file `talk.jsonl`") == 1 + err.count("note")
     assert "rm trains on pairs" in out
 
 

@@ -92,7 +92,7 @@ WRONG = [
     ('stage exam: evaluate { suites = { m ["a"] }, tasks = "file" }\n', "is a file, not a folder"),
     (WEIGHTS.replace('"w"', '"file"'), "is a file, not a folder"),
     (WEIGHTS.replace('"w"', '"folder"'), "lacks config.json"),
-    (WEIGHTS.replace('"w"', '"bin"'), "lacks model.safetensors; of pytorch_model.bin"),
+    (WEIGHTS.replace('"w"', '"bin"'), "lacks model.safetensors; it has pytorch_model.bin"),
 ]
 
 

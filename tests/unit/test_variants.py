@@ -238,7 +238,7 @@ def test_names_of_several_blocks_need_their_kind() -> None:
 @pytest.mark.parametrize(
     ("given", "code", "place"),
     [
-        ("first.lr", "E101", (1, 9)),
+        ("first.lr", "E341", (1, 9)),
         ("first.lr=", "E101", (1, 9)),
         ("first.lr=1e-3 5", "E101", (1, 15)),
         ("first.lr=1e-3, second.lr=2e-3", "E341", (1, 1)),
