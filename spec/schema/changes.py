@@ -75,7 +75,7 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
             report.add(
                 "E341",
                 f"`{shown}` has no value here" if path.strip() else "this does not say of what",
-                Span(source, 0, max(len(text), 1)),
+                Span(source, len(text), len(text) + 1) if equals == "" else Span(source, 0, 1),
                 help=f"write a path and a value: --set {shown}={value}",
             )
             continue
