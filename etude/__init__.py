@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .spec.findings.diagnostics import Diagnostic, Report, SpecError
+from .spec.findings.diagnostics import Diagnostic, SpecError
 
 if TYPE_CHECKING:
     from . import build
     from .compiler.driver import Analysis, EachVariant
     from .compiler.plan.plan import Plan
     from .loaded import Spec
-    from .spec.load import Sources
 
 __all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "preview", "run"]
 
@@ -32,9 +31,10 @@ def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "S
 
     Raises: SpecError: with all that is wrong.
     """
-    from .spec import load as loading
+    from .loaded import loaded
+    from .spec.load import read
 
-    return _spec(loading.read(Path(path)), variant, sets)
+    return loaded(read(Path(path)), variant, sets)
 
 
 def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
@@ -42,21 +42,10 @@ def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
 
     Raises: SpecError: with all that is wrong.
     """
-    from .spec import load as loading
+    from .loaded import loaded
+    from .spec.load import reads
 
-    return _spec(loading.reads(text), variant, sets)
-
-
-def _spec(sources: "Sources", variant: str, sets: Sequence[str]) -> "Spec":
-    from .loaded import Spec
-    from .spec.load import bound
-
-    recipe = bound(sources, Report(), variant=variant, sets=sets)
-    if recipe is None:
-        from .compiler.driver import analyse
-
-        raise SpecError(analyse(sources, variant=variant, sets=sets).report.ordered())
-    return Spec(recipe=recipe, sources=sources, variant=variant, sets=tuple(sets))
+    return loaded(reads(text), variant, sets)
 
 
 def check(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> list[Diagnostic]:

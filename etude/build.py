@@ -469,9 +469,10 @@ class Recipe(Block):
 
         Raises: etude.SpecError: with all that is wrong; its places are in `json_text()`.
         """
-        from . import loads
+        from .loaded import loaded
+        from .spec.load import reads
 
-        return loads(self.json_text())
+        return loaded(reads(self.json_text()))
 
 
 def _report() -> Any:

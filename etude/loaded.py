@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from .spec.load import Sources
+from .spec.findings.diagnostics import Report, SpecError
+from .spec.load import Sources, bound
 from .spec.record import Record
 from .spec.schema.recipe import Recipe
 
@@ -21,3 +22,16 @@ class Spec(Record):
     sources: Sources
     variant: str = ""
     sets: Sequence[str] = ()
+
+
+def loaded(sources: Sources, variant: str = "", sets: Sequence[str] = ()) -> Spec:
+    """The spec that was read.
+
+    Raises: SpecError: with all that is wrong.
+    """
+    recipe = bound(sources, Report(), variant=variant, sets=sets)
+    if recipe is None:
+        from .compiler.driver import analyse
+
+        raise SpecError(analyse(sources, variant=variant, sets=sets).report.ordered())
+    return Spec(recipe=recipe, sources=sources, variant=variant, sets=tuple(sets))
