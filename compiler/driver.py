@@ -96,8 +96,8 @@ def analyse(
 
 def compile(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe; None where the report has an error."""
-    from .compile import planned  # which checks have no need of
     from .lowering.lower import lower
+    from .whole_plan import planned  # which checks have no need of
 
     if analysis.recipe is None or analysis.program is None or analysis.report.failures:
         return None
@@ -107,9 +107,9 @@ def compile(analysis: Analysis) -> Compiled | None:
 
 def compile_miniature(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe's miniature; None where the report has an error, also a new one."""
-    from .compile import planned
     from .lowering.lower import lower
     from .miniature import miniature
+    from .whole_plan import planned
 
     report = analysis.report
     if analysis.borrowed is None or analysis.program is None or report.failures:
