@@ -79,7 +79,7 @@ class Config:
     def whole(self, *paths: str, default: Any = None, least: int | None = None) -> Any:
         """A whole number.
 
-        Raises: ConfigError: the value is no whole number, or below `least`.
+        Raises: ConfigError: the value is not a whole number, or below `least`.
         """
         for path in paths:
             value = self.number(path)

@@ -175,7 +175,7 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
             "trained, usually at a tenth of it or less"
         )
     elif kind not in _SHAPES:
-        reason = f"`{kind}` is no shape of schedules; its peak is {segments[-1]}"
+        reason = f"`{kind}` is not a shape of schedules; its peak is {segments[-1]}"
     else:
         return [("lr", w.schedule(segments))]
     return made.open_rates(segments, reason)

@@ -187,7 +187,7 @@ def _model(config: Config, made: Draft) -> str:
         return made.model(shape)
     name = made.name("imported", "model")
     reason = (
-        f"its model is no Llama ({', '.join(others)}), and it is not known to be one of etude's "
+        f"its model is not a Llama ({', '.join(others)}), and it is not known to be one of etude's "
         f"other families, which are {', '.join(f for f in FAMILIES if f != 'llama3')}"
     )
     made.add(w.block(f"model {name}", made.open("family", reason), *attributes(shape)))
@@ -282,7 +282,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     segments = _segments(config, steps, style)
     if style in _SHAPES:
         return [("lr", w.schedule(segments))]
-    reason = f"it decays by `{style}`, which is no shape of ramps; the comment says linear"
+    reason = f"it decays by `{style}`, which is not a shape of ramps; the comment says linear"
     return made.open_rates(segments, reason)
 
 

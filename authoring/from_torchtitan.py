@@ -257,7 +257,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     segments = _segments(config, steps, kind)
     if kind in _SHAPES:
         return [("lr", w.schedule(segments))]
-    reason = f"it decays by `{kind}`, which is no shape of ramps; the comment says linear"
+    reason = f"it decays by `{kind}`, which is not a shape of ramps; the comment says linear"
     return made.open_rates(segments, reason)
 
 

@@ -51,14 +51,14 @@ def import_config(
     told = next((known for known, (fits, _) in KINDS.items() if fits(config)), None)
     if kind is None and told is None:
         raise ConfigError(
-            f"this is no configuration of {', '.join(KINDS)}",
+            f"this is not a configuration of {', '.join(KINDS)}",
             help="torchtitan's Python configurations can be saved as JSON with "
             "--debug.save_config_file",
         )
     kind = kind or told or ""
     if not KINDS[kind][0](config):
         raise ConfigError(
-            f"this is no configuration of {kind}", help=f"it looks like {told}" if told else ""
+            f"this is not a configuration of {kind}", help=f"it looks like {told}" if told else ""
         )
     title = file.rpartition("/")[2].rpartition(".")[0] or file
     draft = KINDS[kind][1](config, options, title)

@@ -42,7 +42,7 @@ def count(text: str) -> int:
     size = SUFFIXES.get(parts[2]) if parts else None
     number = Fraction(parts[1].replace("_", "")) * size if parts and size else None
     if number is None or number.denominator != 1 or not 1 <= number <= 10**18:
-        raise ConfigError(f"`{text}` is no whole number", help="write 2000, 300M or 15T")
+        raise ConfigError(f"`{text}` is not a whole number", help="write 2000, 300M or 15T")
     return int(number)
 
 

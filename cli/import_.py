@@ -123,6 +123,6 @@ def _sizes(given: list[str]) -> dict[str, int] | None:
         try:
             found[name] = count(text)
         except ConfigError:
-            problem(f"--size {each}: this is no name with a whole number", "write --size web=12M")
+            problem(f"--size {each}: this is not NAME=COUNT", "write --size web=12M")
             return None
     return found

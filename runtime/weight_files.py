@@ -88,7 +88,7 @@ _AGAIN = "download it again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: DataError: it cannot be read, or is no object."""
+    """Raises: DataError: it cannot be read, or is not an object."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as problem:

@@ -178,7 +178,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         if not isinstance(config, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
     except ValueError as problem:
         report.add(
             "E543",

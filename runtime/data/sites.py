@@ -25,7 +25,7 @@ class Sites:
         kept, dropped: documents so far.
 
     Raises:
-        DataError: a list cannot be read, is empty, or holds a line that is no site.
+        DataError: a list cannot be read, is empty, or holds a line that is not a site.
     """
 
     def __init__(self, rules: Sequence[Mapping[str, Any]], root: Path) -> None:
@@ -74,7 +74,7 @@ def load(path: Path) -> frozenset[str]:
         name = host(site)
         if name is None:
             raise DataError(
-                f"{path}:{number}: `{site}` is no site",
+                f"{path}:{number}: `{site}` is not a site",
                 "write one host a line, as in `example.org`; it stands for its subdomains too",
             )
         found.add(name)

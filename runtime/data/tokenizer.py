@@ -131,7 +131,7 @@ def load(path: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:
         raise DataError(
-            f"{path} is no tokenizer.json of the `tokenizers` library: {error}",
+            f"{path} is not a tokenizer.json of the `tokenizers` library: {error}",
             "name a tokenizer.json file, as Hugging Face models have one",
         ) from error
     # Limits for short inputs that some published files carry would cut or fill up documents.

@@ -122,7 +122,7 @@ class RunRates(PlannedSchedulers):
 def _find(run: Path, name: str, key: str) -> tuple[Plan, TrainJob]:
     """The plan of a run folder, and a job of it."""
     if not (run / "plan.json").is_file():
-        raise RunError(f"{run} is no run folder", PREPARE)
+        raise RunError(f"{run} is not a run folder", PREPARE)
     plan = read_plan(run / "plan.json")
     job = next((j for j in plan.jobs if isinstance(j, TrainJob) and j.key == key), None)
     if job is None:

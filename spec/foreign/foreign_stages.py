@@ -184,7 +184,7 @@ STAGES = (
     Answer(
         "ema use_ema ema_decay swa swa_lr swa_start stochastic_weight_averaging",
         _TRAIN,
-        "there are no exponential averages of weights, but plain ones, of the end of a stage: {}",
+        "averages of weights are plain means over the end of a stage, none exponential: {}",
         "average = polyak every 10 steps over 50%",
     ),
     Answer(

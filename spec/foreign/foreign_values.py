@@ -270,7 +270,7 @@ VALUES = (
     Answer(
         "ema exponential exponential_moving_average",
         "average",
-        "there are no exponential averages of weights, but plain ones, of the end of a stage: {}",
+        "averages of weights are plain means over the end of a stage, none exponential: {}",
         "average = polyak every 10 steps over 50%",
     ),
     Answer(

@@ -46,7 +46,7 @@ TOP = (
 )
 """What a spec may hold, in the canonical order."""
 RESERVED = ("kind", "sources", "allow", "open")
-"""Keys of blocks that are no attributes, unless the block has one of this name."""
+"""Keys of blocks that are not attributes, unless the block has one of this name."""
 
 Of = TypeVar("Of")
 

@@ -36,7 +36,7 @@ _RIGHT = re.compile(
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]\n]*\])?[ \t]+[0-9][\w.%]*$")
 _NO_EQUALS = re.compile(r'[ \t]*(?P<name>(?:let[ \t]+)?[a-z_][\w.]*)[ \t]+(?=[0-9"{\[a-z])')
 _NO_ITEMS = {*MEANINGS, "keep", "drop", "stage", "gate"} - set(VALUES)
-"""Words that are no attributes, and no elements of a list."""
+"""Words that are neither attributes nor elements of a list."""
 _BEFORE_OPEN = re.compile(
     r"(?:=|->|\bwith|\byarn|\badamw?|^[a-z]+[ \t]+\w+|:[ \t]*\w+)(?=[ \t]+\S)", re.MULTILINE
 )

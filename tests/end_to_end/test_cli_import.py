@@ -73,7 +73,7 @@ def test_what_goes_wrong_is_one_message(tmp_path: Path) -> None:
         ((CONFIGS / "axolotl_sft.yaml", "--after", "../x.etude"), "is not in the folder", 1),
         ((CONFIGS / "axolotl_sft.yaml", "--after", "none.etude"), "E124", 1),
         ((CONFIGS / "axolotl_sft.yaml", "-o", "no/where.etude"), "cannot be written", 1),
-        ((CONFIGS / "axolotl_sft.yaml", "--size", "alpaca=lots"), "no name with a whole", 2),
+        ((CONFIGS / "axolotl_sft.yaml", "--size", "alpaca=lots"), "this is not NAME=COUNT", 2),
         ((CONFIGS / "axolotl_sft.yaml", "--from", "torchtitan"), "it looks like axolotl", 1),
     ]
     for arguments, message, code in wrong:

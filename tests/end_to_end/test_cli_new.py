@@ -64,7 +64,7 @@ def test_what_is_wrong_is_one_message(tmp_path: Path) -> None:
 def test_questions_are_asked_at_a_terminal(tmp_path: Path) -> None:
     screen, code = talk(tmp_path, "pretrain", "big", "1B", "lots", "3T", "8", "", "", "")
     assert code == 0, screen
-    assert "`lots` is no whole number" in screen
+    assert "`lots` is not a whole number" in screen
     assert "next: etude check big.etude" in screen
     text = (tmp_path / "big.etude").read_text()
     assert 'size = "1B"' in text

@@ -230,7 +230,7 @@ def test_without_the_data_it_refuses_to_start(
     made, folder = prepared
     of_rank = {"dp_world_size": 1, "dp_rank": 0, "local_batch_size": 2}
     config = configuration(made, tmp_path / "nowhere", tmp_path, "pre_1")
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         config.dataloader.build(**of_rank)
     Store(tmp_path / "begun").create()
     (tmp_path / "begun" / "plan.json").write_text(made.to_json())

@@ -172,7 +172,7 @@ HELP: list[Any] = [
     ("train", 'open lora "the configuration has one"', "this version has no adapters"),
     ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),
     ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
-    ("train", "average = ema every 10 steps", "there are no exponential averages"),
+    ("train", "average = ema every 10 steps", "averages of weights are plain means"),
     ("train", "stepz = 3", "did you mean `steps`?"),
     ("dataset", "filez = 1", "did you mean `files`?"),
     ("train", "nonsense = 1", "there is "),

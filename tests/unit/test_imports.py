@@ -265,9 +265,9 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, {}]\n" + "".join(
         ("a.yaml", "a: &a [*a]\n", 1, "40 deep"),
         ("a.yaml", LAUGHS, None, "more than 20000"),
         ("a.yaml", "a: \x00\n", None, "not YAML"),
-        ("a.yaml", "a: !!python/object/apply:os.system [ls]\n", None, "no configuration of"),
-        ("a.yaml", "", None, "no configuration of"),
-        ("a.yaml", "model: {}\n", None, "no configuration of"),
+        ("a.yaml", "a: !!python/object/apply:os.system [ls]\n", None, "not a configuration of"),
+        ("a.yaml", "", None, "not a configuration of"),
+        ("a.yaml", "model: {}\n", None, "not a configuration of"),
     ],
 )
 def test_what_cannot_be_read_is_one_message_with_its_line(

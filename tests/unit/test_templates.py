@@ -145,8 +145,8 @@ def test_several_dialogs_are_named(tmp_path: Path) -> None:
     [
         ("pretrain", {"size": "70B", "gpus": "12"}, "cannot be divided by 8"),
         ("pretrain", {"size": "8B", "tokens": "1M"}, "fewer than 200 steps"),
-        ("quickstart", {"tokens": "many"}, "no whole number"),
-        ("quickstart", {"tokens": "0"}, "no whole number"),
+        ("quickstart", {"tokens": "many"}, "not a whole number"),
+        ("quickstart", {"tokens": "0"}, "not a whole number"),
         ("pretrain", {"size": "9B"}, "not one of tiny"),
         ("post_training", {"rounds": "1001"}, "at most 1000"),
         ("pretrain", {"size": "8B", "data": "a\nb"}, "one line"),
