@@ -295,6 +295,8 @@ class _Completer:
         elif words[-1] == "(":
             yield _item("short", Kind.Keyword, "the sources, at the length before")
             yield from (_name(declared) for declared in self.names.kind("dataset"))
+        elif words[-1] == "of":
+            yield _item("start", Kind.Keyword, "the same measure as the stage began")
         else:
             if words[0] == "otherwise" and self.here.statement[-1].kind == "number":
                 yield from _units(["times"] if "most" in words else ["tokens", "steps"])

@@ -242,7 +242,7 @@ class Flag(NamedTuple):
 
 
 class Require(NamedTuple):
-    """`require loss(short) <= 2.5 of web`."""
+    """`require loss(short) <= 102% of start`."""
 
     measure: Word
     argument: Word | None

@@ -207,7 +207,7 @@ class _Reader(Values):
             raise Bad
         return self.string(entries["kind"][1], f"a kind: {example}")
 
-    def _rounds(self, name: s.Word, of: Node, entries: Entries) -> s.Block:
+    def _rounds(self, name: s.Word, given: Node, entries: Entries) -> s.Block:
         self._known(entries, ("kind", "count", "stages", "allow"), "a block of rounds")
         count: list[s.Number | s.Word] = []
         for node in self.each(
@@ -228,7 +228,7 @@ class _Reader(Values):
         stages = self._named(entries, "stages", lambda w, n: self._stage(w, n, inner=True))
         items: tuple[s.Item, ...] = (*stages, *self._allows(entries))
         keyword = s.Word("rounds", name.span)
-        span = Span(self.source, name.span.start, of.span.end)
+        span = Span(self.source, name.span.start, given.span.end)
         return s.Block(keyword, (name, *count), None, items, span)
 
     def _expect(self, keyword: Node, node: Node) -> s.Block:

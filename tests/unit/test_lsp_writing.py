@@ -78,6 +78,7 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (S + "gate seq_len {\n otherwise ¦", ["extend"], ["at"]),
         (S + "gate seq_len {\n otherwise extend 1B tokens ¦", ["at"], ["extend"]),
         (S + "gate seq_len {\n require needle >= 90% ¦", ["of"], ["at"]),
+        (S + "gate seq_len {\n require loss(short) <= 102% of ¦", ["start"], ["short"]),
         ("dataset d {\n keep 10% ¦", ["where"], ["in", "every"]),
         ("dataset d {\n drop where url ¦", ["in"], ["where"]),
         ("cluster c {\n gpus = 8 ¦", ["of", "cite"], ["then"]),
