@@ -1,36 +1,70 @@
-"""Writes lsp/reference.json, what editors show of attributes, from the tables of docs/language.md:
+"""Writes the tables of attributes in docs/language.md as the schema has them:
 `python docs/reference.py`."""
 
-import json
 import re
 from pathlib import Path
 
+from etude.spec.schema import recipe as r
+from etude.spec.schema.documentation import entry
+
 PAGE = Path(__file__).with_name("language.md")
-TARGET = PAGE.parents[1] / "lsp" / "reference.json"
-_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+HEAD = "| attribute | value | default | meaning |\n| --- | --- | --- | --- |\n"
+TABLES: dict[str, type[r.Declaration]] = {
+    "`recipe`": r.Header,
+    "`model`": r.Model,
+    "`experts` of a model": r.Experts,
+    "`latent` of a model": r.Latent,
+    "`yarn` and `llama` of `rope_scaling`": r.RopeScaling,
+    "`tokenizer`": r.Tokenizer,
+    "`train` of a tokenizer": r.TokenizerTraining,
+    "`dataset`": r.Dataset,
+    "`fields` of a dataset": r.Fields,
+    "`dialog`": r.Dialog,
+    "`cluster`": r.Cluster,
+    "`stage NAME: train`": r.Train,
+    "`stage NAME: sft`": r.Sft,
+    "`stage NAME: reward`": r.Reward,
+    "`stage NAME: dpo`": r.Dpo,
+    "`stage NAME: score`": r.Score,
+    "`stage NAME: sample`": r.Sample,
+    "`optimizer`": r.Optimizer,
+    "`stage NAME: checkpoint`": r.Checkpoint,
+    "`stage NAME: average`": r.Average,
+    "`stage NAME: best`": r.Best,
+    "`stage NAME: evaluate`": r.Evaluate,
+    "Measures": r.Measuring,
+    "`needle`": r.Needle,
+}
+"""Heading → the model whose attributes its table lists."""
+_TABLE = re.compile(re.escape(HEAD) + r"(?:\| .*\n)*")
 
 
-def reference() -> dict[str, dict[str, list[str]]]:
-    """Heading → attribute → what it takes, its default, its meaning."""
-    parts = re.split(r"^#+ (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    found: dict[str, dict[str, list[str]]] = {}
-    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
-        head, *rows = [line for line in text.splitlines() if line.startswith("| ")] or [""]
-        if not head.startswith("| attribute | value | default | meaning |"):
-            continue
-        entries = {}
-        for row in rows:
-            name, *cells = [cell.strip() for cell in row.strip("|").split(" | ")]
-            name = name.strip("` ")
-            if len(cells) == 3 and re.fullmatch("[a-z_]+", name):
-                entries[name] = [_LINK.sub(r"\1", cell) for cell in cells]
-        found[heading.replace("`", "")] = entries
+def own(model: type[r.Declaration]) -> dict[str, r.Attribute]:
+    """The attributes that a model's table lists: without those that several kinds share."""
+    found = r.attributes(model)
+    for shared in (r.Training, r.Measuring):
+        if issubclass(model, shared) and model not in (shared, r.Train):
+            found = {n: of for n, of in found.items() if n not in r.attributes(shared)}
     return found
 
 
+def table(model: type[r.Declaration]) -> str:
+    """The table of a model's attributes."""
+    rows = [entry(name, of) for name, of in own(model).items()]
+    lines = (f"| `{n}` | {' | '.join(row)} |\n" for n, row in zip(own(model), rows, strict=True))
+    return HEAD + "".join(lines)
+
+
 def text() -> str:
-    return json.dumps(reference(), indent=1, ensure_ascii=False) + "\n"
+    """The page with its tables as the schema has them."""
+    parts = re.split(r"(^#+ .+\n)", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for place, heading in enumerate(parts[1::2]):
+        model = TABLES.get(heading.strip("# \n"))
+        if model:
+            before, after = _TABLE.split(parts[2 * place + 2], maxsplit=1)
+            parts[2 * place + 2] = before + table(model) + after
+    return "".join(parts)
 
 
 if __name__ == "__main__":
-    TARGET.write_text(text(), encoding="utf-8")
+    PAGE.write_text(text(), encoding="utf-8")

@@ -3,9 +3,9 @@
 from typing import Any
 
 from .build import Recipe
-from .lsp.vocabulary import documentation
 from .spec.json import json_form as form
 from .spec.schema import recipe as r
+from .spec.schema.documentation import NOTHING, documentation
 from .spec.text.keywords import NAME, RESERVED
 
 
@@ -43,7 +43,7 @@ def _describe(schema: dict[str, Any], model: Any) -> None:
             schema["required"] = [name, *schema.get("required", ())]
         entry = documentation(model, name) if _is_declaration(model) else None
         if entry:
-            left_out = entry.default in ("—", "required", "")
+            left_out = entry.default in (NOTHING, "required")
             default = "" if left_out else f"; default: {entry.default}"
             of["description"] = f"{entry.meaning} (takes {entry.value}{default})"
 

@@ -8,17 +8,20 @@ from lsprotocol import types
 from ..compiler.families import FAMILIES
 from ..spec import syntax as s
 from ..spec.reference import PAIRS, PREVIOUS, Reference
+from ..spec.schema import documentation
 from ..spec.schema import group_kinds as g
 from ..spec.schema import kinds as k
 from ..spec.schema import recipe as r
 from ..spec.schema.convert_schedule import Mixture, Placement, ScheduleOf
+from ..spec.source import Source, Span
 from ..spec.text.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
 from ..spec.text.parse import following
-from . import names, vocabulary
+from . import names
 from .context import Context, Frame, context
 from .project import Analysis
 
 Kind = types.CompletionItemKind
+NOWHERE = Span(Source("", ""), 0, 0)
 FIGURES = ("parameters", "tokens", "steps", "flops")
 AT_MOMENTS = ("lr", "batch", "sequences", "seq_len", "rope_theta")
 FILTERS = {"keep": "filter by a model's loss", "drop": "leave out what a filter finds"}
@@ -102,14 +105,14 @@ class _Completer:
     def _head(self) -> Iterator[types.CompletionItem]:
         if self.words[:1] == ["stage"] and self.words[-1:] == [":"]:
             for kind, model in r.STAGES.items():
-                yield _item(kind, Kind.Class, vocabulary.about(model))
+                yield _item(kind, Kind.Class, documentation.about(model))
         elif self.words[:1] == ["let"] and "=" in self.words:
             yield from self._lets()
 
     def _attributes(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
         given = self.here.frames[-1].given
         for name, attribute in {**r.attributes(model), **r.statements(model)}.items():
-            entry = vocabulary.documentation(model, name)
+            entry = documentation.documentation(model, name)
             if attribute.kind.statement:
                 yield from _statements(name, attribute.kind, entry, given)
                 continue
@@ -120,7 +123,7 @@ class _Completer:
                 snippet = f"{name} = {{ $1 }}"
             item = _item(name, Kind.Property, entry.value if entry else "", snippet)
             if entry:
-                text = vocabulary.markdown(name, entry)
+                text = documentation.markdown(name, entry)
                 item.documentation = types.MarkupContent(types.MarkupKind.Markdown, text)
             item.sort_text = ("0" if attribute.required else "1") + name
             yield item
@@ -288,7 +291,9 @@ class _Completer:
         if not words:
             yield _statement("require")
             yield _statement("otherwise")
-            yield _item("needle", Kind.Property, "the grid", "needle = { depths = ${1:5} }")
+            yield from self._attributes(r.Gate)
+        elif "=" in words:
+            yield from self._statement(r.Gate)
         elif words[-1] == "require":
             yield _item("needle", Kind.Function, "share of needles that are found")
             yield _item("loss", Kind.Function, "held-out loss", "loss(${1:short})")
@@ -327,7 +332,7 @@ class _Completer:
                 yield from (_name(declared) for declared in self.names.kind(kind))
             yield from self._lets()
         elif words[-1] == ".":
-            path = [s.Word(word, vocabulary.NOWHERE) for word in [*words, ""] if word != "."]
+            path = [s.Word(word, NOWHERE) for word in [*words, ""] if word != "."]
             start, kinds = names.changed(path)
             if words[:-1] in ([kind] for kind in names.CHANGEABLE):
                 yield from (_name(declared) for declared in self.names.kind(words[0]))
@@ -339,7 +344,7 @@ class _Completer:
             elif isinstance(item, s.Block):
                 model = r.block_model(item.keyword.name, item.kind.name if item.kind else None)
                 for name in r.attributes(model) if model else ():
-                    entry = vocabulary.documentation(model, name) if model else None
+                    entry = documentation.documentation(model, name) if model else None
                     yield _item(name, Kind.Property, entry.value if entry else "", f"{name} = ")
 
     def _files(self) -> Iterator[types.CompletionItem]:
@@ -371,7 +376,7 @@ def _statement(word: str) -> types.CompletionItem:
 
 
 def _statements(
-    name: str, kind: k.Kind, entry: vocabulary.Entry | None, given: frozenset[str]
+    name: str, kind: k.Kind, entry: documentation.Entry | None, given: frozenset[str]
 ) -> Iterator[types.CompletionItem]:
     """The statements that give an attribute; of filters there may be several."""
     told = entry.meaning if entry else ""

@@ -9,11 +9,12 @@ from lsprotocol import types
 from ..compiler.plan.provenance import Origin
 from ..spec import syntax as s
 from ..spec.quantity import UNITS, literal, plain
+from ..spec.schema import documentation
 from ..spec.schema import recipe as r
 from ..spec.schema.convert import Invalid
 from ..spec.schema.kinds import LENGTH
 from ..spec.text.keywords import BLOCKS
-from . import names, rules, values, vocabulary
+from . import names, rules, values
 from .places import Place, place
 from .project import Analysis
 
@@ -76,7 +77,7 @@ def _at(analysis: Analysis, here: Place, offset: int) -> tuple[list[str], Any]:
         case s.Block() if _within(item.keyword, offset):
             return _block(item, here, analysis)
         case s.Block(kind=s.Word() as kind) if _within(kind, offset) and kind.name in r.STAGES:
-            return [f"**`{kind.name}`** — {vocabulary.about(r.STAGES[kind.name])}"], kind.span
+            return [f"**`{kind.name}`** — {documentation.about(r.STAGES[kind.name])}"], kind.span
         case s.Assign() if item.path.span.start <= offset <= item.path.span.end:
             return _attribute(analysis, here, item.path.name), item.path.span
         case s.Every(word=word) | s.Entry(word=s.Word() as word) if _within(word, offset):
@@ -119,15 +120,15 @@ def _block(item: s.Block, here: Place, analysis: Analysis) -> tuple[list[str], A
         return [], None
     text = f"`{BLOCKS[keyword]}`"
     if model:
-        text += f" — {vocabulary.about(model)}"
+        text += f" — {documentation.about(model)}"
     return [text], item.keyword.span
 
 
 def _attribute(analysis: Analysis, here: Place, name: str) -> list[str]:
     """An attribute's documentation, and what it comes to in the stage around it."""
     model = here.model
-    entry = vocabulary.documentation(model, name) if model else None
-    parts = [vocabulary.markdown(name, entry)] if entry else []
+    entry = documentation.documentation(model, name) if model else None
+    parts = [documentation.markdown(name, entry)] if entry else []
     if here.stage and not here.group:
         parts += _resolved(analysis, here, name)
     elif model is r.Model:
@@ -189,9 +190,9 @@ def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
     for stage in values.stages(analysis.program, here.stage, here.scope)[-1:]:
         if values.scheduled(stage) and here.stage:
             lines += _as_length(analysis, here, number, stage)
-    entry = vocabulary.documentation(model, name) if model and name else None
+    entry = documentation.documentation(model, name) if model and name else None
     text = _list(lines) if len(lines) > 1 else lines[0]
-    return text + (f"\n\n{vocabulary.markdown(name, entry)}" if entry else "")
+    return text + (f"\n\n{documentation.markdown(name, entry)}" if entry else "")
 
 
 def _as_length(analysis: Analysis, here: Place, number: s.Number, stage: Any) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...spec import schedule as sc
 from ...spec.quantity import Quantity
-from ...spec.record import replace
+from ...spec.record import fields, replace
 from ...spec.schema import recipe as r
 from ..program import CheckpointStage, Program, TrainStage
 from ..schedule.clock import nearest
@@ -135,7 +135,7 @@ class Stages:
             )
         if spec.rope_scaling:
             changes["rope_scaling"] = rope_scaling(spec.rope_scaling, self.scale.lengths)
-        return replace(spec, **{n: v for n, v in changes.items() if n in r.fields(type(spec))})
+        return replace(spec, **{n: v for n, v in changes.items() if n in fields(type(spec))})
 
     def _length(self, stage: TrainStage) -> Length:
         spec = stage.spec

@@ -9,7 +9,7 @@ from ..quantity import UNITS, Quantity, plain
 from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
-from .kinds import LENGTH, Kind
+from .kinds import LENGTH, Kind, listed
 
 
 class Operand(Kind):
@@ -27,6 +27,9 @@ class Rate(Operand):
     def example(self) -> str:
         return "3e-4"
 
+    def takes(self, name: str) -> str:
+        return "numbers"
+
     def read(self, value: s.Value) -> Fraction | Last:
         if _is_last(value):
             return LAST
@@ -39,6 +42,9 @@ class Theta(Rate):
     @property
     def example(self) -> str:
         return "500_000"
+
+    def takes(self, name: str) -> str:
+        return "numbers above 0"
 
     def read(self, value: s.Value) -> Fraction | Last:
         result = super().read(value)
@@ -58,6 +64,9 @@ class SeqLen(Operand):
     def example(self) -> str:
         return "8Ki"
 
+    def takes(self, name: str) -> str:
+        return "tokens, 2 or more"
+
     def read(self, value: s.Value) -> int | Last:
         if _is_last(value):
             return LAST
@@ -75,6 +84,9 @@ class Batch(Operand):
     @property
     def example(self) -> str:
         return "4Mi tokens"
+
+    def takes(self, name: str) -> str:
+        return listed(self.units)
 
     def read(self, value: s.Value) -> Quantity | Last:
         if _is_last(value):
@@ -100,6 +112,9 @@ class Pairs(Operand):
     def example(self) -> str:
         return "64 pairs"
 
+    def takes(self, name: str) -> str:
+        return "pairs"
+
     def read(self, value: s.Value) -> Quantity:
         number = plain_number(value, "a number of pairs: 64 pairs")
         return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
@@ -115,6 +130,9 @@ class Mixture(Operand):
     @property
     def example(self) -> str:
         return "{ web 90%, math 10% }"
+
+    def takes(self, name: str) -> str:
+        return "mixtures, or one dataset"
 
     def read(self, value: s.Value) -> dict[str, Fraction] | Last:
         if _is_last(value):
@@ -215,6 +233,9 @@ class Placement(Operand):
     def example(self) -> str:
         return "{ tensor 8, pipeline 16 }"
 
+    def takes(self, name: str) -> str:
+        return "placements"
+
     def read(self, value: s.Value) -> dict[str, int] | Last | Auto:
         if _is_last(value):
             return LAST
@@ -283,6 +304,9 @@ class ScheduleOf(Kind, kw_only=False):
     @property
     def example(self) -> str:
         return self.operand.example
+
+    def takes(self, name: str) -> str:
+        return f"schedule of {self.operand.takes(name)}"
 
     def read(self, value: s.Value) -> Schedule:
         if not isinstance(value, s.Schedule):

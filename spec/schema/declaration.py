@@ -12,27 +12,41 @@ class _Declared(NamedTuple):
     """What a field's declaration says beside its default."""
 
     kind: Kind
+    doc: str
     name: str = ""
+    takes: str = ""
+    otherwise: str = ""
     needs: tuple[str, ...] = ()
     statement: bool = False
 
 
 def attribute(
-    kind: Kind, default: Any = MISSING, *, name: str = "", needs: tuple[str, ...] = ()
+    kind: Kind,
+    default: Any = MISSING,
+    *,
+    doc: str,
+    name: str = "",
+    takes: str = "",
+    otherwise: str = "",
+    needs: tuple[str, ...] = (),
 ) -> Any:
     """An attribute of a block.
 
     Args:
         default: MISSING where the attribute is required.
+        doc: what it means, for the reference: links lead from there.
         name: as written in a spec, where that is no Python name.
+        takes: what it takes, where the kind does not say all of it.
+        otherwise: what holds where it is left out, where the default does not say it.
         needs: the attributes to which it belongs: without any of them it says nothing.
     """
-    return field(default=default, metadata=_Declared(kind, name, needs))
+    declared = _Declared(kind, doc, name, takes, otherwise, needs)
+    return field(default=default, metadata=declared)
 
 
-def statement(kind: Kind, default: Any) -> Any:
+def statement(kind: Kind, default: Any, *, doc: str) -> Any:
     """What a block says in statements, and JSON as an attribute; `list` begins with none."""
-    declared = _Declared(kind, statement=True)
+    declared = _Declared(kind, doc, statement=True)
     if default is list:
         return field(default_factory=list, metadata=declared)
     return field(default=default, metadata=declared)
@@ -68,13 +82,21 @@ class Declaration(Record):
 
 
 class Attribute(NamedTuple):
-    """What a model says of one of its attributes."""
+    """What a model says of one of its attributes.
+
+    Attributes:
+        field: its name in Python.
+        takes, otherwise, doc: what it takes, what holds where it is left out, and what it means.
+    """
 
     field: str
     kind: Kind
     required: bool
     default: Any
     needs: tuple[str, ...]
+    takes: str
+    otherwise: str
+    doc: str
 
 
 @cache
@@ -91,10 +113,20 @@ def statements(model: type[Declaration]) -> dict[str, Attribute]:
 
 def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribute]:
     found = {}
-    for name, of in fields(model).items():
-        if of.metadata and of.metadata.statement == statement:
-            kind, written, needs, _ = of.metadata
-            found[written or name] = Attribute(name, kind, of.default is MISSING, of.default, needs)
+    for field_name, of in fields(model).items():
+        says = of.metadata
+        if says and says.statement == statement:
+            name = says.name or field_name
+            found[name] = Attribute(
+                field_name,
+                says.kind,
+                of.default is MISSING and of.default_factory is None,
+                of.default,
+                says.needs,
+                says.takes,
+                says.otherwise,
+                says.doc,
+            )
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from .convert import Invalid
-from .kinds import Kind, Share
+from .kinds import Kind, Share, listed
 
 Builder = Callable[..., Any]
 """Builds a group: `(statements, model, place, what it is in words, **fields)` → the model, or None
@@ -29,6 +29,9 @@ class Statement(Kind, kw_only=False):
     def written(self, name: str) -> str:
         return self.how
 
+    def takes(self, name: str) -> str:
+        return f"the statement `{self.how}`"
+
     def read(self, value: s.Value) -> Any:
         name = self.how.split()[0]
         help = f"write `{self.how}`" + (" without a value" if self.how == name else "")
@@ -37,6 +40,12 @@ class Statement(Kind, kw_only=False):
 
 class Mark(Statement, kw_only=False):
     """A word that stands alone, such as `bytes`: the attribute is true."""
+
+    def takes(self, name: str) -> str:
+        return f"the bare word `{name}`"
+
+    def shown(self, value: Any) -> str:
+        return "on" if value else "off"
 
 
 class Block(Statement, kw_only=False):
@@ -60,6 +69,9 @@ class Alike(Share):
 
     def written(self, name: str) -> str:
         return f"drop {name} > {self.example}"
+
+    def takes(self, name: str) -> str:
+        return f"the statement `{self.written(name)}`"
 
 
 class Filters(Statement, kw_only=False):
@@ -143,6 +155,9 @@ class Tagged(Nested):
     def example(self) -> str:
         return f"{self.tags[0]} {{ {self.typical} }}"
 
+    def takes(self, name: str) -> str:
+        return listed((*self.names, *(f"{tag} {{ … }}" for tag in self.tags)))
+
     def build(self, name: str, value: s.Value, build: Builder) -> Any:
         if isinstance(value, s.Path) and value.name in self.names:
             return self.named(value, build)
@@ -180,7 +195,10 @@ class Periodic(Nested):
 
     @property
     def example(self) -> str:
-        return f"{self.word} every 1 step"
+        return f"{self.word} every 10 steps over 50%"
+
+    def takes(self, name: str) -> str:
+        return f"`{self.word} every N steps [over LENGTH]`, as in `{self.written(name)}`"
 
     def build(self, name: str, value: s.Value, build: Builder) -> Any:
         if not isinstance(value, s.Periodic) or value.what.name != self.word:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
-from ..quantity import Quantity
+from ..quantity import Quantity, plain
 from ..record import Record
 from ..text.keywords import RESERVED, VALUES, advice, why_no_name
 from .convert import Invalid, items, plain_number, quantity, whole, wrong_value
@@ -61,12 +61,26 @@ class Kind(Record):
         """An attribute of this kind as a block says it, with the example."""
         return f"{name} = {self.example}"
 
+    def takes(self, name: str) -> str:
+        """What an attribute of this kind takes, in words."""
+        return f"`{self.example}`"
+
+    def shown(self, value: Any) -> str:
+        """A default as a spec would write it."""
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
     def read(self, value: s.Value) -> Any:
         """The value that is meant.
 
         Raises: Invalid: the attribute does not admit what is written.
         """
         raise NotImplementedError
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """`a`, `b` or `c`, for people."""
+    *others, last = (f"`{name}`" for name in names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 # Texts and names
@@ -81,6 +95,9 @@ class Text(Kind, kw_only=False):
     @property
     def example(self) -> str:
         return '["a", "b"]' if self.many else '"a"'
+
+    def takes(self, name: str) -> str:
+        return "text or list of texts" if self.many else "text"
 
     def read(self, value: s.Value) -> Any:
         if not self.many:
@@ -124,6 +141,10 @@ class Name(Kind):
     def example(self) -> str:
         return "[first, second]" if self.many else "first"
 
+    def takes(self, name: str) -> str:
+        of = self.of[0] if self.of else "name"
+        return f"list of {of}s" if self.many else of
+
     def read(self, value: s.Value) -> Any:
         if not self.many:
             return name(value)
@@ -163,6 +184,11 @@ class Ref(Kind):
     def example(self) -> str:
         return "[first, second]" if self.many else "first"
 
+    def takes(self, name: str) -> str:
+        several = "s" * self.many
+        one = f"list of {self.of[0]}s" if self.many else self.of[0]
+        return one + (f", or model{several} with weights" if "model" in self.of else "")
+
     def read(self, value: s.Value) -> Any:
         if not self.many:
             return _reference(value)
@@ -195,6 +221,9 @@ class OneOf(Kind):
     def example(self) -> str:
         return self.names[0]
 
+    def takes(self, name: str) -> str:
+        return listed(self.names)
+
     def read(self, value: s.Value) -> Any:
         chosen = name(value)
         if chosen not in self.names:
@@ -212,6 +241,9 @@ class Flag(OneOf):
 
     def __init__(self) -> None:
         super().__init__("true", "false")
+
+    def shown(self, value: Any) -> str:
+        return str(value).lower()
 
     def read(self, value: s.Value) -> bool:
         return super().read(value) == "true"
@@ -235,6 +267,12 @@ class Whole(Kind, kw_only=False):
     def example(self) -> str:
         return f"{max(self.least, 8)} {self.unit}".rstrip()
 
+    def takes(self, name: str) -> str:
+        least = f", {self.least} or more" if self.least != 1 else ""
+        if self.unit:
+            return self.unit + least
+        return f"whole number{least}" if least else "count"
+
     def read(self, value: s.Value) -> Any:
         number = plain_number(value, "a whole number")
         return whole(
@@ -248,6 +286,9 @@ class Kept(Whole, kw_only=False):
     @property
     def choices(self) -> tuple[str, ...]:
         return tuple(_KEPT)
+
+    def takes(self, name: str) -> str:
+        return f"{', '.join(f'`{name}`' for name in _KEPT)} or a count"
 
     def read(self, value: s.Value) -> int:
         if isinstance(value, s.Number):
@@ -263,6 +304,13 @@ class Every(Whole, kw_only=False):
 
     unit: str = "steps"
     statement: ClassVar[bool] = True
+
+    @property
+    def example(self) -> str:
+        return f"500 {self.unit}"
+
+    def takes(self, name: str) -> str:
+        return f"the statement `{self.written(name)}`"
 
     def written(self, name: str) -> str:
         return f"{name} every {self.example}"
@@ -281,6 +329,9 @@ class Wholes(Kind, kw_only=False):
     def example(self) -> str:
         return "[128, 256]"
 
+    def takes(self, name: str) -> str:
+        return "list of counts" + (f", in {self.unit}" if self.unit else "")
+
     def read(self, value: s.Value) -> list[int]:
         if not isinstance(value, s.List):
             raise wrong_value(value, "a list of whole numbers", "[128, 256]")
@@ -298,6 +349,14 @@ class Real(Kind, kw_only=False):
     @property
     def example(self) -> str:
         return "0.1" if self.above is None or self.above < 0.1 else f"{self.above + 1:g}"
+
+    def takes(self, name: str) -> str:
+        if self.least is not None and self.below is not None:
+            return f"number from {self.least:g} to below {self.below:g}"
+        parts = ["number"] if self.above is None else [f"number above {self.above:g}"]
+        parts += [] if self.least is None else [f"{self.least:g} or more"]
+        parts += [] if self.most is None else [f"at most {self.most:g}"]
+        return ", ".join(parts)
 
     def read(self, value: s.Value) -> float:
         number = plain_number(value, "a plain number")
@@ -322,6 +381,12 @@ class Reals(Kind, kw_only=False):
     def example(self) -> str:
         return "[0.9, 0.95]"
 
+    def takes(self, name: str) -> str:
+        return "list of numbers"
+
+    def shown(self, value: Any) -> str:
+        return str(list(value))
+
     def read(self, value: s.Value) -> tuple[float, ...]:
         if not isinstance(value, s.List):
             raise wrong_value(value, "a list of numbers", "[0.9, 0.95]")
@@ -332,6 +397,9 @@ class Betas(Reals, kw_only=False):
     """The two decay rates of Adam's moments."""
 
     below: float | None = 1
+
+    def takes(self, name: str) -> str:
+        return "list of two numbers below 1"
 
     def read(self, value: s.Value) -> tuple[float, ...]:
         rates = super().read(value)
@@ -351,6 +419,12 @@ class Share(Kind):
     @property
     def example(self) -> str:
         return "1%"
+
+    def takes(self, name: str) -> str:
+        return "percentage below 100%"
+
+    def shown(self, value: Any) -> str:
+        return f"{plain(value * 100)}%"
 
     def read(self, value: s.Value) -> Fraction:
         result = quantity(plain_number(value, "a percentage: 1%"), ["%"]).value
@@ -374,6 +448,9 @@ class Amount(Kind):
     @property
     def example(self) -> str:
         return f"{2 if len(self.of) == 1 else 100} {self.of[0]}"
+
+    def takes(self, name: str) -> str:
+        return self.of[0] if len(self.of) == 1 else listed(self.of)
 
     def read(self, value: s.Value) -> Quantity:
         only = self.of[0] if len(self.of) == 1 else None

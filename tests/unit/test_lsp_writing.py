@@ -8,7 +8,6 @@ from lsp_files import SPEC, at, opened
 from lsprotocol import types
 from specs import HEAD, POST_TRAINING, stage
 
-from etude.lsp import vocabulary
 from etude.lsp.actions import actions
 from etude.lsp.completion import completion
 from etude.lsp.navigation import Refused, definition, highlights, references, rename, renameable
@@ -35,16 +34,6 @@ def test_attributes_are_asked_what_they_take() -> None:
     assert kind(r.Train, "batch").units == ("tokens", "seqs")
     assert kind(r.Dpo, "batch").units == ("pairs",)
     assert kind(r.Train, "clip").units == ()
-
-
-def test_every_attribute_is_documented() -> None:
-    lacking = [
-        (model.__name__, name)
-        for model in vocabulary.TITLES
-        for name in r.attributes(model)
-        if vocabulary.documentation(model, name) is None
-    ]
-    assert lacking == []
 
 
 S = HEAD + "stage first: train {\n  model = tiny\n  "

@@ -27,13 +27,6 @@ def test_every_block_is_a_keyword_of_the_grammar() -> None:
     assert set(BLOCKS) <= words
 
 
-def test_the_reference_that_editors_show_is_up_to_date() -> None:
-    root = EXTENSION.parents[1]
-    made = runpy.run_path(str(root / "docs" / "reference.py"))["text"]()
-    path = root / "lsp" / "reference.json"
-    assert path.read_text(encoding="utf-8") == made, "run: python docs/reference.py"
-
-
 def test_what_the_package_names_is_there() -> None:
     package = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
     given = package["contributes"]

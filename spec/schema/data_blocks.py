@@ -1,0 +1,242 @@
+"""The attributes of data sets, tokenizers and dialogs."""
+
+from fractions import Fraction
+from typing import ClassVar
+
+from ..record import field, fields
+from . import group_kinds as g
+from . import kinds as k
+from .declaration import Declaration, attribute, statement
+
+DATA = ("dataset", "stage")
+"""What may name data: a stage that samples stands for what it draws."""
+
+
+PROTOCOLS = ("llama3", "chatml")
+"""Dialogs that are built in."""
+
+
+class TokenizerTraining(Declaration):
+    """A tokenizer to be trained."""
+
+    entries: ClassVar[bool] = True
+
+    on: list[str] = attribute(
+        k.Name("dataset", many=True), doc="what the merges are learnt from, every document"
+    )
+    vocab: int = attribute(
+        k.Whole(most=k.MOST),
+        takes="count, 258 or more",
+        doc="size; 256 bytes and two special tokens included",
+    )
+
+
+class Tokenizer(Declaration):
+    """Where a tokenizer comes from."""
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("file", "hub", "bytes", "train"),)
+
+    file: str | None = attribute(
+        k.Text(), None, doc="a `tokenizer.json`, relative to the spec's folder"
+    )
+    hub: str | None = attribute(
+        k.Text(), None, doc="a Hugging Face repository that holds a `tokenizer.json`"
+    )
+    bytes: bool = attribute(g.Mark("bytes"), False, doc="one token a byte; 258 tokens")
+    train: TokenizerTraining | None = attribute(
+        g.Group(TokenizerTraining, "on [docs], vocab 4096"),
+        None,
+        doc="byte-pair encoding trained on data sets of the recipe",
+    )
+
+
+class Fields(Declaration):
+    """Which field of a record, and of its messages, holds what, and which is ignored."""
+
+    text: str = attribute(k.Text(), "text", doc="field or column with the document's text")
+    messages: str = attribute(k.Text(), "messages", doc="of a dialog, its messages")
+    prompt: str = attribute(
+        k.Text(), "prompt", doc="of preferences, prompts, and dialogs in two parts"
+    )
+    completion: str = attribute(k.Text(), "completion", doc="the second part of such a dialog")
+    chosen: str = attribute(k.Text(), "chosen", doc="the better response")
+    rejected: str = attribute(k.Text(), "rejected", doc="the worse response")
+    edited: str = attribute(k.Text(), "edited", doc="a response better than the chosen one")
+    tools: str = attribute(k.Text(), "tools", doc="definitions of tools")
+    system: str = attribute(
+        k.Text(), "system", doc="the system prompt of a record, where it stands beside the messages"
+    )
+    role: str | None = attribute(
+        k.Text(),
+        None,
+        otherwise="`role`",
+        doc='in a message, whose it is; where it is named, also as `"role"`, the [names of '
+        "ShareGPT](data.md#records-of-other-forms) are translated",
+    )
+    content: str = attribute(k.Text(), "content", doc="in a message, its text")
+    ignore: list[str] | None = attribute(
+        k.Text(many=True), None, doc="keys of messages that are left out, though they have a value"
+    )
+
+
+FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)
+
+
+class Filter(Declaration):
+    """`keep 10% where quality.loss > 4.0`, or `drop where url in "sites.txt"`.
+
+    Of the documents that meet the condition the share `keep` is kept, and all others. With a list
+    of sites (`file`) the documents on it are dropped (0), or all that are not on it (1).
+    """
+
+    keep: Fraction
+    what: str
+    op: str
+    value: Fraction = Fraction(0)
+    file: str | None = None
+
+
+class Dialog(Declaration):
+    """A chat protocol: a built-in one, a Jinja template, or one's own."""
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("protocol", "template", "header"),)
+
+    protocol: str | None = attribute(
+        k.OneOf(*PROTOCOLS, foreign="protocol"), None, doc="a protocol that is built in"
+    )
+    template: str | None = attribute(
+        k.Text(), None, doc="a Hugging Face chat template (Jinja), relative to the spec's folder"
+    )
+    header: str | None = attribute(
+        k.Text(),
+        None,
+        doc="of a protocol of your own: what stands before a message; {role} stands for the role",
+    )
+    end_of_turn: str | None = attribute(
+        k.Text(),
+        None,
+        needs=("header",),
+        doc="a special token that ends a turn; required with `header`",
+    )
+    end_of_message: str | None = attribute(
+        k.Text(),
+        None,
+        needs=("header",),
+        doc="a special token that ends a message after which the turn continues",
+    )
+    roles: list[str] | None = attribute(
+        k.Name(many=True),
+        None,
+        needs=("header",),
+        otherwise="system, user, assistant; and ipython with `end_of_message`",
+        doc="who speaks, `assistant` among them",
+    )
+    system: str | None = attribute(k.Text(), None, doc="system prompt of dialogs that have none")
+
+
+SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
+
+
+KINDS = ("documents", "dialogs", "preferences", "prompts")
+
+
+LONG = ("refuse", "drop", "truncate")
+"""What becomes of records of more tokens than their stage's rows have."""
+
+
+class Dataset(Declaration):
+    """Where documents, dialogs, preferences or prompts come from.
+
+    Attributes:
+        deal: (hands, first, last): of records dealt out to so many hands, those of some.
+        stages: whose `output` this is, in place of files.
+    """
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "hub", "sample"),)
+
+    files: list[str] | None = attribute(
+        k.Text(many=True),
+        None,
+        doc="paths, glob patterns or fsspec URLs; relative to the spec's folder; of a [format "
+        "that can be read](errors/E493.md)",
+    )
+    hub: str | None = attribute(
+        k.Text(), None, doc="a Hugging Face data set, or a folder that holds a saved one"
+    )
+    config: str | None = attribute(k.Text(), None, doc="configuration of a `hub` data set")
+    split: str = attribute(k.Text(), "train", doc="split of a `hub` data set")
+    sample: str | None = attribute(
+        k.OneOf(*SAMPLES),
+        None,
+        doc="a corpus that needs no download; `python_functions` holds all four kinds",
+    )
+    documents: int | None = attribute(
+        k.Whole("docs"),
+        None,
+        otherwise="all; 2000 of a generated sample",
+        doc="the most documents or records that are read",
+    )
+    skip: int = attribute(
+        k.Whole("docs", least=0),
+        0,
+        doc="how many documents or records are left out at the beginning",
+    )
+    fields: Fields = attribute(
+        g.Group(Fields, 'text = "body"'),
+        Fields(),
+        otherwise="below",
+        doc="which field of a record holds what",
+    )
+    tokens: int | None = attribute(
+        k.Whole("tokens"),
+        None,
+        doc="how many tokens there are, as far as you know: for epochs in the plan and for "
+        "lengths in `epochs`",
+    )
+    holdout: Fraction = attribute(
+        k.Share(),
+        Fraction(1, 200),
+        doc="share of documents that is never trained on and on which losses are measured",
+    )
+    bad_lines: int = attribute(
+        k.Whole(least=0),
+        0,
+        doc="lines that cannot be read and may be skipped; one more stops the run",
+    )
+    long: str = attribute(
+        k.OneOf(*LONG, foreign="long"),
+        "refuse",
+        doc="what becomes of records of more tokens than their stage's rows have, see [long "
+        "records](data.md#long-records); prompts are not truncated, and documents never too long",
+    )
+    kind: str = attribute(
+        k.OneOf(*KINDS, foreign="records"),
+        "documents",
+        doc="what the records are, see "
+        "[records](data.md#records-of-dialogs-preferences-and-prompts)",
+    )
+    pairs: int | None = attribute(
+        k.Whole("pairs"),
+        None,
+        doc="how many preferences there are, as far as you know: for `epochs`",
+    )
+    awaited: bool = attribute(
+        g.Mark("awaited"),
+        False,
+        doc="the files may not be there yet: the run goes as far as it can, stops with exit code "
+        "3 and says what it waits for",
+    )
+    candidates: str | None = attribute(
+        k.Ref("stage"),
+        None,
+        takes="sample stage",
+        doc="of awaited preferences: whose draws are written to be labelled before the run stops",
+    )
+    filters: list[Filter] = statement(
+        g.Filters(),
+        list,
+        doc="keeps or drops what a score stage or a list finds, see [filters](#filters)",
+    )
+    deal: tuple[int, int, int] | None = None
+    stages: list[str] = field(default_factory=list)
+    output: str = ""

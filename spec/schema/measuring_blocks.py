@@ -1,0 +1,188 @@
+"""The attributes of stages that score, sample, average and measure."""
+
+from typing import ClassVar
+
+from ..quantity import Quantity
+from . import group_kinds as g
+from . import kinds as k
+from .data_blocks import DATA
+from .declaration import attribute
+from .training_blocks import DIALOG, WITH_WEIGHTS, Needle, Stage
+
+
+class Score(Stage):
+    """Cross-entropy of every document of some datasets, for filters."""
+
+    kind: ClassVar[str] = "score"
+    from_: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        name="from",
+        otherwise="the stage above that writes text",
+        doc="the model",
+    )
+    data: list[str] = attribute(
+        k.Ref(*DATA, many=True), doc="what is scored; documents, before their filters"
+    )
+    seq_len: int | None = attribute(
+        k.Whole("tokens", least=2),
+        None,
+        otherwise="the length at which the stage ended",
+        doc="documents are cut into windows of this many tokens",
+    )
+
+
+class Sample(Stage):
+    """Rejection sampling: draws for every prompt, the best by a judge kept."""
+
+    kind: ClassVar[str] = "sample"
+    from_: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        name="from",
+        otherwise="the stage above that writes text",
+        doc="the model",
+    )
+    prompts: str = attribute(k.Ref(*DATA), takes="dataset of prompts", doc="what is answered")
+    draws: int = attribute(k.Whole(most=k.MOST), 1, doc="answers to each prompt")
+    temperature: float = attribute(k.Real(least=0), 1.0, doc="0 is greedy")
+    top_p: float = attribute(k.Real(above=0, most=1), 1.0, doc="nucleus sampling")
+    max_tokens: int = attribute(k.Whole("tokens"), doc="longest answer")
+    judge: str | None = attribute(
+        k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
+    )
+    keep: int | None = attribute(
+        k.Kept(),
+        None,
+        otherwise="`best` with a judge, else `all`",
+        doc="draws of each prompt that become dialogs",
+    )
+    dialog: str | None = attribute(
+        DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
+    )
+
+
+class Average(Stage):
+    """The mean of the weights of other stages."""
+
+    kind: ClassVar[str] = "average"
+    of: list[str] = attribute(
+        k.Ref(*WITH_WEIGHTS, many=True), doc="whose results are averaged; all of one shape"
+    )
+    weights: tuple[float, ...] | None = attribute(
+        k.Reals(),
+        None,
+        takes="list of numbers, 0 or more",
+        otherwise="equal",
+        doc="one a stage; scaled to add up to one",
+    )
+
+
+class Checkpoint(Stage):
+    """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
+
+    kind: ClassVar[str] = "checkpoint"
+    from_: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        name="from",
+        takes="stage",
+        otherwise="the stage above",
+        doc="a stage that trains, without `average`",
+    )
+    after: Quantity = attribute(
+        k.LENGTH, doc="how far into the stage; tokens fall on the nearest step"
+    )
+
+
+MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
+
+
+class Measuring(Stage):
+    """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
+
+    loss: list[str] | None = attribute(
+        k.Ref(*DATA, many=True),
+        None,
+        doc="mean cross-entropy in nats a token on their held-out documents, at most 65,536 "
+        "tokens of each",
+    )
+    seq_len: int | None = attribute(
+        k.Whole("tokens"),
+        None,
+        needs=("loss",),
+        otherwise="the length at which the stage ended",
+        doc="documents are cut into windows of this many tokens for `loss`",
+    )
+    needle: Needle | None = attribute(
+        g.Group(Needle, "depths = 5, samples = 4"), None, doc="needle in a haystack, see below"
+    )
+    accuracy: list[str] | None = attribute(
+        k.Ref(*DATA, many=True),
+        None,
+        takes="list of datasets of preferences",
+        doc="share of held-out ordered pairs that a reward model ranks as people did",
+    )
+    judge: str | None = attribute(
+        k.Ref("stage"),
+        None,
+        takes="reward stage",
+        doc="mean reward of the model's answers; needs `prompts` and `max_tokens`",
+    )
+    prompts: str | None = attribute(
+        k.Ref(*DATA),
+        None,
+        needs=("judge",),
+        takes="dataset of prompts",
+        doc="what is answered for the judge",
+    )
+    limit: int | None = attribute(
+        k.Whole(most=k.MOST),
+        None,
+        needs=("judge", "suites"),
+        otherwise="256 prompts; all documents of a task",
+        doc="the most prompts or documents",
+    )
+    max_tokens: int | None = attribute(
+        k.Whole("tokens"), None, needs=("judge",), doc="longest answer"
+    )
+    temperature: float = attribute(k.Real(least=0), 1.0, needs=("judge",), doc="of the answers")
+    dialog: str | None = attribute(
+        DIALOG,
+        None,
+        needs=("judge",),
+        otherwise="see [`dialog`](#dialog)",
+        doc="the protocol of the answers",
+    )
+    suites: dict[str, list[str]] | None = attribute(
+        k.Suites(), None, doc="tasks of lm-evaluation-harness by capability (extra `eval`)"
+    )
+    tasks: str | None = attribute(
+        k.Text(),
+        None,
+        needs=("suites",),
+        doc="a folder with task files of your own, relative to the spec's folder",
+    )
+
+
+class Evaluate(Measuring):
+    """Measures of a stage's result."""
+
+    kind: ClassVar[str] = "evaluate"
+    from_: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        name="from",
+        otherwise="the stage above that writes text",
+        doc="what is measured",
+    )
+
+
+class Best(Measuring):
+    """The best of several stages by one measure."""
+
+    kind: ClassVar[str] = "best"
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (MEASURES,)
+    of: list[str] = attribute(
+        k.Ref(*WITH_WEIGHTS, many=True), doc="among which to choose; all of one shape"
+    )

@@ -1,0 +1,277 @@
+"""The attributes of stages that train, and of the groups in them."""
+
+from fractions import Fraction
+from typing import ClassVar, Literal
+
+from ..quantity import Quantity
+from ..schedule import Schedule
+from . import convert_schedule as cs
+from . import group_kinds as g
+from . import kinds as k
+from .data_blocks import PROTOCOLS
+from .declaration import Declaration, attribute, statement
+from .model_blocks import ROPE_SCALING, RopeScaling
+
+WITH_WEIGHTS = ("stage", "model")
+
+
+DIALOG = k.Name("dialog", known=PROTOCOLS)
+
+
+class Optimizer(Declaration):
+    """The optimizer's settings."""
+
+    kind: str = "adamw"
+    betas: tuple[float, ...] = attribute(k.Betas(), (0.9, 0.95), doc="decay of the moments")
+    weight_decay: float = attribute(
+        k.Real(least=0), 0.1, doc="decoupled for `adamw`; on all parameters"
+    )
+    eps: float = attribute(k.Real(above=0), 1e-8, doc="added to the denominator")
+
+
+OPTIMIZERS = g.Optimizers(
+    tags=("adamw", "adam"),
+    names=("adamw", "adam", "last"),
+    holds=Optimizer,
+    typical="betas = [0.9, 0.95], weight_decay = 0.1",
+    what="an optimizer",
+    help="write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`",
+    foreign="optimizer",
+)
+
+
+class Polyak(Declaration):
+    """Averaging of weights over steps, of the whole stage or its last part."""
+
+    every: int = attribute(k.Whole("steps"), doc="steps between two weights that are averaged")
+    over: Quantity | None = attribute(
+        k.LENGTH,
+        None,
+        otherwise="the whole stage",
+        doc="the last part of the stage, whose weights are averaged",
+    )
+
+
+POLYAK = g.Periodic(
+    holds=Polyak,
+    word="polyak",
+    what="a way of averaging",
+    help="write `polyak every 1 step`, or `polyak every 10 steps over 50%`",
+    foreign="average",
+)
+
+
+class Needle(Declaration):
+    """The grid of a needle-in-a-haystack evaluation."""
+
+    lengths: list[int] | None = attribute(
+        k.Wholes("tokens"),
+        None,
+        otherwise="the stage's last length; in a gate see [gates](#gates)",
+        doc="lengths of prompt and answer together",
+    )
+    depths: int = attribute(
+        k.Whole(most=k.MOST), 5, doc="places of the secret, evenly from the beginning to the end"
+    )
+    samples: int = attribute(k.Whole(most=k.MOST), 4, doc="prompts for each length and depth")
+
+
+class Requirement(Declaration):
+    """A condition of a gate."""
+
+    measure: str
+    argument: str | None
+    op: Literal[">=", "<=", ">", "<"]
+    value: Fraction
+    of_start: bool
+
+
+class Gate(Declaration):
+    """What has to hold before a sequence length may be increased."""
+
+    requirements: list[Requirement]
+    extend: Quantity | None = None
+    attempts: int = 0
+    needle: Needle = attribute(
+        g.Group(Needle, "depths = 5, samples = 4"),
+        Needle(),
+        doc="the [grid](#needle) of `require needle`",
+    )
+
+
+class Stage(Declaration):
+    """What every kind of stage has; `variant` is the one that it was taken from."""
+
+    kind: ClassVar[str]
+    variant: str = ""
+
+
+class Training(Stage):
+    """What all kinds of training have; `data_kind` is what they train on."""
+
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
+
+    data_kind: ClassVar[str] = "documents"
+
+    model: str | None = None
+    rope_theta: Schedule | None = None
+    rope_scaling: RopeScaling | None = None
+    tokenizer: str | None = None
+    gate: Gate | None = None
+    from_: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        name="from",
+        otherwise="the stage above that has weights",
+        doc="continue from its result",
+    )
+    tokens: int | None = attribute(k.Whole("tokens"), None, doc="length")
+    steps: int | None = attribute(k.Whole("steps"), None, doc="length")
+    epochs: Quantity | None = attribute(
+        k.Amount("epochs"),
+        None,
+        doc="length: how many times the declared tokens of all sources in `data` are read",
+    )
+    seq_len: Schedule | None = attribute(
+        cs.ScheduleOf(cs.SeqLen()), None, doc="sequence length; changes in steps"
+    )
+    batch: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Batch()), None, doc="global batch; a whole number of sequences"
+    )
+    lr: Schedule | None = attribute(cs.ScheduleOf(cs.Rate()), None, doc="learning rate")
+    data: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Mixture()), None, doc="shares of the sources"
+    )
+    parallel: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Placement()),
+        None,
+        otherwise="`{ }`: sharded data parallelism on all ranks",
+        doc="see [placements](#placements)",
+    )
+    optimizer: Optimizer | str | None = attribute(
+        OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
+    )
+    clip: float | None = attribute(
+        k.Real(above=0), None, otherwise="1", doc="largest norm of the gradient"
+    )
+    precision: str | None = attribute(
+        k.OneOf("bf16", "fp32", foreign="precision"),
+        None,
+        otherwise="`bf16` on GPUs, `fp32` on CPUs",
+        doc="of the forward and backward passes; weights and moments are always fp32",
+    )
+    recompute: str | None = attribute(
+        k.OneOf("none", "selective", "full", foreign="recompute"),
+        None,
+        otherwise="`none`",
+        doc="activations computed again in the backward pass",
+    )
+    cluster: str | None = attribute(
+        k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"
+    )
+    average: Polyak | None = attribute(POLYAK, None, doc="see [averaging](#averaging)")
+    checkpoint: int | None = attribute(
+        k.Every(), None, otherwise="ten times in each job", doc="how often training can be resumed"
+    )
+
+
+class Train(Training):
+    """Next-token training on documents."""
+
+    kind: ClassVar[str] = "train"
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (*Training.ways, ("model", "from"))
+    data_kind: ClassVar[str] = "documents"
+    model: str | None = attribute(
+        k.Name("model"),
+        None,
+        doc="start from random weights, or from those that the model has; excludes `from`",
+    )
+    rope_theta: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Theta()),
+        None,
+        otherwise="the model's",
+        doc="base of the rotary positions; changes in steps",
+    )
+    rope_scaling: RopeScaling | None = attribute(
+        ROPE_SCALING,
+        None,
+        otherwise="the model's",
+        doc="how positions are [stretched](#yarn-and-llama-of-rope_scaling) from this stage on",
+    )
+    tokenizer: str | None = attribute(
+        k.Name("tokenizer"),
+        None,
+        otherwise="the only one",
+        doc="all stages of a lineage have the same",
+    )
+    gate: Gate | None = attribute(
+        g.Block("gate seq_len { require needle >= 90% }", Gate), None, doc="see [gates](#gates)"
+    )
+
+
+class Sft(Training):
+    """Supervised fine-tuning on dialogs."""
+
+    kind: ClassVar[str] = "sft"
+    data_kind: ClassVar[str] = "dialogs"
+    dialog: str | None = attribute(
+        DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
+    )
+    loss: str = attribute(
+        k.OneOf("assistant", "all", foreign="loss"),
+        "assistant",
+        doc="learn the assistant's content and what ends it, or every token",
+    )
+
+
+class PreferenceTraining(Training):
+    """Training on preferences; responses more alike than `similar` are left out."""
+
+    data_kind: ClassVar[str] = "preferences"
+    batch: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Pairs()), None, doc="preferences of a step; inherited"
+    )
+    dialog: str | None = attribute(
+        DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
+    )
+    layout: str = attribute(
+        k.OneOf("joint", "pairs"),
+        "joint",
+        doc="`joint`: the prompt once, and each response sees it and itself; `pairs`: the prompt "
+        "before every response. The result is the same",
+    )
+    similar: Fraction | None = statement(
+        g.Alike(),
+        None,
+        doc="leaves out records whose responses are more alike than this share of their words",
+    )
+
+
+class Reward(PreferenceTraining):
+    """A reward model from preferences."""
+
+    kind: ClassVar[str] = "reward"
+
+
+class Dpo(PreferenceTraining):
+    """Direct preference optimization."""
+
+    kind: ClassVar[str] = "dpo"
+    reference: str | None = attribute(
+        k.Ref(*WITH_WEIGHTS), None, otherwise="`from`", doc="the model that the policy is kept near"
+    )
+    beta: float = attribute(k.Real(above=0), 0.1, doc="β, how near")
+    nll: float = attribute(
+        k.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
+    )
+    label_smoothing: float = attribute(
+        k.Real(least=0, below=0.5), 0.0, doc="share of labels that are taken to be wrong"
+    )
+    normalize: bool = attribute(
+        k.Flag(), False, doc="log-probabilities are means over tokens, not sums"
+    )
+    mask: str = attribute(
+        k.OneOf("none", "formatting"),
+        "none",
+        doc="`formatting` leaves headers and terminators of both responses out of the loss",
+    )
