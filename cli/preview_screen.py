@@ -35,7 +35,7 @@ class Screen:
         self._head(preview.use)
         for note in preview.notes:
             if note not in self._said:
-                self._text(f"note: {note}", "  ")
+                self._text(note if note.startswith("warning: ") else f"note: {note}", "  ")
                 self._said.add(note)
         for item in preview.items:
             if isinstance(item, Shown):

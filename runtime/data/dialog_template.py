@@ -23,6 +23,8 @@ from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, uncut, u
 from .tokenizer import named, special
 
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
+_MADE_UP = "stranger"
+"""A role that no template knows."""
 # Dialogs made up to find out what ends an answer.
 _QUESTION = {"role": "user", "content": "one"}
 _TALK = [_QUESTION, {"role": "assistant", "content": "two"}]
@@ -53,10 +55,13 @@ class TemplateRenderer(Renderer):
         # What it writes of the keys that it names, `Left` finds out.
         self._named = {*re.findall(r"\w+", text), *SPOKEN}
         self._ends: list[str] = []
+        self._endless = False
+        self._roles: dict[str, bool] = {}
         try:
             self._ends += self._ends_of(_TALK)
         except NoEnd:
             raise DataError(_NO_END, _WITH_END) from None
+        self._endless = self._template.tells and not self._learned_end(_TALK)
         # Not every template has tool calls.
         with suppress(DataError):
             self._ends += self._ends_of(_CALLING)
@@ -79,6 +84,47 @@ class TemplateRenderer(Renderer):
             ends = [text[a:b] for a, b in self.encoder.find(text, last)[:1]]
         return ends[-1:]
 
+    def _learned_end(self, messages: list[Message]) -> bool:
+        """Whether the last answer of a dialog is learned with a special token that ends it."""
+        text = self._template.render(messages, None)
+        answers = self._answers(text, messages, None)
+        return any(
+            part == TERMINATION and any(self.encoder.find(text, begin, stop))
+            for start, cuts in answers.values()
+            for begin, stop, part in _stretches(start, cuts)
+        )
+
+    def warnings(self) -> list[str]:
+        said = []
+        if self._endless:
+            said.append(
+                "the `{% generation %}` blocks of the chat template hold no end of the turn, so "
+                "the model does not learn to stop: move `{% endgeneration %}` behind the token "
+                "that ends it"
+            )
+        said += [
+            f"the chat template does not know the role `{role}`: it writes these messages as it "
+            "would those of any other role; rename the role, or take a template that knows it"
+            for role, known in self._roles.items()
+            if not known
+        ]
+        return said
+
+    def _knows(
+        self,
+        role: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None,
+        text: str,
+        prompt: bool,
+    ) -> bool:
+        """Whether a template writes messages of a role otherwise than those of one made up."""
+        changed = [m if m["role"] != role else {**m, "role": _MADE_UP} for m in messages]
+        try:
+            return self._template.render(changed, tools, prompt=prompt) != text
+        except DataError:  # it refuses a role that it does not know
+            return True
+
     def text(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -90,6 +136,9 @@ class TemplateRenderer(Renderer):
         check(given, None, prompt=prompt)
         unwritten(given, self._named, "the chat template does not write")
         text = self._template.render(given, tools, prompt=prompt)
+        for role in dict.fromkeys(message["role"] for message in given):
+            if role not in ("user", "assistant", *self._roles):
+                self._roles[role] = self._knows(role, given, tools, text, prompt)
         known = marked(self._template, given, tools, text, prompt)
         require_shown(self.encoder, given, tools, known)
         Left(self._template, given, tools, text, known).require_none(prompt=prompt)

@@ -316,6 +316,10 @@ class Tokens:
         self._begin = "" if ids.bos is None else tokenizer.id_to_token(ids.bos) or ""
         self._end = tokenizer.id_to_token(ids.eos) or ""
 
+    def warnings(self) -> list[str]:
+        """What is likely wrong with the dialogs so far, a sentence each."""
+        return self._renderer.warnings() if self._renderer else []
+
     def dialog(self, dialog: Dialog) -> Record:
         """Raises: DataError: it cannot be rendered."""
         if isinstance(dialog.text, str):

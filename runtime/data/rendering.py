@@ -61,6 +61,10 @@ class Renderer(ABC):
         pieces = self.text(unweighted(messages), tools=tools, prompt=prompt)
         return list(_weighted(pieces, messages))
 
+    def warnings(self) -> list[str]:
+        """What is likely wrong with the dialogs that were rendered so far, a sentence each."""
+        return []
+
     @abstractmethod
     def text(
         self,

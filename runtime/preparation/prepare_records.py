@@ -91,8 +91,15 @@ class RecordMaker:
         similar = {} if self._job.drop_similar is None else {"similar": self._similar}
         return {"bad_lines": self._bad_lines.count, **self._long.summary(), **similar}
 
+    def warnings(self) -> list[str]:
+        """What is likely wrong with the records so far, a sentence each."""
+        return self._tokens.warnings() if self._tokens else []
+
     def _report(self) -> None:
         about = {"job": self._job.id, "dataset": self._job.name}
+        for warning in self.warnings():
+            message = f"the data set `{self._job.name}`: {warning}"
+            self._emit({"event": "warning", "message": message})
         if self._job.drop_similar is not None:
             self._emit({"event": "similar", **about, **self._similar})
         counts = self._long.counts

@@ -76,6 +76,7 @@ def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview
     preview.items += lines.found[len(preview.refused) :]
     looked.records = lines.number
     looked.left_out = _left_out(maker)
+    preview.notes += [f"warning: {each}" for each in maker.warnings()]
     return preview
 
 
