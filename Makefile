@@ -57,6 +57,7 @@ fuzz: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/python_models.py
 	$(BIN)/python editors/vscode/generate.py
 
 # The plan pages of all published recipes, and one that leads to them.

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lsprotocol import types
 
+from ..compiler.claims.claims import COUNTED, ESTIMATES, SUMS
+from ..compiler.claims.in_force import MOMENTS
 from ..compiler.families import FAMILIES
 from ..spec import syntax as s
 from ..spec.reference import PAIRS, PREVIOUS, Reference
@@ -13,6 +15,7 @@ from ..spec.schema import group_kinds as g
 from ..spec.schema import kinds as k
 from ..spec.schema import recipe as r
 from ..spec.schema.convert_schedule import Mixture, Placement, ScheduleOf
+from ..spec.schema.statements import CLAIMED
 from ..spec.source import Source, Span
 from ..spec.text.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
 from ..spec.text.parse import following
@@ -22,8 +25,6 @@ from .project import Analysis
 
 Kind = types.CompletionItemKind
 NOWHERE = Span(Source("", ""), 0, 0)
-FIGURES = ("parameters", "tokens", "steps", "flops")
-AT_MOMENTS = ("lr", "batch", "sequences", "seq_len", "rope_theta")
 FILTERS = {"keep": "filter by a model's loss", "drop": "leave out what a filter finds"}
 
 
@@ -309,43 +310,71 @@ class _Completer:
 
     def _expect(self) -> Iterator[types.CompletionItem]:
         words = self.words
-        if not words or (words[-1] == "." and "=" not in words):
-            for figure in FIGURES:
-                yield _item(figure, Kind.Property, "what the plan comes to", f"{figure}")
-        if words and words[-1] == "." and "=" not in words:
-            for figure in AT_MOMENTS:
+        if "=" in words:
+            if self.here.statement[-1].kind == "number":
+                figure = words[words.index("=") - 1] if "at" not in words else ""
+                yield from _units([CLAIMED[figure]] if figure in CLAIMED else [])
+            elif words[-1] == "=":
+                yield from self._lets()
+            yield from self._keywords("claim")
+        elif not words or words[-1] == ".":
+            for figure in COUNTED:
+                yield _item(figure, Kind.Property, "what the plan comes to")
+            for figure in ESTIMATES if words else SUMS:
+                yield _item(figure, Kind.Property, "an estimate")
+            for figure in MOMENTS if words else ():
                 text = f"{figure} at ${{1:1000}} steps"
                 yield _item(figure, Kind.Property, "at a moment of the stage", text)
-        if not words:
-            yield from (_name(declared) for declared in self.names.kind("stage"))
-        elif words[-1] == "." and "=" not in words:
-            yield from (_name(declared) for declared in self.names.kind("stage", words[0]))
+            scope = words[0] if words else ""
+            yield from (_name(declared) for declared in self.names.kind("stage", scope))
         else:
             yield from self._keywords("claim")
 
     def _variant(self) -> Iterator[types.CompletionItem]:
         words = self.words
-        if "=" in words:
-            yield from self._lets()
-        elif not words:
+        end = words.index("=") if "=" in words else len(words)
+        path = [s.Word(word, NOWHERE) for word in words[:end] if word != "."]
+        if not words:
             for kind in names.CHANGEABLE:
                 yield from (_name(declared) for declared in self.names.kind(kind))
             yield from self._lets()
+            yield _item("recipe", Kind.Keyword, "its own attributes", "recipe.")
+        elif "=" in words:
+            yield from self._changed(path, words[end + 1 :])
         elif words[-1] == ".":
-            path = [s.Word(word, NOWHERE) for word in [*words, ""] if word != "."]
-            start, kinds = names.changed(path)
-            if words[:-1] in ([kind] for kind in names.CHANGEABLE):
-                yield from (_name(declared) for declared in self.names.kind(words[0]))
-                return
-            symbol = self.names.resolve(start, kinds, "")
-            item = self.names.declarations[symbol].item if symbol else None
-            if isinstance(item, s.Block) and item.keyword.name == "rounds" and symbol:
-                yield from (_name(declared) for declared in self.names.kind("stage", symbol.name))
-            elif isinstance(item, s.Block):
-                model = r.block_model(item.keyword.name, item.kind.name if item.kind else None)
-                for name in r.attributes(model) if model else ():
-                    entry = documentation.documentation(model, name) if model else None
-                    yield _item(name, Kind.Property, entry.value if entry else "", f"{name} = ")
+            yield from self._path([*path, s.Word("", NOWHERE)])
+
+    def _path(self, path: list[s.Word]) -> Iterator[types.CompletionItem]:
+        """What may follow in the path of a change, whose last word is empty."""
+        if len(path) == 2 and path[0].name in names.CHANGEABLE:
+            yield from (_name(declared) for declared in self.names.kind(path[0].name))
+            return
+        symbol, model, rest = self.names.change(path)
+        declared = self.names.declarations.get(symbol) if symbol else None
+        if symbol and declared and declared.what == "rounds":
+            yield from (_name(declared) for declared in self.names.kind("stage", symbol.name))
+            yield _item("rounds", Kind.Property, "their number", "rounds = ")
+            return
+        for word in rest[:-1]:
+            model = names.group_model(model, word.name)
+        for name, attribute in r.attributes(model).items() if model else ():
+            entry = documentation.entry(name, attribute).without_links
+            yield _item(name, Kind.Property, entry.value, f"{name} = ")
+
+    def _changed(self, path: list[s.Word], before: list[str]) -> Iterator[types.CompletionItem]:
+        """What the new value of what a path names may be."""
+        _, model, rest = self.names.change(path)
+        for word in rest[:-1]:
+            model = names.group_model(model, word.name)
+        kind = r.kind_of(model, rest[-1].name) if rest else None
+        if kind is None:  # a `let`, or something unknown
+            yield from self._lets()
+            return
+        if isinstance(kind, g.Mark):
+            yield from (_item(word, Kind.EnumMember, rest[-1].name) for word in ("true", "false"))
+        yield from self._value(kind, rest[-1].name, before)
+        if not before:
+            yield _item("default", Kind.Keyword, "leaves the attribute out")
 
     def _files(self) -> Iterator[types.CompletionItem]:
         folder = self.path.parent

@@ -159,17 +159,33 @@ class Names:
             if not isinstance(item, s.Assign):
                 continue
             words = item.path.words
-            model, attribute = None, words[-1].name
-            if len(words) == 1 and Symbol("let", "", attribute) in self.declarations:
+            if len(words) == 1 and Symbol("let", "", words[0].name) in self.declarations:
                 self._words(words, (), "")
-            else:
-                path, kinds = changed(words)
-                self._words(path, kinds, "")
-                declared = self.resolve(path, kinds, "")
-                model = declared and self._model(declared)
-                rest = words[words.index(path[-1]) + 1 :] if path else words
-                attribute = rest[0].name if rest else ""
-            self._value(item.value, referred(model, attribute), "")
+                self._value(item.value, (), "")
+                continue
+            self._words(*changed(words), "")
+            _, model, rest = self.change(words)
+            kind = r.kind_of(model, rest[0].name) if rest else None
+            if len(rest) > 1 and kind and kind.model:
+                kind = r.kind_of(kind.model, rest[1].name)
+            elif len(rest) > 1 and kind and kind.refers:  # a share of a mixture
+                self._words(rest[1:], kind.refers, "")
+                kind = None
+            self._value(item.value, kind.refers if kind else (), "")
+
+    def change(
+        self, words: Sequence[s.Word]
+    ) -> tuple[Symbol | None, type[r.Declaration] | None, Sequence[s.Word]]:
+        """Of the path of a change the block that it names, what that may hold, and the rest: an
+        attribute, and a part of it."""
+        if words[0].name == "recipe":
+            return None, r.Header, words[1:]
+        path, kinds = changed(words)
+        symbol = self.resolve(path, kinds, "")
+        if symbol is None:
+            return None, None, ()
+        keyword = len(words) - len(path) - 1
+        return symbol, self._model(symbol), words[keyword + 1 + bool(symbol.scope) :]
 
     def _model(self, symbol: Symbol) -> type[r.Declaration] | None:
         item = self.declarations[symbol].item

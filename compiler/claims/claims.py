@@ -13,6 +13,8 @@ from ..resolve.scope import as_written
 from ..values import Claim
 from .in_force import MOMENTS, step_at
 
+COUNTED = ("parameters", "active_parameters", "tokens", "steps", "flops")
+"""Figures that the plan counts, of the whole or of a stage."""
 ESTIMATES = ("hours", "gpu_hours", "energy_kwh", "price", "memory", "mfu", "tokens_per_second")
 """Figures of the cost model, which is asked only where a claim names one."""
 SUMS = ESTIMATES[:4]

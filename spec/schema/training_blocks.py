@@ -100,14 +100,22 @@ class Gate(Declaration):
 
 
 class Stage(Declaration):
-    """What every kind of stage has; `variant` is the one that it was taken from."""
+    """What every kind of stage has.
+
+    Attributes:
+        variant: the one that it was taken from.
+    """
 
     kind: ClassVar[str]
     variant: str = ""
 
 
 class Training(Stage):
-    """What all kinds of training have; `data_kind` is what they train on."""
+    """What all kinds of training have.
+
+    Attributes:
+        data_kind: what they train on.
+    """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
 

@@ -8,6 +8,8 @@ from lsp_files import SPEC, at, opened
 from lsprotocol import types
 from specs import HEAD, POST_TRAINING, stage
 
+from etude.compiler.claims.claims import COUNTED, ESTIMATES, SUMS
+from etude.compiler.claims.in_force import MOMENTS
 from etude.lsp.actions import actions
 from etude.lsp.completion import completion
 from etude.lsp.navigation import Refused, definition, highlights, references, rename, renameable
@@ -87,7 +89,16 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (HEAD + "tokenizer t { train = { on [¦", ["web", "math"], ["tiny"]),
         (POST_TRAINING + "stage e: evaluate { from = align.¦", ["chat", "rm"], ["first"]),
         (POST_TRAINING + "stage e: evaluate { from = align.chat[¦", ["1", "2"], ["round"]),
-        (POST_TRAINING + "expect {\n  first.¦", ["flops", "steps", "lr"], ["optimizer"]),
+        (
+            POST_TRAINING + "expect {\n  first.¦",
+            [*COUNTED, *ESTIMATES, *MOMENTS],
+            ["optimizer", "first"],
+        ),
+        (POST_TRAINING + "expect {\n  ¦", [*COUNTED, *SUMS, "first", "align"], ["memory", "lr"]),
+        (POST_TRAINING + "expect {\n  align.¦", ["chat", "rm"], ["first"]),
+        (POST_TRAINING + "expect {\n  first.memory = 3 ¦", ["GiB", "within", "cite"], ["h"]),
+        (POST_TRAINING + "expect {\n  first.flops = 3 ¦", ["within", "cite"], ["h"]),
+        (SPEC + "expect {\n  first.flops = ¦", ["peak"], ["within"]),
         (
             POST_TRAINING.replace("from = first, data = ranked", "from = ¦"),
             ["first", "chat", "previous.chat"],
@@ -102,6 +113,19 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (SPEC + "variant a {\n  model.tiny.¦", ["layers", "dim"], ["lr"]),
         (SPEC + "variant a {\n  model.¦", ["tiny"], ["first"]),
         (POST_TRAINING + "variant a {\n  align.dpo.¦", ["beta"], ["layers"]),
+        (POST_TRAINING + "variant a {\n  align.¦", ["dpo", "rm", "rounds"], ["beta", "layers"]),
+        (SPEC + "variant a {\n  first.optimizer.¦", ["betas", "eps"], ["lr"]),
+        (SPEC + "variant a {\n  model.tiny.experts.¦", ["count"], ["lr", "dim"]),
+        (SPEC + "variant a {\n  recipe.¦", ["seed", "title"], ["lr"]),
+        (SPEC + "variant a {\n  first.precision = ¦", ["bf16", "default", "peak"], ["web"]),
+        (SPEC + "variant a {\n  first.data = ¦", ["web", "last", "default"], ["tiny"]),
+        (SPEC + "variant a {\n  first.batch = 4 ¦", ["seqs", "tokens"], ["steps"]),
+        (SPEC + "variant a {\n  tiny.tied = ¦", ["true", "default"], ["web"]),
+        (POST_TRAINING + "variant a {\n  labels.awaited = ¦", ["true", "false"], ["web"]),
+        (S + "average = polyak every 2 ¦", ["steps"], ["tokens"]),
+        (S + "average = polyak every 2 steps over 5 ¦", ["steps", "tokens"], []),
+        (S + "rope_scaling =¦", ["none", "llama", "yarn { … }"], []),
+        (S + "rope_scaling =\n  ¦", ["none", "llama", "yarn { … }"], []),
         (HEAD + "# ¦", [], ["recipe"]),
         (HEAD + 'recipe x { title = "¦', [], ["recipe"]),
     ],

@@ -1,6 +1,7 @@
 """The Python API: loading, checking, building; and the examples of its page."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,12 @@ def test_the_examples_of_the_page_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLES[number], f"docs/python.md, example {number}", "exec"), {})
+
+
+def test_the_models_of_blocks_are_those_of_the_schema() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "python_models.py"))["text"]()
+    path = ROOT / "etude" / "blocks.py"
+    assert path.read_text(encoding="utf-8") == made, "run: python docs/python_models.py"
 
 
 def names(model: type[b.Attributes]) -> dict[str, Any]:

@@ -154,6 +154,16 @@ def test_completion_offers_it_and_what_it_takes(case: Case, tmp_path: Path) -> N
 
 
 @each
+def test_completion_offers_it_to_variants(case: Case, tmp_path: Path) -> None:
+    if not case.place.path or case.name in r.statements(case.place.model):
+        return
+    text = case.spec() + "variant v {\n  " + case.place.path
+    assert case.name in labels(tmp_path, f"{text}.¦\n}}\n")
+    taken = labels(tmp_path, f"{text}.{case.name} = ¦\n}}\n")
+    assert {*case.kind.choices, "default"} <= taken
+
+
+@each
 def test_hover_says_what_it_means(case: Case, tmp_path: Path) -> None:
     if isinstance(case.kind, g.Filters | g.Alike):
         return  # sentences, whose words are no names of attributes
@@ -178,6 +188,13 @@ def test_a_rename_reaches_what_it_refers_to(case: Case, tmp_path: Path) -> None:
         lines = {edit.range.start.line for edit in edits}
         own = text[: text.index(case.kind.written(case.name))].count("\n")
         assert own in lines, keyword
+        if case.place.path:
+            value = f"{case.place.path}.{case.name} = {case.kind.example}"
+            text = case.spec(more=f"{head} {{ }}\n") + f"variant v {{\n{value}\n}}\n"
+            analysis, path, _ = at(tmp_path, text)
+            edits = rename([analysis], path, text.index(f" {name}") + 1, "renamed")
+            lines = {edit.range.start.line for edit in edits[path.as_uri()]}
+            assert text[: text.index(value)].count("\n") in lines, keyword
 
 
 @each
@@ -203,7 +220,7 @@ def test_json_has_it_and_its_schema_knows_it(case: Case) -> None:
     form = as_json(text)
     assert said(form) == said(text) == said(as_text(form))
     Draft202012Validator(SCHEMA).validate(json.loads(form))
-    assert meaning(build.Recipe.model_validate_json(form).bound()) == said(text)
+    assert meaning(build.Recipe.model_validate_json(form).bound().recipe) == said(text)
     known = SCHEMA if case.place.model is r.Header else SCHEMA["$defs"][case.place.model.__name__]
     entry = documentation(case.place.model, case.name)
     assert entry

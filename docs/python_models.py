@@ -1,0 +1,162 @@
+"""Writes etude/blocks.py, the models of blocks for Python, from the schema:
+`python docs/python_models.py`."""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from etude.spec.schema import group_kinds as g
+from etude.spec.schema import kinds as k
+from etude.spec.schema import recipe as r
+from etude.spec.schema.convert_schedule import ScheduleOf
+
+TARGET = Path(__file__).resolve().parents[1] / "etude" / "blocks.py"
+HEAD = '''"""The models of blocks, groups and stages: those of `etude.build`.
+
+Written by `python docs/python_models.py` from the schema of the language; not to be edited.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from .attributes import (
+    FIELDS,
+    FROM,
+    Attributes,
+    Block,
+    Flag,
+    Let,
+    Name,
+    Names,
+    Number,
+    Numbers,
+    Schedule,
+    Text,
+    Texts,
+)
+'''
+ALIASES = {"from": ("from_", "FROM"), "fields": ("fields_", "FIELDS")}
+"""Attribute → its name in Python, and the field that has both."""
+MORE = {
+    r.Gate: (
+        ("require", "list[str]", "conditions such as `loss(short) <= 105% of start`"),
+        ("otherwise", "str | None = None", "as in `extend 100k tokens at most 2 times`"),
+    )
+}
+"""What a block says in statements that are no attributes of it: name, type, what it is."""
+
+
+def text() -> str:
+    """The module."""
+    models = list(dict.fromkeys(_models([*r.BLOCKS.values(), *r.STAGES.values()])))
+    classes = "\n\n".join(map(_class, models))
+    stages = " | ".join(model.__name__ for model in r.STAGES.values())
+    made = f"{HEAD}\n\n{classes}\n\nAnyStage: TypeAlias = Annotated[{stages}, {_BY_KIND}]\n"
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, "format", "--quiet", "--stdin-filename", TARGET, "-"]
+    done = subprocess.run(command, input=made, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+_BY_KIND = 'Field(discriminator="kind")'
+
+
+def _models(models: Iterable[type[r.Declaration]]) -> Iterator[type[r.Declaration]]:
+    """The models, each after what it derives from and the groups that it has."""
+    for model in models:
+        base = model.__mro__[1]
+        if base is not r.Declaration:
+            yield from _models([base])
+        groups = (of.kind.model for of in r.attributes(model).values())
+        yield from _models(group for group in groups if group and group is not r.Polyak)
+        yield model
+
+
+def _class(model: type[r.Declaration]) -> str:
+    base = model.__mro__[1]
+    tags = _tags(model)
+    parent = base.__name__ if base is not r.Declaration else "Attributes" if tags else "Block"
+    above = {} if base is r.Declaration else {**r.attributes(base), **r.statements(base)}
+    own = {**r.attributes(model), **r.statements(model)}
+    lines = [_docstring(model)]
+    if tags:
+        lines.append(f'kind: Literal[{", ".join(map(repr, tags))}] = "{tags[0]}"')
+    elif model in r.STAGES.values():
+        lines.append(f'kind: Literal["{model.kind}"] = "{model.kind}"')  # type: ignore[attr-defined]
+    lines += [f"{name}: {annotation}" for name, annotation, _ in MORE.get(model, ())]
+    for name, attribute in own.items():
+        line = _field(name, attribute)
+        if name not in above or line != _field(name, above[name]):
+            lines.append(line)
+    return f"class {model.__name__}({parent}):\n    " + "\n    ".join(lines) + "\n"
+
+
+def _docstring(model: type[r.Declaration]) -> str:
+    about = (model.__doc__ or "").partition("\n\n")[0].strip()
+    said = [f"{n}: statements such as `{of.kind.example}`." for n, of in _sentences(model)]
+    said += [f"{name}: {what}." for name, _, what in MORE.get(model, ())]
+    if not said:
+        return f'"""{about}"""\n'
+    return "\n    ".join([f'"""{about}\n\n    Attributes:', *(f"    {s}" for s in said), '"""\n'])
+
+
+def _sentences(model: type[r.Declaration]) -> Iterator[tuple[str, r.Attribute]]:
+    return ((n, of) for n, of in r.statements(model).items() if isinstance(of.kind, g.Filters))
+
+
+def _tags(model: type[r.Declaration]) -> tuple[str, ...]:
+    """The kinds of a group that has one, `adamw { … }`."""
+    owners = (*r.BLOCKS.values(), *r.STAGES.values())
+    kinds = (of.kind for owner in owners for of in r.attributes(owner).values())
+    found = (kind.tags for kind in kinds if isinstance(kind, g.Tagged) and kind.holds is model)
+    return next(found, ())
+
+
+def _field(name: str, attribute: r.Attribute) -> str:
+    if isinstance(attribute.kind, g.Mark):
+        return f"{name}: Flag = False"
+    if isinstance(attribute.kind, g.Filters):
+        return f"{name}: list[str] = []"
+    annotation, default = _annotation(attribute.kind), "None"
+    if attribute.required:
+        return f"{name}: {annotation}"
+    if name in ALIASES:
+        name, default = ALIASES[name]
+    optional = "" if annotation in ("Text", "Texts") else " | None"
+    return f"{name}: {annotation}{optional} = {default}"
+
+
+def _annotation(kind: k.Kind) -> str:
+    """The type of an attribute in Python."""
+    match kind:
+        case k.Text(many=many):
+            return "Texts" if many else "Text"
+        case k.Name(many=many) | k.Ref(many=many):
+            return "Names" if many else "Name"
+        case k.Flag():
+            return "bool | Let"
+        case k.OneOf(names=names):
+            return f"Literal[{', '.join(map(repr, names))}] | Let"
+        case k.Whole() | k.Real() | k.Share() | k.Amount():
+            return "Number"
+        case k.Wholes() | k.Reals():
+            return "Numbers"
+        case k.Devices() | g.Periodic():
+            return "str"
+        case k.Suites():
+            return "dict[str, str | Let | list[str | Let]] | Let"
+        case g.Group(holds=model):
+            return f"{model.__name__} | Let"
+        case g.Tagged(names=names, holds=model):
+            return f"Literal[{', '.join(map(repr, names))}] | {model.__name__} | Let"
+        case g.Block(holds=model):
+            return model.__name__
+        case ScheduleOf():
+            return "Schedule"
+    raise TypeError(f"no type is known for {kind!r}")
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
