@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import options
 from .common import problem, show
 from .files import write_new
+from .screen import say
 
 if TYPE_CHECKING:
     from ..authoring.model_parts import Model
@@ -64,7 +65,8 @@ def _list(as_json: bool) -> None:
         return
     for name, template in TEMPLATES.items():
         options = ", ".join(f"--{option}" for option in template.asks)
-        print(f"{name:<14} {template.line}\n{'':<14} {options}")
+        say(template.line, first=f"{name:<14} ", rest=" " * 15)
+        say(options, first=" " * 15, rest=" " * 15)
 
 
 def _new(args: Namespace) -> int:

@@ -59,6 +59,7 @@ TABLES = (
     ("plan", "published/zephyr_7b_handbook.etude"),
     ("plan", "llama3_posttraining_tiny.etude"),
     ("plan", "--miniature", "published/deepseek_v3.etude"),
+    ("new", "--list"),
     ("diff", "published/llama3_405b.etude", "published/llama3_70b.etude"),
 )
 
