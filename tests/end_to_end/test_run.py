@@ -130,32 +130,32 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
 
 
 def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finished: Path) -> None:
-    """`short` is trained once, for the mean and for the variant's own run."""
+    """`brief` is trained once, for the mean and for the variant's own run."""
     (finished / "meeting.etude").write_text(
-        TINY + "stage mean: average { of = [anneal, short.anneal] }\n"
+        TINY + "stage mean: average { of = [anneal, brief.anneal] }\n"
         "stage twice: average { of = [anneal, anneal] }\n"
-        "variant short { anneal.steps = 5 }\n"
+        "variant brief { anneal.steps = 5 }\n"
     )
     done = etude("run", "meeting.etude", "--json", cwd=finished)
     assert done.returncode == 0, done.stdout + done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     begun = {event["job"] for event in events if event["event"] == "started"}
-    assert {"short.anneal.1", "mean"} <= begun
+    assert {"brief.anneal.1", "mean"} <= begun
     assert not begun & {"pretrain.1", "pretrain.2", "anneal.1"}
     run = finished / "runs" / "tiny"
     own = weights(run, "anneal")
     assert weights(run, "twice") == own
     assert weights(run, "mean") != own
-    done = etude("run", "meeting.etude", "--variant", "short", "--json", cwd=finished)
+    done = etude("run", "meeting.etude", "--variant", "brief", "--json", cwd=finished)
     assert done.returncode == 0, done.stdout + done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert ("kept", "anneal.1") in {(event["event"], event["job"]) for event in events}
-    own = "runs/tiny/variants/short"
+    own = "runs/tiny/variants/brief"
     shown = json.loads(etude("report", own, "--json", cwd=finished).stdout)
-    short = next(row for row in shown["stages"] if row["stage"] == "anneal")
-    trained = metrics(run, "short.anneal.1")
-    assert (short["steps"], short["made"]) == (5, "by the recipe as short.anneal.1")
-    assert short["loss"] == pytest.approx(sum(step["loss"] for step in trained) / 5)
+    brief = next(row for row in shown["stages"] if row["stage"] == "anneal")
+    trained = metrics(run, "brief.anneal.1")
+    assert (brief["steps"], brief["made"]) == (5, "by the recipe as brief.anneal.1")
+    assert brief["loss"] == pytest.approx(sum(step["loss"] for step in trained) / 5)
     assert [step["loss"] for step in metrics(run / "variants" / "short", "anneal.1")] == [
         step["loss"] for step in trained
     ]
