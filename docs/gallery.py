@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from etude.cli.common import compile_file, problem, show
-from etude.cli.plan_page import texts, variants  # pyright: ignore[reportMissingImports]
-from etude.pages.gallery import gallery  # pyright: ignore[reportMissingImports]
-from etude.pages.page import page  # pyright: ignore[reportMissingImports]
+from etude.cli.plan_page import texts, variants
+from etude.pages.gallery import gallery
+from etude.pages.page import page
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "examples" / "published"
 HOME = "index.html"

@@ -39,7 +39,7 @@ from .attributes import (
 '''
 ALIASES = {"from": ("from_", "FROM"), "fields": ("fields_", "FIELDS")}
 """Attribute → its name in Python, and the field that has both."""
-MORE = {
+MORE: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
     r.Gate: (
         ("require", "list[str]", "conditions such as `loss(short) <= 105% of start`"),
         ("otherwise", "str | None = None", "as in `extend 100k tokens at most 2 times`"),

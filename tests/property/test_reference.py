@@ -120,7 +120,7 @@ def test_a_segment_is_read_as_what_is_written(value: SegmentId) -> None:
 @given(INDICES, st.integers(0, 9))
 def test_the_rounds_of_an_index_are_there_or_it_means_nothing(index: Index, round: int) -> None:
     numbers = index.numbers(round)
-    meant = tuple(round if end == ROUND else end for end in index)
+    meant = tuple(round if end == ROUND else int(end) for end in index)
     assert numbers == (meant if 1 <= meant[0] <= meant[1] else None)
 
 
