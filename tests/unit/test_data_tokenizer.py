@@ -120,7 +120,7 @@ def test_a_plain_token_is_not_taken_for_a_special_one():
 def test_a_file_that_is_no_tokenizer(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(DataError, match=r"tokenizer\.json is not a tokenizer"):
         tokenizer.load(path)
 
 
