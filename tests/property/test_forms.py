@@ -19,7 +19,7 @@ from etude.spec.findings.diagnostics import Report
 from etude.spec.load import loads
 from etude.spec.record import Record, fields
 from etude.spec.schema import recipe as r
-from etude.spec.schema.kinds import Flag
+from etude.spec.schema.kinds import Kind
 from etude.spec.source import Source, Span
 from etude.spec.text.format import format_text
 from etude.spec.text.parse import parse
@@ -168,8 +168,11 @@ def test_the_specs_reach_everything_that_can_be_written(many: list[str]) -> None
 
 
 def test_an_attribute_that_nobody_has_told_about_is_noticed() -> None:
+    class Unheard(Kind):
+        pass
+
     class Newer(r.Model):
-        unheard: int | None = r.attribute(Flag(), None, doc="is new")
+        unheard: int | None = r.attribute(Unheard(), None, doc="is new")
 
     with pytest.raises(KeyError, match="unheard"):
         Writer(random.Random(1)).value(Newer, "unheard")
