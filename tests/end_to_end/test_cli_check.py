@@ -87,10 +87,10 @@ def test_findings_as_json(tmp_path: Path) -> None:
         (b"\x00\x01\x02", "E101"),
         (b"\x7fELF\x02\x01\x01\x00\xff", "E126"),
         (b"\xff\xfe", "E126"),
-        (b"{" * 100_000, "E103"),
+        (b"{" * 100_000, "E110"),
         (b"\x1b[31mrecipe", "E106"),
-        (b'{"etude_plan": 1, "jobs": []}', "E101"),
-        (HEAD.replace("\n", "\r").encode(), "E101"),
+        (b'{"etude_plan": 1, "jobs": []}', "E110"),
+        (HEAD.replace("\n", "\r").encode(), "E401"),
     ],
 )
 def test_anything_but_a_spec_is_refused(content: bytes, code: str, tmp_path: Path) -> None:

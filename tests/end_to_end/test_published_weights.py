@@ -110,7 +110,7 @@ def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path
 
 def test_two_ranks_start_from_the_same_weights(place: Path) -> None:
     run(place, "use.etude", "--ranks", "2", "--folder", "two")
-    one, two = (metrics(place / folder, "more.1")[0] for folder in ("runs/use", "two"))
+    one, two = (metrics(place / folder, "more.1")[0] for folder in ("runs/used", "two"))
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 

@@ -156,7 +156,7 @@ def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finishe
     trained = metrics(run, "brief.anneal.1")
     assert (brief["steps"], brief["made"]) == (5, "by the recipe as brief.anneal.1")
     assert brief["loss"] == pytest.approx(sum(step["loss"] for step in trained) / 5)
-    assert [step["loss"] for step in metrics(run / "variants" / "short", "anneal.1")] == [
+    assert [step["loss"] for step in metrics(run / "variants" / "brief", "anneal.1")] == [
         step["loss"] for step in trained
     ]
     done = etude("status", own, "--json", cwd=finished)
@@ -288,7 +288,7 @@ def test_two_runs_in_one_folder_are_refused(finished: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = etude("run", "tiny.etude", cwd=finished)
     assert done.returncode == 1
-    assert "another run is at work" in done.stderr
+    assert "another run is using" in done.stderr
 
 
 def test_a_damaged_artifact_is_named(finished: Path) -> None:

@@ -26,7 +26,6 @@ FUNCTIONS = {
     "bind.recipe",
     "bind._build",
     "difference.difference",
-    "gates.after",
     "schedule.run",
     "training.training",
     "training._needs",
@@ -39,7 +38,7 @@ FUNCTIONS = {
     "templates._long_context",
     "templates._rounds",
 }
-MODULES = {"bind", "recipe", "schedule", "test_spec_codes"}
+MODULES = {"bind", "kinds", "schedule", "test_spec_codes"}
 """What is still longer. A name leaves as soon as it is not, and none may come."""
 
 
