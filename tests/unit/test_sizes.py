@@ -26,7 +26,7 @@ FUNCTIONS = {
     "bind.recipe",
     "bind._build",
     "difference.difference",
-    "schedule.run",
+    "gates.after",
     "training.training",
     "training._needs",
     "training_jobs.job",
@@ -38,7 +38,7 @@ FUNCTIONS = {
     "templates._long_context",
     "templates._rounds",
 }
-MODULES = {"bind", "kinds", "schedule", "test_spec_codes"}
+MODULES = {"bind", "recipe", "test_spec_codes"}
 """What is still longer. A name leaves as soon as it is not, and none may come."""
 
 

@@ -1,0 +1,73 @@
+"""The learning rate of a stage, by step."""
+
+from ...spec.schedule import Segment
+from ...spec.source import Span
+from ..values import LrPiece
+from .course import Course
+from .positions import Border
+
+
+def pieces(
+    segments: list[Segment], course: Course, span: Span | None, *, after_zero: bool
+) -> list[LrPiece]:
+    """The pieces of a stage's learning rate; what is wrong is reported.
+
+    Args:
+        segments: with absolute rates.
+        span: where the rate is written.
+        after_zero: whether the stage before ended at 0.
+    """
+    found: list[LrPiece] = []
+    for segment, begin, end in course.borders("lr", segments):
+        if segment.shape == "hold":
+            found.append(_hold(float(segment.end), begin.step, min(end.step, course.clock.steps)))
+            continue
+        if segment.start is not None:
+            start = float(segment.start)
+        else:
+            start = found[-1].rate(begin.step, course.clock.tokens_before) if found else 0.0
+        if segment.shape == "exponential" and (start <= 0 or segment.end <= 0):
+            course.report.add(
+                "E448",
+                "an exponential ramp neither begins nor ends at 0",
+                segment.span,
+                help="end it at a small value: `-> 1e-7 exponential`",
+            )
+            continue
+        found.append(_ramp(segment, start, begin, end, course))
+    if found and all(piece.start == 0 and piece.end == 0 for piece in found):
+        why = "the stage before it ended at 0" if after_zero else "nothing would be learned"
+        course.report.add(
+            "E449",
+            "the learning rate is 0 throughout this stage",
+            span,
+            help=f"{why}: write where this one begins, `3e-5 -> 0`",
+        )
+    return found
+
+
+def _hold(value: float, begin: int, end: int) -> LrPiece:
+    return LrPiece(
+        from_step=begin,
+        to_step=end,
+        shape="hold",
+        start=value,
+        end=value,
+        clock="steps",
+        origin=begin,
+        length=1,
+    )
+
+
+def _ramp(segment: Segment, start: float, begin: Border, end: Border, course: Course) -> LrPiece:
+    clock, origin, length = course.over(segment, begin, end)
+    return LrPiece(
+        from_step=begin.step,
+        to_step=min(end.step, course.clock.steps),
+        shape=segment.shape,
+        start=start,
+        end=float(segment.end),
+        clock=clock,
+        origin=origin,
+        length=length,
+    )

@@ -1,0 +1,148 @@
+"""The segments of a stage: stretches with constant shapes, each of them one train job."""
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from ...spec.findings.diagnostics import Report
+from ...spec.quantity import counted, plain
+from ...spec.record import replace
+from ...spec.schema import recipe as r
+from ..placement import (
+    CPU_MICRO_BATCH_RECORDS,
+    CPU_MICRO_BATCH_TOKENS,
+    data_parallel,
+    micro_batch,
+    rounds,
+    sequence_divisor,
+)
+from ..program import Segment
+from ..values import Resources
+from .clock import Clock
+from .course import at
+
+Degrees = dict[str, int]
+Meshes = dict[tuple[tuple[str, int], ...], Resources]
+"""Frozen degrees of parallelism → the mesh that they make."""
+
+
+def frozen(degrees: Degrees) -> tuple[tuple[str, int], ...]:
+    """Degrees as a key of `Meshes`."""
+    return tuple(sorted(degrees.items()))
+
+
+def cut(
+    spec: r.Training,
+    clock: Clock,
+    thetas: list[tuple[int, Any]],
+    places: list[tuple[int, Degrees]],
+    meshes: Meshes,
+    checkpoints: list[int],
+    report: Report,
+) -> list[Segment]:
+    """Cuts a stage into segments; batches and lengths that do not fit their mesh are reported.
+
+    Args:
+        thetas, places: steps, and the RoPE base and the degrees that hold from there.
+        checkpoints: steps where a segment has to end.
+    """
+    found: list[Segment] = []
+    lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
+    records = spec.data_kind == "preferences"
+    room = CPU_MICRO_BATCH_RECORDS if records else CPU_MICRO_BATCH_TOKENS
+    for start, stop in pairwise(_cuts(clock, thetas, places, meshes, checkpoints)):
+        seq_len, theta, degrees = (at(changes, start) for changes in (lengths, thetas, places))
+        resources = meshes[frozen(degrees)]
+        batches = [b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start]
+        micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
+        _divisible(spec, batches, resources, micro, seq_len, report)
+        segment = Segment(
+            from_step=start,
+            to_step=stop,
+            seq_len=seq_len,
+            rope_theta=float(theta),
+            resources=resources,
+            micro_batch=micro,
+        )
+        previous = found[-1] if found else None
+        same = previous and replace(previous, from_step=start, to_step=stop) == segment
+        if previous and same and start not in checkpoints:
+            found[-1] = replace(previous, to_step=stop)
+        else:
+            found.append(segment)
+    return found
+
+
+def _cuts(
+    clock: Clock,
+    thetas: list[tuple[int, Any]],
+    places: list[tuple[int, Degrees]],
+    meshes: Meshes,
+    checkpoints: list[int],
+) -> list[int]:
+    """Steps where segments may begin, and the stage's end."""
+    lengths = [start for start, _, _ in clock.lengths]
+    changes = {*lengths, *(step for knob in (thetas, places) for step, _ in knob)}
+    # A pipeline fills and drains once a step only if it takes the whole batch at a time.
+    changes |= {
+        step for step in clock.begins["batch"] if meshes[frozen(at(places, step))].pipeline > 1
+    }
+    cuts = sorted(changes | set(checkpoints))
+    return [*(cut for cut in cuts if cut < clock.steps), clock.steps]
+
+
+def _divisible(
+    spec: r.Training,
+    batches: list[int],
+    resources: Resources,
+    micro: int,
+    seq_len: int,
+    report: Report,
+) -> None:
+    """Reports a batch that the ranks cannot share out, or else a length that they cannot cut."""
+    wrong = _uneven_rounds(resources, micro) or _uneven_batch(batches, resources, micro, seq_len)
+    if wrong:
+        report.add("E451", wrong[0], spec.at("batch"), help=wrong[1])
+        return
+    divisor = sequence_divisor(resources)
+    if seq_len % divisor:
+        report.add(
+            "E452",
+            f"a sequence of {counted(seq_len, 'tokens')} is not a multiple of the {divisor} "
+            f"that tensor {resources.tensor} and context {resources.context} need",
+            spec.at("seq_len"),
+            help=f"the nearest is {max(round(seq_len / divisor), 1) * divisor}",
+        )
+
+
+def _uneven_rounds(resources: Resources, micro: int) -> tuple[str, str] | None:
+    """What is wrong with the sequences of an interleaved pipeline, and the way out."""
+    if resources.interleave == 1 or rounds(resources, micro) is not None:
+        return None
+    low = micro // resources.pipeline * resources.pipeline
+    high = low + resources.pipeline
+    ranks = data_parallel(resources)
+    return (
+        f"{micro} sequences of a data-parallel rank do not divide into equal rounds of an "
+        f"interleaved pipeline of {resources.pipeline} ranks",
+        f"the nearest are {low} and {high}: batches of {low * ranks} and {high * ranks} sequences",
+    )
+
+
+def _uneven_batch(
+    batches: list[int], resources: Resources, micro: int, seq_len: int
+) -> tuple[str, str] | None:
+    """What is wrong with the first batch that does not divide, and the way out."""
+    granule = data_parallel(resources) * micro
+    uneven = next((sequences for sequences in batches if sequences % granule), None)
+    if uneven is None:
+        return None
+    low = uneven // granule * granule
+    near = [low, low + granule] if low else [granule]
+    shown = (f"{n} sequences ({plain(Fraction(n * seq_len))} tokens)" for n in near)
+    return (
+        f"a batch of {counted(uneven, 'sequences')} does not divide among "
+        f"{data_parallel(resources)} data-parallel ranks"
+        + (f" × micro-batches of {micro}" if micro > 1 else ""),
+        f"the nearest are {' and '.join(shown)}",
+    )
