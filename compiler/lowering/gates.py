@@ -69,56 +69,84 @@ class Gates:
         positions: dict[str, int],
         begin: str | None,
     ) -> None:
+        """Adds the gate at the end of a segment, and the extensions that a failure runs.
+
+        Args:
+            number: of the segment, from 0.
+            key: the segment's train job.
+            positions: source → the token from which what follows the segment reads it.
+            begin: the evaluation of the stage's starting weights, if there is one.
+        """
         gate = stage.spec.gate
         assert gate
-        guarded = key
-        attempt_key, where = key, positions
+        name = str(SegmentId(stage.name, number + 1))
+        self._ask(stage, segment, name, key, key, begin, None)
+        last, where = key, positions
         steps = self._extension_steps(stage, segment, gate)
-        for attempt in range(gate.attempts + 1):
+        for attempt in range(1, gate.attempts + 1):
+            extends = Attempt(gate=key, number=attempt)
             name = str(SegmentId(stage.name, number + 1, attempt))
-            extends = None
-            if attempt:
-                extends = Attempt(gate=guarded, number=attempt)
-                attempt_key, where = self.train(
-                    stage,
-                    replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
-                    self._extension_schedule(stage, segment, steps),
-                    attempt_key,
-                    where,
-                    carry=True,
-                    id=name,
-                    number=number,
-                    extends=extends,
-                )
-            measures = gate_measures(stage, segment, self._short(stage), of_start=False)
-            export = self.models.export(name, stage.name, attempt_key, extends)
-            inputs = self.models.evaluation_inputs(measures, stage, export)
-            if begin:
-                inputs["start"] = begin
-            content = {
-                "attempt": attempt,
-                "attempts": gate.attempts,
-                "measures": measures,
-                "requirements": [
-                    Requirement(
-                        measure=q.measure + (f"({q.argument})" if q.argument else ""),
-                        op=q.op,
-                        value=float(q.value),
-                        of_start=q.of_start,
-                    )
-                    for q in gate.requirements
-                ],
-            }
-            self.jobs.add(
-                GateJob,
-                content,
-                inputs,
-                id=f"gate.{name}",
-                stage=stage.name,
-                segment=guarded,
+            last, where = self.train(
+                stage,
+                replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
+                self._extension_schedule(stage, segment, steps),
+                last,
+                where,
+                carry=True,
+                id=name,
+                number=number,
                 extends=extends,
-                what=f"seq_len {segment.seq_len} of {stage.name}",
             )
+            self._ask(stage, segment, name, last, key, begin, extends)
+
+    def _ask(
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        name: str,
+        model: str,
+        guarded: str,
+        begin: str | None,
+        extends: Attempt | None,
+    ) -> None:
+        """Adds the job that measures a model and decides.
+
+        Args:
+            name: the train job that made the model, whose key is `model`.
+            guarded: the key of the segment's own train job.
+            extends: the attempt that made the model; None: the segment itself.
+        """
+        gate = stage.spec.gate
+        assert gate
+        measures = gate_measures(stage, segment, self._short(stage), of_start=False)
+        export = self.models.export(name, stage.name, model, extends)
+        inputs = self.models.evaluation_inputs(measures, stage, export)
+        if begin:
+            inputs["start"] = begin
+        content = {
+            "attempt": extends.number if extends else 0,
+            "attempts": gate.attempts,
+            "measures": measures,
+            "requirements": [
+                Requirement(
+                    measure=q.measure + (f"({q.argument})" if q.argument else ""),
+                    op=q.op,
+                    value=float(q.value),
+                    of_start=q.of_start,
+                )
+                for q in gate.requirements
+            ],
+        }
+        self.jobs.add(
+            GateJob,
+            content,
+            inputs,
+            id=f"gate.{name}",
+            stage=stage.name,
+            segment=guarded,
+            extends=extends,
+            what=f"seq_len {segment.seq_len} of {stage.name}",
+        )
 
     def _extension_steps(self, stage: TrainStage, segment: Segment, gate: r.Gate) -> int:
         if gate.extend is None:

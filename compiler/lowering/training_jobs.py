@@ -135,36 +135,27 @@ class Training:
         number: int,
         extends: Attempt | None,
     ) -> tuple[str, dict[str, int]]:
-        first_step, steps = segment.from_step, segment.to_step - segment.from_step
-        counts = [(p.to_step - p.from_step) * p.sequences for p in schedule.batch]
-        sequences = sum(counts)
-        first_token = stage.tokens_before(first_step)
-        drawn = Mixture(
-            [(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture]
-        ).counts(sequences)
-        data: dict[str, Window] = {}
-        after = dict(positions)
-        for name, count in drawn.items():
-            begin = positions.get(name, 0)
-            after[name] = begin + count * segment.seq_len
-            data[name] = Window(
-                first_token=begin,
-                last_token=after[name],
-                sequences=count,
-                epochs=self._epochs(stage, name, count, after[name] - begin),
-            )
-        architecture = replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
+        """Adds the train job of a segment; returns its key and the sources' positions after it.
+
+        Args:
+            schedule: the stage's, as far as the job goes.
+            positions: source → the token from which the job reads it.
+            number: of the segment, from 0.
+            extends: the attempt of a gate that the job is.
+        """
+        steps = segment.to_step - segment.from_step
+        sequences = sum((p.to_step - p.from_step) * p.sequences for p in schedule.batch)
         tokens = sequences * segment.seq_len
-        per_token = flops_per_token(stage.model)
+        data = self._windows(stage, segment, schedule, sequences, positions)
         average = self._averaging(stage)
         seed = self._seed(stage)
         content = {
             "objective": _objective(stage.spec),
-            "model": architecture,
+            "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,
-            "first_step": first_step,
-            "first_token": first_token,
+            "first_step": segment.from_step,
+            "first_token": stage.tokens_before(segment.from_step),
             "sequences": sequences,
             "steps": steps,
             "tokens": tokens,
@@ -183,18 +174,32 @@ class Training:
             "segments": len(stage.segments),
             "checkpoint_every": every if every else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
             "roundings": stage.roundings if number == 0 and not extends else [],
-            "cost": Cost(
-                parameters=parameters(stage.model),
-                active_parameters=active_parameters(stage.model),
-                flops_per_token=per_token,
-                attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
-                flops=per_token * tokens,
-                **job_costs(stage, segment, schedule.batch),
-            ),
+            "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,
         }
         key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
-        return key, after
+        return key, positions | {name: window.last_token for name, window in data.items()}
+
+    def _windows(
+        self,
+        stage: TrainStage,
+        segment: Segment,
+        schedule: Schedule,
+        sequences: int,
+        positions: dict[str, int],
+    ) -> dict[str, Window]:
+        """What a job of so many sequences reads of each source."""
+        windows = {}
+        drawn = Mixture([(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture])
+        for name, count in drawn.counts(sequences).items():
+            begin, tokens = positions.get(name, 0), count * segment.seq_len
+            windows[name] = Window(
+                first_token=begin,
+                last_token=begin + tokens,
+                sequences=count,
+                epochs=self._epochs(stage, name, count, tokens),
+            )
+        return windows
 
     def _averaging(self, stage: TrainStage) -> Averaging | None:
         polyak = stage.spec.average
@@ -265,6 +270,19 @@ class Training:
             return seed
         name = original(stage.name)
         return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+
+
+def _cost(stage: TrainStage, segment: Segment, batch: list[BatchPiece], tokens: int) -> Cost:
+    """What a job takes: exact FLOPs, and estimates where the device is known."""
+    per_token = flops_per_token(stage.model)
+    return Cost(
+        parameters=parameters(stage.model),
+        active_parameters=active_parameters(stage.model),
+        flops_per_token=per_token,
+        attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
+        flops=per_token * tokens,
+        **job_costs(stage, segment, batch),
+    )
 
 
 def _objective(spec: r.Training) -> NextToken | Sft | Reward | Dpo:

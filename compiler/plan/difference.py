@@ -96,50 +96,20 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
     Args:
         done: names of the new plan's jobs → whether their results are there; None: unknown.
     """
-    before = {job.key: job for job in old.jobs}
-    named = {job.id: job for job in old.jobs}
-    now = {job.key: job for job in new.jobs}
-    found = []
-    for job in new.jobs:
-        is_done = None if done is None else done.get(job.id, False)
-        common: dict[str, Any] = {
-            "job": job.id,
-            "kind": job.kind,
-            "stage": job.stage,
-            "done": is_done,
-            "tokens": job.tokens,
-            "steps": job.steps,
-            "conditional": job.extends is not None,
-        }
-        if isinstance(job, TrainJob):
-            common |= {"gpu_hours": job.cost.gpu_hours, "price": job.cost.price}
-        same = before.get(job.key)
-        if same is not None:
-            was = same.id if same.id != job.id else None
-            found.append(JobDifference(what="kept", was=was, **common))
-            continue
-        other = named.get(job.id)
-        if other is None or other.kind != job.kind:
-            found.append(JobDifference(what="new", **common))
-            continue
-        because = [now[key].id for role, key in job.inputs.items() if other.inputs.get(role) != key]
-        own = _own(old, new, job.stage, other, job)
-        found.append(
-            JobDifference(what="again", changed=own, because=list(dict.fromkeys(because)), **common)
+    found = list(_kept_or_made(old, new, done))
+    keys, ids = {job.key for job in new.jobs}, {job.id for job in new.jobs}
+    found += [
+        JobDifference(
+            job=job.id,
+            kind=job.kind,
+            stage=job.stage,
+            what="gone",
+            tokens=job.tokens,
+            steps=job.steps,
         )
-    ids = {job.id for job in new.jobs}
-    for job in old.jobs:
-        if job.key not in now and job.id not in ids:
-            found.append(
-                JobDifference(
-                    job=job.id,
-                    kind=job.kind,
-                    stage=job.stage,
-                    what="gone",
-                    tokens=job.tokens,
-                    steps=job.steps,
-                )
-            )
+        for job in old.jobs
+        if job.key not in keys and job.id not in ids
+    ]
     made = {each.job for each in found if each.what in ("again", "new")}
     trained = [
         job for job in new.jobs if isinstance(job, TrainJob) and job.id in made and not job.extends
@@ -153,6 +123,36 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
         gpu_hours=_sum([job.cost.gpu_hours for job in trained]),
         price=_sum([job.cost.price for job in trained]),
     )
+
+
+def _kept_or_made(old: Plan, new: Plan, done: Mapping[str, bool] | None) -> Iterator[JobDifference]:
+    """What becomes of each job of the new plan."""
+    before = {job.key: job for job in old.jobs}
+    named = {job.id: job for job in old.jobs}
+    names = {job.key: job.id for job in new.jobs}
+    for job in new.jobs:
+        common: dict[str, Any] = {
+            "job": job.id,
+            "kind": job.kind,
+            "stage": job.stage,
+            "done": None if done is None else done.get(job.id, False),
+            "tokens": job.tokens,
+            "steps": job.steps,
+            "conditional": job.extends is not None,
+        }
+        if isinstance(job, TrainJob):
+            common |= {"gpu_hours": job.cost.gpu_hours, "price": job.cost.price}
+        same, other = before.get(job.key), named.get(job.id)
+        if same is not None:
+            was = same.id if same.id != job.id else None
+            yield JobDifference(what="kept", was=was, **common)
+        elif other is None or other.kind != job.kind:
+            yield JobDifference(what="new", **common)
+        else:
+            changed = _own(old, new, job.stage, other, job)
+            inputs = (key for role, key in job.inputs.items() if other.inputs.get(role) != key)
+            because = list(dict.fromkeys(names[key] for key in inputs))
+            yield JobDifference(what="again", changed=changed, because=because, **common)
 
 
 def _sum(values: list[float | None]) -> float | None:

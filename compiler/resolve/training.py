@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ...spec.record import Record
 from ...spec.schedule import Last
 from ...spec.schema import recipe as r
+from ...spec.source import Span
 from ..program import AnyStage, CheckpointStage, Hardware, TrainStage
 from .graph import mixed, parents
 from .scope import Scope
@@ -14,8 +16,84 @@ DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
 _POST = (r.Sft, r.PreferenceTraining)
 
 
+class _Start(Record):
+    """What a stage starts from: a model, or the weights of another stage.
+
+    Attributes:
+        name: the other stage; None: a model.
+        before: the stage whose weights these are.
+        parent: the stage that trained them.
+        force: the stage with what the new one continues; None where it starts from a model, or
+            from published weights, with which nothing is in force.
+    """
+
+    name: str | None = None
+    before: AnyStage | None = None
+    parent: TrainStage | None = None
+    force: TrainStage | None = None
+
+    def origin(self) -> str:
+        """Where a setting comes from that the stage does not give."""
+        return f"from {self.name}" if self.force else "etude"
+
+
 def training(spec: r.Training, scope: Scope) -> TrainStage | None:
     """The stage with its names resolved, or None after reporting."""
+    start = _start(spec, scope)
+    if start is None:
+        return None
+    force, origins = start.force, dict[str, str]()
+
+    def setting(name: str, default: Any) -> Any:
+        given = getattr(spec, name)
+        origins[name] = start.origin() if given is None else "spec"
+        if given is not None:
+            return given
+        return getattr(force, name) if force else default
+
+    _length(scope, spec)
+    _needs(scope, spec, force)
+    _named(scope, spec)
+    if force is None:
+        _no_last(scope, spec, start.parent)
+    tokenizer = stage_tokenizer(scope, spec, start.parent)
+    model = start.parent.model if start.parent else architecture(spec, tokenizer, scope)
+    if model:
+        model = scaled(scope, model, spec.rope_scaling)
+    where = hardware(scope, spec, force)
+    if model is None or where is None:
+        return None
+    dialog = force.dialog if force else None
+    if isinstance(spec, _POST):
+        origins["dialog"] = "spec" if spec.dialog else f"from {start.name}" if dialog else "etude"
+        dialog = scope.dialog(spec.dialog, dialog, spec.at("dialog"))
+        _post(scope, spec)
+        if isinstance(spec, r.Dpo) and spec.reference and start.parent:
+            _reference(scope, spec, start.parent)
+    optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
+    return TrainStage(
+        name=spec.name,
+        spec=spec,
+        parent=start.name,
+        model=model,
+        tokenizer=tokenizer,
+        hardware=where,
+        optimizer=optimizer,
+        carries=carries,
+        clip=setting("clip", DEFAULTS["clip"]),
+        precision=setting("precision", "fp32" if where.device == "cpu" else "bf16"),
+        recompute=setting("recompute", DEFAULTS["recompute"]),
+        dialog=dialog,
+        origins=origins
+        | {
+            "model": f"from {start.name}" if start.name else "spec",
+            "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin(),
+        },
+    )
+
+
+def _start(spec: r.Training, scope: Scope) -> _Start | None:
+    """What a stage starts from, or None after reporting."""
     if spec.model and spec.from_:
         scope.error(
             "E404",
@@ -36,68 +114,15 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
             "write `model = …`" if train else f"write `from = {next(_with_weights(scope), '…')}`",
         )
         return None
-    before = None
-    if source is not None:
-        if isinstance(spec, r.Reward):
-            before = scope.with_weights(source, spec.at("from"))
-        else:
-            before = scope.language_model(source, spec.at("from"))
-        if before is None:
-            return None
-    parent = scope.trained(before) if before else None
-    # With published weights nothing is in force that a stage could continue with.
-    force = None if parent is None or parent.published else parent
-    origins: dict[str, str] = {}
-
-    def setting(name: str, inherited: Any, default: Any) -> Any:
-        given = getattr(spec, name)
-        if given is not None:
-            origins[name] = "spec"
-            return given
-        origins[name] = f"from {source}" if force else "etude"
-        return inherited if force else default
-
-    _length(scope, spec)
-    _needs(scope, spec, force, parent)
-    tokenizer = stage_tokenizer(scope, spec, parent)
-    model = parent.model if parent else architecture(spec, tokenizer, scope)
-    if model:
-        model = scaled(scope, model, spec.rope_scaling)
-    where = hardware(scope, spec, force)
-    if model is None or where is None:
+    if source is None:
+        return _Start()
+    find = scope.with_weights if isinstance(spec, r.Reward) else scope.language_model
+    before = find(source, spec.at("from"))
+    if before is None:
         return None
-    dialog = force.dialog if force else None
-    if isinstance(spec, _POST):
-        origins["dialog"] = "spec" if spec.dialog else f"from {source}" if dialog else "etude"
-        dialog = scope.dialog(spec.dialog, dialog, spec.at("dialog"))
-        _post(scope, spec)
-        if isinstance(spec, r.Dpo) and spec.reference and parent:
-            _reference(scope, spec, parent)
-    optimizer, carries = _stage_optimizer(scope, spec, before, force)
-    on_cpu = where.device == "cpu"
-    return TrainStage(
-        name=spec.name,
-        spec=spec,
-        parent=source,
-        model=model,
-        tokenizer=tokenizer,
-        hardware=where,
-        optimizer=optimizer,
-        carries=carries,
-        clip=setting("clip", force and force.clip, DEFAULTS["clip"]),
-        precision=setting("precision", force and force.precision, "fp32" if on_cpu else "bf16"),
-        recompute=setting("recompute", force and force.recompute, DEFAULTS["recompute"]),
-        dialog=dialog,
-        origins=origins
-        | {
-            "model": f"from {source}" if source else "spec",
-            "optimizer": "spec"
-            if isinstance(spec.optimizer, r.Optimizer)
-            else f"from {source}"
-            if force
-            else "etude",
-        },
-    )
+    parent = scope.trained(before)
+    force = None if parent.published else parent
+    return _Start(name=source, before=before, parent=parent, force=force)
 
 
 def _with_weights(scope: Scope) -> Iterator[str]:
@@ -145,67 +170,58 @@ def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
         )
 
 
-def _needs(
-    scope: Scope, spec: r.Training, force: TrainStage | None, parent: TrainStage | None
-) -> None:
+def _needs(scope: Scope, spec: r.Training, force: TrainStage | None) -> None:
     """What a stage has to say itself.
 
     Args:
         force: the stage with what it continues; None where it starts from a model, or from weights.
     """
     if force is None:
-        for name in ("seq_len", "batch", "lr", "data"):
-            if getattr(spec, name) is None:
-                scope.report.add(
-                    "E408",
-                    f"the stage `{spec.name}` needs `{name}`",
-                    spec.at(),
-                    help=f"a stage that starts from a model has no {name} to continue with",
-                )
-    elif isinstance(spec, _POST):
-        wanted = ("lr", "data") if isinstance(spec, r.Sft) else ("lr", "data", "batch")
-        for name in wanted:
-            if getattr(spec, name) is None:
-                scope.error(
-                    "E408",
-                    f"the stage `{spec.name}` needs `{name}`",
-                    spec.at(),
-                    f"what was in force before says nothing about a stage of the kind {spec.kind}",
-                )
-    if spec.data:
-        for segment in spec.data.segments:
-            for mix in (segment.start, segment.end):
-                for name in mixed(mix):
-                    scope.data(name, spec.data_kind, segment.span)
+        needed = ("seq_len", "batch", "lr", "data")
+    elif isinstance(spec, r.Sft):
+        needed = ("lr", "data")
+    else:
+        needed = ("lr", "data", "batch") if isinstance(spec, _POST) else ()
+    for name in needed:
+        if getattr(spec, name) is None:
+            scope.error(
+                "E408",
+                f"the stage `{spec.name}` needs `{name}`",
+                spec.at(),
+                f"a stage that starts from a model has no {name} to continue with"
+                if force is None
+                else f"what was in force before says nothing about a stage of the kind {spec.kind}",
+            )
+
+
+def _named(scope: Scope, spec: r.Training) -> None:
+    """The data that a stage and its gate name."""
+    for segment in spec.data.segments if spec.data else ():
+        for mix in (segment.start, segment.end):
+            for name in mixed(mix):
+                scope.data(name, spec.data_kind, segment.span)
     for requirement in spec.gate.requirements if spec.gate else ():
         if requirement.argument not in (None, "short"):
             scope.data(requirement.argument, "documents", requirement.at())
-    if force is None:
-        for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
-            schedule = getattr(spec, name)
-            for segment in schedule.segments if schedule else ():
-                if isinstance(segment.start, Last) or isinstance(segment.end, Last):
-                    scope.report.add(
-                        "E409",
-                        "there is no stage before this one: `last` has no value",
-                        segment.span,
-                        help="write the value",
-                    )
-        for requirement in spec.gate.requirements if spec.gate and parent is None else ():
-            if requirement.of_start:
-                scope.report.add(
-                    "E409",
-                    "there is no stage before this one: `of start` has no value",
-                    requirement.at(),
-                    help="write the value: `loss(short) <= 3.5`",
-                )
-        if spec.optimizer == "last":
-            scope.report.add(
-                "E409",
-                "there is no stage before this one: `last` has no value",
-                spec.at("optimizer"),
-                help="write `adamw { … }`",
-            )
+
+
+def _no_last(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
+    """Reports what a stage would take over where nothing is in force that it could."""
+
+    def report(of: str, span: Span | None, help: str) -> None:
+        message = f"there is no stage before this one: `{of}` has no value"
+        scope.report.add("E409", message, span, help=help)
+
+    for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
+        schedule = getattr(spec, name)
+        for segment in schedule.segments if schedule else ():
+            if isinstance(segment.start, Last) or isinstance(segment.end, Last):
+                report("last", segment.span, "write the value")
+    for requirement in spec.gate.requirements if spec.gate and parent is None else ():
+        if requirement.of_start:
+            report("of start", requirement.at(), "write the value: `loss(short) <= 3.5`")
+    if spec.optimizer == "last":
+        report("last", spec.at("optimizer"), "write `adamw { … }`")
 
 
 def _stage_optimizer(

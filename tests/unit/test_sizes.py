@@ -22,22 +22,7 @@ FUNCTION, MODULE = 60, 500
 REASON = "# Long because "
 """What the line above a function begins with, or its first comment, where it may be longer."""
 
-FUNCTIONS = {
-    "bind.recipe",
-    "bind._build",
-    "difference.difference",
-    "gates.after",
-    "training.training",
-    "training._needs",
-    "training_jobs.job",
-    "record_shards.write_records",
-    "suites.suite",
-    "from_axolotl.draft",
-    "from_nanotron.draft",
-    "from_torchtitan.draft",
-    "templates._long_context",
-    "templates._rounds",
-}
+FUNCTIONS = {"bind.recipe", "bind._build"}
 MODULES = {"bind", "recipe", "test_spec_codes"}
 """What is still longer. A name leaves as soon as it is not, and none may come."""
 
