@@ -12,6 +12,8 @@ from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
 _SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
+PAIRS = ("reward", "dpo")
+"""Kinds of stages that compare responses."""
 _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
 
@@ -31,7 +33,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     kind = _kind(config)
     start = _start(config, made)
     sources = datasets(config, made, kind)
-    pairs = kind in ("reward", "dpo")
+    pairs = kind in PAIRS
     dialog = _dialog(config, made) if kind != "train" and _speaks(config) else None
     degrees, ranks = _degrees(config, options)
     micro = config.whole("micro_batch_size", default=1, least=1)
@@ -58,7 +60,22 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _checkpoint(config),
         )
     )
-    if not config.flag("sample_packing") and kind != "train" and not pairs:
+    _left(config, kind)
+    tracked = config.text("wandb_project")
+    if tracked:
+        config.irrelevant({"wandb_project": "logged to W&B, in the project `etude`"})
+    made.header(
+        title,
+        title,
+        ("seed", str(config.whole("seed", default=42, least=0))),
+        ("tracking", "wandb") if tracked else None,
+    )
+    return made
+
+
+def _left(config: Config, kind: str) -> None:
+    """What becomes of the settings that no block has."""
+    if not config.flag("sample_packing") and kind != "train" and kind not in PAIRS:
         config.assumed(
             "sample_packing",
             "dialogs are packed into rows of `seq_len`: a batch of so "
@@ -75,16 +92,6 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     for path, (same, reason) in UNLESS.items():
         config.lost_unless(path, same, reason, "off" if same in OFF else "as in etude")
     config.irrelevant(IRRELEVANT | dict.fromkeys(SPEED, "speed only"))
-    tracked = config.text("wandb_project")
-    if tracked:
-        config.irrelevant({"wandb_project": "logged to W&B, in the project `etude`"})
-    made.header(
-        title,
-        title,
-        ("seed", str(config.whole("seed", default=42, least=0))),
-        ("tracking", "wandb") if tracked else None,
-    )
-    return made
 
 
 def _kind(config: Config) -> str:

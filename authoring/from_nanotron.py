@@ -149,6 +149,11 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     )
     _lost(config, options)
     config.irrelevant(IRRELEVANT)
+    _header(config, made, title)
+    return made
+
+
+def _header(config: Config, made: Draft, title: str) -> None:
     seed = config.whole("general.seed", default=0, least=0)
     project = config.text("general.project", default=title)
     run = config.text("general.run", default=title).replace("%date", "").replace("%jobid", "")
@@ -157,7 +162,6 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         f"{project}: {run.strip('_ ')}",
         ("seed", str(seed)),
     )
-    return made
 
 
 def _check_kind(config: Config) -> None:

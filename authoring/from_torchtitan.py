@@ -166,17 +166,21 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             f"checkpoint every {w.plain(interval)} steps" if makes else None,
         )
     )
+    _header(config, made, title)
+    _lost(config, options)
+    config.irrelevant(IRRELEVANT)
+    return made
+
+
+def _header(config: Config, made: Draft, title: str) -> None:
     seed = config.whole("debug.seed", "training.seed", default=None)
     if seed is None:
         config.assumed("seed", "torchtitan draws a new one each time; 0 is written")
     tracked = config.flag("metrics.enable_wandb")
     described = config.text("job.description", default=title)
-    _lost(config, options)
-    config.irrelevant(IRRELEVANT)
     made.header(
         title, described, ("seed", str(seed or 0)), ("tracking", "wandb") if tracked else None
     )
-    return made
 
 
 def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:

@@ -93,40 +93,14 @@ def _pretrain(answers: Answers, base: Model | None) -> list[str]:
 def _long_context(answers: Answers, base: Model | None) -> list[str]:
     blocks, model = ([], base) if base else pretrained(answers, last=False)
     assert model
-    if "length" in answers:
-        goal = int(answers["length"].removesuffix("Ki")) * 1024
-    else:
-        goal = 4 * model.length
-    lengths = []
-    length = model.length
-    while length < goal:
-        length *= 2
-        lengths.append(min(length, goal))
-    if not lengths:
-        raise ConfigError(
-            f"the model has sequences of {counted(model.length, 'tokens')} already",
-            help="choose a longer --length",
-        )
-    contexts = []
-    for length in lengths:
-        context = 1
-        while (
-            not model.small
-            and context * model.length < length
-            and model.ranks % (model.tensor * model.pipeline * context * 2) == 0
-        ):
-            context *= 2
-        contexts.append(context)
+    lengths = _doubled(model, answers)
+    contexts = [_context(model, length) for length in lengths]
     batch = batch_of_all(model, lengths, contexts)
     share = 100 // len(lengths)
     steps = 100 if model.small else 1000
     # Every length is trained on for the same number of steps, a whole number of batches.
     bounds = [f"{w.count(n)} for {share}%" for n in lengths[:-1]] + [w.count(lengths[-1])]
-    placements = []
-    for context in contexts:
-        degrees = {"tensor": model.tensor, "context": context, "pipeline": model.pipeline}
-        shown = [f"{name} {n}" for name, n in degrees.items() if n > 1]
-        placements.append(f"{{ {', '.join(shown)} }}" if shown else "{ }")
+    placements = [_placement(model, context) for context in contexts]
     timed = [f"{p} for {share}%" for p in placements[:-1]] + placements[-1:]
     theta = 8_000_000 if max(lengths) > 131_072 else 500_000
     raised = not model.small and model.rope_theta < theta
@@ -163,6 +137,46 @@ def _long_context(answers: Answers, base: Model | None) -> list[str]:
         anneal,
         "# A secret in a long text: is it found?\n" + exam,
     ]
+
+
+def _doubled(model: Model, answers: Answers) -> list[int]:
+    """The lengths of a long-context stage: each twice the one before.
+
+    Raises: ConfigError: the model has sequences as long as that already.
+    """
+    if "length" in answers:
+        goal = int(answers["length"].removesuffix("Ki")) * 1024
+    else:
+        goal = 4 * model.length
+    lengths = []
+    length = model.length
+    while length < goal:
+        length *= 2
+        lengths.append(min(length, goal))
+    if not lengths:
+        raise ConfigError(
+            f"the model has sequences of {counted(model.length, 'tokens')} already",
+            help="choose a longer --length",
+        )
+    return lengths
+
+
+def _context(model: Model, length: int) -> int:
+    """Ranks that share a sequence, so that each has about as much of it as before."""
+    context = 1
+    while (
+        not model.small
+        and context * model.length < length
+        and model.ranks % (model.tensor * model.pipeline * context * 2) == 0
+    ):
+        context *= 2
+    return context
+
+
+def _placement(model: Model, context: int) -> str:
+    degrees = {"tensor": model.tensor, "context": context, "pipeline": model.pipeline}
+    shown = [f"{name} {n}" for name, n in degrees.items() if n > 1]
+    return f"{{ {', '.join(shown)} }}" if shown else "{ }"
 
 
 def _human(answers: Answers, small: bool, *kinds: str) -> list[str]:
@@ -219,26 +233,33 @@ def _chat(answers: Answers, model: Model) -> tuple[list[str], w.Line]:
     return [], ("dialog", model.dialogs[0]) if len(model.dialogs) > 1 else None
 
 
-def _align(answers: Answers, base: Model | None) -> list[str]:
-    blocks, model, fitting, sampled = _post(answers, base)
-    small = model.small
-    n = answers["names"]
-    chat, speaks = _chat(answers, model)
-    sft = w.block(
-        f"stage {n['sft']}: sft",
+def _sft(
+    name: str, data: str, steps: str, model: Model, fitting: dict[str, str], speaks: w.Line
+) -> str:
+    """A stage on dialogs, from the model that the post-training starts with."""
+    return w.block(
+        f"stage {name}: sft",
         ("from", model.stage),
-        ("data", n["human"]),
-        ("steps", "60" if small else "2000"),
+        ("data", data),
+        ("steps", steps),
         ("seq_len", fitting["length"]),
         ("batch", f"{fitting['dialogs']} seqs"),
-        ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 3% then -> 1e-6"),
+        (
+            "lr",
+            "0 -> 1e-3 for 10% then -> 1e-4" if model.small else "0 -> 1e-5 for 3% then -> 1e-6",
+        ),
         speaks,
         _aside(model),
     )
-    dpo = w.block(
-        f"stage {n['dpo']}: dpo",
-        ("from", n["sft"]),
-        ("data", n["labeled"]),
+
+
+def _dpo(name: str, start: str, data: str, model: Model, fitting: dict[str, str]) -> str:
+    """A stage on preferences, from a stage on dialogs."""
+    small = model.small
+    return w.block(
+        f"stage {name}: dpo",
+        ("from", start),
+        ("data", data),
         ("steps", "40" if small else "500"),
         ("batch", f"{fitting['pairs']} pairs"),
         ("lr", "0 -> 2e-4 for 10% then 2e-4" if small else "0 -> 1e-6 for 5% then 1e-6"),
@@ -246,6 +267,14 @@ def _align(answers: Answers, base: Model | None) -> list[str]:
         ("nll", "0.2"),
         ("mask", "formatting"),
     )
+
+
+def _align(answers: Answers, base: Model | None) -> list[str]:
+    blocks, model, fitting, sampled = _post(answers, base)
+    n = answers["names"]
+    chat, speaks = _chat(answers, model)
+    sft = _sft(n["sft"], n["human"], "60" if model.small else "2000", model, fitting, speaks)
+    dpo = _dpo(n["dpo"], n["sft"], n["labeled"], model, fitting)
     return [
         *blocks,
         *_human(answers, sampled, "dialogs", "preferences"),
@@ -257,72 +286,17 @@ def _align(answers: Answers, base: Model | None) -> list[str]:
 
 def _rounds(answers: Answers, base: Model | None) -> list[str]:
     blocks, model, fitting, sampled = _post(answers, base)
-    small = model.small
-    start = model.stage
-    aside = _aside(model)
     n = answers["names"]
     chat, speaks = _chat(answers, model)
-    many = "64" if small else "1000"
-    rm, drafts, sft, dpo, mean = (n[x] for x in ("rm", "drafts", "sft", "dpo", "mean"))
-    stages = [
-        "# What people prefer, all that was collected so far.\n"
-        + w.block(
-            f"stage {rm}: reward",
-            ("from", f"previous.{rm} or {start}"),
-            ("data", f"{n['labeled']}[1..round]"),
-            ("steps", many),
-            ("seq_len", fitting["length"]),
-            ("batch", f"{fitting['pairs']} pairs"),
-            ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 5% then -> 1e-6"),
-            speaks,
-            aside,
-            "drop similar > 95%",
-        ),
-        "# The best model so far answers, and the reward model picks the best of its answers.\n"
-        + w.block(
-            f"stage {drafts}: sample",
-            ("from", f"previous.{mean} or {start}"),
-            ("prompts", f"{n['asked']}[round]"),
-            ("draws", "4" if small else "16"),
-            ("max_tokens", "96" if small else "2Ki"),
-            ("judge", rm),
-            ("keep", "best"),
-            speaks,
-        ),
-        "# Always from the same start: the data gets better, not the habit older.\n"
-        + w.block(
-            f"stage {sft}: sft",
-            ("from", start),
-            ("data", f"{{ {drafts} 40%, {n['human']} 60% }}"),
-            ("steps", "60" if small else "4000"),
-            ("seq_len", fitting["length"]),
-            ("batch", f"{fitting['dialogs']} seqs"),
-            ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 3% then -> 1e-6"),
-            speaks,
-            aside,
-        ),
-        w.block(
-            f"stage {dpo}: dpo",
-            ("from", sft),
-            ("data", f"{{ {n['labeled']}[round] 50%, {drafts}.pairs 50% }}"),
-            ("steps", "40" if small else "500"),
-            ("batch", f"{fitting['pairs']} pairs"),
-            ("lr", "0 -> 2e-4 for 10% then 2e-4" if small else "0 -> 1e-6 for 5% then 1e-6"),
-            ("beta", "0.1"),
-            ("nll", "0.2"),
-            ("mask", "formatting"),
-        ),
-        "# A mean of this round's model and the last one's.\n"
-        + w.block(f"stage {mean}: average", ("of", f"[{dpo}, previous.{dpo} or {dpo}]")),
-    ]
+    stages = _round(n, model, fitting, speaks)
     inner = "\n\n".join(stages).replace("\n", "\n  ").replace("\n  \n", "\n\n")
     rounds = n["align"]
     exam = w.block(
         f"stage {n['exam']}: evaluate",
-        ("from", f"{rounds}.{mean}"),
-        ("judge", f"{rounds}.{rm}"),
+        ("from", f"{rounds}.{n['mean']}"),
+        ("judge", f"{rounds}.{n['rm']}"),
         ("prompts", n["exam"]),
-        ("max_tokens", "96" if small else "2Ki"),
+        ("max_tokens", "96" if model.small else "2Ki"),
         speaks,
     )
     source = (
@@ -339,6 +313,56 @@ def _rounds(answers: Answers, base: Model | None) -> list[str]:
         "# Each round works with what it has from the one before.\n"
         f"rounds {rounds} {answers['rounds']} {{\n  {inner}\n}}",
         "# The last round's model, judged by its reward model.\n" + exam,
+    ]
+
+
+def _round(n: Names, model: Model, fitting: dict[str, str], speaks: w.Line) -> list[str]:
+    """The stages of a round.
+
+    Args:
+        n: the names of stages and data sets.
+        fitting: sizes, as `_post` gives them.
+        speaks: the line of stages that have to name the chat protocol.
+    """
+    small, start = model.small, model.stage
+    rm, drafts, sft, dpo, mean = (n[x] for x in ("rm", "drafts", "sft", "dpo", "mean"))
+    return [
+        "# What people prefer, all that was collected so far.\n"
+        + w.block(
+            f"stage {rm}: reward",
+            ("from", f"previous.{rm} or {start}"),
+            ("data", f"{n['labeled']}[1..round]"),
+            ("steps", "64" if small else "1000"),
+            ("seq_len", fitting["length"]),
+            ("batch", f"{fitting['pairs']} pairs"),
+            ("lr", "0 -> 1e-3 for 10% then -> 1e-4" if small else "0 -> 1e-5 for 5% then -> 1e-6"),
+            speaks,
+            _aside(model),
+            "drop similar > 95%",
+        ),
+        "# The best model so far answers, and the reward model picks the best of its answers.\n"
+        + w.block(
+            f"stage {drafts}: sample",
+            ("from", f"previous.{mean} or {start}"),
+            ("prompts", f"{n['asked']}[round]"),
+            ("draws", "4" if small else "16"),
+            ("max_tokens", "96" if small else "2Ki"),
+            ("judge", rm),
+            ("keep", "best"),
+            speaks,
+        ),
+        "# Always from the same start: the data gets better, not the habit older.\n"
+        + _sft(
+            sft,
+            f"{{ {drafts} 40%, {n['human']} 60% }}",
+            "60" if small else "4000",
+            model,
+            fitting,
+            speaks,
+        ),
+        _dpo(dpo, sft, f"{{ {n['labeled']}[round] 50%, {drafts}.pairs 50% }}", model, fitting),
+        "# A mean of this round's model and the last one's.\n"
+        + w.block(f"stage {mean}: average", ("of", f"[{dpo}, previous.{dpo} or {dpo}]")),
     ]
 
 

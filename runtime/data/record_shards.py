@@ -98,14 +98,18 @@ def write_records(
         extra=lambda: {"form": form, "vocab": vocab, "parts": _PARTS, **(extra() if extra else {})},
         what="records",
     )
-    for split, lengths in branches.items():
-        if form == "preferences":
-            width = max(map(len, lengths), default=0)
-            table = np.zeros((len(lengths), width), np.int32)
-            for row, each in zip(table, lengths, strict=True):
-                row[: len(each)] = each
-            np.save(folder / f"{split}-branches.npy", table)
+    if form == "preferences":
+        for split, lengths in branches.items():
+            np.save(folder / f"{split}-branches.npy", _table(lengths))
     return summary
+
+
+def _table(lengths: list[tuple[int, ...]]) -> np.ndarray:
+    """Lengths of branches, shape (records, most branches), filled up with 0."""
+    table = np.zeros((len(lengths), max(map(len, lengths), default=0)), np.int32)
+    for row, each in zip(table, lengths, strict=True):
+        row[: len(each)] = each
+    return table
 
 
 def _check(record: Record, form: str, vocab: int) -> None:

@@ -37,17 +37,7 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
         RunError: lm-evaluation-harness is not installed, or a task is unknown.
         DataError: a task file, or what it names, cannot be read.
     """
-    try:
-        harness: Any = import_module("lm_eval")
-        models: Any = import_module("lm_eval.models.huggingface")
-    except ImportError:
-        raise RunError(
-            f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
-            "install it: pip install 'etude[eval]'",
-        ) from None
-    # Its advice, as below its bars, is for its own command line: kept where somebody keeps logs.
-    if not logging.getLogger().hasHandlers():
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    harness, models = _harness(measure)
     tasks, manager = _load(measure, root)
     begin = begins(tokenizer)
     if begin is not None:
@@ -89,6 +79,25 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
         for name in sorted(found["n-samples"])
     }
     return {"score": sum(row["score"] for row in rows.values()) / len(rows), "tasks": rows}
+
+
+def _harness(measure: SuiteMeasure) -> tuple[Any, Any]:
+    """lm-evaluation-harness, and its module of transformers models.
+
+    Raises: RunError: it is not installed.
+    """
+    try:
+        harness: Any = import_module("lm_eval")
+        models: Any = import_module("lm_eval.models.huggingface")
+    except ImportError:
+        raise RunError(
+            f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
+            "install it: pip install 'etude[eval]'",
+        ) from None
+    # Its advice, as below its bars, is for its own command line: kept where somebody keeps logs.
+    if not logging.getLogger().hasHandlers():
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return harness, models
 
 
 def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:
