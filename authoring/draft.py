@@ -1,8 +1,9 @@
 """A spec in the making: its blocks, the names it uses up, and what importers share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..compiler.families import FAMILIES, architectures
@@ -40,7 +41,7 @@ class Options(NamedTuple):
 
     gpus: int | None = None
     gpu: str | None = None
-    sizes: dict[str, int] = {}  # noqa: RUF012  never changed
+    sizes: Mapping[str, int] = MappingProxyType({})
     base: Base | None = None
 
 
@@ -269,7 +270,7 @@ def placement(**degrees: int | None) -> w.Line:
     return ("parallel", f"{{ {', '.join(shown)} }}") if shown else None
 
 
-def optimizer(betas: tuple[Fraction, Fraction], decay: Fraction, eps: Fraction) -> w.Line:
+def optimizer(betas: tuple[Fraction, Fraction], decay: Fraction, eps: Fraction) -> tuple[str, str]:
     """AdamW with all its settings."""
     shown = (
         f"adamw {{ betas = [{w.real(betas[0])}, {w.real(betas[1])}], "

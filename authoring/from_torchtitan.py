@@ -333,7 +333,7 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
         "optimizer.weight_decay", f"{group}.weight_decay", default=Fraction("0.1")
     )
     eps = config.number("optimizer.eps", f"{group}.eps", default=Fraction("1e-8"))
-    name, value = optimizer(betas, decay, eps)  # type: ignore[misc]
+    name, value = optimizer(betas, decay, eps)
     return name, value.replace("adamw", "adam", 1) if kind == "Adam" else value
 
 

@@ -240,9 +240,12 @@ def _lines(text: str) -> dict[str, int]:
 
 def _listed(items: "list[Node]", line: int | None) -> Node:
     """A list of plain values is one leaf."""
-    if all(isinstance(item, Leaf) and not isinstance(item.value, list) for item in items):
-        return Leaf([item.value for item in items if isinstance(item, Leaf)], line)  # type: ignore[misc]
-    return items
+    values: list[Scalar] = []
+    for item in items:
+        if not isinstance(item, Leaf) or isinstance(item.value, list):
+            return items
+        values.append(item.value)
+    return Leaf(values, line)
 
 
 def _clean(text: str) -> str:

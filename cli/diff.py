@@ -10,12 +10,12 @@ from .common import compile_file, is_plan, open_run, problem, show
 from .screen import Ink, clean, say
 
 if TYPE_CHECKING:
-    from ..compiler.plan.difference import Changed, Difference, JobDifference
+    from ..compiler.plan.difference import Changed, Difference, JobDifference, What
     from ..compiler.plan.plan import Plan
 
-SIGNS = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
+SIGNS: "dict[What, str]" = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
 STYLES = {"kept": "dim", "again": "yellow", "new": "green", "gone": "red"}
-ORDER = ("again", "new", "gone", "kept")
+ORDER: "tuple[What, ...]" = ("again", "new", "gone", "kept")
 WORDS = {"kept": "kept", "again": "rerun", "new": "new", "gone": "gone"}
 
 
@@ -88,7 +88,7 @@ def _finished(store: Any) -> set[str]:
 def _print(found: "Difference") -> None:
     ink = Ink()
     for name, jobs in _stages(found).items():
-        what = next(each for each in ORDER if any(job.what == each for job in jobs))
+        what: What = next(each for each in ORDER if any(job.what == each for job in jobs))
         head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
         say(f"{head}: {_line(what, jobs)}", rest="    ")
         for change in _changes(jobs):
@@ -98,7 +98,7 @@ def _print(found: "Difference") -> None:
         because = _because(found, name, jobs)
         if because:
             say(f"because of {', '.join(because)}", first=" " * 4, rest=" " * 6)
-    counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]  # type: ignore[arg-type]
+    counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]
     done = sum(bool(job.done) for job in found.jobs)
     known = any(job.done is not None for job in found.jobs)
     say(

@@ -112,11 +112,13 @@ class Jobs:
         content = {
             "name": name,
             "rules": [
-                FilterRule(
-                    scores=f"scores:{each.what}",
-                    op=each.op,  # type: ignore[arg-type]
-                    value=float(each.value),
-                    keep=str(each.keep),
+                FilterRule.model_validate(
+                    {
+                        "scores": f"scores:{each.what}",
+                        "op": each.op,
+                        "value": float(each.value),
+                        "keep": str(each.keep),
+                    }
                 )
                 for each in rules
             ],

@@ -61,10 +61,10 @@ class Stages:
             step = steps(of, self.target).at[of.checkpoints[name][0]]
             return replace(spec, after=Quantity(Fraction(step), "steps"))
         changes: dict[str, Any] = {}
-        if getattr(spec, "seq_len", None):
-            changes["seq_len"] = self.scale.lengths[spec.seq_len]  # type: ignore[attr-defined]
-        if getattr(spec, "max_tokens", None):
-            changes["max_tokens"] = min(spec.max_tokens, ANSWER)  # type: ignore[attr-defined]
+        if length := getattr(spec, "seq_len", None):
+            changes["seq_len"] = self.scale.lengths[length]
+        if most := getattr(spec, "max_tokens", None):
+            changes["max_tokens"] = min(most, ANSWER)
         if isinstance(spec, r.Sample):
             changes["draws"] = draws = min(spec.draws, DRAWS)
             changes["keep"] = spec.keep and min(spec.keep, draws)

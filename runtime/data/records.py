@@ -5,7 +5,6 @@ plain text; plain text is rendered without any protocol.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -21,6 +20,7 @@ from .messages import text as said
 from .record_fields import Fields, Message, Text, proposal
 from .record_shards import Record
 from .rendering import Renderer, continuations
+from .texts import common_start
 from .tokenizer import special
 
 RANKS = ("edited", "chosen", "rejected")
@@ -275,7 +275,7 @@ def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
     Raises: DataError: they begin differently, or one is but the beginning of another.
     """
     if all(isinstance(text, str) for text in texts):
-        common = os.path.commonprefix([str(t) for t in texts])  # noqa: RUF071
+        common = common_start([str(text) for text in texts])
         # A response begins at a word, and with the space before it.
         while common and not (common[-1].isspace() or _at_word(common, texts)):
             common = common[:-1]

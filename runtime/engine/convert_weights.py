@@ -142,7 +142,9 @@ class _Tensors:
                     f"{folder / file} is cut off, or no safetensors file: {problem}",
                     "download the file again",
                 ) from None
-        there = {name: file for file, each in self._open.items() for name in each.keys()}  # noqa: SIM118  no dict
+        there: dict[str, str] = {}
+        for file, each in self._open.items():
+            there |= dict.fromkeys(each.keys(), file)
         for name, file in (places or {}).items():
             if there.get(name) != file:
                 raise DataError(

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TextIO, cast
@@ -211,7 +212,7 @@ def main(lines: TextIO, answers: TextIO) -> None:
     prepare("cpu")
     from torchtitan.protocols import BaseModel
 
-    from . import config  # noqa: F401 (once for all copies of this process)
+    import_module(f"{__package__}.config")  # once for all copies of this process
 
     # Models stay on the meta device, where a trainer would allocate and draw their weights.
     nn.Module.to_empty = lambda self, **_: self  # type: ignore[method-assign]

@@ -1,12 +1,12 @@
 """Tokens with what they are → parts of a text."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from tokenizers import Tokenizer
 
+from ..data.texts import common_start
 from .shown import Part
 
 
@@ -94,4 +94,4 @@ def _exact_lengths(
 
 def _shared(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
-    return len(one) if other.startswith(one) else len(os.path.commonprefix([one, other]))  # noqa: RUF071
+    return len(one) if other.startswith(one) else len(common_start([one, other]))

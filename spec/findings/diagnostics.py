@@ -8,6 +8,7 @@ from ..reference import without_rounds
 from ..source import Source, Span
 
 Severity = Literal["error", "warning", "note"]
+_SEVERITIES: dict[str, Severity] = {"E": "error", "W": "warning", "N": "note"}
 FAILED_CLAIM = "E462"
 """A published figure that the plan does not meet. The plan is there all the same, and it is what
 shows why; `check`, `verify` and `run` fail."""
@@ -35,7 +36,7 @@ class Diagnostic(Record, kw_only=False):
     @property
     def severity(self) -> Severity:
         """`error`, `warning` or `note`, by the first letter of the code."""
-        return {"E": "error", "W": "warning", "N": "note"}[self.code[0]]  # type: ignore[return-value]
+        return _SEVERITIES[self.code[0]]
 
     @property
     def stops(self) -> bool:

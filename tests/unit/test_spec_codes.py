@@ -65,7 +65,7 @@ def post_stage(text: str, body: str = "", **attributes: str | None) -> str:
     """One of the stages above with other attributes (None leaves one out), and more statements."""
     head, given = text.rstrip(" }").split("{ ")
     parts = (part.split(" = ") for part in given.split(", "))
-    found: dict[str, str | None] = {name: value for name, value in parts}  # noqa: C416
+    found: dict[str, str | None] = {**dict(parts)}
     found |= {name.rstrip("_"): value for name, value in attributes.items()}
     lines = [f"  {name} = {value}" for name, value in found.items() if value is not None]
     return head + "{\n" + "\n".join([*lines, body]) + "\n}\n"
