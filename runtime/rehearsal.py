@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from ..compiler.families.architectures import parameters
 from ..compiler.plan.plan import Plan, TrainJob
@@ -135,7 +135,15 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
         )
         for of in wanted
     ]
-    log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed at the end)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        yield from _asked(lines, log)
+
+
+def _asked(lines: list[str], log: TextIO) -> Iterator[dict]:
+    """The answers of one process to lines, and in `log` what else it writes.
+
+    Raises: RunError: it has died.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "etude.runtime.engine.without_weights"],
         # What it logs is kept in a file: of a pipe that nobody reads there is an end.
@@ -165,7 +173,7 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
     finally:
         process.kill()
         process.wait()
-        for stream in (process.stdin, process.stdout, log):
+        for stream in (process.stdin, process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
 
