@@ -8,6 +8,7 @@ from pathlib import Path
 
 from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
+from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf
 
@@ -139,11 +140,11 @@ def _annotation(kind: k.Kind) -> str:
             return "bool | Let"
         case k.OneOf(names=names):
             return f"Literal[{', '.join(map(repr, names))}] | Let"
-        case k.Whole() | k.Real() | k.Share() | k.Amount():
+        case nk.Whole() | nk.Real() | nk.Share() | nk.Amount():
             return "Number"
-        case k.Wholes() | k.Reals():
+        case nk.Wholes() | nk.Reals():
             return "Numbers"
-        case k.Devices() | g.Periodic():
+        case nk.Devices() | g.Periodic():
             return "str"
         case k.Suites():
             return "dict[str, str | Let | list[str | Let]] | Let"

@@ -13,6 +13,7 @@ from ..spec.reference import PAIRS, PREVIOUS, Reference
 from ..spec.schema import documentation
 from ..spec.schema import group_kinds as g
 from ..spec.schema import kinds as k
+from ..spec.schema import number_kinds as nk
 from ..spec.schema import recipe as r
 from ..spec.schema.convert_schedule import Mixture, Placement, ScheduleOf
 from ..spec.schema.statements import CLAIMED
@@ -140,7 +141,7 @@ class _Completer:
         kind = r.kind_of(model, attribute)
         if "=" in words:
             yield from self._value(kind, attribute, words[words.index("=") + 1 :])
-        elif isinstance(kind, k.Every):
+        elif isinstance(kind, nk.Every):
             yield from self._keywords("period")
             if here.statement[-1].kind == "number":
                 yield from _units(kind.units)
@@ -425,7 +426,7 @@ def _forms(kind: k.Kind | None) -> Iterator[str]:
             yield "schedule"
             if isinstance(kind.operand, Mixture):
                 yield "scaling"
-        case k.Devices():
+        case nk.Devices():
             yield "count"
         case g.Periodic():
             yield "period"
@@ -440,7 +441,7 @@ def _measured(kind: k.Kind | None, before: list[str]) -> tuple[str, ...]:
         part = r.attributes(kind.holds).get(word)
         return part.kind.units if part else ()
     if isinstance(kind, ScheduleOf) and word in ("for", "until", "over"):
-        return k.LENGTH.units
+        return nk.LENGTH.units
     return kind.units if kind else ()
 
 

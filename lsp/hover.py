@@ -12,7 +12,7 @@ from ..spec.quantity import UNITS, literal, plain
 from ..spec.schema import documentation
 from ..spec.schema import recipe as r
 from ..spec.schema.convert import Invalid
-from ..spec.schema.kinds import LENGTH
+from ..spec.schema.number_kinds import LENGTH
 from ..spec.text.keywords import BLOCKS
 from . import names, rules, values
 from .places import Place, place

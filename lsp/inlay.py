@@ -10,7 +10,7 @@ from ..compiler.program import TrainStage
 from ..spec import syntax as s
 from ..spec.quantity import counted, measured
 from ..spec.schema.convert import Invalid
-from ..spec.schema.kinds import LENGTH
+from ..spec.schema.number_kinds import LENGTH
 from . import values
 from .project import Analysis
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
+from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf
 
@@ -167,7 +168,7 @@ class Writer:
                 yield name
             elif isinstance(kind, g.Block):
                 yield self.gate()
-            elif isinstance(kind, k.Every) and self.often():
+            elif isinstance(kind, nk.Every) and self.often():
                 yield f"{name} every {self.maybe_let(self.one(STEPS))}"
             elif isinstance(kind, g.Group) and model is not r.Gate and self.rarely():
                 inner = list(self.attributes(kind.holds))
@@ -264,11 +265,11 @@ class Writer:
         match kind:
             case k.Name():
                 return self.one(["tiny", "words", "box", "chat", "llama3"])
-            case k.Whole():
+            case nk.Whole():
                 return self.one(TOKENS[1:] if name == "seq_len" else COUNTS)
-            case k.Real():
+            case nk.Real():
                 return self.one(REALS)
-            case k.Share():
+            case nk.Share():
                 return self.one(SHARES)
         raise KeyError(f"{model.__name__}.{name}")
 

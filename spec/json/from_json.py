@@ -11,6 +11,7 @@ from .. import syntax as s
 from ..findings.diagnostics import Report, did_you_mean
 from ..schema import group_kinds as g
 from ..schema import kinds as k
+from ..schema import number_kinds as nk
 from ..schema import recipe as r
 from ..source import Source, Span
 from ..text.to_text import shown
@@ -311,7 +312,7 @@ class _Reader(Values):
         items = self._statements(word, node, model, span)
         if items is None:
             value = self._attribute_value(word.name, node, model)
-            every = isinstance(r.kind_of(model, word.name), k.Every) and origin is None
+            every = isinstance(r.kind_of(model, word.name), nk.Every) and origin is None
             if every and isinstance(value, s.Number | s.Path):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)

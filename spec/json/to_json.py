@@ -7,6 +7,7 @@ from typing import Any
 from .. import syntax as s
 from ..schema import group_kinds as g
 from ..schema import kinds as k
+from ..schema import number_kinds as nk
 from ..schema import recipe as r
 from ..source import Span
 from ..text.to_text import figure, shown
@@ -199,7 +200,7 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
                     sources[word.name] = _origin(item.origin)
             case s.Entry(word=s.Word(name)) if model and model.entries:
                 _put(given, name, _value(item.value, model, name), item.span)
-            case s.Every() if isinstance(r.kind_of(model, item.word.name), k.Every):
+            case s.Every() if isinstance(r.kind_of(model, item.word.name), nk.Every):
                 _put(given, item.word.name, _plain(form.in_steps(item.every)), item.span)
             case s.Flag() if isinstance(r.kind_of(model, item.word.name), g.Mark):
                 _put(given, item.word.name, True, item.span)
@@ -258,7 +259,7 @@ def _value(value: s.Value, model: form.Model, name: str) -> Any:
             return tag.name if alone else {"kind": tag.name} | _group(braces, kind.holds)
         case k.Suites(), s.Braces():
             return _suites(value)
-        case k.Every(), _:
+        case nk.Every(), _:
             return _plain(form.in_steps(value))
     return _plain(value)
 

@@ -1,7 +1,7 @@
 """Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .. import syntax as s
@@ -10,12 +10,11 @@ from ..findings.diagnostics import Report, did_you_mean
 from ..record import replace
 from ..source import Span
 from ..text.keywords import BLOCKS, advice, why_no_name
-from . import kinds as k
+from . import number_kinds as nk
 from . import recipe as r
+from .attributes import Attributes
 from .changes import changes
 from .convert import Invalid
-from .group_kinds import Block, Mark
-from .groups import Groups
 from .lets import Lets
 
 _PLURAL = {
@@ -62,7 +61,7 @@ def bind(
     return replace(recipe, allowances=allowances, **more)
 
 
-class _Binder(Groups):
+class _Binder(Attributes):
     def __init__(
         self, report: Report, broken: bool, where: Span | None, *, unchanged: bool = True
     ) -> None:
@@ -78,53 +77,22 @@ class _Binder(Groups):
         headers: list[tuple[s.Block, Any]] = []
         expectations: list[r.Expectation] = []
         variants: dict[str, Span] = {}
-        headless = False  # a block that may be meant to be the header has no name
-        for item in items:
-            if isinstance(item, s.Let | s.Use):
-                continue
-            if not isinstance(item, s.Block):
-                self._error("E301", "only blocks, `let` and `use` may be outside blocks", item.span)
-                continue
-            keyword = item.keyword.name
-            if keyword not in BLOCKS:
-                headless = headless or not item.labels
-                self._error(
-                    "E302",
-                    f"`{keyword}` is not a block",
-                    item.keyword.span,
-                    help=did_you_mean(keyword, BLOCKS, of="block"),
-                )
-                continue
+        for block in self._blocks(items):
+            keyword = block.keyword.name
             if keyword == "expect":
-                expectations += self._expectations(item)
+                expectations += self._expectations(block)
                 continue
-            name = self._name(item)
+            name = self._name(block)
             if name is None:
-                headless = headless or keyword == "recipe"
                 continue
             if keyword == "variant":
-                self._variant(item, name, variants)
-                continue
-            if keyword == "recipe":
-                headers.append((item, self._declaration(item, r.Header, name)))
-                continue
-            group = _PLURAL[keyword]
-            if (group, name) in heads:
-                self._error(
-                    "E303",
-                    f"the {'name' if keyword == 'rounds' else keyword} `{name}` is declared twice",
-                    item.labels[0].span,
-                    help="rename one of them",
-                    notes=[(heads[group, name], "first declared here")],
-                )
-                continue
-            heads[group, name] = item.labels[0].span
-            if keyword == "rounds":
-                found[group][name] = self._rounds(item, name)
-                continue
-            model = self._kind(item) if keyword == "stage" else r.BLOCKS[keyword]
-            found[group][name] = self._declaration(item, model, name) if model else None
-        header = None if headless and not headers else self._header(headers)
+                self._variant(block, name, variants)
+            elif keyword == "recipe":
+                headers.append((block, self._declaration(block, r.Header, name)))
+            elif self._is_first(block, name, heads):
+                found[_PLURAL[keyword]][name] = self._named(block, name)
+        hidden = not headers and any(map(_is_nameless_header, items))
+        header = None if hidden else self._header(headers)
         broken = any(value is None for group in found.values() for value in group.values())
         if self.report.failures or broken or header is None:
             return None
@@ -139,6 +107,43 @@ class _Binder(Groups):
             variants=variants,
             main=self.where.source if self.where else None,
         )
+
+    def _blocks(self, items: list[s.Item]) -> Iterator[s.Block]:
+        """The blocks of a kind that there is; reports what else stands outside blocks."""
+        for item in items:
+            if isinstance(item, s.Let | s.Use):
+                continue
+            if not isinstance(item, s.Block):
+                self._error("E301", "only blocks, `let` and `use` may be outside blocks", item.span)
+            elif item.keyword.name not in BLOCKS:
+                word = item.keyword
+                help = did_you_mean(word.name, BLOCKS, of="block")
+                self._error("E302", f"`{word.name}` is not a block", word.span, help=help)
+            else:
+                yield item
+
+    def _is_first(self, block: s.Block, name: str, heads: dict[tuple[str, str], Span]) -> bool:
+        """Whether nothing of a kind has this name yet; reports it."""
+        keyword, span = block.keyword.name, block.labels[0].span
+        first = heads.setdefault((_PLURAL[keyword], name), span)
+        if first is span:
+            return True
+        self._error(
+            "E303",
+            f"the {'name' if keyword == 'rounds' else keyword} `{name}` is declared twice",
+            span,
+            help="rename one of them",
+            notes=[(first, "first declared here")],
+        )
+        return False
+
+    def _named(self, block: s.Block, name: str) -> Any:
+        """What a block with a name declares, or None after reporting."""
+        keyword = block.keyword.name
+        if keyword == "rounds":
+            return self._rounds(block, name)
+        model = self._kind(block, name) if keyword == "stage" else r.BLOCKS[keyword]
+        return self._declaration(block, model, name) if model else None
 
     def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
         """The statements with values in place of their names."""
@@ -253,13 +258,13 @@ class _Binder(Groups):
         if why:
             self._error("E306", why, word.span, help=advice(word.name, kind))
 
-    def _kind(self, block: s.Block) -> type[r.Stage] | None:
+    def _kind(self, block: s.Block, name: str) -> type[r.Stage] | None:
         if block.kind is None:
             self._error(
                 "E305",
                 "this stage has no kind",
                 block.head,
-                help=f"write `stage {block.labels[0].name}: train {{`",  # type: ignore[union-attr]
+                help=f"write `stage {name}: train {{`",
             )
             return None
         if block.kind.name not in r.STAGES:
@@ -285,7 +290,7 @@ class _Binder(Groups):
             )
             return None
         try:
-            count = k.Whole(most=MOST_ROUNDS).read(number)
+            count = nk.Whole(most=MOST_ROUNDS).read(number)
         except Invalid as problem:
             self._invalid(problem)
             return None
@@ -299,7 +304,7 @@ class _Binder(Groups):
                 )
                 continue
             stage = self._name(item)
-            model = self._kind(item) if stage else None
+            model = self._kind(item, stage) if stage else None
             if stage is None or model is None:
                 continue
             if stage in stages:
@@ -324,206 +329,11 @@ class _Binder(Groups):
         self.counts_steps = False
         return found
 
-    def _build(
-        self,
-        items: Iterable[s.Item],
-        model: type[r.Declaration],
-        head: Span,
-        what: str,
-        **given: Any,
-    ) -> Any:
-        """The model with the attributes that `items` give, or None after reporting."""
-        values: dict[str, Any] = {}
-        filters: list[r.Filter] = []
-        places: dict[str, Span] = {"": head}
-        sources: dict[str, r.Cited] = {}
-        known = r.attributes(model)
-        opened: set[str] = set()
-        before = self.report.failures
-        for item in items:
-            try:
-                if isinstance(item, s.Filter):
-                    self._filter(item, model, what, filters)
-                    continue
-                if isinstance(item, s.Alike):
-                    self._alike(item, model, what, given)
-                    if "similar" in given:
-                        places.setdefault("similar", item.value.span)
-                    continue
-                if isinstance(item, s.Open):
-                    self._open(item, model, what)
-                    opened.add(item.attribute.name)
-                    continue
-                attribute = self._attribute(item, model)
-            except Invalid as problem:
-                self._invalid(problem)
-                self.broken = True
-                continue
-            if attribute is None:
-                continue
-            name, value, span = attribute
-            if name not in known:
-                self._error(
-                    "E308",
-                    f"{what} has no attribute `{name}`",
-                    span,
-                    help=did_you_mean(name, known, of=model),
-                )
-            elif name in places:
-                self._error(
-                    "E309",
-                    f"`{name}` is given twice",
-                    span,
-                    notes=[(places[name], "first given here")],
-                )
-            else:
-                values[name] = value
-                written = item.value if isinstance(item, s.Assign) else value
-                places[name] = written.span if isinstance(written, s.Value) else span
-                if isinstance(item, s.Assign) and item.origin:
-                    self._source(name, item.origin, sources)
-        found = self._read(values, model, head, what, opened)
-        lacking = any(a.required and a.field not in found for a in known.values())
-        if lacking or self.report.failures > before:
-            return None
-        if filters:
-            found["filters"] = filters
-        return model(**given, **found, places=places, sources=sources)
 
-    def _open(self, item: s.Open, model: type[r.Declaration], what: str) -> None:
-        """Reports an attribute that is yet to be given."""
-        name, known = item.attribute.name, r.attributes(model)
-        if name not in known:
-            self._error(
-                "E308",
-                f"{what} has no attribute `{name}`",
-                item.attribute.span,
-                help=did_you_mean(name, known, of=model),
-            )
-            return
-        reason = item.reason.value.strip()
-        self._error(
-            "E335",
-            f"`{name}` is open" + (f": {reason}" if reason else ""),
-            item.attribute.span,
-            help=f"write `{name} = …` in place of this line",
-        )
-
-    def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
-        """Where the value of an attribute is from."""
-        try:
-            text = k.text(origin.text)
-        except Invalid as problem:
-            self._invalid(problem)
-            return
-        if not text.strip():
-            self._error(
-                "E322",
-                "this says nothing of where the value is from",
-                origin.span,
-                help='write where: cite "Table 3", or why: assumed "the report names none"',
-            )
-            return
-        sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
-
-    def _attribute(self, item: s.Item, model: type[r.Declaration]) -> tuple[str, Any, Span] | None:
-        """Name, value and place of the attribute that a statement gives."""
-        if self._unlike(item, model):
-            return None
-        if isinstance(item, s.Assign):
-            if len(item.path.words) > 1:
-                self._error(
-                    "E310",
-                    f"`{item.path.name}` is not an attribute",
-                    item.path.span,
-                    help="attributes have one name",
-                )
-                return None
-            misplaced = item.claim.within if item.claim else item.at
-            if misplaced:
-                self._error(
-                    "E310",
-                    "only expectations have a tolerance, or a place in a stage",
-                    misplaced.span,
-                    help="move this to the `expect` block",
-                )
-                return None
-            name = item.path.name
-            return name, self._nested(name, item.value, model), item.path.span
-        if isinstance(item, s.Entry) and model.entries:
-            return item.word.name, item.value, item.word.span
-        if isinstance(item, s.Flag) and self._takes(model, item.word.name, Mark):
-            return item.word.name, True, item.span
-        if isinstance(item, s.Every) and self._takes(model, item.word.name, k.Every):
-            return item.word.name, item.every, item.word.span
-        if isinstance(item, s.Block) and self._takes(model, item.keyword.name, Block):
-            return item.keyword.name, self._gate(item), item.head
-        if isinstance(item, s.Block) and not item.labels:
-            braces = s.Braces(item.items, item.span)
-            return item.keyword.name, self._nested(item.keyword.name, braces, model), item.span
-        name = self._without_equals(item)
-        if name and name.name in r.attributes(model):
-            value = item.span.source.text[name.span.end : item.span.end].strip()
-            self._error(
-                "E105",
-                f"an `=` is missing after `{name.name}`",
-                name.span,
-                help=f"write `{name.name} = {value if len(value) < 50 else '…'}`",
-            )
-            return None
-        known = ", ".join(sorted(r.attributes(model)))
-        said = did_you_mean(name.name, (), of=model) if name else ""
-        form = f"attributes are written `name = value`; there is {known}"
-        self._error("E311", "this is not an attribute", item.span, help=said or form)
-        return None
-
-    def _unlike(self, item: s.Item, model: type[r.Declaration]) -> bool:
-        """Whether a statement stands there as an attribute, or an attribute as one; reports it."""
-        periodic = any(isinstance(of.kind, k.Every) for of in r.attributes(model).values())
-        if (
-            isinstance(item, s.Every)
-            and periodic
-            and not self._takes(model, item.word.name, k.Every)
-        ):
-            from ..text.notation import statement  # only where something is wrong
-
-            name = item.word.name
-            how = statement(name, f"every {item.every.span.text}")
-            form = "only checkpoints are written so: `checkpoint every 1000 steps`"
-            help = f"write `{how}`" if how else did_you_mean(name, (), of=model) or form
-            self._error("E323", f"`{name} every` is not a statement", item.span, help=help)
-            return True
-        if not isinstance(item, s.Assign) or len(item.path.words) > 1:
-            return False
-        name = item.path.name
-        every = self._takes(model, name, k.Every) and isinstance(item.value, s.Periodic)
-        if not every and (name in r.attributes(model) or not _has_statement(name, model)):
-            return False
-        from ..text.notation import statement
-
-        if how := statement(name, item.value.span.text):
-            self._error(
-                "E323", f"`{name}` is a statement and has no `=`", item.span, help=f"write `{how}`"
-            )
-        return bool(how)
-
-    @staticmethod
-    def _takes(model: type[r.Declaration], name: str, kind: type[k.Kind]) -> bool:
-        """Whether a block has an attribute of this name and kind."""
-        attribute = r.attributes(model).get(name)
-        return attribute is not None and isinstance(attribute.kind, kind)
-
-    @staticmethod
-    def _without_equals(item: s.Item) -> s.Word | None:
-        """What may be an attribute whose `=` is missing: `clip 2.0`, `optimizer adamw { … }`."""
-        if isinstance(item, s.Entry) and isinstance(item.word, s.Word):
-            return item.word
-        return item.keyword if isinstance(item, s.Block) and item.labels else None
-
-
-def _has_statement(name: str, model: type[r.Declaration]) -> bool:
-    """Whether a block may have a statement that begins with a word."""
-    if name in ("keep", "drop"):
-        return "filters" in r.statements(model)
-    known = r.attributes(model) | r.statements(model)
-    return name == "allow" or (name in known and bool(known[name].kind.statement))
+def _is_nameless_header(item: s.Item) -> bool:
+    """Whether a block may be meant to be the header and has no name."""
+    if not isinstance(item, s.Block):
+        return False
+    if item.keyword.name == "recipe":
+        return not item.labels or not isinstance(item.labels[0], s.Word)
+    return item.keyword.name not in BLOCKS and not item.labels

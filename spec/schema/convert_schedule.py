@@ -9,7 +9,8 @@ from ..quantity import UNITS, Quantity, plain
 from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
-from .kinds import LENGTH, Kind, listed
+from .kinds import Kind, listed
+from .number_kinds import LENGTH
 
 
 class Operand(Kind):

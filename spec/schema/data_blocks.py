@@ -6,6 +6,7 @@ from typing import ClassVar
 from ..record import field, fields
 from . import group_kinds as g
 from . import kinds as k
+from . import number_kinds as nk
 from .declaration import Declaration, attribute, statement
 
 DATA = ("dataset", "stage")
@@ -25,7 +26,7 @@ class TokenizerTraining(Declaration):
         k.Name("dataset", many=True), doc="what the merges are learnt from, every document"
     )
     vocab: int = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         takes="count, 258 or more",
         doc="size; 256 bytes and two special tokens included",
     )
@@ -171,13 +172,13 @@ class Dataset(Declaration):
         doc="a corpus that needs no download; `python_functions` holds all four kinds",
     )
     documents: int | None = attribute(
-        k.Whole("docs"),
+        nk.Whole("docs"),
         None,
         otherwise="all; 2000 of a generated sample",
         doc="the most documents or records that are read",
     )
     skip: int = attribute(
-        k.Whole("docs", least=0),
+        nk.Whole("docs", least=0),
         0,
         doc="how many documents or records are left out at the beginning",
     )
@@ -188,18 +189,18 @@ class Dataset(Declaration):
         doc="which field of a record holds what",
     )
     tokens: int | None = attribute(
-        k.Whole("tokens"),
+        nk.Whole("tokens"),
         None,
         doc="how many tokens there are, as far as you know: for epochs in the plan and for "
         "lengths in `epochs`",
     )
     holdout: Fraction = attribute(
-        k.Share(),
+        nk.Share(),
         Fraction(1, 200),
         doc="share of documents that is never trained on and on which losses are measured",
     )
     bad_lines: int = attribute(
-        k.Whole(least=0),
+        nk.Whole(least=0),
         0,
         doc="lines that cannot be read and may be skipped; one more stops the run",
     )
@@ -216,7 +217,7 @@ class Dataset(Declaration):
         "[records](data.md#records-of-dialogs-preferences-and-prompts)",
     )
     pairs: int | None = attribute(
-        k.Whole("pairs"),
+        nk.Whole("pairs"),
         None,
         doc="how many preferences there are, as far as you know: for `epochs`",
     )

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from .convert import Invalid
-from .kinds import Kind, Share, listed
+from .kinds import Kind, listed
+from .number_kinds import Share
 
 Builder = Callable[..., Any]
 """Builds a group: `(statements, model, place, what it is in words, **fields)` → the model, or None

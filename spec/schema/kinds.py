@@ -4,20 +4,13 @@ Whatever has to know what an attribute is asks its kind: the binder, the JSON fo
 models, the language server and the reference.
 """
 
-from fractions import Fraction
 from typing import Any, ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
-from ..quantity import Quantity, plain
 from ..record import Record
 from ..text.keywords import RESERVED, VALUES, advice, why_no_name
-from .convert import Invalid, items, plain_number, quantity, whole, wrong_value
-
-MOST = 10**9
-"""No dimension of a model or an evaluation is larger."""
-MOST_DEVICES = 10**6
-"""The most nodes of a cluster, and the most devices of a node."""
+from .convert import Invalid, items, wrong_value
 
 
 class Kind(Record):
@@ -81,9 +74,6 @@ def listed(names: tuple[str, ...]) -> str:
     """`a`, `b` or `c`, for people."""
     *others, last = (f"`{name}`" for name in names)
     return f"{', '.join(others)} or {last}" if others else last
-
-
-# Texts and names
 
 
 class Text(Kind, kw_only=False):
@@ -247,236 +237,6 @@ class Flag(OneOf):
 
     def read(self, value: s.Value) -> bool:
         return super().read(value) == "true"
-
-
-# Numbers
-
-
-class Whole(Kind, kw_only=False):
-    """A whole number, in `unit` or without one."""
-
-    unit: str = ""
-    least: int = 1
-    most: int | None = None
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        return (self.unit,) if self.unit else ()
-
-    @property
-    def example(self) -> str:
-        return f"{max(self.least, 8)} {self.unit}".rstrip()
-
-    def takes(self, name: str) -> str:
-        least = f", {self.least} or more" if self.least != 1 else ""
-        if self.unit:
-            return self.unit + least
-        return f"whole number{least}" if least else "count"
-
-    def read(self, value: s.Value) -> Any:
-        number = plain_number(value, "a whole number")
-        return whole(
-            quantity(number, [self.unit], self.unit), value.span, least=self.least, most=self.most
-        )
-
-
-class Kept(Whole, kw_only=False):
-    """How many draws of a prompt are kept: `best` is one, `all` are 0."""
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return tuple(_KEPT)
-
-    def takes(self, name: str) -> str:
-        return f"{', '.join(f'`{name}`' for name in _KEPT)} or a count"
-
-    def read(self, value: s.Value) -> int:
-        if isinstance(value, s.Number):
-            return super().read(value)
-        return _KEPT[OneOf(*_KEPT).read(value)]
-
-
-_KEPT = {"best": 1, "all": 0}
-
-
-class Every(Whole, kw_only=False):
-    """A number of steps between two of something: `checkpoint every 500 steps`."""
-
-    unit: str = "steps"
-    statement: ClassVar[bool] = True
-
-    @property
-    def example(self) -> str:
-        return f"500 {self.unit}"
-
-    def takes(self, name: str) -> str:
-        return f"the statement `{self.written(name)}`"
-
-    def written(self, name: str) -> str:
-        return f"{name} every {self.example}"
-
-
-class Wholes(Kind, kw_only=False):
-    """A list of whole numbers, in `unit` or without one."""
-
-    unit: str = ""
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        return (self.unit,) if self.unit else ()
-
-    @property
-    def example(self) -> str:
-        return "[128, 256]"
-
-    def takes(self, name: str) -> str:
-        return "list of counts" + (f", in {self.unit}" if self.unit else "")
-
-    def read(self, value: s.Value) -> list[int]:
-        if not isinstance(value, s.List):
-            raise wrong_value(value, "a list of whole numbers", "[128, 256]")
-        return [Whole(self.unit).read(item) for item in items(value)]
-
-
-class Real(Kind, kw_only=False):
-    """A plain number within bounds."""
-
-    least: float | None = None
-    below: float | None = None
-    above: float | None = None
-    most: float | None = None
-
-    @property
-    def example(self) -> str:
-        return "0.1" if self.above is None or self.above < 0.1 else f"{self.above + 1:g}"
-
-    def takes(self, name: str) -> str:
-        if self.least is not None and self.below is not None:
-            return f"number from {self.least:g} to below {self.below:g}"
-        parts = ["number"] if self.above is None else [f"number above {self.above:g}"]
-        parts += [] if self.least is None else [f"{self.least:g} or more"]
-        parts += [] if self.most is None else [f"at most {self.most:g}"]
-        return ", ".join(parts)
-
-    def read(self, value: s.Value) -> float:
-        number = plain_number(value, "a plain number")
-        result = float(quantity(number, [""], "").value)
-        if self.least is not None and result < self.least:
-            raise Invalid("E208", f"this must be at least {self.least:g}", value.span)
-        if self.above is not None and result <= self.above:
-            raise Invalid("E208", f"this must be above {self.above:g}", value.span)
-        if self.below is not None and result >= self.below:
-            raise Invalid("E208", f"this must be below {self.below:g}", value.span)
-        if self.most is not None and result > self.most:
-            raise Invalid("E208", f"this must be at most {self.most:g}", value.span)
-        return result
-
-
-class Reals(Kind, kw_only=False):
-    """A list of plain numbers."""
-
-    below: float | None = None
-
-    @property
-    def example(self) -> str:
-        return "[0.9, 0.95]"
-
-    def takes(self, name: str) -> str:
-        return "list of numbers"
-
-    def shown(self, value: Any) -> str:
-        return str(list(value))
-
-    def read(self, value: s.Value) -> tuple[float, ...]:
-        if not isinstance(value, s.List):
-            raise wrong_value(value, "a list of numbers", "[0.9, 0.95]")
-        return tuple(Real(below=self.below).read(item) for item in items(value))
-
-
-class Betas(Reals, kw_only=False):
-    """The two decay rates of Adam's moments."""
-
-    below: float | None = 1
-
-    def takes(self, name: str) -> str:
-        return "list of two numbers below 1"
-
-    def read(self, value: s.Value) -> tuple[float, ...]:
-        rates = super().read(value)
-        if len(rates) != 2:
-            raise Invalid(
-                "E208",
-                "there are two betas, one for each moment",
-                value.span,
-                help="write [0.9, 0.95]",
-            )
-        return rates
-
-
-class Share(Kind):
-    """A percentage from 0 to 100 (100 excluded)."""
-
-    @property
-    def example(self) -> str:
-        return "1%"
-
-    def takes(self, name: str) -> str:
-        return "percentage below 100%"
-
-    def shown(self, value: Any) -> str:
-        return f"{plain(value * 100)}%"
-
-    def read(self, value: s.Value) -> Fraction:
-        result = quantity(plain_number(value, "a percentage: 1%"), ["%"]).value
-        if result >= 1:
-            raise Invalid("E208", "this must be below 100%", value.span)
-        return result
-
-
-class Amount(Kind):
-    """A quantity above zero in one of the units; where there is one, it may be left out."""
-
-    of: tuple[str, ...]
-
-    def __init__(self, *of: str) -> None:
-        Record.__init__(self, of=of)
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        return tuple(unit for unit in self.of if unit != "%")
-
-    @property
-    def example(self) -> str:
-        return f"{2 if len(self.of) == 1 else 100} {self.of[0]}"
-
-    def takes(self, name: str) -> str:
-        return self.of[0] if len(self.of) == 1 else listed(self.of)
-
-    def read(self, value: s.Value) -> Quantity:
-        only = self.of[0] if len(self.of) == 1 else None
-        wanted = f"a number of {only}" if only else "a number with its unit"
-        result = quantity(plain_number(value, f"{wanted}: {self.example}"), self.of, only)
-        if result.value <= 0:
-            raise Invalid("E208", "this must be more than 0", value.span)
-        return result
-
-
-LENGTH = Amount("tokens", "steps", "%")
-"""A length of a part of a stage."""
-
-
-class Devices(Kind):
-    """`8 of "H100 80GB"` → (8, "H100 80GB")."""
-
-    @property
-    def example(self) -> str:
-        return '8 of "H100 80GB"'
-
-    def read(self, value: s.Value) -> tuple[int, str]:
-        if not isinstance(value, s.Counted):
-            raise wrong_value(value, "a number of GPUs of a kind", self.example)
-        number = quantity(plain_number(value.number, "a number: 8"), [""], "")
-        return whole(number, value.number.span, most=MOST_DEVICES), text(value.what)
 
 
 class Suites(Kind):

@@ -5,6 +5,7 @@ from typing import ClassVar
 from ..quantity import Quantity
 from . import group_kinds as g
 from . import kinds as k
+from . import number_kinds as nk
 from .data_blocks import DATA
 from .declaration import attribute
 from .training_blocks import DIALOG, WITH_WEIGHTS, Needle, Stage
@@ -25,7 +26,7 @@ class Score(Stage):
         k.Ref(*DATA, many=True), doc="what is scored; documents, before their filters"
     )
     seq_len: int | None = attribute(
-        k.Whole("tokens", least=2),
+        nk.Whole("tokens", least=2),
         None,
         otherwise="the length at which the stage ended",
         doc="documents are cut into windows of this many tokens",
@@ -44,15 +45,15 @@ class Sample(Stage):
         doc="the model",
     )
     prompts: str = attribute(k.Ref(*DATA), takes="dataset of prompts", doc="what is answered")
-    draws: int = attribute(k.Whole(most=k.MOST), 1, doc="answers to each prompt")
-    temperature: float = attribute(k.Real(least=0), 1.0, doc="0 is greedy")
-    top_p: float = attribute(k.Real(above=0, most=1), 1.0, doc="nucleus sampling")
-    max_tokens: int = attribute(k.Whole("tokens"), doc="longest answer")
+    draws: int = attribute(nk.Whole(most=nk.MOST), 1, doc="answers to each prompt")
+    temperature: float = attribute(nk.Real(least=0), 1.0, doc="0 is greedy")
+    top_p: float = attribute(nk.Real(above=0, most=1), 1.0, doc="nucleus sampling")
+    max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     judge: str | None = attribute(
         k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
     )
     keep: int | None = attribute(
-        k.Kept(),
+        nk.Kept(),
         None,
         otherwise="`best` with a judge, else `all`",
         doc="draws of each prompt that become dialogs",
@@ -70,7 +71,7 @@ class Average(Stage):
         k.Ref(*WITH_WEIGHTS, many=True), doc="whose results are averaged; all of one shape"
     )
     weights: tuple[float, ...] | None = attribute(
-        k.Reals(),
+        nk.Reals(),
         None,
         takes="list of numbers, 0 or more",
         otherwise="equal",
@@ -91,7 +92,7 @@ class Checkpoint(Stage):
         doc="a stage that trains, without `average`",
     )
     after: Quantity = attribute(
-        k.LENGTH, doc="how far into the stage; tokens fall on the nearest step"
+        nk.LENGTH, doc="how far into the stage; tokens fall on the nearest step"
     )
 
 
@@ -108,7 +109,7 @@ class Measuring(Stage):
         "tokens of each",
     )
     seq_len: int | None = attribute(
-        k.Whole("tokens"),
+        nk.Whole("tokens"),
         None,
         needs=("loss",),
         otherwise="the length at which the stage ended",
@@ -137,16 +138,16 @@ class Measuring(Stage):
         doc="what is answered for the judge",
     )
     limit: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         needs=("judge", "suites"),
         otherwise="256 prompts; all documents of a task",
         doc="the most prompts or documents",
     )
     max_tokens: int | None = attribute(
-        k.Whole("tokens"), None, needs=("judge",), doc="longest answer"
+        nk.Whole("tokens"), None, needs=("judge",), doc="longest answer"
     )
-    temperature: float = attribute(k.Real(least=0), 1.0, needs=("judge",), doc="of the answers")
+    temperature: float = attribute(nk.Real(least=0), 1.0, needs=("judge",), doc="of the answers")
     dialog: str | None = attribute(
         DIALOG,
         None,

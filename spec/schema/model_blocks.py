@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from . import group_kinds as g
 from . import kinds as k
+from . import number_kinds as nk
 from .declaration import Declaration, attribute
 
 
@@ -11,43 +12,46 @@ class Experts(Declaration):
     """Feed-forward layers that are mixtures of experts."""
 
     count: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="experts of a layer"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="experts of a layer"
     )
     active: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="experts that a token is routed to"
+        nk.Whole(most=nk.MOST),
+        None,
+        otherwise="of the size",
+        doc="experts that a token is routed to",
     )
     shared: int | None = attribute(
-        k.Whole(least=0, most=k.MOST),
+        nk.Whole(least=0, most=nk.MOST),
         None,
         otherwise="of the size, else 1 of `deepseek_v3` and none of the others",
         doc="experts that every token goes through",
     )
     ffn: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="width of an expert"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="width of an expert"
     )
     dense: int | None = attribute(
-        k.Whole(least=0, most=k.MOST),
+        nk.Whole(least=0, most=nk.MOST),
         None,
         otherwise="of the size, else none",
         doc="how many layers at the beginning have no experts; of `gpt_oss` none",
     )
     groups: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size, else one",
         doc="experts are split into this many groups, and chosen from the best of them",
     )
     groups_used: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="how many groups"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="how many groups"
     )
     scale: float | None = attribute(
-        k.Real(above=0),
+        nk.Real(above=0),
         None,
         otherwise="of the size, else 1",
         doc="what the scores are multiplied with",
     )
     balance: float | None = attribute(
-        k.Real(least=0),
+        nk.Real(least=0),
         None,
         otherwise="0.001 of `deepseek_v3`, 0 of the others",
         doc="by so much a step the bias on the choice moves towards experts with little load "
@@ -60,28 +64,28 @@ class Latent(Declaration):
     """Attention through latents: widths."""
 
     queries: int | None = attribute(
-        k.Whole(least=0, most=k.MOST),
+        nk.Whole(least=0, most=nk.MOST),
         None,
         otherwise="of the size, else none",
         doc="of the latent that queries come from; 0: from the hidden state",
     )
     keys: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size",
         doc="of the latent that keys and values come from",
     )
     plain: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size",
         doc="of the part of a head's queries and keys that knows no position",
     )
     rotary: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="of the part that does; even"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="of the part that does; even"
     )
     values: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="of a head's values"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="of a head's values"
     )
 
 
@@ -94,26 +98,26 @@ class RopeScaling(Declaration):
 
     kind: str
     factor: float | None = attribute(
-        k.Real(above=1),
+        nk.Real(above=1),
         None,
         otherwise="8 of `llama`; `yarn` needs it",
         doc="how many times longer",
     )
     original: int | None = attribute(
-        k.Whole("tokens"),
+        nk.Whole("tokens"),
         None,
         otherwise="8Ki of `llama`; `yarn` needs it",
         doc="the length before",
     )
     low: float | None = attribute(
-        k.Real(above=0),
+        nk.Real(above=0),
         None,
         otherwise="1",
         doc="what turns fewer times over the original length is stretched by the whole factor; "
         "`llama` only",
     )
     high: float | None = attribute(
-        k.Real(above=0),
+        nk.Real(above=0),
         None,
         takes="number above `low`",
         otherwise="4",
@@ -139,43 +143,43 @@ class Model(Declaration):
     family: str = attribute(k.Name(), "llama3", doc="model family")
     size: str | None = attribute(k.Text(), None, doc="a published size of the family")
     layers: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size", doc="transformer layers"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="transformer layers"
     )
     dim: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size",
         doc="width; an even multiple of `heads`, unless `head_dim` is given",
     )
     heads: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size",
         doc="attention heads; a multiple of `kv_heads`",
     )
     kv_heads: int | None = attribute(
-        k.Whole(most=k.MOST), None, otherwise="of the size, else `heads`", doc="key-value heads"
+        nk.Whole(most=nk.MOST), None, otherwise="of the size, else `heads`", doc="key-value heads"
     )
     head_dim: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size, else `dim` / `heads`",
         doc="width of a head; even",
     )
     ffn: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size",
         doc="width of the feed-forward layer (of layers without experts; `gpt_oss` has none)",
     )
     vocab: int | None = attribute(
-        k.Whole(most=k.MOST),
+        nk.Whole(most=nk.MOST),
         None,
         otherwise="of the size, else that of a tokenizer with `train`",
         doc="vocabulary",
     )
     rope_theta: float | None = attribute(
-        k.Real(above=0),
+        nk.Real(above=0),
         None,
         otherwise="of the size, else 10,000",
         doc="base of the rotary positions where training begins; stages may change it",
@@ -194,10 +198,10 @@ class Model(Declaration):
         doc="one matrix for embedding and output",
     )
     norm_eps: float | None = attribute(
-        k.Real(above=0), None, otherwise="of the size, else 1e-5", doc="epsilon of RMSNorm"
+        nk.Real(above=0), None, otherwise="of the size, else 1e-5", doc="epsilon of RMSNorm"
     )
     window: int | None = attribute(
-        k.Whole("tokens", least=0),
+        nk.Whole("tokens", least=0),
         None,
         otherwise="of the size, else none",
         doc="how many tokens, itself included, a token sees in every other layer, from the first; "
@@ -231,7 +235,7 @@ class Model(Declaration):
         doc="of the repository: best a commit, which does not change",
     )
     context: int | None = attribute(
-        k.Whole("tokens", least=2),
+        nk.Whole("tokens", least=2),
         None,
         needs=("weights", "hub"),
         doc="the longest sequence that the weights were trained on; required with them",

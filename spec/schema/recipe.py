@@ -15,6 +15,7 @@ from ..quantity import Quantity
 from ..record import field
 from ..source import Source, Span
 from . import kinds as k
+from . import number_kinds as nk
 from .data_blocks import DATA as DATA
 from .data_blocks import FIELDS as FIELDS
 from .data_blocks import KINDS as KINDS
@@ -72,7 +73,7 @@ class Header(Declaration):
     )
     cite: str | None = attribute(k.Text(), None, doc="where the recipe was published")
     seed: int = attribute(
-        k.Whole(least=0, most=2**63 - 1),
+        nk.Whole(least=0, most=2**63 - 1),
         0,
         doc="seeds initial weights, the order of documents, the held-out split and generated "
         "samples",
@@ -90,15 +91,15 @@ class Cluster(Declaration):
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("gpus", "cpus"),)
 
-    nodes: int = attribute(k.Whole(most=k.MOST_DEVICES), 1, doc="machines")
+    nodes: int = attribute(nk.Whole(most=nk.MOST_DEVICES), 1, doc="machines")
     gpus: tuple[int, str] | None = attribute(
-        k.Devices(), None, doc="GPUs a machine, one rank each, and their name"
+        nk.Devices(), None, doc="GPUs a machine, one rank each, and their name"
     )
     cpus: int | None = attribute(
-        k.Whole(most=k.MOST_DEVICES), None, doc="CPU processes a machine, one rank each"
+        nk.Whole(most=nk.MOST_DEVICES), None, doc="CPU processes a machine, one rank each"
     )
     price: float | None = attribute(
-        k.Real(above=0),
+        nk.Real(above=0),
         None,
         doc="of a GPU-hour, in any currency; the plan then has [prices](cost.md)",
     )

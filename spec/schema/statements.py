@@ -10,6 +10,7 @@ from ..findings.diagnostics import Report, did_you_mean
 from ..source import Span
 from . import convert as c
 from . import kinds as k
+from . import number_kinds as nk
 from . import recipe as r
 
 CLAIMED = {
@@ -109,7 +110,7 @@ class Statements(ABC):
         if self._is_no_filter(item, model, what):
             return
         only = item.word.name == "keep" and item.share is None
-        keep = k.Share().read(item.share) if item.share else Fraction(only and item.op == "in")
+        keep = nk.Share().read(item.share) if item.share else Fraction(only and item.op == "in")
         places = {"": item.span, "what": item.what.span}
         if item.op == "in":
             file = k.text(item.value)
@@ -257,8 +258,8 @@ class Statements(ABC):
             self._error("E309", "`otherwise` is given twice", item.span)
             return
         try:
-            values["extend"] = k.Amount("tokens", "steps").read(item.length)
-            values["attempts"] = k.Whole("times").read(item.times)
+            values["extend"] = nk.Amount("tokens", "steps").read(item.length)
+            values["attempts"] = nk.Whole("times").read(item.times)
         except c.Invalid as problem:
             self._invalid(problem)
 
@@ -277,8 +278,8 @@ class Statements(ABC):
             unit = CLAIMED.get(figure, "")
             try:
                 value = c.number(item.value, [unit], unit).value
-                tolerance = k.Share().read(item.claim.within) if item.claim else Fraction(0)
-                moment = k.Amount("steps", "tokens", "%").read(item.at) if item.at else None
+                tolerance = nk.Share().read(item.claim.within) if item.claim else Fraction(0)
+                moment = nk.Amount("steps", "tokens", "%").read(item.at) if item.at else None
                 reason = item.claim.reason if item.claim else None
                 why = k.text(reason.text) if reason else None
                 cite = k.text(item.origin.text) if item.origin else None

@@ -8,6 +8,7 @@ from ..schedule import Schedule
 from . import convert_schedule as cs
 from . import group_kinds as g
 from . import kinds as k
+from . import number_kinds as nk
 from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
 from .model_blocks import ROPE_SCALING, RopeScaling
@@ -22,11 +23,11 @@ class Optimizer(Declaration):
     """The optimizer's settings."""
 
     kind: str = "adamw"
-    betas: tuple[float, ...] = attribute(k.Betas(), (0.9, 0.95), doc="decay of the moments")
+    betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay of the moments")
     weight_decay: float = attribute(
-        k.Real(least=0), 0.1, doc="decoupled for `adamw`; on all parameters"
+        nk.Real(least=0), 0.1, doc="decoupled for `adamw`; on all parameters"
     )
-    eps: float = attribute(k.Real(above=0), 1e-8, doc="added to the denominator")
+    eps: float = attribute(nk.Real(above=0), 1e-8, doc="added to the denominator")
 
 
 OPTIMIZERS = g.Optimizers(
@@ -43,9 +44,9 @@ OPTIMIZERS = g.Optimizers(
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
-    every: int = attribute(k.Whole("steps"), doc="steps between two weights that are averaged")
+    every: int = attribute(nk.Whole("steps"), doc="steps between two weights that are averaged")
     over: Quantity | None = attribute(
-        k.LENGTH,
+        nk.LENGTH,
         None,
         otherwise="the whole stage",
         doc="the last part of the stage, whose weights are averaged",
@@ -65,15 +66,15 @@ class Needle(Declaration):
     """The grid of a needle-in-a-haystack evaluation."""
 
     lengths: list[int] | None = attribute(
-        k.Wholes("tokens"),
+        nk.Wholes("tokens"),
         None,
         otherwise="the stage's last length; in a gate see [gates](#gates)",
         doc="lengths of prompt and answer together",
     )
     depths: int = attribute(
-        k.Whole(most=k.MOST), 5, doc="places of the secret, evenly from the beginning to the end"
+        nk.Whole(most=nk.MOST), 5, doc="places of the secret, evenly from the beginning to the end"
     )
-    samples: int = attribute(k.Whole(most=k.MOST), 4, doc="prompts for each length and depth")
+    samples: int = attribute(nk.Whole(most=nk.MOST), 4, doc="prompts for each length and depth")
 
 
 class Requirement(Declaration):
@@ -133,10 +134,10 @@ class Training(Stage):
         otherwise="the stage above that has weights",
         doc="continue from its result",
     )
-    tokens: int | None = attribute(k.Whole("tokens"), None, doc="length")
-    steps: int | None = attribute(k.Whole("steps"), None, doc="length")
+    tokens: int | None = attribute(nk.Whole("tokens"), None, doc="length")
+    steps: int | None = attribute(nk.Whole("steps"), None, doc="length")
     epochs: Quantity | None = attribute(
-        k.Amount("epochs"),
+        nk.Amount("epochs"),
         None,
         doc="length: how many times the declared tokens of all sources in `data` are read",
     )
@@ -160,7 +161,7 @@ class Training(Stage):
         OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
     )
     clip: float | None = attribute(
-        k.Real(above=0), None, otherwise="1", doc="largest norm of the gradient"
+        nk.Real(above=0), None, otherwise="1", doc="largest norm of the gradient"
     )
     precision: str | None = attribute(
         k.OneOf("bf16", "fp32", foreign="precision"),
@@ -179,7 +180,7 @@ class Training(Stage):
     )
     average: Polyak | None = attribute(POLYAK, None, doc="see [averaging](#averaging)")
     checkpoint: int | None = attribute(
-        k.Every(), None, otherwise="ten times in each job", doc="how often training can be resumed"
+        nk.Every(), None, otherwise="ten times in each job", doc="how often training can be resumed"
     )
 
 
@@ -268,12 +269,12 @@ class Dpo(PreferenceTraining):
     reference: str | None = attribute(
         k.Ref(*WITH_WEIGHTS), None, otherwise="`from`", doc="the model that the policy is kept near"
     )
-    beta: float = attribute(k.Real(above=0), 0.1, doc="β, how near")
+    beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near")
     nll: float = attribute(
-        k.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
+        nk.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
     )
     label_smoothing: float = attribute(
-        k.Real(least=0, below=0.5), 0.0, doc="share of labels that are taken to be wrong"
+        nk.Real(least=0, below=0.5), 0.0, doc="share of labels that are taken to be wrong"
     )
     normalize: bool = attribute(
         k.Flag(), False, doc="log-probabilities are means over tokens, not sums"

@@ -23,6 +23,7 @@ from etude.spec.load import loads
 from etude.spec.record import replace
 from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
+from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf
 from etude.spec.schema.documentation import documentation
@@ -149,7 +150,7 @@ def test_completion_offers_it_and_what_it_takes(case: Case, tmp_path: Path) -> N
     assert {*case.kind.choices, "something"} <= taken
     if isinstance(case.kind, g.Tagged):
         assert {f"{tag} {{ … }}" for tag in case.kind.tags} <= taken
-    if case.kind.units and not isinstance(case.kind, k.Wholes):
+    if case.kind.units and not isinstance(case.kind, nk.Wholes):
         assert set(case.kind.units) <= labels(tmp_path, case.spec(f"{case.name} = 8 ¦"))
 
 
