@@ -63,7 +63,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E425": (),
     "E426": ("weights", "hub"),
     "E431": _MESH,
-    "E432": _MESH,
+    "E432": ("parallel", "cluster"),
     "E433": _MESH,
     "E441": _CLOCK,
     "E442": _CLOCK,
@@ -116,6 +116,8 @@ _BEGINS = re.compile(r"(?:^|[\n,{])\s*([A-Za-z_][\w.]*)(?=\s*[={]|\s+every\b)")
 """The name of an attribute where a statement begins."""
 _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
 _LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
+Put = Sequence[tuple[Span, Span]]
+"""Places that changes have put into statements, each with that of the statement."""
 REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
 """The blocks that are repaired."""
 
@@ -137,12 +139,14 @@ class Repairs:
     """Takes out what is wrong, and remembers it.
 
     Attributes:
+        put: what a variant or `--set` has put into blocks.
         wrong: the attributes of each block that were taken out.
         silent: blocks of which nothing holds, as they depend on such blocks.
         unread: blocks with statements that could not be read.
     """
 
     def __init__(self, items: Sequence[s.Item]) -> None:
+        self.put = put_into(items)
         self.wrong: dict[Key, set[str]] = {}
         self.silent: set[Key] = set()
         self.unread: set[Key] = set()
@@ -150,7 +154,7 @@ class Repairs:
         self._as_read = {key(b): b for b in blocks(items)}
         self._keywords = {of: block.keyword.name for of, block in self._as_read.items()}
         self._stand_ins = StandIns(items)
-        self._index = _Index(items)
+        self._index = _Index(items, self.put)
 
     def repair(
         self, items: Sequence[s.Item], errors: Iterable[Diagnostic]
@@ -159,7 +163,7 @@ class Repairs:
         found = list(items)
         beyond: set[Key] = set()
         places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
-        index = _Index(found)
+        index = _Index(found, self.put)
         for error in errors:
             at = index.block(error.span)
             if at is None:
@@ -176,7 +180,7 @@ class Repairs:
     def holds(self, items: Sequence[s.Item], error: Diagnostic) -> bool:
         """Whether what was found does not come of what was taken out of its block."""
         if self._index.items is not items:
-            self._index = _Index(items)
+            self._index = _Index(items, self.put)
         at = self._index.block(error.span)
         place = _place(at, error.span) if at and error.span else None
         if place is None:
@@ -223,7 +227,7 @@ class Repairs:
         inner = place.inner
         kept: list[s.Item] = []
         for item in block.items:
-            if not place.path or error.span is None or not _covers(item, error.span):
+            if not place.path or error.span is None or not _holds(item, error.span):
                 kept.append(item)
             elif inner:
                 kept.append(_without(item, error.span))
@@ -329,8 +333,9 @@ def _touches(name: str, wrong: set[str]) -> bool:
 class _Index:
     """Finds the block outside of blocks in which a place lies."""
 
-    def __init__(self, items: Sequence[s.Item]) -> None:
+    def __init__(self, items: Sequence[s.Item], put: Put) -> None:
         self.items = items
+        self._put = put
         self._blocks: dict[int, list[tuple[int, int, s.Block]]] = {}
         for number, item in enumerate(items):
             if isinstance(item, s.Block):
@@ -342,20 +347,56 @@ class _Index:
     def block(self, span: Span | None) -> s.Block | None:
         if span is None:
             return None
+        span = home(span, self._put)
         blocks = self._blocks.get(id(span.source), [])
         after = bisect_right(blocks, span.start, key=lambda found: found[0])
         block = blocks[after - 1][2] if after else None
         return block if block and _covers(block, span) else None
 
 
+def put_into(items: Iterable[s.Item]) -> Put:
+    """What a variant or `--set` has put into statements, which lies outside of them."""
+    found: list[tuple[Span, Span]] = []
+    for item in items:
+        parts = item.items if isinstance(item, s.Block) else ()
+        for span in [part.span for part in parts]:
+            if not within(span, item.span):
+                found.append((span, item.span))
+        found += [(span, item.span) for span, _ in put_into(parts)]
+        if isinstance(item, s.Let) and not within(item.value.span, item.span):
+            found.append((item.value.span, item.span))
+    return found
+
+
+def home(span: Span, put: Put) -> Span:
+    """Where a place belongs: to the statement into which a change has put it, or where it is."""
+    return next((of for changed, of in put if within(span, changed)), span)
+
+
 def _covers(item: s.Item, span: Span) -> bool:
-    of = item.span
-    return of.source is span.source and of.start <= span.start < max(of.end, of.start + 1)
+    return within(span, item.span)
+
+
+def within(span: Span, of: Span) -> bool:
+    """Whether one place begins in another one.
+
+    Sources are compared by what they say: a text of the command line is read more than once.
+    """
+    same = of.source is span.source or of.source == span.source
+    return same and of.start <= span.start < max(of.end, of.start + 1)
+
+
+def _holds(item: s.Item, span: Span) -> bool:
+    """Whether a place lies in a statement, or in one that a change has put into it or around it."""
+    if _covers(item, span):
+        return True
+    parts = item.items if isinstance(item, s.Block) else _inner(item)
+    return any(_holds(part, span) for part in parts)
 
 
 def _place(block: s.Block, span: Span) -> _Found | None:
     """Where in a block a place lies."""
-    item = next((each for each in block.items if _covers(each, span)), None)
+    item = next((each for each in block.items if _holds(each, span)), None)
     if block.keyword.name == "rounds":
         return _place(item, span) if isinstance(item, s.Block) else None
     if item is None:

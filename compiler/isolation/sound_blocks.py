@@ -20,7 +20,7 @@ from ...spec.schema import recipe as r
 from ...spec.source import Source, Span
 from ...spec.text.keywords import BLOCKS
 from ...spec.text.pieces import pieces
-from .repaired import REPAIRED, UNKNOWN, Repairs
+from .repaired import REPAIRED, UNKNOWN, Put, Repairs, home
 from .stand_ins import Key, key
 from .undeclared import names
 
@@ -75,15 +75,16 @@ def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
     """
     left_out: frozenset[str] = frozenset()
     errors = report.errors
-    nameless = _hides_a_name(kept, errors)
+    repairs = Repairs(kept)
+    put = repairs.put
+    nameless = _hides_a_name(kept, errors, put)
     if not nameless:
         unknown_names(kept, errors, report, driver)
-    repairs = Repairs(kept)
     for turn in range(MOST_ROUNDS):
         before = kept
-        nameless = nameless or _hides_a_name(kept, errors)
+        nameless = nameless or _hides_a_name(kept, errors, put)
         repaired, beyond = repairs.repair(kept, errors if turn < MOST_TRIES else ())
-        kept, more, silent = without(repaired, errors, beyond if turn < MOST_TRIES else None)
+        kept, more, silent = without(repaired, errors, beyond if turn < MOST_TRIES else None, put)
         repairs.silent |= silent
         same = kept == before and more <= left_out
         if not _whole(kept) or (same and (turn or not repairs.wrong)):
@@ -115,7 +116,7 @@ def unknown_names(
     repairs = Repairs(items)
     kept = items
     for _ in range(MOST_TRIES):
-        found = _hit(kept, errors)
+        found = _hit(kept, errors, repairs.put)
         if found is None:
             return
         known, hit = found
@@ -156,9 +157,9 @@ class Gap(NamedTuple):
     nameless: bool
 
 
-def _hides_a_name(items: Sequence[s.Item], errors: Iterable[Diagnostic]) -> bool:
+def _hides_a_name(items: Sequence[s.Item], errors: Iterable[Diagnostic], put: Put) -> bool:
     """Whether one of the blocks with errors has lost its name, which others may use."""
-    known, hit = _hit(items, errors) or ([], set())
+    known, hit = _hit(items, errors, put) or ([], set())
     return any(_nameless(known[place]) for place in hit)
 
 
@@ -171,7 +172,10 @@ def _nameless(item: s.Item | Gap) -> bool:
 
 
 def without(
-    items: Sequence[s.Item], errors: Iterable[Diagnostic], beyond: Collection[Key] | None
+    items: Sequence[s.Item],
+    errors: Iterable[Diagnostic],
+    beyond: Collection[Key] | None,
+    put: Put,
 ) -> tuple[list[s.Item], frozenset[str], set[Key]]:
     """The statements that no error touches, and the keywords of the others.
 
@@ -181,8 +185,9 @@ def without(
 
     Args:
         beyond: the blocks that could not be repaired; None: there are no others.
+        put: what changes have put into blocks: errors in it are those of the blocks.
     """
-    found = _hit(items, errors)
+    found = _hit(items, errors, put)
     if found is None:
         return [], frozenset(), set()
     known, hit = found
@@ -259,7 +264,7 @@ class _Dependence:
 
 
 def _hit(
-    items: Sequence[s.Item], errors: Iterable[Diagnostic]
+    items: Sequence[s.Item], errors: Iterable[Diagnostic], put: Put
 ) -> tuple[list[s.Item | Gap], set[int]] | None:
     """The statements, with a gap where one could not be read, and the places of those with errors.
 
@@ -274,6 +279,7 @@ def _hit(
     hit: set[int] = set()
     gaps: dict[tuple[int, int], Gap] = {}
     for span in [error.span for error in errors]:
+        span = home(span, put) if span else None
         if span is None or span.source not in spans:
             return None
         of = spans[span.source]

@@ -120,6 +120,7 @@ CHANGES = st.one_of(st.lists(RIGHT, max_size=4), st.lists(ANY | RIGHT, max_size=
 @given(CHANGES)
 @example({"first.lr": "peak", "peak": "2e-3"})
 @example({"first.lr": "0"})
+@example({"align.chat.loss": "0", "first.lr": "0"})
 @example({"half": "peak", "peak": "half"})
 @example({"first.data": "{ web peak, math half }", "peak": "50%"})
 def test_a_change_is_an_edit(changes: dict[str, str]) -> None:

@@ -146,3 +146,21 @@ def test_a_compiled_recipe_reports_all_of_it() -> None:
     plan, report = compiled(HEAD + WARM + after("bad", data="nowhere"))
     assert plan is None
     assert [d.code for d in report.ordered() if d.severity != "note"] == ["W601", "E402"]
+
+
+def test_placements_of_stages_that_follow_each_other_are_each_checked() -> None:
+    text = (
+        HEAD
+        + stage()
+        + (
+            "dataset talk { sample = python_functions, kind = dialogs }\n"
+            "rounds align 2 {\n"
+            "  stage chat: sft { from = first, data = talk, steps = 4, lr = 1e-4\n"
+            "    parallel = { tensor 4 } }\n"
+            "  stage again: sft { from = chat, data = talk, steps = 4, lr = 1e-4\n"
+            "    parallel = { tensor 8 } }\n"
+            "}\n"
+        )
+    )
+    _, report = compiled(text, ranks=2)
+    assert [found.code for found in report.errors] == ["E432", "E432"]
