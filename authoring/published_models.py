@@ -10,6 +10,7 @@ from ..compiler.families import FAMILIES
 from ..compiler.families.architectures import published
 from ..compiler.files.published_config import Described, describe
 from ..compiler.files.published_weights import differences
+from ..compiler.resolve.shape import NUMBERS
 from ..compiler.values import Architecture
 from ..spec.schema import recipe as r
 
@@ -86,19 +87,7 @@ def of_config(found: Described) -> Published | None:
 def _shape(model: Architecture) -> dict[str, Any]:
     """Attributes of a model of no published size."""
     family = FAMILIES[model.family]
-    names = [
-        "layers",
-        "dim",
-        "heads",
-        "kv_heads",
-        "head_dim",
-        "ffn",
-        "vocab",
-        "rope_theta",
-        "tied",
-        "norm_eps",
-        "window",
-    ]
+    names = list(NUMBERS)
     if family.latent:
         names = [name for name in names if name not in ("kv_heads", "head_dim")]
     elif model.head_dim * model.heads == model.dim:

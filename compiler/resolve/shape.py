@@ -13,7 +13,7 @@ from .scope import Scope
 
 _LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
 """Llama 3.1's way of stretching positions (config.json of the published weights)."""
-_NUMBERS = (
+NUMBERS = (
     "layers",
     "dim",
     "heads",
@@ -26,6 +26,7 @@ _NUMBERS = (
     "norm_eps",
     "window",
 )
+"""Attributes of a model that an architecture has under the same name."""
 _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
@@ -57,7 +58,7 @@ def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Archi
             )
             return None
         shape |= sizes[model.size]
-    for name in _NUMBERS:
+    for name in NUMBERS:
         if getattr(model, name) is not None:
             shape[name] = getattr(model, name)
     training = (

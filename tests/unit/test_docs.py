@@ -311,3 +311,20 @@ def test_codes_links_and_tests_that_are_named_exist(page: Path) -> None:
 def slug(heading: str) -> str:
     """The anchor that Markdown viewers give a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_modules_that_contributors_are_sent_to_are_there(page: str) -> None:
+    folders = ("spec", "compiler", "runtime", "authoring", "lsp", "pages", "cli", "etude")
+    folders += ("tests", "docs", "benchmarks", "editors")
+    paths = [
+        str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = set(re.findall(r"`([\w/]+\.py)\b", (ROOT / page).read_text(encoding="utf-8")))
+    missing = {
+        name
+        for name in named
+        if "NAME" not in name and not any(f"/{path}".endswith(f"/{name}") for path in paths)
+    }
+    assert named
+    assert missing == set()
