@@ -1,4 +1,4 @@
-"""Functions of one screen and modules of a few: what is longer says why, or is listed here."""
+"""Functions of one screen, unless they say why not, and modules of a few."""
 
 import ast
 from collections.abc import Iterator
@@ -22,10 +22,6 @@ FUNCTION, MODULE = 60, 500
 REASON = "# Long because "
 """What the line above a function begins with, or its first comment, where it may be longer."""
 
-FUNCTIONS: set[str] = set()
-MODULES = {"test_spec_codes"}
-"""What is still longer. A name leaves as soon as it is not, and none may come."""
-
 
 def modules(*folders: str) -> Iterator[Path]:
     for folder in folders:
@@ -45,37 +41,23 @@ def functions(text: str) -> Iterator[tuple[str, int, bool]]:
         yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1, excused
 
 
-@pytest.fixture(scope="module")
-def long_functions() -> set[str]:
-    return {
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
         f"{file.stem}.{name}"
         for file in modules(*FOLDERS)
         for name, lines, excused in functions(file.read_text(encoding="utf-8"))
         if lines > FUNCTION and not excused
     }
+    assert long == set()
 
 
-@pytest.fixture(scope="module")
-def long_modules() -> set[str]:
-    return {
-        file.stem
+def test_no_module_is_longer_than_a_few_screens() -> None:
+    long = {
+        str(file.relative_to(ROOT))
         for file in modules(*FOLDERS, "tests", "docs", "benchmarks")
         if len(file.read_text(encoding="utf-8").splitlines()) > MODULE
     }
-
-
-def test_no_function_is_longer_than_a_screen(long_functions: set[str]) -> None:
-    assert long_functions - FUNCTIONS == set()
-
-
-def test_no_module_is_longer_than_a_few_screens(long_modules: set[str]) -> None:
-    assert long_modules - MODULES == set()
-
-
-def test_what_is_no_longer_long_is_not_listed(
-    long_functions: set[str], long_modules: set[str]
-) -> None:
-    assert (FUNCTIONS - long_functions, MODULES - long_modules) == (set(), set())
+    assert long == set()
 
 
 @pytest.mark.parametrize(

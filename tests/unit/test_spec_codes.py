@@ -1,87 +1,36 @@
-"""Every error code: a spec that has it, the place it names (marked ¦ here), and its words."""
+"""Codes of texts, blocks, the graph and schedules: a spec that has each, its place (marked ¦ here),
+and its words."""
 
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from specs import HEAD, after, check, only, place, stage
+from wrong_specs import (
+    CIRCLE,
+    DEEP,
+    DPO,
+    EVALUATE,
+    NODES,
+    POST,
+    REWARD,
+    SAMPLE,
+    SFT,
+    assert_found,
+    entry,
+    gate,
+    mark,
+    model,
+    placed,
+    post,
+    post_stage,
+    rounds,
+    then,
+    train,
+    words,
+)
 
-from etude.compiler.examples import findings, frame
-from etude.spec.findings import codes
-from etude.spec.findings.diagnostics import Diagnostic, Report
+from etude.spec.findings.diagnostics import Report
 from etude.spec.load import load
-
-NODES = 'cluster big { nodes = 2, gpus = 8 of "H100 80GB" }\n'
-CIRCLE = "stage a: train { ¦from = b, steps = 1 }\nstage b: train { from = a, steps = 1 }\n"
-DEEP = "x = " + "[" * 64 + "¦[" + "]" * 65
-
-
-def entry(text: str) -> str:
-    """A spec with more statements."""
-    return HEAD + text + "\n" + stage()
-
-
-def train(body: str = "", **attributes: str | None) -> str:
-    """A spec with one stage."""
-    return HEAD + stage("first", body, **attributes)
-
-
-def then(body: str = "", **attributes: str | None) -> str:
-    """A spec with a stage that continues from another."""
-    return HEAD + stage() + after("second", body, **attributes)
-
-
-def gate(body: str) -> str:
-    return then(f"gate seq_len {{ {body} }}")
-
-
-def model(text: str) -> str:
-    return (
-        HEAD.replace("layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300", text)
-        + stage()
-    )
-
-
-def placed(parallel: str, **attributes: str) -> str:
-    """On 16 GPUs; the model has 2 layers, 4 heads and 2 key-value heads."""
-    given = {"parallel": parallel, "batch": "16 seqs"} | attributes
-    return HEAD + NODES + stage(**given)
-
-
-POST = """dataset talk { sample = python_functions, kind = dialogs }
-dataset ranked { sample = python_functions, kind = preferences }
-dataset asks { sample = python_functions, kind = prompts }
-dataset daily { files = "{round}.jsonl", kind = preferences }
-"""
-SFT = "stage chat: sft { from = first, data = talk, lr = 1e-4, steps = 5 }"
-REWARD = "stage rm: reward { from = first, data = ranked, lr = 1e-4, steps = 5, batch = 4 pairs }"
-DPO = "stage dpo: dpo { from = first, data = ranked, lr = 1e-4, steps = 5, batch = 4 pairs }"
-SAMPLE = "stage drafts: sample { from = first, prompts = asks, max_tokens = 8, draws = 4 }"
-EVALUATE = "stage exam: evaluate { from = first }"
-
-
-def post_stage(text: str, body: str = "", **attributes: str | None) -> str:
-    """One of the stages above with other attributes (None leaves one out), and more statements."""
-    head, given = text.rstrip(" }").split("{ ")
-    parts = (part.split(" = ") for part in given.split(", "))
-    found: dict[str, str | None] = {**dict(parts)}
-    found |= {name.rstrip("_"): value for name, value in attributes.items()}
-    lines = [f"  {name} = {value}" for name, value in found.items() if value is not None]
-    return head + "{\n" + "\n".join([*lines, body]) + "\n}\n"
-
-
-def post(text: str = "", within: str = "", body: str = "", **attributes: str | None) -> str:
-    """A spec with a stage after pre-training, and more blocks."""
-    more = post_stage(text, within, **attributes) if text else ""
-    return HEAD + POST + stage() + more + body
-
-
-def rounds(more: str, count: int = 2, **attributes: str | None) -> str:
-    """A spec with rounds of one sft stage and more statements."""
-    inner = post_stage(SFT, "", **attributes)
-    return HEAD + POST + stage() + f"rounds align {count} {{\n{more}\n{inner}}}\n"
-
 
 EXAMPLES: list[tuple[str, str, str]] = [
     ("E101", train(lr="1e-3 ¦5"), "is not expected here"),
@@ -386,168 +335,12 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ),
     ("E443", post(REWARD, steps=None, epochs="¦2"), "declare `pairs = …` in the dataset `ranked`"),
     ("E445", post(SFT, data="¦last with { talk 2x }"), "there is web"),
-    ("E501", post(SFT, data="¦talk[0]"), "`talk[2]` elsewhere"),
-    ("E501", post(SFT, data="¦talk[round]"), "in rounds"),
-    ("E501", rounds("", data="¦talk[2..1]"), "no index that means something here"),
-    ("E501", rounds("", data="¦talk[1, 2]"), "no index that means something here"),
-    ("E501", post(SFT, from_="¦first[2]"), "is not repeated"),
-    ("E502", post(SFT, from_="¦previous.sft or first"), "write `first`"),
-    ("E502", rounds("", from_="¦previous.chat"), "`previous.chat or first`"),
-    ("E502", rounds("", from_="¦first or first"), "`first` alone"),
-    ("E503", rounds("") + after(from_="¦align.chat[1..2]"), "write `align.chat`"),
-    ("E504", rounds("", data="¦talk[7]"), "`align` has 2"),
-    ("E504", rounds("") + after(from_="¦align.chat[7]"), "it has 2"),
-    ("E504", post(SFT, data="¦talk[7]"), "write `talk`"),
-    ("E505", post(REWARD, data="¦daily"), "`daily[round]` or `daily[1..round]`"),
-    (
-        "E505",
-        post(
-            body='dataset x { files = "{round}.txt" }\ntokenizer t { train = { on ¦[x], vocab 300 } }'
-        ),
-        "one dataset a round",
-    ),
-    ("E511", post(SFT, data="¦web"), "write `kind = dialogs` in the dataset"),
-    ("E511", rounds("", data="¦web"), "dialogs are needed here"),
-    ("E511", post(SAMPLE) + post_stage(SFT, data="¦drafts.pairs"), "`drafts` are dialogs"),
-    ("E511", post(SAMPLE, prompts="¦web"), "prompts are needed here"),
-    ("E511", post(body="stage q: score { data = ¦[talk] }"), "documents are needed here"),
-    (
-        "E511",
-        post(body="tokenizer t { train = { on ¦[talk], vocab 300 } }"),
-        "documents are needed",
-    ),
-    ("E512", post(REWARD) + post_stage(SAMPLE, from_="¦rm"), "writes none"),
-    ("E512", post(REWARD) + post_stage(SFT, from_="¦rm"), "writes none"),
-    ("E512", post(REWARD) + post_stage(DPO, reference="¦rm"), "writes none"),
-    ("E512", post(EVALUATE, accuracy="¦[ranked]"), "write `loss = [DATASET]`"),
-    (
-        "E512",
-        post(REWARD) + post_stage(EVALUATE, from_="rm", loss="¦[web]"),
-        "write `accuracy = [DATASET]`",
-    ),
-    ("E513", post(SAMPLE, judge="¦first"), "of the kind `reward`"),
-    (
-        "E513",
-        post(EVALUATE, judge="¦first", prompts="asks", max_tokens="8"),
-        "is not a reward model",
-    ),
-    (
-        "E514",
-        post(body='dataset x { files = "a", kind = dialogs\n¦drop where url in "b" }'),
-        "only documents are filtered",
-    ),
-    (
-        "E515",
-        post(body="dataset x { sample = arithmetic, keep 1% where ¦first.loss > 4 }"),
-        "of the kind `score`",
-    ),
-    (
-        "E515",
-        post(
-            body="dataset x { sample = arithmetic, keep 1% where ¦q.loss > 4 }\n"
-            "stage q: score { data = [web] }"
-        ),
-        "add `x` to the `data` of `q`",
-    ),
-    ("E516", post(body="dataset x { sample = arithmetic, ¦awaited }"), "where the file will be"),
-    (
-        "E516",
-        post(SAMPLE, body='dataset x { files = "x", kind = preferences, candidates = ¦drafts }'),
-        "write `awaited`",
-    ),
-    (
-        "E516",
-        post(body='dataset x { files = "x", kind = preferences, awaited, candidates = ¦first }'),
-        "of the kind `sample`",
-    ),
-    (
-        "E516",
-        post(SAMPLE, body='dataset x { files = "x", awaited, candidates = ¦drafts }'),
-        "write `kind = preferences`",
-    ),
-    ("E517", post(body="¦dialog a { }"), "exactly one of `protocol`, `template`, `header`"),
-    ("E517", post(body='dialog a { template = "a", header = ¦"{role}" }'), "exactly one of"),
-    ("E517", post(body='¦dialog a { header = "{role}" }'), "nothing ends a turn of `a`"),
-    (
-        "E517",
-        post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
-        "whose message it is",
-    ),
-    (
-        "E517",
-        post(body='dialog a { header = "{role}", end_of_turn = "b", roles = ¦[user] }'),
-        "add `assistant`",
-    ),
-    (
-        "E517",
-        post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
-        "nothing ends a turn",
-    ),
-    ("E517", post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'), "of its own"),
-    ("E518", post(SFT, seq_len="16 for 2 steps then ¦32"), "one sequence length"),
-    (
-        "E519",
-        HEAD
-        + POST
-        + NODES
-        + stage(batch="16 seqs")
-        + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"),
-        "no context parallelism",
-    ),
-    (
-        "E519",
-        HEAD
-        + POST
-        + NODES
-        + stage(parallel="{ pipeline 2 }", batch="16 seqs")
-        + "¦"
-        + post_stage(REWARD, batch="16 pairs"),
-        "which it would continue with",
-    ),
-    ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
-    (
-        "E520",
-        post(body="stage x: best { of = [first], loss = [web], needle = ¦{ depths = 2 } }"),
-        "exactly one measure",
-    ),
-    ("E520", post(body="stage x: best { of = [first], loss = ¦[web, math] }"), "one measure"),
-    ("E521", post(SAMPLE, keep="¦best"), "without a judge"),
-    ("E521", post(REWARD) + post_stage(SAMPLE, judge="rm", keep="¦5"), "write `draws = 5` or more"),
-    ("E522", post(EVALUATE, loss="[web]", prompts="¦asks"), "write `judge = …` too"),
-    ("E522", post(EVALUATE, loss="[web]", tasks='¦"tasks"'), "write `suites = …` too"),
-    (
-        "E522",
-        post(REWARD) + post_stage(EVALUATE, judge="¦rm", max_tokens="8"),
-        "write `prompts = …`",
-    ),
-    (
-        "E523",
-        post(body="dataset x { sample = arithmetic, kind = ¦dialogs }"),
-        "write `sample = python_functions`",
-    ),
 ]
-
-
-def mark(text: str) -> tuple[str, tuple[int, int] | None]:
-    """The text without its mark, and the line and column that the mark stood at."""
-    if "¦" not in text:
-        return text, None
-    before = text[: text.index("¦")]
-    return text.replace("¦", ""), (before.count("\n") + 1, len(before) - before.rfind("\n"))
-
-
-def words(found: Diagnostic) -> str:
-    return " | ".join((found.message, found.label, found.help))
 
 
 @pytest.mark.parametrize(("code", "text", "phrase"), EXAMPLES)
 def test_an_error_has_its_code_its_place_and_a_way_out(code: str, text: str, phrase: str) -> None:
-    text, where = mark(text)
-    found = check(text)
-    assert [d.code for d in found] == [code], [words(d) for d in found]
-    if where:
-        assert place(found[0]) == where
-    assert phrase in words(found[0])
+    assert_found(code, text, phrase)
 
 
 FILES: list[tuple[str, str | bytes | None, str]] = [
@@ -578,42 +371,6 @@ def test_an_error_about_files(
     found = next(d for d in report.ordered() if d.code == code)
     assert phrase in words(found)
     assert where is None or place(found) == where
-
-
-ELSEWHERE = ("E481", "E482", "E491", "E492", "E542", "E543", "W676", "W677")
-"""What only `--miniature` and `plan --deep` find, and what is found in folders of weights."""
-
-
-@pytest.mark.parametrize("code", [code for code in codes.known() if code not in ELSEWHERE])
-def test_the_wrong_example_has_its_code_and_the_right_one_nothing_but_notes(
-    code: str, tmp_path: Path
-) -> None:
-    def found(example: codes.Example) -> set[str]:
-        if example.shell:
-            subprocess.run(["sh", "-ec", example.shell], cwd=tmp_path, check=True, timeout=10)
-        return {d.code for d in findings(example, tmp_path)}
-
-    page = codes.rule(code)
-    notes = {other for other in codes.known() if other[0] == "N" and other != code}
-    assert found(page.wrong) - notes == {code}
-    assert found(page.right) <= notes
-
-
-@pytest.mark.parametrize("name", ["head", "first", "post"])
-def test_nothing_is_wrong_with_what_examples_stand_beside(name: str) -> None:
-    more = stage(model="tiny") if name == "head" else ""
-    assert {d.severity for d in check(frame(name) + more)} <= {"warning", "note"}
-
-
-def test_every_code_in_the_source_is_documented_and_every_documented_code_is_raised() -> None:
-    packages = Path(codes.__file__).parents[2]
-    sources = [
-        path.read_text()
-        for folder in ("spec", "compiler")
-        for path in (packages / folder).rglob("*.py")
-    ]
-    raised = {code for text in sources for code in re.findall(r'"([EWN]\d{3})"', text)}
-    assert raised == set(codes.known())
 
 
 def test_findings_come_in_the_order_of_the_file() -> None:
