@@ -1,25 +1,11 @@
 """A plan as a table for people."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import groupby
 
 from ..compiler.ids import SegmentId
-from ..compiler.plan.plan import (
-    AnyJob,
-    AverageJob,
-    BestJob,
-    Cost,
-    DatasetJob,
-    EvaluateJob,
-    Plan,
-    ReferenceJob,
-    SampleJob,
-    ScoreJob,
-    TokenizerJob,
-    TrainJob,
-    WeightsJob,
-)
+from ..compiler.plan.describe import described
+from ..compiler.plan.plan import Cost, Plan, TokenizerJob, TrainJob
 from ..compiler.values import Claim, LrPiece
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import at_most, show_stages
@@ -30,14 +16,14 @@ from .tables import Column, Row, show
 def table(plan: Plan) -> None:
     """Stages and segments on standard output: as wide as a terminal, plain text in a pipe."""
     say(_title(plan), rest="  ")
-    trained = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+    trained = plan.trained()
     if trained:
         _lengths(trained)
         _settings(trained)
     for line in _roundings(plan):
         say(line, rest="  ")
     _costs(plan)
-    if others := [Row(row) for row in _others(plan)]:
+    if others := [Row(tuple(row)) for row in described(plan)]:
         show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
     show_stages(plan)
     if trained:
@@ -130,9 +116,9 @@ def _settings(jobs: list[TrainJob]) -> None:
 def _costs(plan: Plan) -> None:
     """What the jobs that train are estimated to take, where their GPUs are known."""
     rows = []
-    for job in plan.jobs:
-        cost = job.cost if isinstance(job, TrainJob) and not job.extends else None
-        if cost is None or cost.memory is None or cost.step_seconds is None:
+    for job in plan.trained():
+        cost = job.cost
+        if cost.memory is None or cost.step_seconds is None:
             continue
         rows.append(
             (
@@ -178,61 +164,6 @@ def _parameters(cost: Cost) -> str:
     if cost.active_parameters < cost.parameters:
         shown += f" ({short(float(f'{cost.active_parameters:.4g}'))} active)"
     return shown
-
-
-def _others(plan: Plan) -> Iterator[tuple[str, str, str, str]]:
-    """Name, kind, source and content of the jobs that neither prepare nor train, and of pauses."""
-    stages = {job.key: _result(job) for job in plan.jobs if job.stage}
-    waited: set[str] = set()
-    for job in plan.jobs:
-        if job.extends:
-            continue
-        takes = {role: stages.get(key) or "" for role, key in job.inputs.items()}
-        of = takes.get("model", "")
-        if isinstance(job, DatasetJob) and job.awaited:
-            new = [file for file in job.source["files"] if file not in waited]
-            waited.update(new)
-            if not new:
-                continue
-            what = "waits for " + " and ".join(new)
-            if takes.get("candidates"):
-                what += f", with the draws of {takes['candidates']} to label"
-            yield job.name, "pause", "", what
-        elif isinstance(job, WeightsJob):
-            source = job.source
-            where = source.get("folder") or f"{source['hub']}, revision {source['revision']}"
-            yield job.id, job.kind, "", where
-        elif isinstance(job, SampleJob):
-            kept = f", {job.keep or 'all'} kept"
-            judge = f" by {takes['judge']}" if "judge" in takes else ""
-            yield (
-                job.id,
-                job.kind,
-                of,
-                f"{counted(job.draws, 'draws')} of each of {job.prompts}{kept}{judge}",
-            )
-        elif isinstance(job, ScoreJob | ReferenceJob):
-            yield job.id, job.kind, of, job.source
-        elif isinstance(job, AverageJob):
-            names = [takes[f"of.{n}"] for n in range(len(job.weights))]
-            shares = [f"{_share(w)} {n}" for w, n in zip(job.weights, names, strict=True)]
-            yield job.id, job.kind, "", ", ".join(shares)
-        elif isinstance(job, BestJob):
-            more = "highest" if job.higher else "lowest"
-            yield job.id, job.kind, ", ".join(job.of), f"the {more} {job.measure.name}"
-        elif isinstance(job, EvaluateJob):
-            yield job.id, job.kind, of, ", ".join(measure.name for measure in job.measures)
-
-
-def _result(job: AnyJob) -> str | None:
-    """What a job's result is called: its stage, or how far that is."""
-    if isinstance(job, TrainJob) and job.segment < job.segments - 1:
-        return f"{job.stage} after {counted(job.first_step + job.steps, 'steps')}"
-    return job.stage
-
-
-def _share(weight: str) -> str:
-    return f"{float(Fraction(weight)):.4g} ×"
 
 
 def _batches(job: TrainJob) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +66,9 @@ def gather(
         outcomes: job → what has become of it.
         results: job → folder of its result.
     """
-    from ..runtime.data.long import counted, left_out
+    from ..compiler.plan.describe import results as results_of
     from ..runtime.preparation.repetition import readings
 
-    exported = {job.key: job.stage for job in plan.jobs if job.kind == "export"}
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
     found |= {name: [] for name in SECTIONS}
     # The plan's file has its stages by name, its jobs in the order in which they run.
@@ -81,31 +81,59 @@ def gather(
     for row in found["stages"]:
         if row["stage"] in passes:
             row["passes"] = passes[row["stage"]]
+    names = results_of(plan)
     for job in plan.jobs:
-        result = results.get(job.id)
-        if result is None:
-            continue
-        about = {"job": job.id, "stage": job.stage}
-        if job.kind == "evaluate":
-            scores = json.loads((result / "scores.json").read_text())
-            of = exported.get(job.inputs.get("model", ""))
-            found["evaluations"].append(about | {"of": of, "scores": scores})
-        elif job.kind == "gate":
-            verdict = json.loads((result / "verdict.json").read_text())
-            found["gates"].append(
-                about
-                | {"what": job.what, "attempt": job.attempt, "passed": verdict["passed"]}
-                | {"requirements": verdict["requirements"]}
-            )
-        elif job.kind == "dataset":
-            counts = counted(result)
-            if left_out(counts):
-                found["data"].append({"job": job.id, "dataset": job.name} | counts)
-        elif job.kind == "sample":
-            found["samples"].append(about | json.loads((result / "summary.json").read_text()))
-        elif job.kind == "best":
-            found["best"].append(about | json.loads((result / "verdict.json").read_text()))
+        if job.kind in _FOUND and (result := results.get(job.id)) is not None:
+            section, read = _FOUND[job.kind]
+            row = read(job, result, names)
+            if row is not None:
+                found[section].append(row)
     return found
+
+
+def _about(job: Any) -> dict[str, Any]:
+    return {"job": job.id, "stage": job.stage}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def _evaluation(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    of = names.get(job.inputs.get("model", ""))
+    return _about(job) | {"of": of, "scores": _json(result / "scores.json")}
+
+
+def _gate(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    verdict = _json(result / "verdict.json")
+    said = {name: verdict[name] for name in ("passed", "requirements")}
+    return _about(job) | {"what": job.what, "attempt": job.attempt} | said
+
+
+def _data(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
+    from ..runtime.data.long import counted, left_out
+
+    counts = counted(result)
+    return {"job": job.id, "dataset": job.name} | counts if left_out(counts) else None
+
+
+def _samples(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    return _about(job) | _json(result / "summary.json")
+
+
+def _choice(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    return _about(job) | _json(result / "verdict.json")
+
+
+_FOUND: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, str]], dict[str, Any] | None]]] = {
+    "evaluate": ("evaluations", _evaluation),
+    "gate": ("gates", _gate),
+    "dataset": ("data", _data),
+    "sample": ("samples", _samples),
+    "best": ("best", _choice),
+}
+"""Kind of a job → the section that shows its result, and what reads that: from the job, the folder
+of the result, and the names of results by their keys."""
 
 
 def _trained(

@@ -6,7 +6,7 @@ from typing import Any
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.plan import Plan, Sources
 from .page import render
-from .series import picture, trained
+from .series import picture
 
 
 def gallery(title: str, plans: Mapping[str, Plan]) -> str:
@@ -33,7 +33,7 @@ def gallery(title: str, plans: Mapping[str, Plan]) -> str:
 
 
 def _card(address: str, plan: Plan) -> dict[str, Any]:
-    jobs = trained(plan)
+    jobs = plan.trained()
     lengths = sorted({job.seq_len for job in jobs})
     return {
         "address": address,

@@ -1,15 +1,16 @@
 """The page of a plan: a pure function of the plan and of the texts that it was made of."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan.plan import DatasetJob, Plan, Provenance
+from ..compiler.plan.describe import described
+from ..compiler.plan.plan import Plan, Provenance
 from ..spec.quantity import measured, short
 from .graph import gates, graph
-from .series import schedules, trained
+from .series import schedules
 from .text import highlighted
 from .variants import compared
 
@@ -34,7 +35,7 @@ def page(
     """
     plans = {"recipe": plan, **(variants or {})}
     drawn = graph(plan)
-    order = list(dict.fromkeys(job.stage for of in plans.values() for job in trained(of)))
+    order = list(dict.fromkeys(job.stage for of in plans.values() for job in of.trained()))
     data = {
         "plans": [{"name": name, **schedules(of)} for name, of in plans.items()],
         "order": order,
@@ -44,7 +45,7 @@ def page(
     }
     blocks = {**plan.values, **{name: s.values for name, s in plan.stages.items()}}
     counts = Counter(kind(value) for values in blocks.values() for value in values.values())
-    files = list(texts)
+    files, others = list(texts), list(described(plan))
 
     def anchor(value: Provenance) -> str | None:
         """Where the page shows a place."""
@@ -55,7 +56,7 @@ def page(
         "page.jinja",
         data,
         plan=plan,
-        jobs=trained(plan),
+        jobs=plan.trained(),
         anchor=anchor,
         gates=gates,
         home=home,
@@ -66,7 +67,8 @@ def page(
         compared=compared(plan, variants or {}),
         kinds=[(each, counts[each]) for each in KINDS],
         specs={name: highlighted(text) for name, text in texts.items()},
-        pauses=[j for j in plan.jobs if isinstance(j, DatasetJob) and j.awaited],
+        told=defaultdict(str, {each.name: each.what for each in others}),
+        pauses=[each for each in others if each.kind == "pause"],
     )
 
 
@@ -114,7 +116,7 @@ def _memory(plan: Plan) -> list[dict[str, Any]]:
     """Bytes of the fullest GPU, a row for each segment whose device is known."""
     return [
         {"name": job.id, "parts": job.cost.memory, "has": job.cost.gpu_memory}
-        for job in trained(plan)
+        for job in plan.trained()
         if job.cost.memory is not None
     ]
 

@@ -18,11 +18,6 @@ ROWS_OF_A_PICTURE = 1200
 """A small picture is a few hundred pixels wide; sharp changes take two rows each."""
 
 
-def trained(plan: Plan) -> list[TrainJob]:
-    """The jobs that train in any case: without the extensions of gates."""
-    return [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
-
-
 def schedules(plan: Plan) -> dict[str, Any]:
     """Stages and rows on one axis: tokens, counted through all training in the order it runs.
 
@@ -33,7 +28,7 @@ def schedules(plan: Plan) -> dict[str, Any]:
             tokens a step, sequence length, RoPE base, and the share of each source]. Two rows at
             one token are what holds before and after it.
     """
-    jobs = trained(plan)
+    jobs = plan.trained()
     sources = list(
         dict.fromkeys(n for job in jobs for p in job.schedule.mixture for n in p.weights)
     )

@@ -7,7 +7,6 @@ from typing import Any
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.difference import Difference, difference
 from ..compiler.plan.plan import Plan, Provenance
-from .series import trained
 
 
 def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
         name: stage.kind for of in (plan, *variants.values()) for name, stage in of.stages.items()
     }
     own = {name: of.tokens for name, of in plan.stages.items()}
-    jobs = {job.key: job for of in (plan, *variants.values()) for job in trained(of)}
+    jobs = {job.key: job for of in (plan, *variants.values()) for job in of.trained()}
     hours = [job.cost.gpu_hours for job in jobs.values()]
     return {
         "stages": _folded(
@@ -54,7 +53,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
         ],
         "tokens": sum(job.tokens for job in jobs.values()),
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
-        "apart": sum(job.tokens for of in (plan, *variants.values()) for job in trained(of)),
+        "apart": sum(job.tokens for of in (plan, *variants.values()) for job in of.trained()),
     }
 
 

@@ -2,43 +2,20 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..compiler.as_written import measured
-from ..compiler.plan.plan import (
-    AverageJob,
-    BestJob,
-    DatasetJob,
-    EvaluateJob,
-    ExportJob,
-    FilterJob,
-    ForwardJob,
-    GateJob,
-    Plan,
-    ReferenceJob,
-    SampleJob,
-    ScoreJob,
-    TokenizerJob,
-    TrainJob,
-    WeightsJob,
-)
+from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
-from . import weight_files
 from .errors import Stopped
+from .jobs import WORK
+from .jobs.measuring import VERDICT
+from .jobs.task import Run, Task
 from .preparation import prepare
-from .preparation.repetition import ALLOWED, advice, readings
 from .run_folder.recorder import OnEvent, Recorder
 from .run_folder.store import Store, disk
-from .run_folder.variant_folders import begun
-
-VERDICT = "verdict.json"
-SCORES = "scores.json"
-TO_LABEL = "to_label"
-"""The folder of a run in which candidates for people to label are written."""
 
 
 def _nothing() -> None:
@@ -80,12 +57,12 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        self.told: set[tuple[str, str]] = set()
         # torch remembers meshes by their sizes: those with and without experts apart, which are
         # the same but for the experts, cannot follow each other in a process.
         self.expert: int | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking) if rank == 0 else None
+        self.shared = Run(plan, store, root, on_event, self.recorder)
 
     def run(self) -> Resources | None:
         """Walks the plan to its end, or to the first job that needs another number of ranks, or
@@ -112,8 +89,7 @@ class Scheduler:
 
     def _prepares(self, job: Any) -> bool:
         """Whether a job makes data of what is there without any model."""
-        made = isinstance(job, TokenizerJob | DatasetJob | FilterJob)
-        return made and self.actual.keys() >= set(job.inputs.values())
+        return WORK[type(job)].prepares and self.actual.keys() >= set(job.inputs.values())
 
     def _job(self, job: Any) -> Resources | None:
         if job.extends and not self._extends(job):
@@ -121,7 +97,7 @@ class Scheduler:
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
         self.actual[job.key] = key = self._key(job, inputs)
         if self.store.artifact(key) is None:
-            if isinstance(job, TrainJob | ForwardJob):
+            if WORK[type(job)].on_all_ranks:
                 mesh = job.resources
                 if mesh.world_size != self.world_size or self.expert not in (None, mesh.expert):
                     return mesh
@@ -129,9 +105,7 @@ class Scheduler:
             self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
         elif self.rank == 0:
             self._record(job, key, "kept")
-            if isinstance(job, TrainJob):
-                assert self.recorder
-                self.recorder.take_over(job.id, job.stage or "", self._folder(key))
+            WORK[type(job)].kept(Task(job, key, {}, self._folder(key), self.shared))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
             self._decide(job)
@@ -151,16 +125,10 @@ class Scheduler:
 
         That is the data itself, and which attempt of a gated segment its successors start from.
         """
-        outside = []
-        if isinstance(job, TokenizerJob | DatasetJob):
+        outside: list[str] = []
+        if digests := WORK[type(job)].outside:
             folders = {role: self._folder(key) for role, key in inputs.items()}
-            outside.append(
-                prepare.job_fingerprint(
-                    job, self.root, inputs=folders, labels=self.store.folder / TO_LABEL
-                )
-            )
-        if isinstance(job, WeightsJob):
-            outside.append(weight_files.fingerprint(job.source, self.root))
+            outside += digests(job, folders, self.shared)
         outside += [prepare.fingerprint_file(path) for path in self._read_beside(job)]
         return artifact_key(job, inputs, outside)
 
@@ -182,15 +150,10 @@ class Scheduler:
         return job.extends.gate not in self.passed
 
     def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
-        work = self.store.work(key)
+        work = WORK[type(job)]
+        task = Task(job, key, inputs, self.store.work(key), self.shared)
         if self.rank == 0:
-            if isinstance(job, TrainJob):
-                self._tell_repetition(job)
-                steps = begun(self.store.folder, key)
-                if steps and self.recorder:
-                    self.recorder.take_up(job.id, job.stage or "", steps)
-            if isinstance(job, WeightsJob) and self._changed(job, key):
-                self.emit({"event": "changed", "job": job.id})
+            work.before(task)
             self._record(job, key, "started")
             self.emit(
                 {
@@ -202,135 +165,18 @@ class Scheduler:
                     "tokens": job.tokens,
                 }
             )
-            with disk(work):
-                work.mkdir(parents=True, exist_ok=True)
+            with disk(task.work):
+                task.work.mkdir(parents=True, exist_ok=True)
         self.barrier()
-        if isinstance(job, TrainJob):
-            self._train(job, inputs, work)
-        elif isinstance(job, ReferenceJob | ScoreJob):
-            from .engine.forward import reference, score
-
-            walk: Any = reference if isinstance(job, ReferenceJob) else score
-            walk(job, inputs, work, root=self.store.folder, on_event=self.emit)
-        elif self.rank == 0:
-            self._alone(job, inputs, work)
+        if work.on_all_ranks or self.rank == 0:
+            work.do(task)
         self.barrier()
         if self.rank == 0:
-            if isinstance(job, TrainJob):
-                assert self.recorder
-                self.recorder.hand_over(job.id, work / "result")
-            self.store.publish(key, work / "result", job.id)
+            work.after(task)
+            self.store.publish(key, task.work / "result", job.id)
             self._record(job, key, "finished")
             self.emit({"event": "finished", "job": job.id, "kind": job.kind})
         self.barrier()
-
-    def _tell_repetition(self, job: TrainJob) -> None:
-        """Says, once, how often the job's stage reads each source whose data are there by now."""
-        keys = {key for role, key in job.inputs.items() if role.startswith("data:")}
-        made = {key: self._folder(self.actual[key]) for key in keys}
-        allowed = any(found.code in ALLOWED for found in self.plan.silenced)
-        for each in readings(self.plan, made):
-            if each.stage != job.stage or (each.stage, each.source) in self.told:
-                continue
-            self.told.add((each.stage, each.source))
-            self.emit({"event": "reading", **asdict(each), "message": str(each)})
-            if each.much and not allowed:
-                self.emit({"event": "warning", "message": f"{each}: {advice(each)}"})
-
-    def _changed(self, job: Any, key: str) -> bool:
-        """Whether the run has made the job's result before, from other files."""
-        return any(
-            event["job"] == job.id
-            and event["event"] == "finished"
-            and event["key"] != key
-            and (event["detail"] or {}).get("plan") == job.key
-            for event in self.store.events()
-        )
-
-    def _train(self, job: TrainJob, inputs: dict[str, Path], work: Path) -> None:
-        from .engine.train import train
-
-        positions = None
-        if "model" in inputs and (inputs["model"] / "positions.json").exists():
-            positions = json.loads((inputs["model"] / "positions.json").read_text())
-            if job.objective.name != "next_token":  # each stage reads its records from the start
-                positions = {n: place for n, place in positions.items() if n not in job.data}
-
-        def on_event(event: dict[str, Any]) -> None:
-            assert self.recorder
-            self.recorder.step(event)
-            self.emit(event)
-
-        train(job, inputs, work, root=self.store.folder, on_event=on_event, positions=positions)
-
-    def _alone(self, job: Any, inputs: dict[str, Path], work: Path) -> None:
-        if isinstance(job, TokenizerJob):
-            prepare.make_tokenizer(job, work, self.root, self.emit)
-        elif isinstance(job, DatasetJob):
-            prepare.make_dataset(
-                job, inputs, work, self.root, self.emit, labels=self.store.folder / TO_LABEL
-            )
-        elif isinstance(job, FilterJob):
-            prepare.make_filter(job, inputs, work)
-        elif isinstance(job, WeightsJob):
-            from .engine.convert_weights import weights
-
-            counts = weights(job, work, root=self.root)
-            self.emit({"event": "weights", "job": job.id, **counts})
-        elif isinstance(job, ExportJob):
-            from .engine.export import export
-
-            export(job, inputs, work, root=self.root)
-        elif isinstance(job, SampleJob):
-            from .sampling import sample
-
-            sample(job, inputs, work, root=self.root, on_event=self.emit)
-        elif isinstance(job, BestJob):
-            self._best(job, inputs, work)
-        elif isinstance(job, AverageJob):
-            from .engine.mean import average
-
-            average(job, inputs, work)
-            if (inputs["of.0"] / "positions.json").exists():
-                shutil.copy(inputs["of.0"] / "positions.json", work / "result")
-        else:
-            self._evaluate(job, inputs, work)
-
-    def _evaluate(self, job: EvaluateJob | GateJob, inputs: dict[str, Path], work: Path) -> None:
-        from .evaluation.evaluate import measure, verdict
-
-        scores = measure(job.measures, inputs["model"], **self._measured(inputs))
-        assert self.recorder
-        self.recorder.scores(job.id, scores)
-        if isinstance(job, EvaluateJob):
-            prepare.write_json(work, SCORES, scores)
-            self.emit({"event": "scores", "job": job.id, "scores": scores})
-            return
-        start = {}
-        if "start" in inputs:
-            start = json.loads((inputs["start"] / SCORES).read_text())
-        prepare.write_json(work, VERDICT, verdict(job, scores, start) | {"scores": scores})
-
-    def _measured(self, inputs: dict[str, Path]) -> dict[str, Any]:
-        """What measures read besides the model."""
-
-        def of(what: str) -> dict[str, Path]:
-            return {r.removeprefix(what): p for r, p in inputs.items() if r.startswith(what)}
-
-        return {
-            "data": of("data:"),
-            "prompts": of("prompts:"),
-            "judge": inputs.get("judge"),
-            "root": self.root,
-        }
-
-    def _best(self, job: BestJob, inputs: dict[str, Path], work: Path) -> None:
-        from .evaluation.best import pick
-
-        found = pick(job, inputs, work, **self._measured(inputs))
-        assert self.recorder
-        self.recorder.scores(job.id, {job.measure.name: {"score": found["score"]}})
-        self.emit({"event": "picked", "job": job.id, **found})
 
     def _decide(self, job: GateJob) -> None:
         """Continues after a gate: its segment's successors start from the attempt that passed.

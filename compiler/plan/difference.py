@@ -111,9 +111,7 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
         if job.key not in keys and job.id not in ids
     ]
     made = {each.job for each in found if each.what in ("again", "new")}
-    trained = [
-        job for job in new.jobs if isinstance(job, TrainJob) and job.id in made and not job.extends
-    ]
+    trained = [job for job in new.trained() if job.id in made]
     return Difference(
         jobs=found,
         recipe=_recipe(old, new),

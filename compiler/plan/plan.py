@@ -473,6 +473,10 @@ class Plan(Value):
     claims: list[Claim]
     jobs: list[AnyJob]
 
+    def trained(self) -> list[TrainJob]:
+        """The jobs that train in any case: without the extensions of gates."""
+        return [job for job in self.jobs if isinstance(job, TrainJob) and not job.extends]
+
     def to_json(self) -> str:
         """The plan as text: the same plan is the same bytes, everywhere."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)

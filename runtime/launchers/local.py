@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 from ...compiler.as_written import counted
-from ...compiler.plan.plan import ForwardJob, Plan, TrainJob
+from ...compiler.plan.plan import Plan
 from ..errors import RunError
+from ..jobs import WORK
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import LOG, Store
 from ..scheduler import Scheduler
@@ -31,7 +32,7 @@ class Local:
         for name in RANK:
             os.environ.pop(name, None)
         for job in plan.jobs:
-            if isinstance(job, TrainJob | ForwardJob):
+            if WORK[type(job)].on_all_ranks:
                 _affordable(job)
 
     def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
@@ -44,7 +45,7 @@ class Local:
         return _gang(phase, store, on_event)
 
 
-def _affordable(job: TrainJob | ForwardJob) -> None:
+def _affordable(job: Any) -> None:
     """Raises: RunError: the job needs devices that this machine does not have."""
     ranks, device = job.resources.world_size, job.resources.device
     cpus = os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """How much room a run takes: results stay, checkpoints come and go."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,27 @@ TIGHT = 0.9
 """Of the free space: a run that takes more is warned of."""
 
 
+def _trained(job: TrainJob) -> int:
+    mean = WEIGHTS if job.average else 0
+    return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
+
+
+def _weights(job: AverageJob | ExportJob | WeightsJob) -> int:
+    return parameters(job.model) * WEIGHTS
+
+
+_BYTES: dict[type, Callable[[Any], int]] = {
+    TrainJob: _trained,
+    AverageJob: _weights,
+    ExportJob: _weights,
+    WeightsJob: _weights,
+}
+
+
 def result_bytes(job: Any) -> int:
     """What the result of a job with a model takes: of training, weights, moments and a mean."""
-    if isinstance(job, TrainJob):
-        mean = WEIGHTS if job.average else 0
-        return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
-    if isinstance(job, AverageJob | ExportJob | WeightsJob):
-        return parameters(job.model) * WEIGHTS
-    return 0
+    count = _BYTES.get(type(job))
+    return count(job) if count else 0
 
 
 def needed(plan: Plan, store: Store) -> tuple[int, int]:

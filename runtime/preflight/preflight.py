@@ -29,6 +29,7 @@ from .. import weight_files
 from ..data import dialog, readers, tokenizer
 from ..data.bad_lines import BadLines
 from ..errors import DataError, RunError
+from ..jobs import WORK
 from ..preparation import awaited, prepare
 from ..preparation.prepare_records import RecordMaker
 from ..run_folder.outcomes import outcomes
@@ -84,7 +85,7 @@ class _Preflight:
             yield from self._each(_wandb, "the recipe")
         for job in self.plan.jobs:
             looks = LOOKS.get(type(job))
-            data = isinstance(job, TokenizerJob | DatasetJob)
+            data = WORK[type(job)].prepares
             if looks and (data or not (prepare or job.id in self.done)):
                 yield from self._each(lambda job=job, looks=looks: looks(self, job), self._who(job))
 

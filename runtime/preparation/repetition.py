@@ -56,11 +56,16 @@ def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
     Args:
         made: key of a data set's job in the plan → folder of its result.
     """
+    stages = by_stage(plan).items()
+    return [each for name, jobs in stages for each in of_stage(name, jobs, made)]
+
+
+def by_stage(plan: Plan) -> dict[str, list[TrainJob]]:
+    """Stage → the jobs that train it in any case."""
     stages: dict[str, list[TrainJob]] = {}
-    for job in plan.jobs:
-        if isinstance(job, TrainJob) and not job.extends:
-            stages.setdefault(job.stage or job.id, []).append(job)
-    return [each for name, jobs in stages.items() for each in _stage(name, jobs, made)]
+    for job in plan.trained():
+        stages.setdefault(job.stage or job.id, []).append(job)
+    return stages
 
 
 def readings_in(plan: Plan, store: Store) -> list[Reading]:
@@ -72,7 +77,8 @@ def readings_in(plan: Plan, store: Store) -> list[Reading]:
     return readings(plan, {keys[job]: folder for job, folder in results(plan, store).items()})
 
 
-def _stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Iterator[Reading]:
+def of_stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Iterator[Reading]:
+    """What the jobs of a stage read of the data sets that are there; `made` as in `readings`."""
     for source in dict.fromkeys(source for job in jobs for source in job.data):
         reading = [job for job in jobs if source in job.data]
         folder = made.get(reading[0].inputs[f"data:{source}"])

@@ -1,9 +1,9 @@
 """Which sources a preview shows, and how their stages see them, as a plan says it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from ...compiler.ids import DataId, StageId
 from ...compiler.plan.plan import (
@@ -20,7 +20,6 @@ from ...compiler.plan.plan import (
     SampleJob,
     ScoreJob,
     TokenizerJob,
-    TrainJob,
 )
 from ..errors import RunError
 
@@ -139,34 +138,18 @@ def _every(plan: Plan) -> Iterator[Use]:
     """All uses of sources, those that train first, in the order of the jobs."""
     yield from _trained(plan)
     by_key = {job.key: job for job in plan.jobs}
-
-    def use(stage: str, purpose: Purpose, source: str, key: str, **more) -> Use:
-        return Use(stage, purpose, source, *_made(by_key, key), **more)
-
     for job in plan.jobs:
-        stage = job.stage or job.id
-        if isinstance(job, SampleJob):
-            yield use(stage, "draws answers to", job.prompts, job.inputs["prompts"])
-        elif isinstance(job, ScoreJob):
-            yield use(
-                stage,
-                "scores",
-                job.source,
-                job.inputs[f"data:{job.source}"],
-                seq_len=job.seq_len,
-                seed=plan.seed,
-            )
-        elif isinstance(job, EvaluateJob | BestJob):
-            measures = job.measures if isinstance(job, EvaluateJob) else [job.measure]
-            for role, source, seq_len in _measured(measures):
-                yield use(
-                    stage, "measures", source, job.inputs[role], seq_len=seq_len, seed=plan.seed
-                )
+        if type(job) in _READ:
+            purpose, read = _READ[type(job)]
+            for role, source, more in read(job):
+                seed = plan.seed if more else 0
+                made = _made(by_key, job.inputs[role])
+                yield Use(job.stage or job.id, purpose, source, *made, seed=seed, **more)
 
 
 def _trained(plan: Plan) -> Iterator[Use]:
     by_key = {job.key: job for job in plan.jobs}
-    jobs = [job for job in plan.jobs if isinstance(job, TrainJob) and not job.extends]
+    jobs = plan.trained()
     for stage in dict.fromkeys(job.stage for job in jobs):
         own = [job for job in jobs if job.stage == stage]
         for source in dict.fromkeys(name for job in own for name in job.data):
@@ -189,15 +172,46 @@ def _trained(plan: Plan) -> Iterator[Use]:
             )
 
 
-def _measured(measures: list[Measure]) -> Iterator[tuple[str, str, int | None]]:
-    """Role, source and tokens of a row of the data that measures read."""
-    for measure in measures:
-        if isinstance(measure, LossMeasure):
-            yield from ((f"data:{name}", name, measure.seq_len) for name in measure.data)
-        elif isinstance(measure, AccuracyMeasure):
-            yield from ((f"data:{name}", name, None) for name in measure.data)
-        elif isinstance(measure, RewardMeasure):
-            yield f"prompts:{measure.prompts}", measure.prompts, None
+Read = Iterator[tuple[str, str, dict[str, Any]]]
+"""Role of the input, source, and `seq_len` where rows are shuffled: None where they have none."""
+
+
+def _asked(job: SampleJob) -> Read:
+    yield "prompts", job.prompts, {}
+
+
+def _scored(job: ScoreJob) -> Read:
+    yield f"data:{job.source}", job.source, {"seq_len": job.seq_len}
+
+
+def _evaluated(job: EvaluateJob) -> Read:
+    for measure in job.measures:
+        yield from _measured(measure)
+
+
+def _compared(job: BestJob) -> Read:
+    yield from _measured(job.measure)
+
+
+def _measured(measure: Measure) -> Read:
+    match measure:
+        case LossMeasure():
+            for name in measure.data:
+                yield f"data:{name}", name, {"seq_len": measure.seq_len}
+        case AccuracyMeasure():
+            for name in measure.data:
+                yield f"data:{name}", name, {"seq_len": None}
+        case RewardMeasure():
+            yield f"prompts:{measure.prompts}", measure.prompts, {"seq_len": None}
+
+
+_READ: dict[type, tuple[Purpose, Callable[[Any], Read]]] = {
+    SampleJob: ("draws answers to", _asked),
+    ScoreJob: ("scores", _scored),
+    EvaluateJob: ("measures", _evaluated),
+    BestJob: ("measures", _compared),
+}
+"""Kinds of jobs that read sources without training → what for, and which."""
 
 
 def _made(by_key: dict, key: str) -> tuple[DatasetJob, FilterJob | None, TokenizerJob | None]:

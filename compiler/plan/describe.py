@@ -1,0 +1,131 @@
+"""What a job does, in words: one description for the table, the page and the report."""
+
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from ...spec.quantity import counted
+from .plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    Plan,
+    ReferenceJob,
+    SampleJob,
+    ScoreJob,
+    TrainJob,
+    WeightsJob,
+)
+
+
+class Described(NamedTuple):
+    """A job for people.
+
+    Attributes:
+        kind: of the job; "pause" of data that people have to give.
+        of: the stages whose models it takes, or "".
+    """
+
+    name: str
+    kind: str
+    of: str
+    what: str
+
+
+def describe(job: Any, takes: Mapping[str, str]) -> Described | None:
+    """What a job does; None of those that prepare, train and export, of which tables say more.
+
+    Args:
+        takes: role → what the job that provides it is called, as by `results`; "" where it is none
+            of a stage.
+    """
+    say = DESCRIPTIONS.get(type(job))
+    return say(job, takes) if say else None
+
+
+def results(plan: Plan) -> dict[str, str]:
+    """Key of a job → what its result is called: its stage, or how far that is."""
+    return {job.key: job.stage + _how_far(job) for job in plan.jobs if job.stage}
+
+
+def _how_far(job: Any) -> str:
+    if isinstance(job, TrainJob) and job.segment < job.segments - 1:
+        return f" after {counted(job.first_step + job.steps, 'steps')}"
+    return ""
+
+
+def described(plan: Plan) -> Iterator[Described]:
+    """The jobs that neither prepare nor train, and pauses for files, each file once, in the order
+    in which they run; without those that only a failed gate runs."""
+    names = results(plan)
+    waited: set[str] = set()
+    for job in plan.jobs:
+        if job.extends:
+            continue
+        if isinstance(job, DatasetJob) and job.awaited:
+            new = [file for file in job.source["files"] if file not in waited]
+            waited.update(new)
+            if not new:
+                continue
+            job = job.model_copy(update={"source": {**job.source, "files": new}})
+        takes = {role: names.get(key, "") for role, key in job.inputs.items()}
+        if found := describe(job, takes):
+            yield found
+
+
+def _pause(job: DatasetJob, takes: Mapping[str, str]) -> Described | None:
+    if not job.awaited:
+        return None
+    what = "waits for " + " and ".join(job.source["files"])
+    if takes.get("candidates"):
+        what += f", with the draws of {takes['candidates']} to label"
+    return Described(job.name, "pause", "", what)
+
+
+def _weights(job: WeightsJob, takes: Mapping[str, str]) -> Described:
+    source = job.source
+    where = source.get("folder") or f"{source['hub']}, revision {source['revision']}"
+    return Described(job.id, job.kind, "", where)
+
+
+def _sample(job: SampleJob, takes: Mapping[str, str]) -> Described:
+    kept = f", {job.keep or 'all'} kept"
+    judge = f" by {takes['judge']}" if "judge" in takes else ""
+    what = f"{counted(job.draws, 'draws')} of each of {job.prompts}{kept}{judge}"
+    return Described(job.id, job.kind, takes.get("model", ""), what)
+
+
+def _walk(job: ScoreJob | ReferenceJob, takes: Mapping[str, str]) -> Described:
+    return Described(job.id, job.kind, takes.get("model", ""), job.source)
+
+
+def _average(job: AverageJob, takes: Mapping[str, str]) -> Described:
+    shares = [
+        f"{float(Fraction(weight)):.4g} × {takes[f'of.{number}']}"
+        for number, weight in enumerate(job.weights)
+    ]
+    return Described(job.id, job.kind, "", ", ".join(shares))
+
+
+def _best(job: BestJob, takes: Mapping[str, str]) -> Described:
+    more = "highest" if job.higher else "lowest"
+    return Described(job.id, job.kind, ", ".join(job.of), f"the {more} {job.measure.name}")
+
+
+def _evaluate(job: EvaluateJob, takes: Mapping[str, str]) -> Described:
+    measures = ", ".join(measure.name for measure in job.measures)
+    return Described(job.id, job.kind, takes.get("model", ""), measures)
+
+
+DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] = {
+    DatasetJob: _pause,
+    WeightsJob: _weights,
+    SampleJob: _sample,
+    ScoreJob: _walk,
+    ReferenceJob: _walk,
+    AverageJob: _average,
+    BestJob: _best,
+    EvaluateJob: _evaluate,
+}
+"""A function a kind of job that is described."""

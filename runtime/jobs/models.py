@@ -1,0 +1,58 @@
+"""Jobs that make models without training, and what models write."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import weight_files as files
+from .task import Run, Task
+
+
+def published(job: Any, inputs: Mapping[str, Path], run: Run) -> list[str]:
+    """The digest of published weights."""
+    return [files.fingerprint(job.source, run.root)]
+
+
+def tell_change(task: Task) -> None:
+    """Says so where the run has made the result before, from other files."""
+    if any(
+        event["job"] == task.job.id
+        and event["event"] == "finished"
+        and event["key"] != task.key
+        and (event["detail"] or {}).get("plan") == task.job.key
+        for event in task.run.store.events()
+    ):
+        task.run.emit({"event": "changed", "job": task.job.id})
+
+
+def weights(task: Task) -> None:
+    """Converts published weights."""
+    from ..engine.convert_weights import weights
+
+    counts = weights(task.job, task.work, root=task.run.root)
+    task.run.emit({"event": "weights", "job": task.job.id, **counts})
+
+
+def average(task: Task) -> None:
+    """Averages models, and goes on with the data of the first."""
+    from ..engine.mean import average
+
+    average(task.job, task.inputs, task.work)
+    positions = task.inputs["of.0"] / "positions.json"
+    if positions.exists():
+        shutil.copy(positions, task.work / "result")
+
+
+def export(task: Task) -> None:
+    """Writes a model as transformers reads it."""
+    from ..engine.export import export
+
+    export(task.job, task.inputs, task.work, root=task.run.root)
+
+
+def sample(task: Task) -> None:
+    """Draws answers to prompts."""
+    from ..sampling import sample
+
+    sample(task.job, task.inputs, task.work, root=task.run.root, on_event=task.run.emit)

@@ -1,0 +1,86 @@
+"""Jobs of all ranks: training, and walks over data without it."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..preparation.repetition import ALLOWED, advice, of_stage
+from ..run_folder.variant_folders import begun
+from .task import Run, Task
+
+
+def begin(task: Task) -> None:
+    """Says how often data are read, and takes up figures of steps that another run has taken."""
+    _tell_repetition(task)
+    job, run = task.job, task.run
+    steps = begun(run.store.folder, task.key)
+    if steps and run.recorder:
+        run.recorder.take_up(job.id, job.stage or "", steps)
+
+
+def _tell_repetition(task: Task) -> None:
+    """Says, once, how often the job's stage reads each source whose data are there by now."""
+    job, run = task.job, task.run
+    stage = job.stage or job.id
+    sources = [name for name in job.data if (stage, name) not in run.told]
+    made = {job.inputs[f"data:{name}"]: task.inputs[f"data:{name}"] for name in sources}
+    allowed = any(found.code in ALLOWED for found in run.plan.silenced)
+    for each in of_stage(stage, run.trained[stage], made):
+        run.told.add((each.stage, each.source))
+        run.emit({"event": "reading", **asdict(each), "message": str(each)})
+        if each.much and not allowed:
+            run.emit({"event": "warning", "message": f"{each}: {advice(each)}"})
+
+
+def train(task: Task) -> None:
+    """Trains on the ranks of the job's mesh."""
+    from ..engine.train import train
+
+    job, run = task.job, task.run
+    positions = None
+    if "model" in task.inputs and (task.inputs["model"] / "positions.json").exists():
+        positions = json.loads((task.inputs["model"] / "positions.json").read_text())
+        if job.objective.name != "next_token":  # each stage reads its records from the start
+            positions = {n: place for n, place in positions.items() if n not in job.data}
+    train(
+        job,
+        task.inputs,
+        task.work,
+        root=run.store.folder,
+        on_event=lambda event: _step(run, event),
+        positions=positions,
+    )
+
+
+def _step(run: Run, event: dict[str, Any]) -> None:
+    assert run.recorder
+    run.recorder.step(event)
+    run.emit(event)
+
+
+def finish(task: Task) -> None:
+    """Puts the figures of all steps beside the result."""
+    assert task.run.recorder
+    task.run.recorder.hand_over(task.job.id, task.work / "result")
+
+
+def take_over(task: Task) -> None:
+    """Takes the figures that stand beside a result."""
+    assert task.run.recorder
+    task.run.recorder.take_over(task.job.id, task.job.stage or "", task.work)
+
+
+def reference(task: Task) -> None:
+    """Computes log-probabilities of responses."""
+    from ..engine.forward import reference
+
+    run = task.run
+    reference(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
+
+
+def score(task: Task) -> None:
+    """Computes the cross-entropy of documents."""
+    from ..engine.forward import score
+
+    run = task.run
+    score(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
