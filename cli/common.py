@@ -1,10 +1,9 @@
 """What several commands share: loading specs, showing findings, deciding about colours."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ..spec.findings.diagnostics import Report
 
@@ -13,12 +12,6 @@ if TYPE_CHECKING:
     from ..compiler.passes import Pass
     from ..compiler.plan.plan import Plan
     from ..runtime.run_folder.store import Store
-
-
-def colors(stream: TextIO) -> bool:
-    """Whether to colour what goes to a stream: a terminal, not a dumb one, and no NO_COLOR."""
-    dumb = os.environ.get("TERM") == "dumb"
-    return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
 def analyse_file(
@@ -140,7 +133,7 @@ def show(report: Report, *, notes: bool = False) -> None:
     found = [d for d in report.ordered() if notes or d.severity != "note"]
     if found:
         from ..spec.findings.render import render_all
-        from .screen import width
+        from .screen import colors, width
 
         text = render_all(found, color=colors(sys.stderr), columns=width(sys.stderr))
         print(text, file=sys.stderr)
@@ -156,7 +149,7 @@ def findings(reports: list[Report]) -> str:
 def problem(message: str, help: str = "") -> None:
     """One message on standard error, in the form of a finding without a place."""
     from ..spec.findings.paragraphs import wrapped
-    from .screen import width
+    from .screen import colors, width
 
     bold, red, off = ("\033[1m", "\033[1;31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
     columns = width(sys.stderr)

@@ -12,8 +12,8 @@ from ..spec.findings.codes import Example, Rule, known, rule, severity
 from ..spec.findings.diagnostics import did_you_mean
 from ..spec.findings.paragraphs import wrapped
 from ..spec.findings.render import render
-from .common import colors, problem
-from .screen import width
+from .common import problem
+from .screen import colors, width
 
 
 def arguments(parser: ArgumentParser) -> None:

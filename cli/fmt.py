@@ -14,7 +14,8 @@ from ..spec.findings.diagnostics import Report
 from ..spec.load import in_json, is_misnamed, read_text
 from ..spec.source import Source
 from ..spec.text.format import FormatError, format_text
-from .common import colors, problem, show
+from .common import problem, show
+from .screen import colors
 
 STANDARD_INPUT = "-"
 

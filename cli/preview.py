@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import colors, compile_file, findings, problem, show
+from .common import compile_file, findings, problem, show
+from .screen import colors
 
 if TYPE_CHECKING:
     from .preview_screen import Screen

@@ -9,7 +9,8 @@ from typing import Any, TextIO
 from ..compiler.plan.plan import Plan
 from ..runtime.run_folder.recorder import OnEvent
 from ..spec.quantity import counted, measured, short
-from .common import colors, too_long
+from .common import too_long
+from .screen import colors
 
 SECONDS = 10.0
 """Seconds between two reports of a train job in a pipe."""

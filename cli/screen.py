@@ -7,9 +7,14 @@ import sys
 from typing import TextIO
 
 from ..spec.findings.paragraphs import wrapped
-from .common import colors
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+def colors(stream: TextIO) -> bool:
+    """Whether to colour what goes to a stream: a terminal, not a dumb one, and no NO_COLOR."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
 def width(stream: TextIO | None = None) -> int | None:

@@ -157,12 +157,12 @@ class Report:
             raise SpecError(self.ordered())
 
 
-def did_you_mean(name: str, known: Iterable[str], *, of: type[Any] | str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], *, of: str = "") -> str:
     """A suggestion for a mistyped name, or the names there are.
 
     Args:
-        of: the model of the block whose attribute this would be, or what `foreign.value` knows:
-            where other programs have the name, what is true of it here comes first.
+        of: what `answers.value` calls the attribute: where other programs have the name, what is
+            true of it here comes first.
     """
     import difflib  # only where something is wrong: checking a spec has 0.1 s
 
@@ -170,9 +170,7 @@ def did_you_mean(name: str, known: Iterable[str], *, of: type[Any] | str = "") -
     if of:
         from ..foreign import answers  # likewise
 
-        said = (
-            answers.value(of, name) if isinstance(of, str) else answers.attribute(name, of, names)
-        )
+        said = answers.value(of, name)
         if said:
             return said
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

@@ -3,10 +3,9 @@
 Only what is unknown asks here, so that checking a spec that is right never reads the tables.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
-from ..schema import recipe as r
 from .foreign_attributes import ANY, NOT_YET, OUTSIDE, Answer
 from .foreign_blocks import BLOCKS as OF_BLOCKS
 from .foreign_blocks import OTHERS, RENAMED
@@ -16,24 +15,6 @@ from .foreign_values import VALUES
 ATTRIBUTES: tuple[Answer, ...] = (*STAGES, *OTHERS, *OF_BLOCKS, *RENAMED, *OUTSIDE, *NOT_YET)
 """What is said of attributes; of a block's own before what is said anywhere."""
 
-BLOCKS: Mapping[type[r.Declaration], str] = {
-    r.Header: "recipe",
-    r.Model: "model",
-    r.Experts: "experts",
-    r.Latent: "latent",
-    r.RopeScaling: "rope_scaling",
-    r.Tokenizer: "tokenizer",
-    r.TokenizerTraining: "vocabulary",
-    r.Dataset: "dataset",
-    r.Fields: "fields",
-    r.Dialog: "dialog",
-    r.Cluster: "cluster",
-    r.Optimizer: "optimizer",
-    r.Gate: "gate",
-    r.Needle: "needle",
-    **{model: kind for kind, model in r.STAGES.items()},
-}
-"""The blocks and groups that have attributes: what the tables call them."""
 PLACES: Mapping[str, str] = {
     "recipe": "the recipe",
     "model": "a model",
@@ -55,21 +36,24 @@ _ALIKE = 0.8
 """From here on two names are one that is mistyped, and not two."""
 
 
-def attribute(name: str, of: type[r.Declaration], known: Iterable[str] = ()) -> str:
+def attribute(
+    name: str, block: str, known: Iterable[str], language: Mapping[str, Collection[str]]
+) -> str:
     """What to say of an attribute that a block lacks; "" where nothing is known of its name.
 
     Args:
-        of: the model of the block.
+        block: what the tables call the block.
         known: what the block has: a name that is mistyped by a letter means one of these.
+        language: the attributes of all blocks.
     """
-    plain, block = _plain(name), BLOCKS.get(of, "")
+    plain = _plain(name)
     answers = [answer for answer in ATTRIBUTES if plain in answer.all_names]
     for answer in answers:
         if answer.where == ANY or block in answer.where.split():
             return answer.text
     if get_close_matches(name, list(known), n=1, cutoff=_ALIKE):
         return ""
-    return _elsewhere(plain) or next(
+    return _elsewhere(plain, language) or next(
         (f"this belongs in {_places(a.where.split())}: {a.text}" for a in answers), ""
     )
 
@@ -90,9 +74,9 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("-", "_").rsplit(".", 1)[-1]
 
 
-def _elsewhere(name: str) -> str:
+def _elsewhere(name: str, language: Mapping[str, Collection[str]]) -> str:
     """Where the language has an attribute of this name."""
-    owners = [block for model, block in BLOCKS.items() if name in r.attributes(model)]
+    owners = [block for block, attributes in language.items() if name in attributes]
     return f"`{name}` is an attribute of {_places(owners)}" if owners else ""
 
 

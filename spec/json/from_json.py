@@ -13,6 +13,7 @@ from ..schema import group_kinds as g
 from ..schema import kinds as k
 from ..schema import number_kinds as nk
 from ..schema import recipe as r
+from ..schema.lacking import instead_of
 from ..source import Source, Span
 from ..text.to_text import shown
 from . import json_form as form
@@ -86,7 +87,7 @@ class _Reader(Values):
                     "E308",
                     f"{what} has no attribute `{name}`",
                     key,
-                    help=did_you_mean(name, known, of=of or ""),
+                    help=instead_of(name, known, of),
                 )
 
     def version(self, root: Node) -> Node:

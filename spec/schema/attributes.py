@@ -4,7 +4,6 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 from .. import syntax as s
-from ..findings.diagnostics import did_you_mean
 from ..record import Record, field
 from ..source import Span
 from . import kinds as k
@@ -12,6 +11,7 @@ from . import number_kinds as nk
 from . import recipe as r
 from .convert import Invalid
 from .group_kinds import Block, Mark, Nested
+from .lacking import instead_of
 from .statements import Statements
 
 
@@ -98,7 +98,7 @@ class Attributes(Statements):
         """Whether a block has an attribute of this name, and it is not given yet; reports it."""
         known = r.attributes(model)
         if name not in known:
-            help = did_you_mean(name, known, of=model)
+            help = instead_of(name, known, model)
             self._error("E308", f"{what} has no attribute `{name}`", span, help=help)
         elif name in places:
             first = (places[name], "first given here")
@@ -155,7 +155,7 @@ class Attributes(Statements):
                 "E308",
                 f"{what} has no attribute `{name}`",
                 item.attribute.span,
-                help=did_you_mean(name, known, of=model),
+                help=instead_of(name, known, model),
             )
             return
         reason = item.reason.value.strip()
@@ -229,7 +229,7 @@ class Attributes(Statements):
             )
             return None
         known = ", ".join(sorted(r.attributes(model)))
-        said = did_you_mean(name.name, (), of=model) if name else ""
+        said = instead_of(name.name, (), model) if name else ""
         form = f"attributes are written `name = value`; there is {known}"
         self._error("E311", "this is not an attribute", item.span, help=said or form)
         return None
@@ -247,7 +247,7 @@ class Attributes(Statements):
             name = item.word.name
             how = statement(name, f"every {item.every.span.text}")
             form = "only checkpoints are written so: `checkpoint every 1000 steps`"
-            help = f"write `{how}`" if how else did_you_mean(name, (), of=model) or form
+            help = f"write `{how}`" if how else instead_of(name, (), model) or form
             self._error("E323", f"`{name} every` is not a statement", item.span, help=help)
             return True
         if not isinstance(item, s.Assign) or len(item.path.words) > 1:

@@ -133,7 +133,7 @@ class Tagged(Nested):
         names: those that may stand without one.
         typical: some of its attributes, as they are often given.
         what: what it is, for those who write something else, and `help`: what to write.
-        foreign: what `foreign.value` calls the attribute.
+        foreign: what `answers.value` calls the attribute.
     """
 
     tags: tuple[str, ...]

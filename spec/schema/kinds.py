@@ -194,7 +194,7 @@ def _reference(value: s.Value) -> str:
 
 
 class OneOf(Kind):
-    """A name that is one of some; `foreign` is what `foreign.value` calls the attribute."""
+    """A name that is one of some; `foreign` is what `answers.value` calls the attribute."""
 
     names: tuple[str, ...]
     foreign: str

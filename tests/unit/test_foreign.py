@@ -17,6 +17,7 @@ from etude.spec.foreign import answers
 from etude.spec.foreign.foreign_attributes import ANY, Answer
 from etude.spec.load import loads
 from etude.spec.schema import recipe as r
+from etude.spec.schema.lacking import BLOCKS
 from etude.spec.source import Source
 from etude.spec.text.parse import parse
 
@@ -147,7 +148,7 @@ def test_a_name_has_one_answer_in_a_block() -> None:
 
 def test_what_is_meant_exists() -> None:
     """Where an answer asks "did you mean", the block has the attribute."""
-    models = {name: model for model, name in answers.BLOCKS.items()}
+    models = {name: model for model, name in BLOCKS.items()}
     for answer in answers.ATTRIBUTES:
         if answer.says.startswith("did you mean"):
             meant = answer.says.split("`")[1]

@@ -1,0 +1,40 @@
+"""What to write instead of an attribute that a block lacks."""
+
+from collections.abc import Iterable, Mapping
+
+from ..findings.diagnostics import did_you_mean
+from . import recipe as r
+
+BLOCKS: Mapping[type[r.Declaration], str] = {
+    r.Header: "recipe",
+    r.Model: "model",
+    r.Experts: "experts",
+    r.Latent: "latent",
+    r.RopeScaling: "rope_scaling",
+    r.Tokenizer: "tokenizer",
+    r.TokenizerTraining: "vocabulary",
+    r.Dataset: "dataset",
+    r.Fields: "fields",
+    r.Dialog: "dialog",
+    r.Cluster: "cluster",
+    r.Optimizer: "optimizer",
+    r.Gate: "gate",
+    r.Needle: "needle",
+    **{model: kind for kind, model in r.STAGES.items()},
+}
+"""The blocks and groups that have attributes: what the tables call them."""
+
+
+def instead_of(name: str, known: Iterable[str], of: type[r.Declaration] | None) -> str:
+    """What is true of an attribute that other programs have, else the attribute that is meant.
+
+    Args:
+        known: the attributes that the block has.
+        of: the model of the block, if it has one.
+    """
+    from ..foreign import answers  # only where something is wrong: checking a spec has 0.1 s
+
+    names = sorted(known)
+    language = {block: r.attributes(model) for model, block in BLOCKS.items()}
+    said = answers.attribute(name, BLOCKS.get(of, ""), names, language) if of else ""
+    return said or did_you_mean(name, names)
