@@ -51,9 +51,10 @@ def test_every_kind_of_job_is_described_or_shown_otherwise() -> None:
 def asks_for_a_job(node: ast.AST) -> bool:
     """Whether a statement is `if isinstance(…, SomeJob)`."""
     test = node.test if isinstance(node, ast.If) else None
-    asked = isinstance(test, ast.Call) and getattr(test.func, "id", "") == "isinstance"
+    if not isinstance(test, ast.Call) or getattr(test.func, "id", "") != "isinstance":
+        return False
     names = {kind.__name__ for kind in KINDS}
-    return asked and any(getattr(each, "id", "") in names for each in ast.walk(test))
+    return any(getattr(each, "id", "") in names for each in ast.walk(test))
 
 
 def test_no_chain_of_conditions_asks_a_job_for_its_kind() -> None:
