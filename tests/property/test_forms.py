@@ -138,7 +138,7 @@ def test_the_specs_reach_every_attribute_of_the_language(many: list[str]) -> Non
 
 def test_the_specs_reach_everything_that_can_be_written(many: list[str]) -> None:
     kinds = {of for of in vars(s).values() if isinstance(of, type) and hasattr(of, "_fields")}
-    kinds -= {Span, s.Open}  # an open attribute is an error: tests/unit/test_open.py
+    kinds -= {Span, s.Open}  # an open attribute is an error: tests/unit/spec/test_open.py
     found = set[type]().union(*(nodes(parse(Source("<text>", text), Report())) for text in many))
     assert {kind.__name__ for kind in kinds - found} == set()
     everything = "".join(many)

@@ -1,0 +1,168 @@
+"""The cost model: formulas that are computed as they are shown, against what was published."""
+
+import math
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from specs import HEAD, check, jobs, plan, stage
+
+from etude.compiler.costs.estimate import FORMULAS, MEMORY_PARTS, TIME_PARTS, Setting, estimate
+from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS
+from etude.compiler.costs.hardware import GIB, GPUS, gpu
+from etude.compiler.families import FAMILIES
+from etude.compiler.families.architectures import active_parameters, parameters, published
+from etude.compiler.values import Resources
+
+ROOT = Path(__file__).parents[3]
+MODEL = runpy.run_path(str(ROOT / "benchmarks" / "cost_model.py"))
+H100 = (
+    'model big { family = llama3, size = "8B" }\ncluster h { nodes = 2, gpus = 8 of "H100" %s }\n'
+)
+
+
+def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
+    degrees = {
+        "tensor": 1,
+        "context": 1,
+        "pipeline": 1,
+        "interleave": 1,
+        "replicate": 1,
+        "expert": 1,
+    }
+    degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
+    rest = math.prod(degrees.values()) // degrees["expert"] // degrees["interleave"]
+    model = published(changes.pop("family", "llama3"), size, 8192)
+    values: dict[str, Any] = {
+        "seq_len": 8192,
+        "micro_batch": 1,
+        "sequences": gpus,
+        "recompute": "full",
+        "gpus_per_node": 8,
+        "gpu": GPUS["H100 80GB"],
+    } | changes
+    resources = Resources(world_size=gpus, device="H100 80GB", shard=gpus // rest, **degrees)
+    return Setting(model=model, resources=resources, **values)
+
+
+def test_memory_and_time_of_what_was_held_out_are_near_what_was_measured() -> None:
+    found = MODEL["medians"]()
+    assert found["memory", False] < 0.10
+    assert found["time", False] < 0.15
+
+
+def test_the_page_shows_the_formulas_and_predictions_of_the_code() -> None:
+    text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    assert MODEL["page"](text) == text, "run: python -m benchmarks.cost_model --docs"
+
+
+def test_the_rows_are_fitted_and_held_out_by_the_rule() -> None:
+    rows = MODEL["rows"]()
+    for memory in (True, False):
+        of = [row for row in rows if (row.what == "GiB") == memory]
+        assert [row.fitted for row in of] == [n % 2 == 0 for n in range(len(of))]
+
+
+SIZES = [(family, size) for family, of in FAMILIES.items() for size in of.sizes]
+
+
+@pytest.mark.parametrize(("family", "size"), SIZES)
+def test_parameters_by_formula_are_those_of_the_architecture(family: str, size: str) -> None:
+    found = estimate(setting(size, family=family))
+    shape = published(family, size)
+    active = found.values["N_active"] + shape.vocab * shape.dim * (1 if shape.tied else 2)
+    assert active + shape.dim == active_parameters(shape)
+    layers = found.values["N"] - found.values["N_in"] - found.values["N_out"]
+    table = shape.vocab * shape.dim * (1 if shape.tied else 2)
+    assert layers + table + shape.dim == parameters(shape)
+
+
+def test_every_symbol_of_a_formula_is_explained() -> None:
+    known = {*SYMBOLS, *TOTALS, *FITTED, *FORMULAS, *ACCOUNT, "max"}
+    for formula in [*FORMULAS.values(), *ACCOUNT.values()]:
+        assert set(compile(formula.text, "", "eval").co_names) <= known, formula.text
+
+
+def test_the_parts_add_up() -> None:
+    found = estimate(setting("70B", 256, tensor=8, pipeline=4, sequences=64))
+    assert sum(found.memory.values()) == pytest.approx(found.memory_total)
+    assert sum(found.time.values()) == pytest.approx(found.seconds)
+    assert tuple(found.memory) == MEMORY_PARTS
+    assert tuple(found.time) == TIME_PARTS
+
+
+def test_what_ought_to_save_memory_does_and_costs_time() -> None:
+    none, some, full = (estimate(setting(recompute=how)) for how in ("none", "selective", "full"))
+    assert none.memory_total > some.memory_total > full.memory_total
+    assert none.seconds < some.seconds < full.seconds
+    small, large = (estimate(setting(gpus=n)) for n in (8, 64))
+    assert small.memory["optimizer"] == 8 * large.memory["optimizer"]
+    assert estimate(setting(tensor=8)).memory_total < full.memory_total
+    short, long = (
+        estimate(setting("70B", 256, tensor=8, pipeline=4, sequences=n)) for n in (32, 256)
+    )
+    assert short.mfu < long.mfu  # the bubble of a pipeline counts for less
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("H100 80GB", "H100 80GB"),
+        ("H100", "H100 80GB"),
+        ("NVIDIA H100 SXM5 80GB", "H100 80GB"),
+        ("h200", "H200"),
+        ("H200 141GB", "H200"),
+        ("A100", "A100 80GB"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("V100", None),
+        ("cpu", None),
+        ("", None),
+    ],
+)
+def test_gpus_are_known_by_any_usual_name(name: str, known: str | None) -> None:
+    found = gpu(name)
+    assert (found.name if found else None) == known
+
+
+def test_a_plan_has_estimates_and_their_totals() -> None:
+    text = HEAD + H100 % ", price = 2.5" + stage(model="big", seq_len="8192", batch="32 seqs")
+    found = plan(text)
+    (job,) = jobs(found)
+    cost = job.cost
+    assert cost.memory
+    assert set(cost.memory) == set(MEMORY_PARTS)
+    assert cost.gpu_memory == 80 * GIB
+    assert cost.price == pytest.approx(2.5 * (cost.gpu_hours or 0), rel=1e-3)
+    assert cost.seconds == pytest.approx(
+        sum((cost.step_seconds or {}).values()) * job.steps, rel=1e-2
+    )
+    assert found.totals
+    assert found.totals.gpu_hours == pytest.approx((cost.seconds or 0) / 3600 * 16, rel=1e-3)
+    assert found.totals.tokens == job.tokens
+
+
+def test_what_is_not_known_is_null_and_prices_change_no_key() -> None:
+    on_cpu = plan(HEAD + stage())
+    assert jobs(on_cpu)[0].cost.memory is None
+    assert on_cpu.totals
+    assert on_cpu.totals.gpu_hours is None
+    text = HEAD + H100 + stage(model="big", seq_len="8192", batch="32 seqs")
+    dear, free = plan(text % ", price = 9"), plan(text % "")
+    assert [job.key for job in dear.jobs] == [job.key for job in free.jobs]
+    assert free.totals
+    assert free.totals.price is None
+
+
+def test_the_help_for_too_much_memory_is_a_change_that_fits() -> None:
+    text = (
+        HEAD
+        + H100 % ""
+        + stage(model="big", seq_len="8192", batch="128 seqs", parallel="{ micro_batch 8 }")
+    )
+    (found,) = [d for d in check(text) if d.code == "W661"]
+    assert "recompute = full" in found.help or "micro_batch" in found.help
+    fixed = text.replace("micro_batch 8", "micro_batch 1").replace(
+        "data = web\n", "data = web\n  recompute = full\n"
+    )
+    assert not [d for d in check(fixed) if d.code in ("W661", "W662")]
