@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from ..alone import be_alone
 from ..errors import RunError
 
 
@@ -24,8 +25,7 @@ def join(world_size: int, device: str) -> int:
         RunError: there are not as many ranks as the job needs, or not a GPU for each.
     """
     if "RANK" not in os.environ:
-        lone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-        os.environ |= lone | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        be_alone(_free_port())
     ranks = int(os.environ["WORLD_SIZE"])
     if ranks != world_size:
         raise RunError(

@@ -14,11 +14,9 @@ from ..jobs import WORK
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import LOG, Store
 from ..scheduler import Scheduler
+from .allocation import forget
 from .launcher import Outcome, Phase
 from .messages import OUTCOME, event_in, outcome_of
-
-RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""By these a launcher tells a process which rank it is."""
 
 
 class Local:
@@ -29,8 +27,7 @@ class Local:
 
         Raises: RunError: a job needs devices that this machine does not have.
         """
-        for name in RANK:
-            os.environ.pop(name, None)
+        forget()
         for job in plan.jobs:
             if WORK[type(job)].on_all_ranks:
                 _affordable(job)

@@ -1,13 +1,16 @@
 """The run folder: all durable state of a run, and the rule by which artifacts come to exist.
 
-    plan.json       the plan that was last run in the folder
-    journal.sqlite  what happened, and when
-    artifacts/KEY/  results of jobs, each with its manifest (sizes and checksums)
-    work/KEY/       a job in progress: checkpoints, logs
-    log             what libraries and processes of the run print
-    metrics/        one file of JSON lines a train job
-    models/STAGE    the results of stages, as links to artifacts
-    cache/          what can be recomputed
+    plan.json        the plan that was last run in the folder
+    journal.jsonl    what became of jobs, and when: a line each, appended by rank 0
+    events.jsonl     progress, step by step: a line each, with its `time`, appended by rank 0
+    lease.json       who is at work in the folder, while someone is
+    artifacts/KEY/   results of jobs, each with its manifest (sizes and checksums)
+    work/KEY/        a job in progress: its checkpoints
+    log              what libraries and processes of the run print
+    logs/rank-N.log  what rank N of gangs prints and logs, one start after the other
+    metrics/         one file of JSON lines a train job
+    models/STAGE     the results of stages, as links to artifacts
+    cache/           what can be recomputed
 
 An artifact is assembled in `work`, its manifest included, and renamed into place at once: it is
 there completely or not at all.

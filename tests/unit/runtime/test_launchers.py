@@ -12,7 +12,7 @@ from etude.runtime.errors import DataError, RunError, Stopped
 from etude.runtime.gang import execute
 from etude.runtime.launchers import LAUNCHERS, messages
 from etude.runtime.launchers.launcher import Outcome, Phase
-from etude.runtime.launchers.local import RANK, Local
+from etude.runtime.launchers.local import Local
 from etude.runtime.run_folder.recorder import OnEvent
 from etude.runtime.run_folder.store import Store
 
@@ -74,10 +74,11 @@ def test_this_machine_refuses_what_it_has_no_devices_for(tmp_path: Path) -> None
 def test_this_machine_forgets_which_rank_another_launcher_said_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in RANK:
+    said = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "PET_NNODES", "PET_RDZV_ENDPOINT")
+    for name in said:
         monkeypatch.setenv(name, "3")
     Local().ready(plan(SPEC.format(cluster="")))
-    assert not any(name in os.environ for name in RANK)
+    assert not any(name in os.environ for name in said)
 
 
 def test_a_worker_is_told_the_folders_as_whole_paths_and_its_device(

@@ -1,0 +1,261 @@
+"""Which rank this process is, as whatever started it says in the environment.
+
+- torchrun, and whatever sets what it sets: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
+  MASTER_ADDR, MASTER_PORT;
+- srun with one task a rank: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NODEID, with the nodes
+  of the step and the tasks of each;
+- Kubeflow with one rank a container: PET_NODE_RANK, PET_NNODES, PET_NPROC_PER_NODE,
+  PET_MASTER_ADDR, PET_MASTER_PORT.
+
+The first of them counts: torchrun may run inside the other two. What says half of it is an error,
+since a rank that thinks that it is alone would do the work of all.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..alone import is_alone
+from ..errors import RunError
+
+PORTS = range(12_000, 30_000)
+"""From these a Slurm job takes its port: below those that systems give to clients."""
+_TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_MASTER = ("MASTER_ADDR", "MASTER_PORT")
+_PET = ("PET_NODE_RANK", "PET_NNODES", "PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT")
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID")
+_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_NO_STEP = 0xFFFFFFF0
+"""Slurm's numbers from here on are of shells and scripts, which are no tasks of srun."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One rank of a gang, and where the gang meets.
+
+    Attributes:
+        local_rank, local_world_size: among the ranks of this node.
+        address, port: where rank 0 listens.
+    """
+
+    rank: int
+    local_rank: int
+    world_size: int
+    local_world_size: int
+    address: str
+    port: int
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which torch knows all this."""
+        return {
+            "RANK": str(self.rank),
+            "LOCAL_RANK": str(self.local_rank),
+            "WORLD_SIZE": str(self.world_size),
+            "LOCAL_WORLD_SIZE": str(self.local_world_size),
+            "MASTER_ADDR": self.address,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+def here(environ: Mapping[str, str] = os.environ) -> Place | None:
+    """The rank that this process is, or None where nothing says that there are others.
+
+    Raises: RunError: the environment says it in part, or contradicts itself.
+    """
+    said = {name: value for name, value in environ.items() if value}
+    if any(name in said for name in _TORCH) and not is_alone(said):
+        return _torch(said)
+    if _is_task(said):
+        return _slurm(said)
+    if "PET_NODE_RANK" in said or "PET_NNODES" in said:
+        return _kubeflow(said)
+    _require_one_process(said)
+    return None
+
+
+def forget() -> None:
+    """Takes out of the environment what torch would read there of ranks, and of torchrun's options,
+    so that a process or a gang that starts from here is one of its own."""
+    for name in [*_TORCH, *_MASTER, *(name for name in os.environ if name.startswith("PET_"))]:
+        os.environ.pop(name, None)
+
+
+def _torch(said: Mapping[str, str]) -> Place:
+    names = (*_TORCH, *_MASTER)
+    _require(
+        said,
+        names,
+        "start every rank with torchrun, which sets them, or set them all (on a node with one "
+        "process LOCAL_RANK is 0 and LOCAL_WORLD_SIZE is 1)",
+    )
+    return _checked(
+        Place(
+            _number(said, "RANK"),
+            _number(said, "LOCAL_RANK"),
+            _number(said, "WORLD_SIZE"),
+            _number(said, "LOCAL_WORLD_SIZE"),
+            said["MASTER_ADDR"],
+            _number(said, "MASTER_PORT"),
+        ),
+        names,
+    )
+
+
+def _is_task(said: Mapping[str, str]) -> bool:
+    """Whether srun has started this process; a batch script has no number of a step."""
+    step = said.get("SLURM_STEP_ID", "")
+    return "SLURM_PROCID" in said and step.isdecimal() and int(step) < _NO_STEP
+
+
+def _slurm(said: Mapping[str, str]) -> Place:
+    job = said.get("SLURM_JOB_ID", "")
+    names = ("SLURM_JOB_ID", *_SLURM)
+    _require(said, names, "start every rank with srun, which sets them")
+    tasks = _tasks_of_nodes(said)
+    node = _number(said, "SLURM_NODEID")
+    if node >= len(tasks):
+        raise RunError(
+            f"Slurm says that this is node {node} (from 0) of the job {job}, and tells of the "
+            f"tasks of {len(tasks)}",
+            "start the ranks with srun directly, without changing its variables",
+        )
+    address = said.get("MASTER_ADDR") or first_host(_nodes(said))
+    step = _number(said, "SLURM_STEP_ID")
+    port = PORTS[(_number(said, "SLURM_JOB_ID") + 997 * step) % len(PORTS)]
+    place = Place(
+        _number(said, "SLURM_PROCID"),
+        _number(said, "SLURM_LOCALID"),
+        _number(said, "SLURM_NTASKS"),
+        tasks[node],
+        address,
+        _number(said, "MASTER_PORT") if "MASTER_PORT" in said else port,
+    )
+    return _checked(place, names)
+
+
+def _nodes(said: Mapping[str, str]) -> str:
+    """The list of the step's nodes, of which the first has rank 0."""
+    for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+        if name in said:
+            return said[name]
+    raise RunError(
+        "Slurm has started this process and does not say on which nodes: SLURM_JOB_NODELIST is "
+        "missing",
+        "start the ranks with srun, or set MASTER_ADDR to the host of rank 0",
+    )
+
+
+def _tasks_of_nodes(said: Mapping[str, str]) -> list[int]:
+    """The number of tasks on each node, from Slurm's `2(x3),1`."""
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"):
+        if name not in said:
+            continue
+        tasks: list[int] = []
+        for part in said[name].split(","):
+            found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+            if found is None:
+                raise RunError(
+                    f"{name} is `{said[name]}`, which tells no numbers of tasks",
+                    "start the ranks with srun, without changing its variables",
+                )
+            tasks += [int(found[1])] * int(found[2] or 1)
+        return tasks
+    nodes = _number(said, "SLURM_NNODES") if "SLURM_NNODES" in said else 1
+    if "SLURM_NTASKS_PER_NODE" in said:
+        return [_number(said, "SLURM_NTASKS_PER_NODE")] * nodes
+    raise RunError(
+        "Slurm has started this process and does not say how many run on a node: "
+        "SLURM_TASKS_PER_NODE is missing",
+        "start the ranks with srun, which sets it",
+    )
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a list as Slurm writes it: `gpu[007-009,12],login1` begins with `gpu007`.
+
+    Raises: RunError: it is no such list.
+    """
+    found = re.match(r"(?:[^\[\],]|\[[^\]]+\])+", nodes)
+    host = re.sub(r"\[(\w+)[^\]]*\]", r"\1", found[0]) if found else ""
+    if not re.fullmatch(r"[\w.:-]+", host):
+        raise RunError(
+            f"Slurm's list of nodes `{nodes}` cannot be read",
+            "set MASTER_ADDR to the host of rank 0",
+        )
+    return host
+
+
+def _kubeflow(said: Mapping[str, str]) -> Place:
+    _require(said, _PET, "start every rank with torchrun, which reads them")
+    processes = said["PET_NPROC_PER_NODE"]
+    if processes != "1":
+        raise RunError(
+            f"this container is a node of several ranks (PET_NPROC_PER_NODE={processes}), and "
+            "this process is none of them",
+            "start it with torchrun, which reads the variables PET_…: "
+            "torchrun --no-python etude run SPEC",
+        )
+    rank = _number(said, "PET_NODE_RANK")
+    ranks, port = _number(said, "PET_NNODES"), _number(said, "PET_MASTER_PORT")
+    return _checked(Place(rank, 0, ranks, 1, said["PET_MASTER_ADDR"], port), _PET)
+
+
+def _require_one_process(said: Mapping[str, str]) -> None:
+    """Raises: RunError: it is one process beside others, and which of them nothing says."""
+    tasks = said.get("SLURM_NTASKS", "1")
+    if "SLURM_JOB_ID" in said and tasks != "1":
+        raise RunError(
+            f"the Slurm job {said['SLURM_JOB_ID']} has {tasks} tasks, and this process is none of "
+            "them",
+            "start it on all of them with srun: srun etude run SPEC",
+        )
+    for name in _MPI:
+        if said.get(name, "1") != "1":
+            raise RunError(
+                f"mpirun has started {said[name]} of these processes ({name}), and does not say "
+                "where they meet",
+                "start them with torchrun or srun, or set " + ", ".join((*_TORCH, *_MASTER)),
+            )
+
+
+def _require(said: Mapping[str, str], names: tuple[str, ...], help: str) -> None:
+    missing = [name for name in names if name not in said]
+    if missing:
+        there = ", ".join(f"{name}={said[name]}" for name in names if name in said)
+        are = "is" if len(missing) == 1 else "are"
+        raise RunError(
+            f"the environment says in part which rank this process is: it has {there}, and "
+            f"{', '.join(missing)} {are} missing",
+            help,
+        )
+
+
+def _number(said: Mapping[str, str], name: str) -> int:
+    if not said[name].isdecimal():
+        raise RunError(
+            f"the environment has {name}={said[name]}, which is not a whole number",
+            f"correct {name}, or start the ranks with torchrun or srun, which set it",
+        )
+    return int(said[name])
+
+
+def _checked(place: Place, names: tuple[str, ...]) -> Place:
+    """Raises: RunError: its numbers contradict each other."""
+    wrong = ""
+    if place.rank >= place.world_size:
+        wrong = f"rank {place.rank} (from 0) of {place.world_size}"
+    elif place.local_rank >= place.local_world_size:
+        wrong = f"rank {place.local_rank} (from 0) of {place.local_world_size} on its node"
+    elif place.local_world_size > place.world_size:
+        wrong = (
+            f"one of {place.local_world_size} ranks on its node, and of {place.world_size} in all"
+        )
+    elif not 0 < place.port < 65536:
+        wrong = f"to meet the others at port {place.port}"
+    if wrong:
+        raise RunError(
+            f"the environment says that this process is {wrong}",
+            f"correct {', '.join(names)}, or start the ranks with torchrun or srun, which set them",
+        )
+    return place
