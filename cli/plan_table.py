@@ -6,7 +6,7 @@ from itertools import groupby
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Cost, Plan, TokenizerJob, TrainJob
-from ..compiler.values import Claim, LrPiece
+from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import at_most, show_stages
 from .screen import Ink, clean, say
@@ -25,6 +25,7 @@ def table(plan: Plan) -> None:
     _costs(plan)
     if others := [Row(tuple(row)) for row in described(plan)]:
         show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
+    _phases(plan)
     show_stages(plan)
     if trained:
         print()
@@ -143,6 +144,33 @@ def _costs(plan: Plan) -> None:
     if not any(row[-1] for row in [*rows, sums]):  # nobody has said what a GPU-hour costs
         columns, sums, rows = columns[:-1], sums[:-1], [row[:-1] for row in rows]
     show(columns, [[Row(row) for row in rows], [Row(sums)]])
+
+
+def _phases(plan: Plan) -> None:
+    """The phases, where there are several: machines, jobs and estimated hours."""
+    if len(plan.phases) < 2:
+        return
+    rows = [
+        Row(
+            (
+                phase.name,
+                machines(phase),
+                phase.jobs[0] if len(phase.jobs) == 1 else f"{phase.jobs[0]} … {phase.jobs[-1]}",
+                "" if phase.seconds is None else measured(phase.seconds / 3600),
+            )
+        )
+        for phase in plan.phases
+    ]
+    columns = (Column("phase"), Column("machines"), Column("jobs"), Column("hours", right=True))
+    show(columns, [rows])
+
+
+def machines(phase: Phase) -> str:
+    """What a phase needs: `256 nodes × 8 × H100 80GB`."""
+    if phase.kind != "gang":
+        return f"1 node: {phase.devices} × {phase.device}" if phase.devices else "one process"
+    each = f"{phase.ranks} × {phase.device}"
+    return f"{phase.nodes:,} nodes × {each}" if phase.nodes > 1 else f"1 node: {each}"
 
 
 def _hours(hours: float | None) -> str:

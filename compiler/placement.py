@@ -87,6 +87,7 @@ def _shared_out(
         pipeline=pipeline,
         interleave=degrees.get("interleave", 1),
         expert=degrees.get("expert", 1),
+        per_node=min(hardware.per_node, world),
     )
 
 

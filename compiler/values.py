@@ -152,6 +152,35 @@ class Resources(Value):
     pipeline: int
     interleave: int  # pipeline stages of a rank, which lie `pipeline` stages apart
     expert: int  # experts are placed on so many of the shard × context × tensor ranks
+    per_node: int = 0  # ranks of a machine, as the cluster has them; 0: all are on one
+
+
+class Phase(Value):
+    """A stretch of consecutive jobs that need the same machines.
+
+    A *gang* are ranks that train or score together. *cpu* is the making of data, *generate* the
+    sampling and measuring of models, *small* what copies, averages or exports them: one process.
+    """
+
+    number: int  # from 1
+    kind: Literal["cpu", "gang", "generate", "small"]
+    nodes: int
+    ranks: int  # processes of a node
+    device: str  # "cpu", or the name of a GPU
+    devices: int  # GPUs of a node that it needs; 0: none
+    jobs: list[str]  # their ids
+    conditional: bool  # all of it runs only where a gate fails
+    seconds: float | None  # estimated, of the jobs that train in any case; None: not known
+
+    @property
+    def world_size(self) -> int:
+        """Processes on all nodes."""
+        return self.nodes * self.ranks
+
+    @property
+    def name(self) -> str:
+        """What it is called in names of files: `2-gang`."""
+        return f"{self.number}-{self.kind}"
 
 
 class Rounding(Value):

@@ -9,6 +9,7 @@ from ..spec.quantity import counted, plain, short
 from ..spec.schema.recipe import Recipe, attributes
 from .as_written import written
 from .costs.jobs import digits
+from .plan.phases import phases_of
 from .plan.plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
@@ -58,6 +59,7 @@ def planned(
         totals=_totals(program.jobs),
         claims=program.claims,
         jobs=program.jobs,
+        phases=phases_of(program.jobs),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding, Scaled
+from ..values import Architecture, BatchPiece, Claim, LrPiece, Phase, Resources, Rounding, Scaled
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
@@ -472,6 +472,9 @@ class Plan(Value):
     totals: Totals | None = None
     claims: list[Claim]
     jobs: list[AnyJob]
+    phases: list[Phase] = Field(
+        default=[], description="stretches of jobs that need the same machines, in their order"
+    )
 
     def trained(self) -> list[TrainJob]:
         """The jobs that train in any case: without the extensions of gates."""

@@ -292,7 +292,7 @@ def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardw
     if name and not scope.known(name, "cluster", clusters, spec.at("cluster")):
         return None
     if scope.ranks is not None:
-        return Hardware(scope.ranks, "cpu")
+        return Hardware(scope.ranks, "cpu", scope.ranks)
     if name is None and parent:
         return parent.hardware
     if name is None and len(clusters) > 1:
@@ -318,4 +318,5 @@ def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardw
         return Hardware(
             cluster.nodes * cluster.gpus[0], cluster.gpus[1], cluster.gpus[0], cluster.price
         )
-    return Hardware(cluster.nodes * (cluster.cpus or 1), "cpu")
+    each = cluster.cpus or 1
+    return Hardware(cluster.nodes * each, "cpu", each)

@@ -1,0 +1,148 @@
+"""The phases of a plan: stretches of consecutive jobs that need the same machines.
+
+A launcher starts one after the other. Where a gate may fail, its extensions train in the gang that
+trains on, if that has the same ranks: a gate that passes, as most do, then costs no machine that
+finds nothing to do.
+"""
+
+from collections.abc import Sequence
+from math import fsum
+from typing import Any, Literal, NamedTuple
+
+from ...spec.record import replace
+from ..costs.jobs import digits
+from ..values import Phase, Resources
+from .plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    EvaluateJob,
+    ExportJob,
+    FilterJob,
+    ForwardJob,
+    GateJob,
+    Plan,
+    SampleJob,
+    TokenizerJob,
+    TrainJob,
+    WeightsJob,
+)
+
+Kind = Literal["cpu", "gang", "generate", "small"]
+
+KINDS: dict[type, Kind] = {
+    TokenizerJob: "cpu",
+    DatasetJob: "cpu",
+    FilterJob: "cpu",
+    WeightsJob: "small",
+    AverageJob: "small",
+    ExportJob: "small",
+    SampleJob: "generate",
+    BestJob: "generate",
+    EvaluateJob: "generate",
+    GateJob: "generate",
+}
+"""What jobs need that one process does; all others have a mesh of ranks."""
+_MORE = ("small", "cpu", "generate", "gang")
+"""Kinds, the one that needs least first: jobs together are of the kind of the one that needs
+most."""
+
+
+class Need(NamedTuple):
+    """The machines that a job needs: nodes, processes and GPUs of each, and their name."""
+
+    nodes: int
+    ranks: int
+    device: str
+    devices: int
+
+
+def phases(plan: Plan) -> tuple[Phase, ...]:
+    """The phases of a plan, in their order; every job is in one of them."""
+    return tuple(phases_of(plan.jobs))
+
+
+def phases_of(jobs: Sequence[Any]) -> list[Phase]:
+    """The phases of jobs that stand in an order in which they can run."""
+    found: list[Phase] = []
+    meshes: dict[str, Resources] = {}
+    for job, home in _homes(jobs):
+        mesh = _mesh(job, meshes)
+        if mesh:
+            meshes[job.key] = mesh
+        phase = _alone(job, _need(job, mesh), KINDS.get(type(job), "gang"))
+        if found and (found[-1].kind == "gang" if home else _together(found[-1], phase)):
+            found[-1] = _joined(found[-1], phase)
+        else:
+            found.append(phase)
+    return [replace(phase, number=number) for number, phase in enumerate(found, 1)]
+
+
+def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
+    """Each job, and whether it is done by the gang before it whatever it needs: what follows an
+    extension and runs only where that does."""
+    found, extending = [], False
+    for job in jobs:
+        extending = job.extends is not None and (extending or type(job) not in KINDS)
+        found.append((job, extending and type(job) in KINDS))
+    return found
+
+
+def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
+    """The mesh that a job has, or that which its model was made on."""
+    if isinstance(job, TrainJob | ForwardJob):
+        return job.resources
+    roles = ("model", "of.0", "export.0", "judge")
+    return next((meshes[job.inputs[r]] for r in roles if job.inputs.get(r) in meshes), None)
+
+
+def _need(job: Any, mesh: Resources | None) -> Need:
+    """What a job needs: all of a mesh, a node of it to generate on, or a process anywhere."""
+    kind = KINDS.get(type(job), "gang")
+    if mesh is None or (kind != "gang" and (kind != "generate" or mesh.device == "cpu")):
+        return Need(1, 1, "cpu", 0)
+    each = min(mesh.per_node or mesh.world_size, mesh.world_size)
+    devices = 0 if mesh.device == "cpu" else each
+    if kind == "generate":
+        return Need(1, 1, mesh.device, devices)
+    return Need(-(-mesh.world_size // each), each, mesh.device, devices)
+
+
+def _alone(job: Any, need: Need, kind: Kind) -> Phase:
+    """The phase of one job."""
+    seconds = job.cost.seconds if isinstance(job, TrainJob) and not job.extends else None
+    return Phase(
+        number=0,
+        kind=kind,
+        nodes=need.nodes,
+        ranks=need.ranks,
+        device=need.device,
+        devices=need.devices,
+        jobs=[job.id],
+        conditional=job.extends is not None,
+        seconds=seconds,
+    )
+
+
+def _machines(phase: Phase) -> Need:
+    return Need(phase.nodes, phase.ranks, phase.device, phase.devices)
+
+
+def _together(before: Phase, phase: Phase) -> bool:
+    """Whether jobs that follow each other are one phase: they need the same machines, or one of
+    them is small, and needs less than those of the other."""
+    if _machines(before) == _machines(phase):
+        return True
+    return {"small", "generate"} == {before.kind, phase.kind}
+
+
+def _joined(before: Phase, phase: Phase) -> Phase:
+    """Two phases as one, on the machines of the one that needs more."""
+    more = max(before, phase, key=lambda each: _MORE.index(each.kind))
+    known = [each.seconds for each in (before, phase) if each.seconds is not None]
+    return replace(
+        more,
+        jobs=[*before.jobs, *phase.jobs],
+        conditional=before.conditional and phase.conditional,
+        seconds=digits(fsum(known)) if known else None,
+    )
