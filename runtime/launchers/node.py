@@ -1,0 +1,182 @@
+"""One node of a gang: starts the ranks of this node, and ends as they do.
+
+Kubernetes and SkyPilot start one command on each node and look at its exit code. torchrun ends
+with 1 whatever its ranks ended with, so that nobody could tell what can be started again from what
+cannot. This command says it with the codes of a run: 0, 1, 2, 3, and 75 for all that a new start
+may well survive, such as a rank that crashed.
+
+    python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE --ranks 8 --plan plan.json.gz
+"""
+
+import argparse
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from ..errors import RunError
+from ..run_folder.store import disk
+from .allocation import Place
+from .launcher import WORKER
+
+AGAIN = 75
+"""The exit code of what can be started again as it is."""
+DECIDED = (1, 2, 3)
+"""Exit codes that a new start does not change."""
+PORT = 29_400
+"""Where ranks meet if the engine says no port."""
+PATIENCE = 120.0
+"""Seconds that the other ranks have to end by themselves, once one has failed."""
+RANK_0_FIRST = 10.0
+"""Seconds that other nodes wait before they ask to be started again: if rank 0 has decided
+otherwise, its node's exit code comes first."""
+_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node among those of a gang.
+
+    Attributes:
+        number: of the node, from 0.
+        nodes: how many there are.
+        address, port: where rank 0 listens.
+    """
+
+    number: int
+    nodes: int
+    address: str
+    port: int
+
+    def place(self, local: int, ranks: int) -> Place:
+        """The rank `local` of this node's `ranks`."""
+        rank = self.number * ranks + local
+        return Place(rank, local, self.nodes * ranks, ranks, self.address, self.port)
+
+
+def node(environ: Mapping[str, str]) -> Node:
+    """The node that this is, as Kubeflow Trainer or SkyPilot say; the only one if neither does.
+
+    Raises: RunError: what they say is no number, or not all there.
+    """
+    try:
+        if "PET_NNODES" in environ:
+            return Node(
+                int(environ["PET_NODE_RANK"]),
+                int(environ["PET_NNODES"]),
+                environ["PET_MASTER_ADDR"],
+                int(environ["PET_MASTER_PORT"]),
+            )
+        if "SKYPILOT_NODE_IPS" in environ:
+            addresses = environ["SKYPILOT_NODE_IPS"].split()
+            return Node(int(environ["SKYPILOT_NODE_RANK"]), len(addresses), addresses[0], PORT)
+    except (KeyError, ValueError, IndexError) as problem:
+        raise RunError(
+            f"the environment says only in part which node of the gang this is: {problem}",
+            "start the node as the manifests of `etude launch` do",
+        ) from None
+    return Node(0, 1, "127.0.0.1", PORT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the ranks of this node; returns 0, 1, 2, 3 or 75."""
+    parser = argparse.ArgumentParser(prog="etude.runtime.launchers.node", description=__doc__)
+    for name in ("folder", "root"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("device")
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
+    args = parser.parse_args(argv)
+    try:
+        if args.plan is not None:
+            take_plan(args.plan, args.folder)
+        place = node(os.environ)
+    except RunError as problem:
+        print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
+        return problem.exit_code
+    worker = [sys.executable, "-m", WORKER, str(args.folder), str(args.root), args.device]
+    ranks = [place.place(local, args.ranks).environment() for local in range(args.ranks)]
+    code = run([(worker, variables) for variables in ranks], patience=PATIENCE)
+    if code == AGAIN and place.number:
+        time.sleep(RANK_0_FIRST)
+    return code
+
+
+def take_plan(plan: Path, folder: Path) -> None:
+    """Writes the plan into the run folder; nothing changes where it is there.
+
+    All nodes do so, with the same bytes: none depends on when it sees another's file.
+
+    Raises: RunError: it cannot be read. Stopped: it cannot be written.
+    """
+    try:
+        text = gzip.decompress(plan.read_bytes())
+    except (OSError, EOFError) as problem:
+        raise RunError(
+            f"the plan {plan} cannot be read: {problem}", "launch the run again"
+        ) from None
+    path = folder / "plan.json"
+    with disk(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.read_bytes() == text:
+            return
+        own = path.with_name(f".plan.json.{os.uname().nodename}.{os.getpid()}")
+        own.write_bytes(text)
+        own.replace(path)
+
+
+def run(commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], *, patience: float) -> int:
+    """Runs commands side by side, each with variables of its own, and hands signals on to them.
+
+    The first that fails says why; the others may end by themselves for `patience` seconds.
+
+    Returns: 0, if all end with that; 1, 2 or 3, if the first that failed ended with it; else 75.
+    """
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        for command, variables in commands:
+            processes.append(subprocess.Popen(command, env={**os.environ, **variables}))
+        return _wait(processes, patience)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
+    failed: int | None = None
+    until = float("inf")
+    while any(process.poll() is None for process in processes) and time.monotonic() < until:
+        failed = _failed(processes) if failed is None else failed
+        if failed is not None and until == float("inf"):
+            until = time.monotonic() + patience
+        time.sleep(0.1)
+    failed = _failed(processes) if failed is None else failed
+    if failed is None:
+        return 0
+    return failed if failed in DECIDED else AGAIN
+
+
+def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """The exit code of a process that has failed; None where none has."""
+    return next((p.returncode for p in processes if p.returncode), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

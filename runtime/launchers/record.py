@@ -1,0 +1,76 @@
+"""What a launch has queued, in `launch.json` of the run folder: `etude cancel`, `etude status` and
+the next launch read it.
+
+    {"engine": "slurm", "at": 1790000000.0, "queued": {"jobs": ["4711", "4712"]}}
+    {"engine": "kubernetes", "at": …, "queued": {"namespace": "default", "instance": "etude-…"}}
+    {"engine": "skypilot", "at": …, "queued": {"name": "etude-quickstart"}}
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from ..run_folder.store import disk
+
+LAUNCH = "launch.json"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A run that an engine was given.
+
+    Attributes:
+        engine: "slurm", "kubernetes" or "skypilot".
+        queued: what the engine calls it.
+        at: when, in seconds since 1970.
+    """
+
+    engine: str
+    queued: Mapping[str, Any]
+    at: float = field(default_factory=time.time)
+
+
+def save(folder: Path, launch: Launch) -> None:
+    """Writes what was launched; the file is there whole, or as it was before.
+
+    Raises: Stopped: it cannot be written.
+    """
+    path = folder / LAUNCH
+    text = json.dumps({"engine": launch.engine, "at": launch.at, "queued": dict(launch.queued)})
+    with disk(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        own = path.with_name(f".{LAUNCH}.{os.getpid()}")
+        own.write_text(text + "\n")
+        own.replace(path)
+
+
+def load(folder: Path) -> Launch | None:
+    """What was launched last into a run folder; None where nothing was.
+
+    Raises: RunError: the file cannot be read.
+    """
+    path = folder / LAUNCH
+    try:
+        said = json.loads(path.read_bytes())
+        return Launch(str(said["engine"]), dict(said["queued"]), float(said["at"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise RunError(
+            f"{path} cannot be read: {problem}",
+            "find the jobs with the engine's own command, cancel them there, and remove the file",
+        ) from None
+
+
+def forget(folder: Path) -> None:
+    """Takes the record away, where there is one: nothing is queued any more.
+
+    Raises: Stopped: it cannot be removed.
+    """
+    with disk(folder / LAUNCH):
+        (folder / LAUNCH).unlink(missing_ok=True)
