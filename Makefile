@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LINT := build/lint
 EXTENSION := editors/vscode
+SKYPILOT := build/skypilot
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
-PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-exhaustive miniatures compare-plans lint format bench fuzz docs gallery clean
 
@@ -14,10 +15,10 @@ demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
 	$(BIN)/etude run examples/quickstart.etude
 
-test: $(VENV)/.dev $(EXTENSION)/node_modules
+test: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
 	$(PARALLEL) -m "not exhaustive"
 
-test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules
+test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
 	$(PARALLEL)
 
 # Runs the miniature of every recipe in examples/published, and of Llama 3 405B: minutes for each.
@@ -79,6 +80,12 @@ $(VENV)/.dev: $(VENV)/.installed
 # Tests of the extension's grammar are left out where there is no Node, or no way to its packages.
 $(EXTENSION)/node_modules: $(EXTENSION)/package-lock.json
 	if command -v npm > /dev/null; then cd $(EXTENSION) && npm ci --silent || rm -rf node_modules; fi
+
+# Tests hand tasks to SkyPilot, whose packages do not go together with those of etude.
+$(SKYPILOT)/.installed:
+	$(PYTHON) -m venv $(SKYPILOT)
+	$(SKYPILOT)/bin/pip install --quiet "skypilot>=0.11"
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(EXTENSION)/node_modules build dist runs *.egg-info .pytest_cache .ruff_cache .hypothesis

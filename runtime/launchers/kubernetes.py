@@ -1,0 +1,306 @@
+"""Kubernetes: a run as manifests, a TrainJob of Kubeflow Trainer for each gang, a Job for the rest.
+
+A pod starts `runtime/launchers/node.py`, whose exit code says whether a new start can help. Of a
+gang all pods start again together: the Job of a TrainJob fails with its first pod, and its JobSet
+is made again, but where the exit code was decided (1, 2, 3).
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ...compiler.plan.plan import Plan
+from ...compiler.values import Phase
+from ..errors import RunError
+from .machines import Machines, Options, machines
+from .node import DECIDED
+
+Manifest = dict[str, Any]
+
+API = "trainer.kubeflow.org/v1alpha1"
+PARTS = "app.kubernetes.io/part-of"
+INSTANCE = "app.kubernetes.io/instance"
+"""The label by which all that a launch has made is found again."""
+COMPONENT = "app.kubernetes.io/component"
+_ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
+_QUEUE = "kueue.x-k8s.io/queue-name"
+_PLAN = "/etc/etude"
+_CONTAINER = "node"
+"""The name that Kubeflow Trainer wants the container of a gang to have."""
+_MOST = 1_000_000
+"""Bytes that a ConfigMap may hold, with some left for its names."""
+
+
+class Toleration(Options):
+    """A taint of nodes that pods are allowed on."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class KubernetesSite(Options):
+    """The table `[kubernetes]` of a site file."""
+
+    image: str = Field(min_length=1, description="has etude and all that it needs")
+    volume: str = Field(
+        min_length=1, description="claim of a volume that all nodes read and write (RWX)"
+    )
+    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    mount: str = Field(default="/etude", pattern=r"^/.+", description="where pods see the volume")
+    root: str | None = Field(
+        default=None,
+        pattern=r"^/.+",
+        description="folder of the spec's data in pods; default: the volume",
+    )
+    gpu: str = Field(default="nvidia.com/gpu", description="the resource that is a GPU")
+    gpus_per_node: int | None = Field(default=None, ge=1)
+    cpu: str | None = Field(default=None, description="cores of a pod of a gang, such as 96")
+    memory: str | None = Field(default=None, description="of a pod of a gang, such as 1500Gi")
+    small_cpu: str = "4"
+    small_memory: str = "16Gi"
+    shared_memory: str = Field(default="64Gi", description="/dev/shm of a pod of a gang")
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: list[Toleration] = Field(default=[])
+    service_account: str | None = None
+    image_pull_secrets: list[str] = Field(default=[])
+    secrets: list[str] = Field(default=[], description="Secrets whose keys become variables")
+    environment: dict[str, str] = Field(default={})
+    queue: str | None = Field(default=None, description="a LocalQueue of Kueue")
+    restarts: int = Field(default=100, ge=0, description="new starts of a phase at most")
+    grace: int = Field(
+        default=600, ge=30, description="seconds that a pod has to save before it is killed"
+    )
+
+
+def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list[Manifest]:
+    """All that a run needs: first the plan and what gangs share, then the phases in their order.
+
+    Raises: RunError: a placement does not fit the nodes of the site.
+    """
+    names = Names(plan, site)
+    shared = [_config_map(plan, names, site)]
+    made = []
+    for phase in phases:
+        needs = machines(plan, phase, site.gpus_per_node)
+        if phase.kind == "gang":
+            made.append(_train_job(phase, needs, names, site))
+        else:
+            made.append(_job(phase, needs, names, site))
+    if any(each["kind"] == "TrainJob" for each in made):
+        shared.append(_runtime(names, site))
+    return [*shared, *made]
+
+
+class Names:
+    """What the objects of a launch are called: another plan or site has other names.
+
+    Attributes:
+        instance: of all that the launch makes.
+        folder: the run folder, as pods see it.
+    """
+
+    def __init__(self, plan: Plan, site: KubernetesSite) -> None:
+        said = plan.to_json() + site.model_dump_json()
+        digest = hashlib.sha256(said.encode()).hexdigest()[:6]
+        run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
+        slug = re.sub(r"[^a-z0-9]+", "-", run.lower())[:16].strip("-")
+        self.instance = f"etude-{slug}-{digest}"
+        self.variant = f"/variants/{plan.variant}" if plan.variant else ""
+        self.folder = f"{site.mount.rstrip('/')}/runs/{plan.recipe}{self.variant}"
+
+    def phase(self, phase: Phase) -> str:
+        """The name of the TrainJob or Job of a phase."""
+        return f"{self.instance}-{phase.name}"
+
+
+def _metadata(name: str, names: Names, site: KubernetesSite, **labels: str) -> dict[str, Any]:
+    own = {PARTS: "etude", INSTANCE: names.instance, **labels}
+    return {"name": name, "namespace": site.namespace, "labels": own}
+
+
+def _config_map(plan: Plan, names: Names, site: KubernetesSite) -> Manifest:
+    """The plan, which the pods of every phase put into the run folder."""
+    data = base64.b64encode(gzip.compress(plan.to_json().encode() + b"\n", mtime=0)).decode()
+    if len(data) > _MOST:
+        raise RunError(
+            f"the plan of {plan.recipe} has {len(data):,} bytes, gzipped, and Kubernetes takes "
+            f"{_MOST:,}",
+            "split the recipe in two, of which the second begins with `use` of the first",
+        )
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(f"{names.instance}-plan", names, site),
+        "binaryData": {"plan.json.gz": data},
+    }
+
+
+def _runtime(names: Names, site: KubernetesSite) -> Manifest:
+    """What all gangs of the run share; a TrainJob adds the command, nodes and their resources."""
+    container = _container(site)
+    template = {
+        "metadata": {"labels": {_ANCESTOR: "trainer"}},
+        "spec": {
+            "backoffLimit": 0,
+            "podFailurePolicy": _POLICY,
+            "template": {"spec": _pod(container, names, site, gang=True)},
+        },
+    }
+    failures = {
+        "maxRestarts": site.restarts,
+        "rules": [
+            {
+                "name": "decided",
+                "action": "FailJobSet",
+                "onJobFailureReasons": ["PodFailurePolicy"],
+            }
+        ],
+    }
+    jobs = [{"name": _CONTAINER, "template": template}]
+    return {
+        "apiVersion": API,
+        "kind": "TrainingRuntime",
+        "metadata": _metadata(names.instance, names, site),
+        "spec": {
+            "mlPolicy": {"numNodes": 1, "torch": {}},
+            "template": {"spec": {"failurePolicy": failures, "replicatedJobs": jobs}},
+        },
+    }
+
+
+_POLICY = {
+    "rules": [
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": _CONTAINER,
+                "operator": "In",
+                "values": list(DECIDED),
+            },
+        }
+    ]
+}
+"""What a new start does not change ends a phase; 75, and whatever kills a pod, starts it again."""
+
+
+def _train_job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> Manifest:
+    return {
+        "apiVersion": API,
+        "kind": "TrainJob",
+        "metadata": _phase_metadata(phase, names, site),
+        "spec": {
+            "runtimeRef": {"apiGroup": API.split("/")[0], "kind": "TrainingRuntime"}
+            | {"name": names.instance},
+            "trainer": {
+                "image": site.image,
+                "command": _command(phase, needs, names, site),
+                "numNodes": needs.nodes,
+                "numProcPerNode": needs.ranks,
+                "resourcesPerNode": _resources(needs, site, site.cpu, site.memory),
+            },
+        },
+    }
+
+
+def _job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> Manifest:
+    container = _container(site) | {"command": _command(phase, needs, names, site)}
+    size = (site.cpu, site.memory) if needs.gpus else (site.small_cpu, site.small_memory)
+    container["resources"] = _resources(needs, site, *size)
+    pod = _pod(container, names, site, gang=bool(needs.gpus))
+    labels = {PARTS: "etude", INSTANCE: names.instance, COMPONENT: phase.name}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _phase_metadata(phase, names, site),
+        "spec": {
+            "backoffLimit": site.restarts,
+            "podFailurePolicy": _POLICY,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def _phase_metadata(phase: Phase, names: Names, site: KubernetesSite) -> dict[str, Any]:
+    queue = {_QUEUE: site.queue} if site.queue else {}
+    return _metadata(names.phase(phase), names, site, **{COMPONENT: phase.name}, **queue)
+
+
+def _command(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> list[str]:
+    module = ["python", "-m", "etude.runtime.launchers.node"]
+    folders = [names.folder, site.root or site.mount]
+    options = ["--ranks", str(needs.ranks), "--plan", f"{_PLAN}/plan.json.gz"]
+    return [*module, *folders, phase.device, *options]
+
+
+def _container(site: KubernetesSite) -> dict[str, Any]:
+    variables = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **site.environment}
+    made: dict[str, Any] = {
+        "name": _CONTAINER,
+        "image": site.image,
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
+        "volumeMounts": [
+            {"name": "work", "mountPath": site.mount},
+            {"name": "plan", "mountPath": _PLAN, "readOnly": True},
+        ],
+    }
+    if site.secrets:
+        made["envFrom"] = [{"secretRef": {"name": name}} for name in site.secrets]
+    return made
+
+
+def _pod(
+    container: Mapping[str, Any], names: Names, site: KubernetesSite, *, gang: bool
+) -> dict[str, Any]:
+    """The pod of a phase.
+
+    Args:
+        gang: it has GPUs, or ranks that share memory, and goes to the nodes that are for those.
+    """
+    container = dict(container)
+    volumes: list[dict[str, Any]] = [
+        {"name": "work", "persistentVolumeClaim": {"claimName": site.volume}},
+        {"name": "plan", "configMap": {"name": f"{names.instance}-plan"}},
+    ]
+    made: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": site.grace,
+    }
+    if site.service_account:
+        made["serviceAccountName"] = site.service_account
+    if site.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": name} for name in site.image_pull_secrets]
+    if gang:
+        memory = {"medium": "Memory", "sizeLimit": site.shared_memory}
+        volumes.append({"name": "shared-memory", "emptyDir": memory})
+        shared = {"name": "shared-memory", "mountPath": "/dev/shm"}
+        container["volumeMounts"] = [*container["volumeMounts"], shared]
+        if site.node_selector:
+            made["nodeSelector"] = site.node_selector
+        if site.tolerations:
+            made["tolerations"] = [t.model_dump(exclude_none=True) for t in site.tolerations]
+    return made | {"containers": [container], "volumes": volumes}
+
+
+def _resources(
+    needs: Machines, site: KubernetesSite, cpu: str | None, memory: str | None
+) -> dict[str, Any]:
+    said = {"cpu": cpu, "memory": memory}
+    requests = {name: value for name, value in said.items() if value}
+    gpus = {site.gpu: str(needs.gpus)} if needs.gpus else {}
+    found = {"requests": requests | gpus, "limits": gpus}
+    return {name: value for name, value in found.items() if value}
+
+
+def as_yaml(made: Sequence[Manifest]) -> str:
+    """Manifests as documents of YAML."""
+    import yaml
+
+    return yaml.safe_dump_all(json.loads(json.dumps(list(made))), sort_keys=False, width=100)

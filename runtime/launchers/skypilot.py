@@ -1,0 +1,165 @@
+"""SkyPilot: a run as a pipeline of managed jobs, a task for each phase, one after the other.
+
+SkyPilot starts the nodes of a task, runs its command on each, and starts the task anew where a
+machine is taken away or the command ends with 75.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from ...compiler.costs.hardware import gpu
+from ...compiler.plan.plan import Plan
+from ...compiler.values import Phase
+from ..errors import RunError
+from .machines import Machines, Options, machines
+from .node import AGAIN
+
+Task = dict[str, Any]
+
+MOUNT = "/etude"
+"""Where nodes see the bucket or volume with the run folder."""
+PLAN = "/tmp/etude/plan.json.gz"
+"""Where nodes find the plan."""
+ACCELERATORS = {
+    "A100 40GB": "A100",
+    "A100 80GB": "A100-80GB",
+    "L40S": "L40S",
+    "H100 80GB": "H100",
+    "H200": "H200",
+    "B200": "B200",
+    "MI300X": "MI300X",
+}
+"""GPUs as specs name them → as SkyPilot does; a site file says what others are called."""
+
+
+class SkypilotSite(Options):
+    """The table `[skypilot]` of a site file."""
+
+    setup: str | None = Field(default=None, description="installs etude on a node")
+    image: str | None = Field(default=None, description="a container image that has etude")
+    bucket: str | None = Field(
+        default=None,
+        pattern=r"^(s3|gs|r2|oci|nebius|https)://.+",
+        description="keeps the run folder",
+    )
+    volume: str | None = Field(default=None, description="keeps the run folder, of SkyPilot's")
+    cloud: str | None = Field(default=None, pattern=r"^[a-z0-9]+$")
+    region: str | None = None
+    zone: str | None = None
+    use_spot: bool = False
+    accelerator: str | None = Field(default=None, description="SkyPilot's name of the GPU")
+    gpus_per_node: int | None = Field(default=None, ge=1)
+    cpus: str = Field(default="4+", description="of a node without GPUs")
+    memory: str | None = Field(default=None, description="GiB of a node without GPUs, such as 32+")
+    disk_size: int | None = Field(default=None, ge=1, description="GB of a node")
+    network_tier: str | None = None
+    strategy: str | None = Field(default=None, description="of recovery, in SkyPilot's words")
+    environment: dict[str, str] = Field(default={})
+    secrets: list[str] = Field(
+        default=[], description="variables of your shell that the nodes get, such as HF_TOKEN"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SkypilotSite":
+        if (self.bucket is None) == (self.volume is None):
+            raise ValueError("`bucket` or `volume` has to say where the run folder is, one of them")
+        if self.setup is None and self.image is None:
+            raise ValueError("`setup` or `image` has to say how etude comes to the nodes")
+        if self.region and not self.cloud:
+            raise ValueError("`region` belongs to a `cloud`, which is missing")
+        if self.zone and not self.region:
+            raise ValueError("`zone` belongs to a `region`, which is missing")
+        return self
+
+
+def tasks(
+    plan: Plan, phases: Sequence[Phase], site: SkypilotSite, root: Path, packed: Path
+) -> list[Task]:
+    """The documents of a pipeline: its name, then a task for each phase, in their order.
+
+    Args:
+        root: the folder of the spec, which every node gets a copy of.
+        packed: the file of the plan, gzipped.
+
+    Raises: RunError: a placement does not fit the nodes, or SkyPilot has no such GPU.
+    """
+    made = [_task(plan, phase, site, root, packed) for phase in phases]
+    return [{"name": name(plan)}, *made]
+
+
+def name(plan: Plan) -> str:
+    """What the managed job is called."""
+    run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
+    return "etude-" + re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
+
+
+def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path) -> Task:
+    needs = machines(plan, phase, site.gpus_per_node)
+    mounts: dict[str, Any] = {PLAN: str(packed)}
+    if site.bucket:
+        mounts[MOUNT] = {"source": site.bucket, "mode": "MOUNT_CACHED"}
+    made: Task = {
+        "name": phase.name,
+        "workdir": str(root),
+        "num_nodes": needs.nodes,
+        "resources": _resources(phase, needs, site),
+        "file_mounts": mounts,
+        "envs": {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **site.environment},
+        "run": _run(plan, phase, needs),
+    }
+    if site.volume:
+        made["volumes"] = {MOUNT: site.volume}
+    if site.secrets:
+        made["secrets"] = dict.fromkeys(site.secrets)
+    if site.setup:
+        made["setup"] = site.setup
+    return made
+
+
+def _resources(phase: Phase, needs: Machines, site: SkypilotSite) -> dict[str, Any]:
+    recovery: dict[str, Any] = {"max_restarts_on_errors": 0, "recover_on_exit_codes": [AGAIN]}
+    if site.strategy:
+        recovery["strategy"] = site.strategy
+    made: dict[str, Any] = {"job_recovery": recovery, "use_spot": site.use_spot}
+    if site.cloud:
+        made["infra"] = "/".join(filter(None, (site.cloud, site.region, site.zone)))
+    if needs.gpus:
+        made["accelerators"] = {_accelerator(phase, site): needs.gpus}
+    else:
+        made["cpus"] = site.cpus
+        if site.memory:
+            made["memory"] = site.memory
+    if site.image:
+        made["image_id"] = f"docker:{site.image}"
+    if site.disk_size:
+        made["disk_size"] = site.disk_size
+    if site.network_tier and needs.nodes > 1:
+        made["network_tier"] = site.network_tier
+    return made
+
+
+def _accelerator(phase: Phase, site: SkypilotSite) -> str:
+    if site.accelerator:
+        return site.accelerator
+    known = gpu(phase.device)
+    if known is None or known.name not in ACCELERATORS:
+        raise RunError(
+            f"what SkyPilot calls the GPU {phase.device} is not known here",
+            'say it in the site file, under [skypilot]: accelerator = "…"; `sky gpus list` shows '
+            "the names",
+        )
+    return ACCELERATORS[known.name]
+
+
+def _run(plan: Plan, phase: Phase, needs: Machines) -> str:
+    variant = f"/variants/{plan.variant}" if plan.variant else ""
+    folder = f"{MOUNT}/runs/{plan.recipe}{variant}"
+    return (
+        f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "
+        f"--ranks {needs.ranks} --plan {PLAN}\n"
+    )
