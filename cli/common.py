@@ -97,8 +97,9 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
     from ..runtime.run_folder.store import Store
 
     folder = Path(name)
-    if not (folder / "journal.sqlite").exists():
-        others = sorted(str(path.parent) for path in folder.glob("variants/*/journal.sqlite"))
+    if not Store(folder).exists():
+        variants = sorted(folder.glob("variants/*"))
+        others = [str(each) for each in variants if Store(each).exists()]
         if others:
             problem(f"only variants were run in {folder}", f"name one of them: {', '.join(others)}")
         else:

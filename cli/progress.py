@@ -44,7 +44,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "weights":
         read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
         return "; ".join([f"{job}: {read}", *event.get("notes", ())])
-    if kind == "reading":
+    if kind in ("reading", "note"):
         return event["message"]
     if kind == "warning":
         return f"warning: {event['message']}"

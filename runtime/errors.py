@@ -1,6 +1,5 @@
 """What the runtime says when it cannot continue: one message, one way out, never a traceback."""
 
-import sqlite3
 from pathlib import Path
 
 
@@ -25,19 +24,29 @@ class DataError(RunError):
 
 
 class Stopped(RunError):
-    """The run stopped before its end and can be resumed as it is (exit code 3)."""
+    """The run stopped before its end, and a person has to decide or to do something (exit code 3):
+    a gate did not pass, training diverged, the disk is full, labels are awaited.
+    """
 
     exit_code = 3
 
 
-def reason(problem: OSError | sqlite3.Error) -> str:
+class Interrupted(Stopped):
+    """The run stopped before its end, and can be started again as it is (exit code 75): it was
+    asked to stop, or a process or machine of it was lost.
+    """
+
+    exit_code = 75
+
+
+def reason(problem: OSError) -> str:
     """What the system says of a folder that it cannot use, without the number of the error."""
     if isinstance(problem, NotADirectoryError | FileExistsError) and problem.filename:
         path = Path(problem.filename)
         for each in (*reversed(path.parents), path):
             if each.exists() and not each.is_dir():
                 return f"{each} is a file, not a folder"
-    if isinstance(problem, OSError) and problem.strerror:
+    if problem.strerror:
         where = f"{problem.filename}: " if problem.filename else ""
         return f"{where}{problem.strerror.lower()}"
     return str(problem)

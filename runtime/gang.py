@@ -44,8 +44,9 @@ def execute(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     store = Store(folder)
     require_all(plan, store, root, on_event, prepare=prepare)
-    store.create()
-    with store.lock():
+    if words := store.create():
+        on_event({"event": "note", "message": words})
+    with store.lease(lambda words: on_event({"event": "note", "message": words})):
         path = folder / "plan.json"
         with disk(path):
             path.write_text(plan.to_json() + "\n")

@@ -60,7 +60,7 @@ class Shop:
     @cached_property
     def _results(self) -> Mapping[str, Path]:
         """Job → folder of its result in the run folder."""
-        if not (self.folder / "journal.sqlite").exists():
+        if not self._store.exists():
             return {}
         return results(self.plan, self._store)
 

@@ -17,24 +17,29 @@ there completely or not at all.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, Stopped, reason
+from .journal import Journal
+from .json_lines import Lines
+from .lease import Lease
 
 MANIFEST = "manifest.json"
-JOURNAL = "journal.sqlite"
+EVENTS = "events.jsonl"
 LOG = "log"
 """The file with what libraries and processes of a run print."""
+LOGS = "logs"
+"""The folder with what each rank of a gang prints and logs."""
+VARIANTS = "variants"
+"""The folder with the runs of a recipe's variants."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -43,22 +48,21 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.held: Lease | None = None
+        self._journal = Journal(folder)
+        self._events = Lines(folder / EVENTS)
 
-    def create(self) -> None:
+    def create(self) -> str | None:
         """Makes the folder and its journal where they are not there.
 
+        Returns: what was done that a person should know.
         Raises: RunError: the folder cannot be written.
         """
         try:
-            for name in ("artifacts", "work", "metrics", "models", "cache"):
+            for name in ("artifacts", "work", "metrics", "models", "cache", LOGS):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            with self._journal() as journal:
-                journal.execute("pragma journal_mode = wal")
-                journal.execute(
-                    "create table if not exists events "
-                    "(time real, job text, key text, event text, detail text)"
-                )
-        except (OSError, sqlite3.Error) as problem:
+            return self._journal.create()
+        except OSError as problem:
             raise RunError(
                 f"the run folder {self.folder} cannot be used: {reason(problem)}",
                 "choose another with --folder",
@@ -66,47 +70,56 @@ class Store:
 
     def exists(self) -> bool:
         """Whether something has been run in the folder."""
-        return (self.folder / JOURNAL).is_file()
+        return self._journal.exists()
+
+    def record(self, job: str, key: str, event: str, detail: Any = None) -> None:
+        """Adds a line to the journal.
+
+        Raises:
+            Stopped: the disk does not take it.
+            Interrupted: another run has taken the folder.
+        """
+        self.require_lease()
+        with disk(self._journal.path):
+            self._journal.record(job, key, event, detail)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The journal, oldest first: `time`, `job`, `key`, `event` and `detail` of each line.
+
+        Raises: RunError: it is damaged.
+        """
+        return self._journal.events()
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Adds an event to `events.jsonl`, with its time.
+
+        The disk has it when this returns, but for steps, which `metrics` has, too.
+        """
+        with disk(self._events.path):
+            self._events.append({"time": time.time(), **event}, durable=event["event"] != "step")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other runs out of the folder.
+    def lease(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[Lease]:
+        """Keeps other runs, on this host and on others, out of the folder.
+
+        Args:
+            on_wait: is told why this may take a while.
 
         Raises: RunError: another process is at work in it.
         """
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(
-                    f"another run is using {self.folder}",
-                    "wait for it, or choose another folder with --folder",
-                ) from None
-            yield
-
-    @contextmanager
-    def _journal(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.folder / JOURNAL, timeout=30)
+        self.held = lease = Lease(home_of(self.folder))
+        with disk(self.folder):
+            lease.take(on_wait)
         try:
-            with connection:
-                yield connection
+            yield lease
         finally:
-            connection.close()
+            self.held = None
+            lease.release()
 
-    def record(self, job: str, key: str, event: str, detail: Any = None) -> None:
-        """Adds a line to the journal."""
-        with self._journal() as journal:
-            journal.execute(
-                "insert into events values (?, ?, ?, ?, ?)",
-                (time.time(), job, key, event, json.dumps(detail)),
-            )
-
-    def events(self) -> list[dict[str, Any]]:
-        """The journal, oldest first."""
-        with self._journal() as journal:
-            rows = journal.execute("select time, job, key, event, detail from events").fetchall()
-        names = ("time", "job", "key", "event", "detail")
-        return [dict(zip(names, row, strict=True)) | {"detail": json.loads(row[4])} for row in rows]
+    def require_lease(self) -> None:
+        """Raises: Interrupted: another run has taken the folder from this one."""
+        if self.held is not None:
+            self.held.require()
 
     def work(self, key: str) -> Path:
         """Where a job works."""
@@ -167,6 +180,12 @@ class Store:
         link = self.folder / "models" / name
         link.unlink(missing_ok=True)
         link.symlink_to(Path("..") / "artifacts" / key)
+
+
+def home_of(folder: Path) -> Path:
+    """The run folder of the recipe, whose artifacts that of a variant shares."""
+    of_variant = folder.parent.name == VARIANTS and (folder / "artifacts").is_symlink()
+    return folder.parents[1] if of_variant else folder
 
 
 @contextmanager

@@ -3,20 +3,18 @@
     runs/RECIPE/                 the recipe's own run
     runs/RECIPE/variants/NAME/   that of a variant: plan, journal, metrics and models of its own
 
-Artifacts, work in progress, cache and lock of a variant are links to those of the recipe's folder.
+Artifacts, work in progress and cache of a variant are links to those of the recipe's folder.
 Keys are made of content, so that what a variant has in common with the recipe and with other
-variants is made once, whichever is run first; and one run at a time is at work on it.
+variants is made once, whichever is run first; and one run at a time is at work on it (`lease`).
 """
 
 import os
 from pathlib import Path
 
 from ..errors import RunError, reason
-from .store import JOURNAL, Store
+from .store import VARIANTS, Store, home_of
 
 _FOLDERS = ("artifacts", "work", "cache")
-_LOCK = "lock"
-_VARIANTS = "variants"
 
 
 def variant_folder(folder: Path, variant: str) -> Path:
@@ -24,12 +22,11 @@ def variant_folder(folder: Path, variant: str) -> Path:
 
     Raises: RunError: it cannot be made.
     """
-    own = folder / _VARIANTS / variant
+    own = folder / VARIANTS / variant
     try:
         own.mkdir(parents=True, exist_ok=True)
-        for name in (*_FOLDERS, _LOCK):
-            if name != _LOCK:
-                (folder / name).mkdir(exist_ok=True)
+        for name in _FOLDERS:
+            (folder / name).mkdir(exist_ok=True)
             if not os.path.lexists(own / name):
                 (own / name).symlink_to(Path("..") / ".." / name)
     except OSError as problem:
@@ -47,11 +44,11 @@ def runs(folder: Path) -> dict[str, Path]:
     Args:
         folder: the run folder of the recipe or of a variant.
     """
-    home = folder.parents[1] if (folder / _LOCK).is_symlink() else folder
+    home = home_of(folder)
     found = {"": home}
-    if (home / _VARIANTS).is_dir():
-        found |= {each.name: each for each in sorted((home / _VARIANTS).iterdir())}
-    return {name: each for name, each in found.items() if (each / JOURNAL).is_file()}
+    if (home / VARIANTS).is_dir():
+        found |= {each.name: each for each in sorted((home / VARIANTS).iterdir())}
+    return {name: each for name, each in found.items() if Store(each).exists()}
 
 
 def begun(folder: Path, key: str) -> Path | None:

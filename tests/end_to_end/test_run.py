@@ -1,6 +1,7 @@
 """`etude run`: to the end, killed and resumed, on one rank and on two."""
 
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from etude_cli import TINY, etude, kill_when, lines, metrics, weights
 
 from etude.compiler.plan.plan import Plan, TrainJob
 from etude.compiler.schedule.timeline import Timeline
+from etude.runtime.run_folder.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -282,13 +284,11 @@ def test_a_bad_line_is_named_and_may_be_skipped(tmp_path: Path) -> None:
 
 
 def test_two_runs_in_one_folder_are_refused(finished: Path) -> None:
-    import fcntl
-
-    with (finished / "runs" / "tiny" / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with Store(finished / "runs" / "tiny").lease():
         done = etude("run", "tiny.etude", cwd=finished)
     assert done.returncode == 1
     assert "another run is using" in done.stderr
+    assert f"process {os.getpid()} of" in done.stderr
 
 
 def test_a_damaged_artifact_is_named(finished: Path) -> None:

@@ -1,0 +1,121 @@
+"""The journal of a run folder: what became of jobs, and when, in `journal.jsonl`.
+
+Earlier versions kept it in a SQLite file, which is unsafe where several hosts share a folder.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from . import json_lines
+
+JOURNAL = "journal.jsonl"
+_NAMES = ("time", "job", "key", "event", "detail")
+_SQLITE = "journal.sqlite"
+_SET_ASIDE = "journal.sqlite.converted"
+_OLD_LOCK = "lock"
+
+
+class Journal:
+    """The journal of one run folder, which one process at a time appends to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL
+        self._old = folder / _SQLITE
+        self._lines = json_lines.Lines(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is one, of this version or of an earlier one."""
+        return self.path.is_file() or self._old.is_file()
+
+    def create(self) -> str | None:
+        """Makes the journal where there is none, of an earlier version's where there is one.
+
+        Returns: what was done that a person should know.
+        Raises:
+            OSError: the folder cannot be written.
+            RunError: an earlier version is at work in the folder, or its journal is damaged.
+        """
+        if self.path.is_file():
+            return None
+        if not self._old.is_file():
+            self.path.touch()
+            return None
+        with _no_earlier_version(self.path.with_name(_OLD_LOCK)):
+            rows = self._rows()
+            partial = self.path.with_suffix(".partial")
+            with partial.open("w") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+            os.replace(self._old, self._old.with_name(_SET_ASIDE))
+        return (
+            f"the journal of an earlier version of etude, {len(rows):,} lines, is now {self.path}; "
+            f"{_SET_ASIDE} beside it is what it was"
+        )
+
+    def record(self, job: str, key: str, event: str, detail: Any) -> None:
+        """Adds a line, which the disk has when this returns.
+
+        Raises: OSError: the disk does not take it.
+        """
+        row = (time.time(), job, key, event, detail)
+        self._lines.append(dict(zip(_NAMES, row, strict=True)), durable=True)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The lines, oldest first.
+
+        Raises: RunError: one before the last is damaged.
+        """
+        if not self.path.is_file() and self._old.is_file():
+            return self._rows()
+        found = []
+        for number, row in enumerate(json_lines.read(self.path), 1):
+            if set(row) != set(_NAMES):
+                raise RunError(
+                    f"{self.path}:{number} is not a line of a journal",
+                    f"take it out, with a copy of the file kept: sed -i.old {number}d {self.path}",
+                )
+            found.append(row)
+        return found
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Those of an earlier version's journal.
+
+        Raises: RunError: it cannot be read.
+        """
+        try:
+            with closing(sqlite3.connect(self._old, timeout=30)) as old:
+                rows = old.execute(f"select {', '.join(_NAMES)} from events").fetchall()
+        except sqlite3.Error as problem:
+            raise RunError(
+                f"the journal {self._old} cannot be read: {problem}",
+                "restore it from a copy, or remove it: finished results are found without it",
+            ) from None
+        return [
+            dict(zip(_NAMES, row, strict=True)) | {"detail": json.loads(row[4] or "null")}
+            for row in rows
+        ]
+
+
+@contextmanager
+def _no_earlier_version(lock: Path) -> Iterator[None]:
+    """Keeps runs of earlier versions out, which lock a file; see `lease` for those of this one."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"a run of an earlier version of etude is using {lock.parent}",
+                "wait for it, or choose another folder with --folder",
+            ) from None
+        yield
+    lock.unlink(missing_ok=True)

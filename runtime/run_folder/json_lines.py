@@ -1,0 +1,140 @@
+"""Files of JSON objects, a line each, to which one process appends.
+
+A line is written whole by one call, so that a crash or a full disk can tear the last line only.
+Who reads leaves a torn last line out; who appends next takes it away before.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+
+
+class Lines:
+    """Appends to a file; it is opened by the first line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def append(self, record: Mapping[str, Any], *, durable: bool) -> None:
+        """Adds a line.
+
+        Args:
+            durable: return only once the disk has it.
+
+        Raises: OSError: the disk does not take it; the file is as it was.
+        """
+        if self._file is None:
+            self._file = _opened(self.path)
+        line = json.dumps(record).encode() + b"\n"
+        size = os.fstat(self._file).st_size
+        written = os.write(self._file, line)
+        if written < len(line):
+            os.ftruncate(self._file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        if durable:
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _opened(path: Path) -> int:
+    """A file to append to, whose last line is whole, and whose name the disk has."""
+    new = not path.exists()
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _repair(file)
+    if new:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return file
+
+
+def _repair(file: int) -> None:
+    """Ends the last line where only its end is missing, and takes it away where more is."""
+    size = os.fstat(file).st_size
+    tail, start = b"", size
+    while start and b"\n" not in tail:
+        length = min(65_536, start)
+        start -= length
+        tail = os.pread(file, length, start) + tail
+    last = tail.rpartition(b"\n")[2]
+    if not last:
+        return
+    if _record(last) is None:
+        os.ftruncate(file, size - len(last))
+    else:
+        os.write(file, b"\n")
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a file, in order; none where there is no file.
+
+    Raises: RunError: a line before the last is no JSON object, or the file cannot be read.
+    """
+    try:
+        *lines, last = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise RunError(f"{path} cannot be read: {problem.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            raise RunError(
+                f"{path}:{number} is not a line of JSON that etude wrote",
+                f"take the line out, with a copy of the file kept: sed -i.old {number}d {path}",
+            )
+        yield record
+    if (record := _record(last)) is not None:
+        yield record
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # also of bytes that are no UTF-8
+        return None
+    return record if isinstance(record, dict) else None
+
+
+class Follower:
+    """Reads a file while another process appends to it."""
+
+    def __init__(self, path: Path, place: int = 0) -> None:
+        self._path = path
+        self._place = place
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The lines since the last call, of the first from `place` on; a torn one comes when it is
+        whole, and what is no JSON object never."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                text = file.read()
+        except FileNotFoundError:
+            return
+        whole, _, torn = text.rpartition(b"\n")
+        self._place += len(text) - len(torn)
+        for line in whole.split(b"\n"):
+            if (record := _record(line)) is not None:
+                yield record
+
+
+def whole_size(path: Path) -> int:
+    """The size of a file in bytes, whose last line is made whole; for whoever may append to it."""
+    file = _opened(path)
+    try:
+        return os.fstat(file).st_size
+    finally:
+        os.close(file)
