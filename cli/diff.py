@@ -119,13 +119,15 @@ def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
     return {
         name: jobs
         for name, jobs in stages.items()
-        if any(job.what != "kept" or job.was for job in jobs)
+        if any(job.what != "kept" or job.was or job.changed for job in jobs)
     }
 
 
 def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
     """The changed values of a stage, each once; of inherited ones the stage before tells."""
     changed = {(each.name, each.new): each for job in jobs for each in job.changed}
+    if all(job.what == "kept" for job in jobs):
+        return list(changed.values())
     placed = [each for each in changed.values() if each.place]
     inherited = any(job.because for job in jobs)
     return placed or (
@@ -155,8 +157,10 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
     kept = len(jobs) - len(changed)
     if changed and kept:
         parts.append(f"{kept} of {len(jobs)} jobs kept")
-    if not changed:
+    if not changed and any(job.was for job in jobs):
         parts.append("was " + ", ".join(job.was for job in jobs if job.was))
+    if not changed and any(job.changed for job in jobs):
+        parts.append("the same result up to rounding")
     if changed and all(job.done for job in changed):
         parts.append("done")
     steps = sum(job.steps for job in changed)

@@ -1,13 +1,10 @@
 """The jobs of a plan while they are collected, and those that prepare data."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
-from ...spec.record import fields
 from ...spec.schema import recipe as r
+from ..plan.keys import content_key
 from ..plan.plan import (
     AverageJob,
     BestJob,
@@ -17,10 +14,8 @@ from ..plan.plan import (
     TokenizerJob,
     TrainJob,
     WeightsJob,
-    content_key,
 )
 from ..program import Program, SampleStage, TrainStage
-from ..values import Value
 
 
 class Jobs:
@@ -48,11 +43,11 @@ class Jobs:
         self.dialogs = _dialogs(program)
 
     def add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
-        """Adds a job unless an equal one is there; returns its key."""
-        dumped = {name: _plain(value) for name, value in content.items()}
-        key = content_key(kind.model_fields["kind"].default, dumped, inputs)
+        """Adds a job unless one with the same result is there; returns its key."""
+        job = kind(key="", inputs=inputs, **content, **rest)
+        key = content_key(job)
         if key not in self.by_key:
-            self.by_key[key] = kind(key=key, inputs=inputs, **content, **rest)
+            self.by_key[key] = job.model_copy(update={"key": key})
             self.jobs.append(self.by_key[key])
             self._learn_context(self.by_key[key])
         return key
@@ -148,11 +143,7 @@ class Jobs:
         more["drop_similar"] = similar
         # What stages draw is no file in which somebody could shorten a record.
         long = "drop" if spec.stages else spec.long
-        # What is as it always was is not part of the key.
-        if long != "refuse":
-            more["long"] = long
-        if every_token:
-            more["every_token"] = True
+        more |= {"long": long, "every_token": every_token}
         return self._dataset(name, tokenizer, more)
 
     def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
@@ -172,8 +163,10 @@ class Jobs:
         if spec.awaited and spec.candidates:
             inputs["candidates"] = self.result[spec.candidates]
         id = f"dataset.{name}" + (f".{tokenizer}" if len(self.recipe.tokenizers) > 1 else "")
-        known = content_key("dataset", {n: _plain(v) for n, v in content.items()}, inputs)
-        if known not in self.by_key:
+        made = DatasetJob.model_validate(
+            {"key": "", "id": id, "stage": None, "inputs": inputs} | content
+        )
+        if content_key(made) not in self.by_key:
             self.named[id] += 1
             id += f"#{self.named[id]}" if self.named[id] > 1 else ""
         return self.add(DatasetJob, content, inputs, id=id, stage=None)
@@ -230,19 +223,3 @@ def _dialogs(program: Program) -> list[dict[str, Any]]:
         if dialog and dialog not in found:
             found.append(dialog)
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Value):
-        # Fields that came later have defaults, at which keys stay what they were without them.
-        of = fields(value)
-        return {
-            name: _plain(item) for name, item in vars(value).items() if item != of[name].default
-        }
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value

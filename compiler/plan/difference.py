@@ -1,7 +1,8 @@
 """How a plan differs from another one: jobs that are kept, rerun, new or gone.
 
-Equal keys are equal results, whatever the jobs are called. A job that is rerun has another key
-because of what it says itself, or because of what one of its inputs says.
+Equal keys are equal results up to rounding, whatever the jobs are called and wherever they run. A
+job that is rerun has another key because of what it says itself, or because of what one of its
+inputs says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,25 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ...spec.quantity import plain
+from ...spec.quantity import counted, plain
+from .keys import content, placement
 from .plan import Plan, TrainJob
 
 MOST_CHANGES = 6
 """How many changed values of a job are named."""
-_ASIDE = {
-    "key",
-    "id",
-    "stage",
-    "inputs",
-    "cost",
-    "extends",
-    "roundings",
-    "checkpoint_every",
-    "segment",
-    "segments",
-}
-"""Fields that are not part of a key, and those that are compared in another way."""
-
 What = Literal["kept", "again", "new", "gone"]
 
 
@@ -50,7 +38,8 @@ class JobDifference(Value):
 
     Attributes:
         was: its name in the old plan, where that is another one.
-        changed: values of its own that differ.
+        changed: values of its own that differ; of a job that is kept, those that say where and how
+            it runs.
         because: names of the jobs that it takes and that are rerun.
         done: whether a run folder has its result.
         conditional: whether only a failed gate runs it.
@@ -84,7 +73,7 @@ class Difference(Value):
 
     def __bool__(self) -> bool:
         """Whether there is a difference."""
-        return any(job.what != "kept" for job in self.jobs)
+        return any(job.what != "kept" or job.changed for job in self.jobs)
 
     def count(self, what: What) -> int:
         return sum(job.what == what for job in self.jobs)
@@ -143,11 +132,14 @@ def _kept_or_made(old: Plan, new: Plan, done: Mapping[str, bool] | None) -> Iter
         same, other = before.get(job.key), named.get(job.id)
         if same is not None:
             was = same.id if same.id != job.id else None
-            yield JobDifference(what="kept", was=was, **common)
+            changed = list(_otherwise(new, same, job))
+            yield JobDifference(what="kept", was=was, changed=changed, **common)
         elif other is None or other.kind != job.kind:
             yield JobDifference(what="new", **common)
         else:
             changed = _own(old, new, job.stage, other, job)
+            told = {each.name for each in changed}
+            changed += (c for c in _otherwise(new, other, job) if c.name not in told)
             inputs = (key for role, key in job.inputs.items() if other.inputs.get(role) != key)
             because = list(dict.fromkeys(names[key] for key in inputs))
             yield JobDifference(what="again", changed=changed, because=because, **common)
@@ -160,7 +152,7 @@ def _sum(values: list[float | None]) -> float | None:
 
 def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list[Changed]:
     """The values of a job that differ: the stage's, as specs name them, else the job's fields."""
-    was, is_ = (job.model_dump(mode="json", exclude=_ASIDE) for job in (before, now))
+    was, is_ = (content(job, defaults=True) | {"inputs": None} for job in (before, now))
     fields = list(_fields("", was, is_))
     if not fields:
         return []
@@ -172,6 +164,31 @@ def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list
         if now.kind == group:
             named += _values("", old.values.get(name, {}), new.values.get(name, {}))
     return (named or fields)[:MOST_CHANGES]
+
+
+def _otherwise(new: Plan, before: Any, now: Any) -> Iterator[Changed]:
+    """What of a job differs that says where and how it runs, as specs name it."""
+    was, is_ = _how(before), _how(now)
+    values = new.stages[now.stage].values if now.stage in new.stages else {}
+    for each in _fields("", was, is_):
+        at = values.get(each.name)
+        yield each.model_copy(update={"place": at.place if at else None})
+
+
+def _how(job: Any) -> dict[str, Any]:
+    """Where and how a job runs; what torchtitan is told of its meshes, they say themselves."""
+    found = placement(job)
+    mesh, titan = found.pop("resources", {}), found.pop("torchtitan", {})
+    if mesh:
+        found |= {"ranks": mesh.pop("world_size"), **mesh}
+    if "checkpoint_every" in found:
+        found["checkpoint"] = f"every {counted(found.pop('checkpoint_every'), 'steps')}"
+    if "training" in titan:
+        found["micro_batch"] = titan["training"].get("local_batch_size")
+    if "activation_checkpoint" in titan:
+        found["recompute"] = (titan["activation_checkpoint"] or {"mode": "none"})["mode"]
+    found["compile"] = titan.get("compile")
+    return found
 
 
 def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Changed]:

@@ -5,13 +5,13 @@ sequences are exact integers; a step is one optimizer update, counted from 0 whe
 begins; every range is half open.
 """
 
-import hashlib
 import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..values import Architecture, BatchPiece, Claim, LrPiece, Phase, Resources, Rounding, Scaled
+from .keys import DERIVED, NAME, PLACED, PLACEMENT, UNTRAINED
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
@@ -203,13 +203,16 @@ class FilterRule(Value):
 
 
 class Job(Value):
-    key: str = Field(description="SHA-256 of all that can change the result, inputs' keys included")
-    id: str
-    stage: str | None
+    key: Annotated[str, DERIVED] = Field(
+        description="SHA-256 of all that can change the result by more than rounding, inputs' keys "
+        "included"
+    )
+    id: Annotated[str, NAME]
+    stage: Annotated[str | None, NAME]
     inputs: dict[str, str] = Field(description="role → key of the job that provides it")
     steps: int = 0
     tokens: int = 0
-    extends: Attempt | None = None
+    extends: Annotated[Attempt | None, DERIVED] = None
 
 
 class TokenizerJob(Job):
@@ -257,18 +260,22 @@ class TrainJob(Job):
     seq_len: int
     first_step: int
     first_token: int = Field(description="tokens of the stage before the job")
-    segment: int
-    segments: int
+    segment: Annotated[int, DERIVED]
+    segments: Annotated[int, DERIVED]
     sequences: int
     schedule: Schedule
     data: dict[str, Window]
     optimizer_state: Literal["carry", "fresh"]
     average: Averaging | None
-    checkpoint_every: int = Field(description="steps between checkpoints inside the job")
-    roundings: list[Rounding]
-    resources: Resources
-    cost: Cost
-    torchtitan: dict[str, Any] = Field(description="sections and fields as torchtitan names them")
+    checkpoint_every: Annotated[int, PLACEMENT] = Field(
+        description="steps between checkpoints inside the job"
+    )
+    roundings: Annotated[list[Rounding], DERIVED]
+    resources: Annotated[Resources, PLACEMENT]
+    cost: Annotated[Cost, DERIVED]
+    torchtitan: Annotated[dict[str, Any], PLACED] = Field(
+        description="sections and fields as torchtitan names them"
+    )
 
 
 class WeightsJob(Job):
@@ -293,8 +300,8 @@ class ForwardJob(Job):
     model: Architecture
     source: str
     seq_len: int
-    resources: Resources
-    torchtitan: dict[str, Any]
+    resources: Annotated[Resources, PLACEMENT]
+    torchtitan: Annotated[dict[str, Any], UNTRAINED]
 
 
 class ReferenceJob(ForwardJob):
@@ -352,12 +359,14 @@ class EvaluateJob(Job):
 
 class GateJob(Job):
     kind: Literal["gate"] = "gate"
-    segment: str = Field(description="key of the segment whose end the gate guards")
+    segment: Annotated[str, DERIVED] = Field(
+        description="key of the segment whose end the gate guards"
+    )
     attempt: int
     attempts: int = Field(description="extensions allowed")
     measures: list[Measure]
     requirements: list[Requirement]
-    what: str = Field(description="what the gate guards, for people")
+    what: Annotated[str, NAME] = Field(description="what the gate guards, for people")
 
 
 AnyJob = Annotated[
@@ -483,13 +492,3 @@ class Plan(Value):
     def to_json(self) -> str:
         """The plan as text: the same plan is the same bytes, everywhere."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)
-
-
-def content_key(kind: str, content: dict[str, Any], inputs: dict[str, str]) -> str:
-    """The key of a job: SHA-256 over kind, format version, content and the keys of its inputs."""
-    text = json.dumps(
-        {"version": VERSION, "kind": kind, "content": content, "inputs": inputs},
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

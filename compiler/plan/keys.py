@@ -1,0 +1,181 @@
+"""The key of a job: a digest of all that can change its result by more than rounding.
+
+Every field of a job, and of the values inside it, is part of the key, unless its declaration is
+marked: `id: Annotated[str, NAME]`. So a field that is new is part of the key.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from ...spec.record import MISSING, fields
+from ..values import Value
+
+KEYS = 2
+"""The version of how keys are made, raised where a key would come to mean another result."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Marks a field that is no part of the key.
+
+    Attributes:
+        why: the reason, for people.
+        parts: dotted names of the entries of a field, a mapping, that are no part of the key; the
+            others are. None: no part of the field is.
+        told: whether a comparison of plans tells of it where the result stays.
+    """
+
+    why: str
+    parts: tuple[str, ...] | None = None
+    told: bool = False
+
+
+NAME = Outside("says what something is called")
+DERIVED = Outside("follows from the rest, or tells people about it")
+PLACEMENT = Outside("changes a result only up to rounding", told=True)
+_HOW = (
+    "training.local_batch_size",
+    "training.disable_cuda_graphs",
+    "parallelism",
+    "optimizer.implementation",
+    "activation_checkpoint",
+    "compile",
+    "debug.deterministic",
+    "comm",
+)
+PLACED = Outside(PLACEMENT.why, parts=_HOW, told=True)
+"""Of torchtitan's configuration: where and how a job computes. Precision is part of the key: bf16
+rounds a hundred times more coarsely than the order of a sum does, which moves a loss curve."""
+UNTRAINED = Outside(
+    "changes a result only up to rounding, or matters to training alone",
+    parts=(*_HOW, "optimizer", "training.max_norm", "training.steps", "debug"),
+    told=True,
+)
+"""Of the configuration of a job that trains nothing."""
+
+
+def content_key(job: BaseModel) -> str:
+    """The key of a job: SHA-256 over its content, the keys of its inputs among it."""
+    text = json.dumps(
+        {"version": KEYS, "content": content(job)}, sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content(value: Any, *, defaults: bool = False) -> Any:
+    """What of a value is part of a key, as JSON has it.
+
+    Args:
+        defaults: take fields at their defaults too. A key leaves them out: a field that comes later
+            with a default leaves keys as they are.
+    """
+    if isinstance(value, BaseModel | Value):
+        found = {}
+        for each in declared(type(value)):
+            item = getattr(value, each.name)
+            if not each.left_out(item, defaults=defaults):
+                kept = item if each.outside is None else _split(item, each.outside, within=False)
+                found[each.name] = content(kept, defaults=defaults)
+        return found
+    return _items(value, partial(content, defaults=defaults))
+
+
+def placement(value: Any) -> Any:
+    """What of a value is no part of a key, and is told of where it changes; {} for nothing."""
+    if isinstance(value, BaseModel | Value):
+        found = {}
+        for each in declared(type(value)):
+            item = getattr(value, each.name)
+            if each.outside is None:
+                inside = placement(item)
+            elif each.outside.told:
+                inside = _plain(_split(item, each.outside, within=True))
+            else:
+                continue
+            if inside != {}:
+                found[each.name] = inside
+        return found
+    return {}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A field of a model, as far as keys go.
+
+    Attributes:
+        default: MISSING where there is none.
+        tag: whether it tells a model from others in its place; then it is never left out.
+    """
+
+    name: str
+    outside: Outside | None
+    default: Any
+    tag: bool = False
+
+    def left_out(self, item: Any, *, defaults: bool) -> bool:
+        """Whether the key has nothing of the field."""
+        if self.outside is not None and self.outside.parts is None:
+            return True
+        return not (defaults or self.tag or self.default is MISSING) and item == self.default
+
+
+@cache
+def declared(model: type[BaseModel] | type[Value]) -> tuple[Declared, ...]:
+    """The fields of a model, in order."""
+    return tuple(_declared(model))
+
+
+def _declared(model: type[BaseModel] | type[Value]) -> Iterator[Declared]:
+    if issubclass(model, BaseModel):
+        for name, of in model.model_fields.items():
+            outside = next((each for each in of.metadata if isinstance(each, Outside)), None)
+            tag = get_origin(of.annotation) is Literal and len(get_args(of.annotation)) == 1
+            default = MISSING if of.is_required() else of.get_default(call_default_factory=True)
+            yield Declared(name, outside, default, tag)
+        return
+    for name, of in fields(model).items():
+        outside = of.metadata if isinstance(of.metadata, Outside) else None
+        yield Declared(name, outside, of.default)
+
+
+def _split(item: Any, outside: Outside, *, within: bool) -> Any:
+    """The parts of a field that are outside, or those that are not."""
+    if outside.parts is None:
+        return item if within else {}
+    assert isinstance(item, Mapping)
+    return _entries(item, "", outside.parts, within=within)
+
+
+def _entries(item: Mapping[str, Any], above: str, parts: tuple[str, ...], *, within: bool) -> Any:
+    found = {}
+    for name, entry in item.items():
+        path = above + name
+        if path in parts:
+            if within:
+                found[name] = entry
+        elif any(part.startswith(f"{path}.") for part in parts) and isinstance(entry, Mapping):
+            found[name] = _entries(entry, f"{path}.", parts, within=within)
+        elif not within:
+            found[name] = entry
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value.as_dict() if isinstance(value, Value) else _items(value, _plain)
+
+
+def _items(value: Any, each: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: each(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [each(item) for item in value]
+    return value
