@@ -25,6 +25,19 @@ def test_two_specs(specs: Path) -> None:
     assert etude("diff", "old.etude", "old.etude", cwd=specs).stdout.startswith("No difference")
 
 
+def test_a_changed_placement_is_shown_as_a_change_that_keeps_results(specs: Path) -> None:
+    placed = TINY.replace("lr ", "recompute = full\n  lr ", 1)
+    assert placed != TINY
+    (specs / "placed.etude").write_text(placed)
+    done = etude("diff", "old.etude", "placed.etude", cwd=specs)
+    assert done.returncode == 0, done.stderr
+    assert "= pretrain: train kept, the same result up to rounding" in done.stdout
+    assert "recompute: none → full  (placed.etude:" in done.stdout
+    assert " 0 rerun, 0 new, 0 gone" in done.stdout
+    code = etude("diff", "old.etude", "placed.etude", "--detailed-exitcode", cwd=specs)
+    assert code.returncode == 2
+
+
 def test_the_exit_code_tells_a_difference(specs: Path) -> None:
     code = "--detailed-exitcode"
     assert etude("diff", "old.etude", "new.etude", code, cwd=specs).returncode == 2

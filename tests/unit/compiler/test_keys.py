@@ -161,7 +161,12 @@ def test_a_changed_placement_is_told_as_a_change_that_keeps_results() -> None:
     assert (found.steps, found.tokens) == (0, 0)
     first = next(job for job in found.jobs if job.job == "first.1")
     told = {each.name: (each.old, each.new) for each in first.changed}
-    assert told == {"ranks": ("1", "2"), "shard": ("1", "2"), "micro_batch": ("2", "1")}
+    assert told == {
+        "ranks": ("1", "2"),
+        "per_node": ("1", "2"),
+        "shard": ("1", "2"),
+        "micro_batch": ("2", "1"),
+    }
 
 
 def test_what_is_outside_is_told_or_is_a_name_or_follows() -> None:
