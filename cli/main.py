@@ -18,6 +18,7 @@ COMMANDS = {
     "diff": "Show what a plan would do differently from another one, and why.",
     "verify": "Compare the figures that specs claim with those of their plans.",
     "run": "Run a spec or a plan; continue where an earlier run of it stopped.",
+    "launch": "Hand a run to Slurm: one batch job a phase, chained.",
     "status": "Show how far a run is.",
     "report": "Show what a run has found out: losses, scores, gates, samples.",
     "explain": "Explain a code, with an example that is wrong and one fixed.",

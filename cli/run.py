@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        return _failed(reason, as_json=args.json)
+        return failed(reason, as_json=args.json)
     except KeyboardInterrupt:
         problem("interrupted", f"run again to continue: etude run {args.file}{_options(args)}")
         return 130
@@ -115,7 +115,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
     return folder
 
 
-def _failed(reason: "RunError", *, as_json: bool) -> int:
+def failed(reason: "RunError", *, as_json: bool) -> int:
     """Says what stopped a run, or all that it lacks; returns the exit code."""
     from ..runtime.preflight.preflight import Unready
 

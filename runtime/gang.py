@@ -56,6 +56,15 @@ def execute(
             _walk(read_plan(path), engine, store, root, on_event)
 
 
+def require_runnable(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
+    """Looks at everything that can be known before a run is handed to somebody else.
+
+    Raises: RunError, Unready: the plan is not what it claims, or something that it needs lacks.
+    """
+    _require_claims(plan)
+    require_all(plan, store, root, on_event)
+
+
 def _require_claims(plan: Plan) -> None:
     """Raises: RunError: the plan is not what its recipe claims to be."""
     failed = [claim for claim in plan.claims if not claim.holds and claim.contradicted is None]

@@ -1,0 +1,151 @@
+"""`etude launch`: hands a run to Slurm, Kubernetes or SkyPilot."""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import options
+from .common import compile_file, findings, is_plan, problem, show
+from .screen import say
+
+if TYPE_CHECKING:
+    from ..compiler.plan.plan import Plan
+    from ..runtime.launchers.engine import Engine, Request
+
+ENGINES = {"slurm": ("slurm", "Slurm")}
+"""The module and the class of each engine, in `runtime/launchers`."""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude launch` to its parser."""
+    parser.add_argument("file", nargs="?", metavar="SPEC_OR_PLAN")
+    parser.add_argument("--on", choices=tuple(ENGINES), help="where to run it")
+    parser.add_argument(
+        "--site", metavar="SITE", help="a site file, or the name of one: what your account is like"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--dry-run", action="store_true", help="print what would be queued (the default)"
+    )
+    how.add_argument("--submit", action="store_true", help="write it to the run folder, and queue")
+    how.add_argument("--site-template", action="store_true", help="print a site file to begin with")
+    parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
+    parser.add_argument("--json", action="store_true", help="what is printed, as JSON")
+    options.miniature(parser)
+    options.changes(parser)
+
+
+def run(args: Namespace) -> int:
+    from ..compiler.plan.plan_schema import PlanError
+    from ..runtime.errors import RunError
+
+    if args.site_template:
+        return _template()
+    if args.file is None or args.on is None:
+        problem(
+            "what is to run, and where?", f"etude launch SPEC --on {' | '.join(ENGINES)} --dry-run"
+        )
+        return 2
+    try:
+        plan = _plan(args)
+        return plan if isinstance(plan, int) else _launch(plan, args)
+    except PlanError as reason:
+        problem(reason.message, reason.help)
+        return 1
+    except RunError as reason:
+        from .run import failed
+
+        return failed(reason, as_json=args.json)
+
+
+def _template() -> int:
+    from ..runtime.launchers import sites, slurm_site
+
+    print(slurm_site.template(str(sites.folder())), end="")
+    return 0
+
+
+def _plan(args: Namespace) -> "Plan | int":
+    """The plan to run; or the exit code, where there is none and it is said why.
+
+    Raises: PlanError: the file of a plan cannot be read.
+    """
+    if is_plan(Path(args.file)):
+        from ..compiler.plan.plan_schema import read_plan
+
+        for option in ("variant", "set", "miniature"):
+            if getattr(args, option):
+                problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
+                return 2
+        return read_plan(Path(args.file))
+    plan, report = compile_file(
+        args.file, None, variant=args.variant, sets=args.set, miniature=args.miniature
+    )
+    if plan is None or report.errors:
+        print(findings([report])) if args.json else show(report)
+        return 1
+    show(report)
+    return plan
+
+
+def _launch(plan: "Plan", args: Namespace) -> int:
+    """Raises: RunError"""
+    from ..runtime.launchers import sites
+
+    engine = _engine(args.on)
+    site = sites.find(args.site)
+    name = f"{plan.recipe}_miniature" if plan.miniature else plan.recipe
+    folder = Path(args.folder) if args.folder else engine.folder(name, site)
+    if args.submit:
+        return _submit(engine, _request(plan, folder, args, site), args)
+    if plan.variant:
+        folder = folder / "variants" / plan.variant
+    pieces = engine.pieces(_request(plan, folder, args, site))
+    if args.json:
+        print(json.dumps({piece.name: piece.text for piece in pieces}, indent=1))
+        return 0
+    for number, piece in enumerate(pieces):
+        print(f"{chr(10) if number else ''}==> {piece.name} <==\n{piece.text}", end="")
+    if not pieces:
+        print(f"nothing is left to do: {folder} has all results")
+    return 0
+
+
+def _engine(name: str) -> "Engine":
+    module, of = ENGINES[name]
+    return getattr(import_module(f"..runtime.launchers.{module}", __package__), of)()
+
+
+def _request(plan: "Plan", folder: Path, args: Namespace, site: Path | None) -> "Request":
+    from ..runtime.launchers.engine import Request
+
+    return Request(plan, folder.resolve(), Path(args.file).parent.resolve(), site)
+
+
+def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
+    """Raises: RunError"""
+    from dataclasses import replace
+
+    from ..runtime.gang import require_runnable
+    from ..runtime.run_folder.store import Store
+    from ..runtime.run_folder.variant_folders import variant_folder
+
+    if request.plan.variant:
+        request = replace(request, folder=variant_folder(request.folder, request.plan.variant))
+
+    def tell(event: dict) -> None:
+        if event["event"] == "warning":
+            say(f"warning: {event['message']}", rest="  ", to=sys.stderr)
+
+    require_runnable(request.plan, Store(request.folder), request.root, tell)
+    lines = engine.submit(request)
+    if args.json:
+        print(json.dumps({"folder": str(request.folder), "queued": lines}))
+        return 0
+    for line in lines:
+        print(line)
+    say(f"etude status {request.folder} shows how far it is", rest="  ")
+    return 0

@@ -1,0 +1,61 @@
+"""What a batch engine is: it is given a whole run, queues it, and needs nobody to wait for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ...compiler.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that somebody wants to be done elsewhere.
+
+    Attributes:
+        folder: the run folder; absolute.
+        root: the folder of the spec, where relative paths of data start; absolute.
+        site: the site file, if there is one.
+    """
+
+    plan: Plan
+    folder: Path
+    root: Path
+    site: Path | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file that the engine takes: a script, a manifest.
+
+    Attributes:
+        name: of the file.
+    """
+
+    name: str
+    text: str
+
+
+class Engine(Protocol):
+    """Queues runs."""
+
+    def folder(self, name: str, site: Path | None) -> Path:
+        """Where the run folder of a recipe lies if nobody says it.
+
+        Raises: RunError: the site file is wrong.
+        """
+        ...
+
+    def pieces(self, request: Request) -> Sequence[Piece]:
+        """The files, in the order in which they are queued.
+
+        Raises: RunError: the run cannot be done there; nothing has been queued.
+        """
+        ...
+
+    def submit(self, request: Request) -> Sequence[str]:
+        """Queues the run; returns what to tell people, a line each.
+
+        Raises: RunError: it was not queued, no part of it.
+        """
+        ...

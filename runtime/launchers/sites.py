@@ -1,0 +1,159 @@
+"""Site files: what a person's account on a cluster is like, in a TOML that belongs to no spec.
+
+    [slurm]
+    partition = "gpu"
+    time      = "24:00:00"
+
+Each engine has a table of its own. The files lie in the user's configuration folder
+(`~/.config/etude/sites/NAME.toml` on Linux), or wherever `--site FILE` says.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from platformdirs import user_config_path
+from pydantic import BaseModel, ValidationError
+
+from ..errors import RunError
+
+ENGINES = ("slurm", "kubernetes", "skypilot")
+"""The tables that a site file may have."""
+Table = TypeVar("Table", bound=BaseModel)
+
+
+def folder() -> Path:
+    """Where site files lie that have names."""
+    return user_config_path("etude") / "sites"
+
+
+def find(name: str | None) -> Path | None:
+    """The file of a site: of that name, at that path, or the only one that there is.
+
+    Raises: RunError: there is none of that name, or there are several and none is named.
+    """
+    named = {path.stem: path for path in sorted(folder().glob("*.toml"))}
+    if name is None:
+        if len(named) > 1:
+            raise RunError(
+                f"there are several sites: {', '.join(named)}",
+                f"say which one it is: --site {next(iter(named))}",
+            )
+        return next(iter(named.values()), None)
+    path = named.get(name) or Path(name)
+    if not path.is_file():
+        near = difflib.get_close_matches(name, list(named), 1)
+        raise RunError(
+            f"there is no site `{name}`, neither as a file nor in {folder()}",
+            f"did you mean `{near[0]}`?"
+            if near
+            else "`etude launch --site-template` prints one to begin with",
+        )
+    return path
+
+
+def read(path: Path | None, engine: str, table: type[Table]) -> Table:
+    """What a site file says for an engine; without a file or table the defaults.
+
+    Args:
+        table: the model of the engine's table.
+
+    Raises: RunError: the file cannot be read, or has a key or value that is none, with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path else ""
+        said = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RunError(
+            f"the site file {path} cannot be read: {problem}", "name another one with --site"
+        ) from None
+    except tomllib.TOMLDecodeError as problem:
+        raise RunError(
+            f"the site file {path} is no TOML: {problem}", 'write a line as: partition = "gpu"'
+        ) from None
+    for name in said:
+        if name not in ENGINES:
+            raise RunError(
+                f"{path}:{_line(text, [name])}: a site file has no key `{name}` at its top",
+                _near(name, ENGINES, f"write it below [{engine}]"),
+            )
+    try:
+        return table.model_validate(said.get(engine, {}))
+    except ValidationError as problem:
+        raise _wrong(path, text, engine, table, problem) from None
+
+
+def _wrong(
+    path: Path | None, text: str, engine: str, table: type[BaseModel], problem: ValidationError
+) -> RunError:
+    """What is wrong first, and how many more things are."""
+    first, *more = problem.errors()
+    where = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(where)
+    others = f" (and {len(more)} more)" if more else ""
+    if path is None:
+        return RunError(
+            f"a site file has to say `{key}` below [{engine}], and there is none",
+            "`etude launch --site-template` prints one to begin with",
+        )
+    place = f"{path}:{_line(text, [engine, *where])}"
+    of = _model(table, where)
+    if first["type"] in ("extra_forbidden", "literal_error") and where[-1] not in of.model_fields:
+        known = list(of.model_fields)
+        message = f"[{'.'.join([engine, *where[:-1]])}] has no key `{where[-1]}`"
+        return RunError(
+            f"{place}: {message}{others}",
+            _near(where[-1], known, f"it may have {', '.join(known)}"),
+        )
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        said = "is missing"
+    elif first["type"] != "value_error":
+        said = f"is wrong: {said[:1].lower()}{said[1:]}"
+    message, _, help = said.partition("; ")
+    about = of.model_fields.get(where[-1])
+    meant = f"`{where[-1]}`: {about.description}" if about and about.description else ""
+    return RunError(f"{place}: `{key}` {message}{others}", help or meant)
+
+
+def _near(name: str, known: Sequence[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean `{near[0]}`?" if near else otherwise
+
+
+def _model(table: type[BaseModel], where: Sequence[str]) -> type[BaseModel]:
+    """The model of the innermost table on the way to a key."""
+    model = table
+    for name in where[:-1]:
+        field = model.model_fields.get(name)
+        inner = [field.annotation] if field else []
+        while inner:
+            each = inner.pop()
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                model = each
+                break
+            inner += getattr(each, "__args__", ())
+    return model
+
+
+def _line(text: str, where: Sequence[str]) -> int:
+    """The line in which a key stands; of one that is missing, that of its table."""
+    table: list[str] = []
+    best, deepest = 1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        head = re.match(r"\s*\[\[?([^\]]+)\]", line)
+        key = re.match(r"\s*([\w.-]+)\s*=", line)
+        if not head and not key:
+            continue
+        if head:
+            table = [part.strip(" \"'") for part in head[1].split(".")]
+        full = table + (key[1].split(".") if key else [])
+        shared = 0
+        while shared < min(len(full), len(where)) and full[shared] == where[shared]:
+            shared += 1
+        if shared > deepest and shared >= min(len(full), len(where)):
+            best, deepest = number, shared
+    return best

@@ -1,0 +1,331 @@
+"""Slurm: one batch job a phase, each waiting for the one before."""
+
+import contextlib
+import getpass
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ...compiler.as_written import counted
+from ...compiler.plan.phases import phases
+from ...compiler.plan.plan import Plan
+from ...compiler.values import Phase
+from ..errors import RunError
+from ..run_folder.outcomes import outcomes
+from ..run_folder.store import Store, disk
+from . import record, sites
+from .engine import Piece, Request
+from .machines import Machines, machines
+from .record import Launch
+from .slurm_script import LOGS, SCRIPTS, script
+from .slurm_site import Batch, SlurmSite, minutes
+
+OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States of jobs that Slurm will not run again."""
+
+
+class Slurm:
+    """The engine."""
+
+    def folder(self, name: str, site: Path | None) -> Path:
+        """The run folder of a recipe: on the site's scratch, or in `runs` here.
+
+        Raises: RunError: the site file is wrong.
+        """
+        scratch = _site(site).scratch
+        return (Path(scratch).expanduser() if scratch else Path("runs")) / name
+
+    def pieces(self, request: Request) -> list[Piece]:
+        """The scripts of the phases that are left.
+
+        Raises: RunError
+        """
+        return [piece for _, piece in _scripts(request, _site(request.site))]
+
+    def submit(self, request: Request) -> list[str]:
+        """Writes the scripts into the run folder and queues them.
+
+        Raises: RunError, Stopped
+        """
+        site = _site(request.site)
+        _require_command("sbatch", "squeue", "scancel")
+        scripts = _scripts(request, site)
+        if not scripts:
+            return [f"nothing is left to do: {request.folder} has all results"]
+        _require_not_queued(request.folder)
+        _require_partitions([phase for phase, _ in scripts], request, site)
+        files = _written(request, [piece for _, piece in scripts])
+        for file in files:
+            _sbatch("--test-only", str(file))
+        jobs = _queued(files)
+        names = [phase.name for phase, _ in scripts]
+        launch = Launch("slurm", {"jobs": jobs, "phases": names})
+        try:
+            record.save(request.folder, launch)
+        except BaseException:
+            _cancel(jobs)
+            raise
+        return [f"{job}  {name}" for job, name in zip(jobs, names, strict=True)]
+
+
+def _site(path: Path | None) -> SlurmSite:
+    return sites.read(path, "slurm", SlurmSite)
+
+
+def _scripts(request: Request, site: SlurmSite) -> list[tuple[Phase, Piece]]:
+    plan = request.plan
+    return [
+        (phase, script(plan, phase, on, request.folder, request.root, site))
+        for phase in left(plan, request.folder)
+        for on in [machines(plan, phase, site.gpus_per_node)]
+    ]
+
+
+def left(plan: Plan, folder: Path) -> list[Phase]:
+    """The phases of a plan from the first on that is not done."""
+    store = Store(folder)
+    done = outcomes(plan, store) if store.exists() else {}
+    finished = {job for job, outcome in done.items() if outcome.state == "finished"}
+    aside = {job.id for job in plan.jobs if job.extends}
+    found = list(phases(plan))
+
+    def is_done(phase: Phase) -> bool:
+        return finished >= set(phase.jobs) - aside
+
+    if all(map(is_done, found)) and not any(phase.conditional for phase in found):
+        return []
+    while len(found) > 1 and is_done(found[0]) and (not found[0].conditional):
+        found.pop(0)
+    return found
+
+
+def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
+    """The scripts and the plan, in the run folder.
+
+    Raises: Stopped: they cannot be written.
+    """
+    files = []
+    store = Store(request.folder)
+    store.create()
+    with disk(request.folder):
+        for name in (SCRIPTS, LOGS):
+            (request.folder / name).mkdir(exist_ok=True)
+        (request.folder / "plan.json").write_text(request.plan.to_json() + "\n")
+        for piece in pieces:
+            path = request.folder / SCRIPTS / piece.name
+            path.write_text(piece.text)
+            files.append(path)
+    return files
+
+
+def _queued(files: Sequence[Path]) -> list[str]:
+    """The ids of the jobs of scripts, each of which waits for the one before.
+
+    Raises: RunError: one was refused; those before it are cancelled.
+    """
+    jobs: list[str] = []
+    try:
+        for file in files:
+            after = [f"--dependency=afterok:{jobs[-1]}"] if jobs else []
+            said = _sbatch("--parsable", *after, str(file))
+            jobs.append(said.strip().splitlines()[-1].partition(";")[0])
+    except BaseException:
+        _cancel(jobs)
+        raise
+    return jobs
+
+
+def _sbatch(*arguments: str) -> str:
+    """Raises: RunError: Slurm does not take the job; with its own words."""
+    # A job that is submitted out of another must not inherit what that one was given.
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "SBATCH_"))}
+    keep = {n: v for n, v in os.environ.items() if n in ("SLURM_CONF", "SLURM_CLUSTERS")}
+    done = subprocess.run(
+        ["sbatch", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment | keep,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
+        raise RunError(
+            f"Slurm does not take {arguments[-1]}: {said or 'it does not say why'}",
+            "correct the site file, or the cluster in the spec, and launch again",
+        )
+    return done.stdout
+
+
+def _cancel(jobs: Sequence[str]) -> None:
+    if jobs:
+        with contextlib.suppress(OSError):
+            subprocess.run(["scancel", *jobs], capture_output=True)
+
+
+def _asked(*command: str) -> list[str]:
+    """The lines that a command of Slurm prints.
+
+    Raises: RunError: it does not answer.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"Slurm does not answer: {command[0]} took longer than a minute",
+            "try again; `scontrol ping` shows whether its controller is up",
+        ) from None
+    if done.returncode:
+        raise RunError(
+            f"Slurm does not answer: {' '.join(done.stderr.split())}",
+            "try again; `scontrol ping` shows whether its controller is up",
+        )
+    return done.stdout.splitlines()
+
+
+def _require_command(*names: str) -> None:
+    for name in names:
+        if shutil.which(name) is None:
+            raise RunError(
+                f"this machine has no `{name}`, so it is no login node of Slurm",
+                "launch from a login node; `--dry-run` shows the scripts anywhere",
+            )
+
+
+def alive(jobs: Sequence[str]) -> dict[str, str]:
+    """Job → its state, of those that Slurm still has to do.
+
+    Raises: RunError: Slurm does not answer.
+    """
+    lines = _asked("squeue", "--me", "--all", "--noheader", "--format=%i %T")
+    states = dict(line.split() for line in lines)
+    return {job: states[job] for job in jobs if states.get(job, "CANCELLED") not in OVER}
+
+
+def _require_not_queued(folder: Path) -> None:
+    """Raises: RunError: the run waits or runs already."""
+    launch = record.load(folder)
+    if launch is None:
+        return
+    if launch.engine != "slurm":
+        raise RunError(
+            f"{folder} was launched on {launch.engine}",
+            f"if it does not run there any more, remove {folder / record.LAUNCH}",
+        )
+    if jobs := alive(launch.queued.get("jobs", [])):
+        shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
+        raise RunError(
+            f"the run in {folder} is queued already: Slurm's {counted(len(jobs), 'jobs')} {shown}",
+            f"wait for it (etude status {folder}), or cancel it first: etude cancel {folder}",
+        )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of the cluster.
+
+    Attributes:
+        limit: minutes that a job may run.
+        nodes: how many it has.
+        default: whether jobs go there that name none.
+    """
+
+    name: str
+    limit: float
+    nodes: int
+    default: bool
+
+
+def partitions() -> dict[str, Partition]:
+    """The partitions that this user may see, by their names.
+
+    Raises: RunError: Slurm does not answer.
+    """
+    found: dict[str, Partition] = {}
+    for line in _asked("sinfo", "--noheader", "--summarize", "--format=%P %l %D"):
+        name, limit, nodes = line.split()
+        plain = name.rstrip("*")
+        found[plain] = Partition(
+            plain, minutes(limit) or float("inf"), int(nodes), name.endswith("*")
+        )
+    return found
+
+
+def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite) -> None:
+    """Raises: RunError: what the site file asks for is not there; in the words of the site file."""
+    known = partitions()
+    where = request.site or "the site file"
+    for phase in left:
+        batch = site.batch(phase.kind)
+        _require_partition(phase, batch, known, machines(request.plan, phase, site.gpus_per_node))
+    accounts = _accounts()
+    for account in {site.batch(phase.kind).account for phase in left} - {None}:
+        if accounts and account not in accounts:
+            raise RunError(
+                f"{where}: Slurm has no account `{account}` for {getpass.getuser()}",
+                _meant(str(account), sorted(accounts)),
+            )
+
+
+def _require_partition(
+    phase: Phase, batch: Batch, known: dict[str, Partition], on: Machines
+) -> None:
+    """Raises: RunError: a phase cannot run in its partition."""
+    if batch.partition is None:
+        found = next((each for each in known.values() if each.default), None)
+        if found is None:
+            raise RunError(
+                "Slurm has no default partition, and the site file names none",
+                "write `partition = ` below [slurm]; there are " + ", ".join(known),
+            )
+    else:
+        found = known.get(batch.partition)
+    if found is None:
+        raise RunError(
+            f"Slurm has no partition `{batch.partition}`", _meant(str(batch.partition), list(known))
+        )
+    if on.nodes > found.nodes:
+        raise RunError(
+            f"the phase {phase.name} needs {on.nodes} nodes, and the partition `{found.name}` has "
+            f"{found.nodes}",
+            "name another partition in the site file, or plan for a smaller cluster",
+        )
+    asked = minutes(batch.time) if batch.time else None
+    if asked is not None and asked > found.limit:
+        raise RunError(
+            f'`time = "{batch.time}"` is more than the {found.limit:g} minutes that the '
+            f"partition `{found.name}` allows",
+            "write less: a run saves its state before its time is up, and is queued again",
+        )
+
+
+def _accounts() -> set[str]:
+    """The accounts of this user; empty where Slurm keeps no books."""
+    if shutil.which("sacctmgr") is None:
+        return set()
+    command = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc"]
+    query = [f"user={getpass.getuser()}", "format=account"]
+    try:
+        done = subprocess.run([*command, *query], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(done.stdout.split()) if done.returncode == 0 else set()
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"

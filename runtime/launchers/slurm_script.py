@@ -1,0 +1,189 @@
+"""The batch script of a phase: plain bash, to be read by people.
+
+A job lives longer than an attempt. Slurm queues it again where a node is lost or where it has to
+give way (`--requeue`); the script does so itself where the ranks end with 75 or crash, which Slurm
+would take for the end. What to do then is decided by `slurm_end`.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...compiler.as_written import counted
+from ...compiler.plan.plan import Plan
+from ...compiler.values import Phase
+from .engine import Piece
+from .launcher import WORKER
+from .machines import Machines
+from .slurm_site import Batch, SlurmSite, minutes
+
+BEFORE_THE_END = 300
+"""Seconds before a job's time is up: then its script is told, and the ranks save."""
+PHASE = "ETUDE_PHASE"
+"""The variable by which ranks know the number of the phase that they do; all that comes before is
+done then, and what comes after is left to others."""
+END = "etude.runtime.launchers.slurm_end"
+SCRIPTS, LOGS = "launch", "logs"
+"""Folders of the run folder."""
+
+_BODY = """\
+
+set -uo pipefail
+{setup}
+export {phase}={number} OMP_WAIT_POLICY=PASSIVE
+threads=$((SLURM_CPUS_ON_NODE / {ranks}))
+export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}}
+
+# Before its time is up, and when it has to give way, Slurm tells this script. The ranks then save
+# their state and end with 75. (SIGTERM to srun would kill them.)
+told=
+tell() {{ told=yes; scancel --signal=USR1 "$SLURM_JOB_ID.0"; }}
+trap tell USR1 TERM
+
+srun {srun} \\
+  {command} &
+ranks=$!
+code=127
+while :; do
+  told=
+  wait "$ranks"
+  now=$?
+  [ "$now" = 127 ] || code=$now
+  [ -n "$told" ] || break
+done
+
+# 0: the phase is done. 75: queue the job again. Anything else: a person is needed, and what waits
+# for this job is cancelled.
+{end} "$code"
+verdict=$?
+if [ "$verdict" = 75 ]; then
+  scontrol requeue "$SLURM_JOB_ID" && sleep 600
+fi
+exit "$verdict"
+"""
+
+
+def job_name(plan: Plan, phase: Phase) -> str:
+    """What Slurm calls the job of a phase."""
+    run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
+    return f"etude-{run}-{phase.name}"
+
+
+def script(
+    plan: Plan, phase: Phase, machines: Machines, folder: Path, root: Path, site: SlurmSite
+) -> Piece:
+    """The script of a phase.
+
+    Args:
+        folder: the run folder, absolute.
+        root: the folder of the spec, absolute.
+    """
+    first, *others = phase.jobs
+    jobs = f"{first} … {others[-1]}" if others else first
+    nodes = counted(machines.nodes, "nodes")
+    head = [
+        "#!/bin/bash -l" if site.modules else "#!/bin/bash",  # `module` is of login shells
+        f"# {plan.recipe}, phase {phase.name} on {nodes}: {jobs}",
+        "# `etude launch` has written it. It may be started any number of times: it continues.",
+    ]
+    said = _directives(plan, phase, machines, folder, site)
+    lines = [*head, *(f"#SBATCH {option}" for option in said)]
+    body = _BODY.format(
+        setup="\n".join(_setup(site)),
+        phase=PHASE,
+        number=phase.number,
+        ranks=machines.ranks,
+        srun=" ".join(_srun(phase, machines, folder, site)),
+        command=_python(site, [WORKER, str(folder), str(root), phase.device]),
+        end=_end(phase, folder, site),
+    )
+    return Piece(f"{phase.name}.sh", "\n".join(lines) + "\n" + body)
+
+
+def _directives(
+    plan: Plan, phase: Phase, machines: Machines, folder: Path, site: SlurmSite
+) -> Iterator[str]:
+    batch = site.batch(phase.kind)
+    yield f"--job-name={job_name(plan, phase)}"
+    yield f"--nodes={machines.nodes}"
+    yield f"--ntasks-per-node={machines.ranks}"
+    for option, value in _asked(batch, machines.gpus):
+        yield f"--{option}={shlex.quote(value)}"
+    if batch.exclusive:
+        yield "--exclusive"
+    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.log')}"
+    yield "--open-mode=append"
+    yield "--requeue"
+    yield f"--signal=B:USR1@{_notice(batch)}"
+    yield "--kill-on-invalid-dep=yes"
+    yield from batch.options
+
+
+def _asked(batch: Batch, gpus: int) -> Iterator[tuple[str, str]]:
+    """Options of sbatch that the site file gives, with their values."""
+    for option, value in (
+        ("partition", batch.partition),
+        ("account", batch.account),
+        ("qos", batch.qos),
+        ("time", batch.time),
+        ("mem", batch.memory),
+        ("cpus-per-task", batch.cpus),
+    ):
+        if value is not None:
+            yield option, str(value)
+    if gpus:
+        yield "gres", (batch.gres or "gpu:{devices}").replace("{devices}", str(gpus))
+
+
+def _notice(batch: Batch) -> int:
+    """Seconds before the end at which the job is told: of a short job a fifth of its time."""
+    limit = minutes(batch.time) if batch.time else None
+    return BEFORE_THE_END if limit is None else int(min(BEFORE_THE_END, limit * 60 / 5))
+
+
+def _setup(site: SlurmSite) -> Iterator[str]:
+    if site.modules:
+        yield f"module load {shlex.join(site.modules)}"
+    yield from site.setup
+    for name, value in site.environment.items():
+        yield f"export {name}={shlex.quote(value)}"
+
+
+def _srun(phase: Phase, machines: Machines, folder: Path, site: SlurmSite) -> Iterator[str]:
+    yield "--kill-on-bad-exit=1"
+    yield "--open-mode=append"
+    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.rank-%t.log')}"
+    if (cpus := site.batch(phase.kind).cpus) is not None:
+        yield f"--cpus-per-task={cpus}"  # srun does not take it from the job
+    box = site.container
+    if box and box.runs_with == "pyxis":
+        yield f"--container-image={shlex.quote(box.image)}"
+        mounts = [*box.mounts, str(folder)]
+        yield "--container-mounts=" + shlex.quote(",".join(f"{each}:{each}" for each in mounts))
+
+
+def _python(site: SlurmSite, module: list[str]) -> str:
+    """The command that runs a module of etude on a node."""
+    box = site.container
+    command = [site.python or ("python3" if box else sys.executable), "-m", *module]
+    if box and box.runs_with == "apptainer":
+        binds = [option for mount in box.mounts for option in ("--bind", mount)]
+        command = ["apptainer", "exec", "--nv", *binds, box.image, *command]
+    return shlex.join(command)
+
+
+def _end(phase: Phase, folder: Path, site: SlurmSite) -> str:
+    """The command that decides what becomes of the job; its last argument is srun's exit code."""
+    module = [END, str(folder), str(phase.number), str(site.attempts)]
+    command = _python(site, module)
+    if site.container and site.container.runs_with == "pyxis":
+        box = " ".join(_srun(phase, Machines(1, 1, 0), folder, site))
+        return f'srun --nodes=1 --ntasks=1 --overlap --nodelist="$SLURMD_NODENAME" {box} {command}'
+    return command
+
+
+def _quoted(path: Path) -> str:
+    """A path in a directive: Slurm takes a % for a pattern."""
+    parts = path.parent.as_posix().replace("%", "%%"), path.name
+    return shlex.quote("/".join(parts))

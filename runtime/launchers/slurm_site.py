@@ -1,0 +1,176 @@
+"""The table `[slurm]` of a site file: what jobs ask for, and what ranks need before they start."""
+
+import re
+from collections.abc import Mapping
+from textwrap import wrap
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Batch(Table):
+    """What a batch job asks for."""
+
+    partition: str | None = Field(None, description="the queue in which jobs wait")
+    account: str | None = Field(None, description="who pays")
+    qos: str | None = Field(None, description="quality of service")
+    time: str | None = Field(
+        None,
+        description="how long a job may run, such as 12:00:00; five minutes before that the run "
+        "saves its state, and its job is queued again",
+    )
+    gres: str | None = Field(
+        None,
+        description="how GPUs are asked for, {devices} of a node; the default is gpu:{devices}",
+    )
+    cpus: int | None = Field(None, ge=1, description="CPU cores of a rank")
+    memory: str | None = Field(None, description="of a node, such as 900G; 0 is all that it has")
+    exclusive: bool = Field(False, description="nodes are shared with nobody")
+    options: tuple[str, ...] = Field((), description="more options of sbatch")
+
+    @field_validator("time")
+    @classmethod
+    def _time(cls, text: str | None) -> str | None:
+        if text is not None and minutes(text) is None:
+            raise ValueError("is no time of Slurm; write hours:minutes:seconds, such as 12:00:00")
+        return text
+
+    @field_validator("gres")
+    @classmethod
+    def _gres(cls, text: str | None) -> str | None:
+        if text is not None and "{devices}" not in text:
+            raise ValueError("lacks {devices}, the number of GPUs; write gpu:{devices}")
+        return text
+
+
+class Container(Table):
+    """The image that ranks run in."""
+
+    image: str = Field(description="the file or name of the image")
+    runs_with: Literal["pyxis", "apptainer"] = Field(
+        "pyxis", description="pyxis (options of srun), or apptainer (a command before Python)"
+    )
+    mounts: tuple[str, ...] = Field((), description="folders that it sees besides")
+
+
+class Kinds(Table):
+    """What one kind of phase asks for instead."""
+
+    cpu: Batch | None = Field(None, description="the making of data")
+    gang: Batch | None = Field(None, description="training")
+    generate: Batch | None = Field(None, description="sampling and evaluation")
+    small: Batch | None = Field(None, description="exports, averages, verdicts")
+
+
+class SlurmSite(Batch):
+    """The table `[slurm]`."""
+
+    python: str | None = Field(
+        None, description="the Python that has etude, on every node; default: that of this command"
+    )
+    modules: tuple[str, ...] = Field((), description="environment modules, loaded first")
+    setup: tuple[str, ...] = Field((), description="lines of bash before the ranks start")
+    environment: Mapping[str, str] = Field({}, description="variables of every rank")
+    container: Container | None = Field(None, description="the image that ranks run in")
+    scratch: str | None = Field(
+        None, description="a folder that all nodes share, in which run folders lie"
+    )
+    gpus_per_node: int | None = Field(
+        None, ge=1, description="where nodes have another number of GPUs than the spec says"
+    )
+    attempts: int = Field(
+        5, ge=1, description="starts of a phase in a row that get no further, before it is given up"
+    )
+    phase: Kinds | None = Field(None, description="what one kind of phase asks for instead")
+
+    def batch(self, kind: str) -> Batch:
+        """What a kind of phase asks for."""
+        own: Batch | None = getattr(self.phase, kind, None)
+        given = own.model_dump(exclude_unset=True) if own else {}
+        return Batch(**{name: getattr(self, name) for name in Batch.model_fields} | given)
+
+
+def minutes(text: str) -> float | None:
+    """A time as Slurm writes it, in minutes: `90`, `1:30:00`, `1-12`; None where it is none.
+
+    `UNLIMITED` and `infinite` are infinite.
+    """
+    if text.lower() in ("unlimited", "infinite"):
+        return float("inf")
+    found = _TIME.fullmatch(text)
+    if not found:
+        return None
+    a, b, c = (int(found[name]) if found[name] else 0 for name in ("a", "b", "c"))
+    if found["days"]:
+        return int(found["days"]) * 1440 + a * 60 + b + c / 60
+    if found["c"]:
+        return a * 60 + b + c / 60
+    return a + b / 60
+
+
+TEMPLATE = """\
+# A site file: what your account on a cluster is like. It belongs to no spec, and all of it is
+# optional. As {folder}/NAME.toml it has a name:
+#
+#   etude launch SPEC --on slurm --site NAME
+
+[slurm]
+{keys}
+# Variables of every rank.
+#[slurm.environment]
+#NCCL_DEBUG = "WARN"
+
+# The image that ranks run in.
+#[slurm.container]
+{container}
+# What one kind of phase asks for instead: cpu, gang, generate or small.
+#[slurm.phase.cpu]
+#partition = "cpu"
+"""
+_EXAMPLES = {
+    "partition": '"gpu"',
+    "account": '"project"',
+    "qos": '"normal"',
+    "time": '"24:00:00"',
+    "gres": '"gpu:h100:{devices}"',
+    "cpus": "8",
+    "memory": '"0"',
+    "exclusive": "true",
+    "options": '["--constraint=ib"]',
+    "python": '"/shared/venv/bin/python"',
+    "modules": '["cuda/12.8"]',
+    "setup": '["ulimit -n 65536"]',
+    "scratch": '"/scratch/me"',
+    "gpus_per_node": "8",
+    "attempts": "5",
+    "image": '"/shared/images/etude.sqsh"',
+    "runs_with": '"pyxis"',
+    "mounts": '["/shared", "/scratch"]',
+}
+"""A value of each key, in TOML."""
+
+
+def template(folder: str) -> str:
+    """A site file with all keys, commented out, and what they are for.
+
+    Args:
+        folder: where site files lie.
+    """
+
+    def keys(model: type[Table]) -> str:
+        shown = [
+            "\n".join(wrap(of.description or "", 96, initial_indent="# ", subsequent_indent="# "))
+            + f"\n#{name} = {_EXAMPLES[name]}\n"
+            for name, of in model.model_fields.items()
+            if name in _EXAMPLES
+        ]
+        return "\n".join(shown)
+
+    own = {"keys": keys(SlurmSite), "container": keys(Container), "folder": folder}
+    return TEMPLATE.format(**own)

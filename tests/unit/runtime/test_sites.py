@@ -1,0 +1,96 @@
+"""Site files: what an account on a cluster is like, and what is said of one that is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from etude.runtime.errors import RunError
+from etude.runtime.launchers import sites
+from etude.runtime.launchers.slurm_site import SlurmSite, minutes, template
+
+
+def read(text: str, tmp_path: Path) -> SlurmSite:
+    path = tmp_path / "site.toml"
+    path.write_text(text)
+    return sites.read(path, "slurm", SlurmSite)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "help"),
+    [
+        ('[slurm]\npartiton = "a"\n', 2, "[slurm] has no key `partiton`", "did you mean `part"),
+        ('partition = "a"\n', 1, "a site file has no key `partition`", "write it below [slurm]"),
+        ("[slrum]\n", 1, "no key `slrum`", "did you mean `slurm`?"),
+        ('[slurm]\ntime = "abc"', 2, "`time` is no time of Slurm", "write hours:minutes:seconds"),
+        ('[slurm]\n\ngres="gpu:8"', 3, "`gres` lacks {devices}", "write gpu:{devices}"),
+        ('[slurm]\ncpus="many"', 2, "`cpus` is wrong: input should be", "CPU cores of a rank"),
+        ("[slurm]\nattempts=0\ncpus=0", 3, "`cpus` is wrong", "CPU cores of a rank"),
+        ("[slurm]\n[slurm.container]\n", 2, "`container.image` is missing", "the file or name"),
+        ('[slurm.phase.gpu]\ntime="1"', 1, "[slurm.phase] has no key `gpu`", "did you mean `cpu`?"),
+        ('[slurm.phase.cpu]\ntme="1"', 2, "[slurm.phase.cpu] has no key `tme`", "mean `time`?"),
+        ('[slurm.container]\nimage="a"\nruns_with="docker"', 3, "'pyxis' or 'apptainer'", "pyxis"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(
+    text: str, place: int, message: str, help: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError) as raised:
+        read(text, tmp_path)
+    assert raised.value.message.startswith(f"{tmp_path}/site.toml:{place}: ")
+    assert message in raised.value.message
+    assert help in raised.value.help
+
+
+def test_what_is_no_toml_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no TOML"):
+        read("[slurm\n", tmp_path)
+    with pytest.raises(RunError, match="cannot be read"):
+        sites.read(tmp_path, "slurm", SlurmSite)
+
+
+def test_the_template_has_every_key_and_can_be_used_as_it_is(tmp_path: Path) -> None:
+    text = template("/sites")
+    assert read(text, tmp_path) == SlurmSite()
+    uncommented = re.sub(r"^#(?=[\w\[])", "", text, flags=re.MULTILINE)
+    every = read(uncommented, tmp_path)
+    assert every.model_fields_set == set(SlurmSite.model_fields)
+    assert every.batch("cpu").partition == "cpu"
+    assert every.batch("gang").partition == "gpu"
+    assert max(map(len, text.splitlines())) <= 96
+
+
+def test_a_kind_of_phase_asks_for_what_is_its_own(tmp_path: Path) -> None:
+    text = '[slurm]\npartition = "gpu"\ntime = "9:00:00"\n[slurm.phase.cpu]\npartition = "cpu"\n'
+    site = read(text, tmp_path)
+    assert (site.batch("cpu").partition, site.batch("cpu").time) == ("cpu", "9:00:00")
+    assert site.batch("small").partition == "gpu"
+
+
+def test_a_site_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "folder", lambda: tmp_path)
+    assert sites.find(None) is None
+    (tmp_path / "big.toml").touch()
+    assert sites.find(None) == sites.find("big") == tmp_path / "big.toml"
+    (tmp_path / "small.toml").touch()
+    with pytest.raises(RunError, match="there are several sites: big, small"):
+        sites.find(None)
+    with pytest.raises(RunError, match="there is no site `bog`") as raised:
+        sites.find("bog")
+    assert raised.value.help == "did you mean `big`?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("1:30", 1.5),
+        ("1:30:00", 90),
+        ("1-12", 2160),
+        ("1-12:30", 2190),
+        ("infinite", float("inf")),
+        ("soon", None),
+    ],
+)
+def test_times_are_those_of_slurm(text: str, expected: float | None) -> None:
+    assert minutes(text) == expected
