@@ -65,7 +65,8 @@ class TrainStage(Record):
     hardware: Hardware
     optimizer: r.Optimizer
     carries: bool
-    clip: float
+    settings: dict[str, Any]
+    """What is in force of the attributes that stages inherit, and that no pass has to know."""
     precision: str
     recompute: str
     origins: dict[str, str]

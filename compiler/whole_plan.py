@@ -127,7 +127,7 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
         "rope_theta": plain(end.rope_theta),
         **_scaling(stage),
         "parallel": ", ".join(f"{k} {v}" for k, v in end.parallel.items()) or "data parallel",
-        "clip": f"{stage.clip:g}",
+        **_inherited(stage),
         "precision": stage.precision,
         "recompute": stage.recompute,
         "optimizer": f"{optimizer.kind}, betas {list(optimizer.betas)}, "
@@ -140,10 +140,7 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
             shown[knob] = written(given)
     if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
-    for name in OBJECTIVE:
-        value = getattr(stage.spec, name, None)
-        if value is not None:
-            shown[name] = in_words(value)
+    shown |= _optimized(stage.spec)
     if stage.spec.kind == "dpo" and "reference" not in shown:
         shown["reference"] = stage.parent or ""
     shown |= _given(stage.spec, *(name for name in stage.spec.places if name not in shown))
@@ -210,6 +207,21 @@ def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
     ).items():
         values[name] = origins.record(value, origins.stage(stage, name))
     return values
+
+
+def _optimized(spec: Any) -> dict[str, str]:
+    """What a stage after pre-training optimizes."""
+    known = attributes(type(spec))
+    fields = {name: known[name].field if name in known else name for name in OBJECTIVE}
+    values = {name: getattr(spec, field, None) for name, field in fields.items()}
+    return {name: in_words(value) for name, value in values.items() if value is not None}
+
+
+def _inherited(stage: TrainStage) -> dict[str, str]:
+    """What is in force of the attributes that a stage of the kind may take over."""
+    known = attributes(type(stage.spec))
+    in_force = {name: value for name, value in stage.settings.items() if name in known}
+    return {name: in_words(value) for name, value in in_force.items() if value is not None}
 
 
 def _given(spec: Any, *names: str) -> dict[str, str]:

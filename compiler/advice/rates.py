@@ -171,9 +171,10 @@ def published_peak(size: float) -> float:
 
 @rule("W606")
 def clip_without_effect(stage: TrainStage, program: Program) -> Iterator[Found]:
-    if stage.spec.clip is not None and stage.clip > LARGEST_CLIP:
+    clip = stage.spec.clip
+    if clip is not None and clip > LARGEST_CLIP:
         yield Found(
-            f"gradients are clipped at a norm of {stage.clip:g}, which they hardly ever reach",
+            f"gradients are clipped at a norm of {clip:g}, which they hardly ever reach",
             stage.spec.at("clip"),
             "write `clip = 1.0`",
         )

@@ -150,7 +150,7 @@ class Training:
         average = self._averaging(stage)
         seed = self._seed(stage)
         content = {
-            "objective": _objective(stage.spec),
+            "objective": _objective(stage),
             "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,
@@ -235,7 +235,7 @@ class Training:
             stage.dialog,
             stage.segments[-1].seq_len,
             None if similar is None else float(similar),
-            every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss == "all",
+            every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss_on == "all",
         )
 
     def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:
@@ -285,23 +285,20 @@ def _cost(stage: TrainStage, segment: Segment, batch: list[BatchPiece], tokens: 
     )
 
 
-def _objective(spec: r.Training) -> NextToken | Sft | Reward | Dpo:
-    if isinstance(spec, r.Sft):
-        return Sft.model_validate({"loss_on": spec.loss})
-    if isinstance(spec, r.Reward):
-        return Reward.model_validate({"layout": spec.layout})
-    if isinstance(spec, r.Dpo):
-        return Dpo.model_validate(
-            {
-                "beta": spec.beta,
-                "nll": spec.nll,
-                "label_smoothing": spec.label_smoothing,
-                "normalize": spec.normalize,
-                "mask": spec.mask,
-                "layout": spec.layout,
-            }
-        )
-    return NextToken()
+OBJECTIVES: dict[str, type[NextToken | Sft | Reward | Dpo]] = {
+    r.Train.kind: NextToken,
+    r.Sft.kind: Sft,
+    r.Reward.kind: Reward,
+    r.Dpo.kind: Dpo,
+}
+"""Kind of stage → what it optimizes, whose fields are called as the fields of the stage's model."""
+
+
+def _objective(stage: TrainStage) -> NextToken | Sft | Reward | Dpo:
+    model = OBJECTIVES[stage.spec.kind]
+    known = {**vars(stage.spec), **stage.settings}
+    names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
+    return model.model_validate({name: known[name] for name in names})
 
 
 def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:

@@ -12,7 +12,7 @@ from .graph import mixed, parents
 from .scope import Scope
 from .shape import architecture, scaled
 
-DEFAULTS: dict[str, Any] = {"clip": 1.0, "recompute": "none"}
+DEFAULTS: dict[str, Any] = {"recompute": "none"}
 _POST = (r.Sft, r.PreferenceTraining)
 
 
@@ -45,11 +45,14 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
     force, origins = start.force, dict[str, str]()
 
     def setting(name: str, default: Any) -> Any:
-        given = getattr(spec, name)
-        origins[name] = start.origin() if given is None else "spec"
+        given = getattr(spec, name, None)
+        if name in r.attributes(type(spec)):
+            origins[name] = start.origin() if given is None else "spec"
         if given is not None:
             return given
-        return getattr(force, name) if force else default
+        if force is None:
+            return default
+        return force.settings[name] if name in r.INHERITED else getattr(force, name)
 
     _length(scope, spec)
     _needs(scope, spec, force)
@@ -80,7 +83,7 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         hardware=where,
         optimizer=optimizer,
         carries=carries,
-        clip=setting("clip", DEFAULTS["clip"]),
+        settings={name: setting(name, default) for name, default in r.INHERITED.items()},
         precision=setting("precision", "fp32" if where.device == "cpu" else "bf16"),
         recompute=setting("recompute", DEFAULTS["recompute"]),
         dialog=dialog,

@@ -138,7 +138,7 @@ def weights(spec: Weights, scope: Scope) -> WeightsStage | None:
         hardware=where,
         optimizer=r.Optimizer(name="adamw"),
         carries=False,
-        clip=DEFAULTS["clip"],
+        settings=r.INHERITED,
         precision="fp32" if where.device == "cpu" else "bf16",
         recompute=DEFAULTS["recompute"],
         origins={},

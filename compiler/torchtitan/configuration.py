@@ -21,7 +21,7 @@ def torchtitan(
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
-            "max_norm": stage.clip,
+            "max_norm": stage.settings["clip"],
             "steps": steps,
             "dtype": "float32",
             "mixed_precision_param": "bfloat16" if stage.precision == "bf16" else "float32",

@@ -17,6 +17,7 @@ class _Declared(NamedTuple):
     takes: str = ""
     otherwise: str = ""
     needs: tuple[str, ...] = ()
+    inherits: Any = MISSING
     statement: bool = False
 
 
@@ -29,6 +30,7 @@ def attribute(
     takes: str = "",
     otherwise: str = "",
     needs: tuple[str, ...] = (),
+    inherits: Any = MISSING,
 ) -> Any:
     """An attribute of a block.
 
@@ -39,8 +41,10 @@ def attribute(
         takes: what it takes, where the kind does not say all of it.
         otherwise: what holds where it is left out, where the default does not say it.
         needs: the attributes to which it belongs: without any of them it says nothing.
+        inherits: of an attribute that a stage takes over from the stage before: the value where
+            there is none before. No pass has to know it.
     """
-    declared = _Declared(kind, doc, name, takes, otherwise, needs)
+    declared = _Declared(kind, doc, name, takes, otherwise, needs, inherits)
     return field(default=default, metadata=declared)
 
 
@@ -87,6 +91,7 @@ class Attribute(NamedTuple):
     Attributes:
         field: its name in Python.
         takes, otherwise, doc: what it takes, what holds where it is left out, and what it means.
+        inherits: what holds where it could be taken over from nothing; MISSING where it never is.
     """
 
     field: str
@@ -97,6 +102,7 @@ class Attribute(NamedTuple):
     takes: str
     otherwise: str
     doc: str
+    inherits: Any
 
 
 @cache
@@ -126,6 +132,7 @@ def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribu
                 says.takes,
                 says.otherwise,
                 says.doc,
+                says.inherits,
             )
     return found
 

@@ -8,11 +8,11 @@ takes longer than checking a spec may.
 """
 
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..findings.allows import Allowance
 from ..quantity import Quantity
-from ..record import field
+from ..record import MISSING, field
 from ..source import Source, Span
 from . import kinds as k
 from . import number_kinds as nk
@@ -109,6 +109,15 @@ STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
     for kind in (Train, Sft, Reward, Dpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
 }
+
+
+INHERITED: dict[str, Any] = {
+    name: of.inherits
+    for kind in STAGES.values()
+    for name, of in attributes(kind).items()
+    if of.inherits is not MISSING
+}
+"""Attributes that a stage takes over from the one before, and what holds where there is none."""
 
 
 BLOCKS: dict[str, type[Declaration]] = {

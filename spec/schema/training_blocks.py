@@ -161,7 +161,7 @@ class Training(Stage):
         OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
     )
     clip: float | None = attribute(
-        nk.Real(above=0), None, otherwise="1", doc="largest norm of the gradient"
+        nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="largest norm of the gradient"
     )
     precision: str | None = attribute(
         k.OneOf("bf16", "fp32", foreign="precision"),
@@ -226,9 +226,10 @@ class Sft(Training):
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
     )
-    loss: str = attribute(
+    loss_on: str = attribute(
         k.OneOf("assistant", "all", foreign="loss"),
         "assistant",
+        name="loss",
         doc="learn the assistant's content and what ends it, or every token",
     )
 
