@@ -154,13 +154,27 @@ class Attempt(Value):
     number: int
 
 
-class NextToken(Value):
+def later(default: Any, **keywords: Any) -> Any:
+    """A field that came later: at its default it is not written, so that plans, and with them keys
+    of jobs, are what they were without it."""
+    return Field(default=default, exclude_if=lambda value: value == default, **keywords)
+
+
+class Learned(Value):
+    """Cross-entropy of tokens; fields that are numbers are coefficients of terms beside it."""
+
+    def terms(self) -> dict[str, float]:
+        """What is added to the cross-entropy: name → coefficient, where it is not 0."""
+        return {name: value for name, value in self if isinstance(value, float) and value}
+
+
+class NextToken(Learned):
     """Cross-entropy of every token of documents."""
 
     name: Literal["next_token"] = "next_token"
 
 
-class Sft(Value):
+class Sft(Learned):
     """Cross-entropy of dialogs, of the assistant's content and terminators or of all tokens."""
 
     name: Literal["sft"] = "sft"

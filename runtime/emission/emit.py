@@ -30,6 +30,7 @@ HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
 IMPORTS = {
     "etude.runtime.engine.emitted": ("RunData", "RunRates"),
     "etude.runtime.engine.loader": ("NoTokenizer",),
+    "etude.runtime.engine.objectives": ("LanguageLoss",),
     "pathlib": ("Path",),
     "torchtitan.components.checkpoint": ("CheckpointManager",),
     "torchtitan.components.loss": ("ChunkedLossWrapper", "CrossEntropyLoss"),
@@ -191,9 +192,7 @@ def _job(
     yield f"            post_optimizer_build_fn={balanced},"
     yield f"            state_dict_adapter={made_by.adapter},"
     yield "        ),"
-    yield "        loss=ChunkedLossWrapper.Config("
-    yield f"            loss_fn=CrossEntropyLoss.Config(global_vocab_size={job.model.vocab})"
-    yield "        ),"
+    yield from _loss(job)
     for name, kind in SECTIONS.items():
         values = dict(sections[name])
         if name == "training":
@@ -229,6 +228,17 @@ def _call(target: str, values: dict[str, Any]) -> Iterator[str]:
     yield f"        {target}("
     for name, value in values.items():
         yield f"            {name}={value!r},"
+    yield "        ),"
+
+
+def _loss(job: TrainJob) -> Iterator[str]:
+    """torchtitan's cross-entropy; with terms beside it, etude's, whose sum torchtitan shows."""
+    assert isinstance(job.objective, NextToken | Sft)
+    terms, kind, rest = job.objective.terms(), "CrossEntropyLoss", ""
+    if terms:
+        kind, rest = "LanguageLoss", f", terms={terms!r}"
+    yield "        loss=ChunkedLossWrapper.Config("
+    yield f"            loss_fn={kind}.Config(global_vocab_size={job.model.vocab}{rest})"
     yield "        ),"
 
 

@@ -17,7 +17,7 @@ from .families import Head, model_spec
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
-from .objectives import BradleyTerryLoss, DpoLoss
+from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
 from .optimizer import Optimizers
 from .trainer import Trainer
 
@@ -71,6 +71,7 @@ def trainer_config(
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
                 _apply(config, name, {**own.get(name, {}), **job.torchtitan.get(name, {})})
+        _check_backend(job, config)
         if head != "logits":
             # The rows of every micro-batch have another length.
             config.training = dataclasses.replace(config.training, disable_cuda_graphs=True)
@@ -90,7 +91,13 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         return "score", BradleyTerryLoss.Config()
     if isinstance(job.objective, Dpo):
         return "tokens", DpoLoss.Config(objective=job.objective)
-    loss = CrossEntropyLoss.Config(global_vocab_size=job.model.vocab)
+    terms = job.objective.terms()
+    vocab = job.model.vocab
+    loss = (
+        LanguageLoss.Config(global_vocab_size=vocab, terms=terms)
+        if terms
+        else CrossEntropyLoss.Config(global_vocab_size=vocab)
+    )
     # On a GPU the logits of a whole batch would be the largest tensor by far.
     on_cpu = job.resources.device == "cpu"
     return "logits", loss if on_cpu else ChunkedLossWrapper.Config(loss_fn=loss)
@@ -107,10 +114,18 @@ def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
                 f"the job {job.id} learns from preferences, and cannot have {name} parallelism",
                 f"leave `{name}` out of the stage's placement",
             )
-    if parallelism.tensor_parallel_degree > 1 and parallelism.spmd_backend != "spmd_types":
+
+
+def _check_backend(job: TrainJob, config: Trainer.Config) -> None:
+    """etude's own losses know a vocabulary that is shared out as spmd_types does it."""
+    parallelism = config.parallelism
+    loss = config.loss
+    inner = loss.loss_fn if isinstance(loss, ChunkedLossWrapper.Config) else loss
+    own = type(inner) is not CrossEntropyLoss.Config
+    if own and parallelism.tensor_parallel_degree > 1 and parallelism.spmd_backend != "spmd_types":
         raise RunError(
-            f"the job {job.id} learns from preferences, and has no tensor parallelism with the "
-            f"backend `{parallelism.spmd_backend}`",
+            f"the loss of the job {job.id} has no tensor parallelism with the backend "
+            f"`{parallelism.spmd_backend}`",
             "use torchtitan's default, spmd_types",
         )
 

@@ -32,10 +32,11 @@ class Metrics(MetricsProcessor):
     """Gives one event a step to `on_event`, on rank 0.
 
     The event: `event` ("step"), `job`, `stage`, `step` (the stage's, from 0), `loss` (nats a
-    token; of preferences, what `objectives` says, with the figures named there), `lr`,
-    `sequences`, `seq_len`, `tokens` (the stage's after the step), `mixture` (weights in force),
-    `sources` (tokens of each that the job has drawn), `grad_norm` (before clipping) and
-    `tokens_per_second` (of all ranks; of preferences, without padding).
+    token; of preferences, and with terms beside the cross-entropy, what `objectives` says, with the
+    figures named there), `lr`, `sequences`, `seq_len`, `tokens` (the stage's after
+    the step), `mixture` (weights in force), `sources` (tokens of each that the job has drawn),
+    `grad_norm` (before clipping) and `tokens_per_second` (of all ranks; of preferences, without
+    padding).
 
     Raises:
         Stopped: the gradient is not finite.
@@ -55,8 +56,9 @@ class Metrics(MetricsProcessor):
         self._job = config.job
         self._on_event = config.on_event
         self._timeline = Timeline.of(config.job)
-        self.details: Callable[[], tuple[dict[str, float], int]] | None = None
-        """Further figures of the step, and its tokens; called on all ranks."""
+        self.details: Callable[[], tuple[dict[str, float], int | None]] | None = None
+        """Further figures of the step, and its tokens where they are not those of full rows; called
+        on all ranks."""
 
     def log(
         self,
@@ -70,9 +72,10 @@ class Metrics(MetricsProcessor):
         done = self._job.first_step + step
         if not math.isfinite(grad_norm):
             raise not_finite("gradient", done - 1, self._job.stage)
-        loss = self._known_to_all(global_avg_loss)
+        details, tokens = self.details() if self.details else ({}, None)
+        figures = self._known_to_all({"loss": global_avg_loss, **details})
         sequences = timeline.batch(done - 1)
-        details, tokens = self.details() if self.details else ({}, sequences * timeline.seq_len)
+        tokens = sequences * timeline.seq_len if tokens is None else tokens
         seconds = time.perf_counter() - self.time_last_log
         rates = {value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")}
         (lr,) = rates
@@ -83,7 +86,7 @@ class Metrics(MetricsProcessor):
                     "job": self._job.id,
                     "stage": self._job.stage,
                     "step": done - 1,
-                    "loss": loss,
+                    "loss": figures.pop("loss"),
                     "lr": lr,
                     "sequences": sequences,
                     "seq_len": timeline.seq_len,
@@ -95,17 +98,17 @@ class Metrics(MetricsProcessor):
                     },
                     "grad_norm": grad_norm,
                     "tokens_per_second": tokens / seconds,
-                    **details,
+                    **figures,
                 }
             )
         self.ntokens_since_last_log = 0
         self.data_loading_times.clear()
         self.time_last_log = time.perf_counter()
 
-    def _known_to_all(self, loss: float) -> float:
-        """The loss, which in a pipeline only the last stage has."""
+    def _known_to_all(self, figures: dict[str, float]) -> dict[str, float]:
+        """Figures of the loss, which in a pipeline only the last stage has."""
         if not self.parallel_dims.pp_enabled:
-            return loss
-        tensor = torch.tensor([loss], dtype=torch.float64, device=get_local_device())
-        dist.broadcast(tensor, src=self._loss_rank)
-        return tensor.item()
+            return figures
+        values = torch.tensor([*figures.values()], dtype=torch.float64, device=get_local_device())
+        dist.broadcast(values, src=self._loss_rank)
+        return dict(zip(figures, values.tolist(), strict=True))

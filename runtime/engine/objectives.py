@@ -1,22 +1,114 @@
-"""Losses of preferences: what a response model is told of the responses of a batch.
+"""Losses: of language models with terms beside the cross-entropy, and of preferences.
 
 Names carry shapes: N places at which the model says something, P ordered pairs, R records.
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.distributed.device_mesh import DeviceMesh
-from torchtitan.components.loss import BaseLoss
+from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.tools.utils import get_local_device
 
 from ...compiler.plan.plan import Dpo
 
 
-class RecordLoss(BaseLoss):
+class Reported:
+    """What a loss has to say of a step beside itself, added up over its micro-batches."""
+
+    of_sequence: bool = False
+    """Whether ranks that have different parts of a sequence have different sums."""
+    _sums: torch.Tensor | None = None
+
+    def _add(self, sums: torch.Tensor) -> None:
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def _collected(self, mesh: DeviceMesh | None, count: int) -> list[float]:
+        """The sums over all ranks of a mesh since the last call.
+
+        Args:
+            count: how many there are: a rank before the last of a pipeline has added none.
+        """
+        sums, self._sums = self._sums, None
+        if sums is None:
+            sums = torch.zeros(count, dtype=torch.float64, device=get_local_device())
+        if mesh is not None:
+            dist.all_reduce(sums, group=mesh.get_group())
+        return sums.tolist()
+
+    def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], int | None]:
+        """The means over the global batch since the last call, and its tokens without padding,
+        where they are not those of full rows.
+
+        Args:
+            mesh: of the ranks that have different data; all of them call this together.
+        """
+        raise NotImplementedError
+
+
+def reported(loss: BaseLoss) -> Reported | None:
+    """What reports of a loss: itself, or that which it cuts into chunks; None of torchtitan's."""
+    inner = loss.loss_fn if isinstance(loss, ChunkedLossWrapper) else loss
+    return inner if isinstance(inner, Reported) else None
+
+
+Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits, shape (B, L, V), or this tensor rank's share of V; labels, shape (B, L) → the sum over
+those that are not ignored."""
+TERMS: dict[str, Term] = {}
+"""What may be added to the cross-entropy, as the plan's objectives call their coefficients."""
+
+
+class LanguageLoss(CrossEntropyLoss, Reported):
+    """Cross-entropy, with terms beside it, each times its coefficient.
+
+    Reported: `loss`, the cross-entropy alone, and each term without its coefficient; all are means
+    over the global batch's labels.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(CrossEntropyLoss.Config):
+        terms: Mapping[str, float] = field(default_factory=dict)
+        """Names in `TERMS` → coefficients."""
+
+    of_sequence = True
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._terms = config.terms
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            pred: logits, shape (B, L, V), or this tensor rank's share of V.
+            labels: int64, shape (B, L).
+        """
+        loss, metrics = super().__call__(pred, labels, global_valid_tokens, **kwargs)
+        values = [loss]
+        for name, coefficient in self._terms.items():
+            term = _share(TERMS[name](pred, labels), global_valid_tokens)
+            values.append(term)
+            loss = loss + coefficient * term
+        self._add(torch.stack([value.detach().double() for value in values]))
+        return loss, metrics
+
+    def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], None]:
+        names = ("loss", *self._terms)
+        return dict(zip(names, self._collected(mesh, len(names)), strict=True)), None
+
+
+class RecordLoss(BaseLoss, Reported):
     """A loss over records, which also adds up what is reported of a step.
 
     `__call__` returns the local sum over the number of items of the global batch, as torchtitan's
@@ -31,26 +123,16 @@ class RecordLoss(BaseLoss):
     """What is reported, each a mean over the items of the batch."""
 
     def __init__(self, config: Config, **_: Any) -> None:
-        self._sums: torch.Tensor | None = None
+        pass
 
     def _count(self, *values: torch.Tensor, tokens: torch.Tensor) -> None:
         """Adds values of each item, in the order of `names`."""
         items = torch.full_like(values[0], 1)
         columns = torch.stack([each.detach().double() for each in (*values, items)])
-        sums = torch.cat([columns.sum(1), tokens.double().reshape(1)])
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._add(torch.cat([columns.sum(1), tokens.double().reshape(1)]))
 
     def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], int]:
-        """The means over the global batch since the last call, and its tokens without padding.
-
-        Args:
-            mesh: of the ranks that have different data; all of them call this together.
-        """
-        assert self._sums is not None
-        sums, self._sums = self._sums, None
-        if mesh is not None:
-            dist.all_reduce(sums, group=mesh.get_group())
-        *values, items, tokens = sums.tolist()
+        *values, items, tokens = self._collected(mesh, len(self.names) + 2)
         means = [value / items for value in values]
         return dict(zip(self.names, means, strict=True)), round(tokens)
 

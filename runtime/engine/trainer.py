@@ -29,7 +29,7 @@ from .attention import (
 from .checkpoint import Checkpoints
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
-from .objectives import RecordLoss
+from .objectives import reported
 from .polyak import Mean
 from .storage import AVERAGE, writing
 
@@ -52,9 +52,11 @@ class Trainer(TitanTrainer):
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
-        if isinstance(self.loss_fn, RecordLoss):
+        if loss := reported(self.loss_fn):
             metrics = cast(Metrics, self.metrics_processor)
-            metrics.details = partial(self.loss_fn.collect, self.batch_mesh)
+            whole = self.parallel_dims.get_optional_mesh("loss")
+            mesh = whole if loss.of_sequence else self.batch_mesh
+            metrics.details = partial(loss.collect, mesh)
         self.mean: Mean | None = None
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self.checkpoints.states[MODEL].state_dict)
