@@ -56,7 +56,8 @@ def _module(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 fine, 1 a problem, 2 usage, 3 stopped, 130."""
+    """Runs a command; returns its exit code: 0 fine, 1 a problem, 2 usage, 3 a person has
+    to decide, 75 stopped and to be started again, 130 interrupted."""
     given = sys.argv[1:] if argv is None else argv
     # What is no option of `etude` itself is the command: its options have no values.
     called = next((word for word in given if not word.startswith("-")), "")

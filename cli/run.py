@@ -34,6 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from ..compiler.plan.plan_schema import PlanError
     from ..runtime.errors import RunError
+    from ..runtime.stopping import listening
 
     if args.miniature:
         from .miniature import refused
@@ -41,17 +42,18 @@ def run(args: Namespace) -> int:
         if refused(args):
             return 2
     try:
-        plan = _plan(args)
-        if isinstance(plan, int):
-            return plan
-        folder = _execute(plan, args)
+        with listening():
+            plan = _plan(args)
+            if isinstance(plan, int):
+                return plan
+            folder = _execute(plan, args)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        return failed(reason, as_json=args.json)
+        return failed(reason, as_json=args.json, again=_again(args))
     except KeyboardInterrupt:
-        problem("interrupted", f"run again to continue: etude run {args.file}{_options(args)}")
+        problem("interrupted", f"run again to continue: {_again(args)}")
         return 130
     if args.prepare and not args.json:
         print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")
@@ -90,6 +92,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
     """
     from ..runtime.gang import execute
     from ..runtime.run_folder.variant_folders import variant_folder
+    from ..runtime.stopping import telling
     from .aside import aside
     from .progress import display
 
@@ -103,6 +106,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
     with (
         aside(folder) as (terminal, settle),
         display(plan, terminal, json_lines=args.json) as shown,
+        telling(lambda name: shown({"event": "stopping", "signal": name})),
     ):
 
         def on_event(event: dict[str, Any]) -> None:
@@ -115,15 +119,22 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
     return folder
 
 
-def failed(reason: "RunError", *, as_json: bool) -> int:
-    """Says what stopped a run, or all that it lacks; returns the exit code."""
+def failed(reason: "RunError", *, as_json: bool, again: str = "") -> int:
+    """Says what stopped a run, or all that it lacks; returns the exit code.
+
+    Args:
+        again: the command that continues it.
+    """
+    from ..runtime.errors import Interrupted
     from ..runtime.preflight.preflight import Unready
 
     for each in reason.problems if isinstance(reason, Unready) else [reason]:
+        more = f": {again}" if again and isinstance(each, Interrupted) else ""
+        help = each.help + more
         if as_json:
-            event = {"event": "error", "message": each.message, "help": each.help}
+            event = {"event": "error", "message": each.message, "help": help}
             print(json.dumps(event | {"exit_code": reason.exit_code}))
-        problem(each.message, each.help)
+        problem(each.message, help)
     return reason.exit_code
 
 
@@ -163,15 +174,16 @@ def _cluster(count: int, name: str) -> str:
     return f"cluster this_machine {{ gpus = {count} of {json.dumps(name)} }}"
 
 
-def _options(args: Namespace) -> str:
-    """What was said on the command line besides the file, as it would be written again."""
+def _again(args: Namespace) -> str:
+    """The command, as it would be written again."""
     import shlex
 
-    said = ["--folder", args.folder] if args.folder else []
+    said = ["etude", "run", args.file]
+    said += ["--folder", args.folder] if args.folder else []
     said += ["--ranks", str(args.ranks)] if args.ranks else []
     said += ["--prepare"] if args.prepare else []
     said += ["--miniature"] if args.miniature else []
     said += ["--variant", args.variant] if args.variant else []
     for change in args.set:
         said += ["--set", change]
-    return " " + shlex.join(said) if said else ""
+    return shlex.join(said)

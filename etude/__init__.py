@@ -135,7 +135,8 @@ def run(
         root: the folder where relative paths of data start: the spec's.
         on_event: gets what `etude run --json` prints, as dicts.
 
-    Raises: etude.runtime.errors.RunError, and its subclass Stopped where the run can be resumed.
+    Raises: etude.runtime.errors.RunError, and its subclasses Stopped, where a person has to do
+        something before the run continues, and Interrupted, where it can just be started again.
     """
     from .runtime.gang import execute
 

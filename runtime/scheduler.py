@@ -9,6 +9,7 @@ from typing import Any
 from ..compiler.as_written import measured
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
+from . import stopping
 from .errors import Stopped
 from .jobs import WORK
 from .jobs.measuring import VERDICT
@@ -150,6 +151,8 @@ class Scheduler:
         return job.extends.gate not in self.passed
 
     def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
+        if self.rank == 0:
+            stopping.check(f"`{job.id}` comes next")
         work = WORK[type(job)]
         task = Task(job, key, inputs, self.store.work(key), self.shared)
         if self.rank == 0:

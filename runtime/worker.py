@@ -14,6 +14,7 @@ from .launchers import messages
 from .launchers.launcher import Outcome
 from .run_folder.store import Store
 from .scheduler import Scheduler
+from .stopping import listening
 
 
 def main(folder: Path, root: Path, device: str) -> int:
@@ -23,6 +24,7 @@ def main(folder: Path, root: Path, device: str) -> int:
         root: the folder of the spec, where relative paths of data start.
         device: "cpu", or the GPU that this rank has.
     """
+    _send(messages.joined())
     import torch.distributed as dist
 
     from .engine.device import prepare
@@ -66,4 +68,5 @@ def _send(event: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    with listening():
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

@@ -78,6 +78,19 @@ class Checkpoints(CheckpointManager):
                 "begin the stage with a language model",
             )
 
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is due after a step."""
+        return step % self.interval == 0
+
+    def save_and_wait(self, step: int) -> None:
+        """Writes a checkpoint to its end, on all ranks."""
+        self.save(step)
+        self.maybe_wait_for_saving()
+
+    def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
+        """Always: the trainer asks where a checkpoint is due."""
+        return True
+
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
         with writing(Path(self._create_checkpoint_id(curr_step)), self._help()):
             return super()._save(curr_step, last_step)

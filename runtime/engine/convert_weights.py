@@ -18,6 +18,7 @@ from ...compiler.files.published_config import alike, describe
 from ...compiler.files.published_weights import EMBEDDING, OUTPUT, differences
 from ...compiler.plan.plan import WeightsJob
 from ...compiler.values import Architecture
+from .. import stopping
 from ..errors import DataError
 from ..weight_files import CONFIG, WHOLE, files, find, read_json
 from .device import prepare_any
@@ -222,6 +223,7 @@ class _Reading(DefaultSavePlanner):
         self._written: torch.Tensor | None = None
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        stopping.check("reading the weights begins anew")
         name = write_item.index.fqn
         # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
         if self._written is not None:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import ExportJob
+from .. import stopping
 from ..data.dialog import renderer
 from ..data.tokenizer import load, special, stops
 from ..data.tokenizer_files import GENERATION
@@ -93,6 +94,7 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 "plan again with this version of etude",
             )
     for name, entry in tensors.items():
+        stopping.check(f"`{job.id}` begins anew")
         with reading(path, help):
             tensor = read_tensor(path, name, entry)
         for theirs, each in adapter.to_hf({name: tensor}).items():

@@ -31,6 +31,8 @@ from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..data.stream import write_whole
 from ..errors import Stopped
+from ..stopping import interrupted
+from .border import agree
 from .device import prepare
 from .process import join, logging_to, own_garbage
 from .storage import weights_of
@@ -73,6 +75,7 @@ def reference(
 
     Raises:
         Stopped: the disk does not take the result.
+        Interrupted: a rank was asked to stop.
         RunError: the job cannot run here, or an input is missing or damaged.
     """
 
@@ -206,6 +209,10 @@ class _Walk:
         rows = sorted(rows, key=lambda each: -len(each[1].tokens))
         first = 0
         while first < len(rows):
+            if stop := agree().stop:
+                raise interrupted(
+                    stop, f"`{self._job.id}` continues with the chunk that it had begun"
+                )
             length = len(rows[first][1].tokens)
             here = max(room // (-(-length // multiple) * multiple), 1)
             own = rows[first + rank * here : first + (rank + 1) * here]

@@ -11,6 +11,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.plan.plan import AverageJob
+from .. import stopping
 from ..errors import RunError
 from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
 
@@ -71,6 +72,7 @@ class _Mean(DefaultSavePlanner):
         self._tensors = tensors
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        stopping.check("the mean begins anew")
         name = write_item.index.fqn
         # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
         if self._written is not None:

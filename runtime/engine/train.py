@@ -56,6 +56,7 @@ def train(
 
     Raises:
         Stopped: training has diverged, or the disk does not take a checkpoint.
+        Interrupted: a rank was asked to stop; the job continues from where it is saved.
         RunError: the job cannot run here, or an input is missing or damaged.
     """
     prepare(job.resources.device)

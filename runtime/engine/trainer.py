@@ -19,6 +19,7 @@ from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan.plan import TrainJob
+from ..stopping import interrupted
 from .attention import (
     DocumentAttention,
     by_window,
@@ -26,6 +27,7 @@ from .attention import (
     segment_blocks,
     segment_mask,
 )
+from .border import agree
 from .checkpoint import Checkpoints
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
@@ -40,6 +42,7 @@ class Trainer(TitanTrainer):
     Raises:
         RunError: torchtitan refuses the job's configuration.
         Stopped: training has diverged, or the disk does not take a checkpoint.
+        Interrupted: a rank was asked to stop.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -82,11 +85,27 @@ class Trainer(TitanTrainer):
             if self.mean is not None:
                 self.mean.update(self.job.first_step + self.step)
             if self.should_continue_training():
-                self.checkpoints.save(self.step)
+                self._border()
             if self.step == first:
                 # The first step may wait for compilation, those that follow for nothing.
                 timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
                 dist_utils.set_pg_timeouts(timeout, self.parallel_dims)
+
+    def _border(self) -> None:
+        """Saves between two steps, and stops, where all ranks agree on it.
+
+        Raises: Interrupted: a rank was asked to stop; what is trained is saved.
+        """
+        stop, due = agree(due=self.checkpoints.is_due(self.step))
+        if stop:
+            self.checkpoints.save_and_wait(self.step)
+            job, done = self.job, self.step
+            raise interrupted(
+                stop,
+                f"`{job.id}` is saved after step {done:,} of {job.steps:,}, and continues there",
+            )
+        if due:
+            self.checkpoints.save(self.step)
 
     def train_step(self, data_iterator: Iterator[Batch]) -> None:
         step = self.job.first_step + self.step - 1

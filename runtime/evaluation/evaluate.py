@@ -1,5 +1,6 @@
 """Measuring exported models: hands each measure to its module in `evaluation`."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,9 @@ from ...compiler.plan.plan import (
     NeedleMeasure,
     RewardMeasure,
 )
+from ..data.stream import write_whole
 from ..errors import RunError
+from ..stopping import check
 from .verdict import verdict
 
 __all__ = ["measure", "verdict"]
@@ -30,6 +33,7 @@ def measure(
     prompts: Mapping[str, Path] | None = None,
     judge: Path | None = None,
     root: Path = Path(),
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Scores of an exported model, by the measures' names.
 
@@ -41,15 +45,28 @@ def measure(
         prompts: source → folder with prompts.jsonl.
         judge: folder of an exported reward model.
         root: the folder of the spec, where relative paths of task files and templates start.
+        kept: the file that keeps the scores of finished measures, for when the rest is interrupted.
 
-    Raises: RunError, DataError.
+    Raises: RunError, DataError, Interrupted.
     """
     logging.disable_progress_bar()
     exported = _Exported(model)
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = read_whole(kept) if kept else {}
     for each in measures:
+        if each.name in scores:
+            continue
         scores[each.name] = _measure(each, exported, data, prompts or {}, judge, root)
-    return scores
+        if kept:
+            write_whole(kept, lambda file: file.write(json.dumps(scores).encode()))
+    return {each.name: scores[each.name] for each in measures}
+
+
+def read_whole(path: Path) -> dict[str, Any]:
+    """The scores that a file keeps; none where it is missing or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 class _Exported:
@@ -62,6 +79,7 @@ class _Exported:
     def network(self) -> Any:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         network: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+        network.register_forward_pre_hook(lambda *_: check("the measure begins anew"))
         return network.to(device).eval()
 
     @property

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from ...compiler.plan.plan import SuiteMeasure
 from ..data.tokenizer import begins
-from ..errors import DataError, RunError
+from ..errors import DataError, Interrupted, RunError
 
 BATCH = 16
 """Sequences that go through the model at a time."""
@@ -67,6 +67,8 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
                 torch_random_seed=measure.seed,
                 fewshot_random_seed=measure.seed,
             )
+    except Interrupted:
+        raise
     # Tasks are code and data of others, which fail in their own ways.
     except Exception as problem:
         raise DataError(

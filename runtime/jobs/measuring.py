@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ..preparation import prepare
+from ..run_folder.store import disk
 from .task import Task
 
 VERDICT = "verdict.json"
 SCORES = "scores.json"
+KEPT = "scores.partial.json"
 
 
 def evaluate(task: Task) -> None:
@@ -43,7 +45,9 @@ def best(task: Task) -> None:
 def _scores(task: Task) -> dict[str, Any]:
     from ..evaluation.evaluate import measure
 
-    scores = measure(task.job.measures, task.inputs["model"], **_read(task))
+    kept = task.work / KEPT
+    with disk(kept):
+        scores = measure(task.job.measures, task.inputs["model"], kept=kept, **_read(task))
     assert task.run.recorder
     task.run.recorder.scores(task.job.id, scores)
     return scores

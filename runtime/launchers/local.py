@@ -9,6 +9,7 @@ from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import Plan
+from .. import stopping
 from ..errors import RunError
 from ..jobs import WORK
 from ..run_folder.recorder import OnEvent
@@ -16,7 +17,10 @@ from ..run_folder.store import LOG, Store
 from ..scheduler import Scheduler
 from .allocation import forget
 from .launcher import Outcome, Phase
-from .messages import OUTCOME, event_in, outcome_of
+from .messages import JOINED, OUTCOME, event_in, outcome_of
+
+GRACE = 30
+"""Seconds that ranks have for ending by themselves once one of them has ended."""
 
 
 class Local:
@@ -71,20 +75,24 @@ def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
         "torch.distributed.run",
         "--standalone",
         f"--nproc-per-node={phase.ranks}",
+        # What asks a run to stop goes to the ranks, which save: torchrun would kill them after a
+        # while, so it gets to hear of its launcher's end only.
+        "--signals-to-handle=SIGHUP",
+        f"--shutdown-timeout={GRACE}",
         "--module",
         *phase.worker(store),
     ]
     threads = str(max((os.cpu_count() or 1) // phase.ranks, 1))
     log = store.folder / LOG
     last: dict[str, Any] | None = None
-    with log.open("a") as file:
+    with log.open("a") as file, stopping.handing_on() as ask:
         gang = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": threads},
-            preexec_fn=_end_with_parent,
+            preexec_fn=_prepare,
         )
         assert gang.stdout
         try:
@@ -92,20 +100,25 @@ def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
                 event = event_in(line)
                 if event is None:
                     file.write(line)
+                elif event["event"] == JOINED:
+                    ask(event["process"])
                 elif event["event"] == OUTCOME:
                     last = event
                 else:
                     on_event(event)
             gang.wait()
         except BaseException:
-            gang.terminate()
+            gang.send_signal(signal.SIGHUP)
             gang.wait()
             raise
     return outcome_of(last, log)
 
 
-def _end_with_parent() -> None:
-    """Lets the kernel end the gang when its launcher is killed (Linux)."""
+def _prepare() -> None:
+    """Leaves requests to stop to the launcher; lets the kernel end the gang when the launcher is
+    killed (Linux)."""
+    for number in stopping.ASKING:
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGHUP)

@@ -4,16 +4,19 @@ A line is a mark and an event as JSON. The last event is the outcome, or what st
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...compiler.values import Resources
-from ..errors import RunError, Stopped
+from ..errors import Interrupted, RunError, Stopped
 from .launcher import Outcome
 
 MARK = "etude-event "
 OUTCOME = "outcome"
+JOINED = "joined"
+_KINDS = {kind.exit_code: kind for kind in (Stopped, Interrupted)}
 
 
 def line(event: Mapping[str, Any]) -> str:
@@ -24,6 +27,11 @@ def line(event: Mapping[str, Any]) -> str:
 def event_in(line: str) -> dict[str, Any] | None:
     """The event in a line; None where it is other output."""
     return json.loads(line.removeprefix(MARK)) if line.startswith(MARK) else None
+
+
+def joined() -> dict[str, Any]:
+    """The event of a rank that has begun, and can be asked to stop."""
+    return {"event": JOINED, "process": os.getpid()}
 
 
 def ended(outcome: Outcome) -> dict[str, Any]:
@@ -51,11 +59,10 @@ def outcome_of(event: Mapping[str, Any] | None, log: Path) -> Outcome:
     Raises: RunError, Stopped: the phase did not come to its end.
     """
     if event is None:
-        raise Stopped(
+        raise Interrupted(
             f"the training processes ended without a message; the end of {log} may say why",
-            "run again to continue from the last checkpoint",
+            "run again to continue",
         )
     if "error" in event:
-        kind = Stopped if event["exit_code"] == Stopped.exit_code else RunError
-        raise kind(event["error"], event["help"])
+        raise _KINDS.get(event["exit_code"], RunError)(event["error"], event["help"])
     return Outcome(Resources(**event["needs"]) if event["needs"] else None)

@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob, FilterJob, TokenizerJob
+from .. import stopping
 from ..data import dialog, readers, tokenizer
 from ..data.filter import filter_shards
 from ..data.shards import write_shards
@@ -238,7 +239,9 @@ def _read(
     def sites(counts: Sites) -> None:
         on_event({"event": "sites", **about, "kept": counts.kept, "dropped": counts.dropped})
 
-    return readers.read(source, root=root, bad_lines=bad_lines, on_bad=bad, on_sites=sites)
+    for text in readers.read(source, root=root, bad_lines=bad_lines, on_bad=bad, on_sites=sites):
+        stopping.check(f"`{job}` begins anew")
+        yield text
 
 
 def _empty(folder: Path) -> Path:

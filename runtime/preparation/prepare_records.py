@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob
+from .. import stopping
 from ..data import readers, records
 from ..data.bad_lines import BadLines
 from ..data.dialog import renderer
@@ -162,6 +163,7 @@ class RecordMaker:
         for row in readers.read_rows(
             source, self._job.form, bad, root=self._root, results=self._results
         ):
+            stopping.check(f"`{self._job.id}` begins anew")
             try:
                 made = make(row.fields)
             except DataError as problem:

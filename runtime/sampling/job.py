@@ -10,6 +10,7 @@ from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import SampleJob
+from .. import stopping
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
@@ -80,6 +81,7 @@ def _draw(
     done, total, scored = _resume(partial, len(prompts), job.draws)
     with partial.open("a", encoding="utf-8") as file:
         for first in range(done, len(prompts), PROMPTS):
+            stopping.check(f"`{job.id}` has {first} of {len(prompts)} prompts, and continues there")
             chunk = prompts[first : first + PROMPTS]
             answers = sampler.answer(chunk, first=first, draws=job.draws, seed=job.seed)
             for i, (prompt, drawn) in enumerate(zip(chunk, answers, strict=True)):

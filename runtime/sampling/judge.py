@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
+from .. import stopping
 from ..errors import RunError
 
 BATCH_TOKENS = 16_384
@@ -45,6 +46,7 @@ class Judge:
         fit = [i for i, each in enumerate(sequences) if len(each) <= self.context]
         order = sorted(fit, key=lambda i: (len(sequences[i]), i))
         while order:
+            stopping.check("what has no score yet is judged later")
             longest = len(sequences[order[-1]])
             rows = max(BATCH_TOKENS // longest, 1)
             batch, order = order[-rows:], order[:-rows]

@@ -8,7 +8,7 @@ import pytest
 from specs import plan
 
 from etude.compiler.plan.plan import Plan, TrainJob
-from etude.runtime.errors import DataError, RunError, Stopped
+from etude.runtime.errors import DataError, Interrupted, RunError, Stopped
 from etude.runtime.gang import execute
 from etude.runtime.launchers import LAUNCHERS, messages
 from etude.runtime.launchers.launcher import Outcome, Phase
@@ -103,7 +103,12 @@ def test_what_the_next_job_needs_is_the_same_after_it_was_told_in_a_line(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("problem", "kind"), [(Stopped("full", "make room"), Stopped), (DataError("bad"), RunError)]
+    ("problem", "kind"),
+    [
+        (Stopped("full", "make room"), Stopped),
+        (Interrupted("asked", "again"), Interrupted),
+        (DataError("bad"), RunError),
+    ],
 )
 def test_a_problem_of_a_gang_is_one_of_its_launcher(
     problem: RunError, kind: type[RunError], tmp_path: Path
@@ -116,7 +121,7 @@ def test_a_problem_of_a_gang_is_one_of_its_launcher(
 
 
 def test_a_gang_that_ends_without_a_word_has_stopped(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match=r"without a message; the end of .*log may say why"):
+    with pytest.raises(Interrupted, match=r"without a message; the end of .*log may say why"):
         messages.outcome_of(None, tmp_path / "log")
 
 

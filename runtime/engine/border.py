@@ -1,0 +1,44 @@
+"""What all ranks agree on between two steps: whether to stop, and whether to save."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from .. import stopping
+
+
+class Agreed(NamedTuple):
+    """What all ranks do now.
+
+    Attributes:
+        stop: the number of the signal that asked a rank to stop; 0: none was asked.
+        save: whether a checkpoint is due.
+    """
+
+    stop: int
+    save: bool
+
+
+def agree(*, due: bool = False) -> Agreed:
+    """All ranks call this between the same two steps, and get the same answer.
+
+    It costs one reduction of two numbers between the hosts, and nothing on one rank.
+
+    Args:
+        due: whether a checkpoint is due; what rank 0 says counts, since clocks differ.
+    """
+    asked = stopping.asked()
+    if dist.get_world_size() == 1:
+        return Agreed(asked, due)
+    said = torch.tensor([asked, int(due and dist.get_rank() == 0)])
+    dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts(dist.group.WORLD))
+    stop, save = said.tolist()
+    return Agreed(stop, bool(save))
+
+
+@cache
+def _hosts(world: Any) -> Any:
+    """A group of all ranks that works on the hosts' memory, made once for a process group."""
+    return dist.new_group(backend="gloo")
