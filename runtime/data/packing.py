@@ -1,7 +1,7 @@
 """Which records an epoch holds in which order, and which of them share a row of tokens."""
 
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -13,8 +13,10 @@ import numpy as np
 
 from ..errors import DataError
 from .encode import CONTENT, EXCLUDED, TERMINATION
+from .permutation import Permutation, digest, shuffled
 from .record_shards import Record, Records
-from .stream import IGNORE, digest, shuffled, write_whole
+from .stream import IGNORE
+from .whole_files import write_whole
 
 Mask = Literal["none", "formatting"]
 
@@ -23,6 +25,8 @@ _EPOCHS_KEPT = 2
 # So many records of the shuffled order are packed with each other: enough that rows are nearly
 # full, few enough that a row's records come from about the same place of the order.
 _WINDOW = 4096
+# An order of up to so many records is a table, of more, a permutation that is computed.
+_TABLE_RECORDS = 2**20
 
 
 class Shuffled:
@@ -41,14 +45,18 @@ class Shuffled:
                 "give the data set more records, or change the share that it holds out",
             )
         self.records = records
-        self._order = lru_cache(maxsize=_EPOCHS_KEPT)(
-            lambda epoch: shuffled(records.count, seed, name, epoch)
-        )
+        self._identity = (seed, name)
+        self._order = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_order)
 
     def index(self, ordinal: int) -> int:
         """The number of the record that comes at this place, counted from epoch 0 on."""
         epoch, place = divmod(ordinal, self.records.count)
-        return int(self._order(epoch)[place])
+        return int(self._order(epoch)(np.array([place]))[0])
+
+    def _load_order(self, epoch: int) -> Callable[[np.ndarray], np.ndarray]:
+        if self.records.count > _TABLE_RECORDS:
+            return Permutation(self.records.count, digest(*self._identity, epoch))
+        return shuffled(self.records.count, *self._identity, epoch).__getitem__
 
 
 class Packing:

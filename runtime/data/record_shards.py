@@ -132,6 +132,7 @@ class Records:
     Args:
         folder: what `write_records` wrote.
         split: `train` or `heldout`; it may have no records.
+        scattered: whether records are read here and there, and not one after the other.
 
     Attributes:
         form: "dialogs" or "preferences".
@@ -142,9 +143,9 @@ class Records:
         DataError: files are missing, truncated or do not fit each other.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, *, scattered: bool = False) -> None:
         self.split = split
-        self._shards = Shards(folder, split, SUMMARY)
+        self._shards = Shards(folder, split, SUMMARY, scattered=scattered)
         self.count = self._shards.documents
         self._branches: np.ndarray | None = None
         try:

@@ -8,10 +8,12 @@ tokens from `index[i]` to `index[i + 1]` of the files joined. No document lies i
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import DataError
+from .maps import Map, map_npy
 from .streams import unreadable
 from .tokenizer import Special, special
 
@@ -250,12 +253,13 @@ class SplitWriter:
 
 
 class Shards:
-    """The documents of one split, memory-mapped.
+    """The documents of one split, memory-mapped: a process holds nothing a document.
 
     Args:
         folder: what `write_shards` wrote.
         split: `train` or `heldout`; it may have no documents.
         summary: name of the file that says what there is.
+        scattered: whether documents are read here and there, and not one after the other.
 
     Attributes:
         documents: how many.
@@ -266,9 +270,12 @@ class Shards:
         DataError: files are missing, truncated or do not fit each other.
     """
 
-    def __init__(self, folder: Path, split: str, summary: str = SUMMARY) -> None:
+    def __init__(
+        self, folder: Path, split: str, summary: str = SUMMARY, *, scattered: bool = False
+    ) -> None:
         self.folder = folder
         self.split = split
+        self._scattered = scattered
         try:
             self.summary = json.loads((folder / summary).read_text(encoding="utf-8"))
             part = self.summary["splits"][split]
@@ -276,7 +283,7 @@ class Shards:
             self.tokens: int = part["tokens"]
             dtype = np.dtype(self.summary["dtype"]).newbyteorder("<")
             self._files = [(folder / file["file"], int(file["tokens"])) for file in part["files"]]
-            self._offsets: np.ndarray = np.load(folder / part["index"], mmap_mode="r")
+            self._offsets = map_npy(folder / part["index"], scattered=scattered).numbers
         except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError) as error:
             raise self.damaged(str(error) or type(error).__name__) from error
         except OSError as error:
@@ -291,29 +298,64 @@ class Shards:
         for path, size in self._files:
             self._check_size(path, size * dtype.itemsize)
         # The place in the split at which each file begins.
-        self._begins = np.cumsum([0, *(size for _, size in self._files)], dtype=np.int64)[:-1]
+        self._begins = list(accumulate((size for _, size in self._files), initial=0))[:-1]
         self._map = lru_cache(maxsize=_MAPS_KEPT)(self._open_map)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each document: int64, shape (documents,)."""
-        lengths = np.diff(self._offsets)
-        if len(lengths) and lengths.min() <= 0:
-            raise self.damaged("the index does not ascend")
-        return lengths
+        """Tokens of each document: int64, shape (documents,), held in memory."""
+        return self._ascending(np.diff(self._offsets))
 
     def document(self, i: int) -> np.ndarray:
         """The tokens of document `i`, bos and eos included: a view of the file, read when used.
 
         Raises:
             IndexError: there is no such document.
+            DataError: the index is damaged.
         """
         if not 0 <= i < self.documents:
             raise IndexError(f"no document {i} among {self.documents}")
         begin, end = int(self._offsets[i]), int(self._offsets[i + 1])
-        file = int(np.searchsorted(self._begins, begin, side="right")) - 1
-        first = int(self._begins[file])
-        return self._map(file)[begin - first : end - first]
+        if not 0 <= begin < end <= self.tokens:
+            raise self.damaged("the index does not ascend")
+        return self.read(begin, end - begin)
+
+    def read(self, begin: int, count: int) -> np.ndarray:
+        """So many tokens of the split from `begin` on, all of one document: a view of the file,
+        read when used."""
+        file = bisect_right(self._begins, begin) - 1
+        return self._map(file).read(begin - self._begins[file], count)
+
+    def owner(self, token: int) -> int:
+        """The number of the document that holds this token of the split."""
+        return int(np.searchsorted(self._offsets, token, side="right")) - 1
+
+    def cut(self, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The documents in stretches of the split, where a stretch cuts one, a part of it.
+
+        Args:
+            begins, ends: tokens of the split: int64, shape (stretches,).
+
+        Returns:
+            firsts, lengths: where in the split each part begins, and its tokens: int64, (parts,).
+
+        Raises:
+            DataError: the index is damaged.
+        """
+        first = np.searchsorted(self._offsets, begins, side="right") - 1
+        last = np.searchsorted(self._offsets, ends, side="left")
+        firsts, lasts = [], []
+        for begin, end, low, high in zip(begins, ends, first, last, strict=True):
+            offsets = self._offsets[low : high + 1].clip(begin, end)
+            firsts.append(offsets[:-1])
+            lasts.append(offsets[1:])
+        joined = np.concatenate(firsts)
+        return joined, self._ascending(np.concatenate(lasts) - joined)
+
+    def _ascending(self, lengths: np.ndarray) -> np.ndarray:
+        if len(lengths) and lengths.min() <= 0:
+            raise self.damaged("the index does not ascend")
+        return lengths
 
     def _check_size(self, path: Path, size: int) -> None:
         try:
@@ -323,11 +365,10 @@ class Shards:
         if found != size:
             raise self.damaged(f"{path.name} has {found} bytes instead of {size}")
 
-    def _open_map(self, file: int) -> np.ndarray:
+    def _open_map(self, file: int) -> Map:
         path, size = self._files[file]
         try:
-            # As a plain array: slicing a memmap object takes several times as long.
-            return np.asarray(np.memmap(path, self._dtype, mode="r", shape=(size,)))
+            return Map(path, self._dtype, size, scattered=self._scattered)
         except (OSError, ValueError) as error:
             raise unreadable(str(path), error) from error
 

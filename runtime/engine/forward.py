@@ -29,7 +29,7 @@ from ...compiler.plan.plan import (
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
-from ..data.stream import write_whole
+from ..data.whole_files import write_whole
 from ..errors import Stopped
 from ..stopping import interrupted
 from .border import agree

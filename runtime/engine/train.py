@@ -49,7 +49,7 @@ def train(
             `result`, with `state` (all that training needs to continue), `weights` (where the job
             averages: the mean) and `positions.json` (source → the token of its stream that comes
             next). A job whose result is there is not run again.
-        root: of the run; the orders of documents are kept in its `cache`.
+        root: of the run; which dialogs share a row is kept in its `cache`.
         on_event: gets one dict a step, on rank 0; see `metrics.Metrics`.
         positions: source → the token of its stream at which the job begins, in place of the
             plan's; sources that the job does not read are passed on to `positions.json`.
@@ -138,10 +138,9 @@ def dataloader(
         "vocab": job.model.vocab,
     }
     identity: Any = {"seed": job.seed}
-    cache = root / "cache"
     if isinstance(job.objective, NextToken):
         streams = {
-            source: Stream(Shards(path, "train"), name=source, cache=cache, **identity)
+            source: Stream(Shards(path, "train", scattered=True), name=source, **identity)
             for source, path in folders.items()
         }
         return Loader.Config(streams=streams, **common)
@@ -151,7 +150,7 @@ def dataloader(
                 read_records(path, "dialogs", source),
                 name=source,
                 seq_len=job.seq_len,
-                cache=cache,
+                cache=root / "cache",
                 **identity,
             )
             for source, path in folders.items()
@@ -181,7 +180,7 @@ def read_records(folder: Path, form: str, source: str) -> Records:
     Raises:
         DataError: they are damaged, or of another form.
     """
-    records = Records(folder, "train")
+    records = Records(folder, "train", scattered=True)
     if records.form != form:
         raise DataError(
             f"the data set `{source}` has {records.form}, and the stage learns from {form}",

@@ -26,11 +26,8 @@ CHARACTERS = 8
 class InOrder(Stream):
     """The documents in the order in which the source has them."""
 
-    def _make_epoch(self, epoch: int) -> np.ndarray:
-        made = np.empty((2, self._shards.documents), np.int64)
-        made[0] = np.arange(self._shards.documents)
-        made[1] = np.cumsum(self._shards.lengths) - self._shards.lengths
-        return made
+    def _order(self, count: int, epoch: int, window: int) -> np.ndarray:
+        return np.arange(count)
 
 
 class Lines(BadLines):
@@ -150,7 +147,7 @@ def _rows(
         learned = np.concatenate([[False], labels != IGNORE]) & (use.objective is not None)
         stretches = stream.stretches(begin, length + 1)
         names: list[str] = []
-        for document, _, size in stretches:
+        for document, size in stretches:
             names += [places.get(document, f"document {document + 1}")] * size
         parts = cut(made.tokenizer, tokens.tolist(), _labels(made, tokens, learned, names))
         yield Shown(number + 1, "", parts)

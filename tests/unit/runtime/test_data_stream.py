@@ -1,13 +1,13 @@
 """The stream is every document once an epoch, shuffled; a sequence ends no document in another."""
 
-from concurrent.futures import ProcessPoolExecutor
+import json
+import tracemalloc
 from fractions import Fraction
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
 
-from etude.runtime.data import stream as stream_module
+from etude.runtime.data import layout
 from etude.runtime.data.shards import Shards, write_shards
 from etude.runtime.data.stream import IGNORE, Stream, pack
 from etude.runtime.data.tokenizer import byte_level
@@ -74,63 +74,139 @@ def test_a_split_without_documents(shards):
         Stream(Shards(shards.folder, "heldout"), seed=1, name="web")
 
 
-def test_the_cache_changes_nothing_and_is_used(shards, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    plain = epoch(Stream(shards, seed=1, name="web"), 3)
-    assert epoch(Stream(shards, seed=1, name="web", cache=cache), 3) == plain
-    assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(Stream, "_make_epoch", None)
-    assert epoch(Stream(shards, seed=1, name="web", cache=cache), 3) == plain
-
-
-@pytest.mark.parametrize("size", [0, 50, 130, 500])
-def test_a_cache_file_that_was_cut_off_is_made_again(shards, tmp_path, size):
-    cache = tmp_path / "cache"
-    plain = epoch(Stream(shards, seed=1, name="web", cache=cache), 0)
-    (path,) = cache.iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:size])
-    assert epoch(Stream(shards, seed=1, name="web", cache=cache), 0) == plain
-    assert path.read_bytes() == whole
-
-
-def test_a_cache_of_other_documents_is_not_used(shards, tmp_path):
-    epoch(Stream(shards, seed=1, name="web", cache=tmp_path / "cache"), 0)
-    other = tmp_path / "other"
-    write_shards(TEXTS[::-1], byte_level(), other, holdout=Fraction(0), seed=0, name="web")
-    turned = Shards(other, "train")
-    assert (turned.documents, turned.tokens) == (shards.documents, shards.tokens)
-    stream = Stream(turned, seed=1, name="web", cache=tmp_path / "cache")
-    assert sorted(epoch(stream, 0)) == sorted(TEXTS)
-
-
-def first_epoch(folder, cache):
-    return epoch(Stream(Shards(folder, "train"), seed=1, name="web", cache=cache), 0)
-
-
-def test_ranks_may_write_the_cache_at_once(shards, tmp_path):
-    with ProcessPoolExecutor(8, mp_context=get_context("fork")) as ranks:
-        read = list(ranks.map(first_epoch, [shards.folder] * 8, [tmp_path / "cache"] * 8))
-    assert read == [epoch(Stream(shards, seed=1, name="web"), 0)] * 8
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path):
-    def full(_):
-        raise OSError("No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        stream_module.write_whole(tmp_path / "order.npy", full)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_reading_touches_only_the_documents_in_the_stretch(shards, monkeypatch):
     stream = Stream(shards, seed=1, name="web")
-    read: list[int] = []
-    document = Shards.document
-    monkeypatch.setattr(Shards, "document", lambda self, i: read.append(i) or document(self, i))
+    read: list[tuple[int, int]] = []
+    plain = Shards.read
+    monkeypatch.setattr(
+        Shards, "read", lambda self, *where: read.append(where) or plain(self, *where)
+    )
     stream.read(700, 30)
+    assert sum(count for _, count in read) == 30
     assert len(read) <= 1 + 30 // min(shards.lengths)
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Windows of 4 blocks of about 4 documents each."""
+    monkeypatch.setattr(layout, "WINDOW_DOCUMENTS", 16)
+    monkeypatch.setattr(layout, "WINDOW_BLOCKS", 4)
+
+
+def places(stream: Stream, shards: Shards, number: int) -> list[int]:
+    """Where in the split the tokens of an epoch lie, in the stream's order."""
+    found = []
+    size = stream.epoch_tokens
+    for first, skip, count in stream._pieces(number * size, size):
+        found += range(first + skip, first + skip + count)
+    return found
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_an_epoch_of_many_windows_is_every_token_once(shards):
+    stream = Stream(shards, seed=1, name="web")
+    for number in (0, 1, 2, 10**15):
+        assert sorted(places(stream, shards, number)) == list(range(shards.tokens))
+    assert places(stream, shards, 0) != places(stream, shards, 1)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_blocks_cut_few_documents_and_elsewhere_in_each_epoch(shards):
+    stream = Stream(shards, seed=1, name="web")
+    documents = set(range(shards.documents))
+    cut = []
+    for number in range(20):
+        pieces = list(stream.stretches(number * stream.epoch_tokens, stream.epoch_tokens))
+        whole = {document for document, count in pieces if count == shards.lengths[document]}
+        cut.append(documents - whole)
+        assert len(cut[-1]) <= 26
+    assert set().union(*cut) == documents
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_what_a_block_has_of_a_document_begins_like_one(shards):
+    """No token sees those of an unrelated document, though no begin of text tells them apart."""
+    stream = Stream(shards, seed=1, name="web")
+    _, starts = stream.read(0, stream.epoch_tokens)
+    pieces = list(stream._pieces(0, stream.epoch_tokens))
+    begins = np.cumsum([0, *(count for _, _, count in pieces[:-1])])
+    assert np.flatnonzero(starts).tolist() == begins.tolist()
+    assert len(pieces) > shards.documents
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_the_order_of_many_windows_is_the_same_for_ever(shards):
+    """Changing it would change what a resumed run reads."""
+    stream = Stream(shards, seed=1, name="web")
+    first = [(1, 6), (90, 5), (97, 7), (4, 12), (3, 10), (2, 8), (98, 12)]
+    assert list(stream.stretches(0, 60)) == first
+    later = [(64, 1), (33, 5), (62, 11), (95, 5), (94, 17), (74, 17), (77, 3), (96, 1)]
+    assert list(stream.stretches(10**12 + 7, 60)) == later
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_any_stretch_of_many_windows_is_the_same_alone(shards):
+    whole = Stream(shards, seed=1, name="web").read(0, 3 * shards.tokens)
+    for begin in range(0, 2 * shards.tokens, 37):
+        tokens, starts = Stream(shards, seed=1, name="web").read(begin, 91)
+        assert tokens.tolist() == whole[0][begin : begin + 91].tolist()
+        assert starts.tolist() == whole[1][begin : begin + 91].tolist()
+
+
+def test_neighbours_are_spread_over_an_epoch(tmp_path, monkeypatch):
+    """Documents that lie side by side, as those of one site, come far from each other."""
+    monkeypatch.setattr(layout, "WINDOW_DOCUMENTS", 256)
+    monkeypatch.setattr(layout, "WINDOW_BLOCKS", 64)
+    count = 2048
+    write_shards(
+        map(str, range(count)), byte_level(), tmp_path, holdout=Fraction(0), seed=0, name="web"
+    )
+    spread = Shards(tmp_path, "train")
+    stream = Stream(spread, seed=1, name="web")
+    last = {
+        document: place
+        for place, (document, _) in enumerate(stream.stretches(0, stream.epoch_tokens))
+    }
+    order = np.array([last[document] for document in range(count)]) / max(last.values())
+    # Of two numbers drawn independently, one is a third of the range from the other.
+    far = np.abs(order[32:] - order[:-32]).mean()
+    assert far == pytest.approx(1 / 3, abs=0.03)
+    # The first window holds documents of all parts of the split.
+    first = np.flatnonzero(order < 0.1)
+    assert all(np.histogram(first, bins=8, range=(0, count))[0] > 5)
+
+
+def large(folder, count: int) -> None:
+    """So many documents of 7 tokens, all 0; the tokens are a hole in a file."""
+    folder.mkdir()
+    with (folder / "train-00000.bin").open("wb") as file:
+        file.truncate(2 * 7 * count)
+    np.save(folder / "train-index.npy", np.arange(count + 1) * 7)
+    part = {
+        "documents": count,
+        "tokens": 7 * count,
+        "index": "train-index.npy",
+        "files": [{"file": "train-00000.bin", "tokens": 7 * count}],
+    }
+    summary = {"dtype": "uint16", "splits": {"train": part}}
+    (folder / "shards.json").write_text(json.dumps(summary))
+
+
+def test_memory_does_not_depend_on_the_number_of_documents(tmp_path):
+    """Six million documents cost what a quarter of them do."""
+    used = {}
+    for count in (1_500_000, 6_000_000):
+        large(tmp_path / str(count), count)
+        tracemalloc.start()
+        shards = Shards(tmp_path / str(count), "train", scattered=True)
+        stream = Stream(shards, seed=1, name="web")
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+        for position in (0, 5 * count, 123 * count):
+            stream.read(position, 1000)
+        used[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert used[6_000_000] < 1.1 * used[1_500_000]
+    assert used[6_000_000] < 150 * 2**20
 
 
 def test_pack():

@@ -1,0 +1,81 @@
+"""Orders that a key decides, without a table of them."""
+
+import json
+from hashlib import sha256
+
+import numpy as np
+
+_ROUNDS = 12
+"""Even: each pair of rounds changes both halves. Three pairs would do for large domains."""
+_LEAST_BITS = 6
+"""With halves of one or two bits, some orders would be more likely than others."""
+
+# The multipliers of splitmix64's finaliser, and the shifts that go with them.
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LAST_SHIFT = 31
+
+
+class Permutation:
+    """The numbers below `count` in an order of their own, computed one by one.
+
+    A Feistel network permutes the numbers of just enough bits; what it maps to a number that is
+    not below `count` is mapped again until it is (cycle walking), for counts above 32 fewer than
+    two times on the average. It needs no memory and no time to set up, whatever `count` is.
+
+    Args:
+        count: at least 1, less than 2**62.
+        key: with `count` it decides the order; others give unrelated ones.
+    """
+
+    def __init__(self, count: int, key: bytes) -> None:
+        if not 1 <= count < 2**62:
+            raise ValueError(f"cannot permute {count} numbers")
+        self._count = count
+        bits = max((count - 1).bit_length(), _LEAST_BITS)
+        self._low = np.uint64(bits // 2)
+        # What each half keeps of a round's 64 bits: the left one, the high bits, then the other.
+        widths = (bits - bits // 2, bits // 2)
+        self._masks = [np.uint64((1 << width) - 1) for width in widths]
+        self._keys = [
+            np.uint64(int.from_bytes(digest(key.hex(), count, number)[:8], "big"))
+            for number in range(_ROUNDS)
+        ]
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """What stands at these places: int64, the shape of `places`, all below `count`."""
+        if len(places) and not (places.min() >= 0 and places.max() < self._count):
+            raise IndexError(f"no such place among {self._count}")
+        numbers = self._network(places.astype(np.uint64))
+        while (outside := numbers >= self._count).any():
+            numbers[outside] = self._network(numbers[outside])
+        return numbers.astype(np.int64)
+
+    def _network(self, numbers: np.ndarray) -> np.ndarray:
+        halves = [numbers >> self._low, numbers & self._masks[1]]
+        for number, key in enumerate(self._keys):
+            changed = number % 2
+            halves[changed] = halves[changed] ^ _mixed(
+                halves[1 - changed] + key, self._masks[changed]
+            )
+        return halves[0] << self._low | halves[1]
+
+
+def _mixed(numbers: np.ndarray, mask: np.uint64) -> np.ndarray:
+    """Some bits of a hash of each number; products and sums wrap around at 64 bits."""
+    for shift, multiplier in _MIX:
+        numbers = (numbers ^ numbers >> np.uint64(shift)) * np.uint64(multiplier)
+    return (numbers ^ numbers >> np.uint64(_LAST_SHIFT)) & mask
+
+
+def shuffled(count: int, *parts: object) -> np.ndarray:
+    """The numbers below `count` in an order that JSON values decide: int64, shape (count,)."""
+    number = int.from_bytes(digest(*parts), "big")
+    # Sorted raw numbers, since NumPy promises only these, and not `permutation`, to stay the
+    # same from version to version: a run can be resumed after an update.
+    numbers = np.random.PCG64(np.random.SeedSequence(number)).random_raw(count)
+    return np.argsort(numbers, kind="stable").astype(np.int64)
+
+
+def digest(*parts: object) -> bytes:
+    """A hash of JSON values."""
+    return sha256(json.dumps(parts).encode()).digest()
