@@ -70,12 +70,17 @@ def etude(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.Compl
     )
 
 
-def kill_when(condition: Callable[[], bool], *arguments: str | Path, cwd: Path) -> None:
+def kill_when(
+    condition: Callable[[], bool],
+    *arguments: str | Path,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+) -> None:
     """Starts a command and kills it and everything it has started once the condition holds."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
-        env=environment(),
+        env=env or environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,0 +1,81 @@
+"""Which token ids a run trains on, step by step, as its ranks have read them.
+
+`recording(FOLDER)` is an environment for commands: every process of etude then writes each
+micro-batch that it hands out to a file of its own in FOLDER.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from etude_cli import environment
+
+_HOOK = """
+import importlib.abc, importlib.machinery, json, os, sys
+
+class Recording(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "etude.runtime.engine.loader":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            record(module.Loader)
+        spec.loader.exec_module = exec_module
+        return spec
+
+def record(loader):
+    original = loader.__iter__
+    def iterate(self):
+        batches = original(self)
+        with open(os.path.join(os.environ["RECORD"], f"{os.getpid()}.jsonl"), "a") as file:
+            while True:
+                step = self.timeline.first_step + self.steps
+                batch = next(batches)
+                said = {"stage": [self._of, self.timeline.seq_len], "step": step,
+                        "batch": self.timeline.batch(step), "rows": batch[0]["input"].tolist()}
+                file.write(json.dumps(said) + "\\n")
+                file.flush()
+                yield batch
+    begin = loader.__init__
+    def init(self, config, **rest):
+        begin(self, config, **rest)
+        self._of = type(self).__name__ + " " + " ".join(sorted(config.first_tokens))
+    loader.__iter__, loader.__init__ = iterate, init
+
+sys.meta_path.insert(0, Recording())
+"""
+
+Step = tuple[str, int, int]
+"""Kind and sources of a stage's loader, tokens of a sequence, step."""
+
+
+def recording(folder: Path) -> dict[str, str]:
+    """An environment in which commands record their batches in a folder."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(_HOOK)
+    return {**environment(), "PYTHONPATH": str(folder), "RECORD": str(folder)}
+
+
+def recorded(folder: Path) -> dict[Step, list[list[int]]]:
+    """The rows of tokens of every step that was read whole, sorted."""
+    found: dict[Step, list[list[int]]] = {}
+    wanted: dict[Step, int] = {}
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_text().splitlines():
+            try:
+                said: dict[str, Any] = json.loads(line)
+            except ValueError:
+                break  # the process was killed while it wrote
+            step = (said["stage"][0], said["stage"][1], said["step"])
+            found.setdefault(step, []).extend(map(_unpadded, said["rows"]))
+            wanted[step] = said["batch"]
+    return {step: sorted(rows) for step, rows in found.items() if len(rows) == wanted[step]}
+
+
+def _unpadded(row: list[int]) -> list[int]:
+    """A row without what fills it up to the length that its micro-batch has."""
+    while row and row[-1] == 0:
+        row.pop()
+    return row

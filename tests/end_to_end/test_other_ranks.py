@@ -1,0 +1,130 @@
+"""A run that goes on with another number of ranks: the same batches, the same losses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batches import recorded, recording
+from etude_cli import TINY as RAMP
+from etude_cli import etude, kill_when, lines, metrics
+
+TINY = RAMP.replace("8 seqs -> 16 seqs for 6 steps then", "8 seqs for 6 steps then")
+"""Without a ramp of the batch, whose levels are whole micro-batches of all ranks."""
+ALIGNED = """
+recipe aligned { seed = 7 }
+model tiny { family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
+tokenizer words { train = { on [docs], vocab 300 } }
+dialog plain { protocol = chatml }
+dataset docs   { sample = python_docs, documents = 60 docs, holdout = 5% }
+dataset human  { sample = python_functions, kind = dialogs, long = drop }
+dataset ranked { sample = python_functions, kind = preferences, long = drop }
+
+stage pretrain: train {
+  model = tiny, steps = 2, seq_len = 256, batch = 8 seqs, lr = 1e-3, data = docs
+}
+stage tune: sft {
+  from = pretrain, data = human, steps = 12, lr = 1e-3
+  checkpoint every 3 steps
+}
+stage prefer: dpo {
+  from = tune, data = ranked, steps = 12, batch = 8 pairs, lr = 1e-4
+  checkpoint every 3 steps
+}
+"""
+
+
+def whole(folder: Path, text: str) -> tuple[Path, dict[Any, Any]]:
+    """An undisturbed run of a spec on one rank, and its batches."""
+    (folder / "spec.etude").write_text(text)
+    batches = folder / "batches"
+    done = etude(
+        "run", "spec.etude", "--folder", "run", "--ranks", "1", cwd=folder, env=recording(batches)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run", recorded(batches)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Any, Any]]:
+    return whole(tmp_path_factory.mktemp("tiny"), TINY)
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Any, Any]]:
+    return whole(tmp_path_factory.mktemp("aligned"), ALIGNED)
+
+
+def move(folder: Path, text: str, *parts: tuple[str, int, list[str]]) -> list[dict[Any, Any]]:
+    """Runs a spec in parts: all but the last are killed when a job has so many steps in its log.
+
+    Args:
+        parts: job, steps in its log, and what else is on the command line.
+
+    Returns: the batches of each part.
+    """
+    (folder / "spec.etude").write_text(text)
+    run, found = folder / "run", []
+    for number, (job, steps, more) in enumerate(parts):
+        command = ["run", "spec.etude", "--folder", "run", *more]
+        batches = folder / f"batches{number}"
+        env = recording(batches)
+        if number < len(parts) - 1:
+            kill_when(lambda: lines(run, job) >= steps, *command, cwd=folder, env=env)  # noqa: B023
+        else:
+            done = etude(*command, cwd=folder, env=env)
+            assert done.returncode == 0, done.stdout + done.stderr
+        found.append(recorded(batches))
+    return found
+
+
+def assert_the_same(
+    run: Path, parts: list[dict[Any, Any]], reference: tuple[Path, dict[Any, Any]], *jobs: str
+) -> None:
+    once, batches = reference
+    for part in parts:
+        assert part
+        for step, rows in part.items():
+            assert rows == batches[step], step
+    assert set().union(*parts) == batches.keys()
+    for job in jobs:
+        again, before = metrics(run, job), metrics(once, job)
+        assert [e["step"] for e in again] == [e["step"] for e in before]
+        assert [e["loss"] for e in again] == pytest.approx([e["loss"] for e in before], rel=2e-5)
+
+
+def test_a_stage_begun_on_two_ranks_goes_on_on_one_and_ends_on_two(
+    tmp_path: Path, tiny: tuple[Path, dict[Any, Any]]
+) -> None:
+    two, one = ["--ranks", "2"], ["--ranks", "1"]
+    parts = move(tmp_path, TINY, ("pretrain.2", 5, two), ("pretrain.2", 11, one), ("", 0, two))
+    assert_the_same(tmp_path / "run", parts, tiny, "pretrain.1", "pretrain.2", "anneal.1")
+    # The second part begins with the third step's checkpoint, the third with one of the second.
+    steps = [{step for _, length, step in part if length == 64 and step >= 8} for part in parts]
+    assert min(steps[1]) in (11, 14)
+    assert min(steps[2]) >= 17
+
+
+def test_tuning_and_preferences_go_on_on_other_ranks(
+    tmp_path: Path, aligned: tuple[Path, dict[Any, Any]]
+) -> None:
+    two, one = ["--ranks", "2"], ["--ranks", "1"]
+    parts = move(
+        tmp_path,
+        ALIGNED,
+        ("tune.1", 5, two),
+        ("tune.1", 8, one),
+        ("prefer.1", 5, two),
+        ("prefer.1", 8, one),
+        ("", 0, two),
+    )
+    assert_the_same(tmp_path / "run", parts, aligned, "tune.1", "prefer.1")
+
+
+@pytest.mark.parametrize("degree", ["tensor", "pipeline"])
+def test_a_stage_goes_on_in_another_layout(
+    degree: str, tmp_path: Path, tiny: tuple[Path, dict[Any, Any]]
+) -> None:
+    cut = ["--ranks", "2", "--set", f"pretrain.parallel={{ {degree} 2, micro_batch 4 }}"]
+    one = ["--ranks", "1"]
+    parts = move(tmp_path, TINY, ("pretrain.2", 5, one), ("pretrain.2", 11, cut), ("", 0, one))
+    assert_the_same(tmp_path / "run", parts, tiny, "pretrain.1", "pretrain.2", "anneal.1")
