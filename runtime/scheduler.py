@@ -15,6 +15,7 @@ from .jobs import WORK
 from .jobs.measuring import VERDICT
 from .jobs.task import Run, Task
 from .preparation import prepare
+from .run_folder import ran
 from .run_folder.recorder import OnEvent, Recorder
 from .run_folder.store import Store, disk
 
@@ -170,6 +171,7 @@ class Scheduler:
             )
             with disk(task.work):
                 task.work.mkdir(parents=True, exist_ok=True)
+                ran.begin(task.work, job)
         self.barrier()
         if work.on_all_ranks or self.rank == 0:
             work.do(task)

@@ -31,6 +31,7 @@ from ..errors import RunError, Stopped, reason
 from .journal import Journal
 from .json_lines import Lines
 from .lease import Lease
+from .ran import starts
 
 MANIFEST = "manifest.json"
 EVENTS = "events.jsonl"
@@ -166,7 +167,8 @@ class Store:
                 "bytes": path.stat().st_size,
                 "sha256": digest,
             }
-        manifest = json.dumps({"key": key, "job": job, "files": files}, indent=1)
+        ran = starts(self.work(key))
+        manifest = json.dumps({"key": key, "job": job, "ran": ran, "files": files}, indent=1)
         folder = self.folder / "artifacts" / key
         with disk(result):
             (result / MANIFEST).write_text(manifest)

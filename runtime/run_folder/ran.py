@@ -1,0 +1,87 @@
+"""On what a job ran: ranks, hosts, device, layout and versions, in its artifact's manifest.
+
+The key of a job knows nothing of these (see `compiler/plan/keys.py`), and a job may continue on
+others than it began on. So each start is kept, from the step on that it did.
+"""
+
+import json
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RAN = "ran.json"
+"""The file of a work folder with the starts of its job."""
+_LIBRARIES = ("etude", "torch", "torchtitan", "numpy", "transformers", "tokenizers", "lm-eval")
+_DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "interleave", "expert")
+
+
+def begin(work: Path, job: Any) -> None:
+    """Notes in a job's work folder that it starts, or continues, in this process or its gang.
+
+    Raises: OSError: the folder cannot be written.
+    """
+    before, now = starts(work), _now(job) | {"from_step": _saved(work)}
+    if before and _same(before[-1], now):
+        return
+    # What was begun and left no checkpoint is done again by this start.
+    kept = [each for each in before if each["from_step"] < now["from_step"]]
+    partial = work / f".{RAN}.{os.getpid()}"
+    partial.write_text(json.dumps([*kept, now], indent=1) + "\n")
+    partial.replace(work / RAN)
+
+
+def starts(work: Path) -> list[dict[str, Any]]:
+    """The starts of the job that works in a folder, oldest first: `ranks`, `hosts`, `device`,
+    `layout` (degrees above 1), `versions`, and `from_step`, the steps of the job done before."""
+    try:
+        return json.loads((work / RAN).read_bytes())
+    except (OSError, ValueError):  # of an earlier version, or cut off by a crash of the machine
+        return []
+
+
+def in_words(start: dict[str, Any]) -> str:
+    """Where a start was, for people: `2 ranks, tensor 2`."""
+    ranks = "1 rank" if start["ranks"] == 1 else f"{start['ranks']} ranks"
+    return ", ".join([ranks, *(f"{name} {degree}" for name, degree in start["layout"].items())])
+
+
+def _now(job: Any) -> dict[str, Any]:
+    mesh = getattr(job, "resources", None)
+    degrees = {name: getattr(mesh, name) for name in _DEGREES} if mesh else {}
+    return {
+        "ranks": mesh.world_size if mesh else 1,
+        "hosts": _hosts() if mesh and mesh.world_size > 1 else 1,
+        "device": mesh.device if mesh else "cpu",
+        "layout": {name: degree for name, degree in degrees.items() if degree > 1},
+        "versions": dict(_versions()),
+    }
+
+
+def _hosts() -> int:
+    """Of how many hosts the gang is whose rank 0 this process is."""
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    return -(-ranks // int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
+    for name in _LIBRARIES:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def _saved(work: Path) -> int:
+    """The step of the job's newest checkpoint; 0 where it has none."""
+    whole = (path.parent.name for path in (work / "checkpoints").glob("step-*/.metadata"))
+    return max((int(name.removeprefix("step-")) for name in whole), default=0)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return {**one, "from_step": 0} == {**other, "from_step": 0}
