@@ -9,6 +9,7 @@ from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
 from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
 
 from ..errors import RunError
+from ..run_folder.ran import in_words, starts
 from .storage import AVERAGE, HEAD, model_tensors, reading, writing
 
 
@@ -45,7 +46,9 @@ class Checkpoints(CheckpointManager):
         if own >= 0:
             path = Path(self._create_checkpoint_id(own))
             states = self.states
-            help = f"remove {path}; the job then resumes from the checkpoint before it"
+            help = self._elsewhere(own) + (
+                f"remove {path}; the job then resumes from the checkpoint before it"
+            )
         elif self._start is None:
             return False
         else:
@@ -64,6 +67,20 @@ class Checkpoints(CheckpointManager):
                 from_quantized=False,
             )
         return True
+
+    def _elsewhere(self, step: int) -> str:
+        """What to do about a checkpoint that was written on other ranks; "" for one that was not.
+
+        DCP cuts checkpoints anew for other ranks; should it ever not, nothing is lost.
+        """
+        found = starts(Path(self.folder).parent)
+        wrote = [start for start in found if start["from_step"] < step]
+        if not wrote or in_words(wrote[-1]) == in_words(found[-1]):
+            return ""
+        return (
+            f"it was written on {in_words(wrote[-1])}, and this run has {in_words(found[-1])}: run "
+            "there again, where nothing is lost. If that cannot read it either, "
+        )
 
     def _check_head(self, states: dict[str, Any], path: Path, headless: bool) -> None:
         """Leaves a head of another shape out of what is loaded, where that is wanted."""

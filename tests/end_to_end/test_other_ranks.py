@@ -1,5 +1,6 @@
 """A run that goes on with another number of ranks: the same batches, the same losses."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ def test_a_stage_begun_on_two_ranks_goes_on_on_one_and_ends_on_two(
     two, one = ["--ranks", "2"], ["--ranks", "1"]
     parts = move(tmp_path, TINY, ("pretrain.2", 5, two), ("pretrain.2", 11, one), ("", 0, two))
     assert_the_same(tmp_path / "run", parts, tiny, "pretrain.1", "pretrain.2", "anneal.1")
+    (manifest,) = (
+        found
+        for path in tmp_path.glob("run/artifacts/*/manifest.json")
+        if (found := json.loads(path.read_bytes()))["job"] == "pretrain.2"
+    )
+    assert [start["ranks"] for start in manifest["ran"]] == [2, 1, 2]
+    assert [start["layout"] for start in manifest["ran"]] == [{"shard": 2}, {}, {"shard": 2}]
+    assert manifest["ran"][0]["from_step"] == 0 < manifest["ran"][1]["from_step"]
     # The second part begins with the third step's checkpoint, the third with one of the second.
     steps = [{step for _, length, step in part if length == 64 and step >= 8} for part in parts]
     assert min(steps[1]) in (11, 14)

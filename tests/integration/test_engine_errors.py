@@ -1,5 +1,6 @@
 """What goes wrong on the user's disk or in the plan ends in one message, and loses nothing."""
 
+import json
 import math
 import os
 import resource
@@ -151,7 +152,18 @@ def test_a_damaged_checkpoint_of_the_job_itself_is_named(
     os.truncate(checkpoint / "__0_0.distcp", 1000)
     with pytest.raises(RunError, match=f"{checkpoint} cannot be read") as error:
         run(train_job(steps=12), inputs, folder)
-    assert f"remove {checkpoint}" in error.value.help
+    assert error.value.help.startswith(f"remove {checkpoint}")
+
+    # Where other ranks wrote it, they may read what these cannot.
+    starts = [{"ranks": 2, "layout": {"tensor": 2}, "from_step": 0}]
+    starts.append({"ranks": 1, "layout": {}, "from_step": 5})
+    (folder / "ran.json").write_text(json.dumps(starts))
+    with pytest.raises(RunError, match=f"{checkpoint} cannot be read") as error:
+        run(train_job(steps=12), inputs, folder)
+    assert error.value.help.startswith(
+        "it was written on 2 ranks, tensor 2, and this run has 1 rank: run there again"
+    )
+    assert checkpoint.is_dir()
 
 
 @pytest.mark.parametrize(
