@@ -6,7 +6,8 @@ from ...spec.record import replace
 from ...spec.schema import recipe as r
 from .. import curves
 from ..ids import SegmentId
-from ..plan.plan import Attempt, GateJob, MixturePiece, Requirement, Schedule
+from ..plan.measures import Requirement
+from ..plan.plan import Attempt, GateJob, MixturePiece, Schedule
 from ..program import Program, Segment, TrainStage
 from ..schedule.clock import nearest
 from ..values import BatchPiece, LrPiece

@@ -1,7 +1,7 @@
 """What gates and evaluations measure."""
 
 from ...spec.schema import recipe as r
-from ..plan.plan import (
+from ..plan.measures import (
     AccuracyMeasure,
     LossMeasure,
     Measure,

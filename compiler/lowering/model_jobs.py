@@ -3,15 +3,13 @@
 from typing import Any
 
 from ...spec.record import replace
+from ..plan.measures import AccuracyMeasure, LossMeasure, RewardMeasure
 from ..plan.plan import (
-    AccuracyMeasure,
     Attempt,
     AverageJob,
     BestJob,
     EvaluateJob,
     ExportJob,
-    LossMeasure,
-    RewardMeasure,
     SampleJob,
     ScoreJob,
     TrainJob,

@@ -8,17 +8,15 @@ begins; every range is half open.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..values import Architecture, BatchPiece, Claim, LrPiece, Phase, Resources, Rounding, Scaled
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, UNTRAINED
+from .measures import Measure, Requirement
+from .value import Value
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
-
-
-class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class MixturePiece(Value):
@@ -77,74 +75,6 @@ class Cost(Value):
         default=None, description="share of the peak: model FLOPs without recomputation"
     )
     tokens_per_second: float | None = Field(default=None, description="of a GPU")
-
-
-class LossMeasure(Value):
-    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`."""
-
-    metric: Literal["loss"] = "loss"
-    name: str
-    data: list[str]
-    seq_len: int
-    tokens: int = Field(description="at most so many tokens of each source are measured")
-
-
-class NeedleMeasure(Value):
-    """Needle in a haystack: exact match of the generated answer over lengths × depths."""
-
-    metric: Literal["needle"] = "needle"
-    name: str
-    lengths: list[int]
-    depths: int
-    samples: int = Field(description="questions at each length and depth")
-    seed: int
-
-
-class AccuracyMeasure(Value):
-    """Share of held-out ordered pairs that a reward model ranks as people did."""
-
-    metric: Literal["accuracy"] = "accuracy"
-    name: str
-    data: list[str]
-
-
-class RewardMeasure(Value):
-    """Mean reward that a judge gives to samples of the model."""
-
-    metric: Literal["reward"] = "reward"
-    name: str
-    prompts: str = Field(description="source of the prompts")
-    limit: int = Field(description="at most so many prompts")
-    dialog: dict[str, Any]
-    max_tokens: int
-    temperature: float
-    seed: int
-
-
-class SuiteMeasure(Value):
-    """Tasks of lm-evaluation-harness; the score is the mean of the tasks' first metrics."""
-
-    metric: Literal["suite"] = "suite"
-    name: str = Field(description="the capability: math, code, …")
-    tasks: list[str]
-    folder: str | None = Field(description="of task files, relative to the spec's folder")
-    limit: int | None = Field(description="documents of each task")
-    seed: int
-
-
-Measure = Annotated[
-    LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | SuiteMeasure,
-    Field(discriminator="metric"),
-]
-
-
-class Requirement(Value):
-    """`measure op value`, or `measure op value × the same measure where the stage began`."""
-
-    measure: str
-    op: Literal[">=", "<=", ">", "<"]
-    value: float
-    of_start: bool
 
 
 class Attempt(Value):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.as_written import counted
-from ...compiler.plan.plan import AccuracyMeasure
+from ...compiler.plan.measures import AccuracyMeasure
 from ..data.record_shards import Records
 from ..errors import DataError
 from ..sampling.judge import Judge

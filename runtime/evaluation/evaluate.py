@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from ...compiler.plan.plan import (
+from ...compiler.plan.measures import (
     AccuracyMeasure,
     LossMeasure,
     Measure,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ...compiler.plan.plan import LossMeasure
+from ...compiler.plan.measures import LossMeasure
 from ..data.shards import Shards
 from ..errors import DataError
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from ...compiler.plan.plan import NeedleMeasure
+from ...compiler.plan.measures import NeedleMeasure
 from ..data.needles import haystack
 from ..data.tokenizer import begins
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...compiler.plan.plan import RewardMeasure
+from ...compiler.plan.measures import RewardMeasure
 from ..errors import RunError
 from ..sampling.answers import Sampler
 

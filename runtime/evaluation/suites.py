@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from tokenizers.processors import TemplateProcessing
 
-from ...compiler.plan.plan import SuiteMeasure
+from ...compiler.plan.measures import SuiteMeasure
 from ..data.tokenizer import begins
 from ..errors import DataError, Interrupted, RunError
 

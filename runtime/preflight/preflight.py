@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ...compiler.plan.measures import SuiteMeasure
 from ...compiler.plan.plan import (
     BestJob,
     DatasetJob,
@@ -21,7 +22,6 @@ from ...compiler.plan.plan import (
     GateJob,
     Plan,
     SampleJob,
-    SuiteMeasure,
     TokenizerJob,
     WeightsJob,
 )

@@ -6,17 +6,14 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from ...compiler.ids import DataId, StageId
+from ...compiler.plan.measures import AccuracyMeasure, LossMeasure, Measure, RewardMeasure
 from ...compiler.plan.plan import (
-    AccuracyMeasure,
     BestJob,
     DatasetJob,
     EvaluateJob,
     FilterJob,
-    LossMeasure,
-    Measure,
     Objective,
     Plan,
-    RewardMeasure,
     SampleJob,
     ScoreJob,
     TokenizerJob,

@@ -13,13 +13,8 @@ import torch
 from sampling_models import DIALOG, judge, policy, prompts, read_lines
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from etude.compiler.plan.plan import (
-    AccuracyMeasure,
-    BestJob,
-    RewardMeasure,
-    SampleJob,
-    SuiteMeasure,
-)
+from etude.compiler.plan.measures import AccuracyMeasure, RewardMeasure, SuiteMeasure
+from etude.compiler.plan.plan import BestJob, SampleJob
 from etude.runtime.data.encode import CONTENT, OTHER
 from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.errors import DataError, RunError
