@@ -1,28 +1,36 @@
 """The batches of a job, as its timeline lays them out: the same for every number of ranks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.tokenizer import BaseTokenizer
+from torchtitan.tools import utils
 
 from ...compiler.as_written import counted
 from ...compiler.schedule.timeline import Timeline
+from ..data.ahead import Ahead
 from ..data.stream import IGNORE, Stream, pack
 from ..errors import DataError, RunError
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
+
+AHEAD = 8
+"""Micro-batches that wait to be trained on, at most."""
 
 
 class Loader(BaseDataLoader):
     """Yields this rank's micro-batches of every step.
 
     The sequences of a step, in order, are cut into micro-batches of dp_world_size ×
-    local_batch_size; rank r has the r-th slice of each. The state is the number of the job's steps
-    that have been handed out.
+    local_batch_size; rank r has the r-th slice of each. A thread reads up to `AHEAD` micro-batches
+    ahead, into pinned memory where there is a GPU. The state is the number of the job's steps that
+    have been handed out, whatever has been read.
 
     Each micro-batch is ({"input": …, "positions": …}, labels), int64, (local_batch_size, seq_len).
 
@@ -56,6 +64,7 @@ class Loader(BaseDataLoader):
         self._local_batch = local_batch_size
         self._micro_batch = dp_world_size * local_batch_size
         self.steps = 0
+        self._reader: Ahead[tuple[Batch, bool]] | None = None
         for piece in self.timeline.schedule.batch:
             if piece.sequences % self._micro_batch:
                 raise RunError(
@@ -67,14 +76,26 @@ class Loader(BaseDataLoader):
                 )
 
     def __iter__(self) -> Iterator[Batch]:
-        while True:
-            step = self.timeline.first_step + self.steps
+        self.close()
+        first, end = self.timeline.first_step + self.steps, self.timeline.schedule.batch[-1].to_step
+        self._reader = Ahead(self._batches(range(first, end)), AHEAD, begin=thread_device())
+        with closing(self._reader) as batches:
+            for batch, last in batches:
+                self.steps += last
+                yield batch
+
+    def close(self) -> None:
+        """Ends the thread that reads ahead; the state is that of what has been handed out."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _batches(self, steps: Iterable[int]) -> Iterator[tuple[Batch, bool]]:
+        """This rank's micro-batches of some steps, and whether each is the last one of its step."""
+        for step in steps:
             size = self.timeline.batch(step)
             last = size // self._micro_batch
             for number, batch in enumerate(self._micro_batches(step, size), start=1):
-                if number == last:
-                    self.steps += 1
-                yield batch
+                yield pinned(batch), number == last
 
     def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
         """This rank's micro-batches of a step with so many sequences."""
@@ -117,6 +138,22 @@ class Loader(BaseDataLoader):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.steps = state_dict["steps"]
+
+
+def thread_device() -> Callable[[], None] | None:
+    """What makes the GPU of the calling thread that of another one: pinning memory opens a context
+    on a thread's GPU, by default the first one. None where there is no GPU."""
+    if utils.device_type == "cpu":
+        return None
+    return partial(utils.device_module.set_device, utils.device_module.current_device())
+
+
+def pinned(batch: Batch) -> Batch:
+    """The batch in memory that a GPU can read by itself; as it is where there is no GPU."""
+    if utils.device_type == "cpu":
+        return batch
+    tensors, labels = batch
+    return {name: tensor.pin_memory() for name, tensor in tensors.items()}, labels.pin_memory()
 
 
 def check_targets(labels: np.ndarray, source: str, what: str) -> None:

@@ -91,6 +91,11 @@ class Trainer(TitanTrainer):
                 timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
                 dist_utils.set_pg_timeouts(timeout, self.parallel_dims)
 
+    def close(self) -> None:
+        if hasattr(self, "loader"):
+            self.loader.close()
+        super().close()
+
     def _border(self) -> None:
         """Saves between two steps, and stops, where all ranks agree on it.
 

@@ -1,0 +1,73 @@
+"""Reading ahead: a thread makes what comes next while something else is done."""
+
+from collections.abc import Callable, Iterable, Iterator
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_LOOK = 0.1
+"""Seconds after which a thread that waits looks whether it is still wanted."""
+
+
+class Ahead(Generic[T], Iterator[T]):
+    """The items of an iterable, made by a thread of its own, a few ahead.
+
+    They come in order, and an error where it would have come: after all items before it. Items
+    that were made and never taken change nothing. The thread ends with the items, with the first
+    error, or soon after `close`.
+
+    Args:
+        items: is iterated over by the thread alone.
+        most: so many items at most wait to be taken.
+        begin: what the thread does first.
+    """
+
+    def __init__(
+        self, items: Iterable[T], most: int, *, begin: Callable[[], None] | None = None
+    ) -> None:
+        # A list of one item, or of none at the end.
+        self._queue: Queue[list[T] | BaseException] = Queue(most)
+        self._closed = Event()
+        self._thread = Thread(
+            target=self._make, args=(items, begin), name="etude-reads-ahead", daemon=True
+        )
+        self._thread.start()
+
+    def __next__(self) -> T:
+        if self._closed.is_set():
+            raise StopIteration
+        made = self._queue.get()
+        if isinstance(made, list) and made:
+            return made[0]
+        self.close()
+        if isinstance(made, BaseException):
+            raise made
+        raise StopIteration
+
+    def close(self) -> None:
+        """Ends the thread, and waits for it; what is made and not taken is dropped."""
+        self._closed.set()
+        self._thread.join()
+
+    def _make(self, items: Iterable[T], begin: Callable[[], None] | None) -> None:
+        try:
+            if begin is not None:
+                begin()
+            for item in items:
+                if not self._put([item]):
+                    return
+            self._put([])
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, made: list[T] | BaseException) -> bool:
+        """Whether it is still wanted."""
+        while not self._closed.is_set():
+            try:
+                self._queue.put(made, timeout=_LOOK)
+            except Full:
+                continue
+            return True
+        return False
