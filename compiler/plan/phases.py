@@ -66,15 +66,21 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
     """The phases of jobs that stand in an order in which they can run."""
     found: list[Phase] = []
     meshes: dict[str, Resources] = {}
+    expert: int | None = None
     for job, home in _homes(jobs):
         mesh = _mesh(job, meshes)
         if mesh:
             meshes[job.key] = mesh
         phase = _alone(job, _need(job, mesh), KINDS.get(type(job), "gang"))
-        if found and (found[-1].kind == "gang" if home else _together(found[-1], phase)):
+        # Processes cannot place experts on another number of ranks than they have begun with.
+        placed = mesh.expert if mesh and phase.kind == "gang" else expert
+        same = expert in (None, placed)
+        if found and (found[-1].kind == "gang" if home else same and _together(found[-1], phase)):
             found[-1] = _joined(found[-1], phase)
+            expert = placed
         else:
             found.append(phase)
+            expert = placed if phase.kind == "gang" else None
     return [replace(phase, number=number) for number, phase in enumerate(found, 1)]
 
 

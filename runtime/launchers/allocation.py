@@ -13,7 +13,10 @@ since a rank that thinks that it is alone would do the work of all.
 
 import os
 import re
+import socket
+import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..alone import is_alone
@@ -120,7 +123,7 @@ def _slurm(said: Mapping[str, str]) -> Place:
             f"tasks of {len(tasks)}",
             "start the ranks with srun directly, without changing its variables",
         )
-    address = said.get("MASTER_ADDR") or first_host(_nodes(said))
+    address = said.get("MASTER_ADDR") or _known(first_host(_nodes(said)))
     step = _number(said, "SLURM_STEP_ID")
     port = PORTS[(_number(said, "SLURM_JOB_ID") + 997 * step) % len(PORTS)]
     place = Place(
@@ -183,6 +186,21 @@ def first_host(nodes: str) -> str:
             f"Slurm's list of nodes `{nodes}` cannot be read",
             "set MASTER_ADDR to the host of rank 0",
         )
+    return host
+
+
+def _known(host: str) -> str:
+    """The host, or the address at which Slurm reaches it where the name alone says nothing."""
+    try:
+        socket.getaddrinfo(host, None)
+        return host
+    except OSError:
+        pass
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["scontrol", "--oneliner", "show", "node", host]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        if found := re.search(r"\bNodeAddr=(\S+)", shown):
+            return found[1]
     return host
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
+from ..part import PHASE
 from .engine import Piece
 from .launcher import WORKER
 from .machines import Machines
@@ -20,9 +21,6 @@ from .slurm_site import Batch, SlurmSite, minutes
 
 BEFORE_THE_END = 300
 """Seconds before a job's time is up: then its script is told, and the ranks save."""
-PHASE = "ETUDE_PHASE"
-"""The variable by which ranks know the number of the phase that they do; all that comes before is
-done then, and what comes after is left to others."""
 END = "etude.runtime.launchers.slurm_end"
 SCRIPTS, LOGS = "launch", "logs"
 """Folders of the run folder."""

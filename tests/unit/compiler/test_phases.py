@@ -109,3 +109,20 @@ def test_every_kind_of_job_has_machines() -> None:
     meshed = {kind for kind in every if kind is TrainJob or issubclass(kind, ForwardJob)}
     assert KINDS.keys() | meshed == every
     assert not KINDS.keys() & meshed
+
+
+def test_experts_on_another_number_of_ranks_are_another_phase() -> None:
+    experts = "experts = { count = 4, active = 2, ffn = 32 }"
+    text = HEAD.replace("ffn = 128,", f"ffn = 128, family = qwen3, {experts},")
+    one, two = (
+        plan(
+            text
+            + WORDS
+            + GPUS
+            + stage(batch="64 seqs", parallel="{ expert 2 }")
+            + after(parallel=f"{{ expert {expert} }}")
+        )
+        for expert in (2, 4)
+    )
+    assert [p.kind for p in phases(one)] == ["cpu", "gang", "small"]
+    assert [p.kind for p in phases(two)] == ["cpu", "gang", "gang", "small"]

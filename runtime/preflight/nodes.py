@@ -1,0 +1,246 @@
+"""Every node of a gang, looked at before hours are spent on it: do all nodes run the same code, see
+the same run folder, reach each other, and have what the phase needs?
+
+Each rank looks around and tells rank 0, which says what is wrong, once, with the node's name.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import resource
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ...compiler.plan.plan import DatasetJob, Plan, SuiteMeasure
+from ..errors import RunError
+from .disk_space import in_bytes
+
+FILES = 4096
+"""Open files that a rank may need: shards of data, checkpoints, connections to other ranks."""
+FREE = 1 << 30
+"""Bytes that have to be free where the run folder lies, as every node sees it."""
+PATIENCE = 90.0
+"""Seconds in which a node has to see a new file: shared file systems remember what is not there."""
+PACKAGES = ("torch", "torchtitan", "numpy", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a rank has found where it runs.
+
+    Attributes:
+        versions: name → version, of Python, etude and what it computes with.
+        files: that it may open at a time.
+        free: bytes where the run folder lies.
+        lacks: packages that the phase needs and that are not there.
+        sees: whether the file is there that rank 0 has written into the run folder.
+    """
+
+    rank: int
+    host: str
+    versions: Mapping[str, str]
+    files: int
+    free: int
+    lacks: Sequence[str] = field(default=())
+    sees: bool = True
+
+    def to_json(self) -> bytes:
+        """The node as text."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Node":
+        """The node that a text tells of."""
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return f"{self.host} (rank {self.rank})"
+
+
+def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
+    """What this rank finds.
+
+    Args:
+        folder: the run folder.
+        needs: modules that the phase needs.
+        sign: the name of the file that rank 0 has written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return Node(
+        rank,
+        socket.gethostname(),
+        versions(),
+        _open_files(),
+        shutil.disk_usage(folder).free,
+        [module for module in needs if importlib.util.find_spec(module) is None],
+        _appears(folder / sign, PATIENCE),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of what runs here; of etude also a digest of its code."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found | {"etude": _own_version()}
+
+
+def _own_version() -> str:
+    digest = sha256()
+    for package in ("compiler", "runtime"):
+        spec = importlib.util.find_spec(f"etude.{package}")
+        for folder in spec.submodule_search_locations or () if spec else ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{importlib.metadata.version('etude')}+{digest.hexdigest()[:8]}"
+
+
+def _open_files() -> int:
+    """How many files this process may open, after asking for as many as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY:
+        return most
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(most, 1 << 16)), hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _appears(path: Path, patience: float) -> bool:
+    """Whether a file is there, or is so before the patience is at its end."""
+    end = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Module → what it is for, and the extra of etude that has it, for jobs of a plan."""
+    own, found = set(jobs), {}
+    for job in plan.jobs:
+        if job.id not in own:
+            continue
+        if isinstance(job, DatasetJob) and job.drop_similar is not None:
+            found["rapidfuzz"] = ("`drop similar`", "post")
+        measures: list[Any] = [*getattr(job, "measures", ()), getattr(job, "measure", None)]
+        if any(isinstance(measure, SuiteMeasure) for measure in measures):
+            found["lm_eval"] = ("suites", "eval")
+    return found
+
+
+def wrong(
+    nodes: Sequence[Node], folder: Path, needs: Mapping[str, tuple[str, str]]
+) -> RunError | None:
+    """What is wrong with the nodes of a gang; None where nothing is.
+
+    Args:
+        nodes: by their ranks.
+        needs: as `needed` says.
+    """
+    for look_at in (_unshared, _versions, _limits):
+        if problem := look_at(nodes, folder):
+            return problem
+    for node in nodes:
+        for module in node.lacks:
+            what, extra = needs.get(module, ("the phase", ""))
+            return RunError(
+                f"{node} lacks the package {module.replace('_', '-')}, which {what} needs",
+                f"install it on every node: pip install 'etude[{extra}]'",
+            )
+    return None
+
+
+def _unshared(nodes: Sequence[Node], folder: Path) -> RunError | None:
+    blind = [node for node in nodes if not node.sees]
+    if not blind:
+        return None
+    return RunError(
+        f"{blind[0]}{_more(blind)} does not see the run folder {folder} of rank 0 on "
+        f"{nodes[0].host}: a file written there did not appear in {PATIENCE:.0f} seconds",
+        "choose a folder on a file system that all nodes share, with --folder or `scratch` in the "
+        "site file",
+    )
+
+
+def _versions(nodes: Sequence[Node], folder: Path) -> RunError | None:
+    for name in nodes[0].versions:
+        count = Counter(node.versions.get(name, "none") for node in nodes)
+        if len(count) == 1:
+            continue
+        usual = count.most_common(1)[0][0]
+        others = [node for node in nodes if node.versions.get(name, "none") != usual]
+        return RunError(
+            f"nodes run different versions: {others[0]}{_more(others)} has {name} "
+            f"{others[0].versions.get(name, 'none')}, the others have {usual}",
+            "use one environment that all nodes share, or the same container on each: `python` or "
+            "`container` in the site file",
+        )
+    return None
+
+
+def _limits(nodes: Sequence[Node], folder: Path) -> RunError | None:
+    for node in nodes:
+        if node.files < FILES:
+            return RunError(
+                f"{node} may open {node.files} files at a time, and {FILES} can be needed",
+                'raise the limit: setup = ["ulimit -n 65536"] in the site file, or ask whoever '
+                "runs the cluster",
+            )
+        if node.free < FREE:
+            return RunError(
+                f"{node} has {in_bytes(node.free)} free in {folder}",
+                "make room, or choose another folder with --folder",
+            )
+    return None
+
+
+def _more(nodes: Sequence[Node]) -> str:
+    return f" (and {len(nodes) - 1} more)" if len(nodes) > 1 else ""
+
+
+def require_nodes(
+    folder: Path,
+    rank: int,
+    needs: Mapping[str, tuple[str, str]] | None,
+    share: Callable[[str, bytes | None], bytes],
+    collect: Callable[[str, bytes], list[bytes] | None],
+) -> None:
+    """All ranks call this together; rank 0 raises what is wrong with any of them.
+
+    Args:
+        folder: the run folder.
+        needs: on rank 0, what the gang's jobs need, as `needed` says; None on the others.
+        share: gives all ranks what rank 0 has; the others give None.
+        collect: gives rank 0 what every rank has, by rank; None on the others.
+
+    Raises: RunError: on rank 0.
+    """
+    sign = folder / f".shared-{time.time_ns()}"
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        sign.touch()
+    try:
+        said = json.dumps([sign.name, list(needs)]).encode() if needs is not None else None
+        name, modules = json.loads(share("sign", said))
+        found = collect("nodes", look(rank, folder, modules, name).to_json())
+        if (
+            found is not None
+            and needs is not None
+            and (problem := wrong([*map(Node.from_json, found)], folder, needs))
+        ):
+            raise problem
+    finally:
+        if rank == 0:
+            sign.unlink(missing_ok=True)
