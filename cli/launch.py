@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
     from ..runtime.launchers.engine import Engine, Request
 
-ENGINES = {"slurm": ("slurm", "Slurm")}
+ENGINES = {
+    "slurm": ("slurm", "Slurm"),
+    "kubernetes": ("remote", "Kubernetes"),
+    "skypilot": ("remote", "Skypilot"),
+}
 """The module and the class of each engine, in `runtime/launchers`."""
 
 
@@ -94,11 +98,11 @@ def _plan(args: Namespace) -> "Plan | int":
 def _launch(plan: "Plan", args: Namespace) -> int:
     """Raises: RunError"""
     from ..runtime.launchers import sites
+    from ..runtime.launchers.engine import folder_name
 
     engine = _engine(args.on)
     site = sites.find(args.site)
-    name = f"{plan.recipe}_miniature" if plan.miniature else plan.recipe
-    folder = Path(args.folder) if args.folder else engine.folder(name, site)
+    folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
     if args.submit:
         return _submit(engine, _request(plan, folder, args, site), args)
     if plan.variant:

@@ -20,6 +20,8 @@ COMMANDS = {
     "run": "Run a spec or a plan; continue where an earlier run of it stopped.",
     "launch": "Hand a run to Slurm: one batch job a phase, chained.",
     "status": "Show how far a run is.",
+    "logs": "Show what the ranks of a run print.",
+    "cancel": "Stop a run, wherever it is queued or at work.",
     "report": "Show what a run has found out: losses, scores, gates, samples.",
     "explain": "Explain a code, with an example that is wrong and one fixed.",
     "new": "Start a spec from a template, by questions or by options.",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import open_run, too_long
+from .common import open_run, problem, too_long
 from .screen import say
 from .tables import Column, Row, show
 
@@ -19,18 +19,27 @@ if TYPE_CHECKING:
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude status` to its parser."""
     parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument(
+        "--watch", action="store_true", help="show it as it goes on, until the run ends"
+    )
 
 
 def run(args: Namespace) -> int:
+    if args.watch:
+        return _watch(args.folder)
     from ..runtime.data.long import counted
     from ..runtime.preparation.repetition import readings
     from ..runtime.run_folder.outcomes import outcomes
+    from .status_watch import Look, as_json, headline
 
     opened = open_run(args.folder)
     if opened is None:
         return 1
     plan, store = opened
+    look = Look(plan, store)
+    now = look.now()
     begun = outcomes(plan, store)
     rows = [_row(plan, job, begun.get(job.id)) for job in plan.jobs]
     made = _made(plan, store)
@@ -42,9 +51,13 @@ def run(args: Namespace) -> int:
     keys = {job.id: job.key for job in plan.jobs}
     read = readings(plan, {keys[job]: folder for job, folder in made.items()})
     if args.json:
-        shown = {"recipe": plan.recipe, "jobs": rows, "readings": [asdict(each) for each in read]}
+        of = {"recipe": plan.recipe, "progress": as_json(now)}
+        shown = of | {"jobs": rows, "readings": [asdict(each) for each in read]}
         print(json.dumps(shown, indent=2))
         return 0
+    say(headline(now, look.launch), rest="  ")
+    if now.help:
+        say(now.help, first="  = help: ", rest=" " * 10)
     shown = []
     for row in rows:
         if row["conditional"] and row["state"] == "waiting":
@@ -62,6 +75,20 @@ def run(args: Namespace) -> int:
     for each in read:
         say(f"{'warning: ' if each.much else ''}{each}", rest="  ")
     return 0
+
+
+def _watch(folder: str) -> int:
+    from ..runtime.errors import RunError
+    from .status_watch import watch
+
+    opened = open_run(folder)
+    if opened is None:
+        return 1
+    try:
+        return watch(*opened)
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return reason.exit_code
 
 
 def _made(plan: "Plan", store: "Store") -> dict[str, Path]:

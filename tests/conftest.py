@@ -6,6 +6,7 @@
 import os
 
 from hypothesis import HealthCheck, settings
+from stand_ins import programs as programs  # a fixture
 
 settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

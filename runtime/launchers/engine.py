@@ -59,3 +59,8 @@ class Engine(Protocol):
         Raises: RunError: it was not queued, no part of it.
         """
         ...
+
+
+def folder_name(plan: Plan) -> str:
+    """What the run folder of a plan's recipe is called, below `runs`."""
+    return f"{plan.recipe}_miniature" if plan.miniature else plan.recipe

@@ -18,6 +18,7 @@ from pydantic import Field
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..errors import RunError
+from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import DECIDED
 
@@ -27,6 +28,8 @@ API = "trainer.kubeflow.org/v1alpha1"
 PARTS = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
 """The label by which all that a launch has made is found again."""
+RUN = "app.kubernetes.io/name"
+"""The label of a run, whatever its plan and site are: one launch of it at a time is at work."""
 COMPONENT = "app.kubernetes.io/component"
 _ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
 _QUEUE = "kueue.x-k8s.io/queue-name"
@@ -103,8 +106,9 @@ class Names:
     """What the objects of a launch are called: another plan or site has other names.
 
     Attributes:
+        run: whatever its plan and site are.
         instance: of all that the launch makes.
-        folder: the run folder, as pods see it.
+        folder: the recipe's run folder, as pods see it.
     """
 
     def __init__(self, plan: Plan, site: KubernetesSite) -> None:
@@ -112,9 +116,9 @@ class Names:
         digest = hashlib.sha256(said.encode()).hexdigest()[:6]
         run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         slug = re.sub(r"[^a-z0-9]+", "-", run.lower())[:16].strip("-")
-        self.instance = f"etude-{slug}-{digest}"
-        self.variant = f"/variants/{plan.variant}" if plan.variant else ""
-        self.folder = f"{site.mount.rstrip('/')}/runs/{plan.recipe}{self.variant}"
+        self.run = f"etude-{slug}"
+        self.instance = f"{self.run}-{digest}"
+        self.folder = f"{site.mount.rstrip('/')}/runs/{folder_name(plan)}"
 
     def phase(self, phase: Phase) -> str:
         """The name of the TrainJob or Job of a phase."""
@@ -122,7 +126,7 @@ class Names:
 
 
 def _metadata(name: str, names: Names, site: KubernetesSite, **labels: str) -> dict[str, Any]:
-    own = {PARTS: "etude", INSTANCE: names.instance, **labels}
+    own = {PARTS: "etude", RUN: names.run, INSTANCE: names.instance, **labels}
     return {"name": name, "namespace": site.namespace, "labels": own}
 
 
@@ -236,8 +240,8 @@ def _phase_metadata(phase: Phase, names: Names, site: KubernetesSite) -> dict[st
 def _command(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> list[str]:
     module = ["python", "-m", "etude.runtime.launchers.node"]
     folders = [names.folder, site.root or site.mount]
-    options = ["--ranks", str(needs.ranks), "--plan", f"{_PLAN}/plan.json.gz"]
-    return [*module, *folders, phase.device, *options]
+    numbers = ["--phase", str(phase.number), "--ranks", str(needs.ranks)]
+    return [*module, *folders, phase.device, *numbers, "--plan", f"{_PLAN}/plan.json.gz"]
 
 
 def _container(site: KubernetesSite) -> dict[str, Any]:

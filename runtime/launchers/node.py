@@ -5,16 +5,19 @@ with 1 whatever its ranks ended with, so that nobody could tell what can be star
 cannot. This command says it with the codes of a run: 0, 1, 2, 3, and 75 for all that a new start
 may well survive, such as a rank that crashed.
 
-    python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE --ranks 8 --plan plan.json.gz
+    python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE \\
+        --phase 2 --ranks 8 --plan plan.json.gz
 """
 
 import argparse
 import gzip
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from types import FrameType
 
 from ..errors import RunError
 from ..run_folder.store import disk
+from ..run_folder.variant_folders import variant_folder
 from .allocation import Place
 from .launcher import WORKER
 
@@ -29,6 +33,9 @@ AGAIN = 75
 """The exit code of what can be started again as it is."""
 DECIDED = (1, 2, 3)
 """Exit codes that a new start does not change."""
+PHASE = "ETUDE_PHASE"
+"""The variable by which ranks know the number of the phase that they do; all that comes before is
+done then, and what comes after is left to others."""
 PORT = 29_400
 """Where ranks meet if the engine says no port."""
 PATIENCE = 120.0
@@ -90,45 +97,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("folder", "root"):
         parser.add_argument(name, type=Path)
     parser.add_argument("device")
+    parser.add_argument("--phase", type=int, help="its number, from 1")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
     args = parser.parse_args(argv)
     try:
-        if args.plan is not None:
-            take_plan(args.plan, args.folder)
+        folder = args.folder if args.plan is None else take_plan(args.plan, args.folder)
         place = node(os.environ)
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
-    worker = [sys.executable, "-m", WORKER, str(args.folder), str(args.root), args.device]
+    worker = [sys.executable, "-m", WORKER, str(folder), str(args.root), args.device]
+    phase = {} if args.phase is None else {PHASE: str(args.phase)}
     ranks = [place.place(local, args.ranks).environment() for local in range(args.ranks)]
-    code = run([(worker, variables) for variables in ranks], patience=PATIENCE)
+    code = run([(worker, variables | phase) for variables in ranks], patience=PATIENCE)
     if code == AGAIN and place.number:
         time.sleep(RANK_0_FIRST)
     return code
 
 
-def take_plan(plan: Path, folder: Path) -> None:
+def take_plan(plan: Path, home: Path) -> Path:
     """Writes the plan into the run folder; nothing changes where it is there.
 
     All nodes do so, with the same bytes: none depends on when it sees another's file.
 
+    Args:
+        home: the run folder of the recipe.
+
+    Returns: the run folder, which of a variant is a folder of its own.
     Raises: RunError: it cannot be read. Stopped: it cannot be written.
     """
     try:
         text = gzip.decompress(plan.read_bytes())
-    except (OSError, EOFError) as problem:
+        variant = json.loads(text).get("variant")
+    except (OSError, EOFError, ValueError, zlib.error) as problem:
         raise RunError(
             f"the plan {plan} cannot be read: {problem}", "launch the run again"
         ) from None
+    with disk(home):
+        home.mkdir(parents=True, exist_ok=True)
+    folder = variant_folder(home, variant) if variant else home
     path = folder / "plan.json"
     with disk(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.read_bytes() == text:
-            return
-        own = path.with_name(f".plan.json.{os.uname().nodename}.{os.getpid()}")
-        own.write_bytes(text)
-        own.replace(path)
+        if not path.is_file() or path.read_bytes() != text:
+            own = path.with_name(f".plan.json.{os.uname().nodename}.{os.getpid()}")
+            own.write_bytes(text)
+            own.replace(path)
+    return folder
 
 
 def run(commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], *, patience: float) -> int:

@@ -90,16 +90,21 @@ def _wrong(
     path: Path | None, text: str, engine: str, table: type[BaseModel], problem: ValidationError
 ) -> RunError:
     """What is wrong first, and how many more things are."""
-    first, *more = problem.errors()
+    # A key that is unknown is often the one that is missing, misspelled.
+    first, *more = sorted(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(where)
     others = f" (and {len(more)} more)" if more else ""
+    said = first["msg"].removeprefix("Value error, ")
     if path is None:
+        needs = f"[{engine}] has to say `{key}`" if key else f"[{engine}]: {said}"
         return RunError(
-            f"a site file has to say `{key}` below [{engine}], and there is none",
+            f"a site file is needed, and there is none: {needs}",
             "`etude launch --site-template` prints one to begin with",
         )
     place = f"{path}:{_line(text, [engine, *where])}"
+    if not where:  # keys that do not go together
+        return RunError(f"{place}: [{engine}]: {said}", "correct the table, and launch again")
     of = _model(table, where)
     if first["type"] in ("extra_forbidden", "literal_error") and where[-1] not in of.model_fields:
         known = list(of.model_fields)
@@ -108,7 +113,6 @@ def _wrong(
             f"{place}: {message}{others}",
             _near(where[-1], known, f"it may have {', '.join(known)}"),
         )
-    said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         said = "is missing"
     elif first["type"] != "value_error":

@@ -16,6 +16,7 @@ from ...compiler.costs.hardware import gpu
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..errors import RunError
+from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import AGAIN
 
@@ -67,7 +68,7 @@ class SkypilotSite(Options):
     @model_validator(mode="after")
     def _complete(self) -> "SkypilotSite":
         if (self.bucket is None) == (self.volume is None):
-            raise ValueError("`bucket` or `volume` has to say where the run folder is, one of them")
+            raise ValueError("either `bucket` or `volume` has to say where the run folder is")
         if self.setup is None and self.image is None:
             raise ValueError("`setup` or `image` has to say how etude comes to the nodes")
         if self.region and not self.cloud:
@@ -157,9 +158,8 @@ def _accelerator(phase: Phase, site: SkypilotSite) -> str:
 
 
 def _run(plan: Plan, phase: Phase, needs: Machines) -> str:
-    variant = f"/variants/{plan.variant}" if plan.variant else ""
-    folder = f"{MOUNT}/runs/{plan.recipe}{variant}"
+    folder = f"{MOUNT}/runs/{folder_name(plan)}"
     return (
         f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "
-        f"--ranks {needs.ranks} --plan {PLAN}\n"
+        f"--phase {phase.number} --ranks {needs.ranks} --plan {PLAN}\n"
     )

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,55 @@ class Lease:
             with suppress(OSError):
                 os.link(aside, self._path)
         aside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has the lease of a run folder.
+
+    Attributes:
+        process: the number of its first process on its host.
+        since: when it began, in words.
+        beat: when it has shown last that it lives, in seconds since 1970, by the clock of the
+            file system.
+        alive: whether its processes live; None where they are on another host.
+    """
+
+    host: str
+    user: str
+    process: int
+    slurm_job: str | None
+    since: str
+    beat: float
+    alive: bool | None
+
+
+def owner(folder: Path) -> Owner | None:
+    """Who has the lease of a run folder, dead or alive; None where nobody has.
+
+    Args:
+        folder: the recipe's run folder, not that of a variant (`store.home_of`).
+    """
+    path = folder / LEASE
+    there = _read(path)
+    if not there or not there.get("processes"):
+        return None
+    try:
+        beat = path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    alive = None
+    if there.get("host") == socket.gethostname() and there.get("space") == _space():
+        alive = any(_alive(each) for each in there["processes"])
+    return Owner(
+        host=str(there.get("host")),
+        user=str(there.get("user")),
+        process=there["processes"][0]["pid"],
+        slurm_job=there.get("slurm_job"),
+        since=str(there.get("since")),
+        beat=beat,
+        alive=alive,
+    )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ variants is made once, whichever is run first; and one run at a time is at work 
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import RunError, reason
@@ -28,7 +29,8 @@ def variant_folder(folder: Path, variant: str) -> Path:
         for name in _FOLDERS:
             (folder / name).mkdir(exist_ok=True)
             if not os.path.lexists(own / name):
-                (own / name).symlink_to(Path("..") / ".." / name)
+                with suppress(FileExistsError):  # another node of a gang was faster
+                    (own / name).symlink_to(Path("..") / ".." / name)
     except OSError as problem:
         raise RunError(
             f"the run folder {own} cannot be used: {reason(problem)}",

@@ -4,6 +4,7 @@ import base64
 import copy
 import gzip
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,7 +150,8 @@ def test_a_gang_is_a_train_job_on_whole_nodes() -> None:
     }
     assert trainer["command"] == [
         *("python", "-m", "etude.runtime.launchers.node", "/mnt/work/runs/small"),
-        *("/mnt/work/specs", "H100 80GB", "--ranks", "8", "--plan", "/etc/etude/plan.json.gz"),
+        *("/mnt/work/specs", "H100 80GB", "--phase", "2", "--ranks", "8"),
+        *("--plan", "/etc/etude/plan.json.gz"),
     ]
     runtime = by_kind(made(), "TrainingRuntime")
     assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
@@ -196,7 +198,7 @@ def test_pods_share_the_volume_and_have_memory_to_share() -> None:
     assert "nodeSelector" not in small_pod  # it needs no GPU
 
 
-def test_pods_get_the_plan_itself(tmp_path: Any) -> None:
+def test_pods_get_the_plan_itself(tmp_path: Path) -> None:
     of = gang()
     config = by_kind(made(of=of), "ConfigMap")
     packed = tmp_path / "plan.json.gz"
@@ -205,6 +207,19 @@ def test_pods_get_the_plan_itself(tmp_path: Any) -> None:
         take_plan(packed, tmp_path / "run")
     assert read_plan(tmp_path / "run" / "plan.json") == of
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["plan.json"]
+
+
+def test_a_variant_has_a_run_folder_of_its_own_in_pods(tmp_path: Path) -> None:
+    text = SPEC.format(nodes=2, gpus=8, gpu="H100 80GB")
+    of = plan(text + "\nvariant quick { pre { steps = 1 } }\n", variant="quick")
+    job = by_kind(made(of=of), "TrainJob")
+    assert job["spec"]["trainer"]["command"][3] == "/mnt/work/runs/small"
+    packed = tmp_path / "plan.json.gz"
+    packed.write_bytes(gzip.compress(of.to_json().encode()))
+    own = take_plan(packed, tmp_path / "small")
+    assert own == take_plan(packed, tmp_path / "small") == tmp_path / "small/variants/quick"
+    assert read_plan(own / "plan.json") == of
+    assert (own / "artifacts").resolve() == tmp_path / "small" / "artifacts"
 
 
 def test_another_plan_or_site_has_other_names() -> None:

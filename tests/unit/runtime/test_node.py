@@ -110,7 +110,7 @@ def test_a_plan_that_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_a_newer_plan_replaces_the_older(tmp_path: Path) -> None:
-    for text in (b"old", b"new"):
+    for text in (b'{"title": "old"}', b'{"title": "new"}'):
         packed = tmp_path / "plan.json.gz"
         packed.write_bytes(gzip.compress(text))
         take_plan(packed, tmp_path / "run")

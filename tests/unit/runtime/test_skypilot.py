@@ -108,8 +108,8 @@ def test_skypilot_reads_the_pipeline(
     assert PLAN in gang["mounts"]
     assert (MOUNT in gang["mounts"]) is ("bucket" in said)
     assert gang["run"] == (
-        f"python -m etude.runtime.launchers.node {MOUNT}/runs/small . 'H100 80GB' --ranks 8 "
-        f"--plan {PLAN}\n"
+        f"python -m etude.runtime.launchers.node {MOUNT}/runs/small . 'H100 80GB' --phase 2 "
+        f"--ranks 8 --plan {PLAN}\n"
     )
 
 
@@ -148,8 +148,8 @@ def test_no_secret_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bucket": None}, "`bucket` or `volume` has to say"),
-        ({"volume": "v"}, "one of them"),
+        ({"bucket": None}, "either `bucket` or `volume` has to say"),
+        ({"volume": "v"}, "either `bucket` or `volume`"),
         ({"setup": None}, "`setup` or `image` has to say"),
         ({"region": "us-east-1"}, "belongs to a `cloud`"),
         ({"bucket": "my-bucket"}, "should match pattern"),

@@ -1,0 +1,231 @@
+"""`etude status --watch`: a run as it goes on, wherever it runs."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..spec.quantity import counted
+from .screen import clean, colors, width
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..compiler.plan.plan import Plan
+    from ..runtime.launchers.record import Launch
+    from ..runtime.run_folder.progress import Progress
+    from ..runtime.run_folder.store import Store
+
+LOOK_SECONDS = 1.0
+ASK_SECONDS = 30.0
+"""Between two questions to an engine, where nobody is at work in the folder."""
+LINE_SECONDS = 10.0
+"""Without a terminal: between two lines of a job that trains."""
+ENDED = ("done", "stopped", "dead")
+_STYLES = {"running": "green", "done": "green", "stopped": "red", "dead": "red"}
+
+
+class Look:
+    """Looks at a run, and asks its engine now and then."""
+
+    def __init__(self, plan: "Plan", store: "Store") -> None:
+        self.plan = plan
+        self.store = store
+        self._asked = float("-inf")
+        self._queued = False
+        self.launch: Launch | None = None
+
+    def now(self) -> "Progress":
+        """How far the run is.
+
+        Raises: RunError: its folder is damaged.
+        """
+        from ..runtime.run_folder.progress import progress
+
+        found = progress(self.plan, self.store)
+        if found.owner is not None and found.state == "running":
+            return found
+        self._ask()
+        return progress(self.plan, self.store, queued=self._queued) if self._queued else found
+
+    def _ask(self) -> None:
+        from ..runtime.launchers.launched import at_work
+        from ..runtime.launchers.record import load
+
+        if time.monotonic() - self._asked < ASK_SECONDS:
+            return
+        self.launch = load(self.store.folder)
+        self._queued = bool(at_work(self.launch))
+        self._asked = time.monotonic()
+
+
+def watch(plan: "Plan", store: "Store") -> int:
+    """Shows a run until it ends; returns 0 where it is done, 1 where it has stopped or died.
+
+    Raises: RunError: its folder is damaged.
+    """
+    look = Look(plan, store)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        found = _live(look)
+    else:
+        found = _lines(look)
+    return 0 if found.state == "done" else 1
+
+
+def _live(look: Look) -> "Progress":
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(
+        color_system="auto" if colors(sys.stdout) else None, highlight=False, width=width()
+    )
+    found = look.now()
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_view(look.plan, found, look.launch), refresh=True)
+            if found.state in ENDED:
+                return found
+            time.sleep(LOOK_SECONDS)
+            found = look.now()
+
+
+def _lines(look: Look) -> "Progress":
+    """A line where something else is at work, and one now and then of a job that trains."""
+    before, said = None, float("-inf")
+    while True:
+        found = look.now()
+        at = (found.state, found.job)
+        step = found.training.step if found.training else 0
+        if at != before or (step and time.monotonic() - said >= LINE_SECONDS):
+            print(clean(line(found, look.launch)), flush=True)
+            before, said = at, time.monotonic()
+        if found.state in ENDED:
+            return found
+        time.sleep(LOOK_SECONDS)
+
+
+def line(found: "Progress", launch: "Launch | None") -> str:
+    """A run in one line."""
+    words = [headline(found, launch)]
+    if found.state not in ENDED and found.job:
+        words.append(f"{found.job} ({found.number} of {found.jobs})")
+        shown = dict(rows(found))
+        words += [f"step {shown['step']}"] if "step" in shown else []
+        words += [shown[name] for name in ("speed", "left") if name in shown]
+    return "; ".join(words)
+
+
+def headline(found: "Progress", launch: "Launch | None") -> str:
+    """The state of a run in words."""
+    holder = found.owner
+    if found.state == "running" and holder:
+        job = f", Slurm job {holder.slurm_job}" if holder.slurm_job else ""
+        return f"running on {holder.host} (process {holder.process}{job})"
+    if found.state == "dead" and holder:
+        where = f"process {holder.process} on {holder.host}"
+        return f"dead: {where} has given no sign of life since {clock(holder.beat)}"
+    if found.state == "stopped":
+        return f"stopped: {found.why}"
+    if found.state == "waiting":
+        if launch is None:
+            return "not begun"
+        what = "waiting: the next phase is" if found.finished else "queued: it is"
+        return f"{what} in the queue of {launch.engine}"
+    return found.state
+
+
+def rows(found: "Progress") -> Iterator[tuple[str, str]]:
+    """What there is to say of a run at work, each with its name."""
+    if found.phase:
+        phase = found.phase
+        ranks = counted(phase.ranks, "ranks")
+        on = f"{counted(phase.nodes, 'nodes')} with {ranks} each" if phase.nodes > 1 else ranks
+        yield "phase", f"{phase.name}: {on}, {phase.device}"
+    if found.job:
+        yield "job", f"{found.job}, {found.kind}, {found.number} of {found.jobs}"
+    training = found.training
+    if training and training.last:
+        yield "step", f"{training.step:,} of {training.steps:,}"
+        last = training.last
+        yield "loss", f"{last['loss']:.4f}   lr {last['lr']:.3g}   norm {last['grad_norm']:.3g}"
+        yield "speed", f"{training.tokens_per_second or 0:,.0f} tokens/s"
+    if found.seconds:
+        ends = datetime.fromtimestamp(time.time() + found.seconds)
+        shown = f"{ends:%H:%M}" if found.seconds < 86_400 else f"{ends:%a %d %b %H:%M}"
+        yield "left", f"about {lasting(found.seconds)} of training, to {shown}"
+    if training and training.checkpoint:
+        saved = training.checkpoint
+        yield "saved", f"step {saved.step:,}, {lasting(time.time() - saved.at)} ago"
+    if found.heard:
+        yield "news", f"{lasting(time.time() - found.heard)} ago"
+
+
+def _view(plan: "Plan", found: "Progress", launch: "Launch | None") -> "RenderableType":
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    state, _, rest = headline(found, launch).partition(" ")
+    style = _STYLES.get(found.state, "yellow")
+    head = Text.assemble((clean(plan.recipe), "bold"), "  ", (clean(state), style))
+    head.append(clean(f" {rest}"))
+    table = Table.grid(padding=(0, 2, 0, 1))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    if found.state not in ENDED:
+        for name, text in rows(found):
+            table.add_row(name, Text(clean(text)))
+            if name == "step" and found.training:
+                done, steps = found.training.step, found.training.steps
+                table.add_row("", ProgressBar(total=steps, completed=done, width=40))
+    parts: list[Any] = [head, table]
+    if found.help:
+        parts.append(Text(clean(f"  = help: {found.help}")))
+    return Group(*parts)
+
+
+def lasting(seconds: float) -> str:
+    """A time span in its two largest units: `2 d 3 h`, `3 h 20 min`, `4 s`."""
+    left = max(round(seconds), 0)
+    parts = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or parts or size == 1:
+            parts.append((count, unit))
+    first, *more = parts
+    if first[1] == "min" and first[0] >= 10:
+        more = []
+    second = f" {more[0][0]} {more[0][1]}" if more and more[0][0] else ""
+    return f"{first[0]} {first[1]}{second}"
+
+
+def clock(at: float) -> str:
+    """A moment, with its day where that is not today."""
+    moment = datetime.fromtimestamp(at)
+    today = moment.date() == datetime.now().date()
+    return f"{moment:%H:%M:%S}" if today else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def as_json(found: "Progress") -> Mapping[str, Any]:
+    """A run's progress for programs."""
+    training, saved = found.training, found.training and found.training.checkpoint
+    return {
+        "state": found.state,
+        "why": found.why or None,
+        "help": found.help or None,
+        "host": found.owner.host if found.owner else None,
+        "process": found.owner.process if found.owner else None,
+        "job": found.job,
+        "number": found.number,
+        "of": found.jobs,
+        "phase": found.phase.name if found.phase else None,
+        "step": training.step if training else None,
+        "steps": training.steps if training else None,
+        "tokens_per_second": training.tokens_per_second if training else None,
+        "checkpoint": saved.step if saved else None,
+        "seconds_left": found.seconds,
+        "heard": found.heard,
+    }

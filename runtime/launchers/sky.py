@@ -1,0 +1,98 @@
+"""Gives a run to SkyPilot, whose controller then starts one phase after the other."""
+
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...compiler.plan.plan import Plan
+from ..errors import RunError
+from ..run_folder.store import disk
+from .kubernetes import as_yaml
+from .programs import call, require
+from .record import Launch, save
+from .skypilot import Task
+
+PROGRAM: str = "sky"
+PIPELINE = "skypilot.yaml"
+PACKED = "plan.json.gz"
+_HELP = "`sky check` says which clouds it may use; `sky jobs queue` shows what is queued"
+
+
+def pack(plan: Plan, folder: Path) -> None:
+    """Writes the plan, gzipped, where the tasks take it from.
+
+    Raises: Stopped: the disk does not take it.
+    """
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        packed = gzip.compress(plan.to_json().encode() + b"\n", mtime=0)
+        (folder / PACKED).write_bytes(packed)
+
+
+def ready(secrets: Sequence[str]) -> None:
+    """Looks whether a launch can be given to SkyPilot.
+
+    Raises: RunError: `sky` is missing, or a secret.
+    """
+    require(
+        "sky",
+        "install it in an environment of its own: pip install skypilot; or write the tasks with "
+        "--dry-run",
+    )
+    missing = [name for name in secrets if not os.environ.get(name)]
+    if missing:
+        raise RunError(
+            f"the site file names the secret {missing[0]}, which is not set in this shell",
+            f"set it: export {missing[0]}=…, or take it out of `secrets` under [skypilot]",
+        )
+
+
+def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
+    """Queues the tasks as one managed job.
+
+    Args:
+        folder: the run folder here, for the pipeline's file and the record of the launch.
+
+    Returns: the job's name.
+    Raises: RunError: SkyPilot refuses them, or the run is queued already.
+    """
+    name = tasks[0]["name"]
+    if at_work({"name": name}):
+        raise RunError(
+            f"this run is queued already, as the managed job {name}",
+            f"wait for it (sky jobs logs -n {name}), or cancel it: etude cancel {folder}",
+        )
+    path = folder / PIPELINE
+    with disk(path):
+        path.write_text(as_yaml(tasks), encoding="utf-8")
+    given = [word for each in secrets for word in ("--secret", each)]
+    call(["sky", "jobs", "launch", "-y", "-d", "-n", name, *given, str(path)], help=_HELP)
+    save(folder, Launch("skypilot", {"name": name}))
+    return name
+
+
+def cancel(queued: Mapping[str, Any]) -> None:
+    """Cancels the managed job of a launch, once what its nodes have written is in the bucket.
+
+    Raises: RunError.
+    """
+    require("sky", "cancel from a machine that has it")
+    call(["sky", "jobs", "cancel", "-y", "--graceful", "-n", queued["name"]], help=_HELP)
+
+
+def at_work(queued: Mapping[str, Any]) -> bool:
+    """Whether the managed job of a launch is queued or runs.
+
+    Raises: RunError.
+    """
+    require("sky", "ask from a machine that has it")
+    text = call(["sky", "jobs", "queue", "--skip-finished", "-o", "json"], help=_HELP)
+    start = text.find("[")
+    try:
+        jobs = json.loads(text[start:]) if start >= 0 else []
+    except ValueError:
+        raise RunError("`sky jobs queue -o json` does not print JSON", "update SkyPilot") from None
+    return any(job.get("job_name") == queued["name"] for job in jobs)

@@ -1,0 +1,65 @@
+"""Jobs of Slurm that a launch has queued: whether they are there, and their end."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .programs import Refused, call, require
+
+PROGRAM: str = "squeue"
+SAVING_SECONDS = 900.0
+"""A job that is cancelled has so long to save its state."""
+POLL_SECONDS = 2.0
+_OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
+_HELP = "`scontrol ping` says whether Slurm's controller is up"
+
+
+def states(queued: Mapping[str, Any]) -> dict[str, str]:
+    """Job → state, of the jobs of a launch that Slurm still has to do.
+
+    Raises: RunError: Slurm does not answer.
+    """
+    require("squeue", "ask from a login node of Slurm")
+    jobs = set(queued.get("jobs", ()))
+    text = call(["squeue", "--me", "--all", "--noheader", "--format=%i %T"], help=_HELP)
+    found = dict(line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return {job: state for job, state in found.items() if job in jobs and state not in _OVER}
+
+
+def at_work(queued: Mapping[str, Any]) -> bool:
+    """Whether a job of a launch is queued or runs.
+
+    Raises: RunError: Slurm does not answer.
+    """
+    return bool(states(queued))
+
+
+def cancel(queued: Mapping[str, Any]) -> None:
+    """Cancels the jobs of a launch: those that wait at once, the one that runs when it has saved.
+
+    Raises: RunError: Slurm refuses it.
+    """
+    there = states(queued)
+    running = [job for job, state in there.items() if state == "RUNNING"]
+    waiting = [job for job in there if job not in running]
+    if waiting:
+        call(["scancel", *waiting], help=_HELP)
+    for job in running:
+        # Its script tells the ranks to save, and would then queue it again.
+        _let(["scontrol", "update", f"JobId={job}", "Requeue=0"])
+        _let(["scancel", "--batch", "--signal=USR1", job])
+    end = time.monotonic() + SAVING_SECONDS
+    while running and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+        now = states(queued)
+        running = [job for job in running if job in now]
+    if running:
+        call(["scancel", *running], help=_HELP)
+
+
+def _let(command: list[str]) -> None:
+    """Runs a command about a job, which may have ended meanwhile."""
+    try:
+        call(command)
+    except Refused:
+        return

@@ -1,0 +1,254 @@
+"""How far a run is, from what lies in its folder alone: it may run on other hosts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from ...compiler.plan.plan import Plan, TrainJob
+from ...compiler.values import Phase
+from .json_lines import Follower
+from .lease import DEAD_SECONDS, Owner, owner
+from .outcomes import Outcome, outcomes, steps
+from .store import EVENTS, Store, home_of
+
+State = Literal["done", "running", "dead", "stopped", "waiting"]
+RECENT = 50
+"""The speed is that of so many steps."""
+_TAIL = 65_536
+"""Bytes of `events.jsonl` that the newest events are looked for in."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The newest checkpoint of a job: the step after which it was made (of the job, from 1), and
+    when it was complete, in seconds since 1970."""
+
+    step: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A train job at work.
+
+    Attributes:
+        step: steps done, of `steps`; 0 before the first.
+        tokens_per_second: of all ranks, over the newest steps; None before the first.
+        sequence_seconds: those that a sequence takes; None before the first step.
+        last: the newest step's event.
+    """
+
+    step: int
+    steps: int
+    tokens_per_second: float | None
+    sequence_seconds: float | None
+    last: Mapping[str, Any] | None
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        state: "waiting" has not begun or nobody is at work on it, and nothing has stopped it.
+        why, help: of a run that has stopped: the reason, and the way out.
+        owner: who is or was at work.
+        job: the one at work, or the next; None at the end.
+        number: of the job, from 1, among `jobs`, which any run of the plan does.
+        seconds: those left, by the speed so far and the plan's estimates; None: not known.
+        heard: when something was written last, in seconds since 1970; None: never.
+    """
+
+    state: State
+    why: str
+    help: str
+    owner: Owner | None
+    job: str | None
+    kind: str
+    number: int
+    jobs: int
+    finished: int
+    phase: Phase | None
+    training: Training | None
+    seconds: float | None
+    heard: float | None
+
+
+def progress(plan: Plan, store: Store, *, queued: bool = False) -> Progress:
+    """How far a run of a plan is.
+
+    Args:
+        queued: an engine has the run, and will start it or go on with it.
+
+    Raises: RunError: the journal is damaged.
+    """
+    # First, since a run gives the folder back when all else is written.
+    holder = owner(home_of(store.folder))
+    begun = outcomes(plan, store) if store.exists() else {}
+    done = {job for job, outcome in begun.items() if outcome.state == "finished"}
+    meant = [job for job in plan.jobs if job.extends is None or job.id in begun]
+    job = next((job for job in meant if job.id not in done), None)
+    events = _newest(store.folder / EVENTS)
+    training = None
+    if isinstance(job, TrainJob):
+        training = _training(job, store, begun.get(job.id), events)
+    state, why, help = _state(
+        holder, events, complete=job is None, begun=bool(begun), queued=queued
+    )
+    number = meant.index(job) + 1 if job else len(meant)
+    return Progress(
+        state=state,
+        why=why,
+        help=help,
+        owner=holder,
+        job=job.id if job else None,
+        kind=job.kind if job else "",
+        number=number,
+        jobs=len(meant),
+        finished=len([each for each in meant if each.id in done]),
+        phase=next((p for p in plan.phases if job and job.id in p.jobs), None),
+        training=training,
+        seconds=_left(meant[number - 1 :], training) if job else 0.0,
+        heard=_heard(store, job.id if job else None, events, holder),
+    )
+
+
+def is_dead(holder: Owner) -> bool:
+    """Whether the owner of a lease is dead, as far as can be seen from here."""
+    if holder.alive is not None:
+        return not holder.alive
+    return time.time() - holder.beat > DEAD_SECONDS
+
+
+def _state(
+    holder: Owner | None,
+    events: Sequence[Mapping[str, Any]],
+    *,
+    complete: bool,
+    begun: bool,
+    queued: bool,
+) -> tuple[State, str, str]:
+    """The state, and why the run has stopped, with the way out."""
+    if holder is not None and not is_dead(holder):
+        return "running", "", ""
+    if queued:
+        return "waiting", "", ""
+    if holder is not None:
+        return "dead", "", ""
+    last = events[-1] if events else {}
+    if last.get("event") == "error":
+        return "stopped", str(last.get("message")), str(last.get("help", ""))
+    if complete:
+        return "done", "", ""
+    if begun:
+        return "stopped", "it has ended before its end", "run or launch it again to continue"
+    return "waiting", "", ""
+
+
+def _training(
+    job: TrainJob,
+    store: Store,
+    outcome: Outcome | None,
+    events: Sequence[Mapping[str, Any]],
+) -> Training:
+    lines = steps(store, job.id, outcome) if outcome else []
+    recent = [line["tokens_per_second"] for line in lines[-RECENT:]]
+    return Training(
+        step=lines[-1]["step"] - job.first_step + 1 if lines else 0,
+        steps=job.steps,
+        tokens_per_second=median(recent) if recent else None,
+        sequence_seconds=_pace(lines, events, job.id),
+        last=lines[-1] if lines else None,
+        checkpoint=_checkpoint(store, outcome),
+    )
+
+
+def _checkpoint(store: Store, outcome: Outcome | None) -> Checkpoint | None:
+    if outcome is None:
+        return None
+    found = []
+    for complete in (store.work(outcome.key) / "checkpoints").glob("step-*/.metadata"):
+        number = complete.parent.name.removeprefix("step-")
+        if number.isdecimal():
+            found.append(Checkpoint(int(number), complete.stat().st_mtime))
+    return max(found, key=lambda each: each.step, default=None)
+
+
+def _left(jobs: Sequence[Any], training: Training | None) -> float | None:
+    """Seconds that the train jobs take which are not done, by the speed so far.
+
+    The plan's estimates say how the time of one job compares with that of another; where it has
+    none, their FLOPs do.
+    """
+    left = [job for job in jobs if isinstance(job, TrainJob) and job.extends is None]
+    if not left:
+        return 0.0
+    first = left[0]
+    if first is not jobs[0] or training is None or training.sequence_seconds is None:
+        estimates = [job.cost.seconds for job in left]
+        return sum(s for s in estimates if s is not None) if all(estimates) else None
+    seconds = training.sequence_seconds * _sequences(first, training.step)
+    whole = training.sequence_seconds * _sequences(first, 0)
+    for job in left[1:]:
+        if job.cost.seconds and first.cost.seconds:
+            seconds += whole * job.cost.seconds / first.cost.seconds
+        else:
+            seconds += whole * _flops(job) / _flops(first)
+    return seconds
+
+
+def _sequences(job: TrainJob, done: int) -> int:
+    """The sequences of a job's steps from the step `done` of the job on."""
+    start = job.first_step + done
+    pieces = job.schedule.batch
+    return sum(p.sequences * max(p.to_step - max(p.from_step, start), 0) for p in pieces)
+
+
+def _pace(
+    lines: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], job: str
+) -> float | None:
+    """Seconds that a sequence takes, over the newest steps."""
+    told = [e for e in events if e.get("event") == "step" and e.get("job") == job and "time" in e]
+    if len(told) > 2:
+        seconds = told[-1]["time"] - told[0]["time"]
+        return seconds / sum(event["sequences"] for event in told[1:])
+    if not lines:
+        return None
+    return median(line["seq_len"] / line["tokens_per_second"] for line in lines[-RECENT:])
+
+
+def _flops(job: TrainJob) -> float:
+    cost = job.cost
+    return (cost.flops_per_token + cost.attention_flops_per_token) * job.tokens
+
+
+def _newest(path: Path) -> list[dict[str, Any]]:
+    """The newest events of a run, oldest first."""
+    try:
+        start = max(path.stat().st_size - _TAIL, 0)
+    except FileNotFoundError:
+        return []
+    return list(Follower(path, start).new())
+
+
+def _heard(
+    store: Store, job: str | None, events: Sequence[Mapping[str, Any]], holder: Owner | None
+) -> float | None:
+    """When something of the run was written last. That its owner lives is no news of the work."""
+    times = [float(event["time"]) for event in events if "time" in event]
+    journal = store.events()[-1:] if store.exists() else []
+    times += [float(event["time"]) for event in journal]
+    if job:
+        times += _written(store.folder / "metrics" / f"{job}.jsonl")
+    return max(times, default=None)
+
+
+def _written(path: Path) -> list[float]:
+    try:
+        return [path.stat().st_mtime]
+    except FileNotFoundError:
+        return []

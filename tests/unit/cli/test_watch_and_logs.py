@@ -1,0 +1,289 @@
+"""`etude status --watch` and `etude logs` on run folders that change while they look."""
+
+import gc
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from run_folders import Folder
+from stand_ins import Programs
+
+from etude.cli import logs as logs_command
+from etude.cli import status_watch
+from etude.cli.main import main
+from etude.cli.status_watch import lasting
+from etude.runtime.launchers.record import Launch, save
+
+
+@pytest.fixture(autouse=True)
+def _collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(status_watch, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(status_watch, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(logs_command, "POLL_SECONDS", 0.05)
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "run")
+
+
+def training(folder: Folder) -> None:
+    folder.finish("tokenizer.letters", "dataset.sums")
+    folder.begin("pre.1")
+    folder.train("pre.1", steps=40, seconds=2.0)
+    folder.save("pre.1", 30)
+    folder.owned(host="node17", beat=1)
+
+
+def ends(folder: Folder, *, after: float = 0.5) -> threading.Thread:
+    """The run finishes a little later."""
+
+    def finish() -> None:
+        time.sleep(after)
+        folder.finish_all()
+        (folder.path / "lease.json").unlink(missing_ok=True)
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    return thread
+
+
+def test_without_a_terminal_watching_prints_lines_until_the_end(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training(folder)
+    thread = ends(folder)
+    assert main(["status", str(folder.path), "--watch"]) == 0
+    thread.join()
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("running on node17 (process ")
+    assert "pre.1 (3 of 5); step 40 of 100; 128 tokens/s; about 3 min 40 s of training" in first
+    assert last == "done"
+
+
+def test_a_run_that_stops_says_why_and_ends_with_1(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.finish("tokenizer.letters")
+    event = {"event": "error", "message": "the disk is full", "help": "make room", "time": 1.0}
+    (folder.path / "events.jsonl").write_text(json.dumps(event) + "\n")
+    assert main(["status", str(folder.path), "--watch"]) == 1
+    assert capsys.readouterr().out == "stopped: the disk is full\n"
+    assert main(["status", str(folder.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stopped: the disk is full\n  = help: make room\n")
+
+
+def test_a_dead_run_says_since_when(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.begin("tokenizer.letters")
+    folder.owned(host="node17", process=4711, beat=3600)
+    assert main(["status", str(folder.path), "--watch"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("dead: process 4711 on node17 has given no sign of life since ")
+
+
+def test_a_run_in_a_queue_is_queued_and_between_phases_it_waits(
+    folder: Folder, programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.slurm({"11": "PENDING"})
+    save(folder.path, Launch("slurm", {"jobs": ["11"]}))
+    assert main(["status", str(folder.path)]) == 0
+    assert capsys.readouterr().out.startswith("queued: it is in the queue of slurm\n")
+    folder.finish("tokenizer.letters")
+    assert main(["status", str(folder.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("waiting: the next phase is in the queue of slurm\n")
+    programs.slurm({})
+    assert main(["status", str(folder.path)]) == 0
+    assert capsys.readouterr().out.startswith("stopped: it has ended before its end\n")
+
+
+def test_programs_get_the_progress_too(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    training(folder)
+    assert main(["status", str(folder.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["progress"]
+    assert found["state"] == "running"
+    assert found["host"] == "node17"
+    assert (found["job"], found["step"], found["steps"], found["checkpoint"]) == (
+        *("pre.1", 40, 100, 30),
+    )
+    assert found["seconds_left"] == pytest.approx(220.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (754, "12 min"),
+        (3600, "1 h"),
+        (12_000, "3 h 20 min"),
+        (200_000, "2 d 7 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_time_spans_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text
+
+
+def on_a_terminal(folder: Folder, words: list[str], **environment: str) -> str:
+    """What a command shows on a terminal of 80 columns until it ends."""
+    parent, child = pty.openpty()
+    subprocess.run(["stty", "cols", "80", "rows", "24"], stdin=child, check=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "etude.cli.main", *words, str(folder.path)],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm", **environment},
+    )
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            part = os.read(parent, 65_536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+        if b"running" in shown and process.poll() is None and (folder.path / "lease.json").exists():
+            ends(folder)
+    process.wait(timeout=60)
+    os.close(parent)
+    return shown.decode()
+
+
+def test_on_a_terminal_it_is_one_view_that_changes(folder: Folder) -> None:
+    training(folder)
+    shown = on_a_terminal(folder, ["status", "--watch"])
+    assert "\x1b[32mrunning\x1b[0m" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    for text in ("small  running on node17", "step   40 of 100", "loss   2.6100", "step 30,"):
+        assert text in plain, plain
+    assert plain.rstrip().splitlines()[-1].strip() == "small  done"
+    assert max(len(line) for line in plain.splitlines()) <= 80
+
+
+def test_no_colour_where_none_is_wanted_and_lines_on_a_dumb_terminal(folder: Folder) -> None:
+    training(folder)
+    shown = on_a_terminal(folder, ["status", "--watch"], NO_COLOR="1")
+    assert not re.search(r"\x1b\[\d*(;\d+)*m", shown)
+    again = Folder(folder.path.parent / "again")
+    training(again)
+    shown = on_a_terminal(again, ["status", "--watch"], TERM="dumb")
+    assert "\x1b" not in shown
+    assert shown.rstrip().endswith("done")
+
+
+def write(folder: Folder, name: str, text: str) -> Path:
+    path = folder.path / "logs" / name
+    path.write_text(text)
+    return path
+
+
+def logs(folder: Folder, *words: str) -> int:
+    return main(["logs", str(folder.path), *words])
+
+
+def test_logs_of_the_newest_phase_have_their_ranks_before_them(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(folder, "1-gang.rank-0.log", "old\n")
+    os.utime(old, (1, 1))
+    for rank in (0, 1):
+        write(folder, f"2-gang.rank-{rank}.log", "".join(f"line {n}\n" for n in range(30)))
+    assert logs(folder, "-n", "2") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *("rank 0: line 28", "rank 0: line 29", "rank 1: line 28", "rank 1: line 29"),
+    ]
+    assert logs(folder, "--rank", "1", "-n", "1") == 0
+    assert capsys.readouterr().out == "line 29\n"
+    assert logs(folder, "--phase", "1") == 0
+    assert capsys.readouterr().out == "old\n"
+    assert logs(folder, "--job", "pre.1") == 0
+    assert capsys.readouterr().out == "old\n"
+
+
+def test_of_many_ranks_the_first_is_shown(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in range(16):
+        write(folder, f"rank-{rank}.log", f"I am {rank}\n")
+    assert logs(folder) == 0
+    said = capsys.readouterr()
+    assert said.out == "I am 0\n"
+    assert "16 ranks have logs" in said.err
+
+
+def test_a_run_in_one_process_has_its_log(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.path / "log").write_text("torch says\x1b[31m hello\n")
+    assert logs(folder) == 0
+    assert capsys.readouterr().out == "torch says\ufffd[31m hello\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--rank", "7"], 1, "there is no log of rank 7"),
+        (["--phase", "9"], 2, "the plan has no phase 9"),
+        (["--job", "nothing"], 2, "the plan has no job nothing"),
+        (["-n", "-1"], 2, "are numbers from 0 on"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    words: list[str],
+    code: int,
+    message: str,
+    folder: Folder,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(folder, "1-gang.rank-0.log", "x\n")
+    assert logs(folder, *words) == code
+    assert message in capsys.readouterr().err
+
+
+def test_before_anything_is_printed_that_is_said(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert logs(folder) == 1
+    assert "nothing has been printed" in capsys.readouterr().err
+
+
+def test_following_shows_what_comes_to_the_end(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training(folder)
+    path = write(folder, "rank-0.log", "before\n")
+    write(folder, "rank-1.log", "")
+
+    def go_on() -> None:
+        time.sleep(0.3)
+        with path.open("a") as file:
+            file.write("between\n")
+        write(folder, "rank-2.log", "another rank\n")
+        time.sleep(0.3)
+        with path.open("a") as file:
+            file.write("the end\n")
+        ends(folder, after=0).join()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    assert logs(folder, "--follow") == 0
+    thread.join()
+    assert capsys.readouterr().out.splitlines() == [
+        *("rank 0: before", "rank 0: between", "rank 2: another rank", "rank 0: the end"),
+    ]
