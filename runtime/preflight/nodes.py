@@ -20,7 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ...compiler.plan.plan import DatasetJob, Plan, SuiteMeasure
+from ...compiler.plan.measures import SuiteMeasure
+from ...compiler.plan.plan import DatasetJob, Plan
 from ..errors import RunError
 from .disk_space import in_bytes
 
