@@ -240,7 +240,7 @@ def _phase_metadata(phase: Phase, names: Names, site: KubernetesSite) -> dict[st
 def _command(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> list[str]:
     module = ["python", "-m", "etude.runtime.launchers.node"]
     folders = [names.folder, site.root or site.mount]
-    numbers = ["--phase", str(phase.number), "--ranks", str(needs.ranks)]
+    numbers = ["--phase", phase.name, "--ranks", str(needs.ranks)]
     return [*module, *folders, phase.device, *numbers, "--plan", f"{_PLAN}/plan.json.gz"]
 
 

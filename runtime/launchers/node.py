@@ -6,7 +6,7 @@ cannot. This command says it with the codes of a run: 0, 1, 2, 3, and 75 for all
 may well survive, such as a rank that crashed.
 
     python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE \\
-        --phase 2 --ranks 8 --plan plan.json.gz
+        --phase 2-gang --ranks 8 --plan plan.json.gz
 """
 
 import argparse
@@ -16,15 +16,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
+from typing import NamedTuple
 
 from ..errors import RunError
-from ..run_folder.store import disk
+from ..part import PHASE
+from ..run_folder.store import LOGS, disk
 from ..run_folder.variant_folders import variant_folder
 from .allocation import Place
 from .launcher import WORKER
@@ -33,9 +37,6 @@ AGAIN = 75
 """The exit code of what can be started again as it is."""
 DECIDED = (1, 2, 3)
 """Exit codes that a new start does not change."""
-PHASE = "ETUDE_PHASE"
-"""The variable by which ranks know the number of the phase that they do; all that comes before is
-done then, and what comes after is left to others."""
 PORT = 29_400
 """Where ranks meet if the engine says no port."""
 PATIENCE = 120.0
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("folder", "root"):
         parser.add_argument(name, type=Path)
     parser.add_argument("device")
-    parser.add_argument("--phase", type=int, help="its number, from 1")
+    parser.add_argument("--phase", help="its name, which begins with its number: 2-gang")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
     args = parser.parse_args(argv)
@@ -107,10 +108,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
-    worker = [sys.executable, "-m", WORKER, str(folder), str(args.root), args.device]
-    phase = {} if args.phase is None else {PHASE: str(args.phase)}
-    ranks = [place.place(local, args.ranks).environment() for local in range(args.ranks)]
-    code = run([(worker, variables | phase) for variables in ranks], patience=PATIENCE)
+    worker = (sys.executable, "-m", WORKER, str(folder), str(args.root), args.device)
+    phase = {PHASE: args.phase.partition("-")[0]} if args.phase else {}
+    prefix = f"{args.phase}." if args.phase else ""
+    ranks = []
+    for local in range(args.ranks):
+        own = place.place(local, args.ranks)
+        log = folder / LOGS / f"{prefix}rank-{own.rank}.log"
+        ranks.append(Rank(worker, own.environment() | phase, own.rank, log))
+    code = run(ranks, patience=PATIENCE)
     if code == AGAIN and place.number:
         time.sleep(RANK_0_FIRST)
     return code
@@ -146,14 +152,30 @@ def take_plan(plan: Path, home: Path) -> Path:
     return folder
 
 
-def run(commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], *, patience: float) -> int:
-    """Runs commands side by side, each with variables of its own, and hands signals on to them.
+class Rank(NamedTuple):
+    """A process to start.
+
+    Attributes:
+        variables: of its environment, besides those of this process.
+        number: shown before the lines that it prints, where there are several.
+        log: the file that keeps them, appended to; None: none does.
+    """
+
+    command: Sequence[str]
+    variables: Mapping[str, str] = MappingProxyType({})
+    number: int = 0
+    log: Path | None = None
+
+
+def run(ranks: Sequence[Rank], *, patience: float) -> int:
+    """Runs ranks side by side, keeps what they print, and hands signals on to them.
 
     The first that fails says why; the others may end by themselves for `patience` seconds.
 
     Returns: 0, if all end with that; 1, 2 or 3, if the first that failed ended with it; else 75.
     """
     processes: list[subprocess.Popen[bytes]] = []
+    copies: list[threading.Thread] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in processes:
@@ -162,16 +184,45 @@ def run(commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], *, patience
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
-        for command, variables in commands:
-            processes.append(subprocess.Popen(command, env={**os.environ, **variables}))
+        for rank in ranks:
+            process = subprocess.Popen(
+                rank.command,
+                env={**os.environ, **rank.variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            processes.append(process)
+            label = f"rank {rank.number}: " if len(ranks) > 1 else ""
+            copy = threading.Thread(target=_copy, args=(process, rank.log, label), daemon=True)
+            copy.start()
+            copies.append(copy)
         return _wait(processes, patience)
     finally:
         for process in processes:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for copy in copies:
+            copy.join(timeout=5)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _copy(process: "subprocess.Popen[bytes]", log: Path | None, label: str) -> None:
+    """Copies the lines of a process to its log, and to standard output."""
+    assert process.stdout
+    with ExitStack() as stack:
+        file = None
+        if log is not None:
+            with suppress(OSError):  # a full disk does not end a run for its log
+                log.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(log.open("ab", buffering=0))
+        for line in process.stdout:
+            if file is not None:
+                with suppress(OSError):
+                    file.write(line)
+            sys.stdout.write(label + line.decode("utf-8", errors="replace"))
+            sys.stdout.flush()
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:

@@ -161,5 +161,5 @@ def _run(plan: Plan, phase: Phase, needs: Machines) -> str:
     folder = f"{MOUNT}/runs/{folder_name(plan)}"
     return (
         f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "
-        f"--phase {phase.number} --ranks {needs.ranks} --plan {PLAN}\n"
+        f"--phase {phase.name} --ranks {needs.ranks} --plan {PLAN}\n"
     )

@@ -17,7 +17,6 @@ from ..part import PHASE
 from .engine import Piece
 from .launcher import WORKER
 from .machines import Machines
-from .node import PHASE
 from .slurm_site import Batch, SlurmSite, minutes
 
 BEFORE_THE_END = 300

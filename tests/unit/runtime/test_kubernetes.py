@@ -150,7 +150,7 @@ def test_a_gang_is_a_train_job_on_whole_nodes() -> None:
     }
     assert trainer["command"] == [
         *("python", "-m", "etude.runtime.launchers.node", "/mnt/work/runs/small"),
-        *("/mnt/work/specs", "H100 80GB", "--phase", "2", "--ranks", "8"),
+        *("/mnt/work/specs", "H100 80GB", "--phase", "2-gang", "--ranks", "8"),
         *("--plan", "/etc/etude/plan.json.gz"),
     ]
     runtime = by_kind(made(), "TrainingRuntime")
@@ -211,7 +211,7 @@ def test_pods_get_the_plan_itself(tmp_path: Path) -> None:
 
 def test_a_variant_has_a_run_folder_of_its_own_in_pods(tmp_path: Path) -> None:
     text = SPEC.format(nodes=2, gpus=8, gpu="H100 80GB")
-    of = plan(text + "\nvariant quick { pre { steps = 1 } }\n", variant="quick")
+    of = plan(text + "\nvariant quick { pre.steps = 2 }\n", variant="quick")
     job = by_kind(made(of=of), "TrainJob")
     assert job["spec"]["trainer"]["command"][3] == "/mnt/work/runs/small"
     packed = tmp_path / "plan.json.gz"

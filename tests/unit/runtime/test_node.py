@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from etude.runtime.errors import RunError
 from etude.runtime.launchers import node as module
 from etude.runtime.launchers.allocation import here
-from etude.runtime.launchers.node import AGAIN, PORT, Node, main, node, run, take_plan
+from etude.runtime.launchers.node import AGAIN, PORT, Node, Rank, main, node, run, take_plan
 
 KUBEFLOW = {
     "PET_NNODES": "4",
@@ -27,12 +26,10 @@ KUBEFLOW = {
 SKYPILOT = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NODE_RANK": "1"}
 
 
-def ends(*codes: int | str) -> list[tuple[list[str], Mapping[str, str]]]:
+def ends(*codes: int | str) -> list[Rank]:
     """Processes that end with these codes, or run the code that is text."""
-    return [
-        ([sys.executable, "-c", c if isinstance(c, str) else f"raise SystemExit({c})"], {})
-        for c in codes
-    ]
+    texts = [c if isinstance(c, str) else f"raise SystemExit({c})" for c in codes]
+    return [Rank([sys.executable, "-c", text]) for text in texts]
 
 
 FOREVER = "import time; time.sleep(600)"
@@ -69,7 +66,7 @@ def test_signals_reach_all_ranks(tmp_path: Path) -> None:
         f"pathlib.Path({str(tmp_path)!r}, sys.argv[1]).touch()\n"
         "time.sleep(600)"
     )
-    commands = [([sys.executable, "-c", waits, str(n)], {}) for n in range(2)]
+    commands = [Rank([sys.executable, "-c", waits, str(n)]) for n in range(2)]
 
     def preempt() -> None:
         while len(list(tmp_path.iterdir())) < 2:
@@ -81,6 +78,24 @@ def test_signals_reach_all_ranks(tmp_path: Path) -> None:
     thread.start()
     assert run(commands, patience=600) == AGAIN
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_ranks_print_is_kept_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = "import os, sys; print('I am', os.environ['RANK']); print('oh', file=sys.stderr)"
+    logs = [tmp_path / "logs" / f"2-gang.rank-{n}.log" for n in range(2)]
+    command = [sys.executable, "-uc", says]
+    for _ in range(2):
+        ranks = [Rank(command, {"RANK": str(n)}, n, log) for n, log in enumerate(logs)]
+        assert run(ranks, patience=30) == 0
+    assert [log.read_text() for log in logs] == [f"I am {n}\noh\n" * 2 for n in range(2)]
+    shown = capsys.readouterr().out.splitlines()
+    assert sorted(shown) == sorted(
+        [f"rank {n}: {w}" for n in range(2) for w in (f"I am {n}", "oh")] * 2
+    )
+    assert run([Rank(command, {"RANK": "0"})], patience=30) == 0
+    assert capsys.readouterr().out == "I am 0\noh\n"
 
 
 def test_kubeflow_and_skypilot_say_which_node_this_is() -> None:

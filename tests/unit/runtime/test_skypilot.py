@@ -108,7 +108,7 @@ def test_skypilot_reads_the_pipeline(
     assert PLAN in gang["mounts"]
     assert (MOUNT in gang["mounts"]) is ("bucket" in said)
     assert gang["run"] == (
-        f"python -m etude.runtime.launchers.node {MOUNT}/runs/small . 'H100 80GB' --phase 2 "
+        f"python -m etude.runtime.launchers.node {MOUNT}/runs/small . 'H100 80GB' --phase 2-gang "
         f"--ranks 8 --plan {PLAN}\n"
     )
 
