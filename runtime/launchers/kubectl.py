@@ -7,10 +7,10 @@ and the same launch continues.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal
 
 from ..errors import Interrupted, RunError, Stopped
@@ -143,14 +143,14 @@ def _phase(made: Manifest, what: str, cluster: Cluster, say: Say) -> None:
         say(f"{what}: {name} is queued")
     elif now == "active":
         say(f"{what}: {name} is there already")
-    answered = time.monotonic()
+    answered = monotonic()
     while now == "active":
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
         try:
             now, why = cluster.phase(made)
-            answered = time.monotonic()
+            answered = monotonic()
         except RunError as problem:
-            if time.monotonic() - answered > LOST_SECONDS:
+            if monotonic() - answered > LOST_SECONDS:
                 raise Interrupted(
                     f"the cluster has not answered for {LOST_SECONDS / 60:.0f} minutes: "
                     f"{problem.message}",
