@@ -81,11 +81,33 @@ class Attributes(Statements):
         elif attribute := self._attribute(item, model):
             name, value, span = attribute
             if self._is_new(name, span, model, what, given.places):
-                given.values[name] = value
                 written = item.value if isinstance(item, s.Assign) else value
+                if self._one_meaning(name, written, model):
+                    given.values[name] = value
+                else:
+                    given.opened.add(name)
                 given.places[name] = written.span if isinstance(written, s.Value) else span
                 if isinstance(item, s.Assign) and item.origin:
                     self._source(name, item.origin, given.sources)
+
+    def _one_meaning(self, name: str, value: Any, model: type[r.Declaration]) -> bool:
+        """Whether no `let` has the name of a choice of the attribute, or of a block that it may
+        name; reports one that does."""
+        let = self.uses.get(value.span) if isinstance(value, s.Value) else None
+        kind = r.kind_of(model, name)
+        if let is None or kind is None:
+            return True
+        chosen = let.word.name
+        known = [f"a choice of `{name}`"] if chosen in kind.choices else []
+        known += [f"a {block}" for block in kind.refers if chosen in self.declared.get(block, ())]
+        if known:
+            self._error(
+                "E324",
+                f"`{chosen}` is {known[0]}, and a `let` has this name: which is meant?",
+                value.span,
+                help=f"give the `let` another name, such as `{chosen}_value`",
+            )
+        return not known
 
     def _is_new(
         self,

@@ -154,6 +154,8 @@ class _Binder(Attributes):
         if not given:
             return items
         self.lets = Lets(given, self.report)
+        self.uses = self.lets.uses
+        self.declared = _declared(items)
         self.names = self.lets.of
         for item in given:
             first = self.lets.of[item.word.name]
@@ -328,6 +330,18 @@ class _Binder(Attributes):
         found = self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
         self.counts_steps = False
         return found
+
+
+def _declared(items: Iterable[s.Item]) -> dict[str, set[str]]:
+    """The names of blocks by their keywords, of stages in rounds too."""
+    found: dict[str, set[str]] = {}
+    for block in items:
+        if isinstance(block, s.Block):
+            names = (label.name for label in block.labels[:1] if isinstance(label, s.Word))
+            found.setdefault(block.keyword.name, set()).update(names)
+            if block.keyword.name == "rounds":
+                found.setdefault("stage", set()).update(_declared(block.items).get("stage", ()))
+    return found
 
 
 def _is_nameless_header(item: s.Item) -> bool:

@@ -1,7 +1,7 @@
 """Statements that are not attributes: filters, gates and expectations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +36,8 @@ class Statements(ABC):
 
     Attributes:
         names: those that a `let` gives to values.
+        uses: where a name was replaced → the `let` whose value stands there.
+        declared: keyword → the names of such blocks.
         lost: those of a `let` that could not be parsed.
         counts_steps: the stage that is read is so many steps or epochs long.
     """
@@ -44,6 +46,8 @@ class Statements(ABC):
         self.report = report
         self.broken = broken
         self.names: Collection[str] = ()
+        self.uses: Mapping[Span, s.Let] = {}
+        self.declared: Mapping[str, Collection[str]] = {}
         self.lost: Collection[str] = ()
         self.counts_steps = False
 
