@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..compiler.driver import analyse
 from ..compiler.ids import StageId
-from ..compiler.program import Program
+from ..compiler.program import Scheduled, ScheduledStage
 from ..spec.findings.diagnostics import Report
 from ..spec.load import read
 from ..spec.schema import recipe as r
@@ -38,7 +38,7 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         return None
     last = _last_model(recipe, program)
     if last is None:
-        raise ConfigError(f"no stage of {spec} makes a model that writes text")
+        raise ConfigError(f"no stage of {spec} trains a model that writes text")
     groups = (
         recipe.models,
         recipe.tokenizers,
@@ -48,7 +48,7 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         recipe.stages,
     )
     names = frozenset(name for group in groups for name in group)
-    stage, trained = str(last.reference), program.trained(str(last))
+    stage, trained = str(last[0].reference), last[1]
     segment = trained.segments[-1]
     resources = segment.resources
     batch = trained.batches[-1].sequences * segment.seq_len
@@ -71,8 +71,9 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
     return Base(inside.as_posix(), stage, names), model
 
 
-def _last_model(recipe: r.Recipe, program: Program) -> StageId | None:
-    """The last stage with weights that is not a reward model; in rounds, that of the last round."""
+def _last_model(recipe: r.Recipe, program: Scheduled) -> tuple[StageId, ScheduledStage] | None:
+    """The last stage with weights that write text, and what trained them; in rounds, that of the
+    last round."""
     for name, stage in reversed(recipe.stages.items()):
         if isinstance(stage, r.Rounds):
             place = StageId("", rounds=name, round=stage.count)
@@ -80,7 +81,7 @@ def _last_model(recipe: r.Recipe, program: Program) -> StageId | None:
         else:
             found = {StageId(name): stage}
         for own, each in reversed(found.items()):
-            written = isinstance(each, r.Train | r.Sft | r.Dpo | r.Average | r.Best)
-            if written and program.trained(str(own)).spec.kind != "reward":
-                return own
+            trained = program.trained(str(own)) if each.continued else None
+            if isinstance(trained, ScheduledStage) and trained.spec.writes_text:
+                return own, trained
     return None

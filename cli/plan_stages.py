@@ -5,6 +5,7 @@ import re
 from ..compiler.as_written import counted, measured
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary
+from ..spec.schema.recipe import data_kind
 from .screen import Ink, clean, say
 
 
@@ -31,13 +32,13 @@ def show_stages(plan: Plan) -> None:
 
 def at_most(*kinds: str) -> str:
     """What stands before tokens of preferences: rows of them are as long as they are."""
-    return "≤ " if {"reward", "dpo"} & set(kinds) else ""
+    return "≤ " if any(data_kind(kind) == "preferences" for kind in kinds) else ""
 
 
 def _head(summary: StageSummary) -> str:
     if not summary.steps:
         return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
-    kind = "" if summary.kind == "train" else f"{summary.kind}, "
+    kind = "" if data_kind(summary.kind) == "documents" else f"{summary.kind}, "
     tokens = f"{at_most(summary.kind)}{counted(summary.tokens, 'tokens')}"
     return f"{kind}{tokens}, {counted(summary.steps, 'steps')}"
 

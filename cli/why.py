@@ -10,7 +10,7 @@ from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.families.architectures import dense_layers
 from ..compiler.ids import FigureId, SegmentId
-from ..compiler.program import Program, Segment, TrainStage
+from ..compiler.program import Scheduled, ScheduledStage, Segment
 from ..compiler.schedule.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.values import Resources
 from ..spec.findings.diagnostics import did_you_mean
@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     if program is None or found.report.failures:
         return 1
     name, figure = FigureId.parse(args.why)
-    trained = {n: s for n, s in program.stages.items() if isinstance(s, TrainStage)}
+    trained = {n: s for n, s in program.stages.items() if isinstance(s, ScheduledStage)}
     name, number = _stage(name or next(iter(trained), ""), trained)
     if name not in trained:
         problem(
@@ -78,7 +78,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _stage(name: str, trained: Mapping[str, TrainStage]) -> tuple[str, int | None]:
+def _stage(name: str, trained: Mapping[str, ScheduledStage]) -> tuple[str, int | None]:
     """A stage, and the number of its segment where one is given: `pretrain.2`."""
     segment = SegmentId.parse(name)
     if name not in trained and segment and segment.stage in trained and segment.number:
@@ -86,7 +86,7 @@ def _stage(name: str, trained: Mapping[str, TrainStage]) -> tuple[str, int | Non
     return name, None
 
 
-def _placed(stage: TrainStage) -> int:
+def _placed(stage: ScheduledStage) -> int:
     """What became of the best placements of every length of a stage with `parallel = auto`."""
     device = gpu(stage.hardware.device)
     schedule = stage.spec.parallel
@@ -124,7 +124,7 @@ def _is(candidate: Candidate, resources: Resources) -> bool:
     return all(candidate.degrees.get(name, 1) == getattr(resources, name) for name in names)
 
 
-def _counted(stage: TrainStage, figure: str) -> Iterator[str]:
+def _counted(stage: ScheduledStage, figure: str) -> Iterator[str]:
     """Steps × sequences × length of every stretch with one batch and one length."""
     total = 0
     for start, stop, seq_len in stage.lengths:
@@ -145,7 +145,7 @@ def _counted(stage: TrainStage, figure: str) -> Iterator[str]:
     )
 
 
-def _values(program: Program, stage: TrainStage, segment: Segment) -> dict[str, float] | None:
+def _values(program: Scheduled, stage: ScheduledStage, segment: Segment) -> dict[str, float] | None:
     batch = segment_batch(stage, segment)
     found = segment_estimate(stage, segment, max(b.sequences for b in batch))
     if found is None:
@@ -156,7 +156,9 @@ def _values(program: Program, stage: TrainStage, segment: Segment) -> dict[str, 
     return _account(stage, found.values, seconds)
 
 
-def _account(stage: TrainStage, values: Mapping[str, float], seconds: float) -> dict[str, float]:
+def _account(
+    stage: ScheduledStage, values: Mapping[str, float], seconds: float
+) -> dict[str, float]:
     model, device = stage.model, gpu(stage.hardware.device)
     symbols = dict(values) | {
         **shape_symbols(model),

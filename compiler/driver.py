@@ -20,7 +20,7 @@ from ..spec.schema import recipe as r
 from ..spec.schema.bind import bind
 from ..spec.schema.changes import changed
 from .passes import CHECKS, Pass, through
-from .program import Program
+from .program import Claimed, Lowered, Program, Scheduled
 from .resolve.borrow import borrow
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Analysis(Record):
 
     recipe: r.Recipe | None
     borrowed: r.Recipe | None = None
-    program: Program | None = None
+    program: Scheduled | None = None
     reached: Program | None = None
     silenced: Sequence[Silenced] = ()
     report: Report
@@ -55,7 +55,7 @@ class Analysis(Record):
 class Compiled(Record):
     """A plan, and the program with the jobs that it is made of."""
 
-    program: Program
+    program: Lowered
     plan: "Plan"
 
 
@@ -96,19 +96,21 @@ def analyse(
 
 def compile(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe; None where the report has an error."""
-    from .lowering.lower import lower
+    from .stages.lower import lower
     from .whole_plan import planned  # which checks have no need of
 
     if analysis.recipe is None or analysis.program is None or analysis.report.failures:
         return None
     program = lower(analysis.program)
-    return Compiled(program=program, plan=planned(analysis.recipe, program, analysis.silenced))
+    claims = analysis.program.claims if isinstance(analysis.program, Claimed) else ()
+    plan = planned(analysis.recipe, program, claims, analysis.silenced)
+    return Compiled(program=program, plan=plan)
 
 
 def compile_miniature(analysis: Analysis) -> Compiled | None:
     """The plan of a recipe's miniature; None where the report has an error, also a new one."""
-    from .lowering.lower import lower
     from .miniature import miniature
+    from .stages.lower import lower
     from .whole_plan import planned
 
     report = analysis.report
@@ -118,7 +120,7 @@ def compile_miniature(analysis: Analysis) -> Compiled | None:
     if found is None:
         return None
     program = lower(found.program)
-    plan = planned(found.recipe, program, (), found.mapping)
+    plan = planned(found.recipe, program, (), (), found.mapping)
     return Compiled(program=program, plan=plan)
 
 
@@ -175,10 +177,10 @@ class _Driver:
 
     def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
         """A recipe after the passes."""
-        reached = Program(borrowed, self.ranks)
+        reached: Program = Program(borrowed, self.ranks)
         if not report.failures:
             reached = through(self.passes, reached, report)
-        program = None if report.failures else reached
+        program = reached if isinstance(reached, Scheduled) and not report.failures else None
         silenced = tuple(report.silenced)
         if program and self.root:
             from .files.surroundings import matched, surroundings

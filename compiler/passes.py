@@ -1,17 +1,19 @@
 """The passes: functions that make a program absolute, or find something wrong with it, in order."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..spec.findings.diagnostics import Report
 from .advice import rules
 from .claims.claims import claims
 from .program import Program
-from .resolve.resolve import resolve
 from .resolve.unroll import unroll
 from .schedule.rope_bases import bases
 from .schedule.schedule import schedule
+from .stages.resolve import resolve
 
-Pass = Callable[[Program, Report], Program]
+Pass = Callable[[Any, Report], Program]
+"""From what the pass before has made to what it makes; what that is, its types say."""
 SCHEDULED: tuple[Pass, ...] = (unroll, resolve, schedule)
 """What says how long a recipe is and what changes in it."""
 SOUND: tuple[Pass, ...] = (*SCHEDULED, bases)

@@ -1,10 +1,11 @@
 """The program: the graph of stages while the passes make it absolute, one field after the other."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
 from ..spec.quantity import Quantity
-from ..spec.record import Record, field
+from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
 from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
 
@@ -43,53 +44,149 @@ class State(Record):
     parallel: dict[str, int]
 
 
-class Segment(Record):
-    """A stretch with constant shapes: one train job."""
+class Form(Record):
+    """What a job's steps look like: lengths, mesh, and sequences that a rank takes at a time."""
 
-    from_step: int
-    to_step: int
     seq_len: int
     rope_theta: float
     resources: Resources
     micro_batch: int
 
 
-class TrainStage(Record):
-    """A train stage; fields are filled by the passes in this order."""
+class Segment(Form):
+    """A stretch with constant shapes: one train job."""
+
+    from_step: int
+    to_step: int
+
+
+class Stage(Record):
+    """A stage with its names resolved; each kind has a record of its own.
+
+    Attributes:
+        model: the architecture of the weights that it makes, or that it takes.
+    """
 
     name: str
-    spec: r.Training
-    parent: str | None
+    spec: Any
     model: Architecture
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The stages whose results it takes."""
+        raise NotImplementedError
+
+    @property
+    def shown_dialog(self) -> dict[str, Any] | None:
+        """The protocol that the tokens of its model have to tell apart, where it has one."""
+        return None
+
+    @property
+    def begins_with(self) -> str | None:
+        """The declared model whose weights, random or published, it begins with, if it does."""
+        return None
+
+
+class StageOfOne(Stage):
+    """A stage that takes the result of another one."""
+
+    of: str
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return [self.of]
+
+
+class StageOfMany(Stage):
+    """A stage that makes one model of several."""
+
+    of: list[str]
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return self.of
+
+
+class ModelStage(Stage):
+    """A stage with weights of its own, which no other has made, and with what jobs on them take.
+
+    Attributes:
+        settings: what is in force of the attributes that stages inherit, and no pass has to know.
+        dialog: the settings of the chat protocol, where it speaks one.
+    """
+
     tokenizer: str | None
     hardware: Hardware
     optimizer: r.Optimizer
-    carries: bool
     settings: dict[str, Any]
-    """What is in force of the attributes that stages inherit, and that no pass has to know."""
     precision: str
     recompute: str
-    origins: dict[str, str]
     dialog: dict[str, Any] | None = None
-    meshes: dict[tuple[tuple[str, int], ...], Resources] = field(default_factory=dict)
-    steps: int = 0
-    tokens: int = 0
-    lengths: list[tuple[int, int, int]] = field(default_factory=list)
-    batches: list[BatchPiece] = field(default_factory=list)
-    lr: list[LrPiece] = field(default_factory=list)
-    mixture: list[MixturePart] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    roundings: list[Rounding] = field(default_factory=list)
-    begins: dict[str, list[int]] = field(default_factory=dict)
-    """Knob → the step where each segment of its schedule, as written, begins."""
-    end: State | None = None
-    checkpoints: dict[str, tuple[int, State]] = field(default_factory=dict)
-    """Checkpoint stage → the step that it is before, and what is in force there."""
 
     @property
-    def published(self) -> bool:
-        """Whether these are published weights, with which nothing is in force."""
-        return isinstance(self.spec, Weights)
+    def shown_dialog(self) -> dict[str, Any] | None:
+        return self.dialog
+
+
+class TrainStage(ModelStage):
+    """A stage that trains.
+
+    Attributes:
+        parent: the stage that it continues from; None: it starts from random weights.
+        carries: whether the state of the optimizer is carried over from there.
+        origins: setting → where it comes from: "spec", "etude", "model" or "from STAGE".
+    """
+
+    spec: r.Training
+    parent: str | None
+    carries: bool
+    origins: dict[str, str]
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return [self.parent] if self.parent else []
+
+    @property
+    def begins_with(self) -> str | None:
+        return self.spec.model
+
+
+class ScheduledStage(TrainStage):
+    """A stage that trains, with every knob by step.
+
+    Attributes:
+        lengths: from which step to which, and the sequence length there.
+        begins: knob → the step where each segment of its schedule, as written, begins.
+        end: what is in force where it ends.
+        checkpoints: checkpoint stage → the step that it is before, and what is in force there.
+    """
+
+    steps: int
+    tokens: int
+    lengths: list[tuple[int, int, int]]
+    batches: list[BatchPiece]
+    lr: list[LrPiece]
+    mixture: list[MixturePart]
+    segments: list[Segment]
+    roundings: list[Rounding]
+    begins: dict[str, list[int]]
+    end: State
+    checkpoints: dict[str, tuple[int, State]]
+
+    @classmethod
+    def of(cls, stage: TrainStage, **schedules: Any) -> "ScheduledStage":
+        """A stage with its schedules."""
+        return cls(**{name: getattr(stage, name) for name in fields(TrainStage)}, **schedules)
+
+    @property
+    def last(self) -> Form:
+        """The form of its last steps."""
+        return self.segments[-1]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that it trains on."""
+        return max(length for _, _, length in self.lengths)
 
     def sequences_before(self, step: int) -> int:
         """Sequences that the stage has consumed before `step`."""
@@ -109,121 +206,93 @@ class TrainStage(Record):
         return total
 
 
-class Weights(r.Training):
+class Weights(r.Stage):
     """What stands in the graph for a model with published weights: a result that nothing made."""
 
     kind: ClassVar[str] = "weights"
+    continued: ClassVar[bool] = False
+    model: r.Model
 
 
-class WeightsStage(Record):
-    """Published weights.
+class WeightsStage(ModelStage):
+    """Published weights, with which stages start. Nothing is in force with them.
 
     Attributes:
         source: `folder`, or `hub` with `revision`, as the plan holds them.
-        result: the weights as the result of a stage that has taken no step.
-        of: nothing, which they are made of.
+        last: how a job takes them that does not train.
     """
 
-    name: str
     spec: Weights
-    model: Architecture
     source: dict[str, str]
-    result: TrainStage
-    of: list[str] = field(default_factory=list)
+    last: Form
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return []
+
+    @property
+    def begins_with(self) -> str | None:
+        return self.name
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that they were trained on."""
+        return self.last.seq_len
 
 
-class AverageStage(Record):
-    """An average stage."""
+class CheckpointStage(StageOfOne):
+    """The weights of a stage on its way."""
 
-    name: str
-    spec: r.Average
-    of: list[str]
-    weights: list[Fraction]
-    model: Architecture
-
-
-class CheckpointStage(Record):
-    """A checkpoint stage; `part` is the stage that it is of, up to it, once that is scheduled."""
-
-    name: str
     spec: r.Checkpoint
-    of: str
-    model: Architecture
-    part: TrainStage | None = None
 
 
-class BestStage(Record):
-    """A best stage."""
+class ScheduledCheckpoint(CheckpointStage):
+    """A checkpoint at a known step; `part` is the stage that it is of, up to there."""
 
-    name: str
-    spec: r.Best
-    of: list[str]
-    dialog: dict[str, Any] | None
-    model: Architecture
+    part: ScheduledStage
 
 
-class EvaluateStage(Record):
-    """An evaluate stage."""
-
-    name: str
-    spec: r.Evaluate
-    of: str
-    dialog: dict[str, Any] | None
-    model: Architecture
-
-
-class SampleStage(Record):
-    """A sample stage; `keep` is the number of draws of a prompt, 0 all."""
-
-    name: str
-    spec: r.Sample
-    of: str
-    dialog: dict[str, Any]
-    keep: int
-    model: Architecture
-
-
-class ScoreStage(Record):
-    """A score stage."""
-
-    name: str
-    spec: r.Score
-    of: str
-    model: Architecture
-
-
-AnyStage = (
-    TrainStage
-    | WeightsStage
-    | CheckpointStage
-    | AverageStage
-    | BestStage
-    | EvaluateStage
-    | SampleStage
-    | ScoreStage
-)
+Trained = ScheduledStage | WeightsStage
+"""What weights come from in the end."""
 
 
 class Program(Record, kw_only=False):
-    """The recipe with names resolved, in an order in which its stages can run."""
+    """The recipe on its way through the passes. Each kind of program knows more than the last."""
 
     recipe: r.Recipe
     ranks: int | None
-    stages: dict[str, AnyStage] = field(default_factory=dict)
-    jobs: list[Any] = field(default_factory=list)
-    outputs: dict[str, str] = field(default_factory=dict)
-    claims: list[Claim] = field(default_factory=list)
 
-    def trained(self, name: str) -> TrainStage:
+
+class Resolved(Program):
+    """Names are what they stand for, and stages in an order in which they can run."""
+
+    stages: dict[str, Stage]
+
+
+class Scheduled(Resolved):
+    """All schedules are absolute."""
+
+    def trained(self, name: str) -> Trained:
         """The stage that trained the weights: itself, or the first that it is made of.
 
-        Of a checkpoint it is the part of the stage before it, of published weights one of no steps.
+        Of a checkpoint it is the part of the stage before it.
         """
         stage = self.stages[name]
-        while not isinstance(stage, TrainStage):
-            if isinstance(stage, WeightsStage):
-                return stage.result
-            if isinstance(stage, CheckpointStage) and stage.part:
+        while not isinstance(stage, Trained):
+            if isinstance(stage, ScheduledCheckpoint):
                 return stage.part
-            stage = self.stages[stage.of if isinstance(stage.of, str) else stage.of[0]]
+            stage = self.stages[stage.sources[0]]
         return stage
+
+
+class Claimed(Scheduled):
+    """What the recipe claims is compared with what is computed."""
+
+    claims: list[Claim]
+
+
+class Lowered(Scheduled):
+    """The jobs, in an order in which they can run, and the results of the recipe."""
+
+    jobs: list[Any]
+    outputs: dict[str, str]

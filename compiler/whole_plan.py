@@ -6,23 +6,29 @@ from typing import Any
 
 from ..spec.findings.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
-from ..spec.schema.recipe import Recipe, attributes
+from ..spec.record import fields
+from ..spec.schema.recipe import Recipe, Training, attributes
 from .as_written import written
 from .costs.jobs import digits
 from .plan.phases import phases_of
-from .plan.plan import Plan, Provenance, SilencedFinding, StageSummary, Totals, TrainJob
+from .plan.plan import Plan, SilencedFinding, StageSummary, Totals, TrainJob
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
-from .program import Program, TrainStage, WeightsStage
-from .values import Scaled
+from .program import Lowered, ScheduledStage, Stage, StageOfMany
+from .stages import KINDS
+from .stages.kind import TrainingKind
+from .values import Claim, Scaled
 
+APART = ("from", "dialog")
+"""Attributes that the settings of a stage do not list: what it continues from, and the protocol."""
 MOST_SHOWN = 6
 """Of more values that follow each other only the ends are shown."""
 
 
 def planned(
     recipe: Recipe,
-    program: Program,
+    program: Lowered,
+    claims: Sequence[Claim],
     silenced: Sequence[Silenced],
     miniature: list[Scaled] | None = None,
 ) -> Plan:
@@ -30,6 +36,7 @@ def planned(
 
     Args:
         program: the recipe after all passes, with its jobs.
+        claims: those of the recipe, compared with what is computed.
         silenced: what the recipe allows of what was found in it.
         miniature: what became of what, where the recipe is a miniature.
     """
@@ -57,7 +64,7 @@ def planned(
         outputs=program.outputs,
         stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
         totals=_totals(program.jobs),
-        claims=program.claims,
+        claims=list(claims),
         jobs=program.jobs,
         phases=phases_of(program.jobs),
     )
@@ -83,7 +90,7 @@ def _totals(jobs: list[Any]) -> Totals:
     )
 
 
-def _scaling(stage: TrainStage) -> dict[str, str]:
+def _scaling(stage: ScheduledStage) -> dict[str, str]:
     model = stage.model
     if model.rope_scaling == "none":
         return {}
@@ -94,27 +101,21 @@ def _scaling(stage: TrainStage) -> dict[str, str]:
     return {"rope_scaling": shown}
 
 
-def _summary(stage: Any, origins: Origins) -> StageSummary:
-    if isinstance(stage, WeightsStage):
-        model = origins.recipe.models[stage.name]
-        names = [n for n in ("weights", "hub", "revision", "context") if getattr(model, n)]
-        return StageSummary(
-            kind=stage.spec.kind,
-            goes_on_from=None,
-            tokens=0,
-            steps=0,
-            values={n: origins.record(str(getattr(model, n)), origins.of(model, n)) for n in names},
-        )
-    if not isinstance(stage, TrainStage):
-        return StageSummary(
-            kind=stage.spec.kind,
-            goes_on_from=stage.of if isinstance(stage.of, str) else None,
-            tokens=0,
-            steps=0,
-            values=_settings(stage, origins),
-        )
+def _summary(stage: Stage, origins: Origins) -> StageSummary:
+    trains = isinstance(stage, ScheduledStage)
+    shown = _trained(stage) if trains else _settings(stage)
+    return StageSummary(
+        kind=stage.spec.kind,
+        goes_on_from=None if isinstance(stage, StageOfMany) else next(iter(stage.sources), None),
+        tokens=stage.tokens if trains else 0,
+        steps=stage.steps if trains else 0,
+        values={n: origins.record(v, origins.stage(stage, n)) for n, v in shown.items()},
+    )
+
+
+def _trained(stage: ScheduledStage) -> dict[str, str]:
+    """What is shown of a stage that trains."""
     end = stage.end
-    assert end
     optimizer = stage.optimizer
     unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
     shown = {
@@ -141,83 +142,43 @@ def _summary(stage: Any, origins: Origins) -> StageSummary:
     if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
     shown |= _optimized(stage.spec)
-    if stage.spec.kind == "dpo" and "reference" not in shown:
+    if _reference(stage) and "reference" not in shown:
         shown["reference"] = stage.parent or ""
-    shown |= _given(stage.spec, *(name for name in stage.spec.places if name not in shown))
-    return StageSummary(
-        kind=stage.spec.kind,
-        goes_on_from=stage.parent,
-        tokens=stage.tokens,
-        steps=stage.steps,
-        values={n: origins.record(v, origins.stage(stage, n)) for n, v in shown.items()},
-    )
-
-
-OBJECTIVE = (
-    "loss",
-    "layout",
-    "similar",
-    "reference",
-    "beta",
-    "nll",
-    "label_smoothing",
-    "normalize",
-    "mask",
-)
-"""Attributes that say what a stage after pre-training optimizes."""
-OTHERS = (
-    "of",
-    "after",
-    "weights",
-    "prompts",
-    "judge",
-    "draws",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "keep",
-    "data",
-    "loss",
-    "needle",
-    "accuracy",
-    "suites",
-    "tasks",
-    "limit",
-    "seq_len",
-)
-"""Attributes that are shown of stages that do not train."""
-
-
-def _settings(stage: Any, origins: Origins) -> dict[str, Provenance]:
-    """The attributes of a stage that does not train, with where they came from."""
-    values = {}
-    for name in OTHERS:
-        of = stage if name == "keep" and hasattr(stage, "keep") else stage.spec
-        value = getattr(of, name, None)
-        unset = name in ("temperature", "max_tokens") and not getattr(stage.spec, "prompts", None)
-        if value is not None and not unset and not (name == "of" and isinstance(value, str)):
-            if name == "keep":
-                value = {0: "all", 1: "best"}.get(value, value)
-            values[name] = origins.record(in_words(value), origins.stage(stage, name))
-    rendered = any(getattr(stage.spec, name, None) for name in ("prompts", "accuracy"))
-    if rendered and getattr(stage, "dialog", None):
-        values["dialog"] = origins.record(_dialog(stage.dialog), origins.stage(stage, "dialog"))
-    for name, value in _given(
-        stage.spec, *(n for n in stage.spec.places if n not in values)
-    ).items():
-        values[name] = origins.record(value, origins.stage(stage, name))
-    return values
+    return shown | _given(stage.spec, *(name for name in stage.spec.places if name not in shown))
 
 
 def _optimized(spec: Any) -> dict[str, str]:
-    """What a stage after pre-training optimizes."""
-    known = attributes(type(spec))
-    fields = {name: known[name].field if name in known else name for name in OBJECTIVE}
-    values = {name: getattr(spec, field, None) for name, field in fields.items()}
+    """What a stage optimizes: the attributes by which its kind differs from other training."""
+    common = {*fields(Training), "dialog"}
+    known = {n: says.name or n for n, of in fields(type(spec)).items() if (says := of.metadata)}
+    values = {shown: getattr(spec, n) for n, shown in known.items() if n not in common}
     return {name: in_words(value) for name, value in values.items() if value is not None}
 
 
-def _inherited(stage: TrainStage) -> dict[str, str]:
+def _reference(stage: ScheduledStage) -> str | None:
+    kind = KINDS[type(stage.spec)]
+    return kind.way.reference(stage) if isinstance(kind, TrainingKind) else None
+
+
+def _settings(stage: Stage) -> dict[str, str]:
+    """What is shown of a stage that does not train."""
+    spec, kind = stage.spec, KINDS[type(stage.spec)]
+    known = attributes(type(spec))
+    said = kind.said(stage)
+    values = {}
+    for name in known if kind.shown is None else kind.shown:
+        needs = known[name].needs if name in known else ()
+        idle = needs and all(getattr(spec, need) is None for need in needs)
+        value = None if idle or name in APART else said.get(name, getattr(spec, name, None))
+        if value is not None:
+            values[name] = in_words(value)
+    rendered = any(getattr(spec, name, None) for name in ("prompts", "accuracy"))
+    if rendered and (dialog := getattr(stage, "dialog", None)):
+        values["dialog"] = _dialog(dialog)
+    return values | _given(spec, *(name for name in spec.places if name not in values))
+
+
+def _inherited(stage: ScheduledStage) -> dict[str, str]:
     """What is in force of the attributes that a stage of the kind may take over."""
     known = attributes(type(stage.spec))
     in_force = {name: value for name, value in stage.settings.items() if name in known}

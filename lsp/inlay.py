@@ -6,7 +6,7 @@ from typing import Any
 
 from lsprotocol import types
 
-from ..compiler.program import TrainStage
+from ..compiler.program import ScheduledStage
 from ..spec import syntax as s
 from ..spec.quantity import counted, measured
 from ..spec.schema.convert import Invalid
@@ -47,7 +47,9 @@ def _stages(items: Iterable[s.Item], scope: str) -> Iterator[tuple[s.Block, str]
             yield from _stages(item.items, getattr(item.labels[0], "name", ""))
 
 
-def _of_stage(block: s.Block, stage: TrainStage, analysis: Analysis) -> Iterator[tuple[int, str]]:
+def _of_stage(
+    block: s.Block, stage: ScheduledStage, analysis: Analysis
+) -> Iterator[tuple[int, str]]:
     """Character and text of the hints in a stage."""
     assert analysis.program
     epochs = values.epochs(stage, analysis.program)
@@ -65,7 +67,7 @@ def _of_stage(block: s.Block, stage: TrainStage, analysis: Analysis) -> Iterator
             yield from _epochs(item.value, epochs)
 
 
-def _bounds(schedule: s.Schedule, knob: str, stage: TrainStage) -> Iterator[tuple[int, str]]:
+def _bounds(schedule: s.Schedule, knob: str, stage: ScheduledStage) -> Iterator[tuple[int, str]]:
     reached = values.pieces(stage, knob)
     for place, (segment, piece) in enumerate(zip(schedule.segments, reached, strict=False)):
         for number, begin in _lengths(segment, piece.begin.step):
@@ -86,7 +88,7 @@ def _lengths(segment: s.Hold | s.Ramp, begin: int) -> Iterator[tuple[s.Number, i
         yield segment.bound.quantity, begin if segment.bound.relative else 0
 
 
-def _end(segment: s.Ramp, place: int, stage: TrainStage) -> Iterator[tuple[int, str]]:
+def _end(segment: s.Ramp, place: int, stage: ScheduledStage) -> Iterator[tuple[int, str]]:
     """Where a ramp ends: said where the text does not say it, or the ramp does not get there."""
     end = values.ramp_end(stage, place)
     if end is None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeGuard
 
 from ..compiler import curves
 from ..compiler.ids import StageId
-from ..compiler.program import Program, TrainStage
+from ..compiler.program import Program, Resolved, ScheduledStage
 from ..compiler.schedule.clock import Clock
 from ..compiler.schedule.positions import START, Border, Length
 from ..spec.quantity import Quantity, counted, measured, short
@@ -25,7 +26,7 @@ class Piece(NamedTuple):
 
 def stages(program: Program | None, name: str, scope: str) -> list[Any]:
     """The stage of a name, or that of every round where it stands in rounds."""
-    if program is None:
+    if not isinstance(program, Resolved):
         return []
     if not scope:
         found = program.stages.get(name)
@@ -34,12 +35,12 @@ def stages(program: Program | None, name: str, scope: str) -> list[Any]:
     return [stage for of, stage in every if (of.rounds, of.own) == (scope, name)]
 
 
-def scheduled(stage: Any) -> bool:
+def scheduled(stage: Any) -> TypeGuard[ScheduledStage]:
     """Whether a stage trains and its schedules are known."""
-    return isinstance(stage, TrainStage) and stage.end is not None
+    return isinstance(stage, ScheduledStage)
 
 
-def length(stage: TrainStage) -> Length:
+def length(stage: ScheduledStage) -> Length:
     """How long the stage is, as its spec says it."""
     if stage.spec.tokens is not None:
         return Length("tokens", Fraction(stage.spec.tokens))
@@ -49,11 +50,27 @@ def length(stage: TrainStage) -> Length:
     return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
 
 
-def clock(stage: TrainStage) -> Clock:
-    """The stage's clock, rebuilt from its batches and lengths and kept with it."""
-    kept = stage.__dict__.get("_clock")
-    if kept:
-        return kept
+class _Same:
+    """A stage as a key of a cache: equal to itself alone."""
+
+    def __init__(self, stage: ScheduledStage) -> None:
+        self.stage = stage
+
+    def __hash__(self) -> int:
+        return id(self.stage)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.stage is self.stage
+
+
+def clock(stage: ScheduledStage) -> Clock:
+    """The stage's clock, rebuilt from its batches and lengths."""
+    return _clock(_Same(stage))
+
+
+@lru_cache(maxsize=64)
+def _clock(same: _Same) -> Clock:
+    stage = same.stage
     sizes = {start: size for start, _, size in stage.lengths}
     batches = {piece.from_step: piece.sequences for piece in stage.batches}
     starts: list[tuple[int, int, int]] = []
@@ -63,8 +80,7 @@ def clock(stage: TrainStage) -> Clock:
         if starts:
             tokens += (step - starts[-1][0]) * starts[-1][2]
         starts.append((step, tokens, size * batch))
-    assert stage.end
-    rebuilt = Clock(
+    return Clock(
         steps=stage.steps,
         tokens=stage.tokens,
         lengths=stage.lengths,
@@ -74,11 +90,9 @@ def clock(stage: TrainStage) -> Clock:
         borders={},
         batch_at_end=stage.end.batch,
     )
-    stage.__dict__["_clock"] = rebuilt
-    return rebuilt
 
 
-def pieces(stage: TrainStage, knob: str) -> list[Piece]:
+def pieces(stage: ScheduledStage, knob: str) -> list[Piece]:
     """The segments of a knob's schedule that the stage reaches."""
     schedule = getattr(stage.spec, knob)
     if schedule is None:
@@ -96,7 +110,7 @@ def pieces(stage: TrainStage, knob: str) -> list[Piece]:
     return reached
 
 
-def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
+def amount(stage: ScheduledStage, quantity: Quantity, begin: int) -> str:
     """A length that begins at a step, in the other unit: `8000 steps` are `33.6B tokens`."""
     own = clock(stage)
     position = length(stage).of(quantity)
@@ -111,14 +125,14 @@ def amount(stage: TrainStage, quantity: Quantity, begin: int) -> str:
     return counted(steps, "steps")
 
 
-def steps_and_tokens(stage: TrainStage) -> str:
+def steps_and_tokens(stage: ScheduledStage) -> str:
     """The length of a stage in both units."""
     exact, rounded = f"{stage.tokens:,}", short(stage.tokens)
     more = f" ({rounded})" if rounded != exact else ""
     return f"{counted(stage.steps, 'steps')}, {exact} tokens{more}"
 
 
-def ramp_end(stage: TrainStage, place: int) -> float | None:
+def ramp_end(stage: ScheduledStage, place: int) -> float | None:
     """The learning rate at which a segment's ramp ends, where that is not what it is written to
     go to: its curve is longer than the segment."""
     if place >= len(stage.lr):
@@ -132,7 +146,7 @@ def ramp_end(stage: TrainStage, place: int) -> float | None:
     return curves.value(piece.shape, piece.start, piece.end, share)
 
 
-def epochs(stage: TrainStage, program: Program) -> dict[str, float]:
+def epochs(stage: ScheduledStage, program: Program) -> dict[str, float]:
     """How often each source with a declared size is gone through."""
     parts: dict[str, Fraction] = {}
     for part in stage.mixture:
@@ -159,7 +173,6 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     """Lines that say what an attribute of a stage comes to; none where there is nothing to add."""
     if not scheduled(stage):
         return []
-    assert isinstance(stage, TrainStage)
     if attribute in _RESOLVED:
         return _RESOLVED[attribute](stage)
     if attribute in ("tokens", "steps", "epochs"):
@@ -175,11 +188,11 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
     return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
 
 
-def _lengths(stage: TrainStage) -> list[str]:
+def _lengths(stage: ScheduledStage) -> list[str]:
     return [_at(stage, begin, end, f"{short(size)} tokens") for begin, end, size in stage.lengths]
 
 
-def _rates(stage: TrainStage) -> list[str]:
+def _rates(stage: ScheduledStage) -> list[str]:
     lines = []
     for place, piece in enumerate(stage.lr):
         text = f"{piece.start:.4g}"
@@ -189,7 +202,7 @@ def _rates(stage: TrainStage) -> list[str]:
     return lines
 
 
-def _shares(stage: TrainStage) -> list[str]:
+def _shares(stage: ScheduledStage) -> list[str]:
     lines = []
     for part in stage.mixture:
         total = sum(part.weights.values())
@@ -198,7 +211,7 @@ def _shares(stage: TrainStage) -> list[str]:
     return lines
 
 
-def _model(stage: TrainStage) -> list[str]:
+def _model(stage: ScheduledStage) -> list[str]:
     model = stage.model
     return [
         f"{counted(model.layers, 'layers')}, dim {model.dim}, heads {model.heads} "
@@ -207,11 +220,11 @@ def _model(stage: TrainStage) -> list[str]:
     ]
 
 
-def _parent(stage: TrainStage) -> list[str]:
+def _parent(stage: ScheduledStage) -> list[str]:
     return [f"continues from `{stage.parent}`"] if stage.parent else []
 
 
-def _optimizer(stage: TrainStage) -> list[str]:
+def _optimizer(stage: ScheduledStage) -> list[str]:
     own = stage.optimizer
     return [
         f"{own.kind}, betas {list(own.betas)}, weight decay {own.weight_decay:g}, "
@@ -235,25 +248,23 @@ def summary(stage: Any, program: Program) -> list[str]:
 def datasets_epochs(program: Program | None, name: str) -> list[str]:
     """How often each stage goes through a data set whose size is declared."""
     lines = []
-    for stage in program.stages.values() if program else ():
-        if scheduled(stage) and isinstance(stage, TrainStage):
-            assert program
+    for stage in program.stages.values() if isinstance(program, Resolved) else ():
+        if scheduled(stage) and program:
             times = epochs(stage, program).get(name)
             if times is not None:
                 lines.append(f"{stage.name}: {measured(times)} epochs")
     return lines
 
 
-def _epochs(stage: TrainStage, program: Program) -> list[str]:
+def _epochs(stage: ScheduledStage, program: Program) -> list[str]:
     passes = epochs(stage, program)
     if not passes:
         return []
     return ["epochs: " + ", ".join(f"{name} {measured(times)}" for name, times in passes.items())]
 
 
-def _end(stage: TrainStage, segment: Segment | None, attribute: str) -> str:
+def _end(stage: ScheduledStage, segment: Segment | None, attribute: str) -> str:
     value = segment.end if segment and not hasattr(segment.end, "factors") else None
-    assert stage.end
     if value is None:
         value = getattr(stage.end, attribute)
     if isinstance(value, dict):
@@ -261,7 +272,7 @@ def _end(stage: TrainStage, segment: Segment | None, attribute: str) -> str:
     return f"{float(value):g}"
 
 
-def _batches(stage: TrainStage) -> list[str]:
+def _batches(stage: ScheduledStage) -> list[str]:
     unit = "pairs" if stage.spec.data_kind == "preferences" else "sequences"
     starts = clock(stage).starts
     ends = [step for step, _, _ in starts[1:]] + [stage.steps]
@@ -273,7 +284,7 @@ def _batches(stage: TrainStage) -> list[str]:
     return lines
 
 
-def _at(stage: TrainStage, begin: int, end: int, text: str) -> str:
+def _at(stage: ScheduledStage, begin: int, end: int, text: str) -> str:
     if begin == 0 and end >= stage.steps:
         return text
     tokens = stage.tokens_before(end) - stage.tokens_before(begin)
@@ -288,7 +299,7 @@ def _some(lines: Iterable[str]) -> list[str]:
     return [*lines[:4], f"… {len(lines) - 6} more …", *lines[-2:]]
 
 
-_RESOLVED: dict[str, Callable[[TrainStage], list[str]]] = {
+_RESOLVED: dict[str, Callable[[ScheduledStage], list[str]]] = {
     "seq_len": _lengths,
     "batch": lambda stage: _some(_batches(stage)),
     "lr": _rates,

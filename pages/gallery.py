@@ -5,6 +5,7 @@ from typing import Any
 
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.plan import Plan, Sources
+from ..spec.schema.recipe import STAGES
 from .page import render
 from .series import picture
 
@@ -51,12 +52,18 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _leads_on(kind: str) -> bool:
+    """Whether other stages take what one of a kind makes, unasked or as data."""
+    model = STAGES.get(kind)
+    return model is None or model.continued or model.scores or bool(model.offers)
+
+
 def _path(plan: Plan) -> str:
     """The stages in the order that they run, rounds as one: `pretrain · anneal · align × 6`."""
     names = [
         StageId.parse(name).rounds or name
         for name, stage in plan.stages.items()
-        if stage.kind not in ("evaluate", "checkpoint")
+        if _leads_on(stage.kind)
     ]
     repeated = rounds(plan.stages)
     return " · ".join(

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
+from ..spec.schema.recipe import STAGES
 
 
 def graph(plan: Plan) -> dict[str, Any]:
@@ -76,7 +77,8 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
         lines.append(f"◆ {len(guarded)} gate{'s' if len(guarded) > 1 else ''}")
     if any(isinstance(j, TrainJob) and j.stage == stage and j.average for j in plan.jobs):
         lines.append("x̄ Polyak average")
-    if stage in plan.outputs and summary.kind not in ("evaluate", "sample"):
+    kind = STAGES.get(summary.kind)
+    if stage in plan.outputs and (kind is None or kind.has_weights):
         lines.append("⇥ exported")
     return {
         "id": stage,

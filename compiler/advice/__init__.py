@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ...spec.findings.allows import silence
 from ...spec.findings.diagnostics import Report
 from ...spec.source import Span
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage
 
 GROUPS = ("rates", "shapes", "cost", "data", "measures", "preferences", "claims", "unused")
 """The modules that hold the rules."""
@@ -37,7 +37,7 @@ ALL = ""
 
 
 def rule(
-    code: str, stages: type | None = TrainStage, needs: str | None = None
+    code: str, stages: type | None = ScheduledStage, needs: str | None = None
 ) -> Callable[[Rule], Rule]:
     """Registers a rule: of a stage and the program, or with `stages=None` of the program.
 
@@ -54,7 +54,7 @@ def rule(
     return register
 
 
-def rules(program: Program, report: Report) -> Program:
+def rules(program: Scheduled, report: Report) -> Scheduled:
     """Reports what the rules find, and silences what the spec allows; changes nothing."""
     for group in GROUPS:
         import_module(f".{group}", __name__)

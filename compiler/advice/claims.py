@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from ..claims.claims import shown
-from ..program import Program
+from ..program import Claimed, Scheduled
 from . import Found, rule
 
 WIDE = Fraction(15, 100)
@@ -12,7 +12,7 @@ WIDE = Fraction(15, 100)
 
 
 @rule("W671", stages=None)
-def wide_tolerance(program: Program) -> Iterator[Found]:
+def wide_tolerance(program: Scheduled) -> Iterator[Found]:
     for claimed in program.recipe.expectations:
         if claimed.tolerance > WIDE and not (claimed.because or claimed.contradicted):
             yield Found(
@@ -24,7 +24,7 @@ def wide_tolerance(program: Program) -> Iterator[Found]:
 
 
 @rule("W672", stages=None)
-def contradiction_that_is_none(program: Program) -> Iterator[Found]:
+def contradiction_that_is_none(program: Claimed) -> Iterator[Found]:
     held = {claim.what for claim in program.claims if claim.holds}
     for claimed in program.recipe.expectations:
         if claimed.contradicted and shown(claimed) in held:

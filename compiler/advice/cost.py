@@ -9,7 +9,7 @@ from ...spec.record import replace
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
 from ..costs.jobs import segment_batch, segment_estimate
 from ..families.architectures import parameters
-from ..program import Program, Segment, TrainStage
+from ..program import Scheduled, ScheduledStage, Segment
 from . import Found, rule
 
 LARGE = 1e9
@@ -17,7 +17,7 @@ LARGE = 1e9
 STATE = ("parameters", "gradients", "optimizer")
 
 
-def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iterator[tuple]:
+def _fullest(stage: ScheduledStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iterator[tuple]:
     """The segment that takes most memory: it, bytes by part, and their sum, of `parts` or all."""
     found = []
     for segment in stage.segments:
@@ -32,7 +32,7 @@ def _fullest(stage: TrainStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iter
 
 
 @rule("W662")
-def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+def state_does_not_fit(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     known = gpu(stage.hardware.device)
     if known is None:
         return
@@ -49,7 +49,7 @@ def state_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W661")
-def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
+def memory_does_not_fit(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     known = gpu(stage.hardware.device)
     if known is None:
         return
@@ -66,7 +66,7 @@ def memory_does_not_fit(stage: TrainStage, program: Program) -> Iterator[Found]:
         )
 
 
-def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str:
+def _way_out(stage: ScheduledStage, segment: Segment, batch: int, known: Gpu) -> str:
     """The first of some changes that fits, the cheapest first."""
     ways = [
         ("recompute = selective", {"recompute": "selective"}, {}),
@@ -91,7 +91,7 @@ def _way_out(stage: TrainStage, segment: Segment, batch: int, known: Gpu) -> str
     return _placement_that_fits(stage, segment, batch)
 
 
-def _placement_that_fits(stage: TrainStage, segment: Segment, batch: int) -> str:
+def _placement_that_fits(stage: ScheduledStage, segment: Segment, batch: int) -> str:
     """The fastest placement on the same GPUs that fits with full recomputation."""
     from ..schedule.auto import Stretch, search  # most recipes fit
 
@@ -114,7 +114,7 @@ def _placement_that_fits(stage: TrainStage, segment: Segment, batch: int) -> str
 
 
 @rule("N661")
-def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
+def unknown_gpu(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     device = stage.hardware.device
     if device == "cpu" or gpu(device) or stage.parent:
         return
@@ -129,7 +129,7 @@ def unknown_gpu(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W649", needs="cluster")
-def large_model_without_a_cluster(stage: TrainStage, program: Program) -> Iterator[Found]:
+def large_model_without_a_cluster(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A large model on one process of a CPU, since no cluster is declared."""
     size = parameters(stage.model)
     if program.recipe.clusters or program.ranks is not None or size < LARGE or _later(stage):
@@ -141,6 +141,6 @@ def large_model_without_a_cluster(stage: TrainStage, program: Program) -> Iterat
     )
 
 
-def _later(stage: TrainStage) -> bool:
+def _later(stage: ScheduledStage) -> bool:
     """Whether the stage continues from one that has the same hardware."""
     return stage.parent is not None and not stage.spec.cluster

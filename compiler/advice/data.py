@@ -8,8 +8,9 @@ from ...spec.quantity import measured, short
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..ids import DataId, StageId
-from ..program import BestStage, EvaluateStage, Program, SampleStage, TrainStage
+from ..program import Scheduled, ScheduledStage
 from ..resolve.graph import data_of
+from ..resolve.references import referring
 from . import Found, rule
 
 MOST_EPOCHS = 4
@@ -18,11 +19,11 @@ MOST_POST_EPOCHS = 5
 
 
 @rule("W621", stages=None)
-def repeated_sources(program: Program) -> Iterator[Found]:
+def repeated_sources(program: Scheduled) -> Iterator[Found]:
     """Epochs of each source along the lineage of each stage; the first above the bound counts."""
     drawn: dict[str, dict[str, Fraction]] = {}
     for name, stage in program.stages.items():
-        if not isinstance(stage, TrainStage) or stage.spec.kind != "train":
+        if not isinstance(stage, ScheduledStage) or not isinstance(stage.spec, r.Train):
             continue
         before = program.trained(stage.parent).name if stage.parent else ""
         total = dict(drawn.get(before, {}))
@@ -50,7 +51,7 @@ def repeated_sources(program: Program) -> Iterator[Found]:
                 )
 
 
-def _epochs(program: Program, source: str, tokens: Fraction | None) -> Fraction:
+def _epochs(program: Scheduled, source: str, tokens: Fraction | None) -> Fraction:
     dataset = program.recipe.datasets.get(source)
     if not tokens or dataset is None or not dataset.tokens:
         return Fraction(0)
@@ -58,12 +59,11 @@ def _epochs(program: Program, source: str, tokens: Fraction | None) -> Fraction:
 
 
 @rule("W622", stages=None)
-def measured_on_training_data(program: Program) -> Iterator[Found]:
+def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
     """Other data sets of the same files, and prompts, which have no held-out part."""
-    trained = _read(program, TrainStage, ("data",))
-    sampled = _read(program, SampleStage, ("prompts",))
-    measured = _read(program, EvaluateStage, ("loss", "accuracy", "prompts"))
-    measured |= _read(program, BestStage, ("loss", "accuracy", "prompts"))
+    trained = _read(program, r.Training)
+    sampled = _read(program, r.Sample)
+    measured = _read(program, r.Measuring)
     datasets = program.recipe.datasets
     alike: dict[str, list[str]] = {}
     for other in [*trained, *sampled]:
@@ -121,21 +121,13 @@ def overlap(one: r.Dataset, other: r.Dataset) -> bool:
     return same and max(one.skip, other.skip) < min(ends)
 
 
-def _read(
-    program: Program, kind: type, attributes: tuple[str, ...]
-) -> dict[str, tuple[str, Span | None]]:
-    """The data sets that stages of a class read: by which attribute, and where first."""
+def _read(program: Scheduled, kind: type[r.Stage]) -> dict[str, tuple[str, Span | None]]:
+    """The data sets that stages of a kind read: by which attribute, and where first."""
     found: dict[str, tuple[str, Span | None]] = {}
     for stage in program.stages.values():
-        if not isinstance(stage, kind):
-            continue
-        for attribute in attributes:
-            written = getattr(stage.spec, attribute, None)
-            names = [written] if isinstance(written, str) else written
-            if attribute == "data":
-                names = list(data_of(stage.spec))
-            for name in names or ():
-                found.setdefault(name, (attribute, stage.spec.at(attribute)))
+        for each in referring(stage.spec) if isinstance(stage.spec, kind) else ():
+            for name in each.names if each.reads_data else ():
+                found.setdefault(name, (each.attribute, stage.spec.at(each.attribute)))
     return found
 
 
@@ -144,13 +136,11 @@ def _noted(place: Span | None, what: str) -> tuple[tuple[Span, str], ...]:
 
 
 @rule("W623", stages=None)
-def nothing_held_out(program: Program) -> Iterator[Found]:
+def nothing_held_out(program: Scheduled) -> Iterator[Found]:
     """Losses and accuracies of data sets that hold nothing out."""
-    measured = _read(program, EvaluateStage, ("loss", "accuracy"))
-    measured |= _read(program, BestStage, ("loss", "accuracy"))
-    for name, (_, place) in measured.items():
+    for name, (attribute, place) in _read(program, r.Measuring).items():
         dataset = program.recipe.datasets.get(name)
-        if dataset and dataset.holdout == 0:
+        if dataset and dataset.holdout == 0 and attribute != "prompts":
             yield Found(
                 f"`{name}` holds nothing out to measure on",
                 place,
@@ -160,7 +150,7 @@ def nothing_held_out(program: Program) -> Iterator[Found]:
 
 
 @rule("W624")
-def preferences_of_a_later_round(stage: TrainStage, program: Program) -> Iterator[Found]:
+def preferences_of_a_later_round(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A stage of one round that reads data which a later round collects."""
     round = StageId.parse(stage.name).round
     if not round:
@@ -179,9 +169,9 @@ def preferences_of_a_later_round(stage: TrainStage, program: Program) -> Iterato
 
 
 @rule("W625")
-def many_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+def many_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     epochs = stage.spec.epochs
-    if stage.spec.kind == "train" or epochs is None or epochs.value <= MOST_POST_EPOCHS:
+    if isinstance(stage.spec, r.Train) or epochs is None or epochs.value <= MOST_POST_EPOCHS:
         return
     yield Found(
         f"{short(epochs.value)} passes over dialogs or preferences",
@@ -191,12 +181,12 @@ def many_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W626", stages=None)
-def the_same_source_twice(program: Program) -> Iterator[Found]:
+def the_same_source_twice(program: Scheduled) -> Iterator[Found]:
     """Two data sets of one mixture that hold the same records."""
     datasets = program.recipe.datasets
     seen: set[tuple[str, ...]] = set()
     for stage in program.stages.values():
-        if not isinstance(stage, TrainStage):
+        if not isinstance(stage, ScheduledStage):
             continue
         names = tuple(n for n in dict.fromkeys(data_of(stage.spec)) if n in datasets)
         if names in seen or len(names) > 100:
@@ -212,7 +202,7 @@ def the_same_source_twice(program: Program) -> Iterator[Found]:
 
 
 @rule("N621", stages=None, needs="recipe")
-def no_seed(program: Program) -> Iterator[Found]:
+def no_seed(program: Scheduled) -> Iterator[Found]:
     header = program.recipe.header
     if "seed" not in header.places:
         yield Found(

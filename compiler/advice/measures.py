@@ -5,14 +5,7 @@ from fractions import Fraction
 
 from ...spec.quantity import short
 from ...spec.schema import recipe as r
-from ..program import (
-    AverageStage,
-    BestStage,
-    EvaluateStage,
-    Program,
-    TrainStage,
-    WeightsStage,
-)
+from ..program import Scheduled, ScheduledStage, StageOfMany, WeightsStage
 from ..schedule.clock import nearest
 from ..schedule.positions import Length
 from . import Found, rule
@@ -20,7 +13,7 @@ from .rates import warm_up
 
 
 @rule("W631")
-def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+def gate_never_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     for each in stage.spec.gate.requirements if stage.spec.gate else ():
         above_all = each.measure == "needle" and each.op == ">" and each.value >= 1
         below_all = each.measure == "loss" and each.op in ("<", "<=") and each.value <= 0
@@ -34,7 +27,7 @@ def gate_never_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W632")
-def gate_always_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
+def gate_always_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     for each in stage.spec.gate.requirements if stage.spec.gate else ():
         if (each.measure == "needle" and each.op == ">=" and each.value == 0) or (
             each.measure == "needle" and each.op == "<=" and each.value >= 1
@@ -43,19 +36,19 @@ def gate_always_passes(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W633", stages=None)
-def needles_beyond_training(program: Program) -> Iterator[Found]:
+def needles_beyond_training(program: Scheduled) -> Iterator[Found]:
     """Haystacks longer than the longest sequence that a stage or those before it trained on."""
     longest: dict[str, int] = {}
     for name, stage in program.stages.items():
         if isinstance(stage, WeightsStage):
-            longest[name] = stage.result.segments[-1].seq_len
-        if isinstance(stage, TrainStage):
+            longest[name] = stage.longest
+        if isinstance(stage, ScheduledStage):
             before = longest[program.trained(stage.parent).name] if stage.parent else 0
-            longest[name] = max([before, *(length for _, _, length in stage.lengths)])
-        needle = stage.spec.needle if isinstance(stage, EvaluateStage) else None
-        if needle is None or not isinstance(stage, EvaluateStage):
+            longest[name] = max(before, stage.longest)
+        needle = getattr(stage.spec, "needle", None)
+        if needle is None or isinstance(stage, StageOfMany):
             continue
-        trained = longest[program.trained(stage.of).name]
+        trained = longest[program.trained(name).name]
         beyond = max(needle.lengths or [0])
         if beyond > trained:
             yield Found(
@@ -67,7 +60,7 @@ def needles_beyond_training(program: Program) -> Iterator[Found]:
 
 
 @rule("W635")
-def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
+def no_checkpoint(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     every = stage.spec.checkpoint
     if every and every > stage.steps:
         yield Found(
@@ -77,7 +70,7 @@ def no_checkpoint(stage: TrainStage, program: Program) -> Iterator[Found]:
         )
 
 
-def _window(stage: TrainStage, average: r.Polyak) -> int:
+def _window(stage: ScheduledStage, average: r.Polyak) -> int:
     """The step at which the averaged part of a stage begins."""
     if average.over is None:
         return 0
@@ -89,7 +82,7 @@ def _window(stage: TrainStage, average: r.Polyak) -> int:
 
 
 @rule("W636")
-def average_of_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+def average_of_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     average, piece = stage.spec.average, warm_up(stage)
     if average and piece and _window(stage, average) < piece.to_step:
         yield Found(
@@ -100,7 +93,7 @@ def average_of_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W637")
-def average_of_one(stage: TrainStage, program: Program) -> Iterator[Found]:
+def average_of_one(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     average = stage.spec.average
     if average and average.every > max(stage.steps - _window(stage, average), 1) // 2:
         steps = stage.steps - _window(stage, average)
@@ -112,13 +105,12 @@ def average_of_one(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W638", stages=None)
-def one_of_one(program: Program) -> Iterator[Found]:
+def one_of_one(program: Scheduled) -> Iterator[Found]:
     """Means and choices of a single stage, where the spec names just one."""
     for stage in program.stages.values():
-        if isinstance(stage, AverageStage | BestStage) and len(stage.of) == 1:
-            what = "the mean" if isinstance(stage, AverageStage) else "the best"
+        if isinstance(stage, StageOfMany) and len(stage.of) == 1:
             yield Found(
-                f"{what} of one stage is that stage",
+                f"the {stage.spec.kind} of one stage is that stage",
                 stage.spec.at("of"),
                 "name two stages or more, or continue from the stage itself",
             )

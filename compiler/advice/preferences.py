@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from ...spec.quantity import counted
 from ...spec.schema import recipe as r
-from ..program import EvaluateStage, Program, SampleStage, TrainStage
+from ..program import Scheduled, ScheduledStage
+from ..stages.evaluate import EvaluateStage
+from ..stages.sample import SampleStage
 from . import Found, rule
 from .rates import peak, shown
 
@@ -14,7 +16,7 @@ NORMALIZED_BETA = (0.1, 20.0)
 
 
 @rule("W641")
-def unusual_beta(stage: TrainStage, program: Program) -> Iterator[Found]:
+def unusual_beta(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     spec = stage.spec
     if not isinstance(spec, r.Dpo):
         return
@@ -28,11 +30,12 @@ def unusual_beta(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W642")
-def faster_than_before(stage: TrainStage, program: Program) -> Iterator[Found]:
+def faster_than_before(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if not isinstance(stage.spec, r.Dpo) or stage.parent is None:
         return
     before = program.trained(stage.parent)
-    if before.spec.kind == "sft" and before.lr and peak(stage) > peak(before):
+    tuned = isinstance(before, ScheduledStage) and isinstance(before.spec, r.Sft)
+    if tuned and peak(stage) > peak(before):
         yield Found(
             f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
             f"the fine-tuning before it",
@@ -42,7 +45,7 @@ def faster_than_before(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W643")
-def reference_elsewhere(stage: TrainStage, program: Program) -> Iterator[Found]:
+def reference_elsewhere(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     spec = stage.spec
     if isinstance(spec, r.Dpo) and spec.reference and spec.reference != stage.parent:
         yield Found(
@@ -54,7 +57,7 @@ def reference_elsewhere(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W644", stages=SampleStage)
-def equal_draws(stage: SampleStage, program: Program) -> Iterator[Found]:
+def equal_draws(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
     if stage.spec.temperature == 0 and stage.spec.draws > 1:
         yield Found(
             f"at a temperature of 0 all {stage.spec.draws} draws are the same",
@@ -64,7 +67,7 @@ def equal_draws(stage: SampleStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W645", stages=SampleStage)
-def best_of_one(stage: SampleStage, program: Program) -> Iterator[Found]:
+def best_of_one(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
     if stage.spec.judge and stage.spec.draws == 1:
         yield Found(
             "the best of one draw is that draw: the judge chooses nothing",
@@ -73,13 +76,13 @@ def best_of_one(stage: SampleStage, program: Program) -> Iterator[Found]:
         )
 
 
-def _too_long(name: str, tokens: int | None, program: Program) -> int | None:
-    longest = max((length for _, _, length in program.trained(name).lengths), default=0)
+def _too_long(name: str, tokens: int | None, program: Scheduled) -> int | None:
+    longest = program.trained(name).longest
     return longest if tokens and tokens >= longest else None
 
 
 @rule("W646", stages=SampleStage)
-def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]:
+def longer_than_trained(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
     longest = _too_long(stage.of, stage.spec.max_tokens, program)
     if longest:
         yield Found(
@@ -92,7 +95,7 @@ def longer_than_trained(stage: SampleStage, program: Program) -> Iterator[Found]
 
 
 @rule("W647", stages=EvaluateStage)
-def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iterator[Found]:
+def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> Iterator[Found]:
     answer = stage.spec.max_tokens
     longest = _too_long(stage.of, answer, program)
     if stage.spec.judge and answer and longest:
@@ -105,7 +108,7 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Program) -> Iter
 
 
 @rule("W648", stages=None)
-def no_pairs(program: Program) -> Iterator[Found]:
+def no_pairs(program: Scheduled) -> Iterator[Found]:
     """Pairs of a sample stage that draws none: they take two draws and a judge."""
     for name, dataset in program.recipe.datasets.items():
         for of in dataset.stages if dataset.kind == "preferences" else ():

@@ -8,7 +8,7 @@ from ...spec.quantity import short
 from ...spec.schema import recipe as r
 from .. import curves
 from ..families.architectures import parameters
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage
 from ..values import LrPiece
 from . import Found, rule
 
@@ -48,7 +48,7 @@ def shown(rate: float, digits: int = 3) -> str:
     return f"{rate:.{digits}g}".replace("e-0", "e-")
 
 
-def at(stage: TrainStage, piece: LrPiece, step: int) -> float:
+def at(stage: ScheduledStage, piece: LrPiece, step: int) -> float:
     """The learning rate of a piece at a step of the stage."""
     position = step if piece.clock == "steps" else stage.tokens_before(step)
     return curves.value(
@@ -56,7 +56,7 @@ def at(stage: TrainStage, piece: LrPiece, step: int) -> float:
     )
 
 
-def peak(stage: TrainStage) -> float:
+def peak(stage: ScheduledStage) -> float:
     """The largest learning rate of a stage; every piece is monotonic."""
     return max(
         max(at(stage, piece, piece.from_step), at(stage, piece, piece.to_step))
@@ -64,18 +64,18 @@ def peak(stage: TrainStage) -> float:
     )
 
 
-def warm_up(stage: TrainStage) -> LrPiece | None:
+def warm_up(stage: ScheduledStage) -> LrPiece | None:
     """The ramp with which the learning rate rises at the beginning of a stage."""
     first = stage.lr[0]
     return first if first.shape != "hold" and first.end > first.start else None
 
 
-def _total(stage: TrainStage, piece: LrPiece) -> int:
+def _total(stage: ScheduledStage, piece: LrPiece) -> int:
     return stage.steps if piece.clock == "steps" else stage.tokens
 
 
 @rule("W601")
-def long_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+def long_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     piece = warm_up(stage)
     if piece is None or piece.length > _total(stage, piece):
         return
@@ -90,7 +90,7 @@ def long_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W602")
-def endless_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+def endless_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     piece = warm_up(stage)
     if piece and piece.length > _total(stage, piece):
         reached = at(stage, piece, piece.to_step)
@@ -103,7 +103,7 @@ def endless_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W603")
-def unfinished_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
+def unfinished_decay(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     piece = stage.lr[-1]
     if piece.end >= piece.start or piece.shape == "hold":
         return
@@ -120,11 +120,11 @@ def unfinished_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W604")
-def jump_at_the_beginning(stage: TrainStage, program: Program) -> Iterator[Found]:
+def jump_at_the_beginning(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if not isinstance(stage.spec, r.Train) or stage.parent is None or stage.spec.lr is None:
         return
     before = program.trained(stage.parent)
-    if before.end is None or before.spec.kind != "train":
+    if not isinstance(before, ScheduledStage) or not isinstance(before.spec, r.Train):
         return
     last, first = float(before.end.lr), at(stage, stage.lr[0], 0)
     if last > 0 and first > JUMP * last:
@@ -135,13 +135,13 @@ def jump_at_the_beginning(stage: TrainStage, program: Program) -> Iterator[Found
         )
 
 
-def _new(stage: TrainStage) -> bool:
+def _new(stage: ScheduledStage) -> bool:
     """Whether the stage starts from random weights."""
     return stage.parent is None
 
 
 @rule("W605")
-def far_from_published(stage: TrainStage, program: Program) -> Iterator[Found]:
+def far_from_published(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if not _new(stage):
         return
     size, highest = parameters(stage.model), peak(stage)
@@ -170,7 +170,7 @@ def published_peak(size: float) -> float:
 
 
 @rule("W606")
-def clip_without_effect(stage: TrainStage, program: Program) -> Iterator[Found]:
+def clip_without_effect(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     clip = stage.spec.clip
     if clip is not None and clip > LARGEST_CLIP:
         yield Found(
@@ -181,7 +181,7 @@ def clip_without_effect(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W607")
-def decays_too_early(stage: TrainStage, program: Program) -> Iterator[Found]:
+def decays_too_early(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A ramp to 0 that is followed by a stretch at 0."""
     piece = stage.lr[-1]
     if piece.shape == "hold":
@@ -201,17 +201,17 @@ def decays_too_early(stage: TrainStage, program: Program) -> Iterator[Found]:
         )
 
 
-def _clock(stage: TrainStage, piece: LrPiece, step: int) -> int:
+def _clock(stage: ScheduledStage, piece: LrPiece, step: int) -> int:
     return step if piece.clock == "steps" else stage.tokens_before(step)
 
 
-def _edges(stage: TrainStage, piece: LrPiece) -> range:
+def _edges(stage: ScheduledStage, piece: LrPiece) -> range:
     width = max((piece.to_step - piece.from_step) // 200, 1)
     return range(piece.from_step, piece.to_step + 1, width)
 
 
 @rule("N601")
-def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
+def no_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if _new(stage) and warm_up(stage) is None and parameters(stage.model) >= LARGE:
         first = at(stage, stage.lr[0], 0)
         yield Found(
@@ -222,7 +222,7 @@ def no_warm_up(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("N602")
-def no_weight_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
+def no_weight_decay(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
     if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.weight_decay == 0:
         yield Found(
@@ -233,7 +233,7 @@ def no_weight_decay(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("N603")
-def slow_second_moment(stage: TrainStage, program: Program) -> Iterator[Found]:
+def slow_second_moment(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
     if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.betas[1] > 0.99:
         yield Found(
@@ -244,7 +244,7 @@ def slow_second_moment(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W608")
-def rate_of_an_adapter(stage: TrainStage, program: Program) -> Iterator[Found]:
+def rate_of_an_adapter(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """Full fine-tuning of a large model at a rate that is usual for LoRA, or for tiny models."""
     size, highest = parameters(stage.model), peak(stage)
     limit = MOST_TUNING.get(stage.spec.kind)

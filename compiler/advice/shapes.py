@@ -7,7 +7,7 @@ from ...spec.quantity import counted, literal, short
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..placement import data_parallel
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage
 from . import Found, rule
 
 JUMP = 4
@@ -30,16 +30,16 @@ def length_for(base: float) -> float:
     return short_length * (base / low) ** slope
 
 
-def _on_gpu(stage: TrainStage) -> bool:
+def _on_gpu(stage: ScheduledStage) -> bool:
     return stage.hardware.device != "cpu"
 
 
 @rule("W611")
-def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
+def batch_jumps(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if stage.parent is None or stage.spec.batch is None or not isinstance(stage.spec, r.Train):
         return
     before = program.trained(stage.parent)
-    if before.spec.kind != "train" or not before.batches:
+    if not isinstance(before, ScheduledStage) or not isinstance(before.spec, r.Train):
         return
     last = before.batches[-1].sequences * before.lengths[-1][2]
     first = stage.batches[0].sequences * stage.lengths[0][2]
@@ -53,7 +53,7 @@ def batch_jumps(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W614")
-def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
+def head_width(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     width = stage.model.head_dim
     if stage.spec.model and _on_gpu(stage) and (width % 8 or width > LARGEST_HEAD):
         yield Found(
@@ -64,19 +64,18 @@ def head_width(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W615")
-def base_unchanged(stage: TrainStage, program: Program) -> Iterator[Found]:
+def base_unchanged(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A stage that lengthens its sequences and keeps a RoPE base that is too small for them."""
     if stage.parent is None or stage.spec.seq_len is None:
         return
-    before = program.trained(stage.parent)
-    longest = max(length for _, _, length in stage.lengths)
+    before, longest = program.trained(stage.parent).last, stage.longest
     base = max(segment.rope_theta for segment in stage.segments)
-    if not before.lengths or longest <= before.lengths[-1][2] or stage.model.rope_scaling != "none":
+    if longest <= before.seq_len or stage.model.rope_scaling != "none":
         return
     if longest > 1.01 * length_for(base):
         yield Found(
             f"sequences grow to {short(longest)} tokens, and the RoPE base stays at {short(base)}"
-            if base == before.segments[-1].rope_theta
+            if base == before.rope_theta
             else f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
             stage.spec.at("seq_len"),
             _larger(longest),
@@ -84,9 +83,9 @@ def base_unchanged(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W616")
-def base_too_small(stage: TrainStage, program: Program) -> Iterator[Found]:
+def base_too_small(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """New weights with a RoPE base that is too small for their sequences."""
-    longest = max(length for _, _, length in stage.lengths)
+    longest = stage.longest
     base = max(segment.rope_theta for segment in stage.segments)
     scaled = stage.model.rope_scaling != "none"
     if stage.spec.model and not scaled and longest > 1.01 * length_for(base):
@@ -105,7 +104,7 @@ def _larger(length: int) -> str:
 
 
 @rule("W617")
-def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
+def tensor_across_nodes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     node = stage.hardware.per_node
     tensor = max(segment.resources.tensor for segment in stage.segments)
     if _on_gpu(stage) and tensor > node:
@@ -117,7 +116,7 @@ def tensor_across_nodes(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W618")
-def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
+def pipeline_bubble(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A pipeline that at its largest batch has fewer sequences a rank than stages."""
     most, need, stages = 0, 0.0, 1
     for segment in stage.segments:
@@ -141,7 +140,7 @@ def pipeline_bubble(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W619")
-def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
+def experts_unbalanced(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
     if stage.spec.model and experts and not experts.balance:
         yield Found(
@@ -152,7 +151,7 @@ def experts_unbalanced(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("W620")
-def balance_lost(stage: TrainStage, program: Program) -> Iterator[Found]:
+def balance_lost(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
     if stage.spec.model and experts and experts.balance and not FAMILIES[stage.model.family].latent:
         yield Found(
@@ -163,7 +162,7 @@ def balance_lost(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("N611")
-def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
+def vocabulary_in_tiles(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     vocab = stage.model.vocab
     if stage.spec.model and _on_gpu(stage) and vocab % TILE:
         yield Found(
@@ -174,7 +173,7 @@ def vocabulary_in_tiles(stage: TrainStage, program: Program) -> Iterator[Found]:
 
 
 @rule("N612")
-def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
+def uneven_pipeline(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     layers = stage.model.layers
     meshes = [segment.resources for segment in stage.segments]
     for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
@@ -187,7 +186,7 @@ def uneven_pipeline(stage: TrainStage, program: Program) -> Iterator[Found]:
             )
 
 
-def _model(stage: TrainStage, program: Program, attribute: str):
+def _model(stage: ScheduledStage, program: Scheduled, attribute: str):
     return program.recipe.models[stage.spec.model or ""].at(attribute)
 
 
@@ -196,7 +195,7 @@ def _up(number: int, to: int) -> int:
 
 
 @rule("W610")
-def bytes_under_a_large_vocabulary(stage: TrainStage, program: Program) -> Iterator[Found]:
+def bytes_under_a_large_vocabulary(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """New weights whose tokenizer has only bytes, and a vocabulary many times as large."""
     tokenizer = program.recipe.tokenizers.get(stage.tokenizer or "")
     vocab = stage.model.vocab
@@ -210,24 +209,18 @@ def bytes_under_a_large_vocabulary(stage: TrainStage, program: Program) -> Itera
 
 
 @rule("W609")
-def longer_than_known(stage: TrainStage, program: Program) -> Iterator[Found]:
+def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """Dialogs or preferences in rows longer than any sequence that the model has seen."""
-    if stage.spec.kind == "train" or stage.spec.seq_len is None or stage.parent is None:
+    if isinstance(stage.spec, r.Train) or stage.spec.seq_len is None or stage.parent is None:
         return
     if stage.model.rope_scaling != program.trained(stage.parent).model.rope_scaling:
         return
     known, parent = 0, stage.parent
     while parent is not None:
         before = program.trained(parent)
-        known = max(
-            [
-                known,
-                before.model.context if before.published else 0,
-                *(length for _, _, length in before.lengths),
-            ]
-        )
-        parent = before.parent
-    length = max(length for _, _, length in stage.lengths)
+        known = max(known, before.longest)
+        parent = next(iter(before.sources), None)
+    length = stage.longest
     if length > known:
         yield Found(
             f"rows of {counted(length, 'tokens')}, and the model knows sequences of {known:,}",

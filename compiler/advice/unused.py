@@ -4,13 +4,16 @@ from collections.abc import Iterator
 
 from ...spec.schema import recipe as r
 from ..ids import DataId
-from ..program import AverageStage, BestStage, Program, SampleStage, ScoreStage, TrainStage
+from ..program import Scheduled
 from ..resolve.graph import data_of
+from ..resolve.references import referring
+from ..stages.sample import SampleStage
+from ..stages.score import ScoreStage
 from . import ALL, Found, rule
 
 
 @rule("N652", stages=None, needs=ALL)
-def unused_dataset(program: Program) -> Iterator[Found]:
+def unused_dataset(program: Scheduled) -> Iterator[Found]:
     recipe = program.recipe
     used = {name for stage in recipe.stages.values() for name in data_of(stage)}
     for tokenizer in recipe.tokenizers.values():
@@ -31,12 +34,10 @@ def unused_dataset(program: Program) -> Iterator[Found]:
 
 
 @rule("N653", stages=None, needs=ALL)
-def unused_result(program: Program) -> Iterator[Found]:
+def unused_result(program: Scheduled) -> Iterator[Found]:
     """Weights that nothing continues from or measures, but for the last ones."""
     used = _used(program)
-    models = [
-        n for n, s in program.stages.items() if isinstance(s, TrainStage | AverageStage | BestStage)
-    ]
+    models = [n for n, s in program.stages.items() if s.spec.has_weights and s.spec.continued]
     for name in models[:-1]:
         if name not in used:
             stage = program.stages[name]
@@ -48,7 +49,7 @@ def unused_result(program: Program) -> Iterator[Found]:
 
 
 @rule("N654", stages=None, needs=ALL)
-def unused_samples(program: Program) -> Iterator[Found]:
+def unused_samples(program: Scheduled) -> Iterator[Found]:
     recipe = program.recipe
     used = _used(program)
     for dataset in recipe.datasets.values():
@@ -65,16 +66,13 @@ def unused_samples(program: Program) -> Iterator[Found]:
             )
 
 
-def _used(program: Program) -> set[str]:
+def _used(program: Scheduled) -> set[str]:
     """The stages that others continue from, measure, sample, judge by or read."""
     used: set[str] = set()
     for stage in program.stages.values():
-        if isinstance(stage, TrainStage):
-            used.add(stage.parent or "")
-        else:
-            used.update([stage.of] if isinstance(stage.of, str) else stage.of)
-        for attribute in ("judge", "reference"):
-            used.add(getattr(stage.spec, attribute, None) or "")
+        used.update(stage.sources)
+        for each in referring(stage.spec):
+            used.update(each.names if "stage" in each.to else ())
     for dataset in program.recipe.datasets.values():
         used.update(dataset.stages)
         used.add(dataset.candidates or "")
@@ -82,7 +80,7 @@ def _used(program: Program) -> set[str]:
 
 
 @rule("N655", stages=None, needs=ALL)
-def unused_declaration(program: Program) -> Iterator[Found]:
+def unused_declaration(program: Scheduled) -> Iterator[Found]:
     recipe = program.recipe
     stages = recipe.stages.values()
     for what, declared, attribute in (

@@ -4,11 +4,10 @@ from math import fsum
 
 from ...spec.findings.diagnostics import FAILED_CLAIM, Report, did_you_mean
 from ...spec.quantity import amount, counted
-from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families.architectures import active_parameters, flops_per_token, parameters
 from ..ids import FigureId
-from ..program import Program, TrainStage
+from ..program import Claimed, Scheduled, ScheduledStage
 from ..resolve.scope import as_written
 from ..values import Claim
 from .in_force import MOMENTS, step_at
@@ -20,9 +19,9 @@ ESTIMATES = ("hours", "gpu_hours", "energy_kwh", "price", "memory", "mfu", "toke
 SUMS = ESTIMATES[:4]
 
 
-def claims(program: Program, report: Report) -> Program:
-    """Fills `claims`; a claim that does not hold is an error at its place, unless it says what of
-    its source contradicts it.
+def claims(program: Scheduled, report: Report) -> Claimed:
+    """The program with its claims, compared with what is computed. One that does not hold is an
+    error at its place, unless it says what of its source contradicts it.
 
     Estimates are about the recipe's own clusters: for `ranks` CPU processes they are not asked.
     """
@@ -60,7 +59,7 @@ def claims(program: Program, report: Report) -> Program:
                 "figure or its tolerance; where the source contradicts itself, add "
                 '`contradicted "by what"`',
             )
-    return replace(program, claims=found)
+    return Claimed(recipe=program.recipe, ranks=program.ranks, stages=program.stages, claims=found)
 
 
 def shown(claimed: r.Expectation) -> str:
@@ -68,12 +67,12 @@ def shown(claimed: r.Expectation) -> str:
     return claimed.name if claimed.moment is None else f"{claimed.name} at {claimed.moment}"
 
 
-def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
+def _exact(program: Scheduled) -> tuple[dict[str, float], dict[str, ScheduledStage]]:
     """The figures that are counted, by name, and the stages that others may be of."""
     figures: dict[str, float] = {}
-    stages: dict[str, TrainStage] = {}
+    stages: dict[str, ScheduledStage] = {}
     for name, stage in program.stages.items():
-        if isinstance(stage, TrainStage):
+        if isinstance(stage, ScheduledStage):
             per_token = flops_per_token(stage.model)
             figures.setdefault("parameters", parameters(stage.model))
             figures.setdefault("active_parameters", active_parameters(stage.model))
@@ -92,10 +91,10 @@ def _exact(program: Program) -> tuple[dict[str, float], dict[str, TrainStage]]:
 
 
 def _computed(
-    program: Program,
+    program: Scheduled,
     claimed: r.Expectation,
     figures: dict[str, float],
-    stages: dict[str, TrainStage],
+    stages: dict[str, ScheduledStage],
     report: Report,
 ) -> float | None:
     """The plan's figure; None after reporting that it has none."""
@@ -148,7 +147,7 @@ def _computed(
     return None
 
 
-def _estimated(program: Program, stage: TrainStage | None, figure: str) -> float | None:
+def _estimated(program: Scheduled, stage: ScheduledStage | None, figure: str) -> float | None:
     """A figure of the cost model for a stage, or a sum over all stages that train.
 
     Memory is in GiB, of the fullest GPU; `mfu` and `tokens_per_second` (of one GPU) are means over
@@ -157,7 +156,7 @@ def _estimated(program: Program, stage: TrainStage | None, figure: str) -> float
     from ..costs.hardware import GIB
     from ..costs.jobs import job_costs, segment_batch
 
-    trained = [s for s in program.stages.values() if isinstance(s, TrainStage)]
+    trained = [s for s in program.stages.values() if isinstance(s, ScheduledStage)]
     costs = [
         job_costs(each, segment, segment_batch(each, segment))
         for each in ([stage] if stage else trained)

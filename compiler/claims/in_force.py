@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any
 
 from ...spec.quantity import Quantity
-from ..program import TrainStage
+from ..program import ScheduledStage
 
 
-def step_at(stage: TrainStage, moment: Quantity) -> int | None:
+def step_at(stage: ScheduledStage, moment: Quantity) -> int | None:
     """The step before which the moment is: tokens fall on the nearest step, the later of two.
 
     None where the stage ends before.
@@ -35,15 +35,15 @@ def _in_force(pieces: Iterable[Any], step: int) -> Any:
     return [piece for piece in pieces if piece.from_step <= step][-1]
 
 
-def _sequences(stage: TrainStage, step: int) -> int:
+def _sequences(stage: ScheduledStage, step: int) -> int:
     return _in_force(stage.batches, step).sequences
 
 
-def _seq_len(stage: TrainStage, step: int) -> int:
+def _seq_len(stage: ScheduledStage, step: int) -> int:
     return _in_force(stage.segments, step).seq_len
 
 
-MOMENTS: dict[str, Callable[[TrainStage, int], float]] = {
+MOMENTS: dict[str, Callable[[ScheduledStage, int], float]] = {
     "lr": lambda stage, step: _in_force(stage.lr, step).rate(step, stage.tokens_before),
     "batch": lambda stage, step: _sequences(stage, step) * _seq_len(stage, step),
     "sequences": _sequences,

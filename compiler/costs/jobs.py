@@ -6,7 +6,7 @@ from math import fsum
 from typing import Any
 
 from ...spec.record import replace
-from ..program import Segment, TrainStage
+from ..program import Form, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece
 from .estimate import Estimate, Setting, estimate
 from .hardware import gpu
@@ -15,7 +15,7 @@ DIGITS = 4
 """Significant digits of an estimate: more would claim more than is known."""
 
 
-def segment_estimate(stage: TrainStage, segment: Segment, sequences: int) -> Estimate | None:
+def segment_estimate(stage: ModelStage, segment: Form, sequences: int) -> Estimate | None:
     """The estimate of a step of a segment; None where the device is not known.
 
     Args:
@@ -44,7 +44,7 @@ def _estimate(setting: Setting) -> Estimate:
     return estimate(setting)
 
 
-def segment_batch(stage: TrainStage, segment: Segment) -> list[BatchPiece]:
+def segment_batch(stage: ScheduledStage, segment: Segment) -> list[BatchPiece]:
     """The pieces of the batch inside a segment."""
     start, stop = segment.from_step, segment.to_step
     return [
@@ -54,7 +54,7 @@ def segment_batch(stage: TrainStage, segment: Segment) -> list[BatchPiece]:
     ]
 
 
-def job_costs(stage: TrainStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:
+def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:
     """The estimated fields of a job's `Cost`; {} where the device is not known.
 
     A step's time is affine in its batch, but for what communication hides: of a ramp with many

@@ -11,7 +11,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.record import Record
 from ...spec.schema import recipe as r
 from ..families.architectures import dense_layers
-from ..program import Program, WeightsStage
+from ..program import Scheduled, WeightsStage
 from ..values import Architecture
 from .published_config import alike, describe
 from .safetensors_files import Tensors
@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def check_published(program: Program, root: Path, report: Report) -> None:
+def check_published(program: Scheduled, root: Path, report: Report) -> None:
     """Compares the models that have weights in a folder, or in the Hub's cache of this machine,
     with what is there, and reads no more than config.json and some KiB of the weights. What a
     folder lacks is not its business.

@@ -17,7 +17,7 @@ from ...spec.findings.allows import silence
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.source import Span
-from ..program import Program, WeightsStage
+from ..program import Scheduled, WeightsStage
 from .data_files import ENDINGS, FIELDS, ending, way_out
 
 MOST_FILES = 1000
@@ -46,7 +46,7 @@ def matched(pattern: str, root: Path) -> list[str]:
 
 
 def surroundings(
-    program: Program, root: Path, report: Report, *, matched: Matched = matched
+    program: Scheduled, root: Path, report: Report, *, matched: Matched = matched
 ) -> None:
     """Adds what a machine's files say of a spec, and silences what the spec allows.
 
@@ -77,7 +77,7 @@ class Named(NamedTuple):
     folder: bool = False
 
 
-def data_files(program: Program, root: Path, report: Report, matched: Matched) -> None:
+def data_files(program: Scheduled, root: Path, report: Report, matched: Matched) -> None:
     """Files of data sets: that some match each pattern, and that these can be read."""
     for name, dataset in program.recipe.datasets.items():
         for pattern in dataset.files or ():
@@ -131,7 +131,7 @@ def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, repo
         return
 
 
-def other_files(program: Program, root: Path, report: Report) -> None:
+def other_files(program: Scheduled, root: Path, report: Report) -> None:
     """Tokenizers, templates, lists of sites, folders of tasks: there, and of the right kind."""
     for named in _named(program):
         if URL in named.path:
@@ -176,7 +176,7 @@ def other_files(program: Program, root: Path, report: Report) -> None:
             )
 
 
-def _named(program: Program) -> Iterator[Named]:
+def _named(program: Scheduled) -> Iterator[Named]:
     recipe = program.recipe
     for tokenizer in recipe.tokenizers.values():
         if tokenizer.file:
@@ -200,7 +200,7 @@ def _named(program: Program) -> Iterator[Named]:
             yield Named(stage.tasks, f"the tasks of `{name}`", stage.at("tasks"), "tasks", True)
 
 
-def weights_folders(program: Program, root: Path, report: Report) -> None:
+def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
     """Folders of published weights: there, with a configuration and all files of the weights."""
     for stage in program.stages.values():
         if not isinstance(stage, WeightsStage) or "folder" not in stage.source:
@@ -242,7 +242,7 @@ def weights_folders(program: Program, root: Path, report: Report) -> None:
             )
 
 
-def repositories(program: Program, root: Path, report: Report) -> None:
+def repositories(program: Scheduled, root: Path, report: Report) -> None:
     """Repositories on the Hub: by their names, not by URLs."""
     recipe = program.recipe
     for block in (*recipe.models.values(), *recipe.tokenizers.values(), *recipe.datasets.values()):
@@ -272,7 +272,7 @@ def _repository(attribute: str, url: str) -> str:
     return f'write `{attribute} = "{found[1]}"`' if found else ""
 
 
-def weights_configurations(program: Program, root: Path, report: Report) -> None:
+def weights_configurations(program: Scheduled, root: Path, report: Report) -> None:
     """What the folders of published weights say of their models."""
     if any(isinstance(stage, WeightsStage) for stage in program.stages.values()):
         from .published_weights import check_published  # most recipes have none
@@ -337,7 +337,7 @@ def _unreadable(path: Path) -> str:
     return f"{path.absolute()}: {reason}"
 
 
-LOOKS: tuple[Callable[[Program, Path, Report], None], ...] = (
+LOOKS: tuple[Callable[[Scheduled, Path, Report], None], ...] = (
     other_files,
     repositories,
     weights_folders,

@@ -37,8 +37,6 @@ _TO_TEXT, _TO_REWARD = _LINES = (
     "what continues to reward models below {}",
 )
 """What a stage that names nothing to continue from needs, by its kind."""
-_NO_WEIGHTS = ("evaluate", "sample", "score", "checkpoint")
-"""Kinds of stages that no stage continues from unasked."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _PAIR = re.compile(r"\b([A-Za-z_]\w*)(?=[ \t]+([A-Za-z_]\w*))")
 _NAMED = re.compile(r"(?:\s|#[^\n]*)*(?:expect\b|[a-z]+[ \t]+[A-Za-z_])")
@@ -356,14 +354,15 @@ def _needs(item: s.Item | Gap, above: int) -> set[str]:
         return found
     for stage in _stages(item):
         given = _attributes(stage)
-        kind = _kind(stage)
+        model = _model(stage)
         found |= {
             f"any {name}"
             for name in _CHOSEN
-            if name not in given and (name != "dialog" or kind != "train")
+            if name not in given and (name != "dialog" or model is not r.Train)
         }
         if not given & _ORIGINS:
-            found.add((_TO_REWARD if kind == "reward" else _TO_TEXT).format(above))
+            text = model is None or model.writes_text
+            found.add((_TO_TEXT if text else _TO_REWARD).format(above))
     if item.keyword.name == "stage" and _INDEXED in found:
         found.add("any rounds")  # whose number says what there is to choose from
     return found
@@ -399,8 +398,9 @@ def _in_line(item: s.Item | Gap) -> bool:
 
 def _bears(item: s.Item | Gap) -> set[str]:
     """Which stages below surely continue from this and from nothing above it."""
-    kinds = {_kind(stage) for stage in _stages(item)} - {*_NO_WEIGHTS, ""}
-    return ({_TO_TEXT} if kinds - {"reward"} else set()) | ({_TO_REWARD} if kinds else set())
+    models = [model for stage in _stages(item) if (model := _model(stage)) and model.continued]
+    text = {_TO_TEXT} if any(model.writes_text for model in models) else set()
+    return text | ({_TO_REWARD} if models else set())
 
 
 def _stages(item: s.Item | Gap) -> Sequence[s.Item]:
@@ -409,8 +409,9 @@ def _stages(item: s.Item | Gap) -> Sequence[s.Item]:
     return item.items if item.keyword.name == "rounds" else (item,)
 
 
-def _kind(stage: Any) -> str:
-    return stage.kind.name if isinstance(stage, s.Block) and stage.kind else ""
+def _model(stage: s.Item) -> type[r.Stage] | None:
+    """What a stage may hold; None where its kind is none."""
+    return r.STAGES.get(stage.kind.name) if isinstance(stage, s.Block) and stage.kind else None
 
 
 def _attributes(stage: Any) -> set[str]:

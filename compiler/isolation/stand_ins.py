@@ -5,6 +5,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ...spec import syntax as s
+from ...spec.schema import kinds as k
+from ...spec.schema import number_kinds as nk
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 
@@ -68,7 +70,8 @@ class StandIns:
                 self.data.setdefault(_kind(block), name)
             elif keyword == "stage":
                 self.above[key(block)] = trained
-                if block.kind and block.kind.name in ("train", "sft", "dpo"):
+                model = r.STAGES.get(block.kind.name) if block.kind else None
+                if model and issubclass(model, r.Training) and model.writes_text:
                     trained = name
 
     def of(self, block: s.Block, name: str, span: Span) -> s.Item | None:
@@ -101,24 +104,33 @@ class StandIns:
                 case "model" if model is r.Train and not self._has(block, "from"):
                     return _path(next(iter(self.models), None), span)
             return None
+        if model:
+            return self._required(model, block, name, span)
         match kind, name:
-            case ("score", "data") | ("evaluate" | "best", "loss"):
-                if name == "data" or not self._has(block, _MEASURES):
-                    return _list(self.data.get("documents"), span)
-            case "sample", "prompts":
-                return _path(self.data.get("prompts"), span)
             case "model", "hub" | "weights" if not self._has(block, "hub|weights"):
                 return s.Text("weights", span)  # with weights of its own, a model is a stage
-            case ("sample", "max_tokens"):
-                return _number(8, span)
-            case "average" | "best", "of":
-                return _list(self.above.get(key(block)), span)
-            case "checkpoint", "after":
-                return _number(1, span, "steps")
             case "dataset", "sample" | "files" | "hub":
                 if not self._has(block, "sample|files|hub"):
                     return _path("python_functions", span)
         return None
+
+    def _required(
+        self, model: type[r.Stage], block: s.Block, name: str, span: Span
+    ) -> s.Value | None:
+        """What a stage that does not train cannot do without, by the kind of the attribute."""
+        attribute = r.attributes(model).get(name)
+        measures = name == "loss" and issubclass(model, r.Measuring)
+        idle = measures and not self._has(block, _MEASURES)
+        if attribute is None or not (attribute.required or idle):
+            return None
+        kind = attribute.kind
+        if "stage" in kind.refers and "dataset" not in kind.refers:
+            return _list(self.above.get(key(block)), span)
+        if isinstance(kind, k.Ref) and kind.many:
+            return _list(self.data.get("documents"), span)
+        if isinstance(kind, k.Ref):
+            return _path(self.data.get("prompts"), span)
+        return _number(8, span) if isinstance(kind, nk.Whole) else _number(1, span, "steps")
 
     @staticmethod
     def _has(block: s.Block, one_of: str) -> bool:

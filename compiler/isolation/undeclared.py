@@ -1,11 +1,13 @@
 """The names of a recipe that nothing declares, whatever else is wrong with what uses them."""
 
+from collections.abc import Mapping
+
 from ...spec.findings.diagnostics import Diagnostic, Report
-from ...spec.schedule import Schedule
 from ...spec.schema import recipe as r
 from ..program import Program, Weights
 from ..resolve.declared_data import check_declared
-from ..resolve.graph import mixed, order
+from ..resolve.graph import order
+from ..resolve.references import referring
 from ..resolve.scope import Scope
 from ..resolve.unroll import unroll
 
@@ -31,32 +33,19 @@ def names(recipe: r.Recipe) -> list[Diagnostic]:
 
 def _stage(scope: Scope, stage: r.Stage) -> None:
     """Looks up what a stage names beside other stages."""
-    recipe = scope.recipe
-    for what, known in (
-        ("model", recipe.models),
-        ("tokenizer", recipe.tokenizers),
-        ("cluster", recipe.clusters),
-    ):
-        name = getattr(stage, what, None)
-        if name:
-            scope.known(name, what, known, stage.at(what))
-    dialog = getattr(stage, "dialog", None)
-    if dialog:
-        scope.dialog(dialog, None, stage.at("dialog"))
-    for attribute in ("data", "loss", "accuracy", "prompts"):
-        written = getattr(stage, attribute, None)
-        at = stage.at(attribute)
-        if isinstance(written, Schedule):
-            for segment in written.segments:
-                for mix in (segment.start, segment.end):
-                    for name in mixed(mix):
-                        scope.known(name, "dataset", recipe.datasets, segment.span)
-        elif isinstance(written, list):
-            for name in written:
-                scope.known(name, "dataset", recipe.datasets, at)
-        elif written and attribute == "prompts":
-            scope.known(written, "dataset", recipe.datasets, at)
+    declared: dict[str, Mapping[str, object]] = {
+        "model": scope.recipe.models,
+        "tokenizer": scope.recipe.tokenizers,
+        "cluster": scope.recipe.clusters,
+        "dataset": scope.recipe.datasets,
+    }
+    for each in referring(stage):
+        if each.to == ("dialog",) and each.value:
+            scope.dialog(each.value, None, stage.at(each.attribute))
+        elif each.to[0] in declared:
+            for name, at in each.at(stage):
+                scope.known(name, each.to[0], declared[each.to[0]], at)
     gate = getattr(stage, "gate", None)
     for requirement in gate.requirements if gate else ():
         if requirement.argument not in (None, "short"):
-            scope.known(requirement.argument, "dataset", recipe.datasets, requirement.at())
+            scope.known(requirement.argument, "dataset", declared["dataset"], requirement.at())

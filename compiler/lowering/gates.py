@@ -8,7 +8,7 @@ from .. import curves
 from ..ids import SegmentId
 from ..plan.measures import Requirement
 from ..plan.plan import Attempt, GateJob, MixturePiece, Schedule
-from ..program import Program, Segment, TrainStage
+from ..program import Scheduled, ScheduledStage, Segment
 from ..schedule.clock import nearest
 from ..values import BatchPiece, LrPiece
 from .job_list import Jobs
@@ -21,12 +21,13 @@ class AddTrainJob(Protocol):
 
     def __call__(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         segment: Segment,
         schedule: Schedule,
         model: str | None,
         positions: dict[str, int],
         *,
+        first_token: int,
         carry: bool,
         id: str,
         number: int,
@@ -41,13 +42,13 @@ class Gates:
         train: adds the train jobs by which a gate extends a segment.
     """
 
-    def __init__(self, program: Program, jobs: Jobs, models: Models, train: AddTrainJob) -> None:
+    def __init__(self, program: Scheduled, jobs: Jobs, models: Models, train: AddTrainJob) -> None:
         self.program = program
         self.jobs = jobs
         self.models = models
         self.train = train
 
-    def start(self, stage: TrainStage, model: str | None) -> str | None:
+    def start(self, stage: ScheduledStage, model: str | None) -> str | None:
         """The evaluation of the stage's starting weights, where a gate compares with it."""
         assert stage.spec.gate
         if model is None or not any(q.of_start for q in stage.spec.gate.requirements):
@@ -56,14 +57,14 @@ class Gates:
         export = self.models.export(stage.parent or "", stage.parent or "")
         return self.models.evaluation(f"{stage.name}.start", stage, measures, export, stage.name)
 
-    def _short(self, stage: TrainStage) -> int:
+    def _short(self, stage: ScheduledStage) -> int:
         if stage.parent:
-            return self.program.trained(stage.parent).segments[-1].seq_len
+            return self.program.trained(stage.parent).last.seq_len
         return stage.segments[0].seq_len
 
     def after(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         number: int,
         segment: Segment,
         key: str,
@@ -87,12 +88,16 @@ class Gates:
         for attempt in range(1, gate.attempts + 1):
             extends = Attempt(gate=key, number=attempt)
             name = str(SegmentId(stage.name, number + 1, attempt))
+            before = (attempt - 1) * steps  # those of the extensions before this one
+            start = segment.to_step + before
+            batch = _batch_at(stage.batches, segment.to_step - 1)
             last, where = self.train(
                 stage,
-                replace(segment, from_step=segment.to_step, to_step=segment.to_step + steps),
-                self._extension_schedule(stage, segment, steps),
+                replace(segment, from_step=start, to_step=start + steps),
+                self._extension_schedule(stage, segment, start, steps),
                 last,
                 where,
+                first_token=stage.tokens_before(segment.to_step) + before * batch * segment.seq_len,
                 carry=True,
                 id=name,
                 number=number,
@@ -102,7 +107,7 @@ class Gates:
 
     def _ask(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         segment: Segment,
         name: str,
         model: str,
@@ -149,7 +154,7 @@ class Gates:
             what=f"seq_len {segment.seq_len} of {stage.name}",
         )
 
-    def _extension_steps(self, stage: TrainStage, segment: Segment, gate: r.Gate) -> int:
+    def _extension_steps(self, stage: ScheduledStage, segment: Segment, gate: r.Gate) -> int:
         if gate.extend is None:
             return 0
         if gate.extend.unit == "steps":
@@ -157,15 +162,17 @@ class Gates:
         batch = _batch_at(stage.batches, segment.to_step - 1)
         return max(nearest(gate.extend.value / (batch * segment.seq_len)), 1)
 
-    def _extension_schedule(self, stage: TrainStage, segment: Segment, steps: int) -> Schedule:
-        """What is in force where the segment ends, held."""
-        start, stop = segment.to_step, segment.to_step + steps
-        piece = next(p for p in reversed(stage.lr) if p.from_step < start)
-        position = start if piece.clock == "steps" else stage.tokens_before(start)
+    def _extension_schedule(
+        self, stage: ScheduledStage, segment: Segment, start: int, steps: int
+    ) -> Schedule:
+        """What is in force where the segment ends, held for some steps from `start` on."""
+        end, stop = segment.to_step, start + steps
+        piece = next(p for p in reversed(stage.lr) if p.from_step < end)
+        position = end if piece.clock == "steps" else stage.tokens_before(end)
         rate = curves.value(
             piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
         )
-        weights = next(m.weights for m in reversed(stage.mixture) if m.from_step < start)
+        weights = next(m.weights for m in reversed(stage.mixture) if m.from_step < end)
         return Schedule(
             lr=[
                 LrPiece(
@@ -181,7 +188,7 @@ class Gates:
             ],
             batch=[
                 BatchPiece(
-                    from_step=start, to_step=stop, sequences=_batch_at(stage.batches, start - 1)
+                    from_step=start, to_step=stop, sequences=_batch_at(stage.batches, end - 1)
                 )
             ],
             mixture=[MixturePiece(from_step=start, to_step=stop, weights=weights)],

@@ -15,7 +15,7 @@ from ..plan.plan import (
     TrainJob,
     WeightsJob,
 )
-from ..program import Program, SampleStage, TrainStage
+from ..program import Scheduled
 
 
 class Jobs:
@@ -30,7 +30,7 @@ class Jobs:
             it was made from, has been trained on.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Scheduled) -> None:
         self.program = program
         self.recipe = program.recipe
         self.seed = program.recipe.header.seed
@@ -215,11 +215,11 @@ def _fields(given: r.Fields) -> dict[str, Any]:
     return {n: v for n, v in named.items() if n not in _LATER or v != _LATER[n]}
 
 
-def _dialogs(program: Program) -> list[dict[str, Any]]:
+def _dialogs(program: Scheduled) -> list[dict[str, Any]]:
     """The protocols that stages use: a tokenizer made here has their special tokens."""
     found: list[dict[str, Any]] = []
     for stage in program.stages.values():
-        dialog = stage.dialog if isinstance(stage, TrainStage | SampleStage) else None
+        dialog = stage.shown_dialog
         if dialog and dialog not in found:
             found.append(dialog)
     return found

@@ -1,5 +1,7 @@
 """What gates and evaluations measure."""
 
+from typing import Any
+
 from ...spec.schema import recipe as r
 from ..plan.measures import (
     AccuracyMeasure,
@@ -9,14 +11,14 @@ from ..plan.measures import (
     RewardMeasure,
     SuiteMeasure,
 )
-from ..program import BestStage, EvaluateStage, Segment, TrainStage
+from ..program import ScheduledStage, Segment, Trained
 
 LOSS_TOKENS = 65_536
 """Held-out tokens of each source that a loss is measured on, at most."""
 
 
 def gate_measures(
-    stage: TrainStage, segment: Segment, short: int, *, of_start: bool
+    stage: ScheduledStage, segment: Segment, short: int, *, of_start: bool
 ) -> list[Measure]:
     """The measures of a gate's requirements, each once; `of_start`: those compared with the start.
 
@@ -28,7 +30,6 @@ def gate_measures(
     """
     gate = stage.spec.gate
     assert gate
-    assert stage.end
     short = min(short, segment.seq_len)
     measures: dict[str, Measure] = {}
     for requirement in gate.requirements:
@@ -61,20 +62,25 @@ REWARD_PROMPTS = 256
 
 
 def stage_measures(
-    stage: EvaluateStage | BestStage, trained: TrainStage, seed: int
+    spec: r.Measuring, dialog: dict[str, Any] | None, trained: Trained, seed: int
 ) -> list[Measure]:
-    """The measures of an evaluate or best stage."""
-    longest = trained.segments[-1].seq_len
+    """What a stage measures.
+
+    Args:
+        dialog: of the answers that a judge scores.
+        trained: what trained the weights that are measured.
+    """
+    longest = trained.last.seq_len
     measures: list[Measure] = [
         LossMeasure(
             name=f"loss({name})",
             data=[name],
-            seq_len=stage.spec.seq_len or longest,
+            seq_len=spec.seq_len or longest,
             tokens=LOSS_TOKENS,
         )
-        for name in stage.spec.loss or []
+        for name in spec.loss or []
     ]
-    needle: r.Needle | None = stage.spec.needle
+    needle = spec.needle
     if needle:
         measures.append(
             NeedleMeasure(
@@ -85,19 +91,18 @@ def stage_measures(
                 seed=1,
             )
         )
-    spec = stage.spec
     if spec.accuracy:
         measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy))
     if spec.judge:
         assert spec.prompts
         assert spec.max_tokens
-        assert stage.dialog
+        assert dialog
         measures.append(
             RewardMeasure(
                 name=f"reward({spec.judge})",
                 prompts=spec.prompts,
                 limit=spec.limit or REWARD_PROMPTS,
-                dialog=stage.dialog,
+                dialog=dialog,
                 max_tokens=spec.max_tokens,
                 temperature=spec.temperature,
                 seed=seed,

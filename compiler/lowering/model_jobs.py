@@ -1,4 +1,4 @@
-"""What becomes of trained models: exports, means, choices, evaluations, samples and scores."""
+"""What stages take of trained models: their exports, and what measures take beside these."""
 
 from typing import Any
 
@@ -6,43 +6,28 @@ from ...spec.record import replace
 from ..plan.measures import AccuracyMeasure, LossMeasure, RewardMeasure
 from ..plan.plan import (
     Attempt,
-    AverageJob,
     BestJob,
     EvaluateJob,
     ExportJob,
-    SampleJob,
-    ScoreJob,
     TrainJob,
-    WeightsJob,
 )
-from ..program import (
-    AverageStage,
-    BestStage,
-    EvaluateStage,
-    Program,
-    SampleStage,
-    ScoreStage,
-    TrainStage,
-    WeightsStage,
-)
-from ..torchtitan.configuration import torchtitan
+from ..program import Scheduled, Trained
 from ..values import Architecture
 from .job_list import Jobs
-from .measures import stage_measures
 
 
 class Models:
-    """Adds the jobs that take models, and keeps their exports."""
+    """Adds the exports of models and the jobs that measure them, and keeps the exports."""
 
-    def __init__(self, program: Program, jobs: Jobs) -> None:
+    def __init__(self, program: Scheduled, jobs: Jobs) -> None:
         self.program = program
         self.jobs = jobs
         self.exports: dict[str, str] = {}
 
-    def shape(self, stage: TrainStage) -> Architecture:
+    def shape(self, stage: Trained) -> Architecture:
         """The architecture of a stage's result, with its last length and RoPE base."""
-        segment = stage.segments[-1]
-        return replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta)
+        last = stage.last
+        return replace(stage.model, context=last.seq_len, rope_theta=last.rope_theta)
 
     def export(
         self, name: str, stage: str, model: str | None = None, extends: Attempt | None = None
@@ -58,7 +43,7 @@ class Models:
             shape = job.model if isinstance(job, TrainJob) else self.shape(trained)
             content: dict[str, Any] = {
                 "model": replace(shape, context=self._context(model, shape)),
-                "head": "score" if trained.spec.kind == "reward" else "tokens",
+                "head": "tokens" if trained.spec.writes_text else "score",
                 "dialog": trained.dialog,
             }
             if isinstance(job, BestJob):
@@ -76,46 +61,10 @@ class Models:
         over their original length at least."""
         return max(self.jobs.contexts[model], shape.rope_original)
 
-    def published(self, stage: WeightsStage) -> None:
-        """Adds the job that reads published weights."""
-        content = {"model": self.shape(stage.result), "source": stage.source}
-        key = self.jobs.add(WeightsJob, content, {}, id=stage.name, stage=stage.name)
-        self.jobs.result[stage.name] = key
-
-    def average(self, stage: AverageStage) -> None:
-        """Adds the job of an average stage."""
-        content = {
-            "model": self.shape(self.program.trained(stage.name)),
-            "weights": [str(w) for w in stage.weights],
-        }
-        inputs = {f"of.{i}": self.jobs.result[name] for i, name in enumerate(stage.of)}
-        key = self.jobs.add(AverageJob, content, inputs, id=stage.name, stage=stage.name)
-        self.jobs.result[stage.name] = key
-
-    def best(self, stage: BestStage) -> None:
-        """Adds the job of a best stage."""
-        trained = self.program.trained(stage.name)
-        (measure,) = stage_measures(stage, trained, self.jobs.seed)
-        exports = [self.export(name, name) for name in stage.of]
-        inputs = self._measured(stage.spec.judge, [measure], trained, exports)
-        for number, name in enumerate(stage.of):
-            inputs[f"of.{number}"] = self.jobs.result[name]
-            inputs[f"export.{number}"] = exports[number]
-        content = {"of": stage.of, "measure": measure, "higher": measure.metric != "loss"}
-        key = self.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
-        self.jobs.result[stage.name] = key
-
-    def evaluate(self, stage: EvaluateStage) -> str:
-        """Adds the job of an evaluate stage; returns its key."""
-        trained = self.program.trained(stage.name)
-        export = self.export(stage.of, stage.of)
-        measures = stage_measures(stage, trained, self.jobs.seed)
-        return self.evaluation(stage.name, trained, measures, export, stage.name, stage.spec.judge)
-
     def evaluation(
         self,
         id: str,
-        stage: TrainStage,
+        stage: Trained,
         measures: list[Any],
         export: str,
         name: str,
@@ -126,13 +75,13 @@ class Models:
         return self.jobs.add(EvaluateJob, {"measures": measures}, inputs, id=id, stage=name)
 
     def evaluation_inputs(
-        self, measures: list[Any], stage: TrainStage, export: str, judge: str | None = None
+        self, measures: list[Any], stage: Trained, export: str, judge: str | None = None
     ) -> dict[str, str]:
         """The model, and what the measures take."""
-        return {"model": export} | self._measured(judge, measures, stage, [export])
+        return {"model": export} | self.measured(judge, measures, stage, [export])
 
-    def _measured(
-        self, judge: str | None, measures: list[Any], stage: TrainStage, exports: list[str]
+    def measured(
+        self, judge: str | None, measures: list[Any], stage: Trained, exports: list[str]
     ) -> dict[str, str]:
         """What measures take besides the models of `exports`."""
         inputs = {}
@@ -144,58 +93,15 @@ class Models:
             elif isinstance(measure, AccuracyMeasure):
                 for name in measure.data:
                     inputs[f"data:{name}"] = self.jobs.records(
-                        name, stage.tokenizer, stage.dialog, stage.segments[-1].seq_len
+                        name, stage.tokenizer, stage.dialog, stage.last.seq_len
                     )
             elif isinstance(measure, RewardMeasure):
-                room = self._room([*exports, *judges.values()])
+                room = self.room([*exports, *judges.values()])
                 inputs[f"prompts:{measure.prompts}"] = self.jobs.records(
                     measure.prompts, stage.tokenizer, measure.dialog, room
                 )
         return inputs | judges
 
-    def sample(self, stage: SampleStage) -> str:
-        """Adds the job of a sample stage; returns its key."""
-        spec, trained = stage.spec, self.program.trained(stage.of)
-        readers = {"model": self.export(stage.of, stage.of)}
-        if spec.judge:
-            readers["judge"] = self.export(spec.judge, spec.judge)
-        prompts = self.jobs.records(
-            spec.prompts, trained.tokenizer, stage.dialog, self._room(list(readers.values()))
-        )
-        inputs = {**readers, "prompts": prompts}
-        content = {
-            "dialog": stage.dialog,
-            "prompts": spec.prompts,
-            "draws": spec.draws,
-            "temperature": spec.temperature,
-            "top_p": spec.top_p,
-            "max_tokens": spec.max_tokens,
-            "keep": stage.keep,
-            "seed": self.jobs.seed,
-        }
-        key = self.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
-        self.jobs.result[stage.name] = key
-        return key
-
-    def _room(self, exports: list[str]) -> int:
+    def room(self, exports: list[str]) -> int:
         """Tokens of the longest prompt after which all of some models can still read an answer."""
         return min(self.jobs.by_key[key].model.context for key in exports) - 1
-
-    def score(self, stage: ScoreStage) -> None:
-        """Adds the jobs of a score stage, one a dataset."""
-        trained = self.program.trained(stage.of)
-        segment = trained.segments[-1]
-        for name in stage.spec.data:
-            data = self.jobs.documents(name, trained.tokenizer, filtered=False)
-            content = {
-                "model": self.shape(trained),
-                "source": name,
-                "seq_len": stage.spec.seq_len or segment.seq_len,
-                "resources": segment.resources,
-                "torchtitan": torchtitan(trained, segment, 1, self.jobs.seed, trained.lr),
-            }
-            inputs = {"model": self.jobs.result[stage.of], f"data:{name}": data}
-            key = self.jobs.add(
-                ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name
-            )
-            self.jobs.scores[stage.name, name] = key

@@ -1,10 +1,11 @@
 """Stages that train to jobs, one a segment."""
 
 import hashlib
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 from ...spec.record import replace
-from ...spec.schema import recipe as r
 from ..costs.jobs import job_costs
 from ..families.architectures import (
     active_parameters,
@@ -17,17 +18,13 @@ from ..plan.plan import (
     Attempt,
     Averaging,
     Cost,
-    Dpo,
     MixturePiece,
-    NextToken,
     ReferenceJob,
-    Reward,
     Schedule,
-    Sft,
     TrainJob,
     Window,
 )
-from ..program import CheckpointStage, Program, Segment, TrainStage
+from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage, Segment
 from ..resolve.scope import original
 from ..schedule.clock import nearest
 from ..schedule.mixture import Mixture
@@ -36,6 +33,7 @@ from ..values import BatchPiece
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
+from .way import Way
 
 CHECKPOINTS_PER_JOB = 10
 """How many times a job saves its state, where the spec does not say."""
@@ -44,10 +42,13 @@ CHECKPOINTS_PER_JOB = 10
 class Training:
     """Adds train jobs, and keeps how far each source has been read."""
 
-    def __init__(self, program: Program, jobs: Jobs, models: Models) -> None:
+    def __init__(
+        self, program: Scheduled, jobs: Jobs, models: Models, ways: Mapping[type, Way]
+    ) -> None:
         self.program = program
         self.jobs = jobs
         self.models = models
+        self.ways = ways
         self.gates = Gates(program, jobs, models, self.job)
         self.positions: dict[str, dict[str, int]] = {}
         self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
@@ -56,7 +57,7 @@ class Training:
         """Notes that what follows stage `name` reads its data where `source` ended."""
         self.positions[name] = dict(self.positions.get(source, {}))
 
-    def stage(self, stage: TrainStage) -> None:
+    def stage(self, stage: ScheduledStage) -> None:
         """Adds the jobs of a stage that trains, and of its gates."""
         model = self.jobs.result[stage.parent] if stage.parent else None
         before = dict(self.positions.get(stage.parent or "", {}))
@@ -73,15 +74,14 @@ class Training:
         self.jobs.result[stage.name] = model
         self.positions[stage.name] = before | positions
 
-    def checkpoint(self, stage: CheckpointStage) -> None:
+    def checkpoint(self, stage: ScheduledCheckpoint) -> None:
         """Notes the result of a checkpoint stage: that of the segment which ends there."""
-        assert stage.part
         end = self.ends[stage.of, stage.part.steps]
         self.jobs.result[stage.name], self.positions[stage.name] = end
 
     def _segment(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         number: int,
         segment: Segment,
         model: str | None,
@@ -116,6 +116,7 @@ class Training:
             Schedule(lr=lr, batch=batch, mixture=mixture),
             model,
             positions,
+            first_token=stage.tokens_before(start),
             carry=stage.carries if number == 0 else True,
             id=str(SegmentId(stage.name, number + 1)),
             number=number,
@@ -124,12 +125,13 @@ class Training:
 
     def job(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         segment: Segment,
         schedule: Schedule,
         model: str | None,
         positions: dict[str, int],
         *,
+        first_token: int,
         carry: bool,
         id: str,
         number: int,
@@ -140,6 +142,7 @@ class Training:
         Args:
             schedule: the stage's, as far as the job goes.
             positions: source → the token from which the job reads it.
+            first_token: of the stage; extensions before the job count.
             number: of the segment, from 0.
             extends: the attempt of a gate that the job is.
         """
@@ -150,12 +153,12 @@ class Training:
         average = self._averaging(stage)
         seed = self._seed(stage)
         content = {
-            "objective": _objective(stage),
+            "objective": self._objective(stage),
             "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,
             "first_step": segment.from_step,
-            "first_token": stage.tokens_before(segment.from_step),
+            "first_token": first_token,
             "sequences": sequences,
             "steps": steps,
             "tokens": tokens,
@@ -182,7 +185,7 @@ class Training:
 
     def _windows(
         self,
-        stage: TrainStage,
+        stage: ScheduledStage,
         segment: Segment,
         schedule: Schedule,
         sequences: int,
@@ -201,7 +204,7 @@ class Training:
             )
         return windows
 
-    def _averaging(self, stage: TrainStage) -> Averaging | None:
+    def _averaging(self, stage: ScheduledStage) -> Averaging | None:
         polyak = stage.spec.average
         if polyak is None:
             return None
@@ -214,18 +217,21 @@ class Training:
             steps = polyak.over.value / Fraction(stage.tokens, stage.steps)
         return Averaging(every=polyak.every, from_step=max(stage.steps - nearest(steps), 0))
 
-    def _inputs(self, stage: TrainStage, sources: list[str], model: str | None) -> dict[str, str]:
+    def _inputs(
+        self, stage: ScheduledStage, sources: list[str], model: str | None
+    ) -> dict[str, str]:
         inputs = {f"data:{name}": self._data(stage, name) for name in sources}
         if stage.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
         if model:
             inputs["model"] = model
-        if isinstance(stage.spec, r.Dpo):
+        reference = self._way(stage).reference(stage)
+        if reference:
             for name in sources:
-                inputs[f"reference:{name}"] = self._reference(stage, stage.spec, name)
+                inputs[f"reference:{name}"] = self._reference(stage, reference, name)
         return inputs
 
-    def _data(self, stage: TrainStage, name: str) -> str:
+    def _data(self, stage: ScheduledStage, name: str) -> str:
         if stage.spec.data_kind == "documents":
             return self.jobs.documents(name, stage.tokenizer)
         similar = getattr(stage.spec, "similar", None)
@@ -235,13 +241,22 @@ class Training:
             stage.dialog,
             stage.segments[-1].seq_len,
             None if similar is None else float(similar),
-            every_token=isinstance(stage.spec, r.Sft) and stage.spec.loss_on == "all",
+            every_token=self._way(stage).learns_all(stage.spec),
         )
 
-    def _reference(self, stage: TrainStage, spec: r.Dpo, source: str) -> str:
+    def _way(self, stage: ScheduledStage) -> Way:
+        return self.ways[type(stage.spec)]
+
+    def _objective(self, stage: ScheduledStage) -> Any:
+        """What a stage optimizes, whose fields are called as those of its model in the schema."""
+        model = self._way(stage).objective()
+        known = {**vars(stage.spec), **stage.settings}
+        names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
+        return model.model_validate({name: known[name] for name in names})
+
+    def _reference(self, stage: ScheduledStage, reference: str, source: str) -> str:
         """The job that finds the reference's log-probabilities of a source's responses."""
-        name = spec.reference or stage.parent
-        assert name
+        spec: Any = stage.spec
         segment = stage.segments[0]
         content = {
             "model": self.models.shape(stage),
@@ -252,18 +267,18 @@ class Training:
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
-        inputs = {"model": self.jobs.result[name], f"data:{source}": self._data(stage, source)}
+        inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(
             ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name
         )
 
-    def _epochs(self, stage: TrainStage, name: str, rows: int, tokens: int) -> float | None:
+    def _epochs(self, stage: ScheduledStage, name: str, rows: int, tokens: int) -> float | None:
         dataset = self.jobs.recipe.datasets[name]
         if stage.spec.data_kind == "preferences":
             return rows / dataset.pairs if dataset.pairs else None
         return tokens / dataset.tokens if dataset.tokens else None
 
-    def _seed(self, stage: TrainStage) -> int:
+    def _seed(self, stage: ScheduledStage) -> int:
         """The recipe's; after pre-training one for each stage, which starts on its data."""
         seed = self.jobs.seed
         if stage.spec.data_kind == "documents":
@@ -272,7 +287,7 @@ class Training:
         return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 
-def _cost(stage: TrainStage, segment: Segment, batch: list[BatchPiece], tokens: int) -> Cost:
+def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], tokens: int) -> Cost:
     """What a job takes: exact FLOPs, and estimates where the device is known."""
     per_token = flops_per_token(stage.model)
     return Cost(
@@ -283,22 +298,6 @@ def _cost(stage: TrainStage, segment: Segment, batch: list[BatchPiece], tokens: 
         flops=per_token * tokens,
         **job_costs(stage, segment, batch),
     )
-
-
-OBJECTIVES: dict[str, type[NextToken | Sft | Reward | Dpo]] = {
-    r.Train.kind: NextToken,
-    r.Sft.kind: Sft,
-    r.Reward.kind: Reward,
-    r.Dpo.kind: Dpo,
-}
-"""Kind of stage → what it optimizes, whose fields are called as the fields of the stage's model."""
-
-
-def _objective(stage: TrainStage) -> NextToken | Sft | Reward | Dpo:
-    model = OBJECTIVES[stage.spec.kind]
-    known = {**vars(stage.spec), **stage.settings}
-    names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
-    return model.model_validate({name: known[name] for name in names})
 
 
 def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:

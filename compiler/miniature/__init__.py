@@ -14,7 +14,7 @@ from ...spec.schema import recipe as r
 from ..as_written import NOTHING, in_full, written
 from ..passes import SCHEDULED, through
 from ..plan.provenance import shapes
-from ..program import Program, TrainStage
+from ..program import Program, Scheduled, ScheduledStage
 from ..values import Scaled
 from . import blocks
 from .scale import Scale, Unscalable, scale
@@ -41,11 +41,11 @@ class Miniature(Record):
 
     recipe: r.Recipe
     mapping: list[Scaled]
-    full: Program
-    program: Program
+    full: Scheduled
+    program: Scheduled
 
 
-def miniature(recipe: r.Recipe, full: Program, report: Report) -> Miniature | None:
+def miniature(recipe: r.Recipe, full: Scheduled, report: Report) -> Miniature | None:
     """The miniature of a recipe; None where the report says why there is none.
 
     Args:
@@ -74,7 +74,7 @@ def miniature(recipe: r.Recipe, full: Program, report: Report) -> Miniature | No
     return found
 
 
-def _miniature(recipe: r.Recipe, full: Program) -> Miniature:
+def _miniature(recipe: r.Recipe, full: Scheduled) -> Miniature:
     """Raises: Unscalable."""
     maps = scale(full)
     datasets = blocks.datasets(with_texts(recipe, full), full)
@@ -137,24 +137,24 @@ def _tokens(stage: Any) -> int:
     """Tokens that a stage trains on, by the time that they take: one in a sequence of 512 takes
     twice that of one in a short sequence, and so on, and rows of preferences are half full.
     """
-    if not isinstance(stage, TrainStage):
+    if not isinstance(stage, ScheduledStage):
         return 0
     longest = max(length for _, _, length in stage.lengths)
     tokens = stage.tokens * (512 + longest) // 512
     return tokens // (2 if stage.spec.data_kind == "preferences" else 1)
 
 
-def _scheduled(small: r.Recipe) -> Program:
+def _scheduled(small: r.Recipe) -> Scheduled:
     """Raises: Unscalable: the maps have made what no recipe may be."""
     report = Report()
     program = through(SCHEDULED, Program(small, None), report)
-    if report.failures:
-        first = report.errors[0]
-        raise Unscalable(f"in the miniature, {first.message}", first.span, first.help)
-    return program
+    if isinstance(program, Scheduled):
+        return program
+    first = report.errors[0]
+    raise Unscalable(f"in the miniature, {first.message}", first.span, first.help)
 
 
-def _models(recipe: r.Recipe, full: Program, maps: Scale) -> dict[str, r.Model]:
+def _models(recipe: r.Recipe, full: Scheduled, maps: Scale) -> dict[str, r.Model]:
     """The models that stages begin with; nobody trains the others."""
     return {
         name: blocks.model(recipe.models[name], shape, maps.lengths)
@@ -163,7 +163,7 @@ def _models(recipe: r.Recipe, full: Program, maps: Scale) -> dict[str, r.Model]:
 
 
 def _mapping(
-    recipe: r.Recipe, small: r.Recipe, full: Program, program: Program
+    recipe: r.Recipe, small: r.Recipe, full: Scheduled, program: Scheduled
 ) -> Iterator[Scaled]:
     """Every attribute that is another one in the miniature, in the order of the spec."""
     for (name, before), after in zip(shapes(full).items(), shapes(program).values(), strict=True):
@@ -207,10 +207,10 @@ def _mapping(
 
 
 def _stage(
-    block: str, name: str, before: r.Stage, after: r.Stage, full: Program, program: Program
+    block: str, name: str, before: r.Stage, after: r.Stage, full: Scheduled, program: Scheduled
 ) -> Iterator[Scaled]:
     stage, small = full.stages[name], program.stages[name]
-    if isinstance(stage, TrainStage) and isinstance(small, TrainStage):
+    if isinstance(stage, ScheduledStage) and isinstance(small, ScheduledStage):
         yield from _row(
             block,
             "length",

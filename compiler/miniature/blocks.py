@@ -7,7 +7,7 @@ from typing import Any
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage
 from ..values import Architecture
 
 LAYERS, DIM, HEADS = 2, 64, 4
@@ -139,10 +139,10 @@ def tokenizers(recipe: r.Recipe, datasets: Mapping[str, r.Dataset]) -> dict[str,
     }
 
 
-def datasets(recipe: r.Recipe, program: Program) -> dict[str, r.Dataset]:
+def datasets(recipe: r.Recipe, program: Scheduled) -> dict[str, r.Dataset]:
     """The stand-ins of all data sets, each of its kind."""
     post = any(
-        isinstance(stage, TrainStage) and stage.spec.kind != "train"
+        isinstance(stage, ScheduledStage) and stage.spec.data_kind != "documents"
         for stage in program.stages.values()
     )
     samples = {name: _sample(each, post) for name, each in recipe.datasets.items()}

@@ -14,7 +14,9 @@ from typing import Any
 from ...spec.quantity import Quantity
 from ...spec.record import Record
 from ...spec.source import Span
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage
+from ..stages import KINDS
+from ..stages.kind import TrainingKind
 
 SHORTEST = 64
 LONGEST = 2048
@@ -28,13 +30,8 @@ STRETCH = 3
 """Steps of the shortest stretch between two changes."""
 FRESH = 64
 """Steps of a stage on random weights, for a model that writes words and ends its answers."""
-PEAKS = {
-    "train": Fraction(3, 1000),
-    "sft": Fraction(3, 1000),
-    "reward": Fraction(1, 1000),
-    "dpo": Fraction(1, 10_000),
-}
-"""Kind of stage → its highest learning rate: what a model two layers deep learns well with."""
+PEAKS = {spec.kind: kind.peak for spec, kind in KINDS.items() if isinstance(kind, TrainingKind)}
+"""Kind of stage that trains → its highest learning rate."""
 
 _LADDER = [SHORTEST * k // 2 * 2**n for n in range(6) for k in (2, 3)] + [4096]
 
@@ -66,28 +63,28 @@ class Scale(Record):
         return Quantity(self.batches[unit, value.value], value.unit)
 
 
-def scale(program: Program) -> Scale:
+def scale(program: Scheduled) -> Scale:
     """The maps of a scheduled program.
 
     Raises: Unscalable.
     """
-    trained = [stage for stage in program.stages.values() if isinstance(stage, TrainStage)]
+    trained = [stage for stage in program.stages.values() if isinstance(stage, ScheduledStage)]
     lengths = _lengths(program, trained)
     return Scale(lengths=lengths, batches=_batches(trained, lengths), rates=_rates(trained))
 
 
-def _lengths(program: Program, trained: list[TrainStage]) -> dict[int, int]:
+def _lengths(program: Scheduled, trained: list[ScheduledStage]) -> dict[int, int]:
     used = {length for stage in trained for _, _, length in stage.lengths}
     for stage in program.stages.values():
         spec: Any = stage.spec
-        if not isinstance(stage, TrainStage) and getattr(spec, "seq_len", None):
+        if not isinstance(stage, ScheduledStage) and getattr(spec, "seq_len", None):
             used.add(spec.seq_len)
         needle = getattr(spec, "needle", None) or getattr(
             getattr(spec, "gate", None), "needle", None
         )
         used.update(needle.lengths or [] if needle else [])
     ordered = sorted(used)
-    rows = [stage.lengths[0][2] for stage in trained if stage.spec.kind != "train"]
+    rows = [stage.lengths[0][2] for stage in trained if stage.spec.data_kind != "documents"]
     row = ordered.index(min(rows)) if rows else 0
     least = ROW if rows else SHORTEST
 
@@ -114,7 +111,7 @@ def _lengths(program: Program, trained: list[TrainStage]) -> dict[int, int]:
 
 
 def _batches(
-    trained: list[TrainStage], lengths: Mapping[int, int]
+    trained: list[ScheduledStage], lengths: Mapping[int, int]
 ) -> dict[tuple[str, Fraction], Fraction]:
     """A batch in tokens is a whole number of sequences at every length that it may meet."""
     in_tokens = [stage for stage in trained if _in_tokens(stage)]
@@ -134,13 +131,12 @@ def _batches(
     return found
 
 
-def _in_tokens(stage: TrainStage) -> bool:
+def _in_tokens(stage: ScheduledStage) -> bool:
     """Whether some of a stage's batches are given in tokens, here or by the stage before."""
-    last = stage.end.batch.unit if stage.end else ""
-    return "tokens" in {last, *(value.unit for value in _written(stage))}
+    return "tokens" in {stage.end.batch.unit, *(value.unit for value in _written(stage))}
 
 
-def _written(stage: TrainStage) -> Iterator[Quantity]:
+def _written(stage: ScheduledStage) -> Iterator[Quantity]:
     for segment in stage.spec.batch.segments if stage.spec.batch else ():
         for value in (segment.start, segment.end):
             if isinstance(value, Quantity):
@@ -178,7 +174,7 @@ def _spread(sizes: Mapping[Fraction, int]) -> dict[Fraction, int]:
         top //= 2
 
 
-def _rates(trained: list[TrainStage]) -> dict[str, Fraction]:
+def _rates(trained: list[ScheduledStage]) -> dict[str, Fraction]:
     peaks: dict[str, Fraction] = {}
     for stage in trained:
         for segment in stage.spec.lr.segments if stage.spec.lr else ():
@@ -199,7 +195,7 @@ class Steps(Record):
         return self.at[end] - self.at[begin]
 
 
-def steps(stage: TrainStage, target: int) -> Steps:
+def steps(stage: ScheduledStage, target: int) -> Steps:
     """The map of a stage's steps: every stretch between two changes has at least `STRETCH`, or as
     many as it had, and the rest of `target` goes to the stretches by their lengths.
     """
@@ -221,7 +217,7 @@ def steps(stage: TrainStage, target: int) -> Steps:
     return Steps(at=found)
 
 
-def averaged_from(stage: TrainStage) -> int:
+def averaged_from(stage: ScheduledStage) -> int:
     """The step from which a stage's weights are averaged; 0 where they are not."""
     polyak = stage.spec.average
     if polyak is None or polyak.over is None:

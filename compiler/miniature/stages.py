@@ -1,5 +1,6 @@
 """Stages of a miniature: every attribute of a stage through its map."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import gcd
 from typing import Any
@@ -8,7 +9,7 @@ from ...spec import schedule as sc
 from ...spec.quantity import Quantity
 from ...spec.record import fields, replace
 from ...spec.schema import recipe as r
-from ..program import CheckpointStage, Program, TrainStage
+from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage, Stage
 from ..schedule.clock import nearest
 from ..schedule.positions import Length
 from .blocks import rope_scaling
@@ -30,7 +31,7 @@ class Stages:
         target: steps of a stage that trains, where its changes do not take more.
     """
 
-    def __init__(self, recipe: r.Recipe, program: Program, scale: Scale, target: int) -> None:
+    def __init__(self, recipe: r.Recipe, program: Scheduled, scale: Scale, target: int) -> None:
         self.recipe, self.program, self.scale, self.target = recipe, program, scale, target
 
     def all(self) -> dict[str, r.Stage | r.Rounds]:
@@ -47,42 +48,37 @@ class Stages:
             for name, stage in self.recipe.stages.items()
         }
 
-    def _stage(self, spec: r.Stage, name: str) -> r.Stage:
+    def _stage(self, spec: Any, name: str) -> r.Stage:
         """A stage that the program has under a name, in rounds that of the first round."""
-        if isinstance(spec, r.Training):
-            resolved = self.program.stages[name]
-            assert isinstance(resolved, TrainStage)
-            return self._training(spec, resolved)
-        if isinstance(spec, r.Checkpoint):
-            resolved = self.program.stages[name]
-            assert isinstance(resolved, CheckpointStage)
-            of = self.program.stages[resolved.of]
-            assert isinstance(of, TrainStage)
-            step = steps(of, self.target).at[of.checkpoints[name][0]]
-            return replace(spec, after=Quantity(Fraction(step), "steps"))
-        changes: dict[str, Any] = {}
-        if length := getattr(spec, "seq_len", None):
-            changes["seq_len"] = self.scale.lengths[length]
-        if most := getattr(spec, "max_tokens", None):
-            changes["max_tokens"] = min(most, ANSWER)
-        if isinstance(spec, r.Sample):
-            changes["draws"] = draws = min(spec.draws, DRAWS)
-            changes["keep"] = spec.keep and min(spec.keep, draws)
-        if isinstance(spec, r.Measuring):
-            changes |= self._measures(spec)
-        return replace(spec, **changes)
+        stage = self.program.stages[name]
+        if isinstance(stage, ScheduledStage):
+            return self._training(spec, stage)
+        known = fields(type(spec))
+        return replace(
+            spec, **{name: of(self, spec, stage) for name, of in SCALED.items() if name in known}
+        )
 
-    def _measures(self, spec: r.Measuring) -> dict[str, Any]:
-        changes: dict[str, Any] = {"suites": None, "tasks": None}
-        if spec.prompts:
-            changes["limit"] = min(spec.limit or ANSWERS, ANSWERS)
-        if spec.needle:
-            changes["needle"] = self._needle(spec.needle)
-        if spec.suites and not spec.loss:
-            documents = [n for n, d in self.recipe.datasets.items() if d.kind == "documents"]
-            changes["loss"] = documents[:1]
-            changes["limit"] = None
-        return changes
+    def after(self, stage: Stage) -> Quantity:
+        """How far into its stage a checkpoint is."""
+        assert isinstance(stage, ScheduledCheckpoint)
+        of = self.program.stages[stage.of]
+        assert isinstance(of, ScheduledStage)
+        return Quantity(Fraction(steps(of, self.target).at[stage.part.steps]), "steps")
+
+    def loss(self, spec: r.Measuring) -> list[str] | None:
+        """The data sets that a loss is measured on, also in place of suites of tasks."""
+        if spec.loss or not spec.suites:
+            return spec.loss
+        documents = (n for n, each in self.recipe.datasets.items() if each.kind == "documents")
+        return [*documents][:1]
+
+    def needle(self, needle: r.Needle | None) -> r.Needle | None:
+        """The grid of a needle test, smaller."""
+        return needle and self._needle(needle)
+
+    def length(self, tokens: int | None) -> int | None:
+        """A sequence length through its map."""
+        return tokens and self.scale.lengths[tokens]
 
     def _needle(self, needle: r.Needle) -> r.Needle:
         lengths = needle.lengths and [self.scale.lengths[each] for each in needle.lengths]
@@ -95,7 +91,7 @@ class Stages:
 
     # Stages that train
 
-    def _training(self, spec: r.Training, stage: TrainStage) -> r.Training:
+    def _training(self, spec: r.Training, stage: ScheduledStage) -> r.Training:
         steps_of = steps(stage, self.target)
         length = self._length(stage)
         changes: dict[str, Any] = {
@@ -137,7 +133,7 @@ class Stages:
             changes["rope_scaling"] = rope_scaling(spec.rope_scaling, self.scale.lengths)
         return replace(spec, **{n: v for n, v in changes.items() if n in fields(type(spec))})
 
-    def _length(self, stage: TrainStage) -> Length:
+    def _length(self, stage: ScheduledStage) -> Length:
         spec = stage.spec
         if spec.tokens is not None:
             return Length("tokens", Fraction(spec.tokens))
@@ -145,7 +141,12 @@ class Stages:
         return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
 
     def _schedule(
-        self, knob: str, schedule: sc.Schedule, stage: TrainStage, steps_of: Steps, length: Length
+        self,
+        knob: str,
+        schedule: sc.Schedule,
+        stage: ScheduledStage,
+        steps_of: Steps,
+        length: Length,
     ) -> sc.Schedule:
         """The schedule with its values through their map and its bounds in steps."""
         ends = [*stage.begins[knob][1:], stage.steps]
@@ -168,7 +169,7 @@ class Stages:
             )
         return replace(schedule, segments=tuple(segments))
 
-    def _value(self, knob: str, value: Any, stage: TrainStage) -> Any:
+    def _value(self, knob: str, value: Any, stage: ScheduledStage) -> Any:
         if value is None or isinstance(value, sc.Last):
             return value
         if knob == "seq_len":
@@ -180,7 +181,7 @@ class Stages:
     def _over(
         self,
         over: Quantity,
-        stage: TrainStage,
+        stage: ScheduledStage,
         span: tuple[int, int],
         steps_of: Steps,
         length: Length,
@@ -201,7 +202,7 @@ class Stages:
         return Quantity(Fraction(max(size, 1)), "steps")
 
     def _placement(
-        self, spec: r.Training, stage: TrainStage, steps_of: Steps, length: Length
+        self, spec: r.Training, stage: ScheduledStage, steps_of: Steps, length: Length
     ) -> sc.Schedule:
         """One rank has no placements but micro-batches; where a placement changes, and the job
         with it, at a step at which nothing else cuts the stage, they change."""
@@ -220,7 +221,7 @@ class Stages:
             placed.append(replace(segment, end={"micro_batch": 1} if toggled else base))
         return replace(schedule, segments=tuple(placed))
 
-    def _micro(self, spec: r.Training, stage: TrainStage) -> int | None:
+    def _micro(self, spec: r.Training, stage: ScheduledStage) -> int | None:
         """Sequences by which a ramp of the batch moves: without them it would be one."""
         if not spec.batch or all(s.shape == "hold" for s in spec.batch.segments):
             return None
@@ -232,6 +233,29 @@ class Stages:
                 values.append(int(small.value / (longest if small.unit == "tokens" else 1)))
         common = gcd(*values)
         return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)
+
+
+def _limit(spec: r.Measuring) -> int | None:
+    """The most prompts or documents; where suites give way to a loss, none of them."""
+    if spec.suites and not spec.loss:
+        return None
+    return min(spec.limit or ANSWERS, ANSWERS) if spec.prompts else spec.limit
+
+
+SCALED: dict[str, Callable[[Stages, Any, Stage], Any]] = {
+    "after": lambda own, spec, stage: own.after(stage),
+    "draws": lambda own, spec, stage: min(spec.draws, DRAWS),
+    "keep": lambda own, spec, stage: spec.keep and min(spec.keep, spec.draws, DRAWS),
+    "limit": lambda own, spec, stage: _limit(spec),
+    "loss": lambda own, spec, stage: own.loss(spec),
+    "max_tokens": lambda own, spec, stage: spec.max_tokens and min(spec.max_tokens, ANSWER),
+    "needle": lambda own, spec, stage: own.needle(spec.needle),
+    "seq_len": lambda own, spec, stage: own.length(spec.seq_len),
+    "suites": lambda own, spec, stage: None,
+    "tasks": lambda own, spec, stage: None,
+}
+"""Attribute of a stage that does not train → what becomes of it: suites of tasks, for which a
+laptop has no time, give way to a loss."""
 
 
 def _passing(requirement: r.Requirement) -> r.Requirement:

@@ -5,11 +5,11 @@ from typing import Any
 
 from ...spec import schedule as sc
 from ...spec.record import replace
-from ..program import Program, TrainStage
+from ..program import Scheduled, ScheduledStage, Stage
 from .scale import averaged_from
 
 
-def structure(program: Program) -> dict[str, Any]:
+def structure(program: Scheduled) -> dict[str, Any]:
     """The structure of a scheduled program, for comparison.
 
     Returns: stage → its kind, what it continues from, and of a stage that trains the number of its
@@ -19,9 +19,9 @@ def structure(program: Program) -> dict[str, Any]:
     return {name: _stage(stage) for name, stage in program.stages.items()}
 
 
-def _stage(stage: Any) -> dict[str, Any]:
-    if not isinstance(stage, TrainStage):
-        return {"kind": stage.spec.kind, "of": stage.of}
+def _stage(stage: Stage) -> dict[str, Any]:
+    if not isinstance(stage, ScheduledStage):
+        return {"kind": stage.spec.kind, "of": list(stage.sources)}
     gate = stage.spec.gate
     return {
         "kind": stage.spec.kind,
@@ -43,7 +43,7 @@ def _stage(stage: Any) -> dict[str, Any]:
     }
 
 
-def _cuts(stage: TrainStage) -> int:
+def _cuts(stage: ScheduledStage) -> int:
     """Segments, but for those that differ only in what a pipeline takes at a time."""
     cuts = {step for _, (step, _) in stage.checkpoints.items()}
     return 1 + sum(
@@ -54,7 +54,7 @@ def _cuts(stage: TrainStage) -> int:
     )
 
 
-def changes(stage: TrainStage) -> list[list[str]]:
+def changes(stage: ScheduledStage) -> list[list[str]]:
     """What changes in a stage, in order; what changes at one step stands together."""
     at: dict[int, list[str]] = {}
     for knob, begins in sorted(stage.begins.items()):

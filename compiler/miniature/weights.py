@@ -7,7 +7,7 @@ from ...spec import schedule as sc
 from ...spec.quantity import Quantity, counted
 from ...spec.record import replace
 from ...spec.schema import recipe as r
-from ..program import Program, WeightsStage
+from ..program import Scheduled, WeightsStage
 from ..values import Scaled
 from .scale import FRESH, PEAKS, SHORTEST, STEP_TOKENS, Scale
 
@@ -16,12 +16,12 @@ END = Fraction(1, 10)
 """Steps of the warm-up, and where the learning rate ends, as a share of its peak."""
 
 
-def published(program: Program) -> list[WeightsStage]:
+def published(program: Scheduled) -> list[WeightsStage]:
     """The weights that a recipe starts from."""
     return [stage for stage in program.stages.values() if isinstance(stage, WeightsStage)]
 
 
-def with_texts(recipe: r.Recipe, program: Program) -> r.Recipe:
+def with_texts(recipe: r.Recipe, program: Scheduled) -> r.Recipe:
     """The recipe with a data set of documents for each of the weights that it starts from."""
     texts = {
         _text(stage.name): r.Dataset(name=_text(stage.name), files=[], places=stage.spec.places)
@@ -35,7 +35,7 @@ def _text(model: str) -> str:
     return f"{model}.text"
 
 
-def stand_ins(program: Program, maps: Scale, target: int) -> dict[str, r.Stage | r.Rounds]:
+def stand_ins(program: Scheduled, maps: Scale, target: int) -> dict[str, r.Stage | r.Rounds]:
     """Stages that make, under the same names, what the recipe finds made."""
     seq_len = min(maps.lengths.values(), default=2 * SHORTEST)
     batch = Quantity(Fraction(max(2 * STEP_TOKENS[0] // seq_len, 1)), "seqs")
@@ -62,11 +62,11 @@ def stand_ins(program: Program, maps: Scale, target: int) -> dict[str, r.Stage |
     }
 
 
-def rows(program: Program, small: r.Recipe) -> Iterator[Scaled]:
+def rows(program: Scheduled, small: r.Recipe) -> Iterator[Scaled]:
     """What became of published weights, for the table of what became of what."""
     for stage in published(program):
         standing = small.stages[stage.name]
-        assert isinstance(standing, r.Train)
+        assert isinstance(standing, r.Training)
         assert standing.steps
         source = stage.source
         yield Scaled(

@@ -103,18 +103,16 @@ def _filters(scope: Scope, dataset: r.Dataset) -> None:
                 each.at(),
                 f"`{dataset.name}` holds {dataset.kind}: leave the filter out",
             )
-        elif not each.file and scope.known(
-            each.what, "stage", scope.recipe.stages, each.at("what")
-        ):
-            stage = scope.recipe.stages[each.what]
-            if not isinstance(stage, r.Score):
+        elif not each.file and scope.known(each.what, "stage", scope.specs, each.at("what")):
+            stage = scope.specs[each.what]
+            if not stage.scores:
                 scope.error(
                     "E515",
                     f"`{each.what}` scores no documents",
                     each.at("what"),
                     "the loss of documents is found by a stage of the kind `score`",
                 )
-            elif dataset.name not in stage.data:
+            elif dataset.name not in data_of(stage):
                 scope.error(
                     "E515",
                     f"`{each.what}` does not score `{dataset.name}`",
@@ -147,11 +145,11 @@ def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
             dataset.at("candidates"),
             "write `kind = preferences`",
         )
-    stages = scope.recipe.stages
+    stages = scope.specs
     if (
         not indexed
         and scope.known(dataset.candidates, "stage", stages, dataset.at("candidates"))
-        and not isinstance(stages[dataset.candidates], r.Sample)
+        and not stages[dataset.candidates].offers
     ):
         scope.error(
             "E516",

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from ...spec.schedule import Last
 from ...spec.schema import recipe as r
 from ..program import Weights
+from .references import MADE_OF, referring
 from .scope import Scope
 
 
 def order(scope: Scope) -> list[str]:
     """The stages, each after those that it needs, else as written. Circles are reported."""
-    stages = scope.recipe.stages
+    stages = scope.specs
     done: dict[str, None] = {}
     for first in stages:
         path = {} if first in done else {first: iter(_needed(first, scope))}
@@ -30,68 +30,53 @@ def order(scope: Scope) -> list[str]:
     return list(done)
 
 
-def parents(stage: r.Stage | r.Rounds, scope: Scope) -> list[str]:
+def parents(stage: r.Stage, scope: Scope) -> list[str]:
     """The stages whose weights a stage continues from, samples or measures."""
     named = named_parents(stage)
-    if named == [] and isinstance(stage, r.Train):
-        # Published weights stand in the graph under their model's name.
-        model = stage.model or ""
-        return [model] if isinstance(scope.recipe.stages.get(model), Weights) else []
-    if named is not None:
+    if named:
         return named
+    if named is not None:
+        # Published weights stand in the graph under their model's name.
+        models = (name for each in referring(stage) if each.to == ("model",) for name in each.names)
+        return [name for name in models if isinstance(scope.specs.get(name), Weights)]
     above = scope.above.get(stage.name)
     return [above] if above else []
 
 
-def named_parents(stage: r.Stage | r.Rounds) -> list[str] | None:
+def named_parents(stage: r.Stage) -> list[str] | None:
     """The same as far as the stage itself says it; None: it is the stage above."""
-    if isinstance(stage, r.Average | r.Best):
-        return stage.of
-    written = getattr(stage, "from_", None)
-    if written:
-        return [written]
-    return [] if isinstance(stage, r.Training) and stage.model else None
+    if isinstance(stage, Weights):
+        return []
+    found = list(referring(stage))
+    for each in found:
+        if each.attribute in MADE_OF and (each.value or isinstance(each.value, list)):
+            return list(each.names)
+    return [] if any(each.to == ("model",) and each.value for each in found) else None
 
 
 def _needed(name: str, scope: Scope) -> list[str]:
     """The declared stages that a stage needs; others are reported."""
-    stage = scope.recipe.stages[name]
-    place = stage.at("of" if isinstance(stage, r.Average | r.Best) else "from")
+    stage = scope.specs[name]
+    place = stage.at("of" if "of" in r.attributes(type(stage)) else "from")
     named = [(source, place) for source in parents(stage, scope)]
-    for attribute in ("judge", "reference"):
-        written = getattr(stage, attribute, None)
-        if written:
-            named.append((written, stage.at(attribute)))
-    found = [n for n, at in named if scope.known(n, "stage", scope.recipe.stages, at)]
+    for each in referring(stage):
+        if "stage" in each.to and not each.reads_data and each.attribute not in MADE_OF:
+            named += [(source, stage.at(each.attribute)) for source in each.names]
+    found = [n for n, at in named if scope.known(n, "stage", scope.specs, at)]
     for data in data_of(stage):
         dataset = scope.recipe.datasets.get(data)
         if dataset:
-            found += [n for n in dataset.stages if n in scope.recipe.stages]
-            if dataset.candidates in scope.recipe.stages:
+            found += [n for n in dataset.stages if n in scope.specs]
+            if dataset.candidates in scope.specs:
                 found.append(dataset.candidates)
-            if not isinstance(stage, r.Score):
+            if not stage.scores:
                 scores = [f.what for f in dataset.filters if not f.file]
-                found += [n for n in scores if n in scope.recipe.stages]
+                found += [n for n in scores if n in scope.specs]
     return found
 
 
 def data_of(stage: r.Stage | r.Rounds) -> Iterator[str]:
     """The datasets that a stage reads."""
-    for attribute in ("loss", "accuracy", "data"):
-        written = getattr(stage, attribute, None)
-        if isinstance(written, list):
-            yield from written
-    if isinstance(stage, r.Training) and stage.data:
-        for segment in stage.data.segments:
-            for mix in (segment.start, segment.end):
-                yield from mix if isinstance(mix, dict) else ()
-    prompts = getattr(stage, "prompts", None)
-    if prompts:
-        yield prompts
-
-
-def mixed(mix: object) -> list[str]:
-    """The data sets of a mixture, also of one that scales another."""
-    if isinstance(mix, Last):
-        return [name for name, _ in mix.factors]
-    return list(mix) if isinstance(mix, dict) else []
+    for each in referring(stage) if isinstance(stage, r.Stage) else ():
+        if each.reads_data:
+            yield from each.names

@@ -1,7 +1,7 @@
-"""What a stage refers to: other stages and data sets, by attribute."""
+"""What a stage refers to: other stages and data sets, as the kinds of its attributes say."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ...spec.record import replace
 from ...spec.reference import Names, Reference
@@ -10,9 +10,71 @@ from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..ids import DataId, StageId
 
+MADE_OF = ("from", "of")
+"""The attributes that name the stages whose weights a stage continues from, takes or compares."""
 Named = Reference | StageId | DataId
 """What a reference may become."""
 Rename = Callable[[Reference, Span | None], Named]
+
+
+class Referring(NamedTuple):
+    """An attribute by which a stage names other blocks.
+
+    Attributes:
+        field: its name in Python.
+        to: the keywords of the blocks that it may name.
+        value: a name, a list of names or a schedule of mixtures; None: it is left out.
+    """
+
+    attribute: str
+    field: str
+    to: tuple[str, ...]
+    value: Any
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether it names data, which stages may have drawn, and not the stages themselves."""
+        return "dataset" in self.to
+
+    @property
+    def names(self) -> Iterator[str]:
+        """What it names, as written; what a mixture scales is named in an earlier one."""
+        if isinstance(self.value, str):
+            yield self.value
+        elif isinstance(self.value, Schedule):
+            for mix, _ in _mixtures(self.value):
+                yield from mix if isinstance(mix, Mapping) else ()
+        else:
+            yield from self.value or ()
+
+    def at(self, stage: r.Stage) -> Iterator[tuple[str, Span | None]]:
+        """All that the attribute of a stage names, what a mixture scales too, and where."""
+        if isinstance(self.value, Schedule):
+            for mix, span in _mixtures(self.value):
+                yield from ((name, span) for name in mixed(mix))
+        else:
+            yield from ((name, stage.at(self.attribute)) for name in self.names)
+
+
+def _mixtures(schedule: Schedule) -> Iterator[tuple[Any, Span | None]]:
+    """What a schedule begins and ends its segments with, and where these stand."""
+    for segment in schedule.segments:
+        yield segment.start, segment.span
+        yield segment.end, segment.span
+
+
+def mixed(mix: object) -> list[str]:
+    """The data sets of a mixture, also of one that scales another."""
+    if isinstance(mix, Last):
+        return [name for name, _ in mix.factors]
+    return list(mix) if isinstance(mix, dict) else []
+
+
+def referring(stage: r.Stage) -> Iterator[Referring]:
+    """The attributes by which a stage names other blocks, in the order of the schema."""
+    for name, of in r.attributes(type(stage)).items():
+        if of.kind.refers:
+            yield Referring(name, of.field, of.kind.refers, getattr(stage, of.field))
 
 
 def names_of(recipe: r.Recipe) -> Names:
@@ -42,35 +104,42 @@ def with_references(
         return str(data_of(names.parse(written), at))
 
     changes: dict[str, Any] = {}
-    for attribute in ("from_", "judge", "reference"):
-        written = getattr(stage, attribute, None)
-        if written:
-            changes[attribute] = str(
-                stage_of(names.parse(written), stage.at(attribute.rstrip("_")))
-            )
-    if isinstance(stage, r.Average | r.Best):
-        at = stage.at("of")
-        changes["of"] = [str(one) for of in stage.of for one in stages_of(names.parse(of), at)]
-    if isinstance(stage, r.Sample | r.Measuring) and stage.prompts:
-        changes["prompts"] = read_data(stage.prompts, stage.at("prompts"))
-    for attribute in ("loss", "accuracy", "data"):
-        written = getattr(stage, attribute, None)
-        at = stage.at(attribute)
-        if isinstance(written, list):
-            changes[attribute] = [read_data(name, at) for name in written]
-        elif isinstance(written, Schedule):
-            changes[attribute] = replace(
-                written,
-                segments=tuple(
-                    replace(
-                        segment,
-                        start=_mixture(segment.start, read_data, segment.span),
-                        end=_mixture(segment.end, read_data, segment.span),
-                    )
-                    for segment in written.segments
-                ),
-            )
+    for each in _stages_first(stage):
+        at, value = stage.at(each.attribute), each.value
+        if isinstance(value, Schedule):
+            changes[each.field] = _schedule(value, read_data)
+        elif each.reads_data and isinstance(value, list):
+            changes[each.field] = [read_data(name, at) for name in value]
+        elif each.reads_data and value:
+            changes[each.field] = read_data(value, at)
+        elif isinstance(value, list):
+            changes[each.field] = [
+                str(one) for of in value for one in stages_of(names.parse(of), at)
+            ]
+        elif value:
+            changes[each.field] = str(stage_of(names.parse(value), at))
     return replace(stage, **changes)
+
+
+def _stages_first(stage: r.Stage) -> Iterator[Referring]:
+    """What may name stages: the stages themselves, and then what they have drawn."""
+    found = [each for each in referring(stage) if "stage" in each.to]
+    yield from (each for each in found if not each.reads_data)
+    yield from (each for each in found if each.reads_data)
+
+
+def _schedule(written: Schedule, data_of: Callable[[str, Span | None], str]) -> Schedule:
+    return replace(
+        written,
+        segments=tuple(
+            replace(
+                segment,
+                start=_mixture(segment.start, data_of, segment.span),
+                end=_mixture(segment.end, data_of, segment.span),
+            )
+            for segment in written.segments
+        ),
+    )
 
 
 def _mixture(mixture: Any, data_of: Callable[[str, Span | None], str], at: Span | None) -> Any:

@@ -8,29 +8,26 @@ from ...spec.reference import PAIRS, PREVIOUS, Names
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..ids import DataId, StageId
-from ..program import (
-    AnyStage,
-    EvaluateStage,
-    Program,
-    SampleStage,
-    ScoreStage,
-    TrainStage,
-    Weights,
-    WeightsStage,
-)
-
-_WEIGHTLESS = {EvaluateStage: "evaluates", SampleStage: "samples", ScoreStage: "scores"}
+from ..program import ModelStage, Program, Stage
 
 
 class Scope:
-    """The recipe, and the stages that are resolved so far."""
+    """The recipe, and the stages that are resolved so far.
+
+    Attributes:
+        specs: the recipe's stages, among which are no rounds any more.
+        above: stage → what `from` defaults to.
+    """
 
     def __init__(self, program: Program, report: Report) -> None:
         self.recipe = program.recipe
         self.ranks = program.ranks
         self.report = report
-        self.stages: dict[str, AnyStage] = {}
-        self.above = above(program.recipe.stages)
+        self.stages: dict[str, Stage] = {}
+        self.specs = {
+            name: spec for name, spec in program.recipe.stages.items() if isinstance(spec, r.Stage)
+        }
+        self.above = above(self.specs)
 
     def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
         self.report.add(code, message, span, help=help)
@@ -109,42 +106,37 @@ class Scope:
         )
         return False
 
-    def with_weights(self, name: str, span: Span | None) -> AnyStage | None:
+    def with_weights(self, name: str, span: Span | None) -> Stage | None:
         """The stage of this name, if its result is a model; else that is reported."""
         stage = self.stages.get(name)
-        what = _WEIGHTLESS.get(type(stage)) if stage else None
-        if what:
-            assert isinstance(stage, EvaluateStage | SampleStage | ScoreStage)
+        if stage and not stage.spec.has_weights:
             self.error(
                 "E406",
-                f"`{name}` {what}: it has no weights to continue from",
+                f"`{name}` {stage.spec.kind}s: it has no weights to continue from",
                 span,
-                f"write `{self.shown(stage.of)}`",
+                f"write `{self.shown(stage.sources[0])}`",
             )
             return None
         return stage
 
-    def trained(self, stage: AnyStage) -> TrainStage:
+    def trained(self, stage: Stage) -> ModelStage:
         """The stage that trained the weights: itself, or the first that it is made of."""
-        while not isinstance(stage, TrainStage):
-            if isinstance(stage, WeightsStage):
-                return stage.result
-            of = stage.of if isinstance(stage.of, str) else stage.of[0]
-            stage = self.stages[of]
+        while not isinstance(stage, ModelStage):
+            stage = self.stages[stage.sources[0]]
         return stage
 
-    def language_model(self, name: str, span: Span | None) -> AnyStage | None:
+    def language_model(self, name: str, span: Span | None) -> Stage | None:
         """The stage of this name, if its result generates text."""
         stage = self.with_weights(name, span)
-        if stage and self.trained(stage).spec.kind == "reward":
+        if stage and not self.trained(stage).spec.writes_text:
             self.error("E512", f"`{name}` is a reward model: it scores texts and writes none", span)
             return None
         return stage
 
-    def reward_model(self, name: str, span: Span | None) -> AnyStage | None:
+    def reward_model(self, name: str, span: Span | None) -> Stage | None:
         """The stage of this name, if its result scores texts."""
         stage = self.stages.get(name)
-        if stage and (type(stage) in _WEIGHTLESS or self.trained(stage).spec.kind != "reward"):
+        if stage and (not stage.spec.has_weights or self.trained(stage).spec.writes_text):
             self.error(
                 "E513",
                 f"`{name}` is not a reward model",
@@ -178,7 +170,7 @@ class Scope:
         return dialog_settings(declared[name])
 
 
-def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
+def above(stages: Mapping[str, r.Stage]) -> dict[str, str | None]:
     """For each stage the one above that has weights: what `from` defaults to.
 
     A reward model writes no text: only another one continues from it unasked. A checkpoint is a
@@ -189,16 +181,15 @@ def above(stages: Mapping[str, r.Stage | r.Rounds]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     any_model = language_model = None
     for name, stage in stages.items():
-        variant = stage.variant if isinstance(stage, r.Stage) else ""
-        if variant:
+        if stage.variant:
             source = found[original(name)]
-            twin = source and str(StageId.parse(source)._replace(variant=variant))
+            twin = source and str(StageId.parse(source)._replace(variant=stage.variant))
             found[name] = twin if twin in stages else source
             continue
-        found[name] = any_model if isinstance(stage, r.Reward) else language_model
-        if not isinstance(stage, r.Evaluate | r.Sample | r.Score | r.Checkpoint | Weights):
+        found[name] = language_model if stage.writes_text else any_model
+        if stage.continued:
             any_model = name
-            if not isinstance(stage, r.Reward):
+            if stage.writes_text:
                 language_model = name
     return found
 

@@ -31,12 +31,8 @@ _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
 
-def architecture(spec: r.Training, tokenizer: str | None, scope: Scope) -> Architecture | None:
-    """The architecture of the model that a stage starts with, complete, or None after reporting."""
-    assert spec.model
-    if not scope.known(spec.model, "model", scope.recipe.models, spec.at("model")):
-        return None
-    model = scope.recipe.models[spec.model]
+def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> Architecture | None:
+    """The architecture of a model that a stage starts with, complete, or None after reporting."""
     if model.family not in FAMILIES:
         scope.report.add(
             "E414",

@@ -19,8 +19,8 @@ from ..program import Program
 from .references import names_of, with_references
 from .weights import published
 
-_OUTPUTS = {"": ("drafts.jsonl", "dialogs"), PAIRS: ("pairs.jsonl", "preferences")}
-"""What a sample stage offers as data: file and kind."""
+_FILES = {"": "drafts.jsonl", PAIRS: "pairs.jsonl"}
+"""What stages offer as data, and the file that it is in."""
 
 
 class Place(NamedTuple):
@@ -193,7 +193,7 @@ class _Unroller:
         training = (
             str(name)
             for name, (stage, place) in self.stages.items()
-            if place.rounds is None and isinstance(stage, r.Training)
+            if place.rounds is None and stage.has_weights and stage.continued
         )
         return next(training, "anneal")
 
@@ -236,19 +236,18 @@ class _Unroller:
         drawn = [
             stage
             for stage in stages
-            if isinstance(stage, StageId) and isinstance(self.stages[stage][0], r.Sample)
+            if isinstance(stage, StageId) and of.output in self.stages[stage][0].offers
         ]
         if len(drawn) < len(stages):
             return _plain(of)
         made = _drawn(drawn, of.output)
-        file, kind = _OUTPUTS[of.output]
         self.datasets.setdefault(
             str(made),
             r.Dataset(
                 name=str(made),
-                kind=kind,
+                kind=self.stages[drawn[0]][0].offers[of.output],
                 stages=[str(stage) for stage in drawn],
-                output=file,
+                output=_FILES[of.output],
                 places={"": at} if at else {},
             ),
         )

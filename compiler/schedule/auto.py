@@ -70,7 +70,7 @@ def search(
     Returns:
         [] where the GPU is not known, or no placement is possible.
     """
-    key = replace(stage, spec=None, origins={}, name="", parent=None, end=None)  # type: ignore[arg-type]
+    key = replace(stage, spec=None, origins={}, name="", parent=None)  # type: ignore[arg-type]
     return _search(_Key(key), stretch, tuple(recompute), together)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from ...spec.findings.diagnostics import Report
 from ...spec.quantity import plain
 from ...spec.schema import recipe as r
-from ..program import AverageStage, BestStage, Program
+from ..program import Scheduled
 
 
-def bases(program: Program, report: Report) -> Program:
+def bases(program: Scheduled, report: Report) -> Scheduled:
     """Reports models of averages and choices, and references, that end with other bases."""
     for spec, attribute, one, other in _together(program):
-        ends = [program.trained(name).segments[-1].rope_theta for name in (one, other)]
+        ends = [program.trained(name).last.rope_theta for name in (one, other)]
         if ends[0] != ends[1]:
             report.add(
                 "E544",
@@ -25,11 +25,11 @@ def bases(program: Program, report: Report) -> Program:
     return program
 
 
-def _together(program: Program) -> Iterator[tuple[r.Stage, str, str, str]]:
+def _together(program: Scheduled) -> Iterator[tuple[r.Stage, str, str, str]]:
     """The stage and the attribute that bring two models together, and the two."""
     for name, stage in program.stages.items():
-        if isinstance(stage, AverageStage | BestStage):
-            for other in stage.of[1:]:
-                yield stage.spec, "of", stage.of[0], other
-        elif isinstance(stage.spec, r.Dpo) and stage.spec.reference:
-            yield stage.spec, "reference", name, stage.spec.reference
+        for other in stage.sources[1:]:
+            yield stage.spec, "of", stage.sources[0], other
+        reference = getattr(stage.spec, "reference", None)
+        if reference:
+            yield stage.spec, "reference", name, reference

@@ -1,5 +1,6 @@
 """Schedules made absolute: every knob of every train stage, by step."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import lcm
 from typing import Any
@@ -8,60 +9,85 @@ from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import replace
+from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..placement import data_parallel, mesh
-from ..program import CheckpointStage, Program, TrainStage
-from ..resolve.checkpoints import before
+from ..program import (
+    CheckpointStage,
+    ModelStage,
+    Resolved,
+    Scheduled,
+    ScheduledCheckpoint,
+    ScheduledStage,
+    Stage,
+    State,
+    TrainStage,
+)
 from . import learning_rate, mixture_parts
 from .auto import place
 from .clock import note_rounding, run_clock
 from .course import Course
 from .knobs import Knobs
 from .order import ordered, within
+from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
 
 
-def schedule(program: Program, report: Report) -> Program:
-    """Fills steps, tokens, schedules, segments and the end state of every train stage."""
+def schedule(program: Resolved, report: Report) -> Resolved:
+    """The program with steps, tokens, schedules and segments of every stage that trains.
+
+    Where a stage has none, after reporting, the others have them all the same.
+    """
     stages = dict(program.stages)
     checkpoints: dict[str, list[CheckpointStage]] = {}
     for stage in stages.values():
         if isinstance(stage, CheckpointStage):
             checkpoints.setdefault(stage.of, []).append(stage)
     for name, stage in stages.items():
-        if isinstance(stage, TrainStage):
-            parent = replace(program, stages=stages).trained(stage.parent) if stage.parent else None
-            if parent is not None and parent.published:
-                parent = None
-            if parent is not None and parent.end is None:
-                continue
-            own = checkpoints.get(name, [])
-            stages[name] = _Scheduler(stage, parent, own, program, report).run()
-        elif isinstance(stage, CheckpointStage):
-            stages[name] = replace(stage, part=before(stage, stages[stage.of]))
-    return replace(program, stages=stages)
+        if not isinstance(stage, TrainStage):
+            continue
+        before = _before(stage, stages)
+        if isinstance(before, TrainStage) and not isinstance(before, ScheduledStage):
+            continue
+        last = before.end if isinstance(before, ScheduledStage) else None
+        own = checkpoints.get(name, [])
+        scheduled = _Scheduler(stage, last, own, program.recipe, report).run()
+        if scheduled:
+            stages[name] = scheduled
+            stages |= {each.name: at_checkpoint(each, scheduled) for each in own}
+    kind = Resolved if report.failures else Scheduled
+    return kind(recipe=program.recipe, ranks=program.ranks, stages=stages)
+
+
+def _before(stage: TrainStage, stages: Mapping[str, Stage]) -> Stage | None:
+    """What trained the weights that a stage continues from, or has found them made; None where it
+    starts from a model."""
+    before = stages[stage.parent] if stage.parent else None
+    while before and not isinstance(before, ModelStage | ScheduledCheckpoint):
+        before = stages[before.sources[0]]
+    return before.part if isinstance(before, ScheduledCheckpoint) else before
 
 
 class _Scheduler:
     def __init__(
         self,
         stage: TrainStage,
-        parent: TrainStage | None,
+        last: State | None,
         checkpoints: list[CheckpointStage],
-        program: Program,
+        recipe: r.Recipe,
         report: Report,
     ) -> None:
         self.stage = stage
         self.checkpoints = checkpoints
         self.spec = stage.spec
-        self.last = parent.end if parent else None
-        self.program = program
+        self.last = last
+        self.recipe = recipe
         self.report = report
         self.origins = dict(stage.origins)
 
-    def run(self) -> TrainStage:
-        """The stage with its schedules; as it is after reporting."""
+    def run(self) -> ScheduledStage | None:
+        """The stage with its schedules, or None after reporting."""
         before = self.report.failures
         knobs = {
             "seq_len": self._absolute("seq_len"),
@@ -74,14 +100,14 @@ class _Scheduler:
         self._shapes(knobs)
         length = self._length()
         if length is None:
-            return self.stage
+            return None
         for knob, segments in knobs.items():
             ordered(knob, segments, length, self.report)
         if self.report.failures > before or not self._place(knobs, length):
-            return self.stage
+            return None
         meshes = self._meshes(knobs["parallel"])
         if meshes is None:
-            return self.stage
+            return None
         granule = lcm(
             *(
                 data_parallel(resources) * dict(degrees).get("micro_batch", 1)
@@ -92,7 +118,7 @@ class _Scheduler:
             length, knobs["seq_len"], knobs["batch"], granule, self.report, self.spec.at()
         )
         if clock is None or self.report.failures > before:
-            return self.stage
+            return None
         return self._laid_out(knobs, meshes, Course(length, clock, self.report))
 
     def _place(self, knobs: dict[str, list[sc.Segment]], length: Length) -> bool:
@@ -126,8 +152,8 @@ class _Scheduler:
 
     def _laid_out(
         self, knobs: dict[str, list[sc.Segment]], meshes: Meshes, course: Course
-    ) -> TrainStage:
-        """The stage with all knobs by step; as it is after reporting."""
+    ) -> ScheduledStage | None:
+        """The stage with all knobs by step, or None after reporting."""
         before = self.report.failures
         clock = course.clock
         after_zero = self.last is not None and not self.last.lr
@@ -141,12 +167,12 @@ class _Scheduler:
         cuts = [border.step for border in borders.values()]
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         if self.report.failures > before:
-            return self.stage
+            return None
         by_step = Knobs(
             clock=clock, lr=lr, mixture=mixture, shares=shares, thetas=thetas, places=places
         )
-        return replace(
-            self.stage,
+        return ScheduledStage.of(
+            replace(self.stage, origins=self.origins),
             steps=clock.steps,
             tokens=clock.tokens,
             lengths=clock.lengths,
@@ -156,7 +182,6 @@ class _Scheduler:
             segments=stretches,
             roundings=clock.roundings,
             end=by_step.at_end(),
-            origins=self.origins,
             begins=course.begins,
             checkpoints={name: (b.step, by_step.after(b.step)) for name, b in borders.items()},
         )
@@ -172,7 +197,7 @@ class _Scheduler:
         total = Fraction(0)
         mixes = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
         for name in dict.fromkeys(name for mix in mixes for name in mix):
-            dataset = self.program.recipe.datasets[name]
+            dataset = self.recipe.datasets[name]
             what = "pairs" if preferences else "tokens"
             declared = dataset.pairs if preferences else dataset.tokens
             if declared is None:

@@ -4,17 +4,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..placement import layers_per_stage
-from ..program import Segment, TrainStage
+from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, Value
 
 
 def torchtitan(
-    stage: TrainStage, segment: Segment, steps: int, seed: int, lr: list[LrPiece]
+    stage: ModelStage, segment: Form, steps: int, seed: int, lr: Iterable[LrPiece]
 ) -> dict[str, Any]:
-    """The torchtitan configuration of a segment: sections and fields as torchtitan names them."""
+    """The torchtitan configuration of a segment: sections and fields as torchtitan names them.
+
+    Args:
+        segment: of the stage, or in which form a job walks through data with its weights.
+        lr: the pieces of the learning rate; without any nothing is learned.
+    """
     on_cpu = segment.resources.device == "cpu"
     resources = segment.resources
-    peak = max(max(piece.start, piece.end) for piece in lr)
+    peak = max((max(piece.start, piece.end) for piece in lr), default=0)
     optimizer = stage.optimizer
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
     return {
@@ -86,7 +91,7 @@ def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
     return options
 
 
-def _pipeline(stage: TrainStage, segment: Segment) -> dict[str, Any]:
+def _pipeline(stage: ModelStage, segment: Form) -> dict[str, Any]:
     """The schedule of a pipeline, where it is not torchtitan's own choice."""
     resources = segment.resources
     if resources.interleave > 1:

@@ -3,7 +3,7 @@
 import re
 
 from ...spec.findings.diagnostics import Report
-from ..program import Program, TrainStage
+from ..program import Scheduled, TrainStage
 
 SET_BY = (
     (r"(?i)sequence length|seq_len|Q_LEN", "seq_len"),
@@ -13,7 +13,7 @@ SET_BY = (
 """Words in torchtitan's reason → the attribute that sets what they are about; the first counts."""
 
 
-def rejected(program: Program, stage: str, reason: str, report: Report) -> None:
+def rejected(program: Scheduled, stage: str, reason: str, report: Report) -> None:
     """Adds torchtitan's reason against a configuration of a train stage."""
     spec = _stage(program, stage).spec
     attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
@@ -25,14 +25,14 @@ def rejected(program: Program, stage: str, reason: str, report: Report) -> None:
     )
 
 
-def differs(program: Program, stage: str, difference: str, report: Report) -> None:
+def differs(program: Scheduled, stage: str, difference: str, report: Report) -> None:
     """Adds a difference between torchtitan's model and the plan's count of it."""
     report.add(
         "E492", f"{difference}, in the stage `{stage}`", _stage(program, stage).spec.at("model")
     )
 
 
-def _stage(program: Program, name: str) -> TrainStage:
+def _stage(program: Scheduled, name: str) -> TrainStage:
     stage = program.stages[name]
     assert isinstance(stage, TrainStage)
     return stage

@@ -1,8 +1,10 @@
 """The attributes of stages that score, sample, average and measure."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from ..quantity import Quantity
+from ..reference import PAIRS
 from . import group_kinds as g
 from . import kinds as k
 from . import number_kinds as nk
@@ -15,6 +17,9 @@ class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
 
     kind: ClassVar[str] = "score"
+    has_weights: ClassVar[bool] = False
+    continued: ClassVar[bool] = False
+    scores: ClassVar[bool] = True
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
@@ -37,6 +42,9 @@ class Sample(Stage):
     """Rejection sampling: draws for every prompt, the best by a judge kept."""
 
     kind: ClassVar[str] = "sample"
+    has_weights: ClassVar[bool] = False
+    continued: ClassVar[bool] = False
+    offers: ClassVar[Mapping[str, str]] = {"": "dialogs", PAIRS: "preferences"}
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
@@ -83,6 +91,7 @@ class Checkpoint(Stage):
     """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
 
     kind: ClassVar[str] = "checkpoint"
+    continued: ClassVar[bool] = False
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
@@ -170,6 +179,8 @@ class Evaluate(Measuring):
     """Measures of a stage's result."""
 
     kind: ClassVar[str] = "evaluate"
+    has_weights: ClassVar[bool] = False
+    continued: ClassVar[bool] = False
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,

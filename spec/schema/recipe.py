@@ -111,6 +111,12 @@ STAGES: dict[str, type[Stage]] = {
 }
 
 
+def data_kind(kind: str) -> str:
+    """What stages of a kind train on; "" where they do not train."""
+    model = STAGES.get(kind)
+    return model.data_kind if model and issubclass(model, Training) else ""
+
+
 INHERITED: dict[str, Any] = {
     name: of.inherits
     for kind in STAGES.values()

@@ -1,5 +1,6 @@
 """The attributes of stages that train, and of the groups in them."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar, Literal
 
@@ -104,10 +105,20 @@ class Stage(Declaration):
     """What every kind of stage has.
 
     Attributes:
+        has_weights: whether its result is a model.
+        writes_text: whether that model writes text, where the stage trained it.
+        continued: whether a stage below continues from it unasked.
+        scores: whether it scores data for filters, which it reads as they are before these.
+        offers: what stages can read of it as data: the name after its own → the kind of data.
         variant: the one that it was taken from.
     """
 
     kind: ClassVar[str]
+    has_weights: ClassVar[bool] = True
+    writes_text: ClassVar[bool] = True
+    continued: ClassVar[bool] = True
+    scores: ClassVar[bool] = False
+    offers: ClassVar[Mapping[str, str]] = {}
     variant: str = ""
 
 
@@ -261,6 +272,7 @@ class Reward(PreferenceTraining):
     """A reward model from preferences."""
 
     kind: ClassVar[str] = "reward"
+    writes_text: ClassVar[bool] = False
 
 
 class Dpo(PreferenceTraining):

@@ -222,6 +222,15 @@ def test_a_gate_is_planned_with_all_its_extensions(full: Plan) -> None:
     longer = [job for job in full.jobs if isinstance(job, TrainJob) and job.extends]
     assert [(job.steps, job.tokens) for job in longer] == [(5, 5 * 8 * 32)] * 2
     assert longer[1].inputs["model"] == longer[0].key
+    ends = next(job for job in full.jobs if isinstance(job, TrainJob) and job.stage == "second")
+    begin = ends.first_step + ends.steps
+    assert [job.first_step for job in longer] == [begin, begin + 5]
+    tokens = ends.first_token + ends.tokens
+    assert [job.first_token for job in longer] == [tokens, tokens + 5 * 8 * 32]
+    for job in longer:
+        pieces = (*job.schedule.lr, *job.schedule.batch, *job.schedule.mixture)
+        spans = {(piece.from_step, piece.to_step) for piece in pieces}
+        assert spans == {(job.first_step, job.first_step + 5)}
     begin = next(job for job in full.jobs if isinstance(job, EvaluateJob))
     assert all(gate.inputs["start"] == begin.key for gate in gates)
 
@@ -347,6 +356,7 @@ def test_an_interleaved_pipeline_has_several_stages_a_rank() -> None:
         ("{ interleave 2 }", 64, "E433", "needs a pipeline"),
         ("{ pipeline 2, interleave 3 }", 64, "E433", "= 6 stages do not share out 6 layers"),
         ("{ pipeline 2, interleave 5 }", 64, "E433", "= 10 stages do not share out 6 layers"),
+        ("{ pipeline 4, interleave 3 }", 64, "E433", "= 12 stages do not share out 6 layers"),
         ("{ pipeline 4, tensor 2, interleave 2 }", 72, "E451", "do not divide into equal rounds"),
     ],
 )

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from lsp_files import at
 from specs import HEAD as PLAIN
-from specs import check, codes, miniature, only, plan, stage
+from specs import analysed, check, codes, miniature, only, plan, stage
 
 from etude.compiler.plan.difference import difference
 from etude.compiler.plan.plan import ExportJob, Plan, TrainJob, WeightsJob
+from etude.compiler.program import TrainStage, WeightsStage
 from etude.lsp.completion import completion
 from etude.lsp.navigation import definition
 from etude.runtime.emission.emit import emit
@@ -171,6 +172,22 @@ def test_a_miniature_has_a_short_training_in_their_place() -> None:
     row = only([row for row in small.miniature if row.attribute == "weights"])
     assert (row.block, row.full) == ("model base", "base")
     assert row.miniature == f"random, and trained for {first.steps} steps on python_functions"
+
+
+def test_a_context_is_shown_of_models_with_weights_alone() -> None:
+    assert plan(ALL).values["model.base"]["context"].value == "64"
+    assert "context" not in miniature(ALL).values["model.base"]
+    assert "context" not in plan(PLAIN + stage()).values["model.tiny"]
+
+
+def test_published_weights_are_no_stage_that_trains() -> None:
+    program = analysed(ALL).program
+    assert program
+    base = program.stages["base"]
+    assert isinstance(base, WeightsStage)
+    assert not isinstance(base, TrainStage)
+    assert program.trained("soup") is base
+    assert (base.last.seq_len, base.longest, list(base.sources)) == (64, 64, [])
 
 
 @pytest.mark.parametrize("written", ["from = ", "of = [", "reference = "])

@@ -1,19 +1,23 @@
 """Stages that train: what they start from, their settings and hardware."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...spec.record import Record
 from ...spec.schedule import Last
 from ...spec.schema import recipe as r
 from ...spec.source import Span
-from ..program import AnyStage, CheckpointStage, Hardware, TrainStage
-from .graph import mixed, parents
-from .scope import Scope
-from .shape import architecture, scaled
+from ..program import CheckpointStage, Hardware, ModelStage, ScheduledStage, Stage, TrainStage
+from ..resolve.graph import parents
+from ..resolve.references import mixed
+from ..resolve.scope import Scope
+from ..resolve.shape import architecture, scaled
+from ..values import Architecture
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
 
 DEFAULTS: dict[str, Any] = {"recompute": "none"}
-_POST = (r.Sft, r.PreferenceTraining)
 
 
 class _Start(Record):
@@ -22,23 +26,32 @@ class _Start(Record):
     Attributes:
         name: the other stage; None: a model.
         before: the stage whose weights these are.
-        parent: the stage that trained them.
-        force: the stage with what the new one continues; None where it starts from a model, or
-            from published weights, with which nothing is in force.
+        parent: the stage that trained them, or that has found them made.
     """
 
     name: str | None = None
-    before: AnyStage | None = None
-    parent: TrainStage | None = None
-    force: TrainStage | None = None
+    before: Stage | None = None
+    parent: ModelStage | None = None
+
+    @property
+    def force(self) -> TrainStage | None:
+        """The stage with what the new one continues; None where it starts from a model, or from
+        published weights, with which nothing is in force."""
+        return self.parent if isinstance(self.parent, TrainStage) else None
 
     def origin(self) -> str:
         """Where a setting comes from that the stage does not give."""
         return f"from {self.name}" if self.force else "etude"
 
 
-def training(spec: r.Training, scope: Scope) -> TrainStage | None:
-    """The stage with its names resolved, or None after reporting."""
+def resolve_training(
+    spec: r.Training, scope: Scope, needs: tuple[str, ...] = ()
+) -> TrainStage | None:
+    """The stage with its names resolved, or None after reporting.
+
+    Args:
+        needs: what the stage has to give although something is in force that it continues from.
+    """
     start = _start(spec, scope)
     if start is None:
         return None
@@ -55,24 +68,23 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         return force.settings[name] if name in r.INHERITED else getattr(force, name)
 
     _length(scope, spec)
-    _needs(scope, spec, force)
+    _needs(scope, spec, force, needs)
     _named(scope, spec)
     if force is None:
         _no_last(scope, spec, start.parent)
-    tokenizer = stage_tokenizer(scope, spec, start.parent)
-    model = start.parent.model if start.parent else architecture(spec, tokenizer, scope)
+    tokenizer = _stage_tokenizer(scope, spec, start.parent)
+    model = start.parent.model if start.parent else _architecture(scope, spec, tokenizer)
     if model:
         model = scaled(scope, model, spec.rope_scaling)
-    where = hardware(scope, spec, force)
+    where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
     dialog = force.dialog if force else None
-    if isinstance(spec, _POST):
-        origins["dialog"] = "spec" if spec.dialog else f"from {start.name}" if dialog else "etude"
-        dialog = scope.dialog(spec.dialog, dialog, spec.at("dialog"))
+    if _speaks(spec):
+        own = spec.dialog
+        origins["dialog"] = "spec" if own else f"from {start.name}" if dialog else "etude"
+        dialog = scope.dialog(own, dialog, spec.at("dialog"))
         _post(scope, spec)
-        if isinstance(spec, r.Dpo) and spec.reference and start.parent:
-            _reference(scope, spec, start.parent)
     optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
     return TrainStage(
         name=spec.name,
@@ -84,7 +96,7 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
         optimizer=optimizer,
         carries=carries,
         settings={name: setting(name, default) for name, default in r.INHERITED.items()},
-        precision=setting("precision", "fp32" if where.device == "cpu" else "bf16"),
+        precision=setting("precision", default_precision(where)),
         recompute=setting("recompute", DEFAULTS["recompute"]),
         dialog=dialog,
         origins=origins
@@ -93,6 +105,16 @@ def training(spec: r.Training, scope: Scope) -> TrainStage | None:
             "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin(),
         },
     )
+
+
+def _speaks(spec: r.Training) -> bool:
+    """Whether a stage trains on what is said in dialogs, and not on documents."""
+    return "dialog" in r.attributes(type(spec))
+
+
+def lower_training(stage: ScheduledStage, to: "Lowering") -> None:
+    """Adds the jobs of a stage that trains."""
+    to.trained(stage)
 
 
 def _start(spec: r.Training, scope: Scope) -> _Start | None:
@@ -107,7 +129,7 @@ def _start(spec: r.Training, scope: Scope) -> _Start | None:
         return None
     source = next(iter(parents(spec, scope)), None)
     if source is None and not spec.model:
-        train = isinstance(spec, r.Train)
+        train = "model" in r.attributes(type(spec))
         scope.error(
             "E405",
             f"the stage `{spec.name}` has "
@@ -119,13 +141,24 @@ def _start(spec: r.Training, scope: Scope) -> _Start | None:
         return None
     if source is None:
         return _Start()
-    find = scope.with_weights if isinstance(spec, r.Reward) else scope.language_model
+    find = scope.language_model if spec.writes_text else scope.with_weights
     before = find(source, spec.at("from"))
     if before is None:
         return None
-    parent = scope.trained(before)
-    force = None if parent.published else parent
-    return _Start(name=source, before=before, parent=parent, force=force)
+    return _Start(name=source, before=before, parent=scope.trained(before))
+
+
+def _architecture(scope: Scope, spec: r.Training, tokenizer: str | None) -> Architecture | None:
+    """The architecture of the model that a stage starts with; None after reporting."""
+    models = scope.recipe.models
+    if spec.model is None or not scope.known(spec.model, "model", models, spec.at("model")):
+        return None
+    return architecture(models[spec.model], tokenizer, scope)
+
+
+def default_precision(hardware: Hardware) -> str:
+    """The precision of what does not say it."""
+    return "fp32" if hardware.device == "cpu" else "bf16"
 
 
 def _with_weights(scope: Scope) -> Iterator[str]:
@@ -133,11 +166,8 @@ def _with_weights(scope: Scope) -> Iterator[str]:
 
 
 def _length(scope: Scope, spec: r.Training) -> None:
-    ways = (
-        ("steps", "epochs")
-        if isinstance(spec, r.PreferenceTraining)
-        else ("tokens", "steps", "epochs")
-    )
+    preferences = spec.data_kind == "preferences"
+    ways = ("steps", "epochs") if preferences else ("tokens", "steps", "epochs")
     given = [n for n in ("tokens", "steps", "epochs") if getattr(spec, n) is not None]
     if len(given) != 1 or given[0] not in ways:
         scope.error(
@@ -161,31 +191,15 @@ def _post(scope: Scope, spec: r.Training) -> None:
         )
 
 
-def _reference(scope: Scope, spec: r.Dpo, parent: TrainStage) -> None:
-    assert spec.reference
-    stage = scope.language_model(spec.reference, spec.at("reference"))
-    if stage and scope.trained(stage).model != parent.model:
-        scope.error(
-            "E420",
-            f"`{spec.reference}` is a model of another shape",
-            spec.at("reference"),
-            "the reference of dpo is a model like the one that is trained",
-        )
-
-
-def _needs(scope: Scope, spec: r.Training, force: TrainStage | None) -> None:
+def _needs(
+    scope: Scope, spec: r.Training, force: TrainStage | None, needs: tuple[str, ...]
+) -> None:
     """What a stage has to say itself.
 
     Args:
         force: the stage with what it continues; None where it starts from a model, or from weights.
     """
-    if force is None:
-        needed = ("seq_len", "batch", "lr", "data")
-    elif isinstance(spec, r.Sft):
-        needed = ("lr", "data")
-    else:
-        needed = ("lr", "data", "batch") if isinstance(spec, _POST) else ()
-    for name in needed:
+    for name in ("seq_len", "batch", "lr", "data") if force is None else needs:
         if getattr(spec, name) is None:
             scope.error(
                 "E408",
@@ -208,7 +222,7 @@ def _named(scope: Scope, spec: r.Training) -> None:
             scope.data(requirement.argument, "documents", requirement.at())
 
 
-def _no_last(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
+def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:
     """Reports what a stage would take over where nothing is in force that it could."""
 
     def report(of: str, span: Span | None, help: str) -> None:
@@ -228,7 +242,7 @@ def _no_last(scope: Scope, spec: r.Training, parent: TrainStage | None) -> None:
 
 
 def _stage_optimizer(
-    scope: Scope, spec: r.Training, before: AnyStage | None, parent: TrainStage | None
+    scope: Scope, spec: r.Training, before: Stage | None, parent: TrainStage | None
 ) -> tuple[r.Optimizer, bool]:
     """The optimizer's settings, and whether its state is carried over from the stage before.
 
@@ -237,7 +251,7 @@ def _stage_optimizer(
     """
     if isinstance(spec.optimizer, r.Optimizer):
         return spec.optimizer, False
-    if parent and isinstance(spec, _POST):
+    if parent and _speaks(spec):
         if spec.optimizer == "last":
             scope.error(
                 "E410",
@@ -251,7 +265,7 @@ def _stage_optimizer(
     averaged = (
         not isinstance(before, TrainStage | CheckpointStage) or parent.spec.average is not None
     )
-    averaged = averaged or isinstance(parent.spec, _POST)
+    averaged = averaged or _speaks(parent.spec)
     if spec.optimizer == "last" and averaged:
         scope.report.add(
             "E410",
@@ -262,7 +276,7 @@ def _stage_optimizer(
     return parent.optimizer, not averaged
 
 
-def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -> str | None:
+def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) -> str | None:
     """The name of a stage's tokenizer; None where there is none, or after reporting."""
     if spec.tokenizer:
         known = scope.recipe.tokenizers
@@ -275,8 +289,12 @@ def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -
                 help="leave `tokenizer` out",
             )
         return spec.tokenizer
-    if parent:
-        return parent.tokenizer
+    return parent.tokenizer if parent else only_tokenizer(scope, spec)
+
+
+def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
+    """The tokenizer of a stage that names none: the only one; None where there is none, or after
+    reporting."""
     names = list(scope.recipe.tokenizers)
     if len(names) > 1:
         scope.report.add(
@@ -288,17 +306,14 @@ def stage_tokenizer(scope: Scope, spec: r.Training, parent: TrainStage | None) -
     return names[0] if names else None
 
 
-def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
+def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
     """Where a stage runs; None after reporting."""
-    clusters = scope.recipe.clusters
-    name = spec.cluster
+    clusters, name = scope.recipe.clusters, spec.cluster
     if name and not scope.known(name, "cluster", clusters, spec.at("cluster")):
         return None
-    if scope.ranks is not None:
-        return Hardware(scope.ranks, "cpu", scope.ranks)
-    if name is None and parent:
+    if scope.ranks is None and name is None and parent:
         return parent.hardware
-    if name is None and len(clusters) > 1:
+    if scope.ranks is None and name is None and len(clusters) > 1:
         scope.report.add(
             "E412",
             f"the stage `{spec.name}` has {len(clusters)} clusters to choose from",
@@ -306,9 +321,16 @@ def hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardw
             help=f"write `cluster = {next(iter(clusters))}`",
         )
         return None
-    if name is None and not clusters:
+    return cluster_hardware(scope, name or next(iter(clusters), None))
+
+
+def cluster_hardware(scope: Scope, name: str | None) -> Hardware | None:
+    """The hardware of a cluster, and without one a process on the CPU; None after reporting."""
+    if scope.ranks is not None:
+        return Hardware(scope.ranks, "cpu", scope.ranks)
+    if name is None:
         return Hardware(1, "cpu")
-    cluster = clusters[name or next(iter(clusters))]
+    cluster = scope.recipe.clusters[name]
     if (cluster.gpus is None) == (cluster.cpus is None):
         scope.report.add(
             "E413",

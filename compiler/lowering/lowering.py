@@ -1,0 +1,45 @@
+"""What the jobs of stages are added to, and what they share."""
+
+from collections.abc import Mapping, Sequence
+
+from ..program import Scheduled, ScheduledStage, StageOfMany
+from .job_list import Jobs
+from .model_jobs import Models
+from .training_jobs import Training, Way
+
+
+class Lowering:
+    """The jobs of a program while they are collected.
+
+    Attributes:
+        outputs: stage → key of the job that makes what is left of it for people.
+        unused: the stages whose results are models that no stage has continued from so far.
+
+    Args:
+        ways: model of a stage that trains → how it does.
+    """
+
+    def __init__(self, program: Scheduled, ways: Mapping[type, Way]) -> None:
+        self.program = program
+        self.jobs = Jobs(program)
+        self.models = Models(program, self.jobs)
+        self.training = Training(program, self.jobs, self.models, ways)
+        self.outputs: dict[str, str] = {}
+        self.unused: dict[str, None] = {}
+
+    def trained(self, stage: ScheduledStage) -> None:
+        """Adds the jobs of a stage that trains."""
+        self.training.stage(stage)
+        self.continued(stage.name, stage.sources)
+
+    def joined(self, stage: StageOfMany, key: str) -> None:
+        """Notes the job that has made one model of several."""
+        self.jobs.result[stage.name] = key
+        self.training.goes_on(stage.name, stage.of[0])
+        self.continued(stage.name, stage.of)
+
+    def continued(self, name: str, sources: Sequence[str]) -> None:
+        """Notes a stage with weights, and those that it has continued from."""
+        for source in sources:
+            self.unused.pop(source, None)
+        self.unused[name] = None

@@ -1,0 +1,29 @@
+"""The part of a stage up to one of its checkpoints: what stages continue from that start there."""
+
+from ...spec.record import fields, replace
+from ..program import CheckpointStage, ScheduledCheckpoint, ScheduledStage, State
+
+
+def at_checkpoint(checkpoint: CheckpointStage, stage: ScheduledStage) -> ScheduledCheckpoint:
+    """A checkpoint of a stage, with the part of the stage before it."""
+    known = {name: getattr(checkpoint, name) for name in fields(CheckpointStage)}
+    return ScheduledCheckpoint(**known, part=_before(stage, *stage.checkpoints[checkpoint.name]))
+
+
+def _before(stage: ScheduledStage, step: int, state: State) -> ScheduledStage:
+    return replace(
+        stage,
+        steps=step,
+        tokens=stage.tokens_before(step),
+        lengths=[(a, min(b, step), length) for a, b, length in stage.lengths if a < step],
+        batches=[
+            replace(b, to_step=min(b.to_step, step)) for b in stage.batches if b.from_step < step
+        ],
+        lr=[replace(p, to_step=min(p.to_step, step)) for p in stage.lr if p.from_step < step],
+        mixture=[
+            replace(m, to_step=min(m.to_step, step)) for m in stage.mixture if m.from_step < step
+        ],
+        segments=[each for each in stage.segments if each.to_step <= step],
+        end=state,
+        checkpoints={},
+    )

@@ -1,0 +1,33 @@
+"""The kinds of stages, a room each: how a stage is resolved, its jobs, and what is shown of it."""
+
+from collections.abc import Mapping
+
+from ...spec.schema import recipe as r
+from ..program import Weights
+from .average import AVERAGE
+from .best import BEST
+from .checkpoint import CHECKPOINT
+from .dpo import DPO
+from .evaluate import EVALUATE
+from .kind import Kind
+from .reward import REWARD
+from .sample import SAMPLE
+from .score import SCORE
+from .sft import SFT
+from .train import TRAIN
+from .weights import WEIGHTS
+
+KINDS: Mapping[type[r.Stage], Kind] = {
+    r.Train: TRAIN,
+    r.Sft: SFT,
+    r.Reward: REWARD,
+    r.Dpo: DPO,
+    r.Score: SCORE,
+    r.Sample: SAMPLE,
+    r.Checkpoint: CHECKPOINT,
+    r.Average: AVERAGE,
+    r.Best: BEST,
+    r.Evaluate: EVALUATE,
+    Weights: WEIGHTS,
+}
+"""Every kind of stage, by its model in the schema, and published weights."""

@@ -1,0 +1,45 @@
+"""Checkpoint stages: the weights of a stage on its way, as a model that others continue from.
+
+The stage is cut into two segments there, so that its job ends with a checkpoint like any other.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...spec.schema import recipe as r
+from ..program import CheckpointStage, ScheduledCheckpoint, TrainStage
+from ..resolve.scope import Scope
+from .kind import Kind
+from .sources import source_of
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
+
+
+def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    source = source_of(spec, scope, "is a checkpoint of nothing")
+    if source is None:
+        return None
+    stage = scope.with_weights(source, spec.at("from"))
+    if stage is None:
+        return None
+    if not isinstance(stage, TrainStage) or stage.spec.average:
+        scope.error(
+            "E454",
+            f"`{source}` is a mean of weights: it has none on the way"
+            if isinstance(stage, TrainStage)
+            else f"`{source}` does not train: it has no weights on the way",
+            spec.at("from") or spec.at(),
+            "name a stage that trains, without `average`",
+        )
+        return None
+    return CheckpointStage(name=spec.name, spec=spec, of=source, model=stage.model)
+
+
+def lower(stage: ScheduledCheckpoint, to: "Lowering") -> None:
+    """Notes the result: that of the train job which ends there."""
+    to.training.checkpoint(stage)
+    to.continued(stage.name, ())
+
+
+CHECKPOINT = Kind(resolve=resolve, lower=lower)

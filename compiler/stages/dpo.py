@@ -1,0 +1,41 @@
+"""Direct preference optimization."""
+
+from fractions import Fraction
+from typing import Any
+
+from ...spec.schema import recipe as r
+from ..lowering.way import Way
+from ..program import TrainStage
+from ..resolve.scope import Scope
+from .kind import TrainingKind
+from .training import lower_training, resolve_training
+
+
+def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
+    if stage and spec.reference:
+        reference = scope.language_model(spec.reference, spec.at("reference"))
+        if reference and scope.trained(reference).model != stage.model:
+            scope.error(
+                "E420",
+                f"`{spec.reference}` is a model of another shape",
+                spec.at("reference"),
+                "the reference of dpo is a model like the one that is trained",
+            )
+    return stage
+
+
+def objective() -> Any:
+    """What a stage optimizes, as the plan has it."""
+    from ..plan.plan import Dpo
+
+    return Dpo
+
+
+DPO = TrainingKind(
+    resolve=resolve,
+    lower=lower_training,
+    way=Way(objective=objective, reference=lambda stage: stage.spec.reference or stage.parent),
+    peak=Fraction(1, 10_000),
+)

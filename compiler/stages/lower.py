@@ -1,0 +1,23 @@
+"""The program to jobs: what runs, with complete torchtitan configurations and content keys."""
+
+from ..lowering.lowering import Lowering
+from ..program import Lowered, Scheduled
+from . import KINDS
+from .kind import TrainingKind
+
+
+def lower(program: Scheduled) -> Lowered:
+    """The program with its jobs, in an order in which they can run, and its results."""
+    ways = {spec: kind.way for spec, kind in KINDS.items() if isinstance(kind, TrainingKind)}
+    to = Lowering(program, ways)
+    for stage in program.stages.values():
+        KINDS[type(stage.spec)].lower(stage, to)
+    for name in to.unused:
+        to.outputs[name] = to.models.export(name, name)
+    return Lowered(
+        recipe=program.recipe,
+        ranks=program.ranks,
+        stages=program.stages,
+        jobs=to.jobs.jobs,
+        outputs=to.outputs,
+    )

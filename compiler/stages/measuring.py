@@ -1,0 +1,82 @@
+"""What evaluations and choices measure, and what judges score."""
+
+from ...spec.schema import recipe as r
+from ..program import ModelStage
+from ..resolve.scope import Scope
+
+SHOWN = (
+    "prompts",
+    "judge",
+    "temperature",
+    "max_tokens",
+    "loss",
+    "needle",
+    "accuracy",
+    "suites",
+    "tasks",
+    "limit",
+    "seq_len",
+)
+"""The attributes that are shown of what is measured, in this order."""
+
+
+def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | None:
+    """Checks what is measured of a model; returns the dialog of the samples that a judge scores."""
+    reward = not trained.spec.writes_text
+    for name in spec.loss or []:
+        scope.data(name, "documents", spec.at("loss"))
+    for name in spec.accuracy or []:
+        scope.data(name, "preferences", spec.at("accuracy"))
+    if spec.prompts:
+        scope.data(spec.prompts, "prompts", spec.at("prompts"))
+    for name in r.MEASURES:
+        if getattr(spec, name) is not None and reward != (name == "accuracy"):
+            scope.error(
+                "E512",
+                f"`{name}` "
+                + (
+                    "needs a model that writes text"
+                    if reward
+                    else "is how well a reward model ranks, and this is none"
+                ),
+                spec.at(name),
+                "write `accuracy = [DATASET]`" if reward else "write `loss = [DATASET]`",
+            )
+    for name, attribute in r.attributes(type(spec)).items():
+        measures = attribute.needs
+        if measures and name in spec.places and all(getattr(spec, m) is None for m in measures):
+            scope.error(
+                "E522",
+                f"`{name}` sets nothing here: it belongs to "
+                + " and ".join(f"`{m}`" for m in measures),
+                spec.at(name),
+                f"write `{measures[0]} = …` too, or leave `{name}` out",
+            )
+    if spec.judge is None:
+        return trained.dialog
+    for name in ("prompts", "max_tokens"):
+        if getattr(spec, name) is None:
+            scope.error(
+                "E522",
+                f"a judge scores samples: `{name}` is missing",
+                spec.at("judge"),
+                f"write `{name} = …`",
+            )
+    judge(spec, scope, None)
+    return scope.dialog(spec.dialog, trained.dialog, spec.at("dialog"))
+
+
+def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> None:
+    """Checks a judge, also against the stage `source` whose answers it scores."""
+    assert spec.judge
+    stage = scope.reward_model(spec.judge, spec.at("judge"))
+    if stage is None or source is None or source not in scope.stages:
+        return
+    tokenizer = scope.trained(scope.stages[source]).tokenizer
+    if scope.trained(stage).tokenizer != tokenizer:
+        scope.error(
+            "E411",
+            f"`{spec.judge}` has another tokenizer than the model that it judges",
+            spec.at("judge"),
+            "train both from one model",
+        )

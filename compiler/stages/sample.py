@@ -1,0 +1,96 @@
+"""Rejection sampling: draws for every prompt, the best by a judge kept."""
+
+from typing import TYPE_CHECKING, Any
+
+from ...spec.schema import recipe as r
+from ..program import StageOfOne
+from ..resolve.scope import Scope
+from .kind import Kind
+from .measuring import judge
+from .sources import source_of
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
+
+
+class SampleStage(StageOfOne):
+    """A sample stage; `keep` is the number of draws of a prompt, 0 all."""
+
+    spec: r.Sample
+    dialog: dict[str, Any]
+    keep: int
+
+    @property
+    def shown_dialog(self) -> dict[str, Any] | None:
+        return self.dialog
+
+
+def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    source = source_of(spec, scope, "has nothing to sample from")
+    scope.data(spec.prompts, "prompts", spec.at("prompts"))
+    if source is None:
+        return None
+    stage = scope.language_model(source, spec.at("from"))
+    if spec.judge:
+        judge(spec, scope, source)
+    elif spec.keep:
+        scope.error(
+            "E521",
+            "without a judge no draw is better than another",
+            spec.at("keep"),
+            "write `judge = …`, or leave `keep` out to keep all",
+        )
+    if stage is None:
+        return None
+    trained = scope.trained(stage)
+    dialog = scope.dialog(spec.dialog, trained.dialog, spec.at("dialog"))
+    if dialog is None:
+        return None
+    keep = spec.keep if spec.keep is not None else 1 if spec.judge else 0
+    if keep > spec.draws:
+        scope.error(
+            "E521",
+            f"{keep} draws cannot be kept of {spec.draws}",
+            spec.at("keep"),
+            f"write `draws = {keep}` or more",
+        )
+    return SampleStage(
+        name=spec.name, spec=spec, of=source, dialog=dialog, keep=keep, model=trained.model
+    )
+
+
+def lower(stage: SampleStage, to: "Lowering") -> None:
+    """Adds the job that draws; what only judges is no result of the recipe."""
+    from ..plan.plan import SampleJob
+
+    spec, trained = stage.spec, to.program.trained(stage.of)
+    readers = {"model": to.models.export(stage.of, stage.of)}
+    if spec.judge:
+        readers["judge"] = to.models.export(spec.judge, spec.judge)
+    prompts = to.jobs.records(
+        spec.prompts, trained.tokenizer, stage.dialog, to.models.room(list(readers.values()))
+    )
+    inputs = {**readers, "prompts": prompts}
+    content = {
+        "dialog": stage.dialog,
+        "prompts": spec.prompts,
+        "draws": spec.draws,
+        "temperature": spec.temperature,
+        "top_p": spec.top_p,
+        "max_tokens": spec.max_tokens,
+        "keep": stage.keep,
+        "seed": to.jobs.seed,
+    }
+    key = to.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
+    to.jobs.result[stage.name] = key
+    to.outputs[stage.name] = key
+    to.unused.pop(spec.judge or "", None)
+
+
+SAMPLE = Kind(
+    resolve=resolve,
+    lower=lower,
+    shown=("prompts", "judge", "draws", "temperature", "top_p", "max_tokens", "keep"),
+    said=lambda stage: {"keep": {0: "all", 1: "best"}.get(stage.keep, stage.keep)},
+)

@@ -1,0 +1,53 @@
+"""Scores: the cross-entropy of every document of some data sets, by which filters choose."""
+
+from typing import TYPE_CHECKING
+
+from ...spec.schema import recipe as r
+from ..program import ScheduledStage, StageOfOne
+from ..resolve.scope import Scope
+from .kind import Kind
+from .sources import source_of
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
+
+
+class ScoreStage(StageOfOne):
+    """A score stage."""
+
+    spec: r.Score
+
+
+def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    source = source_of(spec, scope, "has nothing to score with")
+    for name in spec.data:
+        scope.data(name, "documents", spec.at("data"))
+    stage = scope.language_model(source, spec.at("from")) if source else None
+    if source is None or stage is None:
+        return None
+    return ScoreStage(name=spec.name, spec=spec, of=source, model=scope.trained(stage).model)
+
+
+def lower(stage: ScoreStage, to: "Lowering") -> None:
+    """Adds the jobs of the stage, one a data set."""
+    from ..plan.plan import ScoreJob
+    from ..torchtitan.configuration import torchtitan
+
+    trained = to.program.trained(stage.of)
+    form, rates = trained.last, trained.lr if isinstance(trained, ScheduledStage) else []
+    for name in stage.spec.data:
+        data = to.jobs.documents(name, trained.tokenizer, filtered=False)
+        content = {
+            "model": to.models.shape(trained),
+            "source": name,
+            "seq_len": stage.spec.seq_len or form.seq_len,
+            "resources": form.resources,
+            "torchtitan": torchtitan(trained, form, 1, to.jobs.seed, rates),
+        }
+        inputs = {"model": to.jobs.result[stage.of], f"data:{name}": data}
+        key = to.jobs.add(ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name)
+        to.jobs.scores[stage.name, name] = key
+
+
+SCORE = Kind(resolve=resolve, lower=lower)

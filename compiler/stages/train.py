@@ -1,0 +1,31 @@
+"""Next-token training on documents."""
+
+from fractions import Fraction
+from typing import Any
+
+from ...spec.schema import recipe as r
+from ..lowering.way import Way
+from ..program import TrainStage
+from ..resolve.scope import Scope
+from .kind import TrainingKind
+from .training import lower_training, resolve_training
+
+
+def resolve(spec: r.Train, scope: Scope) -> TrainStage | None:
+    """The stage with its names resolved, or None after reporting."""
+    return resolve_training(spec, scope)
+
+
+def objective() -> Any:
+    """What a stage optimizes, as the plan has it."""
+    from ..plan.plan import NextToken
+
+    return NextToken
+
+
+TRAIN = TrainingKind(
+    resolve=resolve,
+    lower=lower_training,
+    way=Way(objective=objective),
+    peak=Fraction(3, 1000),
+)

@@ -1,0 +1,110 @@
+"""Published weights: models that stages continue from, and that no stage of the recipe has made."""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from ...spec.schema import recipe as r
+from ..placement import mesh
+from ..program import Form, Weights, WeightsStage
+from ..resolve.scope import Scope
+from ..resolve.shape import architecture
+from .kind import Kind
+from .training import DEFAULTS, cluster_hardware, default_precision, only_tokenizer
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
+
+REVISION = "main"
+"""What is taken of a repository where the spec names no revision."""
+
+
+def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
+    """The published weights of a model, as a result with which nothing is in force."""
+    model = spec.model
+    tokenizer = _tokenizer(spec, model, scope)
+    shape = architecture(model, tokenizer, scope)
+    if model.context is None:
+        scope.error(
+            "E417",
+            f"the model `{model.name}` needs `context`, as it has weights",
+            model.at(),
+            "write the longest sequence that they were trained on: `context = 4Ki` (config.json "
+            "has it as max_position_embeddings)",
+        )
+        return None
+    # Where there are several clusters, nothing but a score stage runs on that of the weights.
+    where = cluster_hardware(scope, next(iter(scope.recipe.clusters), None))
+    if shape is None or where is None:
+        return None
+    resources = mesh(where, {}, shape, spec.at(), scope.report)
+    if resources is None:
+        return None
+    form = Form(
+        seq_len=model.context,
+        rope_theta=shape.rope_theta,
+        resources=resources,
+        micro_batch=1,
+    )
+    source = (
+        {"folder": model.weights}
+        if model.weights
+        else {"hub": model.hub or "", "revision": model.revision or REVISION}
+    )
+    return WeightsStage(
+        name=spec.name,
+        spec=spec,
+        model=shape,
+        tokenizer=tokenizer,
+        hardware=where,
+        optimizer=r.Optimizer(name="adamw"),
+        settings=r.INHERITED,
+        precision=default_precision(where),
+        recompute=DEFAULTS["recompute"],
+        source=source,
+        last=form,
+    )
+
+
+def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
+    """The tokenizer of the weights: of several the one that stands beside them."""
+    known = scope.recipe.tokenizers
+    if len(known) < 2:
+        return only_tokenizer(scope, spec)
+    folder = model.weights and PurePath(model.weights)
+    own = [
+        name
+        for name, each in known.items()
+        if (each.hub and each.hub == model.hub)
+        or (each.file and folder and PurePath(each.file).is_relative_to(folder))
+    ]
+    if len(own) == 1:
+        return own[0]
+    where = f'file = "{folder}/tokenizer.json"' if folder else f'hub = "{model.hub}"'
+    scope.error(
+        "E412",
+        f"the model `{model.name}` has {len(known)} tokenizers to choose from",
+        model.at(),
+        f"declare one that is of its weights: `tokenizer {model.name} {{ {where} }}`",
+    )
+    return None
+
+
+def lower(stage: WeightsStage, to: "Lowering") -> None:
+    """Adds the job that reads published weights."""
+    from ..plan.plan import WeightsJob
+
+    content = {"model": to.models.shape(stage), "source": stage.source}
+    key = to.jobs.add(WeightsJob, content, {}, id=stage.name, stage=stage.name)
+    to.jobs.result[stage.name] = key
+
+
+SHOWN = ("weights", "hub", "revision", "context")
+
+WEIGHTS = Kind(
+    resolve=resolve,
+    lower=lower,
+    shown=SHOWN,
+    said=lambda stage: {
+        name: str(value) for name in SHOWN if (value := getattr(stage.spec.model, name))
+    },
+)
