@@ -78,8 +78,8 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
     from ..compiler.plan.sources import count, sourced_values
 
     found = analyse_file(str(file), passes=CLAIMED, files=False)
-    recipe, program = found.recipe, found.program
-    if recipe is None or program is None:
+    recipe = found.recipe
+    if recipe is None or found.program is None:
         common.show(found.report)
         return None
     name = recipe.header.name
@@ -98,7 +98,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
             "contradicted": claim.contradicted,
             "holds": claim.holds,
         }
-        for claim in program.claims
+        for claim in found.claims
     ], {
         "recipe": name,
         "file": str(file),

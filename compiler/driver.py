@@ -22,6 +22,7 @@ from ..spec.schema.changes import changed
 from .passes import CHECKS, Pass, through
 from .program import Claimed, Lowered, Program, Scheduled
 from .resolve.borrow import borrow
+from .values import Claim
 
 if TYPE_CHECKING:
     from .files.surroundings import Matched
@@ -50,6 +51,11 @@ class Analysis(Record):
     reached: Program | None = None
     silenced: Sequence[Silenced] = ()
     report: Report
+
+    @property
+    def claims(self) -> Sequence[Claim]:
+        """What the recipe claims, where the passes looked at it."""
+        return self.program.claims if isinstance(self.program, Claimed) else ()
 
 
 class Compiled(Record):
@@ -102,8 +108,7 @@ def compile(analysis: Analysis) -> Compiled | None:
     if analysis.recipe is None or analysis.program is None or analysis.report.failures:
         return None
     program = lower(analysis.program)
-    claims = analysis.program.claims if isinstance(analysis.program, Claimed) else ()
-    plan = planned(analysis.recipe, program, claims, analysis.silenced)
+    plan = planned(analysis.recipe, program, analysis.claims, analysis.silenced)
     return Compiled(program=program, plan=plan)
 
 

@@ -268,15 +268,24 @@ class Resolved(Program):
 
     stages: dict[str, Stage]
 
+    def trained(self, name: str) -> ModelStage:
+        """The stage that trained the weights: itself, or the first that it is made of.
+
+        Of a checkpoint it is the part of the stage before it, once that is scheduled.
+        """
+        stage = self.stages[name]
+        while not isinstance(stage, ModelStage):
+            if isinstance(stage, ScheduledCheckpoint):
+                return stage.part
+            stage = self.stages[stage.sources[0]]
+        return stage
+
 
 class Scheduled(Resolved):
     """All schedules are absolute."""
 
     def trained(self, name: str) -> Trained:
-        """The stage that trained the weights: itself, or the first that it is made of.
-
-        Of a checkpoint it is the part of the stage before it.
-        """
+        """The same, with its schedules; of published weights there are none."""
         stage = self.stages[name]
         while not isinstance(stage, Trained):
             if isinstance(stage, ScheduledCheckpoint):

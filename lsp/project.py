@@ -9,7 +9,7 @@ from pathlib import Path
 from ..compiler.driver import analyse
 from ..compiler.files.surroundings import matched
 from ..compiler.plan.provenance import Origin, provenance
-from ..compiler.program import Program
+from ..compiler.program import Resolved
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.load import MAX_BYTES, Files, Sources, bound
@@ -39,7 +39,7 @@ class Analysis:
         main: Path,
         trees: dict[Path, tuple[Source, Sequence[s.Item]]],
         diagnostics: list[Diagnostic],
-        program: Program | None,
+        program: Resolved | None,
         encoding: str,
     ) -> None:
         self.main = main
@@ -193,9 +193,10 @@ class Project:
             matched=self._matched,
             crashed=log.exception,
         )
-        return Analysis(
-            main, files.trees, analysed.report.diagnostics, analysed.reached, self.encoding
-        )
+        program = analysed.reached
+        if program and not isinstance(program, Resolved):
+            program = Resolved(recipe=program.recipe, ranks=program.ranks, stages={})
+        return Analysis(main, files.trees, analysed.report.diagnostics, program, self.encoding)
 
 
 def _shape(text: str) -> tuple[bool, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from ..compiler import curves
 from ..compiler.ids import StageId
-from ..compiler.program import Program, Resolved, ScheduledStage
+from ..compiler.program import Resolved, ScheduledStage
 from ..compiler.schedule.clock import Clock
 from ..compiler.schedule.positions import START, Border, Length
 from ..spec.quantity import Quantity, counted, measured, short
@@ -24,9 +24,9 @@ class Piece(NamedTuple):
     end: Border
 
 
-def stages(program: Program | None, name: str, scope: str) -> list[Any]:
+def stages(program: Resolved | None, name: str, scope: str) -> list[Any]:
     """The stage of a name, or that of every round where it stands in rounds."""
-    if not isinstance(program, Resolved):
+    if program is None:
         return []
     if not scope:
         found = program.stages.get(name)
@@ -146,7 +146,7 @@ def ramp_end(stage: ScheduledStage, place: int) -> float | None:
     return curves.value(piece.shape, piece.start, piece.end, share)
 
 
-def epochs(stage: ScheduledStage, program: Program) -> dict[str, float]:
+def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
     """How often each source with a declared size is gone through."""
     parts: dict[str, Fraction] = {}
     for part in stage.mixture:
@@ -169,7 +169,7 @@ def epochs(stage: ScheduledStage, program: Program) -> dict[str, float]:
     return times
 
 
-def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
+def resolved(stage: Any, attribute: str, program: Resolved) -> list[str]:
     """Lines that say what an attribute of a stage comes to; none where there is nothing to add."""
     if not scheduled(stage):
         return []
@@ -184,7 +184,7 @@ def resolved(stage: Any, attribute: str, program: Program) -> list[str]:
             _at(stage, p.begin.step, p.end.step, _end(stage, p.segment, attribute))
             for p in pieces(stage, attribute)
         ] or [_end(stage, None, attribute)]
-    value = getattr(stage, attribute, None)
+    value = stage.settings.get(attribute, getattr(stage, attribute, None))
     return [f"{value:g}" if isinstance(value, float) else str(value)] if value is not None else []
 
 
@@ -232,7 +232,7 @@ def _optimizer(stage: ScheduledStage) -> list[str]:
     ]
 
 
-def summary(stage: Any, program: Program) -> list[str]:
+def summary(stage: Any, program: Resolved) -> list[str]:
     """What a stage that trains comes to: values that it gives and inherits."""
     if not scheduled(stage):
         return []
@@ -245,10 +245,10 @@ def summary(stage: Any, program: Program) -> list[str]:
     return lines
 
 
-def datasets_epochs(program: Program | None, name: str) -> list[str]:
+def datasets_epochs(program: Resolved | None, name: str) -> list[str]:
     """How often each stage goes through a data set whose size is declared."""
     lines = []
-    for stage in program.stages.values() if isinstance(program, Resolved) else ():
+    for stage in program.stages.values() if program else ():
         if scheduled(stage) and program:
             times = epochs(stage, program).get(name)
             if times is not None:
@@ -256,7 +256,7 @@ def datasets_epochs(program: Program | None, name: str) -> list[str]:
     return lines
 
 
-def _epochs(stage: ScheduledStage, program: Program) -> list[str]:
+def _epochs(stage: ScheduledStage, program: Resolved) -> list[str]:
     passes = epochs(stage, program)
     if not passes:
         return []

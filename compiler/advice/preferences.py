@@ -34,8 +34,9 @@ def faster_than_before(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
     if not isinstance(stage.spec, r.Dpo) or stage.parent is None:
         return
     before = program.trained(stage.parent)
-    tuned = isinstance(before, ScheduledStage) and isinstance(before.spec, r.Sft)
-    if tuned and peak(stage) > peak(before):
+    if not isinstance(before, ScheduledStage) or not isinstance(before.spec, r.Sft):
+        return
+    if peak(stage) > peak(before):
         yield Found(
             f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
             f"the fine-tuning before it",

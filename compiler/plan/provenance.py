@@ -17,7 +17,7 @@ from ...spec.schema import recipe as r
 from ...spec.source import SET, Span
 from ...spec.text.parse import SUFFIXES
 from ..families import FAMILIES
-from ..program import Program, TrainStage, WeightsStage
+from ..program import Resolved, Stage, TrainStage
 from ..values import Architecture, Value
 from .plan import Provenance
 
@@ -60,7 +60,7 @@ _GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
 class Origins:
     """Tells where the values of a program were written."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Resolved) -> None:
         self.program = program
         self.recipe = recipe = program.recipe
         main = recipe.main.name if recipe.main else ""
@@ -140,13 +140,13 @@ class Origins:
             assumed=source.text if source and source.assumed else None,
         )
 
-    def stage(self, stage: Any, attribute: str) -> Origin:
+    def stage(self, stage: Stage, attribute: str) -> Origin:
         """The origin of an attribute of a resolved stage."""
         if attribute in stage.spec.places:
             return self.of(stage.spec, attribute)
         known = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
         if known == "model":
-            named = stage.spec.model or stage.parent
+            named = stage.begins_with or next(iter(stage.sources), None)
             if named in self.recipe.models:
                 return self.model(self.recipe.models[named], attribute)
         if known.startswith("from "):
@@ -156,7 +156,7 @@ class Origins:
         return DEFAULT
 
 
-def provenance(program: Program) -> dict[tuple[str, str], Origin]:
+def provenance(program: Resolved) -> dict[tuple[str, str], Origin]:
     """Where the values of a checked program came from.
 
     Returns: (block, attribute) → origin. A block is named as paths of variants name it, the rounds
@@ -167,7 +167,7 @@ def provenance(program: Program) -> dict[tuple[str, str], Origin]:
     return dict(_all(program))
 
 
-def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
+def _all(program: Resolved) -> Iterator[tuple[tuple[str, str], Origin]]:
     recipe = program.recipe
     origins = Origins(program)
     for attribute in _valued(recipe.header):
@@ -178,8 +178,9 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
                 yield (f"{keyword}.{name}", attribute), origins.of(block, attribute)
     for name, shape in shapes(program).items():
         model = recipe.models[name]
-        for attribute in r.attributes(r.Model):
-            if getattr(shape, attribute, None) is not None:
+        for attribute, of in r.attributes(r.Model).items():
+            belongs = not of.needs or any(getattr(model, need) for need in of.needs)
+            if belongs and getattr(shape, attribute, None) is not None:
                 yield (f"model.{name}", attribute), origins.model(model, attribute)
     for name, stage in program.stages.items():
         inherited = stage.origins if isinstance(stage, TrainStage) else {}
@@ -187,7 +188,7 @@ def _all(program: Program) -> Iterator[tuple[tuple[str, str], Origin]]:
             yield (name, attribute), origins.stage(stage, attribute)
 
 
-def declared(program: Program) -> dict[str, dict[str, Provenance]]:
+def declared(program: Resolved) -> dict[str, dict[str, Provenance]]:
     """The values of the blocks that are no stages: block → attribute → value."""
     recipe, origins = program.recipe, Origins(program)
     built = shapes(program)
@@ -245,12 +246,10 @@ def _group_in_words(group: r.Declaration | Value) -> str:
     return ", ".join([kind, *shown] if kind else shown)
 
 
-def shapes(program: Program) -> dict[str, Architecture]:
+def shapes(program: Resolved) -> dict[str, Architecture]:
     """The architectures of the models that stages begin with, by the models' names."""
     return {
-        stage.spec.model: stage.model
-        for stage in program.stages.values()
-        if isinstance(stage, TrainStage | WeightsStage) and stage.spec.model
+        stage.begins_with: stage.model for stage in program.stages.values() if stage.begins_with
     }
 
 

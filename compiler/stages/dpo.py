@@ -15,8 +15,8 @@ def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
     """The stage with its names resolved, or None after reporting."""
     stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
     if stage and spec.reference:
-        reference = scope.language_model(spec.reference, spec.at("reference"))
-        if reference and scope.trained(reference).model != stage.model:
+        other = scope.language_model(spec.reference, spec.at("reference"))
+        if other and scope.trained(other).model != stage.model:
             scope.error(
                 "E420",
                 f"`{spec.reference}` is a model of another shape",
@@ -33,9 +33,15 @@ def objective() -> Any:
     return Dpo
 
 
+def reference(stage: TrainStage) -> str | None:
+    """The stage near whose model the policy is kept."""
+    spec: Any = stage.spec
+    return spec.reference or stage.parent
+
+
 DPO = TrainingKind(
     resolve=resolve,
     lower=lower_training,
-    way=Way(objective=objective, reference=lambda stage: stage.spec.reference or stage.parent),
+    way=Way(objective=objective, reference=reference),
     peak=Fraction(1, 10_000),
 )

@@ -79,12 +79,7 @@ def resolve_training(
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
-    dialog = force.dialog if force else None
-    if _speaks(spec):
-        own = spec.dialog
-        origins["dialog"] = "spec" if own else f"from {start.name}" if dialog else "etude"
-        dialog = scope.dialog(own, dialog, spec.at("dialog"))
-        _post(scope, spec)
+    dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
     return TrainStage(
         name=spec.name,
@@ -105,6 +100,18 @@ def resolve_training(
             "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin(),
         },
     )
+
+
+def _dialog(
+    scope: Scope, spec: Any, start: _Start, origins: dict[str, str]
+) -> dict[str, Any] | None:
+    """The protocol of a stage, whose origin is noted where the stage may give it."""
+    inherited = start.force.dialog if start.force else None
+    if not _speaks(spec):
+        return inherited
+    origins["dialog"] = "spec" if spec.dialog else f"from {start.name}" if inherited else "etude"
+    _post(scope, spec)
+    return scope.dialog(spec.dialog, inherited, spec.at("dialog"))
 
 
 def _speaks(spec: r.Training) -> bool:
