@@ -21,8 +21,6 @@ LOOKS = 2
 
 def main(words: list[str]) -> int:
     state: dict[str, Any] = json.loads(STATE.read_text())
-    with STATE.with_name("calls").open("a") as calls:
-        calls.write(f"kubectl {' '.join(words)}\n")
     if words[0] == "config":
         print("the-cluster")
         return 0
