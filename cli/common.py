@@ -1,6 +1,7 @@
 """What several commands share: loading specs, showing findings, deciding about colours."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,24 @@ def compile_file(
         found = analyse_file(file, ranks=ranks, **changes)
         compiled = compile(found)
     return (compiled.plan if compiled else None), found.report
+
+
+def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
+    """The part of a plan that `--until`, `--from` and `--only` ask for; None after saying that it
+    has no such stage."""
+    from ..compiler.plan import part
+
+    if plan.part is not None and (args.until or args.only or args.since):
+        problem(
+            f"the plan is itself a part of one:{part.options(plan)}",
+            "name the spec, or plan it again without these options",
+        )
+        return None
+    try:
+        return part.part_of(plan, until=args.until, only=args.only, since=args.since)
+    except part.NoSuchStage as reason:
+        problem(reason.message, reason.help)
+        return None
 
 
 def is_plan(path: Path) -> bool:

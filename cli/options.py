@@ -45,6 +45,22 @@ def changes(parser: ArgumentParser) -> None:
     )
 
 
+def part(parser: ArgumentParser) -> None:
+    """Adds `--until STAGE`, `--from STAGE` and `--only STAGE`."""
+    parser.add_argument(
+        "--until", metavar="STAGE", help="the plan up to a stage, such as sft or align.2"
+    )
+    parser.add_argument(
+        "--from",
+        dest="since",
+        metavar="STAGE",
+        help="the plan from a stage on; what it begins with has to be there",
+    )
+    parser.add_argument(
+        "--only", metavar="STAGE", help="one stage; what it begins with has to be there"
+    )
+
+
 def detailed_exitcode(parser: ArgumentParser) -> None:
     """Adds `--detailed-exitcode`."""
     parser.add_argument(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, problem, show
+from .common import compile_file, findings, part_of, problem, show
 from .screen import say
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def arguments(parser: ArgumentParser) -> None:
         help="print the plan's train jobs as configurations of torchtitan; -o names a folder",
     )
     options.ranks(parser)
+    options.part(parser)
     options.miniature(parser)
     options.changes(parser)
     parser.add_argument(
@@ -67,6 +68,9 @@ def run(args: Namespace) -> int:
             show(report)
         return 1
     show(report)
+    plan = part_of(plan, args)
+    if plan is None:
+        return 2
     if not _written(plan, args):
         return 1
     if args.against:
@@ -85,6 +89,11 @@ def _refused(args: Namespace) -> bool:
 
         if refused(args):
             return True
+    of_part = args.until or args.since or args.only
+    whole = next((o for o in (*INSTEAD, "html") if getattr(args, o)), None)
+    if of_part and whole:
+        problem(f"--{whole} shows a plan as a whole: leave out --until, --from and --only")
+        return True
     if args.html:
         from .plan_page import refused as misused
 

@@ -13,7 +13,10 @@ def show_stages(plan: Plan) -> None:
     """Prints every stage; one that is repeated in rounds, or is of a variant, with what differs."""
     ink = Ink()
     gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
+    made = {job.stage for job in plan.jobs if not plan.aside(job)}
     for name, summary in plan.stages.items():
+        if plan.part and name not in made:
+            continue
         first = _first(name, plan)
         values = summary.values if first is None else _differences(name, first, plan)
         like = f", as {ink(first, 'bold')}" + (" but" if values else "") if first else ""

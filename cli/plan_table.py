@@ -5,7 +5,7 @@ from itertools import groupby
 
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
-from ..compiler.plan.plan import Cost, Plan, TokenizerJob, TrainJob
+from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob
 from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import at_most, show_stages
@@ -36,6 +36,15 @@ def table(plan: Plan) -> None:
         say(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)", rest="  ")
     for claim in plan.claims:
         say(_claim(claim), rest="  ")
+    if plan.part:
+        say(_part(plan.part), rest="  ")
+
+
+def _part(part: Part) -> str:
+    """What of the plan is left out, or has to be there."""
+    said = [f"{counted(len(part.left_out), 'jobs')} of the plan left out"] if part.left_out else []
+    said += [f"{counted(len(part.aside), 'jobs')} have to be there"] if part.aside else []
+    return "a part of the plan: " + ", ".join(said or ["all of it"])
 
 
 def _title(plan: Plan) -> str:
@@ -47,7 +56,7 @@ def _title(plan: Plan) -> str:
 
 def _roundings(plan: Plan) -> Iterator[str]:
     """Where boundaries fall that lay between two steps, a line each."""
-    for job in plan.jobs:
+    for job in (each for each in plan.jobs if not plan.aside(each)):
         for rounding in job.roundings if isinstance(job, TrainJob) else ():
             yield (
                 f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} "

@@ -27,6 +27,7 @@ def arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="make tokenizers and data sets, and train nothing",
     )
+    options.part(parser)
     options.miniature(parser)
     options.changes(parser)
 
@@ -57,6 +58,8 @@ def run(args: Namespace) -> int:
         return 130
     if args.prepare and not args.json:
         print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")
+    elif not args.json and not plan.outputs:
+        print(f"done: {folder} has the results; `etude export` writes the model of a stage")
     elif not args.json:
         print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
     sys.stdout.flush()
@@ -76,13 +79,20 @@ def _plan(args: Namespace) -> "Plan | int":
             if getattr(args, option):
                 problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
                 return 2
-        return read_plan(source)
+        return _part(read_plan(source), args)
     plan, report = _compiled(args)
     if plan is None:
         print(findings([report])) if args.json else show(report)
         return 1
     show(report)
-    return 1 if report.errors else plan  # claims that do not hold
+    return 1 if report.errors else _part(plan, args)  # claims that do not hold
+
+
+def _part(plan: "Plan", args: Namespace) -> "Plan | int":
+    """The part of a plan that is asked for; or the exit code, after saying why there is none."""
+    from .common import part_of
+
+    return part_of(plan, args) or 2
 
 
 def _execute(plan: "Plan", args: Namespace) -> Path:
@@ -181,6 +191,8 @@ def _again(args: Namespace) -> str:
     said = ["etude", "run", args.file]
     said += ["--folder", args.folder] if args.folder else []
     said += ["--ranks", str(args.ranks)] if args.ranks else []
+    for option, stage in (("--from", "since"), ("--until", "until"), ("--only", "only")):
+        said += [option, getattr(args, stage)] if getattr(args, stage) else []
     said += ["--prepare"] if args.prepare else []
     said += ["--miniature"] if args.miniature else []
     said += ["--variant", args.variant] if args.variant else []

@@ -29,6 +29,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.watch:
         return _watch(args.folder)
+    from ..compiler.plan.part import options
     from ..runtime.data.long import counted
     from ..runtime.preparation.repetition import readings
     from ..runtime.run_folder.outcomes import outcomes
@@ -51,7 +52,8 @@ def run(args: Namespace) -> int:
     keys = {job.id: job.key for job in plan.jobs}
     read = readings(plan, {keys[job]: folder for job, folder in made.items()})
     if args.json:
-        of = {"recipe": plan.recipe, "progress": as_json(now)}
+        part = plan.part and plan.part.model_dump(mode="json")
+        of = {"recipe": plan.recipe, "part": part, "progress": as_json(now)}
         shown = of | {"jobs": rows, "readings": [asdict(each) for each in read]}
         print(json.dumps(shown, indent=2))
         return 0
@@ -60,7 +62,7 @@ def run(args: Namespace) -> int:
         say(now.help, first="  = help: ", rest=" " * 10)
     shown = []
     for row in rows:
-        if row["conditional"] and row["state"] == "waiting":
+        if row["conditional"] and row["state"] in ("waiting", "not asked for"):
             continue
         step = f"{row.get('step', 0):,} of {row['steps']:,}" if row["steps"] else ""
         loss = f"{row['loss']:.4f}" if "loss" in row else ""
@@ -72,6 +74,9 @@ def run(args: Namespace) -> int:
         long = row.get("long")
         if long and (long["dropped"] or long["truncated"]):
             say(f"{row['job']}: {too_long(long)}", rest="  ")
+    if plan.part:
+        left = f"{len(plan.part.left_out)} jobs of the plan are left out"
+        say(f"a part of the plan:{options(plan)}; {left}", rest="  ")
     for each in read:
         say(f"{'warning: ' if each.much else ''}{each}", rest="  ")
     return 0
@@ -104,6 +109,7 @@ def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
 
 def _row(plan: "Plan", job: Any, outcome: "Outcome | None") -> dict[str, Any]:
     waiting = "awaited" if getattr(job, "awaited", False) else "waiting"
+    waiting = "not asked for" if plan.aside(job) else waiting
     return {
         "job": job.id,
         "kind": job.kind,

@@ -1,7 +1,6 @@
 """The plan of a program: its jobs, with what people want to see of its stages."""
 
 from collections.abc import Sequence
-from math import fsum
 from typing import Any
 
 from ..spec.findings.diagnostics import Silenced
@@ -9,11 +8,11 @@ from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Training, attributes
 from .as_written import written
-from .costs.jobs import digits
 from .plan.phases import phases_of
-from .plan.plan import Plan, SilencedFinding, StageSummary, Totals, TrainJob
+from .plan.plan import Plan, SilencedFinding, StageSummary
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
+from .plan.totals import totals
 from .program import Lowered, ScheduledStage, Stage, StageOfMany
 from .stages import KINDS
 from .stages.kind import TrainingKind
@@ -63,30 +62,10 @@ def planned(
         sources=None if miniature else count(recipe),
         outputs=program.outputs,
         stages={name: _summary(stage, origins) for name, stage in program.stages.items()},
-        totals=_totals(program.jobs),
+        totals=totals(program.jobs),
         claims=list(claims),
         jobs=program.jobs,
         phases=phases_of(program.jobs),
-    )
-
-
-def _totals(jobs: list[Any]) -> Totals:
-    trained = [job for job in jobs if isinstance(job, TrainJob) and not job.extends]
-
-    def total(name: str) -> float | None:
-        values = [getattr(job.cost, name) for job in trained]
-        if not values or any(value is None for value in values):
-            return None
-        return digits(fsum(values))
-
-    return Totals(
-        tokens=sum(job.tokens for job in trained),
-        steps=sum(job.steps for job in trained),
-        flops=sum(job.cost.flops for job in trained),
-        seconds=total("seconds"),
-        gpu_hours=total("gpu_hours"),
-        energy_kwh=total("energy_kwh"),
-        price=total("price"),
     )
 
 

@@ -10,6 +10,7 @@ from ..compiler.as_written import measured
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
 from . import stopping
+from .asked import lacking
 from .errors import Stopped
 from .jobs import WORK
 from .jobs.measuring import VERDICT
@@ -96,9 +97,14 @@ class Scheduler:
     def _job(self, job: Any) -> Resources | None:
         if job.extends and not self._extends(job):
             return None
+        if self.plan.part is not None and not self._is_known(job):
+            return None
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
         self.actual[job.key] = key = self._key(job, inputs)
-        if self.store.artifact(key) is None:
+        if self.plan.aside(job) and self.store.artifact(key) is None:
+            if isinstance(job, GateJob):
+                raise lacking(self.plan, [job])
+        elif self.store.artifact(key) is None:
             if WORK[type(job)].on_all_ranks:
                 mesh = job.resources
                 if mesh.world_size != self.world_size or self.expert not in (None, mesh.expert):
@@ -112,6 +118,24 @@ class Scheduler:
         if isinstance(job, GateJob):
             self._decide(job)
         return None
+
+    def _is_known(self, job: Any) -> bool:
+        """Whether a plan's part has all that a job takes, or what its key depends on.
+
+        Raises: RunError: the part makes the job, and does not have what it takes.
+        """
+        missing = [
+            each
+            for each in self.plan.jobs
+            if each.key in job.inputs.values()
+            and (each.key not in self.actual or self.store.artifact(self.actual[each.key]) is None)
+        ]
+        if self.plan.aside(job):
+            keyed = WORK[type(job)].outside is not None
+            return not (missing if keyed else job.inputs.values() - self.actual.keys())
+        if missing:
+            raise lacking(self.plan, missing)
+        return True
 
     def _record(self, job: Any, key: str, event: str) -> None:
         # With the plan's own key the journal tells which plan's job it was.

@@ -61,7 +61,7 @@ def described(plan: Plan) -> Iterator[Described]:
     names = results(plan)
     waited: set[str] = set()
     for job in plan.jobs:
-        if job.extends:
+        if job.extends or plan.aside(job):
             continue
         if isinstance(job, DatasetJob) and job.awaited:
             new = [file for file in job.source["files"] if file not in waited]

@@ -58,8 +58,8 @@ class Need(NamedTuple):
 
 
 def phases(plan: Plan) -> tuple[Phase, ...]:
-    """The phases of a plan, in their order; every job is in one of them."""
-    return tuple(phases_of(plan.jobs))
+    """The phases of a plan, in their order; every job that it makes is in one of them."""
+    return tuple(phases_of([job for job in plan.jobs if not plan.aside(job)]))
 
 
 def phases_of(jobs: Sequence[Any]) -> list[Phase]:

@@ -398,6 +398,18 @@ class SilencedFinding(Value):
     reason: str
 
 
+class Part(Value):
+    """What was asked for of a plan, by the names of stages."""
+
+    until: str | None
+    only: str | None
+    since: str | None
+    aside: list[str] = Field(
+        description="jobs whose results have to be there: what the part begins with is made of them"
+    )
+    left_out: dict[str, str] = Field(description="job → key, of the jobs of the plan left out")
+
+
 class Plan(Value):
     etude_plan: Literal[1]
     recipe: str
@@ -425,13 +437,22 @@ class Plan(Value):
     totals: Totals | None = None
     claims: list[Claim]
     jobs: list[AnyJob]
+    part: Part | None = later(None, description="null: the plan is whole")
     phases: list[Phase] = Field(
         default=[], description="stretches of jobs that need the same machines, in their order"
     )
 
     def trained(self) -> list[TrainJob]:
         """The jobs that train in any case: without the extensions of gates."""
-        return [job for job in self.jobs if isinstance(job, TrainJob) and not job.extends]
+        return [
+            job
+            for job in self.jobs
+            if isinstance(job, TrainJob) and not job.extends and not self.aside(job)
+        ]
+
+    def aside(self, job: Any) -> bool:
+        """Whether the result of a job has to be there, since only a part of the plan is made."""
+        return self.part is not None and job.id in self.part.aside
 
     def to_json(self) -> str:
         """The plan as text: the same plan is the same bytes, everywhere."""

@@ -17,7 +17,7 @@ from ...compiler.plan.measures import (
     NeedleMeasure,
     RewardMeasure,
 )
-from ..data.stream import write_whole
+from ..data.whole_files import write_whole
 from ..errors import RunError
 from ..stopping import check
 from .verdict import verdict

@@ -33,7 +33,7 @@ class Local:
         """
         forget()
         for job in plan.jobs:
-            if WORK[type(job)].on_all_ranks:
+            if WORK[type(job)].on_all_ranks and not plan.aside(job):
                 _affordable(job)
 
     def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:

@@ -54,6 +54,7 @@ def needed(plan: Plan, store: Store) -> tuple[int, int]:
         job
         for job in plan.jobs
         if getattr(job, "extends", None) is None
+        and not plan.aside(job)
         and not (job.id in done and done[job.id].state == "finished")
     ]
     trained = [result_bytes(job) for job in left if isinstance(job, TrainJob)]

@@ -26,6 +26,7 @@ from ...compiler.plan.plan import (
     WeightsJob,
 )
 from .. import weight_files
+from ..asked import require_before
 from ..data import dialog, readers, tokenizer
 from ..data.bad_lines import BadLines
 from ..errors import DataError, RunError
@@ -83,7 +84,11 @@ class _Preflight:
     def problems(self, *, prepare: bool) -> Iterator[RunError]:
         if self.plan.tracking == "wandb" and not prepare:
             yield from self._each(_wandb, "the recipe")
+        if not prepare:
+            yield from self._each(lambda: require_before(self.plan, self.store), "")
         for job in self.plan.jobs:
+            if self.plan.aside(job):
+                continue
             looks = LOOKS.get(type(job))
             data = WORK[type(job)].prepares
             if looks and (data or not (prepare or job.id in self.done)):
@@ -93,7 +98,7 @@ class _Preflight:
         try:
             look()
         except RunError as problem:
-            yield RunError(f"{who}: {problem.message}", problem.help)
+            yield RunError(f"{who}: {problem.message}" if who else problem.message, problem.help)
 
     def _who(self, job: Any) -> str:
         """The job, and the first stage that needs it."""

@@ -90,7 +90,8 @@ def progress(plan: Plan, store: Store, *, queued: bool = False) -> Progress:
     holder = owner(home_of(store.folder))
     begun = outcomes(plan, store) if store.exists() else {}
     done = {job for job, outcome in begun.items() if outcome.state == "finished"}
-    meant = [job for job in plan.jobs if job.extends is None or job.id in begun]
+    asked = [job for job in plan.jobs if not plan.aside(job)]
+    meant = [job for job in asked if job.extends is None or job.id in begun]
     job = next((job for job in meant if job.id not in done), None)
     events = _newest(store.folder / EVENTS)
     training = None

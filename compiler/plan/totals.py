@@ -1,0 +1,29 @@
+"""What jobs that train take together."""
+
+from collections.abc import Sequence
+from math import fsum
+from typing import Any
+
+from ..costs.jobs import digits
+from .plan import Totals, TrainJob
+
+
+def totals(jobs: Sequence[Any]) -> Totals:
+    """The sums over the jobs that train, those aside that only a failed gate runs."""
+    trained = [job for job in jobs if isinstance(job, TrainJob) and not job.extends]
+
+    def total(name: str) -> float | None:
+        values = [getattr(job.cost, name) for job in trained]
+        if not values or any(value is None for value in values):
+            return None
+        return digits(fsum(values))
+
+    return Totals(
+        tokens=sum(job.tokens for job in trained),
+        steps=sum(job.steps for job in trained),
+        flops=sum(job.cost.flops for job in trained),
+        seconds=total("seconds"),
+        gpu_hours=total("gpu_hours"),
+        energy_kwh=total("energy_kwh"),
+        price=total("price"),
+    )

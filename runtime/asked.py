@@ -1,0 +1,38 @@
+"""Parts of a plan in a run folder: what a part begins with has to be there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..compiler.plan.part import needed, options
+from ..compiler.plan.plan import Plan
+from .errors import RunError
+from .run_folder.outcomes import results
+from .run_folder.store import Store
+
+
+def require_before(plan: Plan, store: Store) -> None:
+    """Raises: RunError: results that the plan's part begins with are not in the run folder."""
+    wanted = needed(plan)
+    if not wanted:
+        return
+    there = results(plan, store) if store.exists() else {}
+    missing = [job for job in wanted if job.id not in there]
+    if missing:
+        raise lacking(plan, missing)
+
+
+def lacking(plan: Plan, jobs: Sequence[Any]) -> RunError:
+    """What is said where results that a plan's part begins with are not there.
+
+    Args:
+        jobs: those that make them, at least one.
+    """
+    named = ", ".join(job.id for job in jobs)
+    stages = list(dict.fromkeys(job.stage for job in jobs if job.stage))
+    first = f" --until {stages[-1]}" if stages else ""
+    what = "is not there" if len(jobs) == 1 else "are not there"
+    result = "the result" if len(jobs) == 1 else "the results"
+    return RunError(
+        f"`{options(plan).strip()}` begins with {result} of {named}, which {what}",
+        f"make what is missing first: etude run SPEC{first}",
+    )
