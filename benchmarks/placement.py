@@ -11,7 +11,7 @@ from statistics import median
 from etude.compiler.costs.hardware import GIB
 from etude.compiler.costs.jobs import segment_estimate
 from etude.compiler.driver import analyse
-from etude.compiler.program import TrainStage
+from etude.compiler.program import ScheduledStage
 from etude.compiler.schedule.auto import RECOMPUTE, Candidate, Stretch, choose, search
 from etude.compiler.schedule.auto import _search as cached
 from etude.spec.load import reads
@@ -35,12 +35,12 @@ stage pretrain: train {{
 """
 
 
-def stage(gpus: int, seq_len: int, batch: int, degrees: str) -> TrainStage:
+def stage(gpus: int, seq_len: int, batch: int, degrees: str) -> ScheduledStage:
     text = SPEC.format(nodes=gpus // 8, seq_len=seq_len, batch=batch, degrees=degrees)
     analysis = analyse(reads(text))
     assert analysis.program, analysis.report.errors
     found = analysis.program.stages["pretrain"]
-    assert isinstance(found, TrainStage)
+    assert isinstance(found, ScheduledStage)
     return found
 
 

@@ -148,7 +148,8 @@ class _Completer:
         elif "filters" in r.statements(model):
             yield from self._keywords("filter")
             for declared in self.names.kind("stage") if words[-1] == "where" else ():
-                if _kind(declared) == "score":
+                model = r.STAGES.get(_kind(declared))
+                if model and model.scores:
                     yield _name(declared, f"{declared.symbol.name}.loss")
 
     def _value(
@@ -223,7 +224,9 @@ class _Completer:
                 for declared in self.names.kind("stage", scope):
                     if declared.symbol.name == own and declared.symbol.scope == rounds:
                         continue
-                    if "dataset" in kinds and _kind(declared) not in ("sample", "rounds"):
+                    model = r.STAGES.get(_kind(declared))
+                    offers = model.offers if model else _kind(declared) == "rounds"
+                    if "dataset" in kinds and not offers:
                         continue
                     yield _name(declared)
             if rounds and "dataset" not in kinds:

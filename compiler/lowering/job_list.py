@@ -6,14 +6,10 @@ from typing import Any
 from ...spec.schema import recipe as r
 from ..plan.keys import content_key
 from ..plan.plan import (
-    AverageJob,
-    BestJob,
     DatasetJob,
     FilterJob,
     FilterRule,
     TokenizerJob,
-    TrainJob,
-    WeightsJob,
 )
 from ..program import Scheduled
 
@@ -49,21 +45,12 @@ class Jobs:
         if key not in self.by_key:
             self.by_key[key] = job.model_copy(update={"key": key})
             self.jobs.append(self.by_key[key])
-            self._learn_context(self.by_key[key])
         return key
 
-    def _learn_context(self, job: Any) -> None:
-        before = [self.contexts[key] for key in job.inputs.values() if key in self.contexts]
-        match job:
-            case TrainJob():
-                self.contexts[job.key] = max([job.seq_len, *before])
-            case WeightsJob():
-                self.contexts[job.key] = job.model.context
-            case AverageJob():
-                self.contexts[job.key] = max(before)
-            case BestJob():
-                # Which of them it will be is not known: this much each of them has seen.
-                self.contexts[job.key] = min(before)
+    def known(self, key: str) -> list[int]:
+        """The longest sequences that the models know which a job takes."""
+        inputs = self.by_key[key].inputs.values()
+        return [self.contexts[each] for each in inputs if each in self.contexts]
 
     def tokenizer(self, name: str) -> str:
         """The key of a tokenizer's job."""
