@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from ..errors import RunError
 from ..part import PHASE
-from ..run_folder.store import LOGS, disk
+from ..run_folder.store import LOGS, Store, disk
 from ..run_folder.variant_folders import variant_folder
 from .allocation import Place
 from .launcher import WORKER
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def take_plan(plan: Path, home: Path) -> Path:
-    """Writes the plan into the run folder; nothing changes where it is there.
+    """Makes the run folder, with the plan in it; nothing changes where it is there.
 
     All nodes do so, with the same bytes: none depends on when it sees another's file.
 
@@ -131,7 +131,7 @@ def take_plan(plan: Path, home: Path) -> Path:
         home: the run folder of the recipe.
 
     Returns: the run folder, which of a variant is a folder of its own.
-    Raises: RunError: it cannot be read. Stopped: it cannot be written.
+    Raises: RunError: it cannot be read. RunError, Stopped: the folder cannot be written.
     """
     try:
         text = gzip.decompress(plan.read_bytes())
@@ -143,6 +143,7 @@ def take_plan(plan: Path, home: Path) -> Path:
     with disk(home):
         home.mkdir(parents=True, exist_ok=True)
     folder = variant_folder(home, variant) if variant else home
+    Store(folder).create()
     path = folder / "plan.json"
     with disk(path):
         if not path.is_file() or path.read_bytes() != text:

@@ -19,6 +19,7 @@ from etude.runtime.errors import RunError
 from etude.runtime.launchers.kubernetes import INSTANCE, KubernetesSite, as_yaml, manifests
 from etude.runtime.launchers.machines import Machines, machines
 from etude.runtime.launchers.node import take_plan
+from etude.runtime.run_folder.store import Store
 
 SPEC = """recipe small {{ seed = 1 }}
 model tiny {{ layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }}
@@ -206,7 +207,8 @@ def test_pods_get_the_plan_itself(tmp_path: Path) -> None:
     for _ in range(2):  # every node does it
         take_plan(packed, tmp_path / "run")
     assert read_plan(tmp_path / "run" / "plan.json") == of
-    assert [each.name for each in (tmp_path / "run").iterdir()] == ["plan.json"]
+    assert [each.name for each in (tmp_path / "run").glob("*plan*")] == ["plan.json"]
+    assert Store(tmp_path / "run").exists()
 
 
 def test_a_variant_has_a_run_folder_of_its_own_in_pods(tmp_path: Path) -> None:
