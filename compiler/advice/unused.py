@@ -82,19 +82,19 @@ def _used(program: Scheduled) -> set[str]:
 @rule("N655", stages=None, needs=ALL)
 def unused_declaration(program: Scheduled) -> Iterator[Found]:
     recipe = program.recipe
-    stages = recipe.stages.values()
-    for what, declared, attribute in (
-        ("model", recipe.models, "model"),
-        ("tokenizer", recipe.tokenizers, "tokenizer"),
-        ("cluster", recipe.clusters, "cluster"),
-        ("dialog", recipe.dialogs, "dialog"),
+    refers = [each for stage in program.stages.values() for each in referring(stage.spec)]
+    for what, declared in (
+        ("model", recipe.models),
+        ("tokenizer", recipe.tokenizers),
+        ("cluster", recipe.clusters),
+        ("dialog", recipe.dialogs),
     ):
-        named = {getattr(stage, attribute, None) for stage in stages}
+        named = {name for each in refers if what in each.to for name in each.names}
         alone = len(declared) == 1 and what != "model"
         for name, declaration in declared.items():
             if name not in named and not alone:
                 yield Found(
                     f"no stage names the {what} `{name}`",
                     declaration.at(),
-                    f"write `{attribute} = {name}` in a stage, or leave it out",
+                    f"write `{what} = {name}` in a stage, or leave it out",
                 )

@@ -180,6 +180,13 @@ def test_a_context_is_shown_of_models_with_weights_alone() -> None:
     assert "context" not in plan(PLAIN + stage()).values["model.tiny"]
 
 
+def test_a_model_that_stages_continue_from_is_used() -> None:
+    found = analysed(ALL).report.ordered()
+    assert [each.message for each in found if each.code == "N655"] == []
+    only_from = HEAD + f"stage sft: sft {{ from = base, {SFT} }}"
+    assert "N655" not in [each.code for each in analysed(only_from).report.ordered()]
+
+
 def test_published_weights_are_no_stage_that_trains() -> None:
     program = analysed(ALL).program
     assert program
