@@ -2,9 +2,10 @@
 
 import re
 
-from ..compiler.as_written import counted, measured
+from ..compiler.as_written import counted, in_bytes, measured
 from ..compiler.ids import StageId
-from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary
+from ..compiler.plan.checkpoints import at_once, inside, size, staying
+from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary, TrainJob
 from ..spec.schema.recipe import data_kind
 from .screen import Ink, clean, say
 
@@ -28,9 +29,27 @@ def show_stages(plan: Plan) -> None:
                 first, rest = f"  {attribute:<{width}} ", " " * (width + 3)
                 origin = ink(f"({clean(value.origin)})", "dim")
                 say(f"{clean(value.value)}  {origin}", first=first, rest=rest)
+        if saved := _saved(name, plan):
+            say(saved, first=f"  {'saved':<{width}} ", rest=" " * (width + 3))
         for gate in gates:
             if gate.stage == name:
                 say(_gate(gate), first=f"  {'gate':<{width}} ", rest=" " * (width + 3))
+
+
+def _saved(stage: str, plan: Plan) -> str:
+    """How many checkpoints there will be inside a stage's jobs, and what room they take."""
+    jobs = [job for job in plan.jobs if isinstance(job, TrainJob) and job.stage == stage]
+    jobs = [job for job in jobs if not job.extends]
+    counts = [inside(job) for job in jobs]
+    if not jobs or None in counts:
+        return ""
+    total = sum(filter(None, counts))
+    if not total:
+        return "no checkpoint but the stage's end"
+    room = max(at_once(job) * size(job) for job in jobs)
+    room += sum(staying(job) * size(job) for job in jobs)
+    each = in_bytes(max(map(size, jobs)))
+    return f"about {counted(total, 'checkpoints')} of {each}; at most {in_bytes(room)} at once"
 
 
 def at_most(*kinds: str) -> str:

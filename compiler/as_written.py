@@ -8,7 +8,7 @@ from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
 
-__all__ = ["amount", "counted", "in_full", "measured", "written"]
+__all__ = ["amount", "counted", "in_bytes", "in_full", "measured", "written"]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {
@@ -127,3 +127,12 @@ def _gate(gate: r.Gate) -> str:
     if gate.extend:
         parts.append(f"extend {_quantity(gate.extend)} at most {counted(gate.attempts, 'times')}")
     return ", ".join([*parts, written(gate.needle)])
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes, in the unit that suits it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1000:
+            return f"{measured(number)} {unit}"
+        number /= 1024
+    return f"{measured(number)} TiB"

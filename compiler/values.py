@@ -155,6 +155,15 @@ class Resources(Value):
     per_node: int = 0  # ranks of a machine, as the cluster has them; 0: all are on one
 
 
+class Saving(Value):
+    """When checkpoints are written inside a job, and which of them stay."""
+
+    every: int | None  # steps of the job between two of them; None: they are written by the clock
+    seconds: float | None  # between two of them, by the clock of rank 0
+    last: int | None = 2  # how many of the newest stay; None: all
+    marks: int | None = None  # those of every so many steps of the stage are written, and stay
+
+
 class Phase(Value):
     """A stretch of consecutive jobs that need the same machines.
 

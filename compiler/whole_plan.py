@@ -8,6 +8,8 @@ from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Training, attributes
 from .as_written import written
+from .plan.checkpoints import in_words as saving_in_words
+from .plan.checkpoints import saving
 from .plan.phases import phases_of
 from .plan.plan import Plan, SilencedFinding, StageSummary
 from .plan.provenance import Origins, declared, in_words
@@ -110,6 +112,7 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
         **_inherited(stage),
         "precision": stage.precision,
         "recompute": stage.recompute,
+        **saving_in_words(saving(stage.spec)),
         "optimizer": f"{optimizer.kind}, betas {list(optimizer.betas)}, "
         f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
         + ("carried over" if stage.carries else "fresh"),

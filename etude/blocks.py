@@ -209,6 +209,7 @@ class Training(Stage):
     cluster: Name | None = None
     average: str | None = None
     checkpoint: Number | None = None
+    keep: str | int | None = None
 
 
 class Needle(Block):

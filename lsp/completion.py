@@ -145,6 +145,10 @@ class _Completer:
             yield from self._keywords("period")
             if here.statement[-1].kind == "number":
                 yield from _units(kind.units)
+        elif isinstance(kind, nk.Keep):
+            yield from self._keywords("kept")
+            if here.statement[-1].kind == "number" and words[-2] == "every":
+                yield from _units(kind.units)
         elif "filters" in r.statements(model):
             yield from self._keywords("filter")
             for declared in self.names.kind("stage") if words[-1] == "where" else ():

@@ -80,7 +80,9 @@ def _at(analysis: Analysis, here: Place, offset: int) -> tuple[list[str], Any]:
             return [f"**`{kind.name}`** — {documentation.about(r.STAGES[kind.name])}"], kind.span
         case s.Assign() if item.path.span.start <= offset <= item.path.span.end:
             return _attribute(analysis, here, item.path.name), item.path.span
-        case s.Every(word=word) | s.Entry(word=s.Word() as word) if _within(word, offset):
+        case s.Every(word=word) | s.Keep(word=word) | s.Entry(word=s.Word() as word) if _within(
+            word, offset
+        ):
             return _attribute(analysis, here, word.name), word.span
         case s.Flag():
             return _attribute(analysis, here, item.word.name), item.span

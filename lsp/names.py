@@ -221,7 +221,7 @@ class Names:
                     self._words(item.what.words[:1], STAGES, scope)
                     self._value(item.share, (), scope)
                     self._value(item.value, (), scope)
-                case s.Every() | s.Otherwise() | s.Alike():
+                case s.Every() | s.Keep() | s.Otherwise() | s.Alike():
                     for part in item:
                         self._value(part, (), scope)
 

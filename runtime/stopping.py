@@ -92,6 +92,7 @@ def listening() -> Iterator[None]:
         yield
     finally:
         _flag.depth -= 1
+        _flag.asked = 0
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -234,6 +234,20 @@ class Every(NamedTuple):
     span: Span
 
 
+class Keep(NamedTuple):
+    """`keep last 2`, `keep every 5000 steps`, `keep all`.
+
+    Attributes:
+        how: "last", "every" or "all".
+        amount: None after "all".
+    """
+
+    word: Word
+    how: str
+    amount: Number | Path | None
+    span: Span
+
+
 class Flag(NamedTuple):
     """A word that stands alone: `bytes`."""
 
@@ -335,6 +349,7 @@ Item: TypeAlias = (
     | Assign
     | Entry
     | Every
+    | Keep
     | Flag
     | Require
     | Otherwise

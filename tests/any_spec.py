@@ -170,6 +170,10 @@ class Writer:
                 yield self.gate()
             elif isinstance(kind, nk.Every) and self.often():
                 yield f"{name} every {self.maybe_let(self.one(STEPS))}"
+            elif isinstance(kind, nk.Keep):
+                number = self.maybe_let(self.one(["1", "2", "5"]))
+                steps = self.maybe_let(self.one(STEPS))
+                yield self.one([f"{name} all", f"{name} last {number}", f"{name} every {steps}"])
             elif isinstance(kind, g.Group) and model is not r.Gate and self.rarely():
                 inner = list(self.attributes(kind.holds))
                 yield f"{name} {{\n" + "\n".join([*inner, self.allows().strip()]) + "\n}"

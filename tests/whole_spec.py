@@ -106,7 +106,7 @@ def _name(item: s.Item) -> str:
             return item.keyword.name
         case s.Open():
             return item.attribute.name
-        case s.Every() | s.Flag():
+        case s.Every() | s.Keep() | s.Flag():
             return item.word.name
     return ""
 

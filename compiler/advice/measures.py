@@ -62,9 +62,9 @@ def needles_beyond_training(program: Scheduled) -> Iterator[Found]:
 @rule("W635")
 def no_checkpoint(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     every = stage.spec.checkpoint
-    if every and every > stage.steps:
+    if every and every.unit == "steps" and every.value > stage.steps:
         yield Found(
-            f"a checkpoint every {every:,} steps, in a stage of {stage.steps:,}",
+            f"a checkpoint every {every}, in a stage of {stage.steps:,}",
             stage.spec.at("checkpoint"),
             "the stage would start over after every interruption",
         )

@@ -42,7 +42,7 @@ def statement_name(item: s.Item) -> str:
     match item:
         case s.Assign():
             return item.path.name
-        case s.Entry() | s.Every() | s.Flag():
+        case s.Entry() | s.Every() | s.Keep() | s.Flag():
             return item.word.name
         case s.Block():
             return item.keyword.name

@@ -14,6 +14,7 @@ from ..families.architectures import (
     parameters,
 )
 from ..ids import SegmentId
+from ..plan.checkpoints import saving
 from ..plan.plan import (
     Attempt,
     Averaging,
@@ -34,9 +35,6 @@ from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
 from .way import Way
-
-CHECKPOINTS_PER_JOB = 10
-"""How many times a job saves its state, where the spec does not say."""
 
 
 class Training:
@@ -169,13 +167,12 @@ class Training:
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr),
         }
-        every = stage.spec.checkpoint
         extra = {
             "id": id,
             "stage": stage.name,
             "segment": number,
             "segments": len(stage.segments),
-            "checkpoint_every": every if every else max(-(-steps // CHECKPOINTS_PER_JOB), 1),
+            "saving": saving(stage.spec),
             "roundings": stage.roundings if number == 0 and not extends else [],
             "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,

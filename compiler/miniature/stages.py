@@ -102,6 +102,7 @@ class Stages:
             "precision": None,
             "recompute": None,
             "checkpoint": None,
+            "keep": None,
             "parallel": self._placement(spec, stage, steps_of, length),
         }
         for knob in ("seq_len", "batch", "lr", "data", "rope_theta"):
@@ -111,9 +112,10 @@ class Stages:
         if spec.model and stage.parent:
             # Published weights have a stage as their stand-in.
             changes |= {"model": None, "from_": stage.parent}
-        if spec.checkpoint:
-            every = nearest(Fraction(spec.checkpoint * changes["steps"], stage.steps))
-            changes["checkpoint"] = max(every, changes["steps"] // 10, 1)
+        if spec.checkpoint and spec.checkpoint.unit == "steps":
+            every = nearest(spec.checkpoint.value * changes["steps"] / stage.steps)
+            every = max(every, changes["steps"] // 10, 1)
+            changes["checkpoint"] = Quantity(Fraction(every), "steps")
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))

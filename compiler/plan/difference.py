@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ...spec.quantity import counted, plain
+from ...spec.quantity import plain
+from ..values import Saving
+from .checkpoints import in_words
 from .keys import content, placement
 from .plan import Plan, TrainJob
 
@@ -181,8 +183,8 @@ def _how(job: Any) -> dict[str, Any]:
     mesh, titan = found.pop("resources", {}), found.pop("torchtitan", {})
     if mesh:
         found |= {"ranks": mesh.pop("world_size"), **mesh}
-    if "checkpoint_every" in found:
-        found["checkpoint"] = f"every {counted(found.pop('checkpoint_every'), 'steps')}"
+    if "saving" in found:
+        found |= in_words(Saving(**found.pop("saving")))
     if "training" in titan:
         found["micro_batch"] = titan["training"].get("local_batch_size")
     if "activation_checkpoint" in titan:

@@ -38,6 +38,7 @@ class Outside:
 
 NAME = Outside("says what something is called")
 DERIVED = Outside("follows from the rest, or tells people about it")
+SAVING = Outside("says when a job is saved, which changes no result", told=True)
 PLACEMENT = Outside("changes a result only up to rounding", told=True)
 _HOW = (
     "training.local_batch_size",

@@ -10,8 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..values import Architecture, BatchPiece, Claim, LrPiece, Phase, Resources, Rounding, Scaled
-from .keys import DERIVED, NAME, PLACED, PLACEMENT, UNTRAINED
+from ..values import (
+    Architecture,
+    BatchPiece,
+    Claim,
+    LrPiece,
+    Phase,
+    Resources,
+    Rounding,
+    Saving,
+    Scaled,
+)
+from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
 from .measures import Measure, Requirement
 from .value import Value
 
@@ -211,9 +221,7 @@ class TrainJob(Job):
     data: dict[str, Window]
     optimizer_state: Literal["carry", "fresh"]
     average: Averaging | None
-    checkpoint_every: Annotated[int, PLACEMENT] = Field(
-        description="steps between checkpoints inside the job"
-    )
+    saving: Annotated[Saving, SAVING]
     roundings: Annotated[list[Rounding], DERIVED]
     resources: Annotated[Resources, PLACEMENT]
     cost: Annotated[Cost, DERIVED]

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
+from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.configuration import arguments
@@ -77,7 +78,7 @@ FIELDS = {
     "data": "by the loader",
     "optimizer_state": "whether it is loaded",
     "average": "said in a comment",
-    "checkpoint_every": "checkpoint.interval",
+    "saving": "checkpoint.interval, by the estimated time where it is a time, and keep_latest_k",
     "roundings": "figures of the plan",
     "resources": "the command, and parallelism",
     "cost": "figures of the plan",
@@ -329,7 +330,17 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield f"# that has to lie in the folder {_folder(published)}."
     yield "checkpoint=CheckpointManager.Config("
     yield "    enable=True,"
-    yield f"    interval={job.checkpoint_every},"
+    if job.saving.every is None:
+        timed = "as estimated" if job.cost.seconds else "ten times, since no time is estimated"
+        every = counted(job.saving.seconds or 0, "seconds")
+        yield f"    # The recipe saves every {every}: {timed}, in steps."
+    yield f"    interval={steps_between(job)},"
+    keep = job.saving.last
+    if job.saving.marks:
+        yield f"    # The recipe keeps those of every {job.saving.marks} steps too."
+    if keep is not None and keep < 2:
+        yield "    # torchtitan keeps two at the least."
+    yield f"    keep_latest_k={0 if keep is None else max(keep, 2)},"
     yield "    last_save_model_only=False,"
     if published:
         yield f"    initial_load_path=str(Path({_folder(published)!r}).resolve()),"

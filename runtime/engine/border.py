@@ -33,12 +33,19 @@ def agree(*, due: bool = False) -> Agreed:
     if dist.get_world_size() == 1:
         return Agreed(asked, due)
     said = torch.tensor([asked, int(due and dist.get_rank() == 0)])
-    dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts(dist.group.WORLD))
+    dist.all_reduce(said, dist.ReduceOp.MAX, group=hosts("border"))
     stop, save = said.tolist()
     return Agreed(stop, bool(save))
 
 
+def hosts(use: str) -> Any:
+    """The group of all ranks that works on the hosts' memory, for one use; all ranks call this.
+
+    Each use has its own: what is written beside training must not wait for a border.
+    """
+    return _group(dist.group.WORLD, use)
+
+
 @cache
-def _hosts(world: Any) -> Any:
-    """A group of all ranks that works on the hosts' memory, made once for a process group."""
+def _group(world: Any, use: str) -> Any:
     return dist.new_group(backend="gloo")

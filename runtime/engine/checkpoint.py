@@ -1,15 +1,27 @@
 """The checkpoints of a train job: the one that it begins with, those inside it, and its result."""
 
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType, AsyncSaveResponse
 from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
 from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
 
+from ...compiler.values import Saving
 from ..errors import RunError
 from ..run_folder.ran import in_words, starts
+from ..run_folder.saved import SUMS, step_of, steps_saved
+from .border import hosts
+from .checksums import Writer, damage, is_whole
 from .storage import AVERAGE, HEAD, model_tensors, reading, writing
 
 
@@ -24,8 +36,44 @@ class Start:
     """Whether a head of another shape is left out: a reward model begins as a language model."""
 
 
+@dataclass(frozen=True)
+class Policy:
+    """When checkpoints are written inside a job, and which of them stay.
+
+    Attributes:
+        first_step: the step of the stage with which the job begins.
+    """
+
+    saving: Saving
+    first_step: int = 0
+
+    def is_mark(self, step: int) -> bool:
+        """Whether the checkpoint of a step stays, however old it is."""
+        marks = self.saving.marks
+        return marks is not None and (self.first_step + step) % marks == 0
+
+    def stays(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there when the job is done."""
+        return self.saving.last is None or self.is_mark(step)
+
+    def is_due(self, step: int, seconds: float) -> bool:
+        """Whether a checkpoint is due after a step, so long after the one before."""
+        every, wait = self.saving.every, self.saving.seconds
+        by_steps = every is not None and step % every == 0
+        by_clock = wait is not None and seconds >= wait
+        return by_steps or by_clock or self.is_mark(step)
+
+    def stale(self, steps: list[int]) -> list[int]:
+        """Those of the steps with checkpoints, oldest first, whose checkpoints do not stay."""
+        last = self.saving.last
+        return [] if last is None else [s for s in steps[:-last] if not self.is_mark(s)]
+
+
 class Checkpoints(CheckpointManager):
-    """torchtitan's checkpoints, each a folder `step-N` that counts once its `.metadata` is there.
+    """torchtitan's checkpoints, each a folder `step-N` that counts once its checksums are there.
+
+    They are written beside training, which goes on as soon as all is copied. Where the writing of
+    one fails or is cut off, the one before it is as it was.
 
     Raises:
         Stopped: the disk does not take a checkpoint; the earlier ones are as they were.
@@ -35,16 +83,138 @@ class Checkpoints(CheckpointManager):
     @dataclass(kw_only=True, slots=True)
     class Config(CheckpointManager.Config):
         start: Start | None = None
+        policy: Policy
+        tell: Callable[[str], None] = print
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
+        self._mode = AsyncMode(config.async_mode)
+        # torchtitan would make a group of processes for every job, which stays with the process.
+        config.async_mode = AsyncMode.DISABLED.value
         super().__init__(config, **kwargs)
+        self.async_mode = self._mode
+        self.pg = hosts("saving")
         self._start = config.start
+        self._policy = config.policy
+        self._tell = config.tell
+        self._saved_at = time.monotonic()
+        self._pending: Path | None = None
+
+    # When
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is due after a step, by this rank's clock."""
+        if self.save_future is not None and self.save_future.done():
+            self._settle()
+        return self._policy.is_due(step, time.monotonic() - self._saved_at)
+
+    def save_and_wait(self, step: int) -> None:
+        """Writes a checkpoint to its end, on all ranks."""
+        self._settle()
+        path = Path(self._create_checkpoint_id(step))
+        with writing(path, self._help()):
+            self.dcp_save(self._flattened_model_states_sd(), str(path), AsyncMode.DISABLED)
+        self._purge()
+
+    def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
+        """Always: the trainer asks whether a checkpoint is due."""
+        return True
+
+    def _save(self, curr_step: int, last_step: bool = False) -> bool:
+        self._settle()
+        self._saved_at = time.monotonic()
+        path = Path(self._create_checkpoint_id(curr_step))
+        with writing(path, self._help()):
+            saved = super()._save(curr_step, last_step)
+        self._pending = path
+        if self.save_future is None:
+            self._settle()
+        return saved
+
+    def _settle(self) -> None:
+        """Waits for the checkpoint that is being written, and removes those that do not stay."""
+        if self._pending is None:
+            return
+        path, self._pending = self._pending, None
+        with writing(path, self._help()):
+            self.maybe_wait_for_saving()
+        self._purge()
+
+    def _purge_stale_checkpoints(self) -> None:
+        """Nothing: the newest is not whole before `_settle`."""
+
+    def _purge(self) -> None:
+        if dist.get_rank() == 0:
+            for step in self._policy.stale(self._whole()):
+                path = self._path(step)
+                # Half of it must not look like a whole one.
+                (path / SUMS).unlink(missing_ok=True)
+                self.purge_queue.put(str(path))
+
+    def _close(self) -> None:
+        # A process that continues waits for what it is writing. One of several does not: they end,
+        # and another may be lost already.
+        if self.save_future is not None and dist.get_world_size() == 1:
+            with suppress(Exception):
+                self.save_future.result()
+        self._pending = None
+        super()._close()
+
+    # How
+
+    @torch.no_grad()
+    def dcp_save(
+        self,
+        state_dict: dict[str, Any],
+        checkpoint_id: str,
+        async_mode: AsyncMode,
+        enable_garbage_collection: bool = False,
+        to_hf: bool = False,
+    ) -> Any:
+        """torchtitan's, with checksums."""
+        writer = Writer(checkpoint_id)
+        if async_mode == AsyncMode.DISABLED:
+            return dcp.save(state_dict, storage_writer=writer)
+        if async_mode == AsyncMode.ASYNC_WITH_PINNED_MEM:
+            response = dcp.async_save(
+                state_dict,
+                storage_writer=writer,
+                process_group=self.pg,
+                async_checkpointer_type=AsyncCheckpointerType.PROCESS,
+                async_stager=self.stager,
+            )
+            assert isinstance(response, AsyncSaveResponse)
+            return response
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        future: Any = dcp.async_save(
+            state_dict, storage_writer=writer, process_group=self.pg, async_stager=stager
+        )
+        future.add_done_callback(lambda _: stager.close())
+        return future
+
+    def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
+        """Writes all states into `folder/state`, `mean` into `folder/weights`, and moves the
+        checkpoints that stay into `folder/checkpoints`."""
+        self._settle()
+        parts: dict[str, dict[str, Any]] = {"state": self._flattened_model_states_sd()}
+        if mean is not None:
+            parts["weights"] = dict(mean)
+        for name, states in parts.items():
+            with writing(folder / name, self._help()):
+                self.dcp_save(states, str(folder / name), AsyncMode.DISABLED)
+        if dist.get_rank() == 0:
+            for step in filter(self._policy.stays, self._whole()):
+                target = folder / "checkpoints" / f"step-{self._policy.first_step + step}"
+                target.parent.mkdir(exist_ok=True)
+                self._path(step).rename(target)
+
+    # Where from
 
     def _load(self, step: int = -1) -> bool:
         """Loads the newest checkpoint of the job itself, or else the one that it begins with."""
-        own = self._find_load_step()
-        if own >= 0:
-            path = Path(self._create_checkpoint_id(own))
+        self._saved_at = time.monotonic()
+        own = self._newest_whole()
+        if own is not None:
+            path = self._path(own)
             states = self.states
             help = self._elsewhere(own) + (
                 f"remove {path}; the job then resumes from the checkpoint before it"
@@ -56,9 +226,11 @@ class Checkpoints(CheckpointManager):
             wanted = {MODEL: True, OPTIMIZER: self._start.optimizer, AVERAGE: self._start.average}
             states = {name: self.states[name] for name, take in wanted.items() if take}
             help = f"remove {path.parent}; the next run rebuilds it"
+            if is_whole(path) and (wrong := _damage_seen_by_any(path)):
+                raise RunError(f"the checkpoint {path} is damaged: {wrong}", help)
         with reading(path, help):
             wanted_states = self._flattened_model_states_sd(states)
-            if own < 0 and self._start is not None:
+            if own is None and self._start is not None:
                 self._check_head(wanted_states, path, self._start.headless)
             self.dcp_load(
                 wanted_states,
@@ -67,6 +239,35 @@ class Checkpoints(CheckpointManager):
                 from_quantized=False,
             )
         return True
+
+    def _newest_whole(self) -> int | None:
+        """The step of the newest checkpoint that is as it was written; rank 0 removes the others
+        that are newer."""
+        found = [self._whole()]
+        dist.broadcast_object_list(found, group=self.pg)
+        steps, good = found[0], None
+        while steps and good is None:
+            step = steps.pop()
+            wrong = _damage_seen_by_any(self._path(step))
+            if not wrong:
+                good = step
+            elif dist.get_rank() == 0:
+                where = f"from step {steps[-1]} of the job" if steps else "from the job's beginning"
+                self._tell(f"the checkpoint {self._path(step)} is damaged: {wrong}; going {where}")
+        if dist.get_rank() == 0:
+            for path in Path(self.folder).glob("step-*"):
+                if good is None or step_of(path) > good or not is_whole(path):
+                    shutil.rmtree(path, ignore_errors=True)
+        self._purge()
+        dist.barrier(group=self.pg)
+        return good
+
+    def _whole(self) -> list[int]:
+        """The steps of the checkpoints that were finished, oldest first."""
+        return steps_saved(Path(self.folder))
+
+    def _path(self, step: int) -> Path:
+        return Path(self._create_checkpoint_id(step))
 
     def _elsewhere(self, step: int) -> str:
         """What to do about a checkpoint that was written on other ranks; "" for one that was not.
@@ -95,34 +296,15 @@ class Checkpoints(CheckpointManager):
                 "begin the stage with a language model",
             )
 
-    def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is due after a step."""
-        return step % self.interval == 0
-
-    def save_and_wait(self, step: int) -> None:
-        """Writes a checkpoint to its end, on all ranks."""
-        self.save(step)
-        self.maybe_wait_for_saving()
-
-    def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
-        """Always: the trainer asks where a checkpoint is due."""
-        return True
-
-    def _save(self, curr_step: int, last_step: bool = False) -> bool:
-        with writing(Path(self._create_checkpoint_id(curr_step)), self._help()):
-            return super()._save(curr_step, last_step)
-
-    def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
-        """Writes all states into `folder/state`, and `mean` into `folder/weights`."""
-        self.maybe_wait_for_saving()
-        parts: dict[str, dict[str, Any]] = {"state": self._flattened_model_states_sd()}
-        if mean is not None:
-            parts["weights"] = dict(mean)
-        for name, states in parts.items():
-            with writing(folder / name, self._help()):
-                self.dcp_save(states, str(folder / name), AsyncMode.DISABLED)
-
     def _help(self) -> str:
-        last = self._find_load_step()
-        onwards = f"from step {last} of the job" if last >= 0 else "from the job's beginning"
+        steps = self._whole()
+        onwards = f"from step {steps[-1]} of the job" if steps else "from the job's beginning"
         return f"make room on the disk and run again: it continues {onwards}"
+
+
+def _damage_seen_by_any(path: Path) -> str:
+    """What is wrong with the files of a checkpoint, which the ranks share out; the same on all."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    found: list[Any] = [None] * ranks
+    dist.all_gather_object(found, damage(path, rank, ranks), group=hosts("saving"))
+    return next(filter(None, found), "")

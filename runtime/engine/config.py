@@ -12,7 +12,7 @@ from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 from ...compiler.plan.plan import Dpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
-from .checkpoint import Checkpoints, Start
+from .checkpoint import Checkpoints, Policy, Start
 from .families import Head, model_spec
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
@@ -58,9 +58,10 @@ def trainer_config(
         checkpoint=Checkpoints.Config(
             enable=True,
             folder="checkpoints",
-            interval=job.checkpoint_every,
-            keep_latest_k=2,
+            async_mode="async" if device == "cpu" else "async_with_pinned_mem",
             start=start,
+            policy=Policy(job.saving, job.first_step),
+            tell=lambda message: on_event({"event": "warning", "message": message}),
         ),
         loss=loss,
     )

@@ -27,6 +27,7 @@ from ...compiler.plan.plan import (
     TrainJob,
 )
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..data.whole_files import write_whole
@@ -337,7 +338,7 @@ def _as_train_job(job: ReferenceJob | ScoreJob) -> TrainJob:
         data={},
         optimizer_state="fresh",
         average=None,
-        checkpoint_every=1,
+        saving=Saving(every=None, seconds=None),
         roundings=[],
         resources=resources,
         cost=Cost(

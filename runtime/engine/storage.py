@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.planner import ReadItem, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import RunError, Stopped
+from .checksums import METADATA, Writer
 
 AVERAGE = "average"
 TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
@@ -23,9 +24,6 @@ TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVER
 
 HEAD = "lm_head.weight"
 """The weights that turn hidden states into logits, or into a score."""
-
-METADATA = ".metadata"
-"""The file that DCP writes last: a checkpoint without it was never finished."""
 
 _CUT_OFF = "inline_container"
 """In what PyTorch says where a file takes only a part of a tensor; DCP, which sends errors from
@@ -144,7 +142,7 @@ class _Sum:
 def write_tensors(state: dict[str, Any], path: Path, planner: SavePlanner) -> None:
     """Writes a checkpoint, without a process group."""
     with _alone():
-        save(state, checkpoint_id=path, planner=planner, no_dist=True)
+        save(state, storage_writer=Writer(path), planner=planner, no_dist=True)
 
 
 @contextmanager

@@ -5,27 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...compiler.as_written import measured
+from ...compiler.as_written import in_bytes
 from ...compiler.families.architectures import parameters
+from ...compiler.plan.checkpoints import WEIGHTS, at_once, size, staying
 from ...compiler.plan.plan import AverageJob, ExportJob, Plan, TrainJob, WeightsJob
 from ..errors import RunError
 from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import Store
 
-WEIGHTS = 4
-"""Bytes of a parameter: results and exports are float32."""
-MOMENTS = 8
-"""Bytes of a parameter for both moments of Adam, float32."""
-CHECKPOINTS = 3
-"""The last two are kept while the next one is written."""
 TIGHT = 0.9
 """Of the free space: a run that takes more is warned of."""
-
-
-def _trained(job: TrainJob) -> int:
-    mean = WEIGHTS if job.average else 0
-    return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
 
 
 def _weights(job: AverageJob | ExportJob | WeightsJob) -> int:
@@ -33,7 +23,7 @@ def _weights(job: AverageJob | ExportJob | WeightsJob) -> int:
 
 
 _BYTES: dict[type, Callable[[Any], int]] = {
-    TrainJob: _trained,
+    TrainJob: size,
     AverageJob: _weights,
     ExportJob: _weights,
     WeightsJob: _weights,
@@ -48,7 +38,7 @@ def result_bytes(job: Any) -> int:
 
 def needed(plan: Plan, store: Store) -> tuple[int, int]:
     """Bytes of the results that are left to make, without those of failed gates and of data; and
-    of the checkpoints of the largest job, which are removed at its end."""
+    of the checkpoints inside the job that has most, which are removed at its end."""
     done = outcomes(plan, store) if store.exists() else {}
     left = [
         job
@@ -57,8 +47,9 @@ def needed(plan: Plan, store: Store) -> tuple[int, int]:
         and not plan.aside(job)
         and not (job.id in done and done[job.id].state == "finished")
     ]
-    trained = [result_bytes(job) for job in left if isinstance(job, TrainJob)]
-    return sum(map(result_bytes, left)), CHECKPOINTS * max(trained, default=0)
+    inside = [at_once(job) * size(job) for job in left if isinstance(job, TrainJob)]
+    stay = sum(staying(job) * size(job) for job in left if isinstance(job, TrainJob))
+    return sum(map(result_bytes, left)) + stay, max(inside, default=0)
 
 
 def require_room(plan: Plan, store: Store, on_event: OnEvent) -> list[RunError]:
@@ -77,15 +68,6 @@ def require_room(plan: Plan, store: Store, on_event: OnEvent) -> list[RunError]:
     if total > TIGHT * free:
         on_event({"event": "warning", "message": f"{said}: this is tight; {help}"})
     return []
-
-
-def in_bytes(number: float) -> str:
-    """A number of bytes, in the unit that suits it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1000:
-            return f"{measured(number)} {unit}"
-        number /= 1024
-    return f"{measured(number)} TiB"
 
 
 def _existing(folder: Path) -> Path:

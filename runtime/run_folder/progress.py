@@ -12,6 +12,7 @@ from ...compiler.values import Phase
 from .json_lines import Follower
 from .lease import DEAD_SECONDS, Owner, owner
 from .outcomes import Outcome, outcomes, steps
+from .saved import SUMS
 from .store import EVENTS, Store, home_of
 
 State = Literal["done", "running", "dead", "stopped", "waiting"]
@@ -172,7 +173,7 @@ def _checkpoint(store: Store, outcome: Outcome | None) -> Checkpoint | None:
     if outcome is None:
         return None
     found = []
-    for complete in (store.work(outcome.key) / "checkpoints").glob("step-*/.metadata"):
+    for complete in (store.work(outcome.key) / "checkpoints").glob(f"step-*/{SUMS}"):
         number = complete.parent.name.removeprefix("step-")
         if number.isdecimal():
             found.append(Checkpoint(int(number), complete.stat().st_mtime))

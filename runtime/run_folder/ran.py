@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .saved import CHECKPOINTS, steps_saved
+
 RAN = "ran.json"
 """The file of a work folder with the starts of its job."""
 _LIBRARIES = ("etude", "torch", "torchtitan", "numpy", "transformers", "tokenizers", "lm-eval")
@@ -79,8 +81,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 def _saved(work: Path) -> int:
     """The step of the job's newest checkpoint; 0 where it has none."""
-    whole = (path.parent.name for path in (work / "checkpoints").glob("step-*/.metadata"))
-    return max((int(name.removeprefix("step-")) for name in whole), default=0)
+    return max(steps_saved(work / CHECKPOINTS), default=0)
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -158,10 +158,10 @@ OUTSIDE = (
         "every step is logged, in `metrics/JOB.jsonl` of the run folder. Leave it out",
     ),
     Answer(
-        "save_total_limit keep_latest_k keep_last_n max_checkpoints save_only_model "
-        "save_safetensors",
+        "save_only_model save_safetensors",
         ANY,
-        "the last two checkpoints of a job are kept while it runs, and all results. Leave it out",
+        "a checkpoint has all that training needs to continue, and results are exported as "
+        "safetensors. Leave it out",
     ),
     Answer(
         "shuffle shuffle_seed data_shuffle shuffle_merged_datasets shuffle_data",

@@ -182,6 +182,12 @@ STAGES = (
         "checkpoint every 500 steps",
     ),
     Answer(
+        "save_total_limit keep_latest_k keep_last_n max_checkpoints",
+        _TRAIN,
+        "how many checkpoints stay is a statement: {}",
+        "keep last 2",
+    ),
+    Answer(
         "ema use_ema ema_decay swa swa_lr swa_start stochastic_weight_averaging",
         _TRAIN,
         "averages of weights are plain means over the end of a stage, none exponential: {}",

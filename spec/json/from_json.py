@@ -331,6 +331,8 @@ class _Reader(Values):
             case g.Alike():
                 drop = s.Word("drop", word.span)
                 return (s.Alike(drop, word, ">", self.amount(node), span),)
+            case nk.Keep() if isinstance(node.value, str) and " " in node.value.strip():
+                return (self.statement(node, "keep ", s.Keep, "last 2"),)
             case g.Mark():
                 if not isinstance(node.value, bool):
                     self.wrong(node, "true or false")

@@ -202,6 +202,8 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
                 _put(given, name, _value(item.value, model, name), item.span)
             case s.Every() if isinstance(r.kind_of(model, item.word.name), nk.Every):
                 _put(given, item.word.name, _plain(form.in_steps(item.every)), item.span)
+            case s.Keep() if isinstance(r.kind_of(model, item.word.name), nk.Keep):
+                _put(given, item.word.name, shown(item).removeprefix("keep "), item.span)
             case s.Flag() if isinstance(r.kind_of(model, item.word.name), g.Mark):
                 _put(given, item.word.name, True, item.span)
             case s.Filter() if r.kind_of(model, "filters"):

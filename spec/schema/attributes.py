@@ -149,7 +149,7 @@ class Attributes(Statements):
                     self._missing("E318", f"{what} needs `{name}`", head)
                 continue
             value = values[name]
-            if isinstance(attribute.kind, Nested) or not isinstance(value, s.Value):
+            if isinstance(attribute.kind, Nested) or not isinstance(value, s.Value | s.Keep):
                 found[attribute.field] = value  # built already
                 continue
             try:
@@ -235,6 +235,8 @@ class Attributes(Statements):
             return item.word.name, True, item.span
         if isinstance(item, s.Every) and self._takes(model, item.word.name, nk.Every):
             return item.word.name, item.every, item.word.span
+        if isinstance(item, s.Keep) and self._takes(model, item.word.name, nk.Keep):
+            return item.word.name, item, item.word.span
         if isinstance(item, s.Block) and self._takes(model, item.keyword.name, Block):
             return item.keyword.name, self._gate(item), item.head
         if isinstance(item, s.Block) and not item.labels:
@@ -302,7 +304,7 @@ class Attributes(Statements):
 
 def _has_statement(name: str, model: type[r.Declaration]) -> bool:
     """Whether a block may have a statement that begins with a word."""
-    if name in ("keep", "drop"):
-        return "filters" in r.statements(model)
+    if name in ("keep", "drop") and "filters" in r.statements(model):
+        return True
     known = r.attributes(model) | r.statements(model)
     return name == "allow" or (name in known and bool(known[name].kind.statement))

@@ -366,7 +366,7 @@ def _gives(item: s.Item, names: set[str]) -> bool:
     match item:
         case s.Assign():
             return len(item.path.words) == 1 and item.path.name in names
-        case s.Entry() | s.Every() | s.Flag():
+        case s.Entry() | s.Every() | s.Keep() | s.Flag():
             return item.word.name in names
         case s.Block():
             return item.keyword.name in names

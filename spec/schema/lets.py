@@ -31,6 +31,7 @@ _VALUES: dict[type, tuple[str, ...]] = {
     s.Assign: ("at", "value", "claim", "origin"),
     s.Entry: ("value",),
     s.Every: ("every",),
+    s.Keep: ("amount",),
     s.Require: ("value",),
     s.Otherwise: ("length", "times"),
     s.Filter: ("share", "value"),

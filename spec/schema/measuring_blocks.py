@@ -61,7 +61,7 @@ class Sample(Stage):
         k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
     )
     keep: int | None = attribute(
-        nk.Kept(),
+        nk.Draws(),
         None,
         otherwise="`best` with a judge, else `all`",
         doc="draws of each prompt that become dialogs",

@@ -1,7 +1,7 @@
 """Kinds of attributes that are numbers, with or without a unit: counts, rates, shares, amounts."""
 
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from .. import syntax as s
 from ..quantity import Quantity, plain
@@ -43,40 +43,102 @@ class Whole(Kind, kw_only=False):
         )
 
 
-class Kept(Whole, kw_only=False):
+class Draws(Whole, kw_only=False):
     """How many draws of a prompt are kept: `best` is one, `all` are 0."""
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return tuple(_KEPT)
+        return tuple(_DRAWS)
 
     def takes(self, name: str) -> str:
-        return f"{', '.join(f'`{name}`' for name in _KEPT)} or a count"
+        return f"{', '.join(f'`{name}`' for name in _DRAWS)} or a count"
 
     def read(self, value: s.Value) -> int:
         if isinstance(value, s.Number):
             return super().read(value)
-        return _KEPT[OneOf(*_KEPT).read(value)]
+        return _DRAWS[OneOf(*_DRAWS).read(value)]
 
 
-_KEPT = {"best": 1, "all": 0}
+_DRAWS = {"best": 1, "all": 0}
 
 
-class Every(Whole, kw_only=False):
-    """A number of steps between two of something: `checkpoint every 500 steps`."""
+class Every(Kind):
+    """Steps or minutes between two of something: `checkpoint every 20 min`."""
 
-    unit: str = "steps"
     statement: ClassVar[bool] = True
 
     @property
+    def units(self) -> tuple[str, ...]:
+        return ("min", "h", "steps")
+
+    @property
     def example(self) -> str:
-        return f"500 {self.unit}"
+        return "20 min"
+
+    def read(self, value: s.Value) -> Quantity:
+        number = plain_number(value, "a number of minutes or steps")
+        found = quantity(number, self.units, "steps")
+        if found.unit == "steps":
+            whole(found, value.span, least=1)
+        elif found.value < Fraction(1, 60) * (1 if found.unit == "min" else Fraction(1, 60)):
+            raise Invalid("E208", "this must be at least a second", value.span)
+        return found
 
     def takes(self, name: str) -> str:
         return f"the statement `{self.written(name)}`"
 
     def written(self, name: str) -> str:
         return f"{name} every {self.example}"
+
+
+class Kept(NamedTuple):
+    """Which checkpoints of a job stay on the disk while it runs.
+
+    Attributes:
+        last: how many of the newest; None: all.
+        every: those of every so many steps besides; None: no others.
+    """
+
+    last: int | None
+    every: int | None = None
+
+
+EVERY = Quantity(Fraction(20), "min")
+"""The time between two checkpoints where nothing else is said."""
+LAST = 2
+"""How many of the newest checkpoints are kept where nothing else is said."""
+
+
+class Keep(Kind):
+    """`keep last 3`, `keep every 5000 steps` or `keep all`, in changes also `3` and `all`."""
+
+    statement: ClassVar[bool] = True
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("steps",)
+
+    @property
+    def example(self) -> str:
+        return "3"
+
+    def written(self, name: str) -> str:
+        return f"{name} last {self.example}"
+
+    def takes(self, name: str) -> str:
+        return "the statement `keep last 2`, `keep every 5000 steps` or `keep all`"
+
+    def read(self, value: s.Value | s.Keep) -> Kept:
+        if isinstance(value, s.Keep):
+            if value.amount is None:
+                return Kept(None)
+            if value.how == "every":
+                return Kept(LAST, Whole("steps").read(value.amount))
+            return Kept(Whole(most=10_000).read(value.amount))
+        if isinstance(value, s.Path):
+            OneOf("all").read(value)
+            return Kept(None)
+        return Kept(Whole(most=10_000).read(value))
 
 
 class Wholes(Kind, kw_only=False):

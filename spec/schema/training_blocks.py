@@ -190,8 +190,17 @@ class Training(Stage):
         k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"
     )
     average: Polyak | None = attribute(POLYAK, None, doc="see [averaging](#averaging)")
-    checkpoint: int | None = attribute(
-        nk.Every(), None, otherwise="ten times in each job", doc="how often training can be resumed"
+    checkpoint: Quantity | None = attribute(
+        nk.Every(),
+        None,
+        otherwise="every 20 minutes",
+        doc="how often a checkpoint is written; changes no result",
+    )
+    keep: nk.Kept | None = attribute(
+        nk.Keep(),
+        None,
+        otherwise="the last two",
+        doc="which checkpoints stay while a job runs; changes no result",
     )
 
 

@@ -86,6 +86,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "origin": ("cite", "assumed"),
     "count": ("of",),
     "period": ("every", "over"),
+    "kept": ("last", "every", "all"),
     "scaling": ("with",),
     "choice": ("or",),
     "filter": ("where", "in"),
@@ -96,8 +97,9 @@ FORMS: dict[str, tuple[str, ...]] = {
 is asked of the grammar: `following` in `parse.py`."""
 
 SNIPPETS = {
-    "checkpoint": "checkpoint every ${1:1000} steps",
+    "checkpoint": "checkpoint every ${1:20} min",
     "gate": "gate seq_len {\n  require needle >= ${1:90}%\n}",
+    "keep last": "keep last ${1:2}",
     "keep": "keep ${1:10}% where ${2:quality}.loss > ${3:4.0}",
     "drop": "drop where ${1:quality}.loss > ${2:8.0}",
     "drop similar": "drop similar > ${1:90}%",

@@ -95,6 +95,10 @@ def statement(name: str, value: str) -> str:
         return f"checkpoint every {_length(value) or '1000 steps'}"
     if word == "gate" and (knob := re.match(r"[a-z_]+(?=[ \t]*(?:\{|$))", value)):
         return example("gate").replace("seq_len", knob[0])
+    if word == "keep" and (number := re.fullmatch(r"(?:last[ \t]+)?([0-9]+)", value)):
+        return f"keep last {number[1]}"
+    if word == "keep" and re.fullmatch(r"all|every[ \t]+\S+([ \t]+\w+)?", value):
+        return f"keep {value}"
     if word in ("keep", "drop") and re.match(rf"(?:{_NUMBER}[ \t]+)?where[ \t]+\S", value):
         return f"{word} {value}"
     if word == "allow" and (code := re.search(r"\b[WN][0-9]{3}\b", value)):

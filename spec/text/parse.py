@@ -274,6 +274,20 @@ class _Builder(Transformer):
     def every(self, span, word, every):
         return s.Every(word, every, span)
 
+    def keep_last(self, span, amount):
+        return self._keep(span, "last", amount)
+
+    def keep_every(self, span, amount):
+        return self._keep(span, "every", amount)
+
+    def keep_all(self, span):
+        return self._keep(span, "all", None)
+
+    def _keep(self, span, how, amount):
+        return s.Keep(
+            s.Word("keep", span._replace(last=span.first + len("keep"))), how, amount, span
+        )
+
     def flag(self, span, word):
         return s.Flag(word, span)
 

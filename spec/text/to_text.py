@@ -213,6 +213,11 @@ def _(node: s.Every) -> str:
 
 
 @shown.register
+def _(node: s.Keep) -> str:
+    return f"{node.word.name} {node.how}" + (f" {shown(node.amount)}" if node.amount else "")
+
+
+@shown.register
 def _(node: s.Flag) -> str:
     return node.word.name
 

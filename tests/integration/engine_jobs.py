@@ -1,5 +1,6 @@
 """Small jobs for the tests of the engine: a model of two layers, and documents made of words."""
 
+import time
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -23,9 +24,10 @@ from etude.compiler.plan.plan import (
     TrainJob,
     Window,
 )
-from etude.compiler.values import Experts, Latent
+from etude.compiler.values import Experts, Latent, Saving
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
+from etude.runtime.engine.checksums import is_whole
 from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import train
 
@@ -148,6 +150,7 @@ def train_job(
     optimizer_state: Any = "fresh",
     average: Averaging | None = None,
     checkpoint_every: int = 5,
+    saving: Saving | None = None,
     world_size: int = 1,
     torchtitan: dict[str, dict[str, Any] | None] | None = None,
     id: str = "toy",
@@ -227,7 +230,7 @@ def train_job(
         },
         optimizer_state=optimizer_state,
         average=average,
-        checkpoint_every=checkpoint_every,
+        saving=saving or Saving(every=checkpoint_every, seconds=None),
         roundings=[],
         resources=Resources(
             world_size=world_size,
@@ -291,7 +294,7 @@ class Snapshots:
     """An `on_event` that adds up the weights after the job's steps in `wanted` (from 1).
 
     It needs a checkpoint after every step: the event of step s comes before the checkpoint of
-    step s is written, and after that of s - 1.
+    step s is written, and after the writing of that of s - 1 has begun.
     """
 
     def __init__(self, folder: Path, wanted: set[int]) -> None:
@@ -301,7 +304,12 @@ class Snapshots:
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["step"] in self._wanted:
-            self.taken.append(weights(self._folder / "checkpoints" / f"step-{event['step']}"))
+            path = self._folder / "checkpoints" / f"step-{event['step']}"
+            deadline = time.monotonic() + 60
+            while not is_whole(path):
+                assert time.monotonic() < deadline, f"{path} does not come"
+                time.sleep(0.01)
+            self.taken.append(weights(path))
 
     def mean(self) -> dict[str, torch.Tensor]:
         names = self.taken[0]

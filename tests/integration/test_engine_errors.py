@@ -102,10 +102,20 @@ def test_a_loss_that_is_not_finite_stops_the_job_at_its_step(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda state: (state / ".metadata").unlink(), "is missing or was never finished"),
-        (lambda state: (state / ".metadata").write_bytes(b"?"), "cannot be read"),
-        (lambda state: os.truncate(state / "__0_0.distcp", 1000), "cannot be read"),
-        (lambda state: (state / "__0_0.distcp").unlink(), "cannot be read: no such file"),
+        (lambda state: (state / ".metadata").unlink(), ".metadata: no such file"),
+        (
+            lambda state: (state / ".metadata").write_bytes(b"?"),
+            ".metadata has 1 bytes, not",
+        ),
+        (
+            lambda state: os.truncate(state / "__0_0.distcp", 1000),
+            "__0_0.distcp has 1,000 bytes, not",
+        ),
+        (
+            lambda state: (state / "checksums.json").write_text("?"),
+            "checksums.json cannot be read",
+        ),
+        (lambda state: (state / "__0_0.distcp").unlink(), "__0_0.distcp: no such file"),
     ],
 )
 def test_a_damaged_input_is_named(
@@ -115,7 +125,7 @@ def test_a_damaged_input_is_named(
     job = train_job(steps=1, optimizer_state="carry")
     with pytest.raises(RunError) as error:
         run(job, {**inputs, "model": model}, tmp_path / "job")
-    assert f"the checkpoint {model / 'state'} {message}" in str(error.value)
+    assert f"the checkpoint {model / 'state'} is damaged: {message}" in str(error.value)
 
 
 def test_an_input_of_another_shape_is_named(

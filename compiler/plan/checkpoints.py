@@ -1,0 +1,90 @@
+"""The checkpoints inside a train job: how many there will be, and what room they take."""
+
+from fractions import Fraction
+
+from ...spec.quantity import Quantity, counted
+from ...spec.schema import recipe as r
+from ...spec.schema.number_kinds import EVERY, LAST, Kept
+from ..families.architectures import parameters
+from ..values import Saving
+from .plan import TrainJob
+
+WEIGHTS = 4
+"""Bytes of a parameter: weights are kept in float32."""
+MOMENTS = 8
+"""Bytes of a parameter for both moments of Adam, float32."""
+SECONDS = {"min": 60, "h": 3600}
+OTHERWISE = 10
+"""How many checkpoints a job has where nobody knows how long it takes, and steps are wanted."""
+
+
+def saving(spec: r.Training) -> Saving:
+    """When a job's checkpoints are written, and which of them stay."""
+    every, keep = spec.checkpoint or EVERY, spec.keep or Kept(LAST)
+    by_steps = every.unit == "steps"
+    return Saving(
+        every=int(every.value) if by_steps else None,
+        seconds=None if by_steps else float(every.value * SECONDS[every.unit]),
+        last=keep.last,
+        marks=keep.every,
+    )
+
+
+def in_words(of: Saving) -> dict[str, str]:
+    """What the statements `checkpoint` and `keep` say, without their first words."""
+    every = Quantity(Fraction(of.every or 0), "steps")
+    if of.every is None:
+        minutes = Fraction(of.seconds or 0) / 60
+        every = Quantity(minutes, "min") if minutes % 60 else Quantity(minutes / 60, "h")
+    keep = "all" if of.last is None else f"last {of.last}"
+    if of.marks is not None:
+        keep = f"every {counted(of.marks, 'steps')}, and the {keep}"
+    return {"checkpoint": f"every {every}", "keep": keep}
+
+
+def size(job: TrainJob) -> int:
+    """Bytes of a checkpoint: weights, moments, and a mean where there is one."""
+    mean = WEIGHTS if job.average else 0
+    return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
+
+
+def inside(job: TrainJob) -> int | None:
+    """How many are written inside the job, whose end has none; None: nobody knows how long the
+    job takes, and so how often the time comes round."""
+    if job.saving.every is not None:
+        return (job.steps - 1) // job.saving.every
+    seconds = job.cost.seconds
+    if seconds is None or not job.saving.seconds:
+        return None
+    return min(int(seconds / job.saving.seconds), job.steps - 1)
+
+
+def steps_between(job: TrainJob) -> int:
+    """Steps between two checkpoints, for programs that count steps: from the estimated time."""
+    if job.saving.every is not None:
+        return job.saving.every
+    seconds = job.cost.seconds
+    if seconds and job.saving.seconds:
+        return max(int(job.saving.seconds * job.steps / seconds), 1)
+    return max(-(-job.steps // OTHERWISE), 1)
+
+
+def staying(job: TrainJob) -> int:
+    """How many there are when the job is done: they become a part of its result."""
+    if job.saving.last is None:
+        written = inside(job)
+        return OTHERWISE if written is None else written
+    if job.saving.marks is None:
+        return 0
+    first, last = job.first_step, job.first_step + job.steps - 1
+    return last // job.saving.marks - first // job.saving.marks
+
+
+def at_once(job: TrainJob) -> int:
+    """How many lie on the disk at the most besides those that stay: the newest, and one that is
+    being written."""
+    if job.saving.last is None:
+        return 0
+    written = inside(job)
+    most = job.saving.last + 1
+    return most if written is None else min(most, written)

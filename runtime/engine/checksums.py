@@ -1,0 +1,131 @@
+"""Checkpoints whose files are checked: each rank sums up what it writes as it writes it.
+
+DCP's coordinator writes `.metadata` once all ranks are done, and here after it `checksums.json`, in
+which all files have their size and SHA-256. A checkpoint without it was never finished.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from ..run_folder.saved import SUMS
+
+METADATA = ".metadata"
+"""The file that DCP writes last, with what stands where."""
+THREADS = 4
+"""Files that a rank checks at a time."""
+
+
+class _Stream:
+    """A file that is being written, and what it adds up to."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        """Writes at the end of the file; DCP writes nowhere else."""
+        self._digest.update(data)
+        self._size += memoryview(data).nbytes
+        return self._file.write(data)
+
+    def sum(self) -> dict[str, Any]:
+        """Size and checksum of what was written."""
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Files(FileSystem):
+    """The file system, with the sums of all files that were written."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, dict[str, Any]] = {}
+
+    @contextmanager
+    def create_stream(self, path: Any, mode: str) -> Generator[Any, None, None]:
+        with super().create_stream(path, mode) as file:
+            stream = _Stream(file)
+            yield stream
+        self.sums[Path(path).name] = stream.sum()
+
+
+class _Written(list[WriteResult]):
+    """What a rank has written, with the sums of its files."""
+
+    sums: dict[str, dict[str, Any]]
+
+
+class Writer(FileSystemWriter):
+    """Writes a checkpoint with its checksums."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path)
+        self.fs: Any = _Files()
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        written = _Written(super().write_data(plan, planner).wait())
+        written.sums = self.fs.sums
+        done: Future[list[WriteResult]] = Future()
+        done.set_result(written)
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Makes the checkpoint whole; one rank calls it when all have written their files."""
+        super().finish(metadata, results)
+        files = {name: of for each in results for name, of in getattr(each, "sums", {}).items()}
+        # It was written under another name.
+        files[METADATA] = self.fs.sums[f"{METADATA}.tmp"]
+        folder = Path(self.path)
+        partial = folder / f"{SUMS}.tmp"
+        with partial.open("w") as file:
+            json.dump({"files": files}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / SUMS)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint was finished."""
+    return (path / SUMS).is_file()
+
+
+def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
+    """What is wrong with a rank's share of the files of a checkpoint; "" for nothing.
+
+    Args:
+        rank: each file is read by one of `ranks`.
+    """
+    try:
+        files = json.loads((path / SUMS).read_bytes())["files"]
+        share: Sequence[tuple[str, Any]] = sorted(files.items())[rank::ranks]
+    except (OSError, ValueError, KeyError, AttributeError):
+        return f"{SUMS} cannot be read"
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda of: _damage(path / of[0], of[1]), share)
+        return next(filter(None, found), "")
+
+
+def _damage(file: Path, wanted: dict[str, Any]) -> str:
+    try:
+        size = file.stat().st_size
+        if size != wanted["bytes"]:
+            return f"{file.name} has {size:,} bytes, not {wanted['bytes']:,}"
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as problem:
+        return f"{file.name}: {(problem.strerror or str(problem)).lower()}"
+    return "" if digest == wanted["sha256"] else f"{file.name} is not what was written"
