@@ -147,6 +147,8 @@ class _Completer:
                 yield from _units(kind.units)
         elif isinstance(kind, nk.Keep):
             yield from self._keywords("kept")
+            if len(words) == 1:
+                yield _keyword("all")
             if here.statement[-1].kind == "number" and words[-2] == "every":
                 yield from _units(kind.units)
         elif "filters" in r.statements(model):

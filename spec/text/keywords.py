@@ -86,7 +86,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "origin": ("cite", "assumed"),
     "count": ("of",),
     "period": ("every", "over"),
-    "kept": ("last", "every", "all"),
+    "kept": ("last", "every"),
     "scaling": ("with",),
     "choice": ("or",),
     "filter": ("where", "in"),

@@ -89,7 +89,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_so(undisturbed: Path, tmp_path: Pat
     (tmp_path / "tiny.etude").write_text(TINY)
     run = tmp_path / "run"
     terminal = Terminal("run", "tiny.etude", "--folder", "run", cwd=tmp_path)
-    terminal.wait_for("pretrain.1: train")
+    terminal.wait_for("pretrain.1")
     terminal.press(CTRL_C)
     assert terminal.end() == 75, terminal.shown
     assert "Ctrl-C: stopping after the step at work, which is saved" in terminal.shown
@@ -103,7 +103,7 @@ def test_ctrl_c_twice_in_a_terminal_stops_at_once(ranks: str, tmp_path: Path) ->
     (tmp_path / "slow.etude").write_text(SLOW)
     options = ("--folder", "run", "--ranks", ranks)
     terminal = Terminal("run", "slow.etude", *options, cwd=tmp_path)
-    terminal.wait_for("pretrain.1: train")
+    terminal.wait_for("pretrain.1")
     terminal.press(CTRL_C)
     terminal.wait_for("Ctrl-C again stops at once")
     terminal.press(CTRL_C)

@@ -217,7 +217,7 @@ def test_weights_that_are_not_safetensors_say_how_they_become_some(tmp_path: Pat
         ("checkpoint = checkpoint every 10 steps", "write `checkpoint every 10 steps`"),
         ("checkpoint = every 10 steps", "write `checkpoint every 10 steps`"),
         ("average = polyak every 5 over 10", "write `10 steps`"),
-        ("checkpoint every 10 tokens", "write it in `steps`"),
+        ("checkpoint every 10 tokens", "write it in `min` or `h` or `steps`"),
     ],
 )
 def test_statements_that_are_written_otherwise(statement: str, help: str, tmp_path: Path) -> None:

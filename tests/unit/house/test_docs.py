@@ -147,7 +147,7 @@ def test_every_statement_is_in_the_reference() -> None:
         for name, of in r.attributes(model).items()
         if of.kind.statement
     }
-    assert {"bytes", "awaited", "checkpoint", "gate"} == stated
+    assert {"bytes", "awaited", "checkpoint", "gate", "keep"} == stated
     assert {*stated, "average"} <= examples
     assert ("average = polyak every 10 steps over 50%", "train") in set(statements())
     for example, *_ in rows(sections(language())["Statements"]):
