@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
 
     if args.site_template:
-        return _template()
+        return _template(args.on or "slurm")
     if args.file is None or args.on is None:
         problem(
             "what is to run, and where?", f"etude launch SPEC --on {' | '.join(ENGINES)} --dry-run"
@@ -65,10 +65,13 @@ def run(args: Namespace) -> int:
         return failed(reason, as_json=args.json)
 
 
-def _template() -> int:
-    from ..runtime.launchers import sites, slurm_site
+def _template(engine: str) -> int:
+    from ..runtime.launchers import remote, sites, slurm_site
 
-    print(slurm_site.template(str(sites.folder())), end="")
+    where = str(sites.folder())
+    print(
+        slurm_site.template(where) if engine == "slurm" else remote.template(engine, where), end=""
+    )
     return 0
 
 

@@ -56,7 +56,11 @@ class KubernetesSite(Options):
     volume: str = Field(
         min_length=1, description="claim of a volume that all nodes read and write (RWX)"
     )
-    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    namespace: str = Field(
+        default="default",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="where all objects are made",
+    )
     mount: str = Field(default="/etude", pattern=r"^/.+", description="where pods see the volume")
     root: str | None = Field(
         default=None,
@@ -64,18 +68,26 @@ class KubernetesSite(Options):
         description="folder of the spec's data in pods; default: the volume",
     )
     gpu: str = Field(default="nvidia.com/gpu", description="the resource that is a GPU")
-    gpus_per_node: int | None = Field(default=None, ge=1)
+    gpus_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        description="where nodes have another number of GPUs than the spec's cluster",
+    )
     cpu: str | None = Field(default=None, description="cores of a pod of a gang, such as 96")
     memory: str | None = Field(default=None, description="of a pod of a gang, such as 1500Gi")
-    small_cpu: str = "4"
-    small_memory: str = "16Gi"
+    small_cpu: str = Field(default="4", description="cores of a pod without GPUs")
+    small_memory: str = Field(default="16Gi", description="of a pod without GPUs")
     shared_memory: str = Field(default="64Gi", description="/dev/shm of a pod of a gang")
-    node_selector: dict[str, str] = Field(default={})
-    tolerations: list[Toleration] = Field(default=[])
-    service_account: str | None = None
-    image_pull_secrets: list[str] = Field(default=[])
+    node_selector: dict[str, str] = Field(
+        default={}, description="labels of the nodes that pods with GPUs go to"
+    )
+    tolerations: list[Toleration] = Field(
+        default=[], description="taints of nodes that pods with GPUs are allowed on"
+    )
+    service_account: str | None = Field(default=None, description="that pods run as")
+    image_pull_secrets: list[str] = Field(default=[], description="for the image's registry")
     secrets: list[str] = Field(default=[], description="Secrets whose keys become variables")
-    environment: dict[str, str] = Field(default={})
+    environment: dict[str, str] = Field(default={}, description="variables of all pods")
     queue: str | None = Field(default=None, description="a LocalQueue of Kueue")
     restarts: int = Field(default=100, ge=0, description="new starts of a phase at most")
     grace: int = Field(

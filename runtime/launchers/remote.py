@@ -2,6 +2,9 @@
 
 import sys
 from pathlib import Path
+from textwrap import wrap
+
+from pydantic import BaseModel
 
 from ...compiler.plan.phases import phases
 from . import kubectl, sites, sky
@@ -76,3 +79,68 @@ def _tasks(request: Request) -> tuple[SkypilotSite, list[Task]]:
     site = sites.read(request.site, "skypilot", SkypilotSite)
     packed = request.folder / sky.PACKED
     return site, tasks(request.plan, phases(request.plan), site, request.root, packed)
+
+
+TABLES: dict[str, type[BaseModel]] = {"kubernetes": KubernetesSite, "skypilot": SkypilotSite}
+"""Engine → the model of its table in a site file."""
+_EXAMPLES = {
+    "image": '"registry.example.org/team/etude:1"',
+    "volume": '"work"',
+    "namespace": '"default"',
+    "mount": '"/etude"',
+    "root": '"/etude/specs"',
+    "gpu": '"nvidia.com/gpu"',
+    "gpus_per_node": "8",
+    "cpu": '"96"',
+    "memory": '"1500Gi"',
+    "small_cpu": '"4"',
+    "small_memory": '"16Gi"',
+    "shared_memory": '"64Gi"',
+    "node_selector": '{ "cloud.example.org/gpu" = "h100" }',
+    "tolerations": '[{ key = "nvidia.com/gpu", operator = "Exists" }]',
+    "service_account": '"trainer"',
+    "image_pull_secrets": '["registry"]',
+    "secrets": '["tokens"]',
+    "environment": '{ NCCL_DEBUG = "WARN" }',
+    "queue": '"team"',
+    "restarts": "100",
+    "grace": "600",
+}
+"""A value of each key, in TOML."""
+_SKYPILOT = {
+    "setup": '"pip install etude"',
+    "bucket": '"s3://my-bucket/etude"',
+    "cloud": '"aws"',
+    "region": '"us-east-1"',
+    "zone": '"us-east-1a"',
+    "use_spot": "false",
+    "accelerator": '"H100"',
+    "cpus": '"4+"',
+    "memory": '"32+"',
+    "disk_size": "512",
+    "network_tier": '"best"',
+    "strategy": '"EAGER_NEXT_REGION"',
+    "secrets": '["HF_TOKEN"]',
+}
+_LIKELY = {"kubernetes": ("image", "volume"), "skypilot": ("setup", "bucket")}
+"""Keys that a site file has to have, or one of which it has to have."""
+
+
+def template(engine: str, folder: str) -> str:
+    """A site file with all keys of an engine, and what they are for.
+
+    Args:
+        folder: where site files lie that have names.
+    """
+    examples = _EXAMPLES | (_SKYPILOT if engine == "skypilot" else {})
+    head = (
+        "# A site file: what your account on a cluster is like. It belongs to no spec.\n"
+        f"# As {folder}/NAME.toml it has a name:\n#\n"
+        f"#   etude launch SPEC --on {engine} --site NAME\n\n[{engine}]\n"
+    )
+    shown = []
+    for name, of in TABLES[engine].model_fields.items():
+        about = wrap(of.description or "", 96, initial_indent="# ", subsequent_indent="# ")
+        mark = "" if name in _LIKELY[engine] else "#"
+        shown.append("\n".join([*about, f"{mark}{name} = {examples[name]}\n"]))
+    return head + "\n".join(shown)

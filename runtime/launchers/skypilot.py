@@ -49,18 +49,24 @@ class SkypilotSite(Options):
         description="keeps the run folder",
     )
     volume: str | None = Field(default=None, description="keeps the run folder, of SkyPilot's")
-    cloud: str | None = Field(default=None, pattern=r"^[a-z0-9]+$")
-    region: str | None = None
-    zone: str | None = None
-    use_spot: bool = False
+    cloud: str | None = Field(
+        default=None, pattern=r"^[a-z0-9]+$", description="default: the cheapest that has the GPUs"
+    )
+    region: str | None = Field(default=None, description="of the cloud")
+    zone: str | None = Field(default=None, description="of the region")
+    use_spot: bool = Field(default=False, description="machines that may be taken away, for less")
     accelerator: str | None = Field(default=None, description="SkyPilot's name of the GPU")
-    gpus_per_node: int | None = Field(default=None, ge=1)
+    gpus_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        description="where nodes have another number of GPUs than the spec's cluster",
+    )
     cpus: str = Field(default="4+", description="of a node without GPUs")
     memory: str | None = Field(default=None, description="GiB of a node without GPUs, such as 32+")
     disk_size: int | None = Field(default=None, ge=1, description="GB of a node")
-    network_tier: str | None = None
+    network_tier: str | None = Field(default=None, description="of several nodes, such as best")
     strategy: str | None = Field(default=None, description="of recovery, in SkyPilot's words")
-    environment: dict[str, str] = Field(default={})
+    environment: dict[str, str] = Field(default={}, description="variables of all nodes")
     secrets: list[str] = Field(
         default=[], description="variables of your shell that the nodes get, such as HF_TOKEN"
     )

@@ -95,6 +95,11 @@ def write_files(folder: Path, page: str) -> None:
     large = (ROOT / "examples" / "llama3_405b.etude").read_text(encoding="utf-8")
     (folder / "recipe.etude").write_text(large if page == "cost.md" else page_block("README.md"))
     (folder / "pretrain.etude").write_text(small)
+    if page == "cluster.md":
+        (folder / "recipe.etude").write_text(page_block(page))
+        site = re.search(r"^```toml\n(\[kubernetes\].*?)^```", PAGES[page].read_text(), re.M | re.S)
+        assert site
+        (folder / "site.toml").write_text(site[1])
     for name in ("sft.yaml", "sft.yml"):
         (folder / name).write_text((ROOT / "tests" / "configs" / "axolotl_sft.yaml").read_text())
 
@@ -174,6 +179,8 @@ def test_there_are_commands_to_look_at() -> None:
     pages = {command.page for command in commands()}
     assert {"tutorial.md", "llama3.md", "reproducing.md", "json.md", "cost.md"} <= pages
     assert [command.page for command in commands() if command.shown] == [
+        "cluster.md",
+        "cluster.md",
         "commands.md",
         "import.md",
         "tutorial.md",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from etude.runtime.errors import RunError
-from etude.runtime.launchers import sites
+from etude.runtime.launchers import remote, sites
 from etude.runtime.launchers.slurm_site import SlurmSite, minutes, template
 
 
@@ -94,3 +94,55 @@ def test_a_site_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_times_are_those_of_slurm(text: str, expected: float | None) -> None:
     assert minutes(text) == expected
+
+
+@pytest.mark.parametrize("engine", ["kubernetes", "skypilot"])
+def test_the_templates_of_other_engines_have_every_key_too(engine: str, tmp_path: Path) -> None:
+    model = remote.TABLES[engine]
+    path = tmp_path / "site.toml"
+    path.write_text(remote.template(engine, "/sites"))
+    sites.read(path, engine, model)  # as it is
+    text = re.sub(r"^#(?=\w+ = )", "", path.read_text(), flags=re.MULTILINE)
+    # Of SkyPilot's ways to keep the run folder one is chosen.
+    path.write_text(text.replace("volume = ", "#volume = ") if engine == "skypilot" else text)
+    every = sites.read(path, engine, model)
+    others = {"volume"} if engine == "skypilot" else set()
+    assert every.model_fields_set == set(model.model_fields) - others
+    assert all(of.description for of in model.model_fields.values())
+
+
+@pytest.mark.parametrize("engine", ["kubernetes", "skypilot"])
+def test_the_page_of_clusters_has_every_key(engine: str) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "cluster.md").read_text()
+    table = page.partition(f"| key of `[{engine}]` | meaning |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    keys = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+    assert keys == set(remote.TABLES[engine].model_fields)
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "place", "message", "help"),
+    [
+        ("kubernetes", 'image = "a"\nvolumee = "b"', 3, "no key `volumee`", "mean `volume`?"),
+        ("kubernetes", 'volume = "b"', 1, "`image` is missing", "has etude"),
+        ("kubernetes", 'image = ""\nvolume = "b"', 2, "`image` is wrong", "has etude"),
+        ("skypilot", 'setup = "x"', 1, "either `bucket` or `volume`", "correct the table"),
+        ("skypilot", 'bucket = "s3://b"', 1, "`setup` or `image`", "correct the table"),
+    ],
+)
+def test_what_is_wrong_for_other_engines_is_said_with_its_line(
+    engine: str, text: str, place: int, message: str, help: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(f"[{engine}]\n{text}\n")
+    with pytest.raises(RunError) as raised:
+        sites.read(path, engine, remote.TABLES[engine])
+    assert raised.value.message.startswith(f"{path}:{place}: ")
+    assert message in raised.value.message
+    assert help in raised.value.help
+
+
+@pytest.mark.parametrize("engine", ["kubernetes", "skypilot"])
+def test_without_a_site_file_that_is_said(engine: str) -> None:
+    with pytest.raises(RunError, match="a site file is needed, and there is none"):
+        sites.read(None, engine, remote.TABLES[engine])
