@@ -247,8 +247,9 @@ class CheckpointStage(StageOfOne):
 
 
 class ScheduledCheckpoint(CheckpointStage):
-    """A checkpoint at a known step; `part` is the stage that it is of, up to there."""
+    """A checkpoint at a known step of a stage; `part` is the stage up to there."""
 
+    whole: ScheduledStage
     part: ScheduledStage
 
 

@@ -355,10 +355,9 @@ def _needs(item: s.Item | Gap, above: int) -> set[str]:
     for stage in _stages(item):
         given = _attributes(stage)
         model = _model(stage)
+        speaks = model is None or "dialog" in r.attributes(model)
         found |= {
-            f"any {name}"
-            for name in _CHOSEN
-            if name not in given and (name != "dialog" or model is not r.Train)
+            f"any {name}" for name in _CHOSEN if name not in given and (name != "dialog" or speaks)
         }
         if not given & _ORIGINS:
             text = model is None or model.writes_text

@@ -101,7 +101,7 @@ class StandIns:
                     return _number(128, span)
                 case "data":
                     return _path(self.data.get(model.data_kind), span)
-                case "model" if model is r.Train and not self._has(block, "from"):
+                case "model" if "model" in r.attributes(model) and not self._has(block, "from"):
                     return _path(next(iter(self.models), None), span)
             return None
         if model:

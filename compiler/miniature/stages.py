@@ -9,7 +9,7 @@ from ...spec import schedule as sc
 from ...spec.quantity import Quantity
 from ...spec.record import fields, replace
 from ...spec.schema import recipe as r
-from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage, Stage
+from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage
 from ..schedule.clock import nearest
 from ..schedule.positions import Length
 from .blocks import rope_scaling
@@ -58,12 +58,10 @@ class Stages:
             spec, **{name: of(self, spec, stage) for name, of in SCALED.items() if name in known}
         )
 
-    def after(self, stage: Stage) -> Quantity:
+    def after(self, stage: ScheduledCheckpoint) -> Quantity:
         """How far into its stage a checkpoint is."""
-        assert isinstance(stage, ScheduledCheckpoint)
-        of = self.program.stages[stage.of]
-        assert isinstance(of, ScheduledStage)
-        return Quantity(Fraction(steps(of, self.target).at[stage.part.steps]), "steps")
+        step = steps(stage.whole, self.target).at[stage.part.steps]
+        return Quantity(Fraction(step), "steps")
 
     def loss(self, spec: r.Measuring) -> list[str] | None:
         """The data sets that a loss is measured on, also in place of suites of tasks."""
@@ -244,7 +242,7 @@ def _limit(spec: r.Measuring) -> int | None:
     return min(spec.limit or ANSWERS, ANSWERS) if spec.prompts else spec.limit
 
 
-SCALED: dict[str, Callable[[Stages, Any, Stage], Any]] = {
+SCALED: dict[str, Callable[[Stages, Any, Any], Any]] = {
     "after": lambda own, spec, stage: own.after(stage),
     "draws": lambda own, spec, stage: min(spec.draws, DRAWS),
     "keep": lambda own, spec, stage: spec.keep and min(spec.keep, spec.draws, DRAWS),

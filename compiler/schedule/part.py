@@ -7,7 +7,8 @@ from ..program import CheckpointStage, ScheduledCheckpoint, ScheduledStage, Stat
 def at_checkpoint(checkpoint: CheckpointStage, stage: ScheduledStage) -> ScheduledCheckpoint:
     """A checkpoint of a stage, with the part of the stage before it."""
     known = {name: getattr(checkpoint, name) for name in fields(CheckpointStage)}
-    return ScheduledCheckpoint(**known, part=_before(stage, *stage.checkpoints[checkpoint.name]))
+    part = _before(stage, *stage.checkpoints[checkpoint.name])
+    return ScheduledCheckpoint(**known, whole=stage, part=part)
 
 
 def _before(stage: ScheduledStage, step: int, state: State) -> ScheduledStage:

@@ -3,7 +3,7 @@
 import re
 
 from ...spec.findings.diagnostics import Report
-from ..program import Scheduled, TrainStage
+from ..program import Scheduled
 
 SET_BY = (
     (r"(?i)sequence length|seq_len|Q_LEN", "seq_len"),
@@ -15,7 +15,7 @@ SET_BY = (
 
 def rejected(program: Scheduled, stage: str, reason: str, report: Report) -> None:
     """Adds torchtitan's reason against a configuration of a train stage."""
-    spec = _stage(program, stage).spec
+    spec = program.stages[stage].spec
     attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
     report.add(
         "E491",
@@ -27,15 +27,8 @@ def rejected(program: Scheduled, stage: str, reason: str, report: Report) -> Non
 
 def differs(program: Scheduled, stage: str, difference: str, report: Report) -> None:
     """Adds a difference between torchtitan's model and the plan's count of it."""
-    report.add(
-        "E492", f"{difference}, in the stage `{stage}`", _stage(program, stage).spec.at("model")
-    )
-
-
-def _stage(program: Scheduled, name: str) -> TrainStage:
-    stage = program.stages[name]
-    assert isinstance(stage, TrainStage)
-    return stage
+    place = program.stages[stage].spec.at("model")
+    report.add("E492", f"{difference}, in the stage `{stage}`", place)
 
 
 def _sentence(reason: str) -> str:

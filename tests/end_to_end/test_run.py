@@ -222,6 +222,7 @@ def test_a_gate_that_fails_extends_and_then_stops_the_run(tmp_path: Path) -> Non
     assert "the gate on seq_len 128 of long does not pass after 2 extensions" in done.stderr
     assert "loss(short) is" in done.stderr
     first, second = (metrics(tmp_path / "runs" / "tiny", f"long.1+{n}") for n in (1, 2))
+    assert [line["step"] for line in (*first, *second)] == [2, 3]
     assert first[0]["lr"] == second[0]["lr"] == metrics(tmp_path / "runs/tiny", "long.1")[-1]["lr"]
 
     (tmp_path / "gated.etude").write_text(GATED.replace("<= 10%", "<= 1000%"))

@@ -38,7 +38,9 @@ def kinds_in(node: ast.AST) -> set[str]:
 
 
 def asks_for_a_kind(node: ast.AST) -> bool:
-    """Whether something is `isinstance(…, SomeKind)`."""
+    """Whether something is `isinstance(…, SomeKind)`, or `… is SomeKind`."""
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Is | ast.IsNot):
+        return bool(kinds_in(node.comparators[0]))
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return False
     return node.func.id in ("isinstance", "issubclass") and bool(kinds_in(node.args[1]))
