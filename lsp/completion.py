@@ -154,8 +154,8 @@ class _Completer:
         elif "filters" in r.statements(model):
             yield from self._keywords("filter")
             for declared in self.names.kind("stage") if words[-1] == "where" else ():
-                model = r.STAGES.get(_kind(declared))
-                if model and model.scores:
+                stage = r.STAGES.get(_kind(declared))
+                if stage and stage.scores:
                     yield _name(declared, f"{declared.symbol.name}.loss")
 
     def _value(
@@ -230,8 +230,8 @@ class _Completer:
                 for declared in self.names.kind("stage", scope):
                     if declared.symbol.name == own and declared.symbol.scope == rounds:
                         continue
-                    model = r.STAGES.get(_kind(declared))
-                    offers = model.offers if model else _kind(declared) == "rounds"
+                    stage = r.STAGES.get(_kind(declared))
+                    offers = stage.offers if stage else _kind(declared) == "rounds"
                     if "dataset" in kinds and not offers:
                         continue
                     yield _name(declared)
