@@ -9,7 +9,7 @@ SKYPILOT := build/skypilot
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-exhaustive miniatures compare-plans lint format bench fuzz docs gallery clean
+.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz docs gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -20,6 +20,10 @@ test: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
 
 test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
 	$(PARALLEL)
+
+# Everything that can happen to a run on a Slurm cluster, on a virtual one: about ten minutes.
+slurm: $(VENV)/.dev
+	ETUDE_NEEDS_SLURM=1 $(BIN)/pytest -v tests/slurm
 
 # Runs the miniature of every recipe in examples/published, and of Llama 3 405B: minutes for each.
 miniatures: $(VENV)/.dev

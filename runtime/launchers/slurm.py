@@ -16,27 +16,14 @@ from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..errors import RunError
 from ..run_folder.outcomes import outcomes
-from ..run_folder.store import Store, disk
+from ..run_folder.store import LOGS, Store, disk
 from . import record, sites
 from .engine import Piece, Request
 from .machines import Machines, machines
 from .record import Launch
-from .slurm_script import LOGS, SCRIPTS, script
+from .slurm_queue import states
+from .slurm_script import SCRIPTS, script
 from .slurm_site import Batch, SlurmSite, minutes
-
-OVER = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
-"""States of jobs that Slurm will not run again."""
 
 
 class Slurm:
@@ -206,16 +193,6 @@ def _require_command(*names: str) -> None:
             )
 
 
-def alive(jobs: Sequence[str]) -> dict[str, str]:
-    """Job → its state, of those that Slurm still has to do.
-
-    Raises: RunError: Slurm does not answer.
-    """
-    lines = _asked("squeue", "--me", "--all", "--noheader", "--format=%i %T")
-    states = dict(line.split() for line in lines)
-    return {job: states[job] for job in jobs if states.get(job, "CANCELLED") not in OVER}
-
-
 def _require_not_queued(folder: Path) -> None:
     """Raises: RunError: the run waits or runs already."""
     launch = record.load(folder)
@@ -226,7 +203,7 @@ def _require_not_queued(folder: Path) -> None:
             f"{folder} was launched on {launch.engine}",
             f"if it does not run there any more, remove {folder / record.LAUNCH}",
         )
-    if jobs := alive(launch.queued.get("jobs", [])):
+    if jobs := states(launch.queued):
         shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
         raise RunError(
             f"the run in {folder} is queued already: Slurm's {counted(len(jobs), 'jobs')} {shown}",

@@ -1,8 +1,9 @@
 """The end of an attempt at a phase: what becomes of its Slurm job.
 
-    python -m etude.runtime.launchers.slurm_end RUN_FOLDER PHASE ATTEMPTS CODE
+    python -m etude.runtime.launchers.slurm_end RUN_FOLDER PHASE ATTEMPTS BEFORE CODE
 
-A batch script asks this when its ranks have ended.
+A batch script asks this when its ranks have ended. srun tells the highest exit code, and so that of
+a rank that it killed because another one had failed: what rank 0 has said of it counts first.
 """
 
 import contextlib
@@ -10,46 +11,56 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.plan.phases import phases
 from ...compiler.plan.plan_schema import read_plan
 from ..errors import RunError
-from . import record
+from ..run_folder import json_lines
+from ..run_folder.store import EVENTS, LOGS, Store
+from . import messages, record
 from .node import AGAIN, DECIDED
-from .record import Launch
 from .slurm_script import SCRIPTS
 
 ATTEMPTS = "attempts.json"
 
 
-def main(folder: Path, number: int, most: int, code: int) -> int:
+def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
     """Decides; returns 0 (done), 75 (queue it again), or 1, 2 or 3: a person is needed.
 
     Args:
         number: of the phase, from 1.
         most: attempts in a row that may get no further.
-        code: with which the ranks have ended.
+        before: bytes of the run folder's events when the attempt began.
+        code: with which srun has ended.
     """
     if code == 0:
         return 0
-    plan = read_plan(folder / "plan.json")
-    name = phases(plan)[number - 1].name
-    if code in DECIDED:
-        _stop(folder, f"{name} ended with {code}; {folder}/logs may say why", "")
-        return code
+    name = phases(read_plan(folder / "plan.json"))[number - 1].name
+    told = _told(folder, before)
+    message, help, decided = f"{name} ended with {code}", f"{folder}/{LOGS} may say why", code
+    if told:
+        message, help, decided = told["error"], told["help"], told["exit_code"]
+    if decided in DECIDED:
+        _stop(folder, RunError(message, help), told=told is not None)
+        return decided
     count = _in_vain(folder, name)
     if count >= most:
-        _stop(
-            folder,
-            f"{name} has been started {counted(count, 'times')} in a row without getting any "
-            f"further, the last time it ended with {code}",
-            f"{folder}/logs/{name}.rank-0.log may say why; correct it and launch again",
-        )
+        times = f"{name} was started {counted(count, 'times')} in a row and got no further"
+        _stop(folder, RunError(f"{times}; the last time, {message}", help), told=False)
         return 1
-    print(f"etude: {name} ended with {code}; its job is queued again", flush=True)
+    print(f"etude: {message}; the job of {name} is queued again", flush=True)
     return AGAIN
+
+
+def _told(folder: Path, before: int) -> Mapping[str, Any] | None:
+    """What rank 0 has said last of the attempt; None where it ended without a word."""
+    events = json_lines.Follower(folder / EVENTS, before).new()
+    said = [event for event in events if event.get("event") == messages.OUTCOME]
+    return said[-1] if said and "error" in said[-1] else None
 
 
 def _in_vain(folder: Path, name: str) -> int:
@@ -74,20 +85,18 @@ def progress(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _stop(folder: Path, message: str, help: str) -> None:
-    """Cancels what waits for this job, and leaves word for `etude status`."""
-    print(f"etude: {message}" + (f"\n  = help: {help}" if help else ""), flush=True)
-    with contextlib.suppress(RunError, OSError):
+def _stop(folder: Path, problem: RunError, *, told: bool) -> None:
+    """Leaves word for `etude status`, unless rank 0 has, and cancels what waits for this job."""
+    print(f"etude: {problem.message}\n  = help: {problem.help}", flush=True)
+    with contextlib.suppress(RunError, OSError, subprocess.SubprocessError):
+        if not told:
+            Store(folder).tell(messages.failed(problem))
         launch = record.load(folder)
-        if launch is None:
-            return
-        stopped = {"message": message, "help": help}
-        record.save(folder, Launch(launch.engine, {**launch.queued, "stopped": stopped}, launch.at))
         own = os.environ.get("SLURM_JOB_ID")
-        after = [job for job in launch.queued.get("jobs", []) if own and int(job) > int(own)]
-        if after:
+        jobs = list(launch.queued.get("jobs", ())) if launch else []
+        if own in jobs and (after := jobs[jobs.index(own) + 1 :]):
             subprocess.run(["scancel", *after], capture_output=True, timeout=60)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:5])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:6])))

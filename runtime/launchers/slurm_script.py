@@ -14,6 +14,7 @@ from ...compiler.as_written import counted
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..part import PHASE
+from ..run_folder.store import EVENTS, LOGS
 from .engine import Piece
 from .launcher import WORKER
 from .machines import Machines
@@ -22,8 +23,8 @@ from .slurm_site import Batch, SlurmSite, minutes
 BEFORE_THE_END = 300
 """Seconds before a job's time is up: then its script is told, and the ranks save."""
 END = "etude.runtime.launchers.slurm_end"
-SCRIPTS, LOGS = "launch", "logs"
-"""Folders of the run folder."""
+SCRIPTS = "launch"
+"""The folder of the run folder with the scripts."""
 
 _BODY = """\
 
@@ -39,6 +40,7 @@ told=
 tell() {{ told=yes; scancel --signal=USR1 "$SLURM_JOB_ID.0"; }}
 trap tell USR1 TERM
 
+before=$(stat -c %s {events} 2> /dev/null || echo 0)
 srun {srun} \\
   {command} &
 ranks=$!
@@ -51,9 +53,10 @@ while :; do
   [ -n "$told" ] || break
 done
 
-# 0: the phase is done. 75: queue the job again. Anything else: a person is needed, and what waits
-# for this job is cancelled.
-{end} "$code"
+# 0: the phase is done, and the next one begins. 75: queue the job again. Anything else: a person is
+# needed, and what waits for this job is cancelled.
+[ "$code" = 0 ] && exit 0
+{end} "$before" "$code"
 verdict=$?
 if [ "$verdict" = 75 ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 600
@@ -95,6 +98,7 @@ def script(
         srun=" ".join(_srun(phase, machines, folder, site)),
         command=_python(site, [WORKER, str(folder), str(root), phase.device]),
         end=_end(phase, folder, site),
+        events=shlex.quote(str(folder / EVENTS)),
     )
     return Piece(f"{phase.name}.sh", "\n".join(lines) + "\n" + body)
 

@@ -25,7 +25,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
 CredType=cred/munge
 SlurmctldPort={controller}
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -42,7 +42,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-SchedulerParameters=sched_interval=2,batch_sched_delay=0,requeue_delay=5
+SchedulerParameters=sched_interval=2,batch_sched_delay=0
 ReturnToService=2
 SlurmdTimeout=20
 KillWait=5
@@ -53,8 +53,8 @@ PartitionName=short Nodes=ALL MaxTime=5 State=UP
 """
 """Traps: a node's `NodeHostname` is the machine's, with a port of its own; control groups are not
 there in a container (`linuxproc`, `task/none`); `config_overrides` lets a node have the CPUs that
-are said; jobs wait two minutes after a requeue unless `requeue_delay` says otherwise; `MinJobAge`
-keeps ended jobs in `squeue` long enough to be seen."""
+are said; a job that is queued again waits until its credentials have expired, two minutes unless
+`cred_expire` says otherwise; `MinJobAge` keeps ended jobs in `squeue` long enough to be seen."""
 
 
 def missing() -> str:
@@ -104,9 +104,9 @@ class Cluster:
         daemon = self.daemons.pop(name)
         daemon.kill()
         daemon.wait()
-        for process in self._processes():
+        for process in self.processes():
             if process.environment.get("SLURMD_NODENAME") == name or (
-                process.name == "slurmstepd" and f"spool.{name}" in process.opened
+                process.name == "slurmstepd" and f"/{name}.log" in process.opened
             ):
                 _kill(process.pid)
 
@@ -158,10 +158,10 @@ class Cluster:
             )
         for name in reversed(list(self.daemons)):
             _kill(self.daemons.pop(name).pid)
-        for process in self._processes():
+        for process in self.processes():
             _kill(process.pid)
 
-    def _processes(self) -> Iterator["_Process"]:
+    def processes(self) -> Iterator["Process"]:
         """What runs under this cluster, daemons, steps and their tasks alike."""
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal() and int(entry.name) != os.getpid():
@@ -171,30 +171,34 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class _Process:
+class Process:
+    """A process of the cluster.
+
+    Attributes:
+        command: its arguments.
+        opened: the files that it has open.
+    """
+
     pid: int
     name: str
     environment: Mapping[str, str]
+    command: str
     opened: str
 
 
-def _process(entry: Path) -> _Process | None:
+def _process(entry: Path) -> Process | None:
     try:
+        name = (entry / "comm").read_text().strip()
         pairs = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
         environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        command = (entry / "cmdline").read_bytes().decode(errors="replace")
+        command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
         files = []
         for link in (entry / "fd").iterdir():
             with contextlib.suppress(OSError):
                 files.append(os.readlink(link))
     except OSError:  # it has ended, or is another user's
         return None
-    return _Process(
-        int(entry.name),
-        (entry / "comm").read_text().strip(),
-        environment,
-        command + " ".join(files),
-    )
+    return Process(int(entry.name), name, environment, command, " ".join(files))
 
 
 def _kill(pid: int) -> None:
@@ -248,6 +252,7 @@ def cluster(folder: Path, nodes: int = 2) -> Iterator[Cluster]:
         if not name.startswith(("SLURM", "SBATCH"))
     }
     running = Cluster(folder, environment | {"SLURM_CONF": str(folder / "slurm.conf")})
+    reaper = _reaper(running)
     try:
         running.start(
             "munged",
@@ -268,6 +273,25 @@ def cluster(folder: Path, nodes: int = 2) -> Iterator[Cluster]:
         yield running
     finally:
         running.close()
+        reaper.terminate()
+        reaper.wait()
+
+
+def _reaper(running: Cluster) -> subprocess.Popen:
+    """A process that ends the cluster where this one is killed: it sees its input end."""
+    return subprocess.Popen(
+        [sys.executable, __file__, "--reap", running.environment["SLURM_CONF"]],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _reap(configuration: str) -> None:
+    sys.stdin.buffer.read()
+    folder = Path(configuration).parent
+    if (folder / "munge.socket").exists():
+        Cluster(folder, {**os.environ, "SLURM_CONF": configuration}).close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _idle(running: Cluster) -> int:
@@ -280,7 +304,9 @@ def _idle(running: Cluster) -> int:
     return done.stdout.split().count("idle")
 
 
-if __name__ == "__main__":  # a cluster to look around in: python tests/slurm/virtual.py FOLDER
+if __name__ == "__main__" and sys.argv[1] == "--reap":
+    _reap(sys.argv[2])
+elif __name__ == "__main__":  # a cluster to look around in: python tests/slurm/virtual.py FOLDER
     with cluster(Path(sys.argv[1])) as started:
         print(f"export SLURM_CONF={started.environment['SLURM_CONF']}", flush=True)
         signal.pause()

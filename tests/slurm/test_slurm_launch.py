@@ -1,0 +1,80 @@
+"""What is wrong is said before anything is queued."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm_runs import SMALL, Runs, needs_slurm
+
+pytestmark = needs_slurm
+Clusters = Callable[[int], Runs]
+HELD = '[slurm]\noptions = ["--hold"]\n'
+
+
+def launched(runs: Runs, folder: Path, site: str = "", text: str = SMALL) -> tuple[int, str]:
+    """Exit code of a launch, and what it has said."""
+    (folder / "r.etude").write_text(text)
+    (folder / "site.toml").write_text(site)
+    words = ("launch", "r.etude", "--on", "slurm", "--submit", "--site", "site.toml")
+    done = runs.etude(*words, cwd=folder)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("site", "message", "help"),
+    [
+        (
+            '[slurm]\npartition = "mian"\n',
+            "Slurm has no partition `mian`",
+            "did you mean `main`?",
+        ),
+        (
+            '[slurm]\npartition = "short"\ntime = "1:00:00"\n',
+            '`time = "1:00:00"` is more than the 5 minutes that the partition `short` allows',
+            "write less",
+        ),
+        (
+            '[slurm]\noptions = ["--constraint=nothing"]\n',
+            "Slurm does not take",
+            "correct the site file",
+        ),
+        ('[slurm]\npartiton = "main"\n', "site.toml:2: [slurm] has no key `partiton`", "partition"),
+    ],
+)
+def test_what_the_site_file_asks_for_has_to_be_there(
+    site: str, message: str, help: str, clusters: Clusters, tmp_path: Path
+) -> None:
+    runs = clusters(2)
+    before = runs.cluster.states()
+    code, said = launched(runs, tmp_path, site)
+    assert code == 1
+    assert message in said
+    assert help in said
+    assert runs.cluster.states() == before
+    assert not (tmp_path / "runs" / "small" / "launch.json").exists()
+
+
+def test_a_partition_needs_as_many_nodes_as_the_plan(clusters: Clusters, tmp_path: Path) -> None:
+    text = SMALL.replace("nodes = 2", "nodes = 4")
+    code, said = launched(clusters(2), tmp_path, text=text)
+    assert code == 1
+    assert "the phase 2-gang needs 4 nodes, and the partition `main` has 2" in said
+
+
+def test_a_run_that_is_queued_is_not_launched_again(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(2)
+    code, said = launched(runs, tmp_path, HELD)
+    assert code == 0, said
+    run = tmp_path / "runs" / "small"
+    jobs = runs.jobs(run)
+    assert list(jobs) == ["1-cpu", "2-gang", "3-small"]
+    code, said = launched(runs, tmp_path, HELD)
+    assert code == 1
+    assert "is queued already: Slurm's 3 jobs" in said
+    assert f"{jobs['1-cpu']} (pending)" in said
+    assert "etude cancel" in said
+    runs.cluster.run("scancel", *jobs.values())
+    runs.wait(lambda: {runs.cluster.states()[j] for j in jobs.values()} == {"CANCELLED"}, run, "")
+    code, said = launched(runs, tmp_path, HELD)
+    assert code == 0, said
+    runs.cluster.run("scancel", *runs.jobs(run).values())
