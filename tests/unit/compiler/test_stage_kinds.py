@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from etude.compiler.program import Stage, Weights
 from etude.compiler.stages import KINDS
 from etude.compiler.stages.kind import TrainingKind
@@ -52,14 +54,13 @@ def asks_by_name(node: ast.AST) -> bool:
         return False
     texts = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
     sides = [node.left, *node.comparators]
-    kind = any(isinstance(n, ast.Attribute) and n.attr == "kind" for n in sides)
+    asked = [n.value for n in sides if isinstance(n, ast.Attribute) and n.attr == "kind"]
     of_stage = any(
-        isinstance(n, ast.Attribute)
-        and isinstance(n.value, ast.Attribute)
-        and n.value.attr == "spec"
-        for n in sides
+        (isinstance(of, ast.Attribute) and of.attr == "spec")
+        or (isinstance(of, ast.Name) and of.id in ("stage", "summary"))
+        for of in asked
     )
-    return kind and of_stage and bool(texts & {*r.STAGES})
+    return of_stage and bool(texts & {*r.STAGES})
 
 
 def test_every_kind_of_stage_has_a_room() -> None:
@@ -112,3 +113,21 @@ def test_no_record_has_a_value_that_means_not_yet() -> None:
         if record.__module__.startswith("etude.") and name in fields(record)
     }
     assert late == {f"{each.__name__}.dialog" for each in records if "dialog" in each._defaults}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("isinstance(stage.spec, r.Dpo)", True),
+        ("isinstance(stage, SampleStage | BestStage)", True),
+        ("model is r.Train", True),
+        ('stage.spec.kind == "dpo"', True),
+        ('summary.kind not in ("evaluate", "sample")', True),
+        ("isinstance(stage, ScheduledStage)", False),
+        ("issubclass(model, r.Training)", False),
+        ('job.kind == "train"', False),
+    ],
+)
+def test_what_asks_a_stage_for_its_kind_is_found(text: str, found: bool) -> None:
+    nodes = ast.walk(ast.parse(text))
+    assert any(asks_for_a_kind(node) or asks_by_name(node) for node in nodes) == found
