@@ -128,6 +128,16 @@ def test_a_spec_goes_on_from_the_last_model_that_writes_text(tmp_path: Path) -> 
     assert found[1].stage == found[0].stage == "align.chat"
 
 
+def test_a_spec_that_only_averages_published_weights_says_nothing_of_training(
+    tmp_path: Path,
+) -> None:
+    shape = "layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 320, context = 64"
+    models = "".join(f'model {n} {{ {shape}, weights = "{n}" }}\n' for n in ("one", "two"))
+    text = f"recipe soup {{ seed = 1 }}\n{models}stage mean: average {{ of = [one, two] }}\n"
+    with pytest.raises(ConfigError, match=r"no stage of .* trains a model that writes text"):
+        base_of(saved(tmp_path, "first", text), tmp_path, Report())
+
+
 def test_several_dialogs_are_named(tmp_path: Path) -> None:
     text = written("pretrain", size="tiny") + "dialog a { protocol = llama3 }\n"
     first = saved(tmp_path, "first", text + "dialog b { protocol = chatml }\n")
