@@ -17,6 +17,7 @@ COMMANDS = {
     "preview": "Show what stages see of their data, and what they learn of it.",
     "diff": "Show what a plan would do differently from another one, and why.",
     "verify": "Compare the figures that specs claim with those of their plans.",
+    "prepare": "Make the data of a spec or plan, or a part of them, and train nothing.",
     "run": "Run a spec or a plan; continue where an earlier run of it stopped.",
     "launch": "Hand a run to Slurm: one batch job a phase, chained.",
     "status": "Show how far a run is.",

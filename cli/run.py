@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from .screen import say
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
     from ..runtime.errors import RunError
+    from ..runtime.run_folder.recorder import OnEvent
+
+    Do = Callable[[Plan, Path, Path, OnEvent], object]
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -22,17 +26,37 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     parser.add_argument("--json", action="store_true", help="events as JSON lines")
     options.ranks(parser)
-    parser.add_argument(
-        "--prepare",
-        action="store_true",
-        help="make tokenizers and data sets, and train nothing",
-    )
     options.part(parser)
     options.miniature(parser)
     options.changes(parser)
 
 
 def run(args: Namespace) -> int:
+    return work(args, _run, _done)
+
+
+def _done(plan: "Plan", folder: Path) -> str:
+    if not plan.outputs:
+        return f"done: {folder} has the results; `etude export` writes the model of a stage"
+    return f"done: {folder}/models/ has {', '.join(plan.outputs)}"
+
+
+def _run(plan: "Plan", folder: Path, root: Path, on_event: "OnEvent") -> None:
+    from ..runtime.gang import execute
+
+    execute(plan, folder, root, on_event)
+
+
+def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
+    """Plans what a command line names, and does something with the plan in its run folder.
+
+    Args:
+        args: those of `arguments`.
+        do: gets the plan, its run folder, the folder of the spec, and what shows events.
+        done: what is said in the end.
+
+    Returns: the exit code.
+    """
     from ..compiler.plan.plan_schema import PlanError
     from ..runtime.errors import RunError
     from ..runtime.stopping import listening
@@ -47,7 +71,7 @@ def run(args: Namespace) -> int:
             plan = _plan(args)
             if isinstance(plan, int):
                 return plan
-            folder = _execute(plan, args)
+            folder = _execute(plan, args, do)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
@@ -56,12 +80,8 @@ def run(args: Namespace) -> int:
     except KeyboardInterrupt:
         problem("interrupted", f"run again to continue: {_again(args)}")
         return 130
-    if args.prepare and not args.json:
-        print(f"prepared: {folder} has the data; `etude run` without --prepare trains on them")
-    elif not args.json and not plan.outputs:
-        print(f"done: {folder} has the results; `etude export` writes the model of a stage")
-    elif not args.json:
-        print(f"done: {folder}/models/ has {', '.join(plan.outputs)}")
+    if not args.json:
+        print(done(plan, folder))
     sys.stdout.flush()
     return 0
 
@@ -95,12 +115,11 @@ def _part(plan: "Plan", args: Namespace) -> "Plan | int":
     return part_of(plan, args) or 2
 
 
-def _execute(plan: "Plan", args: Namespace) -> Path:
-    """Runs a plan and shows how it goes; returns the run folder.
+def _execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
+    """Does what there is to do with a plan and shows how it goes; returns the run folder.
 
     Raises: RunError, Stopped.
     """
-    from ..runtime.gang import execute
     from ..runtime.run_folder.variant_folders import variant_folder
     from ..runtime.stopping import telling
     from .aside import aside
@@ -125,7 +144,7 @@ def _execute(plan: "Plan", args: Namespace) -> Path:
             if plan.miniature is None or args.json or event["event"] != "bad_line":
                 shown(event)
 
-        execute(plan, folder, Path(args.file).parent, on_event, prepare=args.prepare)
+        do(plan, folder, Path(args.file).parent, on_event)
     return folder
 
 
@@ -188,12 +207,12 @@ def _again(args: Namespace) -> str:
     """The command, as it would be written again."""
     import shlex
 
-    said = ["etude", "run", args.file]
+    said = ["etude", args.command, args.file]
+    said += ["--part", *args.part] if getattr(args, "part", None) else []
     said += ["--folder", args.folder] if args.folder else []
     said += ["--ranks", str(args.ranks)] if args.ranks else []
     for option, stage in (("--from", "since"), ("--until", "until"), ("--only", "only")):
         said += [option, getattr(args, stage)] if getattr(args, stage) else []
-    said += ["--prepare"] if args.prepare else []
     said += ["--miniature"] if args.miniature else []
     said += ["--variant", args.variant] if args.variant else []
     for change in args.set:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...compiler.as_written import counted
 from ..errors import DataError
-from .shards import SPLITS, SUMMARY, Shards, SplitWriter
+from .shards import SPLITS, SUMMARY, Batch, Shards, SplitWriter
 from .streams import unreadable
 
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
@@ -67,7 +67,8 @@ def filter_shards(
     for split, shards in splits.items():
         with SplitWriter(folder, split, dtype, shard_tokens) as writer:
             for number in np.flatnonzero(keeps[split]):
-                writer.add(shards.document(int(number)))
+                document = shards.document(int(number))
+                writer.add(Batch(document, np.array([len(document)])))
             found[split] = writer.finish()
     summary |= {
         "filtered": {"documents": summary["documents"], "tokens": summary["tokens"]},

@@ -81,16 +81,43 @@ def read_documents(
     yield from _dealt(_documents(source, root, bad, on_sites), source)
 
 
+def read_file(
+    file: File,
+    source: Mapping[str, Any],
+    bad: BadLines,
+    *,
+    root: Path,
+    on_sites: Callable[[Sites], None] | None = None,
+) -> Iterator[str]:
+    """Yields the texts of one of the files of a data set; see `read_documents`."""
+    sites = Sites(source.get("sites") or (), root)
+    for document in _of_file(file, source, sites, bad):
+        yield document.text
+    if sites.fields and on_sites is not None:
+        on_sites(sites)
+
+
+def _of_file(
+    file: File, source: Mapping[str, Any], sites: Sites, bad: BadLines
+) -> Iterator[Document]:
+    keeps = partial(sites.keeps, bad=bad) if sites.fields else None
+    yield from documents(file, _text_field(source), bad, further=sites.fields, keeps=keeps)
+
+
+def _text_field(source: Mapping[str, Any]) -> str:
+    return (source.get("fields") or {}).get("text") or source.get("text") or "text"
+
+
 def _documents(
     source: Mapping[str, Any], root: Path, bad: BadLines, on_sites: Callable[[Sites], None] | None
 ) -> Iterator[Document]:
-    field = (source.get("fields") or {}).get("text") or source.get("text") or "text"
+    field = _text_field(source)
     sites = Sites(source.get("sites") or (), root)
     keeps = partial(sites.keeps, bad=bad) if sites.fields else None
     match source["kind"]:
         case "files":
             for file in find(source["files"], root):
-                yield from documents(file, field, bad, further=sites.fields, keeps=keeps)
+                yield from _of_file(file, source, sites, bad)
         case "hub":
             columns = list(dict.fromkeys([field, *sites.fields]))
             for row in _hub(source, columns, root):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .encode import Rendered
-from .shards import SPLITS, Shards, held_out, write_splits
+from .shards import SPLITS, Batch, Shards, held_out, write_splits
 from .streams import unreadable
 
 SUMMARY = "records.json"
@@ -79,16 +79,17 @@ def write_records(
     dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
     branches: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
 
-    def codes() -> Iterator[np.ndarray]:
+    def batches() -> Iterator[Batch]:
         for ordinal, record in enumerate(records):
             _check(record, form, vocab)
             split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
             if form == "preferences":
                 branches[split].append(record.branches)
-            yield (record.tokens * _PARTS + record.parts).astype(dtype)
+            codes = (record.tokens * _PARTS + record.parts).astype(dtype)
+            yield Batch(codes, np.array([len(codes)]))
 
     summary = write_splits(
-        codes(),
+        batches(),
         folder,
         SUMMARY,
         dtype=dtype,

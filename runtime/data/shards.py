@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from ..errors import DataError
 from .maps import Map, map_npy
 from .streams import unreadable
-from .tokenizer import Special, special
+from .tokenizer import special
 
 SPLITS = ("train", "heldout")
 SUMMARY = "shards.json"
@@ -34,6 +34,18 @@ _BATCH_CHARACTERS = 4_000_000
 _INDEX_PIECE = 1 << 20
 # Every map holds a file descriptor, and a process may often have no more than 1024 of them.
 _MAPS_KEPT = 64
+
+
+class Batch(NamedTuple):
+    """Documents that follow one another.
+
+    Attributes:
+        tokens: of all of them: shape (tokens,).
+        lengths: tokens of each, one or more: int64, shape (documents,).
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
 
 
 def write_shards(
@@ -67,24 +79,28 @@ def write_shards(
         DataError: there are no documents, or the tokenizer has no end-of-text token.
         OSError: writing failed.
     """
-    ids = special(tokenizer)
-    vocab = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    dtype = np.dtype("<u2" if vocab <= 2**16 else "<u4")
     return write_splits(
-        _tokenized(texts, tokenizer, ids, dtype, progress),
+        tokenized(texts, tokenizer, progress),
         folder,
         SUMMARY,
-        dtype=dtype,
         holdout=holdout,
         seed=seed,
         name=name,
         shard_tokens=shard_tokens,
-        extra=lambda: {"vocab": vocab, "bos": ids.bos, "eos": ids.eos},
+        **kinds(tokenizer),
     )
 
 
+def kinds(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the tokens of a tokenizer are like: `dtype` and `extra` for `write_splits`."""
+    ids = special(tokenizer)
+    vocab = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    dtype = np.dtype("<u2" if vocab <= 2**16 else "<u4")
+    return {"dtype": dtype, "extra": lambda: {"vocab": vocab, "bos": ids.bos, "eos": ids.eos}}
+
+
 def write_splits(
-    documents: Iterable[np.ndarray],
+    batches: Iterable[Batch],
     folder: Path,
     summary: str,
     *,
@@ -99,7 +115,7 @@ def write_splits(
     """Writes documents that are tokens already, as `write_shards` does.
 
     Args:
-        documents: of `dtype`, each with one token or more; read once, never all in memory.
+        batches: of documents with one token or more, of `dtype`; read once, never all in memory.
         summary: name of the file that says what there is.
         extra: gives further entries of the summary, once all documents have been read.
         what: what the documents are, for people.
@@ -114,11 +130,11 @@ def write_splits(
         SplitWriter(folder, "train", dtype, shard_tokens) as train,
         SplitWriter(folder, "heldout", dtype, shard_tokens) as heldout,
     ):
-        for document in documents:
-            split = heldout if held_out(count, holdout, seed=seed, name=name) else train
-            split.add(document)
-            count += 1
-            tokens += len(document)
+        for batch in batches:
+            for out, run in _by_split(batch, count, holdout, seed, name):
+                (heldout if out else train).add(run)
+            count += len(batch.lengths)
+            tokens += len(batch.tokens)
         if count == 0:
             raise DataError(
                 f"the data set `{name}` has no {what}", "give it at least one that is not empty"
@@ -137,23 +153,45 @@ def write_splits(
     return content
 
 
-def _tokenized(
+def tokenized(
     texts: Iterable[str],
     tokenizer: Tokenizer,
-    ids: Special,
-    dtype: np.dtype,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[np.ndarray]:
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Batch]:
+    """Documents as `write_shards` writes them, which describes the arguments."""
+    ids = special(tokenizer)
+    dtype = kinds(tokenizer)["dtype"]
     head = [] if ids.bos is None else [ids.bos]
     documents = tokens = 0
     for batch in _batches(texts):
-        for encoded in _encode(tokenizer, batch):
-            document = np.array([*head, *encoded, ids.eos], dtype)
-            documents += 1
-            tokens += len(document)
-            yield document
+        found = [
+            np.array([*head, *encoded, ids.eos], dtype) for encoded in _encode(tokenizer, batch)
+        ]
+        made = Batch(np.concatenate(found), np.array(list(map(len, found)), np.int64))
+        documents += len(made.lengths)
+        tokens += len(made.tokens)
+        yield made
         if progress is not None:
             progress(documents, tokens)
+
+
+def _by_split(
+    batch: Batch, first: int, share: Fraction, seed: int, name: str
+) -> Iterator[tuple[bool, Batch]]:
+    """Runs of documents that are all held out or all not.
+
+    Args:
+        first: the number of the batch's first document.
+    """
+    numbers = range(first, first + len(batch.lengths))
+    outs = [held_out(number, share, seed=seed, name=name) for number in numbers] if share else []
+    ends = np.cumsum(batch.lengths)
+    begin = token = 0
+    for out, run in groupby(outs or [False] * len(batch.lengths)):
+        end = begin + sum(1 for _ in run)
+        last = int(ends[end - 1])
+        yield out, Batch(batch.tokens[token:last], batch.lengths[begin:end])
+        begin, token = end, last
 
 
 def held_out(ordinal: int, share: Fraction, *, seed: int, name: str) -> bool:
@@ -217,17 +255,25 @@ class SplitWriter:
         if self._file is not None:
             self._file.close()
 
-    def add(self, document: np.ndarray) -> None:
-        if self._file is None or self._files[-1]["tokens"] >= self._shard_tokens:
-            if self._file is not None:
-                self._file.close()
-            name = f"{self.name}-{len(self._files):05}.bin"
-            self._file = (self._folder / name).open("wb")
-            self._files.append({"file": name, "tokens": 0})
-        self._file.write(document.data)
-        self._files[-1]["tokens"] += len(document)
-        self._lengths.write(len(document).to_bytes(8, "little"))
-        self._documents += 1
+    def add(self, batch: Batch) -> None:
+        """Writes documents. A file that has as many tokens as a shard gets no further one."""
+        ends = np.cumsum(batch.lengths)
+        begin = token = 0
+        while begin < len(ends):
+            if self._file is None or self._files[-1]["tokens"] >= self._shard_tokens:
+                if self._file is not None:
+                    self._file.close()
+                name = f"{self.name}-{len(self._files):05}.bin"
+                self._file = (self._folder / name).open("wb")
+                self._files.append({"file": name, "tokens": 0})
+            room = self._shard_tokens - self._files[-1]["tokens"]
+            begin = min(int(np.searchsorted(ends, token + room)) + 1, len(ends))
+            end = int(ends[begin - 1])
+            self._file.write(np.ascontiguousarray(batch.tokens[token:end]).data)
+            self._files[-1]["tokens"] += end - token
+            token = end
+        self._lengths.write(batch.lengths.astype("<i8").data)
+        self._documents += len(batch.lengths)
 
     def finish(self) -> dict[str, Any]:
         """Writes the index from the lengths, and returns the split's part of the summary."""

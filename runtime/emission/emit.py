@@ -2,7 +2,7 @@
 
 One function a job, which torchtitan finds by `--module MODULE --config FUNCTION`. What torchtitan
 has no setting for is said in comments beside the closest one that it has. The data are those of
-the recipe: a loader of etude's reads them in a run folder, where `etude run --prepare` makes them.
+the recipe: a loader of etude's reads them in a run folder, where `etude prepare` makes them.
 What builds the models is copied from the engine's own modules.
 """
 
@@ -25,7 +25,7 @@ HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
 #
 # Each function is a configuration; a job that continues from another loads its checkpoint. Gates,
 # averages, evaluations and post-training by preferences are etude's, and not here. The data are
-# those of a run of the recipe: `etude run SPEC --prepare` makes them and trains nothing.
+# those of a run of the recipe: `etude prepare SPEC` makes them and trains nothing.
 #
 # Save this as {file} and run, in its folder:"""
 IMPORTS = {

@@ -21,7 +21,7 @@ from .loader import Batch, Loader
 from .lr import PlannedLR, PlannedSchedulers
 from .train import dataloader
 
-PREPARE = "let `etude run SPEC --prepare` make the data, on any machine, and name its run folder"
+PREPARE = "let `etude prepare SPEC` make the data, on any machine, and name its run folder"
 
 
 class RunData(BaseDataLoader):
@@ -128,7 +128,7 @@ def _find(run: Path, name: str, key: str) -> tuple[Plan, TrainJob]:
     if job is None:
         raise RunError(
             f"the plan in {run} has no job {name} as it was when this configuration was emitted",
-            "emit the configuration again from the spec, and run it again with --prepare",
+            "emit the configuration again from the spec, and prepare its data again",
         )
     return plan, job
 

@@ -21,7 +21,7 @@ from ..data.sites import Sites
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from . import awaited
+from . import awaited, units
 from .prepare_records import RecordMaker
 
 _SAMPLED = 65_536
@@ -190,7 +190,7 @@ def make_dataset(
     result = _empty(folder)
     with disk(result):
         if made is not None and job.form == "documents":
-            summary = _documents(job, made, result, root, on_event)
+            summary = _documents(job, made, folder, root, on_event)
         else:
             summary = RecordMaker(job, inputs, made, root, on_event).write(result)
     counts = {"documents": summary["documents"], "tokens": summary["tokens"]}
@@ -198,15 +198,18 @@ def make_dataset(
 
 
 def _documents(
-    job: DatasetJob, made: Tokenizer, result: Path, root: Path, on_event: OnEvent
+    job: DatasetJob, made: Tokenizer, folder: Path, root: Path, on_event: OnEvent
 ) -> dict[str, Any]:
     def progress(documents: int, tokens: int) -> None:
         on_event({"event": "tokenized", "job": job.id, "documents": documents, "tokens": tokens})
 
+    if files := units.files_of(job.source, root):
+        units.make(job, files, made, folder, root, on_event)
+        return units.join(job, files, made, folder, folder / "result", on_event)
     return write_shards(
         _read(job.name, job.source, job.bad_lines, root, job.id, on_event),
         made,
-        result,
+        folder / "result",
         holdout=Fraction(job.holdout),
         seed=job.seed,
         name=job.name,

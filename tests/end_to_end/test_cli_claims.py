@@ -63,7 +63,7 @@ def test_run_says_it_once_and_trains_nothing(folder: Path, file: str, said: str)
 
 
 def test_with_a_change_of_the_command_line_claims_are_not_asked(folder: Path) -> None:
-    done = etude("run", "spec.etude", "--prepare", "--set", "recipe.seed=2", cwd=folder)
+    done = etude("prepare", "spec.etude", "--set", "recipe.seed=2", cwd=folder)
     assert "E462" not in done.stderr
     assert "6,500" not in done.stderr
 

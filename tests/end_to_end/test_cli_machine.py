@@ -56,5 +56,5 @@ def test_otherwise_the_recipe_decides(
 ) -> None:
     (tmp_path / "spec.etude").write_text(SPEC + cluster)
     options = machine(tmp_path, names, **variables)
-    done = etude("run", "spec.etude", "--prepare", *arguments, **options)
+    done = etude("prepare", "spec.etude", *arguments, **options)
     assert (done.returncode, "of this machine" in done.stderr) == (0, False)

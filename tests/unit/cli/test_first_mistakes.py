@@ -184,7 +184,7 @@ def test_a_file_in_place_of_a_run_folder(
     taken = tmp_path / "taken" if place == "." else taken
     taken.write_text("")
     folder = taken if place == "." else tmp_path / "runs"
-    assert main(["run", str(spec), "--prepare", "--folder", str(folder)]) == 1
+    assert main(["prepare", str(spec), "--folder", str(folder)]) == 1
     err = capsys.readouterr().err
     assert f"{taken} is a file, not a folder" in err
     assert "Errno" not in err

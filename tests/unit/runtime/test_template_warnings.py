@@ -91,7 +91,7 @@ def test_preview_and_prepare_say_it(
     main(["preview", str(spec), "talk"])
     shown = " ".join("".join(capsys.readouterr()).split())
     assert shown.count("warning: the chat template does not know the role `tool`") == 1
-    assert main(["run", str(spec), "--prepare", "--json"]) == 0
+    assert main(["prepare", str(spec), "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     warnings = [each["message"] for each in events if each["event"] == "warning"]
     assert sum("the data set `talk`: the chat template does not know" in w for w in warnings) == 2

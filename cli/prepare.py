@@ -1,0 +1,70 @@
+"""`etude prepare`: tokenizers and data sets, on one machine or in parts on many."""
+
+import functools
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import run as running
+from .common import problem
+
+if TYPE_CHECKING:
+    from ..compiler.plan.plan import Plan
+    from ..runtime.preparation.units import Part
+    from ..runtime.run_folder.recorder import OnEvent
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude prepare` to its parser."""
+    running.arguments(parser)
+    parser.add_argument(
+        "--part",
+        nargs=3,
+        metavar=("I", "of", "N"),
+        help="tokenize the I-th of N parts of the files, as in --part 1 of 8",
+    )
+
+
+def run(args: Namespace) -> int:
+    if not args.part:
+        return running.work(args, _all, _prepared)
+    part = _part(args.part)
+    if part is None:
+        problem(
+            f"`--part {' '.join(args.part)}` names no part",
+            "write it as in --part 1 of 8, with numbers from 1 on",
+        )
+        return 2
+    return running.work(args, functools.partial(_some, part), functools.partial(_tokenized, part))
+
+
+def _part(words: list[str]) -> "Part | None":
+    from ..runtime.preparation.units import Part
+
+    number, of, parts = words
+    if of != "of" or not (number.isdecimal() and parts.isdecimal()):
+        return None
+    return Part(int(number), int(parts)) if 1 <= int(number) <= int(parts) else None
+
+
+def _all(plan: "Plan", folder: Path, root: Path, on_event: "OnEvent") -> None:
+    from ..runtime.gang import execute
+
+    execute(plan, folder, root, on_event, prepare=True)
+
+
+def _some(part: "Part", plan: "Plan", folder: Path, root: Path, on_event: "OnEvent") -> None:
+    from ..runtime.prepare_part import prepare_part
+
+    prepare_part(plan, folder, root, on_event, part)
+
+
+def _prepared(plan: "Plan", folder: Path) -> str:
+    return f"prepared: {folder} has the data; `etude run` trains on them"
+
+
+def _tokenized(part: "Part", plan: "Plan", folder: Path) -> str:
+    return (
+        f"part {part.number} of {part.of} is tokenized, in {folder}/work; when all parts are, "
+        "`etude prepare` or `etude run` joins them"
+    )

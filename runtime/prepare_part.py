@@ -1,0 +1,111 @@
+"""A part of preparing: the files of each data set that one of many hosts tokenizes."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..compiler.plan.plan import DatasetJob, Plan, TokenizerJob
+from ..compiler.values import Resources
+from . import stopping
+from .data import tokenizer
+from .errors import RunError
+from .preparation import awaited, units
+from .preparation.units import Part
+from .run_folder.recorder import OnEvent
+from .run_folder.store import Store, disk
+from .scheduler import Scheduler
+
+_LOOK = 2.0
+"""Seconds after which a part that waits for a tokenizer looks again."""
+
+
+def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: Part) -> int:
+    """Tokenizes this part's files of all data sets of documents that need no model.
+
+    Parts may run at the same time, on any hosts that share the run folder, and in any order. What
+    is tokenized is kept; a part that was killed continues. Tokenizers are made by the part that
+    comes first, since one that is trained reads all its documents; the others wait for it.
+    `execute(…, prepare=True)`, or a run, then joins the parts, tokenizes what none has, and makes
+    all other data.
+
+    Returns: how many files the part has.
+    Raises: RunError, Stopped.
+    """
+    store = Store(folder)
+    store.create()
+    _Tokenizers(plan, store, root, on_event).make()
+    walk = _Files(plan, store, root, on_event, part)
+    walk.run()
+    return walk.count
+
+
+class _Tokenizers(Scheduler):
+    """Makes the tokenizers of a plan, and nothing else."""
+
+    def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
+        super().__init__(plan, store, root, prepare=True, on_event=on_event)
+
+    def make(self) -> None:
+        """Makes them, or waits until another part has.
+
+        Raises: RunError, Stopped.
+        """
+        told = False
+        while not self._all_there():
+            with ExitStack() as lease:
+                try:
+                    lease.enter_context(self.store.lease())
+                except RunError as problem:
+                    if not told:
+                        message = f"{problem.message}; this part waits for the tokenizer"
+                        self.emit({"event": "note", "message": message})
+                        told = True
+                    stopping.check("the tokenizer comes next")
+                    time.sleep(_LOOK)
+                    continue
+                self.run()
+
+    def _prepares(self, job: Any) -> bool:
+        return isinstance(job, TokenizerJob) and super()._prepares(job)
+
+    def _all_there(self) -> bool:
+        jobs = [job for job in self.plan.jobs if self._prepares(job)]
+        return all(self.store.artifact(self._key(job, {})) for job in jobs)
+
+
+class _Files(Scheduler):
+    """Tokenizes files of data sets, and publishes nothing: without lease and journal.
+
+    Attributes:
+        count: how many files the part has.
+    """
+
+    def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent, part: Part) -> None:
+        super().__init__(plan, store, root, prepare=True, rank=part.number, on_event=on_event)
+        self.part = part
+        self.count = 0
+
+    def _job(self, job: Any) -> Resources | None:
+        if (
+            isinstance(job, DatasetJob)
+            and job.awaited
+            and list(awaited.missing(job.source, self.root))
+        ):
+            return None
+        inputs = {role: self.actual[key] for role, key in job.inputs.items()}
+        key = self._key(job, inputs)
+        # What depends on a data set that is not there yet is left to whoever joins the parts.
+        if isinstance(job, TokenizerJob) or self.store.artifact(key):
+            self.actual[job.key] = key
+        elif isinstance(job, DatasetJob) and job.form == "documents" and "tokenizer" in inputs:
+            files = units.files_of(job.source, self.root)
+            self.count += len(self.part.files(files))
+            made = tokenizer.load(self._folder(inputs["tokenizer"]) / "tokenizer.json")
+            work = self.store.work(key)
+            with disk(work):
+                units.make(job, files, made, work, self.root, self.emit, part=self.part)
+        return None
+
+    def _is_awaited(self, job: DatasetJob) -> bool:
+        return job.awaited and any(awaited.missing(job.source, self.root))
