@@ -47,7 +47,7 @@ def test_a_plan_until_a_stage_is_shown_without_what_follows(folder: Path) -> Non
 
 
 def test_data_until_a_stage_are_prepared(folder: Path) -> None:
-    done = etude("run", "tiny.etude", "--prepare", "--from", "anneal", "--json", cwd=folder)
+    done = etude("prepare", "tiny.etude", "--from", "anneal", "--json", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert begun(done.stdout) == ["tokenizer.words", "dataset.docs", "dataset.sums"]
 
