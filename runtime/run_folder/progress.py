@@ -142,8 +142,10 @@ def _state(
     if holder is not None:
         return "dead", "", ""
     last = events[-1] if events else {}
-    if last.get("event") == "error":
-        return "stopped", str(last.get("message")), str(last.get("help", ""))
+    # What `etude run` tells of a problem, and how the ranks of a gang say that it has ended them.
+    why = {"error": last.get("message"), "outcome": last.get("error")}.get(last.get("event", ""))
+    if why is not None:
+        return "stopped", str(why), str(last.get("help", ""))
     if complete:
         return "done", "", ""
     if begun:

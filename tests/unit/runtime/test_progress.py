@@ -8,6 +8,9 @@ import pytest
 from run_folders import SPEC, Folder, here
 from specs import plan
 
+from etude.runtime.errors import RunError
+from etude.runtime.launchers import messages
+from etude.runtime.launchers.launcher import Outcome
 from etude.runtime.run_folder.lease import DEAD_SECONDS
 from etude.runtime.run_folder.progress import progress
 
@@ -118,6 +121,15 @@ def test_a_run_that_nobody_is_at_work_on(folder: Folder) -> None:
     assert now() == ("stopped", "the disk is full")
     assert progress(folder.plan, folder.store).help == "make room"
     assert now(queued=True) == ("waiting", "")
+
+
+def test_why_a_gang_has_ended_is_shown_before_any_job_has_begun(folder: Folder) -> None:
+    problem = RunError("there is no file `lines.jsonl`", "correct `files`")
+    folder.store.tell(messages.failed(problem))
+    found = progress(folder.plan, folder.store)
+    assert (found.state, found.why, found.help) == ("stopped", problem.message, problem.help)
+    folder.store.tell(messages.ended(Outcome(None)))
+    assert progress(folder.plan, folder.store).state == "waiting"
 
 
 def test_a_run_that_is_done(folder: Folder) -> None:
