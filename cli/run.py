@@ -32,10 +32,23 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    return work(args, _run, _done)
+    from ..runtime.errors import RunError
+    from ..runtime.launchers.allocation import here
+    from ..runtime.stopping import listening
+
+    try:
+        place = here()
+    except RunError as reason:
+        return failed(reason, as_json=args.json)
+    if place is not None and place.world_size > 1:
+        from .run_rank import run as run_rank
+
+        with listening():
+            return run_rank(args, place)
+    return work(args, _run, done)
 
 
-def _done(plan: "Plan", folder: Path) -> str:
+def done(plan: "Plan", folder: Path) -> str:
     if not plan.outputs:
         return f"done: {folder} has the results; `etude export` writes the model of a stage"
     return f"done: {folder}/models/ has {', '.join(plan.outputs)}"
@@ -68,26 +81,28 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
             return 2
     try:
         with listening():
-            plan = _plan(args)
+            plan = plan_of(args)
             if isinstance(plan, int):
                 return plan
-            folder = _execute(plan, args, do)
+            folder = execute(plan, args, do)
     except PlanError as reason:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        return failed(reason, as_json=args.json, again=_again(args))
+        return failed(reason, as_json=args.json, again=command(args))
     except KeyboardInterrupt:
-        problem("interrupted", f"run again to continue: {_again(args)}")
+        problem("interrupted", f"run again to continue: {command(args)}")
         return 130
     if not args.json:
         print(done(plan, folder))
     sys.stdout.flush()
-    return 0
 
 
-def _plan(args: Namespace) -> "Plan | int":
+def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
     """The plan to run; or the exit code, where there is none and it is said why.
+
+    Args:
+        ranks: of the gang that this process leads; None: there is none yet.
 
     Raises: PlanError: the file of a plan cannot be read.
     """
@@ -100,7 +115,7 @@ def _plan(args: Namespace) -> "Plan | int":
                 problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
                 return 2
         return _part(read_plan(source), args)
-    plan, report = _compiled(args)
+    plan, report = _compiled(args, ranks)
     if plan is None:
         print(findings([report])) if args.json else show(report)
         return 1
@@ -115,8 +130,11 @@ def _part(plan: "Plan", args: Namespace) -> "Plan | int":
     return part_of(plan, args) or 2
 
 
-def _execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
+def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
     """Does what there is to do with a plan and shows how it goes; returns the run folder.
+
+    Args:
+        do: gets the plan, its run folder, the folder of the spec, and what shows events.
 
     Raises: RunError, Stopped.
     """
@@ -167,10 +185,11 @@ def failed(reason: "RunError", *, as_json: bool, again: str = "") -> int:
     return reason.exit_code
 
 
-def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
+def _compiled(args: Namespace, ranks: int | None) -> tuple["Plan | None", Report]:
     """The plan, on the GPUs of this machine where it has some and the recipe names no cluster.
 
-    It takes as many of them as divide the recipe's batches, and all if none does.
+    It takes as many of them as divide the recipe's batches, and all if none does; in a gang one a
+    rank, of such as this machine has.
     """
     given: Any = {"variant": args.variant, "sets": args.set}
     plan, report = compile_file(args.file, args.ranks, miniature=args.miniature, **given)
@@ -180,6 +199,9 @@ def _compiled(args: Namespace) -> tuple["Plan | None", Report]:
     from ..runtime.preflight.machine import gpus
 
     found = gpus()
+    if ranks is not None:
+        cluster = _cluster(ranks, found[0] if found else "cpu")
+        return compile_file(args.file, None, cluster=cluster, **given)
     if not found:
         return plan, report
     tried = [
@@ -203,7 +225,7 @@ def _cluster(count: int, name: str) -> str:
     return f"cluster this_machine {{ gpus = {count} of {json.dumps(name)} }}"
 
 
-def _again(args: Namespace) -> str:
+def command(args: Namespace) -> str:
     """The command, as it would be written again."""
     import shlex
 

@@ -1,19 +1,28 @@
 """Gangs: a run is a row of phases, each done by processes that stay up from job to job."""
 
 import gc
+import json
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ..compiler.as_written import amount
+from ..compiler.as_written import amount, counted
 from ..compiler.plan.plan import Plan
 from ..compiler.plan.plan_schema import read_plan
+from ..compiler.values import Resources
 from .errors import RunError
+from .jobs import WORK
 from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Phase
 from .preflight.preflight import require_all
+from .ranks import Ranks
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
 from .scheduler import Scheduler
+from .worker import PLAN, keep_log, walk
 
 
 def execute(
@@ -38,22 +47,104 @@ def execute(
     engine = LAUNCHERS[launcher]()
     if not prepare:
         engine.ready(plan)
+    with _begun(plan, folder, root, on_event, prepare=prepare) as store:
+        own = read_plan(folder / PLAN)
+        if prepare:
+            Scheduler(own, store, root, prepare=True, on_event=on_event).run()
+        else:
+            _walk(own, engine, store, root, on_event)
+
+
+def lead(
+    plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, ranks: Ranks
+) -> Resources | None:
+    """Runs a plan, or what is left of it, as rank 0 of the gang that an allocation has.
+
+    Args: as those of `execute`.
+        ranks: the gang; the other ranks `join_in`.
+
+    Returns: what the next job needs that this gang is not; None at the end of the plan.
+    Raises: RunError, Stopped.
+    """
+    _require_claims(plan)
+    _require_ranks(plan, ranks.world_size)
+    with _begun(plan, folder, root, on_event, prepare=False) as store:
+        own = read_plan(folder / PLAN)
+        start = {
+            "folder": str(folder.resolve()),
+            "root": str(root.resolve()),
+            "device": _device(own),
+            "plan": own.to_json(),
+        }
+        ranks.share("start", zlib.compress(json.dumps(start).encode()))
+
+        def tell(event: dict[str, Any]) -> None:
+            store.tell(event)
+            on_event(event)
+
+        return walk(own, store, root, start["device"], ranks, tell)
+
+
+def join_in(ranks: Ranks) -> None:
+    """Does what rank 0 decides, as another rank of the gang that an allocation has.
+
+    Raises: RunError, Stopped.
+    """
+    start = json.loads(zlib.decompress(ranks.share("start", None)))
+    _ready_process()
+    store = Store(Path(start["folder"]))
+    keep_log(store, ranks.rank)
+    plan = Plan.model_validate_json(start["plan"])
+    walk(plan, store, Path(start["root"]), start["device"], ranks, None)
+
+
+def _ready_process() -> None:
     gc.enable()
     # OpenMP's threads spin while they wait: beside other work on the machine that makes training
     # several times slower. It has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def _begun(
+    plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, prepare: bool
+) -> Iterator[Store]:
+    """The run folder with the plan in it, which nobody else works in meanwhile.
+
+    Raises: RunError, Stopped.
+    """
+    _ready_process()
     store = Store(folder)
     require_all(plan, store, root, on_event, prepare=prepare)
     if words := store.create():
         on_event({"event": "note", "message": words})
     with store.lease(lambda words: on_event({"event": "note", "message": words})):
-        path = folder / "plan.json"
+        path = folder / PLAN
         with disk(path):
             path.write_text(plan.to_json() + "\n")
-        if prepare:
-            Scheduler(read_plan(path), store, root, prepare=True, on_event=on_event).run()
-        else:
-            _walk(read_plan(path), engine, store, root, on_event)
+        yield store
+
+
+def _device(plan: Plan) -> str:
+    """What the plan's models are trained on."""
+    return next((mesh.device for mesh in _meshes(plan)), "cpu")
+
+
+def _meshes(plan: Plan) -> list[Resources]:
+    """Those of the jobs that all ranks do."""
+    jobs: list[Any] = [job for job in plan.jobs if WORK[type(job)].on_all_ranks]
+    return [job.resources for job in jobs]
+
+
+def _require_ranks(plan: Plan, ranks: int) -> None:
+    """Raises: RunError: no job of the plan is for so many ranks."""
+    wanted = {mesh.world_size for mesh in _meshes(plan)}
+    if wanted and ranks not in wanted:
+        needed = " or ".join(counted(each, "ranks") for each in sorted(wanted))
+        raise RunError(
+            f"the plan is for {needed}, and this allocation has {ranks}",
+            f"start it on so many, or plan for these with --ranks {ranks}",
+        )
 
 
 def require_runnable(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:

@@ -2,40 +2,39 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..compiler.as_written import measured
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
 from . import stopping
 from .asked import lacking
+from .decision import Alone, Decision, End, Gang, Together
 from .errors import Stopped
 from .jobs import WORK
 from .jobs.measuring import VERDICT
 from .jobs.task import Run, Task
 from .preparation import prepare
 from .run_folder import ran
+from .run_folder.patience import wait_for
 from .run_folder.recorder import OnEvent, Recorder
-from .run_folder.store import Store, disk
-
-
-def _nothing() -> None:
-    """Where there is one process, it waits for no other."""
+from .run_folder.store import MANIFEST, Store, disk
 
 
 class Scheduler:
     """Runs a plan, or what is left of it.
 
-    In a gang every rank walks the same jobs in the same order: all ranks train, rank 0 alone does
-    everything else, and all wait for each other after each job.
+    In a gang rank 0 has it, and the other ranks `follow` what it decides: all ranks train, rank 0
+    alone does everything else.
 
     Args:
         root: the folder of the spec, where relative paths of data start.
         prepare: make tokenizers and data sets, as far as no model is needed for them, and no more.
-        world_size: ranks of this gang. A job that needs another number ends the walk.
-        barrier: waits for all ranks.
+        gang: the ranks. A job that needs another number of them ends the walk.
     """
 
     def __init__(
@@ -45,18 +44,14 @@ class Scheduler:
         root: Path,
         *,
         prepare: bool = False,
-        world_size: int = 1,
-        rank: int = 0,
-        barrier: Callable[[], None] = _nothing,
+        gang: Gang | None = None,
         on_event: OnEvent = lambda event: None,
     ) -> None:
         self.plan = plan
         self.store = store
         self.root = root
         self.prepare = prepare
-        self.world_size = world_size
-        self.rank = rank
-        self.barrier = barrier
+        self.gang: Gang = gang or Alone()
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
@@ -64,7 +59,7 @@ class Scheduler:
         # the same but for the experts, cannot follow each other in a process.
         self.expert: int | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
-        self.recorder = Recorder(store.folder, name, plan.tracking) if rank == 0 else None
+        self.recorder = Recorder(store.folder, name, plan.tracking)
         self.shared = Run(plan, store, root, on_event, self.recorder)
 
     def run(self) -> Resources | None:
@@ -75,19 +70,24 @@ class Scheduler:
         Raises: RunError, Stopped.
         """
         try:
-            for job in self.plan.jobs:
-                if self.prepare and not self._prepares(job):
-                    continue
-                needed = self._job(job)
-                if needed is not None:
-                    return needed
-            if self.rank == 0:
+            needs = self._walk()
+            if needs is None:
                 for stage, key in self.plan.outputs.items():
                     if key in self.actual:
                         self.store.link(stage, self.actual[key])
         finally:
-            if self.recorder:
-                self.recorder.close()
+            self.recorder.close()
+        self.gang.end(End(needs))
+        return needs
+
+    def _walk(self) -> Resources | None:
+        for job in self.plan.jobs:
+            self.store.require_lease()
+            if self.prepare and not self._prepares(job):
+                continue
+            needed = self._job(job)
+            if needed is not None:
+                return needed
         return None
 
     def _prepares(self, job: Any) -> bool:
@@ -107,11 +107,14 @@ class Scheduler:
         elif self.store.artifact(key) is None:
             if WORK[type(job)].on_all_ranks:
                 mesh = job.resources
-                if mesh.world_size != self.world_size or self.expert not in (None, mesh.expert):
+                if mesh.world_size != self.gang.world_size or self.expert not in (
+                    None,
+                    mesh.expert,
+                ):
                     return mesh
                 self.expert = mesh.expert
-            self._make(job, key, {r: self._folder(k) for r, k in inputs.items()})
-        elif self.rank == 0:
+            self._make(job, key, inputs)
+        else:
             self._record(job, key, "kept")
             WORK[type(job)].kept(Task(job, key, {}, self._folder(key), self.shared))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
@@ -175,37 +178,29 @@ class Scheduler:
         """Whether a conditional job runs: its gate has failed so far."""
         return job.extends.gate not in self.passed
 
-    def _make(self, job: Any, key: str, inputs: dict[str, Path]) -> None:
-        if self.rank == 0:
-            stopping.check(f"`{job.id}` comes next")
+    def _make(self, job: Any, key: str, inputs: Mapping[str, str]) -> None:
+        stopping.check(f"`{job.id}` comes next")
         work = WORK[type(job)]
-        task = Task(job, key, inputs, self.store.work(key), self.shared)
-        if self.rank == 0:
-            work.before(task)
-            self._record(job, key, "started")
-            self.emit(
-                {
-                    "event": "started",
-                    "job": job.id,
-                    "kind": job.kind,
-                    "stage": job.stage,
-                    "steps": job.steps,
-                    "tokens": job.tokens,
-                }
-            )
-            with disk(task.work):
-                task.work.mkdir(parents=True, exist_ok=True)
-                ran.begin(task.work, job)
-        self.barrier()
-        if work.on_all_ranks or self.rank == 0:
+        folders = {role: self._folder(key) for role, key in inputs.items()}
+        task = Task(job, key, folders, self.store.work(key), self.shared)
+        work.before(task)
+        self._record(job, key, "started")
+        about = {name: getattr(job, name) for name in ("kind", "stage", "steps", "tokens")}
+        self.emit({"event": "started", "job": job.id, **about})
+        with disk(task.work):
+            task.work.mkdir(parents=True, exist_ok=True)
+            ran.begin(task.work, job)
+        if not work.on_all_ranks:
             work.do(task)
-        self.barrier()
-        if self.rank == 0:
-            work.after(task)
-            self.store.publish(key, task.work / "result", job.id)
-            self._record(job, key, "finished")
-            self.emit({"event": "finished", "job": job.id, "kind": job.kind})
-        self.barrier()
+        elif not (task.work / "result").is_dir():
+            task = replace(task, known=work.known(task))
+            decision = Together(job.id, key, inputs, task.known)
+            self.gang.all_do(decision, partial(work.do, task))
+        work.after(task)
+        self.store.require_lease()
+        self.store.publish(key, task.work / "result", job.id)
+        self._record(job, key, "finished")
+        self.emit({"event": "finished", "job": job.id, "kind": job.kind})
 
     def _decide(self, job: GateJob) -> None:
         """Continues after a gate: its segment's successors start from the attempt that passed.
@@ -213,17 +208,8 @@ class Scheduler:
         Raises: Stopped: the last attempt has failed.
         """
         found = json.loads((self._folder(self.actual[job.key]) / VERDICT).read_text())
-        if self.rank == 0:
-            self.emit(
-                {
-                    "event": "gate",
-                    "job": job.id,
-                    "what": job.what,
-                    "attempt": job.attempt,
-                    "attempts": job.attempts,
-                    **found,
-                }
-            )
+        about = {"job": job.id, "what": job.what, "attempt": job.attempt, "attempts": job.attempts}
+        self.emit({"event": "gate", **about, **found})
         if not found["passed"]:
             if job.attempt == job.attempts:
                 raise Stopped(self._failure(job, found), self._advice(job))
@@ -260,6 +246,34 @@ class Scheduler:
             "train longer at this length, or relax the gate, and run again: "
             "everything finished so far is kept"
         )
+
+
+class Following(Protocol):
+    """A gang as a rank other than 0 sees it."""
+
+    rank: int
+
+    def hear(self) -> Decision: ...
+
+    def arrive(self) -> None: ...
+
+
+def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources | None:
+    """Does on a rank other than 0 what rank 0 decides, until that is to end.
+
+    Returns: what the next job needs, or None at the end of the plan.
+    Raises: RunError, Stopped.
+    """
+    jobs = {job.id: job for job in plan.jobs}
+    shared = Run(plan, store, root, lambda event: None, None)
+    while isinstance(decision := ranks.hear(), Together):
+        artifacts = store.folder / "artifacts"
+        inputs = {role: artifacts / key for role, key in decision.inputs.items()}
+        wait_for([folder / MANIFEST for folder in inputs.values()], ranks.rank)
+        job, work = jobs[decision.job], store.work(decision.key)
+        WORK[type(job)].do(Task(job, decision.key, inputs, work, shared, decision.known))
+        ranks.arrive()
+    return decision.needs
 
 
 def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) -> str:

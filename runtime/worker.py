@@ -3,18 +3,26 @@
 import logging
 import os
 import sys
-from datetime import timedelta
-from functools import partial
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..compiler.plan.plan import Plan
+from ..compiler.plan.plan_schema import read_plan
+from ..compiler.values import Resources
 from .errors import RunError
 from .launchers import messages
+from .launchers.allocation import here
 from .launchers.launcher import Outcome
-from .run_folder.store import Store
-from .scheduler import Scheduler
+from .part import phase_of, up_to
+from .ranks import Ranks
+from .run_folder.patience import wait_for
+from .run_folder.store import LOGS, RANK_LOG, Store
+from .scheduler import Scheduler, follow
 from .stopping import listening
+
+PLAN = "plan.json"
 
 
 def main(folder: Path, root: Path, device: str) -> int:
@@ -24,47 +32,95 @@ def main(folder: Path, root: Path, device: str) -> int:
         root: the folder of the spec, where relative paths of data start.
         device: "cpu", or the GPU that this rank has.
     """
-    _send(messages.joined())
-    import torch.distributed as dist
-
-    from .engine.device import prepare
-
-    plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
-    # The launcher keeps what is printed here in the run's log.
-    logging.basicConfig(level=logging.INFO)
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    print(messages.line(messages.joined()), flush=True)
     try:
-        prepare(device)
-        dist.init_process_group("gloo" if device == "cpu" else "nccl")
-        # Ranks wait for rank 0 to evaluate and to export, which may take longer than any step.
-        patience = dist.new_group(backend="gloo", timeout=timedelta(days=7))
-        scheduler = Scheduler(
-            plan,
-            Store(folder),
-            root,
-            world_size=world_size,
-            rank=rank,
-            barrier=partial(_wait, patience),
-            on_event=_send,
-        )
-        needs = scheduler.run()
-        if rank == 0:
-            _send(messages.ended(Outcome(needs)))
+        place = here()
     except RunError as problem:
-        _send(messages.failed(problem))
-        # The other ranks may wait for this one: torchrun ends them when it exits.
-        os._exit(problem.exit_code)
+        return _refused(problem)
+    if place is None:
+        return _refused(
+            RunError(
+                "nothing says which rank of a gang this process is",
+                "start it with torchrun or srun, or use `etude run`",
+            )
+        )
+    store = Store(folder)
+    keep_log(store, place.rank)
+
+    def tell(problem: RunError) -> None:
+        store.tell(messages.failed(problem))
+
+    try:
+        ranks = Ranks(place, tell)
+    except RunError as problem:
+        if place.rank == 0:
+            tell(problem)
+        return _refused(problem)
+    try:
+        wait_for([folder / PLAN], place.rank)
+        plan = read_plan(folder / PLAN)
+        if phase := phase_of(plan, os.environ):
+            plan = up_to(plan, phase)
+        if place.rank == 0:
+            store.create()
+            with store.lease():
+                needs = walk(plan, store, root, device, ranks, store.tell)
+                store.tell(messages.ended(Outcome(needs)))
+        else:
+            walk(plan, store, root, device, ranks, None)
+    except Exception as problem:
+        ranks.fail(problem)
     return 0
 
 
-def _wait(group: Any) -> None:
-    import torch.distributed as dist
+def walk(
+    plan: Plan,
+    store: Store,
+    root: Path,
+    device: str,
+    ranks: Ranks,
+    on_event: Callable[[dict[str, Any]], None] | None,
+) -> Resources | None:
+    """Walks a plan as one rank of a gang; arguments as those of `main`.
 
-    dist.barrier(group)
+    Args:
+        on_event: gets what happens, on rank 0.
+
+    Returns: what the next job needs, or None at the end of the plan.
+    Raises: RunError, Stopped.
+    """
+    from .engine.device import prepare
+
+    prepare(device)
+    if ranks.rank != 0:
+        return follow(plan, store, root, ranks)
+    assert on_event
+    return Scheduler(plan, store, root, gang=ranks, on_event=on_event).run()
 
 
-def _send(event: dict[str, Any]) -> None:
-    print(messages.line(event), flush=True)
+def keep_log(store: Store, rank: int) -> None:
+    """Turns what this process and its libraries print to the rank's log, behind earlier starts';
+    leaves it where a launcher has turned it to one."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    path = Path(os.path.realpath("/proc/self/fd/1"))
+    if path.parent != (store.folder / LOGS).resolve():
+        path = store.log_of(rank)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        for descriptor in (1, 2):
+            os.dup2(file, descriptor)
+        os.close(file)
+    os.environ[RANK_LOG] = str(path)
+    logging.basicConfig(level=logging.INFO)
+    host, started = os.uname().nodename, time.strftime("%Y-%m-%d %H:%M:%S %z")
+    print(f"==== rank {rank} on {host}, process {os.getpid()}, {started}", flush=True)
+
+
+def _refused(problem: RunError) -> int:
+    """Says on standard error, where no run folder is known to be right, why there is no rank."""
+    print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
+    return problem.exit_code
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
 
 from ...compiler.values import Saving
 from ..errors import RunError
+from ..run_folder.patience import wait_for
 from ..run_folder.ran import in_words, starts
 from ..run_folder.saved import SUMS, step_of, steps_saved
 from .border import hosts
 from .checksums import Writer, damage, is_whole
-from .storage import AVERAGE, HEAD, model_tensors, reading, writing
+from .process import as_rank_0_sees
+from .storage import AVERAGE, HEAD, METADATA, model_tensors, reading, writing
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,10 @@ class Checkpoints(CheckpointManager):
             wanted = {MODEL: True, OPTIMIZER: self._start.optimizer, AVERAGE: self._start.average}
             states = {name: self.states[name] for name, take in wanted.items() if take}
             help = f"remove {path.parent}; the next run rebuilds it"
-            if is_whole(path) and (wrong := _damage_seen_by_any(path)):
+            if as_rank_0_sees(lambda: is_whole(path)) and (wrong := _damage_seen_by_any(path)):
                 raise RunError(f"the checkpoint {path} is damaged: {wrong}", help)
+        if dist.get_rank() != 0:
+            wait_for([path / METADATA], dist.get_rank())
         with reading(path, help):
             wanted_states = self._flattened_model_states_sd(states)
             if own is None and self._start is not None:
@@ -305,6 +309,8 @@ class Checkpoints(CheckpointManager):
 def _damage_seen_by_any(path: Path) -> str:
     """What is wrong with the files of a checkpoint, which the ranks share out; the same on all."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
+    if rank != 0:
+        wait_for([path / SUMS], rank)
     found: list[Any] = [None] * ranks
     dist.all_gather_object(found, damage(path, rank, ranks), group=hosts("saving"))
     return next(filter(None, found), "")

@@ -35,7 +35,7 @@ from ..errors import Stopped
 from ..stopping import interrupted
 from .border import agree
 from .device import prepare
-from .process import join, logging_to, own_garbage
+from .process import join, logging_to, own_garbage, rank_log, traces
 from .storage import weights_of
 from .train import RESULT, build, input_of, read_records
 
@@ -70,7 +70,7 @@ def reference(
     Args:
         inputs: role → folder: "data:<source>" (records) and "model".
         folder: of the job.
-        root: of the run.
+        root: of the run, whose `logs` have what is logged.
         on_event: gets, on rank 0, one dict a chunk: `event` ("progress"), `job`, `stage`, `done`
             and `of` (records).
 
@@ -101,7 +101,7 @@ def reference(
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
         _save(partial / "reference.npy", values.astype(np.float32))
 
-    _run(job, inputs, folder, on_event, work)
+    _run(job, inputs, folder, root, on_event, work)
 
 
 def score(
@@ -139,7 +139,7 @@ def score(
             np.divide(found[:, 0], found[:, 1], out=values, where=found[:, 1] > 0)
             _save(partial / f"{split}.npy", values.astype(np.float32))
 
-    _run(job, inputs, folder, on_event, work)
+    _run(job, inputs, folder, root, on_event, work)
 
 
 class _Walk:
@@ -256,6 +256,7 @@ def _run(
     job: ReferenceJob | ScoreJob,
     inputs: Mapping[str, Path],
     folder: Path,
+    root: Path,
     on_event: "OnEvent",
     work: Callable[["Trainer", Path], None],
 ) -> None:
@@ -274,10 +275,11 @@ def _run(
     loader = Loader.Config(timeline=Timeline.of(train_job), first_tokens={}, vocab=job.model.vocab)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with logging_to(folder / f"rank{rank}.log"), own_garbage():
+        with logging_to(rank_log(root, rank)), own_garbage():
             config = trainer_config(
                 train_job, folder, dataloader=loader, start=start, on_event=on_event
             )
+            config.comm.save_traces_folder = traces(root)
             with build(config) as trainer:
                 trainer.checkpoints.load()
                 if rank == 0:

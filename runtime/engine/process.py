@@ -5,15 +5,17 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from ..alone import be_alone
 from ..errors import RunError
+from ..run_folder.store import LOGS, Store
 
 
 def join(world_size: int, device: str) -> int:
@@ -55,6 +57,32 @@ def leave() -> None:
     """Ends the process group, where there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+T = TypeVar("T")
+
+
+def rank_log(root: Path, rank: int) -> Path:
+    """The log of a rank, which a run keeps; its folder is made.
+
+    Args:
+        root: of the run.
+    """
+    path = Store(root).log_of(rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def traces(root: Path) -> str:
+    """The folder in which the flight recorder keeps the last collectives of a gang that stalls."""
+    return str((root / LOGS / "flight_recorder").resolve())
+
+
+def as_rank_0_sees(look: Callable[[], T]) -> T:
+    """What rank 0 finds in the run folder; all ranks call this together, and rank 0 alone looks."""
+    found = [look() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(found)
+    return cast(T, found[0])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ..data.shards import Shards
 from ..data.stream import Stream
 from ..errors import DataError, RunError, Stopped
 from .device import prepare
-from .process import join, logging_to, own_garbage
+from .process import join, logging_to, own_garbage, rank_log, traces
 
 if TYPE_CHECKING:
     from .checkpoint import Start
@@ -49,7 +49,8 @@ def train(
             `result`, with `state` (all that training needs to continue), `weights` (where the job
             averages: the mean) and `positions.json` (source → the token of its stream that comes
             next). A job whose result is there is not run again.
-        root: of the run; which dialogs share a row is kept in its `cache`.
+        root: of the run; which dialogs share a row is kept in its `cache`, and what is logged in
+            its `logs`.
         on_event: gets one dict a step, on rank 0; see `metrics.Metrics`.
         positions: source → the token of its stream at which the job begins, in place of the
             plan's; sources that the job does not read are passed on to `positions.json`.
@@ -65,7 +66,7 @@ def train(
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with logging_to(folder / f"rank{rank}.log"), own_garbage():
+        with logging_to(rank_log(root, rank)), own_garbage():
             with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
                 trainer.train()
                 trainer.save_result(folder / RESULT)
@@ -100,6 +101,7 @@ def make_trainer(
         start=_start(job, inputs),
         on_event=on_event,
     )
+    config.comm.save_traces_folder = traces(root)
     with build(config) as trainer:
         yield trainer
 

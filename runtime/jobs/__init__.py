@@ -26,6 +26,7 @@ WORK: dict[type, Work] = {
     TrainJob: Work(
         training.train,
         on_all_ranks=True,
+        known=training.positions,
         before=training.begin,
         after=training.finish,
         kept=training.take_over,

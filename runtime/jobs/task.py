@@ -51,6 +51,7 @@ class Task:
         key: of its artifact.
         inputs: role → folder of the result that the job reads.
         work: the job's own folder, in which it makes the folder `result`.
+        known: what rank 0 has read for all ranks (`Work.known`).
     """
 
     job: Any
@@ -58,10 +59,16 @@ class Task:
     inputs: Mapping[str, Path]
     work: Path
     run: Run
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _nothing(task: Task) -> None:
     """There is nothing to do."""
+
+
+def _nothing_known(task: Task) -> dict[str, Any]:
+    """There is nothing that rank 0 has to read."""
+    return {}
 
 
 class Work(NamedTuple):
@@ -72,6 +79,8 @@ class Work(NamedTuple):
         prepares: whether it makes data, and needs no model.
         outside: digests of what the result depends on and the plan does not know, from the job and
             the folders of its inputs; None: there is no such thing.
+        known: what rank 0 reads for all ranks, which do not look for themselves; it has a form in
+            JSON.
         before, after: what rank 0 does before all ranks begin, and once they have ended.
         kept: what rank 0 does where the result is there, with the folder of the result as `work`.
     """
@@ -80,6 +89,7 @@ class Work(NamedTuple):
     on_all_ranks: bool = False
     prepares: bool = False
     outside: Callable[[Any, Mapping[str, Path], Run], list[str]] | None = None
+    known: Callable[[Task], dict[str, Any]] = _nothing_known
     before: Callable[[Task], None] = _nothing
     after: Callable[[Task], None] = _nothing
     kept: Callable[[Task], None] = _nothing

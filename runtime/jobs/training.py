@@ -32,23 +32,28 @@ def _tell_repetition(task: Task) -> None:
             run.emit({"event": "warning", "message": f"{each}: {advice(each)}"})
 
 
+def positions(task: Task) -> dict[str, Any]:
+    """Where the job begins to read each source, if not where the plan says."""
+    found = None
+    if "model" in task.inputs and (task.inputs["model"] / "positions.json").exists():
+        found = json.loads((task.inputs["model"] / "positions.json").read_text())
+        if task.job.objective.name != "next_token":  # each stage reads its records from the start
+            found = {n: place for n, place in found.items() if n not in task.job.data}
+    return {"positions": found}
+
+
 def train(task: Task) -> None:
     """Trains on the ranks of the job's mesh."""
     from ..engine.train import train
 
     job, run = task.job, task.run
-    positions = None
-    if "model" in task.inputs and (task.inputs["model"] / "positions.json").exists():
-        positions = json.loads((task.inputs["model"] / "positions.json").read_text())
-        if job.objective.name != "next_token":  # each stage reads its records from the start
-            positions = {n: place for n, place in positions.items() if n not in job.data}
     train(
         job,
         task.inputs,
         task.work,
         root=run.store.folder,
         on_event=lambda event: _step(run, event),
-        positions=positions,
+        positions=task.known["positions"],
     )
 
 

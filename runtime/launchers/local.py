@@ -5,15 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TextIO
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import Plan
 from .. import stopping
 from ..errors import RunError
 from ..jobs import WORK
+from ..run_folder.json_lines import Follower, whole_size
+from ..run_folder.lease import INHERITED
 from ..run_folder.recorder import OnEvent
-from ..run_folder.store import LOG, Store
+from ..run_folder.store import LOG, LOGS, Store
 from ..scheduler import Scheduler
 from .allocation import forget
 from .launcher import Outcome, Phase
@@ -21,6 +27,8 @@ from .messages import JOINED, OUTCOME, event_in, outcome_of
 
 GRACE = 30
 """Seconds that ranks have for ending by themselves once one of them has ended."""
+FOLLOW_SECONDS = 0.05
+"""Between two looks at what a gang has told."""
 
 
 class Local:
@@ -42,7 +50,12 @@ class Local:
         Raises: RunError, Stopped.
         """
         if phase.ranks == 1:
-            return Outcome(Scheduler(phase.plan, store, phase.root, on_event=on_event).run())
+
+            def tell(event: dict[str, Any]) -> None:
+                store.tell(event)
+                on_event(event)
+
+            return Outcome(Scheduler(phase.plan, store, phase.root, on_event=tell).run())
         return _gang(phase, store, on_event)
 
 
@@ -83,35 +96,63 @@ def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
         *phase.worker(store),
     ]
     threads = str(max((os.cpu_count() or 1) // phase.ranks, 1))
-    log = store.folder / LOG
-    last: dict[str, Any] | None = None
-    with log.open("a") as file, stopping.handing_on() as ask:
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    if store.held:
+        environment[INHERITED] = store.held.token
+    follower = Follower(store.events_path, whole_size(store.events_path))
+    with (store.folder / LOG).open("a") as log, stopping.handing_on() as ask:
         gang = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=file,
+            stderr=log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": threads},
+            env=environment,
             preexec_fn=_prepare,
         )
-        assert gang.stdout
+        if store.held:
+            store.held.include(gang.pid)
         try:
-            for line in gang.stdout:
-                event = event_in(line)
-                if event is None:
-                    file.write(line)
-                elif event["event"] == JOINED:
-                    ask(event["process"])
-                elif event["event"] == OUTCOME:
-                    last = event
-                else:
-                    on_event(event)
-            gang.wait()
+            threading.Thread(target=_listen, args=(gang, log, ask), daemon=True).start()
+            last = _follow(gang, follower, store, on_event)
         except BaseException:
             gang.send_signal(signal.SIGHUP)
             gang.wait()
             raise
-    return outcome_of(last, log)
+    return outcome_of(last, store.folder / LOGS)
+
+
+def _listen(gang: subprocess.Popen[str], log: TextIO, ask: Callable[[int], None]) -> None:
+    """Takes up the ranks that say that they have begun, so that they can be asked to stop."""
+    assert gang.stdout
+    for line in gang.stdout:
+        event = event_in(line)
+        if event is None:
+            with suppress(ValueError, OSError):
+                log.write(line)
+        elif event["event"] == JOINED:
+            ask(event["process"])
+
+
+def _follow(
+    gang: subprocess.Popen[Any], follower: Follower, store: Store, on_event: OnEvent
+) -> dict[str, Any] | None:
+    """Hands the events of a gang on until it has ended; returns its outcome, if it has told one.
+
+    Raises: Interrupted: another run has taken the folder.
+    """
+    last = None
+    ended = False
+    while not ended:
+        ended = gang.poll() is not None
+        for event in follower.new():
+            if event["event"] == OUTCOME:
+                last = event
+            else:
+                on_event({name: value for name, value in event.items() if name != "time"})
+        store.require_lease()
+        if not ended:
+            time.sleep(FOLLOW_SECONDS)
+    return last
 
 
 def _prepare() -> None:

@@ -1,10 +1,10 @@
-"""What a gang tells its launcher: lines on standard output of rank 0, among whatever else is there.
-
-A line is a mark and an event as JSON. The last event is the outcome, or what stopped the gang.
+"""What a gang tells its launcher: how a phase ended, in the last line of `events.jsonl`; and which
+processes its ranks of this machine are, on their standard output.
 """
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,20 @@ from ...compiler.values import Resources
 from ..errors import Interrupted, RunError, Stopped
 from .launcher import Outcome
 
-MARK = "etude-event "
 OUTCOME = "outcome"
 JOINED = "joined"
+_MARK = "etude-event "
 _KINDS = {kind.exit_code: kind for kind in (Stopped, Interrupted)}
 
 
 def line(event: Mapping[str, Any]) -> str:
-    """An event as a line, without its line feed."""
-    return MARK + json.dumps(event)
+    """An event as a line of standard output, without its line feed."""
+    return _MARK + json.dumps(event)
 
 
 def event_in(line: str) -> dict[str, Any] | None:
     """The event in a line; None where it is other output."""
-    return json.loads(line.removeprefix(MARK)) if line.startswith(MARK) else None
+    return json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else None
 
 
 def joined() -> dict[str, Any]:
@@ -49,19 +49,21 @@ def failed(problem: RunError) -> dict[str, Any]:
     }
 
 
-def outcome_of(event: Mapping[str, Any] | None, log: Path) -> Outcome:
+def outcome_of(event: Mapping[str, Any] | None, logs: Path) -> Outcome:
     """The outcome that an event tells.
 
     Args:
         event: the event of the phase's end; None: the gang ended without one.
-        log: the file with what its processes printed.
+        logs: the folder with what its ranks printed.
 
     Raises: RunError, Stopped: the phase did not come to its end.
     """
     if event is None:
+        # Whichever other rank ends, rank 0 says so.
         raise Interrupted(
-            f"the training processes ended without a message; the end of {log} may say why",
-            "run again to continue",
+            f"rank 0 on {socket.gethostname()} ended without a message; the end of "
+            f"{logs / 'rank-0.log'} may say why",
+            "run again to continue from the last checkpoint",
         )
     if "error" in event:
         raise _KINDS.get(event["exit_code"], RunError)(event["error"], event["help"])

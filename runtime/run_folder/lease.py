@@ -164,7 +164,7 @@ class Lease:
         if job and there.get("slurm_job") == job and there.get("slurm_restarts", 0) < restarts:
             return True  # Slurm has requeued the job, which it does when all of it has ended
         if there.get("host") == socket.gethostname() and there.get("space") == _space():
-            return not any(_alive(each) for each in there.get("processes", ()))
+            return self._has_ended(there.get("processes", []))
         on_wait(
             f"{self.folder} is in use by {_who(there)}; waiting for up to {DEAD_SECONDS:.0f} s to "
             "see whether that run is alive"
@@ -177,6 +177,16 @@ class Lease:
                 return True  # it has ended, and its lease with it
             if now is not None and now != there:
                 return False
+        return True
+
+    def _has_ended(self, processes: list[dict[str, Any]]) -> bool:
+        """Whether the processes of an owner on this host have ended; those that the first one has
+        started end a little later than it."""
+        end = time.monotonic() + DEAD_SECONDS
+        while any(_alive(each) for each in processes):
+            if _alive(processes[0]) or time.monotonic() > end:
+                return False
+            time.sleep(0.1)
         return True
 
     def _remove(self, there: Mapping[str, Any]) -> None:

@@ -39,6 +39,8 @@ LOG = "log"
 """The file with what libraries and processes of a run print."""
 LOGS = "logs"
 """The folder with what each rank of a gang prints and logs."""
+RANK_LOG = "ETUDE_RANK_LOG"
+"""The variable with the log of this rank, where it is not `logs/rank-N.log`."""
 VARIANTS = "variants"
 """The folder with the runs of a recipe's variants."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -116,6 +118,16 @@ class Store:
         finally:
             self.held = None
             lease.release()
+
+    @property
+    def events_path(self) -> Path:
+        """The file of what `tell` is told."""
+        return self._events.path
+
+    def log_of(self, rank: int) -> Path:
+        """The file with what a rank of gangs prints and logs, as this process has been told."""
+        told = os.environ.get(RANK_LOG)
+        return Path(told) if told else self.folder / LOGS / f"rank-{rank}.log"
 
     def require_lease(self) -> None:
         """Raises: Interrupted: another run has taken the folder from this one."""

@@ -11,16 +11,6 @@ from pathlib import Path
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "etude.cli.main"]
-# What a shell inside another launcher's job has: it must mean nothing to etude.
-RANK = {
-    "RANK": "1",
-    "WORLD_SIZE": "3",
-    "LOCAL_RANK": "1",
-    "LOCAL_WORLD_SIZE": "3",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "1",
-}
-
 TINY = """
 recipe tiny { title = "A recipe for tests", seed = 7 }
 model tiny { family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
@@ -51,8 +41,9 @@ stage report: evaluate { loss = [docs, sums] }
 
 
 def environment() -> dict[str, str]:
-    """An environment in which a user may start a command."""
-    return {**os.environ, **RANK}
+    """An environment in which a user starts a command on one machine."""
+    ranks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "ETUDE_ALONE")
+    return {name: value for name, value in os.environ.items() if name not in ranks}
 
 
 def etude(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:

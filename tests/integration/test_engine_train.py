@@ -69,7 +69,7 @@ def test_nothing_is_printed_and_the_log_lies_in_the_folder(
     run(train_job(steps=1), inputs, tmp_path / "job")
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
-    assert "Building llama3" in (tmp_path / "job" / "rank0.log").read_text()
+    assert "Building llama3" in (tmp_path / "logs" / "rank-0.log").read_text()
 
 
 def test_a_finished_job_is_not_run_again(trained: Path, inputs: dict[str, Path]) -> None:

@@ -1,5 +1,6 @@
 """Launchers: a run asks one for each phase, and hears from it what the next one needs."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_a_worker_is_told_the_folders_as_whole_paths_and_its_device(
 def test_what_the_next_job_needs_is_the_same_after_it_was_told_in_a_line(tmp_path: Path) -> None:
     (job,) = (job for job in plan(EIGHT).jobs if isinstance(job, TrainJob))
     for outcome in (Outcome(job.resources), Outcome(None)):
-        told = messages.event_in(messages.line(messages.ended(outcome)))
+        told = json.loads(json.dumps(messages.ended(outcome)))
         assert messages.outcome_of(told, tmp_path / "log") == outcome
 
 
@@ -106,24 +107,28 @@ def test_what_the_next_job_needs_is_the_same_after_it_was_told_in_a_line(tmp_pat
     ("problem", "kind"),
     [
         (Stopped("full", "make room"), Stopped),
-        (Interrupted("asked", "again"), Interrupted),
+        (Interrupted("lost", "run again"), Interrupted),
         (DataError("bad"), RunError),
     ],
 )
 def test_a_problem_of_a_gang_is_one_of_its_launcher(
     problem: RunError, kind: type[RunError], tmp_path: Path
 ) -> None:
-    told = messages.event_in(messages.line(messages.failed(problem)))
+    told = json.loads(json.dumps(messages.failed(problem)))
     with pytest.raises(RunError) as raised:
         messages.outcome_of(told, tmp_path / "log")
     assert type(raised.value) is kind
     assert (raised.value.message, raised.value.help) == (problem.message, problem.help)
 
 
-def test_a_gang_that_ends_without_a_word_has_stopped(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match=r"without a message; the end of .*log may say why"):
-        messages.outcome_of(None, tmp_path / "log")
+def test_a_gang_that_ends_without_a_word_has_lost_rank_0(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"rank 0 on .* ended without .*rank-0\.log may say why"):
+        messages.outcome_of(None, tmp_path / "logs")
 
 
-def test_other_output_is_no_event() -> None:
+def test_what_a_rank_says_of_its_process_is_told_from_other_output() -> None:
+    assert messages.event_in(messages.line(messages.joined())) == {
+        "event": messages.JOINED,
+        "process": os.getpid(),
+    }
     assert messages.event_in("a library says hello\n") is None

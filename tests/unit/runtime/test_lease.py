@@ -100,6 +100,16 @@ def test_it_lasts_as_long_as_one_of_its_processes(tmp_path: Path) -> None:
         Lease(tmp_path).take()
 
 
+def test_processes_of_an_owner_that_has_ended_may_end_a_little_later(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    held_by(tmp_path, processes=[ended(), module._process(process.pid)])
+    threading.Timer(0.3, process.communicate).start()
+    lease = Lease(tmp_path)
+    lease.take()
+    assert process.poll() is not None
+    lease.release()
+
+
 def test_an_owner_elsewhere_who_stands_still_has_died(tmp_path: Path) -> None:
     held_by(tmp_path, host="node-7", user="ada", slurm_job="12", since="yesterday")
     waited: list[str] = []

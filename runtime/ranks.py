@@ -1,0 +1,332 @@
+"""What the ranks of a gang tell each other beside torch's collectives, through torch's store.
+
+Rank 0 tells what all do next (`decision`); the others tell when they have done it. A thread of each
+rank shows that its process is alive, and listens for a problem that any rank has: that ends all of
+them, with one message, which rank 0 tells. A collective that stalls ends with the names of the
+ranks that did not come to it.
+"""
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from .decision import Decision, End, Together, from_json, to_json
+from .errors import Interrupted, RunError, Stopped
+from .launchers.allocation import Place
+
+TICK_SECONDS = 1.0
+"""Between two signs of life of a rank, in gangs of up to a thousand; longer in larger ones."""
+SILENT_SECONDS = 90.0
+"""A rank that gives no sign of life for so long is lost: sooner than torchtitan's collectives give
+up, since on a GPU they then end the process without a word."""
+JOIN_SECONDS = 600.0
+"""What ranks have to find each other."""
+_AGAIN = "run again to continue from the last checkpoint"
+_LOGS = "what each rank has said is in logs/ of the run folder"
+_KINDS = {kind.exit_code: kind for kind in (RunError, Stopped, Interrupted)}
+_OTHERS_FAULT = ("connection", "timed out", "timeout", "broken pipe", "nccl", "socket", "gloo")
+"""In what a collective raises where another rank is the reason."""
+
+Tell = Callable[[RunError], None]
+
+
+class Ranks:
+    """The gang that this process is a rank of."""
+
+    def __init__(self, place: Place, tell: Tell) -> None:
+        """
+        Args:
+            tell: is told, on rank 0, of the problem that ends the gang.
+        """
+        self.place = place
+        self.rank = place.rank
+        self.world_size = place.world_size
+        self._tell = tell
+        self._store = _join(place)
+        self._number = 0
+        self._tick = max(TICK_SECONDS, self.world_size / 1000)
+        self._ending = threading.Lock()
+        self._over = threading.Event()
+        self._store.set(f"host/{self.rank}", f"{socket.gethostname()} {os.getpid()}")
+        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+
+    # Decisions.
+
+    def all_do(self, decision: Together, do: Callable[[], None]) -> None:
+        """On rank 0: tells the others what all do now, does its part, and waits for theirs."""
+        self._send(decision)
+        do()
+        self.arrive()
+        self._wait(f"done/{self._number}")
+
+    def end(self, decision: End) -> None:
+        """On rank 0: tells the others that there is no more to do, and waits till they know."""
+        self._send(decision)
+        self._over.set()
+        self._store.add("left", 1)
+        self._all_have_left()
+
+    def leave(self, code: int) -> None:
+        """On rank 0: ends the others with an exit code, where it has said why itself."""
+        self._tell = lambda problem: None
+        self._report(_KINDS.get(code, RunError)("rank 0 has ended"))
+        self._over.wait()
+
+    def hear(self) -> Decision:
+        """On the others: what rank 0 has decided next."""
+        self._number += 1
+        self._wait(f"decision/{self._number}")
+        decision = from_json(self._store.get(f"decision/{self._number}"))
+        if isinstance(decision, End):
+            self._over.set()
+            self._store.add("left", 1)
+        return decision
+
+    def arrive(self) -> None:
+        """Says that this rank has done its part of the last decision."""
+        if self._store.add(f"arrived/{self._number}", 1) == self.world_size:
+            self._store.set(f"done/{self._number}", "1")
+
+    def share(self, name: str, value: bytes | None) -> bytes:
+        """Gives all ranks what rank 0 has; the others give None."""
+        if value is not None:
+            self._store.set(f"shared/{name}", value)
+            return value
+        self._wait(f"shared/{name}")
+        return self._store.get(f"shared/{name}")
+
+    def _send(self, decision: Decision) -> None:
+        self._number += 1
+        self._store.set(f"decision/{self._number}", to_json(decision))
+
+    def _wait(self, key: str) -> None:
+        """Waits for as long as it takes: what could keep the others is seen by the watch."""
+        pause = 0.005
+        while not self._store.check([key]):
+            time.sleep(pause)
+            pause = min(2 * pause, self._tick / 5)
+
+    def _all_have_left(self) -> None:
+        """Keeps the store, which may be this process's, up until all know that they can go."""
+        end = time.monotonic() + 10 * self._tick
+        while self._store.add("left", 0) < self.world_size and time.monotonic() < end:
+            time.sleep(0.05)
+
+    # Problems.
+
+    def fail(self, error: Exception) -> None:
+        """Ends the gang, and this process, for an error of this rank; does not return."""
+        if isinstance(error, Interrupted) and self.rank == 0 and (lost := self._lost()):
+            # Whoever has started the ranks asks those that are left to stop.
+            self._report_lost(lost)
+        elif isinstance(error, RunError):
+            self._report(error)
+        else:
+            traceback.print_exception(error)
+            if _is_others_fault(error):
+                self._store.set(f"error/{self.rank}", str(error))
+                self._report_others(error)
+            else:
+                self._report(
+                    Interrupted(
+                        f"{type(error).__name__}: {_first_line(error)}; the end of "
+                        f"logs/rank-{self.rank}.log has more",
+                        _AGAIN,
+                    )
+                )
+        # The watch ends the process, when rank 0 has told of the problem.
+        time.sleep(SILENT_SECONDS)
+        _exit(Interrupted.exit_code)
+
+    def _report(self, problem: RunError) -> None:
+        """Leaves a problem of this rank for all; the first one counts."""
+        message = problem.message
+        if self.rank != 0:
+            message = f"{self._names([self.rank])}: {message}"
+        about = {"message": message, "help": problem.help, "exit_code": problem.exit_code}
+        self._store.compare_set("problem", "", json.dumps(about))
+
+    def _report_others(self, error: Exception) -> None:
+        """On rank 0: finds out which ranks a collective has failed for; the others wait for it."""
+        if self.rank != 0:
+            return
+        if lost := self._lost():
+            self._report_lost(lost)
+            return
+        others = range(1, self.world_size)
+        late = [rank for rank in others if not self._store.check([f"error/{rank}"])]
+        if "time" in str(error).lower() and late:
+            said = f"{self._names(late)} did not come in time to a step that all ranks do together"
+        else:
+            said = f"a step that all ranks do together has failed: {_first_line(error)}"
+        self._report(Interrupted(f"{said}; {_LOGS}", _AGAIN))
+
+    def _lost(self) -> list[int]:
+        """On rank 0: the ranks that give no sign of life just now."""
+        before = self._signs()
+        time.sleep(max(3 * self._tick, 3.0))
+        now = self._signs()
+        return [rank for rank in range(1, self.world_size) if now[rank] == before[rank]]
+
+    def _report_lost(self, lost: list[int]) -> None:
+        does = "has ended or does" if len(lost) == 1 else "have ended or do"
+        self._report(Interrupted(f"{self._names(lost)} {does} not answer; {_LOGS}", _AGAIN))
+
+    def _names(self, ranks: Iterable[int]) -> str:
+        """Ranks with their hosts, in words; of many the first ones."""
+        ranks = list(ranks)
+        shown = []
+        for rank in ranks[:4]:
+            known = self._store.check([f"host/{rank}"])
+            host = self._store.get(f"host/{rank}").decode().split() if known else None
+            shown.append(f"rank {rank}" + (f" on {host[0]} (process {host[1]})" if host else ""))
+        more = len(ranks) - len(shown)
+        return " and ".join([*shown, f"{more} more"] if more else shown)
+
+    # The watch, in a thread of its own.
+
+    def _watch(self) -> None:
+        beats = 0
+        seen: dict[int, tuple[str | None, float]] = {}
+        while not self._over.wait(self._tick):
+            beats += 1
+            try:
+                self._store.set(f"beat/{self.rank}", str(beats))
+                if self._store.check(["problem"]):
+                    self._end(json.loads(self._store.get("problem")))
+                self._look_for_lost(seen)
+            except Exception as error:
+                if not self._over.is_set():
+                    # Rank 0 is gone, or the process that has the store for it.
+                    print(f"rank {self.rank} has lost rank 0: {error}", file=sys.stderr)
+                    _exit(Interrupted.exit_code)
+
+    def _look_for_lost(self, seen: dict[int, tuple[str | None, float]]) -> None:
+        """Reports ranks without a sign of life: rank 0 all of them, the others rank 0."""
+        now = time.monotonic()
+        watched = range(1, self.world_size) if self.rank == 0 else range(1)
+        for rank, sign in self._signs(watched).items():
+            if rank not in seen or seen[rank][0] != sign:
+                seen[rank] = sign, now
+        limit = {True: JOIN_SECONDS, False: SILENT_SECONDS}
+        lost = [r for r, (sign, since) in seen.items() if now - since > limit[sign is None]]
+        if not lost:
+            return
+        if self.rank != 0:
+            print(f"rank 0 does not answer; rank {self.rank} ends", file=sys.stderr)
+            _exit(Interrupted.exit_code)
+        seconds = max(now - seen[rank][1] for rank in lost)
+        self._report(
+            Interrupted(
+                f"{self._names(lost)} {'has' if len(lost) == 1 else 'have'} given no sign of life "
+                f"for {seconds:.0f} s; {_LOGS}",
+                _AGAIN,
+            )
+        )
+
+    def _signs(self, ranks: Iterable[int] | None = None) -> dict[int, str | None]:
+        """Rank → its last sign of life; None: it has given none."""
+        ranks = list(range(self.world_size) if ranks is None else ranks)
+        keys = [f"beat/{rank}" for rank in ranks]
+        if self._store.check(keys):
+            return dict(zip(ranks, map(bytes.decode, self._store.multi_get(keys)), strict=True))
+        return {
+            rank: self._store.get(key).decode() if self._store.check([key]) else None
+            for rank, key in zip(ranks, keys, strict=True)
+        }
+
+    def _end(self, about: Mapping[str, Any]) -> None:
+        """Ends this process for the gang's problem; on rank 0, having told of it."""
+        if not self._ending.acquire(blocking=False):
+            return
+        code = about["exit_code"]
+        problem = _KINDS.get(code, RunError)(about["message"], about["help"])
+        _keep_flight_recorder()
+        try:
+            if self.rank == 0:
+                self._tell(problem)
+            else:
+                logging.getLogger(__name__).error("the gang ends: %s", problem.message)
+            self._store.add("left", 1)
+            if self.rank == 0:
+                self._all_have_left()
+        finally:
+            _exit(code)
+
+
+def _join(place: Place) -> Any:
+    """The store of the gang.
+
+    Raises: RunError: rank 0 cannot be reached.
+    """
+    from torch.distributed import distributed_c10d as c10d
+    from torch.distributed.rendezvous import rendezvous
+
+    os.environ |= place.environment()
+    where = f"{place.address}:{place.port}"
+    try:
+        socket.getaddrinfo(place.address, place.port)
+    except OSError as problem:
+        raise RunError(
+            f"rank {place.rank} on {socket.gethostname()} does not know the host of rank 0, "
+            f"{place.address}: {problem.strerror}",
+            "set MASTER_ADDR to an address of it that all nodes know",
+        ) from None
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+    except Exception as problem:
+        used = "address already in use" in str(problem).lower() or "EADDRINUSE" in str(problem)
+        if used:
+            raise RunError(
+                f"rank 0 on {socket.gethostname()} cannot listen at {where}: the port is taken",
+                "set MASTER_PORT to a free one",
+            ) from None
+        raise Interrupted(
+            f"rank {place.rank} on {socket.gethostname()} does not reach rank 0 at {where}: "
+            f"{_first_line(problem)}",
+            "look whether rank 0 runs, and whether the nodes reach each other at that port",
+        ) from None
+    return c10d.PrefixStore("etude", store)
+
+
+def _is_others_fault(error: Exception) -> bool:
+    """Whether an error of a collective tells of another rank."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in _OTHERS_FAULT)
+
+
+def _keep_flight_recorder() -> None:
+    """Has NCCL write down the last collectives, where torchtitan has said that it should."""
+    path = os.environ.get("TORCH_FR_DUMP_TEMP_FILE")
+    torch = sys.modules.get("torch")
+    if path is None or torch is None or not torch.cuda.is_available():
+        return
+    try:
+        from torch._C import _distributed_c10d as c10d
+
+        trace: bytes = c10d._dump_nccl_trace()  # pyright: ignore[reportAttributeAccessIssue]
+        Path(f"{path}{os.environ['RANK']}").write_bytes(trace)
+    except Exception:  # it must not keep the process from ending
+        traceback.print_exc()
+
+
+def _exit(code: int) -> None:
+    """Ends the process at once: its main thread may wait for a rank that never comes."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

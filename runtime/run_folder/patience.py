@@ -1,0 +1,41 @@
+"""Waiting for what rank 0 has written and this host's file system does not show yet."""
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import RunError
+
+PATIENCE_SECONDS = 180.0
+"""Three times what file systems of clusters remember at most that a file was not there."""
+
+
+def wait_for(paths: Iterable[Path], rank: int) -> None:
+    """Waits until files are there that rank 0 has seen.
+
+    Raises: RunError: they do not appear.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    for path in paths:
+        pause = 0.05
+        while not path.exists():
+            if time.monotonic() > end:
+                raise RunError(
+                    f"rank {rank} on {socket.gethostname()} does not see {path.absolute()}, which "
+                    f"rank 0 sees, and has waited {PATIENCE_SECONDS:.0f} s for it",
+                    "put the run folder on a file system that all nodes share, and run again",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+            _look_again(path)
+
+
+def _look_again(path: Path) -> None:
+    """Has the file system forget what it remembers of a folder: opening one asks the server."""
+    for folder in (path.parents[1], path.parent):
+        try:
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+        except OSError:
+            return
