@@ -48,7 +48,8 @@ class Look:
         if found.owner is not None and found.state == "running":
             return found
         self._ask()
-        return progress(self.plan, self.store, queued=self._queued) if self._queued else found
+        told = self.launch.queued.get("stopped") if self.launch else None
+        return progress(self.plan, self.store, queued=self._queued, stopped=told)
 
     def _ask(self) -> None:
         from ..runtime.launchers.launched import at_work

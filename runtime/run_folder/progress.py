@@ -79,11 +79,14 @@ class Progress:
     heard: float | None
 
 
-def progress(plan: Plan, store: Store, *, queued: bool = False) -> Progress:
+def progress(
+    plan: Plan, store: Store, *, queued: bool = False, stopped: Mapping[str, str] | None = None
+) -> Progress:
     """How far a run of a plan is.
 
     Args:
         queued: an engine has the run, and will start it or go on with it.
+        stopped: `message` and `help` of an engine that has given the run up.
 
     Raises: RunError: the journal is damaged.
     """
@@ -101,6 +104,8 @@ def progress(plan: Plan, store: Store, *, queued: bool = False) -> Progress:
     state, why, help = _state(
         holder, events, complete=job is None, begun=bool(begun), queued=queued
     )
+    if stopped and state in ("stopped", "dead", "waiting") and not queued:
+        state, why, help = "stopped", stopped["message"], stopped.get("help", "")
     number = meant.index(job) + 1 if job else len(meant)
     return Progress(
         state=state,

@@ -106,6 +106,11 @@ def test_a_run_in_a_queue_is_queued_and_between_phases_it_waits(
     programs.slurm({})
     assert main(["status", str(folder.path)]) == 0
     assert capsys.readouterr().out.startswith("stopped: it has ended before its end\n")
+    given_up = {"message": "2-gang ended with 1", "help": "correct the data"}
+    save(folder.path, Launch("slurm", {"jobs": ["11"], "stopped": given_up}))
+    assert main(["status", str(folder.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stopped: 2-gang ended with 1\n  = help: correct the data\n")
 
 
 def test_programs_get_the_progress_too(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
