@@ -1,10 +1,10 @@
 """`etude logs`: what the ranks of a run print, as its folder keeps it."""
 
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from .common import open_run, problem
@@ -136,4 +136,4 @@ def _follow(
                 _line(log, line, several=len(now) > 1)
         if ended:
             return
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)

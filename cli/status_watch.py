@@ -2,9 +2,9 @@
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import counted
@@ -55,11 +55,11 @@ class Look:
         from ..runtime.launchers.launched import at_work
         from ..runtime.launchers.record import load
 
-        if time.monotonic() - self._asked < ASK_SECONDS:
+        if monotonic() - self._asked < ASK_SECONDS:
             return
         self.launch = load(self.store.folder)
         self._queued = bool(at_work(self.launch))
-        self._asked = time.monotonic()
+        self._asked = monotonic()
 
 
 def watch(plan: "Plan", store: "Store") -> int:
@@ -88,7 +88,7 @@ def _live(look: Look) -> "Progress":
             live.update(_view(look.plan, found, look.launch), refresh=True)
             if found.state in ENDED:
                 return found
-            time.sleep(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
             found = look.now()
 
 
@@ -99,12 +99,12 @@ def _lines(look: Look) -> "Progress":
         found = look.now()
         at = (found.state, found.job)
         step = found.training.step if found.training else 0
-        if at != before or (step and time.monotonic() - said >= LINE_SECONDS):
+        if at != before or (step and monotonic() - said >= LINE_SECONDS):
             print(clean(line(found, look.launch)), flush=True)
-            before, said = at, time.monotonic()
+            before, said = at, monotonic()
         if found.state in ENDED:
             return found
-        time.sleep(LOOK_SECONDS)
+        sleep(LOOK_SECONDS)
 
 
 def line(found: "Progress", launch: "Launch | None") -> str:
@@ -153,14 +153,14 @@ def rows(found: "Progress") -> Iterator[tuple[str, str]]:
         yield "loss", f"{last['loss']:.4f}   lr {last['lr']:.3g}   norm {last['grad_norm']:.3g}"
         yield "speed", f"{training.tokens_per_second or 0:,.0f} tokens/s"
     if found.seconds:
-        ends = datetime.fromtimestamp(time.time() + found.seconds)
+        ends = datetime.fromtimestamp(time() + found.seconds)
         shown = f"{ends:%H:%M}" if found.seconds < 86_400 else f"{ends:%a %d %b %H:%M}"
         yield "left", f"about {lasting(found.seconds)} of training, to {shown}"
     if training and training.checkpoint:
         saved = training.checkpoint
-        yield "saved", f"step {saved.step:,}, {lasting(time.time() - saved.at)} ago"
+        yield "saved", f"step {saved.step:,}, {lasting(time() - saved.at)} ago"
     if found.heard:
-        yield "news", f"{lasting(time.time() - found.heard)} ago"
+        yield "news", f"{lasting(time() - found.heard)} ago"
 
 
 def _view(plan: "Plan", found: "Progress", launch: "Launch | None") -> "RenderableType":

@@ -11,6 +11,7 @@ from specs import plan
 
 from etude.compiler.plan.plan import Plan, TrainJob
 from etude.runtime.run_folder import lease
+from etude.runtime.run_folder.saved import SUMS
 from etude.runtime.run_folder.store import EVENTS, Store
 
 SPEC = """recipe small { seed = 1 }
@@ -82,7 +83,7 @@ class Folder:
         folder = self.store.work(self.job(name).key) / "checkpoints" / f"step-{step}"
         folder.mkdir(parents=True)
         if complete:
-            (folder / ".metadata").touch()
+            (folder / SUMS).touch()
 
     def owned(self, *, host: str | None = None, process: int = 0, beat: float = 0.0) -> None:
         """The lease of a process, of this one where none is named.

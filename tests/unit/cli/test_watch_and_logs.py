@@ -27,7 +27,6 @@ from etude.runtime.launchers.record import Launch, save
 def _collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(status_watch, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(status_watch, "ASK_SECONDS", 0.0)
-    monkeypatch.setattr(logs_command, "POLL_SECONDS", 0.05)
     yield
     gc.enable()
 
@@ -59,13 +58,12 @@ def ends(folder: Folder, *, after: float = 0.5) -> threading.Thread:
 
 
 def test_without_a_terminal_watching_prints_lines_until_the_end(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training(folder)
-    thread = ends(folder)
+    monkeypatch.setattr(status_watch, "sleep", lambda seconds: ends(folder, after=0).join())
     assert main(["status", str(folder.path), "--watch"]) == 0
-    thread.join()
-    first, *_, last = capsys.readouterr().out.splitlines()
+    first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("running on node17 (process ")
     assert "pre.1 (3 of 5); step 40 of 100; 128 tokens/s; about 3 min 40 s of training" in first
     assert last == "done"
@@ -269,26 +267,25 @@ def test_before_anything_is_printed_that_is_said(
 
 
 def test_following_shows_what_comes_to_the_end(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training(folder)
     path = write(folder, "rank-0.log", "before\n")
     write(folder, "rank-1.log", "")
+    pauses = iter(range(10))
 
-    def go_on() -> None:
-        time.sleep(0.3)
+    def go_on(seconds: float) -> None:
+        """What happens while the command pauses."""
+        pause = next(pauses)
         with path.open("a") as file:
-            file.write("between\n")
-        write(folder, "rank-2.log", "another rank\n")
-        time.sleep(0.3)
-        with path.open("a") as file:
-            file.write("the end\n")
-        ends(folder, after=0).join()
+            file.write(["between\n", "the e", "nd\n"][pause])
+        if pause == 0:
+            write(folder, "rank-2.log", "another rank\n")
+        if pause == 2:
+            ends(folder, after=0).join()
 
-    thread = threading.Thread(target=go_on)
-    thread.start()
+    monkeypatch.setattr(logs_command, "sleep", go_on)
     assert logs(folder, "--follow") == 0
-    thread.join()
     assert capsys.readouterr().out.splitlines() == [
         *("rank 0: before", "rank 0: between", "rank 2: another rank", "rank 0: the end"),
     ]
