@@ -209,6 +209,7 @@ class Training(Stage):
     cluster: Name | None = None
     average: str | None = None
     checkpoint: Number | None = None
+    export: Literal["bf16", "fp32", "none"] | Let | None = None
     keep: str | int | None = None
 
 
@@ -316,6 +317,7 @@ class Average(Stage):
     kind: Literal["average"] = "average"
     of: Names
     weights: Numbers | None = None
+    export: Literal["bf16", "fp32", "none"] | Let | None = None
 
 
 class Measuring(Stage):

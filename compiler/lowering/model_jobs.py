@@ -11,7 +11,7 @@ from ..plan.plan import (
     ExportJob,
     TrainJob,
 )
-from ..program import Scheduled, Trained
+from ..program import Scheduled, ScheduledStage, Trained
 from ..values import Architecture
 from .job_list import Jobs
 
@@ -22,7 +22,7 @@ class Models:
     def __init__(self, program: Scheduled, jobs: Jobs) -> None:
         self.program = program
         self.jobs = jobs
-        self.exports: dict[str, str] = {}
+        self.exports: dict[tuple[str, str | None], str] = {}
 
     def shape(self, stage: Trained) -> Architecture:
         """The architecture of a stage's result, with its last length and RoPE base."""
@@ -34,7 +34,8 @@ class Models:
     ) -> str:
         """The key of the export of a model, by default of a stage's result."""
         model = model or self.jobs.result[stage]
-        if model not in self.exports:
+        dtype = self._dtype(stage)
+        if (model, dtype) not in self.exports:
             trained = self.program.trained(stage)
             job = self.jobs.by_key[model]
             inputs = {"model": model}
@@ -44,6 +45,7 @@ class Models:
             content: dict[str, Any] = {
                 "model": replace(shape, context=self._context(model, shape)),
                 "head": "tokens" if trained.spec.writes_text else "score",
+                "dtype": dtype,
                 "dialog": trained.dialog,
             }
             if isinstance(job, BestJob):
@@ -51,10 +53,20 @@ class Models:
                 contexts = [self._context(each, shape) for each in of]
                 if len(set(contexts)) > 1:
                     content["contexts"] = contexts
-            self.exports[model] = self.jobs.add(
+            self.exports[model, dtype] = self.jobs.add(
                 ExportJob, content, inputs, id=f"export.{name}", stage=stage, extends=extends
             )
-        return self.exports[model]
+        return self.exports[model, dtype]
+
+    def _dtype(self, stage: str) -> str | None:
+        """What the weights of a stage's export are rounded to: what its `export` says, or else
+        the precision that they were trained in. Published weights keep theirs."""
+        spec, trained = self.program.stages[stage].spec, self.program.trained(stage)
+        said = getattr(spec, "export", None)
+        if said in ("bf16", "fp32"):
+            return "bf16" if said == "bf16" else None
+        trains = isinstance(trained, ScheduledStage) and trained.steps
+        return "bf16" if trains and trained.precision == "bf16" else None
 
     def _context(self, model: str, shape: Architecture) -> int:
         """The context that the result of a job knows: positions that are stretched are told apart

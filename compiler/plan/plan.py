@@ -274,6 +274,9 @@ class ExportJob(Job):
     kind: Literal["export"] = "export"
     model: Architecture
     head: Literal["tokens", "score"] = "tokens"
+    dtype: Literal["bf16"] | None = Field(
+        default=None, description="what weights are rounded to; null: they stay as they are"
+    )
     dialog: dict[str, Any] | None = Field(default=None, description="exported as chat template")
     contexts: list[int] | None = Field(
         default=None,

@@ -12,8 +12,10 @@ def lower(program: Scheduled) -> Lowered:
     to = Lowering(program, ways)
     for stage in program.stages.values():
         KINDS[type(stage.spec)].lower(stage, to)
-    for name in to.unused:
-        to.outputs[name] = to.models.export(name, name)
+    for name, stage in program.stages.items():
+        said = getattr(stage.spec, "export", None)
+        if said in ("bf16", "fp32") or (said is None and name in to.unused):
+            to.outputs[name] = to.models.export(name, name)
     return Lowered(
         recipe=program.recipe,
         ranks=program.ranks,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType, AsyncSaveResponse
 from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
@@ -137,8 +138,11 @@ class Checkpoints(CheckpointManager):
         if self._pending is None:
             return
         path, self._pending = self._pending, None
-        with writing(path, self._help()):
-            self.maybe_wait_for_saving()
+        # A failure is told once.
+        future, self.save_future = self.save_future, None
+        if future is not None:
+            with writing(path, self._help()):
+                future.result()
         self._purge()
 
     def _purge_stale_checkpoints(self) -> None:
@@ -156,7 +160,7 @@ class Checkpoints(CheckpointManager):
         # A process that continues waits for what it is writing. One of several does not: they end,
         # and another may be lost already.
         if self.save_future is not None and dist.get_world_size() == 1:
-            with suppress(Exception):
+            with suppress(Exception, CheckpointException):
                 self.save_future.result()
         self._pending = None
         super()._close()

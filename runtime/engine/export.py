@@ -19,6 +19,7 @@ from ..errors import RunError
 from .device import prepare_any
 from .storage import HEAD, model_tensors, read_tensor, reading, weights_of, writing
 
+ROUTER_BIAS = "e_score_correction_bias"
 SHARD_BYTES = 5 * 10**9
 """A file that has as many bytes gets no further tensor."""
 
@@ -98,7 +99,15 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         with reading(path, help):
             tensor = read_tensor(path, name, entry)
         for theirs, each in adapter.to_hf({name: tensor}).items():
-            yield ("score.weight" if score and name == HEAD else theirs), each
+            ours = "score.weight" if score and name == HEAD else theirs
+            yield ours, _rounded(ours, each) if job.dtype == "bf16" else each
+
+
+def _rounded(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in bf16. What is added to the scores of experts stays as it is: it says which of
+    them are chosen, and transformers keeps it so too."""
+    apart = name.endswith(ROUTER_BIAS) or not tensor.is_floating_point()
+    return tensor if apart else tensor.to(torch.bfloat16)
 
 
 def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> str:
@@ -111,7 +120,8 @@ def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) ->
         _share(path)
         files.append(list(shard))
         size += sum(tensor.nbytes for tensor in shard.values())
-        dtype = str(next(iter(shard.values())).dtype).removeprefix("torch.")
+        kinds = (each.dtype for name, each in shard.items() if not name.endswith(ROUTER_BIAS))
+        dtype = dtype or str(next(kinds, "")).removeprefix("torch.")
     if len(files) == 1:
         (folder / "0").rename(folder / "model.safetensors")
         return dtype

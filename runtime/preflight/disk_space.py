@@ -25,7 +25,7 @@ def _weights(job: AverageJob | ExportJob | WeightsJob) -> int:
 _BYTES: dict[type, Callable[[Any], int]] = {
     TrainJob: size,
     AverageJob: _weights,
-    ExportJob: _weights,
+    ExportJob: lambda job: _weights(job) // (2 if job.dtype == "bf16" else 1),
     WeightsJob: _weights,
 }
 

@@ -10,7 +10,15 @@ from . import kinds as k
 from . import number_kinds as nk
 from .data_blocks import DATA
 from .declaration import attribute
-from .training_blocks import DIALOG, WITH_WEIGHTS, Needle, Stage
+from .training_blocks import (
+    DIALOG,
+    EXPORT,
+    EXPORTED,
+    EXPORTS,
+    WITH_WEIGHTS,
+    Needle,
+    Stage,
+)
 
 
 class Score(Stage):
@@ -85,6 +93,7 @@ class Average(Stage):
         otherwise="equal",
         doc="one a stage; scaled to add up to one",
     )
+    export: str | None = attribute(EXPORT, None, otherwise=EXPORTED, doc=EXPORTS)
 
 
 class Checkpoint(Stage):

@@ -20,6 +20,11 @@ WITH_WEIGHTS = ("stage", "model")
 DIALOG = k.Name("dialog", known=PROTOCOLS)
 
 
+EXPORT = k.OneOf("bf16", "fp32", "none")
+EXPORTED = "the precision, where no stage continues from it"
+EXPORTS = "the result as transformers reads it, in `models/STAGE`; `none` leaves it out"
+
+
 class Optimizer(Declaration):
     """The optimizer's settings."""
 
@@ -196,6 +201,7 @@ class Training(Stage):
         otherwise="every 20 minutes",
         doc="how often a checkpoint is written; changes no result",
     )
+    export: str | None = attribute(EXPORT, None, otherwise=EXPORTED, doc=EXPORTS)
     keep: nk.Kept | None = attribute(
         nk.Keep(),
         None,

@@ -177,6 +177,32 @@ def test_transformers_computes_the_same(
     assert theirs.generation_config.eos_token_id == 257
 
 
+def test_an_export_in_bf16_is_the_weights_rounded_in_as_many_files_as_it_takes(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from etude.runtime.engine import export as module
+
+    monkeypatch.setattr(module, "SHARD_BYTES", 20_000)
+    run(train_job(steps=2), inputs, tmp_path / "job")
+    roles = {"model": tmp_path / "job" / "result", "tokenizer": inputs["tokenizer"]}
+    made = {}
+    for name, dtype in (("whole", None), ("rounded", "bf16")):
+        job = ExportJob(key="x", id="x", stage="toy", inputs={}, model=architecture(), dtype=dtype)
+        export(job, roles, tmp_path / name)
+        folder = tmp_path / name / "result"
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        assert len(set(index["weight_map"].values())) > 2
+        assert all((folder / file).is_file() for file in index["weight_map"].values())
+        found: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        assert not any(found[1][wrong] for wrong in ("missing_keys", "unexpected_keys"))
+        made[name] = found[0].state_dict()
+        config = json.loads((folder / "config.json").read_text())
+        assert config["dtype"] == ("bfloat16" if dtype else "float32")
+    assert {tensor.dtype for tensor in made["rounded"].values()} == {torch.bfloat16}
+    for name, tensor in made["whole"].items():
+        assert made["rounded"][name].equal(tensor.to(torch.bfloat16))
+
+
 @pytest.mark.parametrize(
     ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o007, 0o660, 0o770)]
 )

@@ -1,11 +1,11 @@
 """When training is saved: what specs say of it, how often that is, and what room it takes."""
 
 import pytest
-from specs import HEAD, jobs, plan, stage
+from specs import HEAD, after, jobs, plan, stage
 
 from etude.compiler.plan.checkpoints import at_once, inside, size, staying, steps_between
 from etude.compiler.plan.difference import difference
-from etude.compiler.plan.plan import TrainJob
+from etude.compiler.plan.plan import ExportJob, TrainJob
 from etude.compiler.values import Saving
 from etude.runtime.emission.emit import emit
 from etude.spec.findings.diagnostics import Report
@@ -133,3 +133,42 @@ def test_torchtitan_gets_steps_and_is_told_what_they_stand_for() -> None:
     assert "interval=10," in text
     assert "keep_latest_k=3," in text
     assert "keep_latest_k=0," in emit(plan(HEAD + stage(body="keep all")))
+
+
+def exports(text: str) -> dict[str, str | None]:
+    """Stage → what the weights of its export are rounded to, of the stages that have one for
+    people."""
+    made = plan(text)
+    dtypes = {job.key: job.dtype for job in made.jobs if isinstance(job, ExportJob)}
+    return {name: dtypes[key] for name, key in made.outputs.items()}
+
+
+@pytest.mark.parametrize(
+    ("head", "first", "second", "found"),
+    [
+        (HEAD, "", "", {"second": None}),
+        (HEAD + GPUS, "", "", {"second": "bf16"}),
+        (HEAD + GPUS, "", "precision = fp32", {"second": None}),
+        (HEAD + GPUS, "", "export = fp32", {"second": None}),
+        (HEAD, "export = bf16", "", {"first": "bf16", "second": None}),
+        (HEAD, "export = fp32", "export = none", {"first": None}),
+        (HEAD, "export = none", "export = bf16", {"second": "bf16"}),
+        (HEAD, "", "export = none", {}),
+    ],
+)
+def test_a_stage_says_whether_and_how_its_result_is_exported(
+    head: str, first: str, second: str, found: dict[str, str | None]
+) -> None:
+    text = head + stage("first", body=first) + after("second", body=second)
+    assert exports(text) == found
+
+
+def test_an_average_is_exported_as_it_says() -> None:
+    mean = "stage mean: average { of = [first, second], export = bf16 }\n"
+    assert exports(HEAD + stage("first") + after("second") + mean) == {"mean": "bf16"}
+
+
+def test_the_precision_of_an_export_is_in_its_key_and_in_no_other() -> None:
+    old, new = (plan(HEAD + stage(body=body)) for body in ("", "export = bf16"))
+    differs = [a.kind for a, b in zip(old.jobs, new.jobs, strict=True) if a.key != b.key]
+    assert differs == ["export"]
