@@ -43,17 +43,17 @@ def part_of(
     jobs = plan.jobs
     chosen = {job.id for job in jobs}
     if until:
-        chosen &= _until(jobs, _stages(plan, until))
+        chosen &= _until(jobs, stages_of(plan, until))
     if since:
-        first = min(_work(jobs, _stages(plan, since)))
-        if until and first > max(_work(jobs, _stages(plan, until))):
+        first = min(_work(jobs, stages_of(plan, since)))
+        if until and first > max(_work(jobs, stages_of(plan, until))):
             raise NoSuchStage(
                 f"`{until}` ends before `{since}` begins: nothing is left of the plan",
                 f"swap them: --from {until} --until {since}",
             )
         chosen &= {job.id for job in jobs[first:]}
     if only:
-        stages = _stages(plan, only)
+        stages = stages_of(plan, only)
         chosen &= {job.id for job in jobs if job.stage in stages}
     chosen |= _data(jobs, chosen)
     kept = chosen | _before(jobs, chosen)
@@ -101,8 +101,8 @@ def options(plan: Plan) -> str:
     return "".join(f" {option} {name}" for option, name in given if name)
 
 
-def _stages(plan: Plan, name: str) -> set[str]:
-    """The stages that a name stands for, all of which have jobs or are in one that does.
+def stages_of(plan: Plan, name: str) -> set[str]:
+    """The stages that a name stands for and that have jobs.
 
     Raises: NoSuchStage
     """

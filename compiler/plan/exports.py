@@ -1,0 +1,114 @@
+"""The export of any stage's model, also of those that the plan does not export by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...spec.record import replace
+from .keys import content_key
+from .part import NoSuchStage, stages_of
+from .plan import (
+    AverageJob,
+    BestJob,
+    DatasetJob,
+    ExportJob,
+    Plan,
+    Reward,
+    TrainJob,
+    WeightsJob,
+)
+
+_MODELS = (TrainJob, AverageJob, BestJob, WeightsJob)
+
+
+def export_of(plan: Plan, name: str) -> ExportJob:
+    """The job that exports the model of a stage, or of a job by its id, such as `pretrain.1`.
+
+    Raises: NoSuchStage: there is no such stage, or it makes no model.
+    """
+    jobs = {job.key: job for job in plan.jobs}
+    model = _model(plan, name)
+    known = (j for j in plan.jobs if isinstance(j, ExportJob) and j.inputs["model"] == model.key)
+    return next(known, None) or exporting(model, jobs)
+
+
+def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
+    """The job that exports the model which a job makes.
+
+    Args:
+        jobs: key → job, of the plan.
+    """
+    trained = _trained(model, jobs)
+    shape = trained.model
+    contexts = _contexts(model, jobs)
+    known = max(contexts[model.key], shape.rope_original)
+    each = []
+    if isinstance(model, BestJob):
+        of = [jobs[model.inputs[f"of.{number}"]] for number in range(len(model.of))]
+        each = [max(contexts[one.key], shape.rope_original) for one in of]
+    dialogs = [
+        jobs[key].dialog
+        for role, key in trained.inputs.items()
+        if role.startswith("data:") and isinstance(jobs[key], DatasetJob)
+    ]
+    inputs = {"model": model.key}
+    if "tokenizer" in trained.inputs:
+        inputs["tokenizer"] = trained.inputs["tokenizer"]
+    rewards = isinstance(trained, TrainJob) and isinstance(trained.objective, Reward)
+    job = ExportJob(
+        key="",
+        id=f"export.{model.id if isinstance(model, TrainJob) else model.stage}",
+        stage=model.stage,
+        inputs=inputs,
+        model=replace(shape, context=known),
+        head="score" if rewards else "tokens",
+        dialog=next(iter(dialogs), None),
+        contexts=each if len(set(each)) > 1 else None,
+    )
+    return job.model_copy(update={"key": content_key(job)})
+
+
+def _model(plan: Plan, name: str) -> Any:
+    """The job that makes the model of a stage: the last of its segments.
+
+    Raises: NoSuchStage
+    """
+    made = [job for job in plan.jobs if isinstance(job, _MODELS) and not job.extends]
+    found = [job for job in made if job.id == name] or [job for job in made if job.stage == name]
+    if found:
+        return found[-1]
+    stages_of(plan, name)
+    stages = ", ".join(dict.fromkeys(job.stage for job in made if job.stage))
+    raise NoSuchStage(f"the stage `{name}` makes no model", f"name one of {stages}")
+
+
+def _trained(job: Any, jobs: Mapping[str, Any]) -> Any:
+    """The job that trained a model, or read it; of an average or a choice that of its first."""
+    while isinstance(job, AverageJob | BestJob):
+        job = jobs[job.inputs["of.0"]]
+    return job
+
+
+def _contexts(job: Any, jobs: Mapping[str, Any]) -> dict[str, int]:
+    """Key of a job that makes a model → the longest sequence that the model, or one that it was
+    made from, has been trained on; of a job and of those before it."""
+    found: dict[str, int] = {}
+
+    def of(key: str) -> int | None:
+        if key in found:
+            return found[key]
+        job = jobs[key]
+        if not isinstance(job, _MODELS):
+            return None
+        roles = ("model", *(role for role in job.inputs if role.startswith("of.")))
+        before = [known for r in roles if r in job.inputs and (known := of(job.inputs[r]))]
+        if isinstance(job, TrainJob):
+            found[key] = max([job.seq_len, *before])
+        elif isinstance(job, WeightsJob):
+            found[key] = job.model.context
+        else:
+            # Which of several is chosen is not known: this much each of them has seen.
+            found[key] = min(before) if isinstance(job, BestJob) else max(before)
+        return found[key]
+
+    of(job.key)
+    return found
