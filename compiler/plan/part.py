@@ -117,11 +117,20 @@ def stages_of(plan: Plan, name: str) -> set[str]:
         raise NoSuchStage(
             f"the plan has no stage `{name}`", close or f"its stages are {', '.join(stages)}"
         )
-    of = plan.stages[name].goes_on_from if name in plan.stages else None
+    if plan.part is not None:
+        raise NoSuchStage(
+            f"the plan is a part of one, which leaves `{name}` out",
+            f"run it first: etude run SPEC --until {name}",
+        )
+    summary = plan.stages.get(name)
+    if summary is not None and summary.kind == "checkpoint":
+        of = summary.goes_on_from
+        raise NoSuchStage(
+            f"the stage `{name}` has no job of its own: it is a moment of `{of}`", f"name `{of}`"
+        )
     raise NoSuchStage(
-        f"the stage `{name}` has no job of its own: "
-        + (f"it is a moment of `{of}`" if of else "another stage does the same work"),
-        f"name `{of}`" if of else "name that stage; `etude plan` shows both",
+        f"the stage `{name}` has no job of its own: another stage does the same work",
+        "name that stage; `etude plan` shows both",
     )
 
 

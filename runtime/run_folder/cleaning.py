@@ -38,7 +38,7 @@ class Item:
     bytes: int = 0
 
 
-def removable(folder: Path, kinds: Collection[Kind] = KINDS) -> list[Item]:
+def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
     """What can go from a run folder and from those of its variants, which share artifacts.
 
     What a plan in the folder needs stays, also where only a part of it was asked for, and whatever

@@ -1,0 +1,42 @@
+"""`etude export`: the model of a stage, from a run folder into a folder of its own."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .common import open_run, problem
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude export` to its parser."""
+    parser.add_argument("folder", metavar="RUN", help="the run folder")
+    parser.add_argument(
+        "stage", metavar="STAGE", help="a stage, or one of its jobs, such as pretrain.1"
+    )
+    parser.add_argument("--to", metavar="FOLDER", required=True, help="where the model goes")
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        default=".",
+        help="of the spec, for a chat template that it names (default: the current folder)",
+    )
+
+
+def run(args: Namespace) -> int:
+    from ..compiler.plan.part import NoSuchStage
+    from ..runtime.errors import RunError
+    from ..runtime.model_export import export_stage
+
+    opened = open_run(args.folder)
+    if opened is None:
+        return 1
+    plan, store = opened
+    try:
+        made = export_stage(plan, store, args.stage, Path(args.to), Path(args.root))
+    except NoSuchStage as reason:
+        problem(reason.message, reason.help)
+        return 2
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return reason.exit_code
+    print(f"exported: {made}")
+    return 0

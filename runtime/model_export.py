@@ -1,0 +1,90 @@
+"""Writes the model of a stage from a run folder, by the code that export jobs run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..compiler.plan.exports import export_of
+from ..compiler.plan.plan import GateJob, Plan, TrainJob
+from .errors import RunError, reason
+from .jobs.measuring import VERDICT
+from .run_folder.outcomes import results
+from .run_folder.store import Store
+
+
+def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path) -> Path:
+    """Writes the model of a stage as transformers reads it; returns the folder.
+
+    Args:
+        to: a folder that is not there yet, or is empty; it is there whole or not at all.
+        root: the spec's folder, where a chat template is that the recipe names.
+
+    Raises:
+        NoSuchStage: the plan has no such stage, or it makes no model.
+        RunError: its result or its tokenizer is not there, or the folder cannot be written.
+        Stopped: the disk does not take the model.
+    """
+    job = export_of(plan, stage)
+    inputs = _inputs(plan, store, job.inputs, stage)
+    aside = to.with_name(f".{to.name}.partial")
+    try:
+        if to.exists() and (not to.is_dir() or any(to.iterdir())):
+            raise RunError(f"{to} is there already", "name a new folder with --to")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    except OSError as problem:
+        raise RunError(
+            f"{to} cannot be written: {reason(problem)}", "name another folder"
+        ) from None
+    from .engine.export import export
+
+    try:
+        export(job, inputs, aside, root=root)
+        if to.exists():
+            to.rmdir()
+        (aside / "result").rename(to)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return to
+
+
+def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[str, Path]:
+    """Role → the folder of what the export takes.
+
+    Raises: RunError
+    """
+    found = results(plan, store)
+    if "tokenizer" not in keys:
+        raise RunError(
+            "the recipe declares no tokenizer, and a model is exported with one",
+            "declare one: tokenizer words { bytes }",
+        )
+    folders = {}
+    for role, key in keys.items():
+        job = next(job for job in plan.jobs if job.key == key)
+        if role == "model":
+            job = _passed(plan, found, job)
+        if job.id not in found:
+            raise RunError(
+                f"{job.id} is not finished in {store.folder}",
+                f"run it first: etude run SPEC --until {job.stage or stage}",
+            )
+        folders[role] = found[job.id]
+    return folders
+
+
+def _passed(plan: Plan, found: dict[str, Path], job: Any) -> Any:
+    """The job whose model goes on: where a gate has failed, the extension that has passed."""
+    for gate in plan.jobs:
+        if isinstance(gate, GateJob) and gate.segment == job.key and gate.id in found:
+            verdict = json.loads((found[gate.id] / VERDICT).read_text())
+            if verdict["passed"] and gate.attempt:
+                return next(
+                    each
+                    for each in plan.jobs
+                    if isinstance(each, TrainJob)
+                    and each.extends
+                    and (each.extends.gate, each.extends.number) == (job.key, gate.attempt)
+                )
+    return job
