@@ -120,16 +120,23 @@ def make(
     for number in set(wanted) - set(left):
         if unit := _there(folder, number):
             made(unit)
-    cores = min(len(os.sched_getaffinity(0)), len(left))
-    if cores > 1 and _much(files[number] for number in left):
+    processes = min(_cores(), len(left))
+    if processes > 1 and _much(files[number] for number in left):
         try:
-            for unit in _in_processes(task, left, cores):
+            for unit in _in_processes(task, left, processes):
                 made(unit)
         except BrokenProcessPool:
             # One was killed, perhaps for its memory, or none can be started from this program.
             on_event({"event": "note", "message": _ALONE})
     for unit in _here(task, [number for number in left if _there(folder, number) is None]):
         made(unit)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _much(files: Iterable[File]) -> bool:

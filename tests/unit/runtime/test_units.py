@@ -80,9 +80,20 @@ def test_processes_give_the_same_bytes(tmp_path, monkeypatch):
     spec = corpus(tmp_path)
     prepare(spec, "whole")
     monkeypatch.setattr(units, "_MUCH", 0)
-    monkeypatch.setattr(units.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(units, "_cores", lambda: 3)
     prepare(spec, "processes")
     assert shards(spec, "processes") == shards(spec, "whole")
+
+
+def test_an_error_in_a_process_is_told_as_it_is(tmp_path, monkeypatch, capsys):
+    spec = corpus(tmp_path)
+    spec.write_text(SPEC.replace("bad_lines = 3", "bad_lines = 0"))
+    monkeypatch.setattr(units, "_MUCH", 0)
+    monkeypatch.setattr(units, "_cores", lambda: 2)
+    assert main(["prepare", str(spec), "--folder", str(tmp_path / "run")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "web/1.jsonl:6: not valid JSON" in said or "web/4.jsonl:6: not valid JSON" in said
+    assert "Traceback" not in said
 
 
 def test_a_part_tokenizes_its_own_files_once(tmp_path, monkeypatch):
@@ -157,7 +168,7 @@ def test_bad_lines_are_counted_over_all_files(tmp_path, capsys):
     spec.write_text(SPEC.replace("bad_lines = 3", "bad_lines = 1"))
     assert main(["prepare", str(spec), "--folder", str(tmp_path / "run")]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "web/4.jsonl:6" in said
+    assert "web/4.jsonl:6: not valid JSON" in said
     assert "bad line 2; the dataset allows 1 bad line" in said
 
 
