@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...spec.findings.diagnostics import did_you_mean
+from ...spec.schema.recipe import STAGES
 from .phases import phases_of
 from .plan import ExportJob, GateJob, Part, Plan
 from .totals import totals
@@ -122,9 +123,9 @@ def stages_of(plan: Plan, name: str) -> set[str]:
             f"the plan is a part of one, which leaves `{name}` out",
             f"run it first: etude run SPEC --until {name}",
         )
-    summary = plan.stages.get(name)
-    if summary is not None and summary.kind == "checkpoint":
-        of = summary.goes_on_from
+    kind = STAGES.get(plan.stages[name].kind) if name in plan.stages else None
+    if kind and kind.moment:
+        of = plan.stages[name].goes_on_from
         raise NoSuchStage(
             f"the stage `{name}` has no job of its own: it is a moment of `{of}`", f"name `{of}`"
         )

@@ -101,6 +101,7 @@ class Checkpoint(Stage):
 
     kind: ClassVar[str] = "checkpoint"
     continued: ClassVar[bool] = False
+    moment: ClassVar[bool] = True
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,

@@ -114,6 +114,7 @@ class Stage(Declaration):
         writes_text: whether that model writes text, where the stage trained it.
         continued: whether a stage below continues from it unasked.
         scores: whether it scores data for filters, which it reads as they are before these.
+        moment: whether it is a moment of another stage, and has no job of its own.
         offers: what stages can read of it as data: the name after its own → the kind of data.
         variant: the one that it was taken from.
     """
@@ -123,6 +124,7 @@ class Stage(Declaration):
     writes_text: ClassVar[bool] = True
     continued: ClassVar[bool] = True
     scores: ClassVar[bool] = False
+    moment: ClassVar[bool] = False
     offers: ClassVar[Mapping[str, str]] = {}
     variant: str = ""
 
