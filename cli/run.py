@@ -96,6 +96,7 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
     if not args.json:
         print(done(plan, folder))
     sys.stdout.flush()
+    return 0
 
 
 def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":

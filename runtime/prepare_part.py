@@ -34,9 +34,11 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
     """
     store = Store(folder)
     store.create()
+    # What is recorded of a run is that of whoever joins the parts.
+    plan = plan.model_copy(update={"tracking": None})
     _Tokenizers(plan, store, root, on_event).make()
     walk = _Files(plan, store, root, on_event, part)
-    walk.run()
+    walk.tokenize()
     return walk.count
 
 
@@ -70,7 +72,7 @@ class _Tokenizers(Scheduler):
         return isinstance(job, TokenizerJob) and super()._prepares(job)
 
     def _all_there(self) -> bool:
-        jobs = [job for job in self.plan.jobs if self._prepares(job)]
+        jobs = [j for j in self.plan.jobs if self._prepares(j) and not self.plan.aside(j)]
         return all(self.store.artifact(self._key(job, {})) for job in jobs)
 
 
@@ -82,22 +84,30 @@ class _Files(Scheduler):
     """
 
     def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent, part: Part) -> None:
-        super().__init__(plan, store, root, prepare=True, rank=part.number, on_event=on_event)
+        super().__init__(plan, store, root, prepare=True, on_event=on_event)
         self.part = part
         self.count = 0
 
+    def tokenize(self) -> None:
+        """Tokenizes the part's files of all data sets.
+
+        Raises: RunError, Stopped.
+        """
+        try:
+            self._walk()
+        finally:
+            self.recorder.close()
+
     def _job(self, job: Any) -> Resources | None:
-        if (
-            isinstance(job, DatasetJob)
-            and job.awaited
-            and list(awaited.missing(job.source, self.root))
-        ):
-            return None
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
+        if isinstance(job, DatasetJob) and (self._is_awaited(job) or not self._there(inputs)):
+            return None
         key = self._key(job, inputs)
         # What depends on a data set that is not there yet is left to whoever joins the parts.
         if isinstance(job, TokenizerJob) or self.store.artifact(key):
             self.actual[job.key] = key
+        elif self.plan.aside(job):
+            return None
         elif isinstance(job, DatasetJob) and job.form == "documents" and "tokenizer" in inputs:
             files = units.files_of(job.source, self.root)
             self.count += len(self.part.files(files))
@@ -106,6 +116,9 @@ class _Files(Scheduler):
             with disk(work):
                 units.make(job, files, made, work, self.root, self.emit, part=self.part)
         return None
+
+    def _there(self, inputs: dict[str, str]) -> bool:
+        return all(self.store.artifact(key) for key in inputs.values())
 
     def _is_awaited(self, job: DatasetJob) -> bool:
         return job.awaited and any(awaited.missing(job.source, self.root))
