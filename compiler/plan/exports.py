@@ -27,12 +27,18 @@ def export_of(plan: Plan, name: str) -> ExportJob:
     """
     jobs = {job.key: job for job in plan.jobs}
     model = _model(plan, name)
-    known = (j for j in plan.jobs if isinstance(j, ExportJob) and j.inputs["model"] == model.key)
-    return next(known, None) or exporting(model, jobs)
+    own = [j for j in plan.jobs if isinstance(j, ExportJob) and j.inputs["model"] == model.key]
+    # Where the plan exports a model twice, once to measure it, the one that it shows counts.
+    own.sort(key=lambda job: job.key not in plan.outputs.values())
+    if own:
+        return own[0]
+    job = exporting(model, jobs)
+    job = job.model_copy(update={"dtype": _dtype(plan, model, _trained(model, jobs))})
+    return job.model_copy(update={"key": content_key(job)})
 
 
 def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
-    """The job that exports the model which a job makes.
+    """The job that exports the model which a job makes, with its weights as they are.
 
     Args:
         jobs: key → job, of the plan.
@@ -79,6 +85,18 @@ def _model(plan: Plan, name: str) -> Any:
     stages_of(plan, name)
     stages = ", ".join(dict.fromkeys(job.stage for job in made if job.stage))
     raise NoSuchStage(f"the stage `{name}` makes no model", f"name one of {stages}")
+
+
+def _dtype(plan: Plan, model: Any, trained: Any) -> str | None:
+    """What weights are rounded to: what the stage's `export` says, or else the precision that they
+    were trained in. Published weights keep theirs."""
+    summary = plan.stages.get(model.stage)
+    said = summary.values.get("export") if summary else None
+    if said is not None and said.value in ("bf16", "fp32"):
+        return "bf16" if said.value == "bf16" else None
+    sections = trained.torchtitan if isinstance(trained, TrainJob) else {}
+    precision = sections.get("training", {}).get("mixed_precision_param")
+    return "bf16" if precision == "bfloat16" else None
 
 
 def _trained(job: Any, jobs: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from whole_spec import spec
 
 from etude.compiler.driver import analyse, compile
 from etude.compiler.plan.exports import export_of, exporting
+from etude.compiler.plan.keys import content_key
 from etude.compiler.plan.part import NoSuchStage
 from etude.compiler.plan.plan import ExportJob, Plan
 from etude.spec.load import read
@@ -20,23 +21,26 @@ def own(of: Plan) -> list[ExportJob]:
     return [job for job in of.jobs if isinstance(job, ExportJob)]
 
 
+def assert_the_same(of: Plan) -> None:
+    jobs = {job.key: job for job in of.jobs}
+    for job in own(of):
+        found = exporting(jobs[job.inputs["model"]], jobs)
+        assert content_key(found.model_copy(update={"dtype": job.dtype})) == job.key, job.id
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_it_is_the_job_that_the_plan_has(path: Path) -> None:
     made = compile(analyse(read(path)))
     assert made
     assert made.plan
-    jobs = {job.key: job for job in made.plan.jobs}
-    for job in own(made.plan):
-        assert exporting(jobs[job.inputs["model"]], jobs).key == job.key, job.id
+    assert_the_same(made.plan)
 
 
 @pytest.mark.parametrize("text", [POST_TRAINING, spec()])
 def test_it_is_the_job_of_plans_of_all_kinds(text: str) -> None:
     made = plan(text)
-    jobs = {job.key: job for job in made.jobs}
     assert own(made)
-    for job in own(made):
-        assert exporting(jobs[job.inputs["model"]], jobs).key == job.key, job.id
+    assert_the_same(made)
 
 
 def test_a_stage_that_another_continues_from_has_one_too() -> None:
@@ -49,6 +53,14 @@ def test_a_stage_that_another_continues_from_has_one_too() -> None:
     assert job.head == "tokens"
     assert export_of(made, "align.1.rm").head == "score"
     assert export_of(made, "first").dialog is None
+
+
+def test_its_weights_are_as_precise_as_those_of_the_plans_own_exports() -> None:
+    for body, dtype in (("", None), ("precision = bf16", "bf16")):
+        made = plan(HEAD + stage(body=body) + after())
+        assert {job.dtype for job in own(made)} == {dtype}
+        assert export_of(made, "first").dtype == dtype
+        assert export_of(made, "second") == own(made)[0]
 
 
 def test_a_segment_is_named_by_its_job() -> None:
