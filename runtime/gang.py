@@ -17,6 +17,7 @@ from .errors import RunError
 from .jobs import WORK
 from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Phase
+from .preflight.nodes import require_nodes
 from .preflight.preflight import require_all
 from .ranks import Ranks
 from .run_folder.recorder import OnEvent
@@ -77,6 +78,8 @@ def lead(
             "plan": own.to_json(),
         }
         ranks.share("start", zlib.compress(json.dumps(start).encode()))
+        # What packages there are has been looked at: rank 0 alone does what needs some.
+        require_nodes(folder, 0, {}, ranks.share, ranks.collect)
 
         def tell(event: dict[str, Any]) -> None:
             store.tell(event)
@@ -94,6 +97,7 @@ def join_in(ranks: Ranks) -> None:
     _ready_process()
     store = Store(Path(start["folder"]))
     keep_log(store, ranks.rank)
+    require_nodes(store.folder, ranks.rank, None, ranks.share, ranks.collect)
     plan = Plan.model_validate_json(start["plan"])
     walk(plan, store, Path(start["root"]), start["device"], ranks, None)
 

@@ -29,6 +29,8 @@ TICK_SECONDS = 1.0
 SILENT_SECONDS = 90.0
 """A rank that gives no sign of life for so long is lost: sooner than torchtitan's collectives give
 up, since on a GPU they then end the process without a word."""
+TOGETHER_SECONDS = 180.0
+"""What the first collective of all ranks may take."""
 JOIN_SECONDS = 600.0
 """What ranks have to find each other."""
 _AGAIN = "run again to continue from the last checkpoint"
@@ -104,6 +106,39 @@ class Ranks:
             return value
         self._wait(f"shared/{name}")
         return self._store.get(f"shared/{name}")
+
+    def collect(self, name: str, value: bytes) -> list[bytes] | None:
+        """Gives rank 0 what every rank has, by rank; None on the others."""
+        self._store.set(f"collected/{name}/{self.rank}", value)
+        if self.rank != 0:
+            return None
+        found = []
+        for rank in range(self.world_size):
+            self._wait(f"collected/{name}/{rank}")
+            found.append(self._store.get(f"collected/{name}/{rank}"))
+        return found
+
+    def together(self, device: str) -> None:
+        """Does one collective over all ranks, which shows that they reach each other.
+
+        Raises: RuntimeError: they do not.
+        """
+        import torch
+        import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        dist.init_process_group(
+            "gloo" if device == "cpu" else "nccl",
+            store=PrefixStore("together", self._store),
+            rank=self.rank,
+            world_size=self.world_size,
+            timeout=timedelta(seconds=TOGETHER_SECONDS),
+        )
+        count = torch.ones(1, device="cpu" if device == "cpu" else "cuda")
+        dist.all_reduce(count)
+        dist.destroy_process_group()
+        if int(count.item()) != self.world_size:
+            raise RuntimeError(f"a sum over {self.world_size} ranks is {count.item():g}")
 
     def _send(self, decision: Decision) -> None:
         self._number += 1

@@ -10,12 +10,13 @@ from typing import Any
 
 from ..compiler.plan.plan import Plan
 from ..compiler.plan.plan_schema import read_plan
-from ..compiler.values import Resources
-from .errors import RunError
+from ..compiler.values import Phase, Resources
+from .errors import Interrupted, RunError
 from .launchers import messages
 from .launchers.allocation import here
 from .launchers.launcher import Outcome
 from .part import phase_of, up_to
+from .preflight.nodes import needed, require_nodes
 from .ranks import Ranks
 from .run_folder.patience import wait_for
 from .run_folder.store import LOGS, RANK_LOG, Store
@@ -57,20 +58,47 @@ def main(folder: Path, root: Path, device: str) -> int:
             tell(problem)
         return _refused(problem)
     try:
-        wait_for([folder / PLAN], place.rank)
-        plan = read_plan(folder / PLAN)
-        if phase := phase_of(plan, os.environ):
-            plan = up_to(plan, phase)
+        plan, phase = _ready(folder, ranks)
         if place.rank == 0:
             store.create()
             with store.lease():
                 needs = walk(plan, store, root, device, ranks, store.tell)
+                if phase and needs:  # the others have left
+                    tell(problem := _unfinished(phase, needs))
+                    return problem.exit_code
                 store.tell(messages.ended(Outcome(needs)))
         else:
             walk(plan, store, root, device, ranks, None)
     except Exception as problem:
         ranks.fail(problem)
     return 0
+
+
+def _ready(folder: Path, ranks: Ranks) -> tuple[Plan, Phase | None]:
+    """The plan as far as this gang goes, once all nodes are known to be fit for it; and its phase.
+
+    Raises: RunError: they are not.
+    """
+    if ranks.rank == 0:
+        plan = read_plan(folder / PLAN)
+        phase = phase_of(plan, os.environ)
+        needs = needed(plan, phase.jobs if phase else ())
+        require_nodes(folder, 0, needs, ranks.share, ranks.collect)
+    else:
+        require_nodes(folder, ranks.rank, None, ranks.share, ranks.collect)
+        wait_for([folder / PLAN], ranks.rank)
+        plan = read_plan(folder / PLAN)
+        phase = phase_of(plan, os.environ)
+    return (up_to(plan, phase) if phase else plan), phase
+
+
+def _unfinished(phase: Phase, needs: Resources) -> Interrupted:
+    """What ends a gang before its phase is done, because it is of the wrong size."""
+    return Interrupted(
+        f"the phase {phase.name} is not done: its next job needs {needs.world_size} ranks on "
+        f"{needs.device}",
+        "launch the run again, from the phase that was left out",
+    )
 
 
 def walk(
@@ -92,6 +120,8 @@ def walk(
     from .engine.device import prepare
 
     prepare(device)
+    if ranks.world_size > 1:
+        ranks.together(device)
     if ranks.rank != 0:
         return follow(plan, store, root, ranks)
     assert on_event

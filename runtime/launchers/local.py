@@ -67,7 +67,7 @@ def _affordable(job: Any) -> None:
         raise RunError(
             f"the job {job.id} needs {counted(ranks, 'processes')} and this machine has "
             f"{counted(cpus, 'cores')}",
-            f"run it with --ranks {cpus}, or on a larger machine",
+            elsewhere(f"run it with --ranks {cpus}, or on a larger machine"),
         )
     if device != "cpu" and ranks > 1:
         import torch
@@ -76,8 +76,22 @@ def _affordable(job: Any) -> None:
         if ranks > gpus:
             raise RunError(
                 f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
-                "run it on such a cluster",
+                elsewhere("run it on such a cluster"),
             )
+
+
+def elsewhere(otherwise: str) -> str:
+    """What to do where a plan needs more than this machine; on a login node of Slurm, to launch."""
+    try:
+        asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return otherwise
+    if asked.returncode:  # installed, and no cluster behind it
+        return otherwise
+    return (
+        "this is a login node of Slurm: etude launch SPEC --on slurm shows the batch jobs, and "
+        "with --submit queues them"
+    )
 
 
 def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:

@@ -25,9 +25,9 @@ from ...compiler.plan.plan import DatasetJob, Plan
 from ..errors import RunError
 from .disk_space import in_bytes
 
-FILES = 4096
+FILES = 1024
 """Open files that a rank may need: shards of data, checkpoints, connections to other ranks."""
-FREE = 1 << 30
+FREE = 64 << 20
 """Bytes that have to be free where the run folder lies, as every node sees it."""
 PATIENCE = 90.0
 """Seconds in which a node has to see a new file: shared file systems remember what is not there."""

@@ -1,4 +1,4 @@
-"""What is wrong is said before anything is queued."""
+"""What is wrong is said before anything is queued; what goes wrong later ends the chain."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,3 +78,39 @@ def test_a_run_that_is_queued_is_not_launched_again(clusters: Clusters, tmp_path
     code, said = launched(runs, tmp_path, HELD)
     assert code == 0, said
     runs.cluster.run("scancel", *runs.jobs(run).values())
+
+
+def test_a_login_node_says_what_to_type(clusters: Clusters, tmp_path: Path) -> None:
+    (tmp_path / "r.etude").write_text(
+        SMALL.replace("cpus = 1", "cpus = 512").replace("8 seqs", "1024 seqs")
+    )
+    done = clusters(2).etude("run", "r.etude", cwd=tmp_path)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "needs 1,024 processes and this machine has" in said
+    assert "etude launch SPEC --on slurm" in said
+
+
+def test_where_a_person_is_needed_the_chain_ends(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(2)
+    (tmp_path / "lines.jsonl").write_text('{"text": "a line of text"}\n' * 50)
+    text = SMALL.replace("sample = arithmetic, documents = 200 docs", 'files = "lines.jsonl"')
+    code, said = launched(runs, tmp_path, HELD, text)
+    assert code == 0, said
+    (tmp_path / "lines.jsonl").unlink()
+    run = tmp_path / "runs" / "small"
+    jobs = runs.jobs(run)
+    runs.cluster.run("scontrol", "release", *jobs.values())
+
+    def ended() -> bool:
+        states = runs.cluster.states()
+        return [states[job] for job in jobs.values()] == ["FAILED", "CANCELLED", "CANCELLED"]
+
+    runs.wait(ended, run, "the chain has ended")
+    assert runs.restarts(jobs["1-cpu"]) == 0
+
+    def status() -> str:
+        return runs.etude("status", run, cwd=tmp_path).stdout
+
+    runs.wait(lambda: status().startswith("stopped: "), run, "status says it")
+    assert "lines.jsonl" in status()

@@ -50,8 +50,8 @@ def test_nodes_that_are_alike_are_fine() -> None:
             "has etude 0.1.0+77ff, the others have 0.1.0+12ab",
             "use one environment",
         ),
-        (but(files=1024), "gpu002 (rank 4) may open 1024 files at a time", "ulimit -n 65536"),
-        (but(free=FREE // 2), "gpu002 (rank 4) has 512 MiB free in /scratch/run", "make room"),
+        (but(files=256), "gpu002 (rank 4) may open 256 files at a time", "ulimit -n 65536"),
+        (but(free=FREE // 2), "gpu002 (rank 4) has 32 MiB free in /scratch/run", "make room"),
         (
             but(lacks=["lm_eval"]),
             "gpu002 (rank 4) lacks the package lm-eval, which suites needs",

@@ -1,0 +1,122 @@
+"""Runs on a real, virtual Slurm: whatever happens to jobs, ranks and nodes, they end with the bits
+of an undisturbed run."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from slurm_runs import COMMAND, SMALL, Runs, figures, needs_slurm, steps, weights
+
+pytestmark = needs_slurm
+Clusters = Callable[[int], Runs]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing happens to."""
+    runs = clusters(3)
+    run = runs.launch(tmp_path_factory.mktemp("undisturbed"))
+    runs.finish(run)
+    return run
+
+
+def test_a_preempted_run_goes_on_and_ends_with_the_same_bits(
+    clusters: Clusters, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = clusters(3)
+    assert list(runs.jobs(undisturbed)) == ["1-cpu", "2-gang", "3-small"]
+    assert (undisturbed / "logs" / "rank-1.log").exists(), "no second rank"
+    run = runs.launch(tmp_path)
+    job = runs.jobs(run)["2-gang"]
+    runs.wait(lambda: steps(run) >= 3, run, "training")
+    runs.cluster.run("scancel", "--signal=USR1", f"{job}.0")
+    runs.wait(lambda: runs.restarts(job) == 1, run, "queued again")
+    saved = steps(run)
+    assert saved < 60, "it was not stopped in the middle"
+    runs.finish(run)
+    assert runs.restarts(job) == 1
+    assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_a_killed_rank_is_started_again(
+    clusters: Clusters, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = clusters(3)
+    run = runs.launch(tmp_path)
+    job = runs.jobs(run)["2-gang"]
+    runs.wait(lambda: steps(run) >= 8, run, "training")
+    os.kill(_rank(runs, run, 1), signal.SIGKILL)
+    runs.finish(run)
+    assert runs.restarts(job) == 1
+    assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_another_node_takes_the_place_of_one_that_dies(
+    clusters: Clusters, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = clusters(3)
+    run = runs.launch(tmp_path)
+    job = runs.jobs(run)["2-gang"]
+    runs.wait(lambda: steps(run) >= 8, run, "training")
+    assert _nodes(runs, job) == ["n1", "n2"]
+    runs.cluster.kill_node("n2")
+    try:
+        runs.finish(run)
+        assert _nodes(runs, job) == ["n1", "n3"]
+    finally:
+        runs.cluster.node("n2")
+    assert runs.restarts(job) >= 1
+    assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_inside_an_allocation_etude_run_is_a_rank(
+    clusters: Clusters, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = clusters(3)
+    (tmp_path / "r.etude").write_text(SMALL)
+    command = ["salloc", "--nodes=2", "--ntasks-per-node=1", "srun", *_etude("run", "r.etude")]
+    runs.cluster.run(*command, cwd=tmp_path, env=runs.environment, timeout=900)
+    run = tmp_path / "runs" / "small"
+    assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_the_quickstart_runs_through_all_of_its_phases(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(3)
+    text = (Path(__file__).parents[2] / "examples" / "quickstart.etude").read_text()
+    text = text.replace("micro_batch 4", "micro_batch 2")
+    run = runs.launch(tmp_path, text + "cluster pair { nodes = 2, cpus = 1 }\n")
+    kinds = [phase.partition("-")[2] for phase in runs.jobs(run)]
+    assert kinds == ["cpu", *["gang", "generate"] * 4]
+    runs.finish(run, seconds=3000)
+    assert {path.name for path in (run / "models").iterdir()} >= {"anneal", "before", "after"}
+
+
+def _etude(*arguments: str) -> list[str]:
+    return [*COMMAND, *arguments]
+
+
+def _nodes(runs: Runs, job: str) -> list[str]:
+    listed = runs.cluster.run("squeue", "--job", job, "--states=all", "--noheader", "--format=%N")
+    return runs.cluster.run("scontrol", "show", "hostnames", listed.strip()).split()
+
+
+def _rank(runs: Runs, run: Path, rank: int) -> int:
+    """The process that is a rank of a run."""
+    (found,) = [
+        process.pid
+        for process in runs.cluster.processes()
+        if process.environment.get("SLURM_PROCID") == str(rank)
+        and str(run) in process.command
+        and "etude.runtime.worker" in process.command
+    ]
+    return found
