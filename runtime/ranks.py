@@ -60,7 +60,8 @@ class Ranks:
         self._ending = threading.Lock()
         self._over = threading.Event()
         self._store.set(f"host/{self.rank}", f"{socket.gethostname()} {os.getpid()}")
-        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="ranks", daemon=True)
+        self._watcher.start()
 
     # Decisions.
 
@@ -74,7 +75,7 @@ class Ranks:
     def end(self, decision: End) -> None:
         """On rank 0: tells the others that there is no more to do, and waits till they know."""
         self._send(decision)
-        self._over.set()
+        self._rest()
         self._store.add("left", 1)
         self._all_have_left()
 
@@ -90,9 +91,14 @@ class Ranks:
         self._wait(f"decision/{self._number}")
         decision = from_json(self._store.get(f"decision/{self._number}"))
         if isinstance(decision, End):
-            self._over.set()
+            self._rest()
             self._store.add("left", 1)
         return decision
+
+    def _rest(self) -> None:
+        """Ends the watch: a thread that is in torch's store when Python ends would abort it."""
+        self._over.set()
+        self._watcher.join(10 * self._tick)
 
     def arrive(self) -> None:
         """Says that this rank has done its part of the last decision."""
