@@ -50,7 +50,7 @@ def _message(event: dict[str, Any]) -> str | None:
         return f"warning: {event['message']}"
     if kind == "stopping":
         again = "; Ctrl-C again stops at once" if event["signal"] == "Ctrl-C" else ""
-        return f"{event['signal']}: stopping after the step at work, which is saved{again}"
+        return f"{event['signal']}: saving and stopping{again}"
     if kind == "changed":
         return f"{job}: the weights have changed: what depends on them is rerun"
     if kind == "similar":

@@ -77,9 +77,14 @@ class Terminal:
     def wait_for(self, text: str) -> None:
         """Reads until a text is shown."""
         deadline = time.monotonic() + PATIENCE
-        while text not in self.shown:
+        while text not in self.text:
             assert time.monotonic() < deadline, f"never shown: {text}\n{self.shown}"
             assert self._read(), f"ended without: {text}\n{self.shown}"
+
+    @property
+    def text(self) -> str:
+        """What is shown, without the ends of lines, which depend on the width."""
+        return " ".join(self.shown.split())
 
     def press(self, keys: bytes) -> None:
         """Types something."""

@@ -1,10 +1,14 @@
 """Rounds with people in them: the run stops for labels, and continues when they are there."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from etude_cli import etude, kill_when
+from stopping import signalled
 
 from etude.compiler.plan.plan import Plan
 from etude.runtime.run_folder.store import Store
@@ -160,6 +164,69 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
     done = etude("run", "spec.etude", "--folder", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert weights(tmp_path / "run") == weights(straight)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param("tokenizer.words", marks=pytest.mark.exhaustive),
+        pytest.param("dataset.corpus", marks=pytest.mark.exhaustive),
+        pytest.param("pretrain.1", marks=pytest.mark.exhaustive),
+        "quality.sifted",
+        pytest.param("filter.sifted", marks=pytest.mark.exhaustive),
+        "rm.1",
+        pytest.param("export.rm", marks=pytest.mark.exhaustive),
+        "drafts",
+        pytest.param("sft.1", marks=pytest.mark.exhaustive),
+        "reference.dpo.labeled",
+        pytest.param("dpo.1", marks=pytest.mark.exhaustive),
+        "pick",
+    ],
+)
+def test_asked_to_stop_in_a_job_of_any_kind_it_ends_the_same(
+    job: str, straight: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, ALL)
+    store = Store(tmp_path / "run")
+
+    def begun() -> bool:
+        return any(e["job"] == job and e["event"] == "started" for e in store.events())
+
+    stop_and_continue(begun, straight, tmp_path)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(20))
+def test_asked_to_stop_at_any_moment_it_ends_the_same(
+    seed: int, straight: Path, tmp_path: Path
+) -> None:
+    """Moments are numbers of things that are known of jobs, so that a slow machine has them too."""
+    write(tmp_path, ALL)
+    happened = 2 * len(Plan.model_validate_json((straight / "plan.json").read_bytes()).jobs)
+    moment, store = Random(seed).randrange(1, happened), Store(tmp_path / "run")
+    stop_and_continue(lambda: len(store.events()) >= moment, straight, tmp_path)
+
+
+def stop_and_continue(condition: Callable[[], bool], straight: Path, folder: Path) -> None:
+    """Asks a run to stop once a condition holds, continues it, and compares what comes of it."""
+    begun = ("run", "spec.etude", "--folder", "run")
+    stopped = signalled(signal.SIGTERM, condition, *begun, cwd=folder)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert "stopped by SIGTERM: " in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    taken = steps(folder / "run")
+    done = etude(*begun, "--json", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = [json.loads(line) for line in done.stdout.splitlines()]
+    repeated = [(e["job"], e["step"]) for e in again if e["event"] == "step"]
+    assert not taken & set(repeated)
+    assert weights(folder / "run") == weights(straight)
+
+
+def steps(run: Path) -> set[tuple[str, int]]:
+    """The job and number of every step that was taken."""
+    lines = [line for path in run.glob("metrics/*.jsonl") for line in path.read_text().splitlines()]
+    return {(entry["job"], entry["step"]) for entry in map(json.loads, lines)}
 
 
 def test_two_ranks_train_all_kinds_of_stages(straight: Path, tmp_path: Path) -> None:
