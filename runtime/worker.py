@@ -33,7 +33,9 @@ def main(folder: Path, root: Path, device: str) -> int:
         root: the folder of the spec, where relative paths of data start.
         device: "cpu", or the GPU that this rank has.
     """
-    print(messages.line(messages.joined()), flush=True)
+    # In one piece: all ranks write to the same pipe, and Python's -u writes what it is given.
+    sys.stdout.write(messages.line(messages.joined()) + "\n")
+    sys.stdout.flush()
     try:
         place = here()
     except RunError as problem:
