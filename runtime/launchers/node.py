@@ -16,11 +16,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -28,6 +27,7 @@ from typing import NamedTuple
 
 from ..errors import RunError
 from ..part import PHASE
+from ..run_folder.logs import RankLog
 from ..run_folder.store import LOGS, Store, disk
 from ..run_folder.variant_folders import variant_folder
 from .allocation import Place
@@ -176,7 +176,7 @@ def run(ranks: Sequence[Rank], *, patience: float) -> int:
     Returns: 0, if all end with that; 1, 2 or 3, if the first that failed ended with it; else 75.
     """
     processes: list[subprocess.Popen[bytes]] = []
-    copies: list[threading.Thread] = []
+    shown = _Shown(ranks)
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in processes:
@@ -186,53 +186,59 @@ def run(ranks: Sequence[Rank], *, patience: float) -> int:
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
         for rank in ranks:
-            process = subprocess.Popen(
-                rank.command,
-                env={**os.environ, **rank.variables},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            processes.append(process)
-            label = f"rank {rank.number}: " if len(ranks) > 1 else ""
-            copy = threading.Thread(target=_copy, args=(process, rank.log, label), daemon=True)
-            copy.start()
-            copies.append(copy)
-        return _wait(processes, patience)
+            processes.append(_started(rank))
+        return _wait(processes, patience, shown)
     finally:
         for process in processes:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        for copy in copies:
-            copy.join(timeout=5)
+        shown()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _copy(process: "subprocess.Popen[bytes]", log: Path | None, label: str) -> None:
-    """Copies the lines of a process to its log, and to standard output."""
-    assert process.stdout
-    with ExitStack() as stack:
-        file = None
-        if log is not None:
-            with suppress(OSError):  # a full disk does not end a run for its log
-                log.parent.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(log.open("ab", buffering=0))
-        for line in process.stdout:
-            if file is not None:
-                with suppress(OSError):
-                    file.write(line)
-            sys.stdout.write(label + line.decode("utf-8", errors="replace"))
-            sys.stdout.flush()
+def _started(rank: Rank) -> "subprocess.Popen[bytes]":
+    """A process that prints to the log of its rank, or where this one prints."""
+    environment = {**os.environ, **rank.variables}
+    if rank.log is None:
+        return subprocess.Popen(rank.command, env=environment)
+    with disk(rank.log):
+        rank.log.parent.mkdir(parents=True, exist_ok=True)
+        file = rank.log.open("ab")
+    with file:
+        return subprocess.Popen(
+            rank.command, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]], patience: float) -> int:
+class _Shown:
+    """Shows what ranks write to their logs from now on, with their numbers if there are several:
+    the engine's own command for logs then has it too."""
+
+    def __init__(self, ranks: Sequence[Rank]) -> None:
+        self._logs = [RankLog(rank.log, "", rank.number, 0.0) for rank in ranks if rank.log]
+        self._places = [log.size() if log.path.exists() else 0 for log in self._logs]
+        self._several = len(ranks) > 1
+
+    def __call__(self) -> None:
+        for number, log in enumerate(self._logs):
+            with suppress(OSError):  # of the shared folder, which may be slow to show a file
+                lines, self._places[number] = log.since(self._places[number])
+                for line in lines:
+                    print(f"rank {log.rank}: {line}" if self._several else line, flush=True)
+
+
+def _wait(
+    processes: Sequence[subprocess.Popen[bytes]], patience: float, shown: Callable[[], None]
+) -> int:
     failed: int | None = None
     until = float("inf")
     while any(process.poll() is None for process in processes) and time.monotonic() < until:
         failed = _failed(processes) if failed is None else failed
         if failed is not None and until == float("inf"):
             until = time.monotonic() + patience
+        shown()
         time.sleep(0.1)
     failed = _failed(processes) if failed is None else failed
     if failed is None:
