@@ -243,6 +243,7 @@ class Train(Training):
     rope_scaling: Literal["none", "llama"] | RopeScaling | Let | None = None
     tokenizer: Name | None = None
     gate: Gate | None = None
+    z_loss: Number | None = None
 
 
 class Sft(Training):

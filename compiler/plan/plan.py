@@ -112,6 +112,7 @@ class NextToken(Learned):
     """Cross-entropy of every token of documents."""
 
     name: Literal["next_token"] = "next_token"
+    z_loss: float = later(0.0, description="coefficient of the mean of log² Z")
 
 
 class Sft(Learned):

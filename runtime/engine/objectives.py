@@ -12,7 +12,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch.distributed.device_mesh import DeviceMesh
-from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.components.loss import (
+    IGNORE_INDEX,
+    BaseLoss,
+    ChunkedLossWrapper,
+    CrossEntropyLoss,
+)
+from torchtitan.distributed.spmd_types import current_spmd_mesh, spmd_mesh_size
 from torchtitan.tools.utils import get_local_device
 
 from ...compiler.plan.plan import Dpo
@@ -60,7 +66,35 @@ def reported(loss: BaseLoss) -> Reported | None:
 Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (B, L, V), or this tensor rank's share of V; labels, shape (B, L) → the sum over
 those that are not ignored."""
-TERMS: dict[str, Term] = {}
+
+
+def _log_partition(logits: torch.Tensor) -> torch.Tensor:
+    """log Z of each place, with Z = Σ exp(logit): shape (B, L).
+
+    Where tensor ranks share out the vocabulary, a rank's part of Z has its share of the gradient.
+    """
+    log_part = torch.logsumexp(logits.float(), -1)
+    mesh = current_spmd_mesh() if spmd_mesh_size("tp") > 1 else None
+    if mesh is None:
+        return log_part
+    group, part = mesh.get_group("tp"), log_part.detach()
+    largest = part.clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group)
+    total = (part - largest).exp()
+    dist.all_reduce(total, group=group)
+    log_z = largest + total.log()
+    return log_z + (part - log_z).exp() * (log_part - part)
+
+
+def z_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """log² Z, which keeps logits from drifting: softmax does not change where all of them grow.
+
+    Chowdhery et al.: PaLM (arXiv:2204.02311, §5), there with the coefficient 1e-4.
+    """
+    return torch.where(labels != IGNORE_INDEX, _log_partition(logits).square(), 0).sum()
+
+
+TERMS: dict[str, Term] = {"z_loss": z_loss}
 """What may be added to the cross-entropy, as the plan's objectives call their coefficients."""
 
 

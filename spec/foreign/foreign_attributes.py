@@ -67,9 +67,15 @@ NOT_YET = (
         "this version trains no multi-token prediction. Leave it out",
     ),
     Answer(
-        "z_loss z_loss_weight zloss z_loss_coef router_z_loss router_z_loss_coef",
+        "z_loss_weight zloss z_loss_coef z_loss_coefficient z_loss_multiplier",
         ANY,
-        "this version has no z-loss. Leave it out",
+        "the coefficient of log² Z is `z_loss` of a train stage: {}",
+        "stage long: train { from = pretrain, steps = 10, z_loss = 1e-4 }",
+    ),
+    Answer(
+        "router_z_loss router_z_loss_coef",
+        ANY,
+        "this version has no z-loss of routers; `z_loss` of a train stage is that of the logits",
     ),
     Answer(
         "aux_loss aux_loss_alpha aux_loss_coef router_aux_loss_coef moe_aux_loss_coeff "

@@ -241,6 +241,13 @@ class Train(Training):
         otherwise="the only one",
         doc="all stages of a lineage have the same",
     )
+    z_loss: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="0",
+        inherits=None,
+        doc="coefficient of [log² Z](#z_loss) beside the cross-entropy, such as 1e-4",
+    )
     gate: Gate | None = attribute(
         g.Block("gate seq_len { require needle >= 90% }", Gate), None, doc="see [gates](#gates)"
     )

@@ -1,0 +1,46 @@
+"""What stages optimize: how attributes reach jobs, their keys, and torchtitan."""
+
+from specs import HEAD, after, jobs, plan, stage
+
+from etude.compiler.plan.plan import NextToken, Plan
+from etude.runtime.emission.emit import emit
+
+
+def objectives(of: Plan, *names: str) -> list[object]:
+    return [job.objective for name in names for job in jobs(of, name)]
+
+
+def test_z_loss_is_in_the_objective_and_in_the_key() -> None:
+    without, given = plan(HEAD + stage()), plan(HEAD + stage(z_loss="1e-4"))
+    assert objectives(given, "first") == [NextToken(z_loss=1e-4)]
+    assert jobs(given)[0].key != jobs(without)[0].key
+    # A stage without it keeps the key, and the plan, that it had before there was such a thing.
+    assert jobs(plan(HEAD + stage(z_loss="0")))[0].key == jobs(without)[0].key
+    assert "z_loss" not in without.to_json()
+
+
+def test_a_plan_with_z_loss_is_the_same_after_json() -> None:
+    made = plan(HEAD + stage(z_loss="1e-4"))
+    assert Plan.model_validate_json(made.to_json()) == made
+
+
+def test_z_loss_is_inherited_until_a_stage_says_otherwise() -> None:
+    chats = "dataset human { sample = python_functions, kind = dialogs }\n"
+    sft = "stage tuned: sft { data = human, steps = 3, lr = 1e-4 }\n"
+    text = HEAD + chats + stage(z_loss="1e-4") + after() + sft + after("third")
+    made = plan(text + after("off", from_="second", z_loss="0"))
+    found = objectives(made, "second", "third", "off")
+    assert found == [NextToken(z_loss=1e-4), NextToken(z_loss=1e-4), NextToken()]
+    shown = {name: stage.values.get("z_loss") for name, stage in made.stages.items()}
+    assert shown["tuned"] is None
+    assert shown["second"]
+    assert (shown["second"].value, shown["second"].origin) == ("0.0001", "from first")
+    assert shown["off"]
+    assert (shown["off"].value, shown["off"].origin) == ("0", "spec")
+
+
+def test_torchtitan_gets_the_loss_with_its_term() -> None:
+    text = emit(plan(HEAD + stage(z_loss="1e-4")))
+    assert "from etude.runtime.engine.objectives import LanguageLoss" in text
+    assert "loss_fn=LanguageLoss.Config(global_vocab_size=300, terms={'z_loss': 0.0001})" in text
+    assert "LanguageLoss" not in emit(plan(HEAD + stage()))
