@@ -8,7 +8,7 @@ from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
 
-__all__ = ["amount", "counted", "in_bytes", "in_full", "measured", "written"]
+__all__ = ["amount", "counted", "in_bytes", "in_full", "measured", "settings", "written"]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {
@@ -33,6 +33,17 @@ def in_full(block: r.Declaration) -> str:
         if value is None or (name in _DEFAULTS and _DEFAULTS[name] in (None, value)):
             continue
         shown.append(name if value is True else f"{name} {written(value)}")
+    return ", ".join(shown)
+
+
+def settings(of: r.Optimizer) -> str:
+    """The settings of an optimizer; of those that are words only what is no default."""
+    shown = [of.kind]
+    for name, attribute in r.attributes(type(of)).items():
+        value = getattr(of, attribute.field)
+        if not isinstance(value, str) or value != attribute.default:
+            text = f"{value:g}" if isinstance(value, float) else value
+            shown.append(f"{name} {list(value) if isinstance(value, tuple) else text}")
     return ", ".join(shown)
 
 

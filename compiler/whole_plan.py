@@ -7,7 +7,7 @@ from ..spec.findings.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Training, attributes
-from .as_written import written
+from .as_written import settings, written
 from .plan.checkpoints import in_words as saving_in_words
 from .plan.checkpoints import saving
 from .plan.phases import phases_of
@@ -97,7 +97,6 @@ def _summary(stage: Stage, origins: Origins) -> StageSummary:
 def _trained(stage: ScheduledStage) -> dict[str, str]:
     """What is shown of a stage that trains."""
     end = stage.end
-    optimizer = stage.optimizer
     unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
@@ -113,8 +112,7 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
         "precision": stage.precision,
         "recompute": stage.recompute,
         **saving_in_words(saving(stage.spec)),
-        "optimizer": f"{optimizer.kind}, betas {list(optimizer.betas)}, "
-        f"weight_decay {optimizer.weight_decay:g}, eps {optimizer.eps:g}, state "
+        "optimizer": f"{settings(stage.optimizer)}, state "
         + ("carried over" if stage.carries else "fresh"),
     }
     for knob in ("seq_len", "batch", "lr", "data"):

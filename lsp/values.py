@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
 from ..compiler import curves
+from ..compiler.as_written import settings
 from ..compiler.ids import StageId
 from ..compiler.program import Resolved, ScheduledStage
 from ..compiler.schedule.clock import Clock
@@ -225,11 +226,8 @@ def _parent(stage: ScheduledStage) -> list[str]:
 
 
 def _optimizer(stage: ScheduledStage) -> list[str]:
-    own = stage.optimizer
-    return [
-        f"{own.kind}, betas {list(own.betas)}, weight decay {own.weight_decay:g}, "
-        f"eps {own.eps:g}, state {'carried over' if stage.carries else 'fresh'}"
-    ]
+    state = "carried over" if stage.carries else "fresh"
+    return [f"{settings(stage.optimizer)}, state {state}"]
 
 
 def summary(stage: Any, program: Resolved) -> list[str]:
