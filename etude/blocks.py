@@ -187,6 +187,7 @@ class Optimizer(Attributes):
     kind: Literal["adamw", "adam"] = "adamw"
     betas: Numbers | None = None
     weight_decay: Number | None = None
+    decay: Literal["all", "matrices"] | Let | None = None
     eps: Number | None = None
 
 

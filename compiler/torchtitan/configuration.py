@@ -3,9 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
+from ...spec.schema import recipe as r
 from ..placement import layers_per_stage
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, Value
+
+NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
+"""torchtitan's names of embeddings, norms (of queries, keys and latents, too), biases (of experts,
+too, which are no parts of linear layers) and attention sinks; a test compares them with the shapes
+of all families."""
 
 
 def torchtitan(
@@ -45,15 +51,16 @@ def torchtitan(
             "implementation": "foreach" if on_cpu else "fused",
             "param_groups": [
                 {
-                    "pattern": ".*",
+                    "pattern": pattern,
                     "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
                     "optimizer_kwargs": {
                         "lr": peak,
                         "betas": list(optimizer.betas),
                         "eps": optimizer.eps,
-                        "weight_decay": optimizer.weight_decay,
+                        "weight_decay": weight_decay,
                     },
                 }
+                for pattern, weight_decay in _decays(optimizer)
             ],
         },
         "activation_checkpoint": recompute[stage.recompute],
@@ -61,6 +68,12 @@ def torchtitan(
         "debug": {"seed": seed, "deterministic": True},
         "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
     }
+
+
+def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:
+    """Patterns of parameters, of which the first that matches counts, and their weight decay."""
+    rest = [(".*", optimizer.weight_decay)]
+    return rest if optimizer.decay == "all" else [(NO_MATRICES, 0.0), *rest]
 
 
 def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[str, Any]:

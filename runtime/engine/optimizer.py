@@ -1,9 +1,11 @@
 """Optimizers whose checkpoints hold what training has made, and not what the plan says."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from torchtitan.components.optimizer import OptimizersContainer
+from torch import nn
+from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 
 
 class Optimizers(OptimizersContainer):
@@ -15,6 +17,19 @@ class Optimizers(OptimizersContainer):
     @dataclass(kw_only=True, slots=True)
     class Config(OptimizersContainer.Config):
         pass
+
+    @staticmethod
+    def _build_param_groups(
+        model: nn.Module, param_group_configs: list[ParamGroupConfig], impl_kwargs: dict[str, Any]
+    ) -> Any:
+        """Leaves out groups that a part of a pipeline has no parameters of, which torchtitan
+        refuses: its first may hold the embedding alone."""
+        left, groups = {name for name, each in model.named_parameters() if each.requires_grad}, []
+        for group in param_group_configs:
+            named = {name for name in left if re.search(group.pattern, name)}
+            left -= named
+            groups += [group] if named else []
+        return OptimizersContainer._build_param_groups(model, groups, impl_kwargs)
 
     def state_dict(self) -> dict[str, Any]:
         return {

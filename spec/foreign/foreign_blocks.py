@@ -353,7 +353,14 @@ OTHERS = (
         "did you mean `eps`? {}",
         "eps = 1e-8",
     ),
-    Answer("wd decay", "optimizer", "did you mean `weight_decay`? {}", "weight_decay = 0.1"),
+    Answer("wd", "optimizer", "did you mean `weight_decay`? {}", "weight_decay = 0.1"),
+    Answer(
+        "no_decay no_decay_params weight_decay_exclude_named_params decay_norm_and_bias "
+        "decay_embeddings exclude_from_weight_decay",
+        "optimizer",
+        "did you mean `decay`? {}",
+        "decay = matrices",
+    ),
     Answer(
         "foreach amsgrad nesterov state_dtype moment_dtype bits",
         "optimizer",

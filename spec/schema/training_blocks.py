@@ -31,7 +31,12 @@ class Optimizer(Declaration):
     kind: str = "adamw"
     betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay of the moments")
     weight_decay: float = attribute(
-        nk.Real(least=0), 0.1, doc="decoupled for `adamw`; on all parameters"
+        nk.Real(least=0), 0.1, doc="decoupled for `adamw`; on what `decay` says"
+    )
+    decay: str = attribute(
+        k.OneOf("all", "matrices"),
+        "all",
+        doc="parameters that decay: all, or `matrices`, without norms, biases and embeddings",
     )
     eps: float = attribute(nk.Real(above=0), 1e-8, doc="added to the denominator")
 

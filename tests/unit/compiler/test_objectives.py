@@ -44,3 +44,29 @@ def test_torchtitan_gets_the_loss_with_its_term() -> None:
     assert "from etude.runtime.engine.objectives import LanguageLoss" in text
     assert "loss_fn=LanguageLoss.Config(global_vocab_size=300, terms={'z_loss': 0.0001})" in text
     assert "LanguageLoss" not in emit(plan(HEAD + stage()))
+
+
+def test_decay_of_matrices_is_a_group_of_its_own_before_the_rest() -> None:
+    (job,) = jobs(plan(HEAD + stage(optimizer="adamw { weight_decay = 0.2, decay = matrices }")))
+    given = job.torchtitan["optimizer"]["param_groups"]
+    assert [group["optimizer_kwargs"]["weight_decay"] for group in given] == [0.0, 0.2]
+    assert given[1]["pattern"] == ".*"
+    rest = {"optimizer_name": given[0]["optimizer_name"]}
+    assert rest == {"optimizer_name": given[1]["optimizer_name"]}
+    (plain,) = jobs(plan(HEAD + stage(optimizer="adamw { weight_decay = 0.2, decay = all }")))
+    (before,) = jobs(plan(HEAD + stage(optimizer="adamw { weight_decay = 0.2 }")))
+    assert plain.key == before.key != job.key
+
+
+def test_an_inherited_optimizer_decays_as_before() -> None:
+    made = plan(HEAD + stage(optimizer="adam { decay = matrices }") + after())
+    (first,), (second,) = jobs(made, "first"), jobs(made, "second")
+    assert first.torchtitan["optimizer"] == second.torchtitan["optimizer"]
+    value = made.stages["second"].values["optimizer"].value
+    assert value.startswith("adam, betas [0.9, 0.95], weight_decay 0.1, decay matrices, eps 1e-08")
+
+
+def test_torchtitan_gets_both_groups() -> None:
+    text = emit(plan(HEAD + stage(optimizer="adamw { decay = matrices }")))
+    assert text.count("ParamGroupConfig(") == 2
+    assert "pattern='.*'" in text
