@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from ...compiler.plan.plan import TrainJob
 from ..errors import DataError
 from .encode import CONTENT, EXCLUDED, TERMINATION
 from .permutation import Permutation, digest, shuffled
@@ -47,6 +48,11 @@ class Shuffled:
         self.records = records
         self._identity = (seed, name)
         self._order = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_order)
+
+    @classmethod
+    def of(cls, job: TrainJob, source: str, records: Records) -> "Shuffled":
+        """The order in which a job learns the records of a source."""
+        return cls(records, seed=job.seed, name=source)
 
     def index(self, ordinal: int) -> int:
         """The number of the record that comes at this place, counted from epoch 0 on."""
@@ -98,6 +104,11 @@ class Packing:
         self._epoch = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_epoch)
         # Rows before each epoch; an epoch's number of rows is known once it has been packed.
         self._rows_before = [0]
+
+    @classmethod
+    def of(cls, job: TrainJob, source: str, records: Records, cache: Path) -> "Packing":
+        """The rows from which a job learns the dialogs of a source."""
+        return cls(records, seed=job.seed, name=source, seq_len=job.seq_len, cache=cache)
 
     def rows(self, epoch: int) -> int:
         """How many rows the epoch has."""

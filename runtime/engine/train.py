@@ -139,28 +139,21 @@ def dataloader(
         "first_tokens": first_tokens,
         "vocab": job.model.vocab,
     }
-    identity: Any = {"seed": job.seed}
     if isinstance(job.objective, NextToken):
         streams = {
-            source: Stream(Shards(path, "train", scattered=True), name=source, **identity)
+            source: Stream(Shards(path, "train", scattered=True), seed=job.seed, name=source)
             for source, path in folders.items()
         }
         return Loader.Config(streams=streams, **common)
     if isinstance(job.objective, Sft):
         packings = {
-            source: Packing(
-                read_records(path, "dialogs", source),
-                name=source,
-                seq_len=job.seq_len,
-                cache=root / "cache",
-                **identity,
-            )
+            source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
             for source, path in folders.items()
         }
         every = job.objective.loss_on == "all"
         return DialogLoader.Config(packings=packings, every_token=every, **common)
     orders = {
-        source: Shuffled(read_records(path, "preferences", source), name=source, **identity)
+        source: Shuffled.of(job, source, read_records(path, "preferences", source))
         for source, path in folders.items()
     }
     references = {
