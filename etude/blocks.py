@@ -253,6 +253,7 @@ class Sft(Training):
     kind: Literal["sft"] = "sft"
     dialog: Name | None = None
     loss: Literal["assistant", "all"] | Let | None = None
+    drop_last: bool | Let | None = None
 
 
 class PreferenceTraining(Training):
@@ -260,6 +261,7 @@ class PreferenceTraining(Training):
 
     dialog: Name | None = None
     layout: Literal["joint", "pairs"] | Let | None = None
+    drop_last: bool | Let | None = None
     similar: Number | None = None
 
 

@@ -100,6 +100,9 @@ def later(default: Any, **keywords: Any) -> Any:
     return Field(default=default, exclude_if=lambda value: value == default, **keywords)
 
 
+DROP_LAST = "an epoch ends with its last whole batch"
+
+
 class Learned(Value):
     """Cross-entropy of tokens; fields that are numbers are coefficients of terms beside it."""
 
@@ -120,6 +123,7 @@ class Sft(Learned):
 
     name: Literal["sft"] = "sft"
     loss_on: Literal["assistant", "all"] = "assistant"
+    drop_last: bool = later(False, description=DROP_LAST)
 
 
 class Reward(Value):
@@ -131,6 +135,7 @@ class Reward(Value):
 
     name: Literal["reward"] = "reward"
     layout: Literal["joint", "pairs"] = "joint"
+    drop_last: bool = later(False, description=DROP_LAST)
 
 
 class Dpo(Value):
@@ -143,6 +148,7 @@ class Dpo(Value):
     normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
+    drop_last: bool = later(False, description=DROP_LAST)
 
 
 Objective = Annotated[NextToken | Sft | Reward | Dpo, Field(discriminator="name")]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
-from ...spec.quantity import counted
+from ...spec.quantity import counted, short
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ...spec.source import Span
@@ -98,6 +98,7 @@ class _Scheduler:
             "lr": self._absolute("lr"),
         }
         self._shapes(knobs)
+        self._drop_last(knobs)
         length = self._length()
         if length is None:
             return None
@@ -209,10 +210,51 @@ class _Scheduler:
                 )
                 return None
             total += declared
+        batch = self._absolute("batch")[0].end
+        if getattr(self.spec, "drop_last", False):
+            tokens = (
+                1 if preferences or batch.unit == "tokens" else self._absolute("seq_len")[0].end
+            )
+            return self._whole_batches(total / (batch.value * tokens))
         if preferences:
-            batch = self._absolute("batch")[0].end.value
-            return Length("steps", total * self.spec.epochs.value / batch)
+            return Length("steps", total * self.spec.epochs.value / batch.value)
         return Length("tokens", total * self.spec.epochs.value)
+
+    def _drop_last(self, knobs: dict[str, list[sc.Segment]]) -> None:
+        """Reports `drop_last` where no epoch ends between two batches."""
+        if not getattr(self.spec, "drop_last", False):
+            return
+        mixes = [m for s in knobs["data"] for m in (s.start, s.end) if m]
+        sources = dict.fromkeys(name for mix in mixes for name in mix)
+        ramps = any(s.shape != "hold" for s in knobs["batch"])
+        what = ""
+        if len(sources) > 1:
+            what = f"one data set, and here are {', '.join(f'`{name}`' for name in sources)}"
+        elif ramps or len({s.end for s in knobs["batch"]}) > 1:
+            what = "one batch, and here it changes"
+        if what:
+            self.report.add(
+                "E458",
+                f"`drop_last` needs {what}",
+                self.spec.at("drop_last"),
+                help="leave `drop_last` out: a batch is then filled from the next epoch",
+            )
+
+    def _whole_batches(self, batches: Fraction) -> Length | None:
+        """The length of epochs that have so many batches, of which whole ones count."""
+        assert self.spec.epochs
+        whole, part = divmod(self.spec.epochs.value, 1)
+        steps = whole * (batches // 1) + part * batches // 1
+        if steps:
+            return Length("steps", Fraction(steps))
+        self.report.add(
+            "E459",
+            f"`drop_last` leaves no batch: {short(self.spec.epochs.value)} epochs have "
+            f"{short(self.spec.epochs.value * batches)}",
+            self.spec.at("drop_last"),
+            help="lower `batch`, or leave `drop_last` out",
+        )
+        return None
 
     def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:
         """The segments of a knob with `last` replaced; what the spec leaves out is inherited.

@@ -30,33 +30,58 @@ _WINDOW = 4096
 _TABLE_RECORDS = 2**20
 
 
+def whole_batches(count: int, batch: int, what: str, of: str) -> int:
+    """How many of so many records or rows make whole batches.
+
+    Raises:
+        DataError: none does.
+    """
+    if count < batch:
+        raise DataError(
+            f"{what} has {count} {of}, and a batch takes {batch}: `drop_last` leaves nothing of it",
+            "lower `batch` of the stage, or leave `drop_last` out",
+        )
+    return count - count % batch
+
+
+def _batch(job: TrainJob) -> int:
+    """What an epoch of a job has a whole number of; the plan sees to it that the batch stays."""
+    drop_last = getattr(job.objective, "drop_last", False)
+    return job.schedule.batch[0].sequences if drop_last else 1
+
+
 class Shuffled:
     """Records, epoch after epoch, each epoch in an order of its own.
 
     The order depends on (seed, name, epoch) and the number of records alone.
 
+    Args:
+        batch: records of which an epoch has a whole number: the last ones of its order are left
+            out.
+
     Raises:
-        DataError: the split has no records.
+        DataError: the split has no records, or fewer than a batch.
     """
 
-    def __init__(self, records: Records, *, seed: int, name: str) -> None:
+    def __init__(self, records: Records, *, seed: int, name: str, batch: int = 1) -> None:
         if records.count == 0:
             raise DataError(
                 f"the split `{records.split}` of the data set `{name}` has no records",
                 "give the data set more records, or change the share that it holds out",
             )
         self.records = records
+        self._used = whole_batches(records.count, batch, f"the data set `{name}`", "records")
         self._identity = (seed, name)
         self._order = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_order)
 
     @classmethod
     def of(cls, job: TrainJob, source: str, records: Records) -> "Shuffled":
         """The order in which a job learns the records of a source."""
-        return cls(records, seed=job.seed, name=source)
+        return cls(records, seed=job.seed, name=source, batch=_batch(job))
 
     def index(self, ordinal: int) -> int:
         """The number of the record that comes at this place, counted from epoch 0 on."""
-        epoch, place = divmod(ordinal, self.records.count)
+        epoch, place = divmod(ordinal, self._used)
         return int(self._order(epoch)(np.array([place]))[0])
 
     def _load_order(self, epoch: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -73,21 +98,31 @@ class Packing:
     (seed, name, epoch), the records' lengths and `seq_len` alone.
 
     Args:
+        batch: rows of which an epoch has a whole number: the last ones are left out.
         cache: a folder for the epochs' rows, shared by all ranks; without it each process makes
             its own.
 
     Raises:
-        DataError: the split has no records, or one of more than `seq_len` tokens.
+        DataError: the split has no records, or one of more than `seq_len` tokens, or an epoch has
+            fewer rows than a batch.
         OSError: the cache folder cannot be written.
     """
 
     def __init__(
-        self, records: Records, *, seed: int, name: str, seq_len: int, cache: Path | None = None
+        self,
+        records: Records,
+        *,
+        seed: int,
+        name: str,
+        seq_len: int,
+        batch: int = 1,
+        cache: Path | None = None,
     ) -> None:
         self._records = records
         self._lengths = records.lengths
         self._identity = (seed, name)
         self._seq_len = seq_len
+        self._batch = batch
         self._cache = cache
         if records.count == 0:
             raise DataError(
@@ -108,11 +143,13 @@ class Packing:
     @classmethod
     def of(cls, job: TrainJob, source: str, records: Records, cache: Path) -> "Packing":
         """The rows from which a job learns the dialogs of a source."""
-        return cls(records, seed=job.seed, name=source, seq_len=job.seq_len, cache=cache)
+        identity = {"seed": job.seed, "name": source}
+        return cls(records, **identity, seq_len=job.seq_len, batch=_batch(job), cache=cache)
 
     def rows(self, epoch: int) -> int:
-        """How many rows the epoch has."""
-        return int(self._epoch(epoch)[0])
+        """How many rows of the epoch are used."""
+        what = f"epoch {epoch + 1} of the data set `{self._identity[1]}`"
+        return whole_batches(int(self._epoch(epoch)[0]), self._batch, what, "rows of dialogs")
 
     def row(self, ordinal: int) -> list[int]:
         """The numbers of the records in this row, counted from the first row of epoch 0."""

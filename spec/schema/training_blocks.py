@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..quantity import Quantity
 from ..schedule import Schedule
@@ -258,6 +258,13 @@ class Train(Training):
     )
 
 
+DROP_LAST: Any = attribute(
+    k.Flag(),
+    False,
+    doc="leave out what an epoch has left after its last whole batch; see [below](#drop_last)",
+)
+
+
 class Sft(Training):
     """Supervised fine-tuning on dialogs."""
 
@@ -272,6 +279,7 @@ class Sft(Training):
         name="loss",
         doc="learn the assistant's content and what ends it, or every token",
     )
+    drop_last: bool = DROP_LAST
 
 
 class PreferenceTraining(Training):
@@ -290,6 +298,7 @@ class PreferenceTraining(Training):
         doc="`joint`: the prompt once, and each response sees it and itself; `pairs`: the prompt "
         "before every response. The result is the same",
     )
+    drop_last: bool = DROP_LAST
     similar: Fraction | None = statement(
         g.Alike(),
         None,

@@ -1,6 +1,7 @@
 """What stages optimize: how attributes reach jobs, their keys, and torchtitan."""
 
-from specs import HEAD, after, jobs, plan, stage
+import pytest
+from specs import HEAD, after, check, jobs, plan, stage
 
 from etude.compiler.plan.plan import NextToken, Plan
 from etude.runtime.emission.emit import emit
@@ -70,3 +71,51 @@ def test_torchtitan_gets_both_groups() -> None:
     text = emit(plan(HEAD + stage(optimizer="adamw { decay = matrices }")))
     assert text.count("ParamGroupConfig(") == 2
     assert "pattern='.*'" in text
+
+
+AFTER = (
+    HEAD
+    + stage()
+    + "dataset pairs { files = 'p.jsonl', kind = preferences, pairs = 100 }\n"
+    + "dataset talk { files = 't.jsonl', kind = dialogs, tokens = 100k }\n"
+).replace("'", '"')
+
+
+def steps(kind: str, **attributes: str) -> int:
+    """Steps of the stage that trains on 100 pairs, or on 100,000 tokens of dialogs."""
+    given = {"data": "talk" if kind == "sft" else "pairs", "lr": "1e-5", **attributes}
+    lines = ", ".join(f"{name} = {value}" for name, value in given.items())
+    (job,) = jobs(plan(f"{AFTER}stage tuned: {kind} {{ {lines} }}\n"), "tuned")
+    assert job.objective.model_dump().get("drop_last", False) == ("drop_last" in given)
+    return job.steps
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+@pytest.mark.parametrize(
+    ("epochs", "filled", "dropped"),
+    [("1 epoch", 6, 6), ("2 epochs", 13, 12), ("3 epochs", 19, 18), ("1.5 epochs", 9, 9)],
+)
+def test_steps_of_epochs_of_preferences(kind: str, epochs: str, filled: int, dropped: int) -> None:
+    """100 pairs are 6.25 batches of 16."""
+    given = {"epochs": epochs, "batch": "16 pairs"}
+    assert steps(kind, **given) == filled
+    assert steps(kind, **given, drop_last="true") == dropped
+
+
+@pytest.mark.parametrize("batch", ["8 seqs", "8k tokens"])
+def test_steps_of_epochs_of_dialogs(batch: str) -> None:
+    """100,000 tokens are 12.5 batches of 8 rows of 1,000 tokens."""
+    given = {"epochs": "3 epochs", "batch": batch, "seq_len": "1000"}
+    assert steps("sft", **given) == 38
+    assert steps("sft", **given, drop_last="true") == 36
+
+
+def test_steps_are_as_written_where_no_epochs_are_asked_for() -> None:
+    assert steps("dpo", steps="7", batch="16 pairs", drop_last="true") == 7
+
+
+def test_drop_last_needs_one_batch() -> None:
+    text = "stage tuned: sft { data = talk, steps = 9, lr = 1e-5, drop_last = true, "
+    text += "batch = 4 seqs for 5 steps then 8 seqs }\n"
+    (found,) = [d for d in check(AFTER + text) if d.code == "E458"]
+    assert found.message == "`drop_last` needs one batch, and here it changes"

@@ -108,3 +108,31 @@ def test_a_split_without_records_is_named(tmp_path):
         packed(Records(tmp_path, "heldout"))
     with pytest.raises(DataError, match="has no records"):
         Shuffled(Records(tmp_path, "heldout"), seed=1, name="chat")
+
+
+def test_with_drop_last_an_epoch_of_preferences_has_whole_batches(records):
+    whole, cut = (Shuffled(records, seed=1, name="chat", batch=batch) for batch in (1, 16))
+    # 300 records are 18 batches of 16, and 12 that are left out.
+    for epoch in range(3):
+        expected = [whole.index(300 * epoch + place) for place in range(288)]
+        assert [cut.index(288 * epoch + place) for place in range(288)] == expected
+
+
+def test_with_drop_last_an_epoch_of_rows_has_whole_batches(records):
+    whole, cut = packed(records), packed(records, batch=16)
+    begin = used = 0
+    for epoch in range(3):
+        count = whole.rows(epoch) // 16 * 16
+        assert whole.rows(epoch) - count > 0
+        assert cut.rows(epoch) == count
+        expected = [whole.row(begin + place) for place in range(count)]
+        assert [cut.row(used + place) for place in range(count)] == expected
+        begin, used = begin + whole.rows(epoch), used + count
+
+
+def test_an_epoch_without_a_whole_batch_is_named(tmp_path):
+    records = make(tmp_path, [30, 30, 30])
+    with pytest.raises(DataError, match="data set `chat` has 3 records, and a batch takes 4"):
+        Shuffled(records, seed=1, name="chat", batch=4)
+    with pytest.raises(DataError, match="epoch 1 of the data set `chat` has 3 rows"):
+        packed(records, batch=4).row(0)
