@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from ..errors import RunError
 from .store import disk
 
-DETAILS = ("accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
-"""What some kinds of training report of a step besides the loss."""
+KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
+"""What a tracker gets of a step in a form of its own; all other figures it gets as they are."""
 METRICS = "metrics.jsonl"
 """The steps of a train job, in its artifact: whoever keeps the artifact has them."""
 OnEvent = Callable[[dict[str, Any]], None]
@@ -44,10 +44,8 @@ class Recorder:
             self._tokens += event["sequences"] * event["seq_len"]
             shares = sum(event["mixture"].values())
             self._wandb.log(
-                {name: event[name] for name in ("loss", "lr", "grad_norm", "sequences", "seq_len")}
+                {name: figure for name, figure in event.items() if name not in KNOWN}
                 | {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
-                | {"tokens_per_second": event["tokens_per_second"]}
-                | {name: event[name] for name in DETAILS if name in event}
                 | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
                 | {f"share/{name}": w / shares for name, w in event["mixture"].items()}
             )
