@@ -29,10 +29,20 @@ class Reported:
 
     of_sequence: bool = False
     """Whether ranks that have different parts of a sequence have different sums."""
-    _sums: torch.Tensor | None = None
+    _added: tuple[torch.Tensor, ...] = ()
+    _kept: int = 0
 
     def _add(self, sums: torch.Tensor) -> None:
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._added = (*self._added, sums)
+
+    def keep_last(self, calls: int) -> None:
+        """Drops what was added since this was last called, but for the last calls of the loss.
+
+        Before its first step, a pipeline of torch tries the loss out.
+        """
+        kept, new = self._added[: self._kept], self._added[self._kept :]
+        self._added = (*kept, *new[max(len(new) - calls, 0) :])
+        self._kept = len(self._added)
 
     def _collected(self, mesh: DeviceMesh | None, count: int) -> list[float]:
         """The sums over all ranks of a mesh since the last call.
@@ -40,9 +50,11 @@ class Reported:
         Args:
             count: how many there are: a rank before the last of a pipeline has added none.
         """
-        sums, self._sums = self._sums, None
-        if sums is None:
+        if self._added:
+            sums = torch.stack(self._added).sum(0)
+        else:
             sums = torch.zeros(count, dtype=torch.float64, device=get_local_device())
+        self._added, self._kept = (), 0
         if mesh is not None:
             dist.all_reduce(sums, group=mesh.get_group())
         return sums.tolist()

@@ -175,6 +175,13 @@ class Trainer(TitanTrainer):
             loss.backward()
         return loss
 
+    def pp_forward_backward_step(self, **micro_batches: Any) -> torch.Tensor:
+        total = super().pp_forward_backward_step(**micro_batches)
+        if loss := reported(self.loss_fn):
+            chunks = getattr(self.loss_fn, "num_chunks", 1)
+            loss.keep_last(len(micro_batches["label_mbs"]) * chunks)
+        return total
+
     @torch.no_grad()
     def say(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """What the model says of rows of records, without training: float32, shape (N,)."""
