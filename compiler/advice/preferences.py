@@ -10,22 +10,18 @@ from ..stages.sample import SampleStage
 from . import Found, rule
 from .rates import peak, shown
 
-BETA = (0.01, 1.0)
-NORMALIZED_BETA = (0.1, 20.0)
-"""Usual values of beta in dpo, of sums and of means over tokens."""
-
 
 @rule("W641")
 def unusual_beta(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     spec = stage.spec
     if not isinstance(spec, r.Dpo):
         return
-    low, high = NORMALIZED_BETA if spec.normalize else BETA
+    low, high, typical = spec.usual_beta
     if not low <= spec.beta <= high:
         yield Found(
             f"beta is {spec.beta:g}, and usually between {low:g} and {high:g}",
             spec.at("beta"),
-            "write `beta = 0.1`" if not spec.normalize else "write `beta = 5`",
+            f"write `beta = {typical:g}`",
         )
 
 

@@ -9,6 +9,12 @@ ANY = "any"
 """An answer that holds wherever the name stands."""
 
 
+OBJECTIVES = "grpo ppo kto orpo simpo ipo cpo rloo"
+"""What other programs learn from preferences and rewards by, and this version does not."""
+OF_DPO = "sigmoid"
+"""What they call forms of the loss of a dpo stage."""
+
+
 class Answer(NamedTuple):
     """What is said of some names.
 
@@ -104,7 +110,7 @@ NOT_YET = (
         "answers of a model, and an `sft` stage learns them",
     ),
     Answer(
-        "grpo ppo kto orpo simpo ipo cpo rloo rl rlhf rlvr reinforce num_generations reward_funcs "
+        f"{OBJECTIVES} rl rlhf rlvr reinforce num_generations reward_funcs "
         "kl_coef kl_coeff use_vllm vllm simpo_gamma cpo_alpha desirable_weight undesirable_weight",
         ANY,
         "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "

@@ -261,11 +261,12 @@ STAGES = (
         "loss = assistant",
     ),
     Answer(
-        "loss loss_type dpo_loss dpo_loss_type objective",
+        "loss loss_type dpo_loss dpo_loss_type",
         _PAIRS,
-        "a dpo stage has DPO's sigmoid loss, and a reward stage that of Bradley and Terry; this "
-        "version has no others",
+        "a reward stage has the loss of Bradley and Terry, and a dpo stage that of DPO, which its "
+        "attributes change",
     ),
+    Answer("objective", "reward", "a reward stage has the loss of Bradley and Terry"),
     Answer("dpo_beta rl_beta", "dpo", "did you mean `beta`? {}", "beta = 0.1"),
     Answer(
         "rpo_alpha nll_weight sft_weight nll_coef nll_loss_coef dpo_norm_loss_alpha",

@@ -4,7 +4,7 @@
 (of parallelism) or `unit`.
 """
 
-from .foreign_attributes import Answer
+from .foreign_attributes import OBJECTIVES, OF_DPO, Answer
 
 _TEMPLATE = (
     "built in are `llama3` and `chatml`. Save the template, which is `chat_template` of the "
@@ -88,13 +88,13 @@ VALUES = (
         "loss = all",
     ),
     Answer(
-        "dpo sigmoid preference preferences",
+        f"dpo preference preferences {OF_DPO}",
         "loss",
         "preferences have a kind of stage of their own: `stage NAME: dpo { … }`, on a dataset with "
         "`kind = preferences`; an sft stage learns dialogs, with `loss = assistant` or `all`",
     ),
     Answer(
-        "grpo ppo kto orpo simpo ipo rloo cpo dft nft bnpo dr_grpo distillation kl gkd",
+        f"{OBJECTIVES} dft nft bnpo dr_grpo distillation kl gkd",
         "loss",
         "this version does not have it: an sft stage has the cross-entropy of what the assistant "
         "says or of all; preferences have the stages `dpo` and `reward`",
@@ -316,9 +316,13 @@ VALUES = (
         "kind",
         "did you mean `score`? A dataset's filters use what it measures",
     ),
-    Answer("preference preference_optimization align alignment", "kind", "did you mean `dpo`?"),
     Answer(
-        "grpo ppo kto orpo simpo ipo cpo rloo rl rlhf rlvr reinforce online_dpo nash xpo prm gspo",
+        f"preference preference_optimization align alignment {OF_DPO}",
+        "kind",
+        "did you mean `dpo`?",
+    ),
+    Answer(
+        f"{OBJECTIVES} rl rlhf rlvr reinforce online_dpo nash xpo prm gspo",
         "kind",
         "this version does not have it. On preferences there are `dpo` and `reward`; a `sample` "
         "stage keeps the best answers by a reward model, and `sft` learns them",

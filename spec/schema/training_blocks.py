@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..quantity import Quantity
 from ..schedule import Schedule
@@ -313,6 +313,14 @@ class Reward(PreferenceTraining):
     writes_text: ClassVar[bool] = False
 
 
+class UsualBeta(NamedTuple):
+    """From where to where β usually lies, and one that is typical."""
+
+    low: float
+    high: float
+    typical: float
+
+
 class Dpo(PreferenceTraining):
     """Direct preference optimization."""
 
@@ -335,3 +343,8 @@ class Dpo(PreferenceTraining):
         "none",
         doc="`formatting` leaves headers and terminators of both responses out of the loss",
     )
+
+    @property
+    def usual_beta(self) -> UsualBeta:
+        """Of sums over tokens, and of means."""
+        return UsualBeta(0.1, 20, 5) if self.normalize else UsualBeta(0.01, 1, 0.1)
