@@ -276,6 +276,7 @@ class Dpo(PreferenceTraining):
 
     kind: Literal["dpo"] = "dpo"
     reference: Name | None = None
+    objective: Literal["dpo", "ipo"] | Let | None = None
     beta: Number | None = None
     nll: Number | None = None
     label_smoothing: Number | None = None

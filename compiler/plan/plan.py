@@ -142,6 +142,9 @@ class Dpo(Value):
     """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
 
     name: Literal["dpo"] = "dpo"
+    objective: Literal["dpo", "ipo"] = later(
+        "dpo", description="ipo: the squared distance of the log-ratios from 1/(2β)"
+    )
     beta: float
     nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
     label_smoothing: float

@@ -225,7 +225,12 @@ class DpoLoss(RecordLoss):
         −(1 − ε) log σ(βΔ) − ε log σ(−βΔ) + nll · NLL(chosen)
 
     (Rafailov et al., arXiv:2305.18290, eq. 7; ε is the label smoothing of conservative DPO,
-    Mitchell: A note on DPO with noisy preferences, 2023). NLL(chosen) is the mean cross-entropy
+    Mitchell: A note on DPO with noisy preferences, 2023), or, where the objective is ipo,
+
+        (1 − ε) (Δ − 1/(2β))² + ε (−Δ − 1/(2β))² + nll · NLL(chosen)
+
+    (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose log-probabilities are those of
+    whole responses, as here where not `normalize`). NLL(chosen) is the mean cross-entropy
     of the chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
     arXiv:2407.21783, §4.1.4, with the coefficient 0.2).
 
@@ -267,14 +272,21 @@ class DpoLoss(RecordLoss):
         rewards = objective.beta * ratio
         margin = rewards[:, 0] - rewards[:, 1]
         smoothing = objective.label_smoothing
-        preference = -F.logsigmoid(margin)
+        preference = self._loss(margin)
         if smoothing:
-            preference = (1 - smoothing) * preference - smoothing * F.logsigmoid(-margin)
+            preference = (1 - smoothing) * preference + smoothing * self._loss(-margin)
         nll = sums[:, 0] / counts[:, 0]
         self._count(
             preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
         )
         return _share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
+
+    def _loss(self, margin: torch.Tensor) -> torch.Tensor:
+        """The loss of records; `margin` is βΔ."""
+        beta = self._objective.beta
+        if self._objective.objective == "ipo":
+            return (margin / beta - 1 / (2 * beta)).square()
+        return -F.logsigmoid(margin)
 
 
 def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

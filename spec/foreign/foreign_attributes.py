@@ -9,9 +9,9 @@ ANY = "any"
 """An answer that holds wherever the name stands."""
 
 
-OBJECTIVES = "grpo ppo kto orpo simpo ipo cpo rloo"
+OBJECTIVES = "grpo ppo kto orpo simpo cpo rloo"
 """What other programs learn from preferences and rewards by, and this version does not."""
-OF_DPO = "sigmoid"
+OF_DPO = "sigmoid ipo"
 """What they call forms of the loss of a dpo stage."""
 
 
@@ -108,6 +108,11 @@ NOT_YET = (
         ANY,
         "this version has no distillation on a teacher's probabilities. A `sample` stage writes "
         "answers of a model, and an `sft` stage learns them",
+    ),
+    Answer(
+        "ipo",
+        ANY,
+        "a dpo stage has the loss of DPO, and with `objective = ipo` that of IPO",
     ),
     Answer(
         f"{OBJECTIVES} rl rlhf rlvr reinforce num_generations reward_funcs "

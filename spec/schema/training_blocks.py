@@ -328,6 +328,9 @@ class Dpo(PreferenceTraining):
     reference: str | None = attribute(
         k.Ref(*WITH_WEIGHTS), None, otherwise="`from`", doc="the model that the policy is kept near"
     )
+    objective: str = attribute(
+        k.OneOf("dpo", "ipo"), "dpo", doc="the loss of [DPO or IPO](post_training.md#dpo)"
+    )
     beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near")
     nll: float = attribute(
         nk.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"

@@ -114,8 +114,14 @@ def expected_dpo(policy: Any, old: Any, records: list[Record], objective: Dpo) -
         (chosen, n), (rejected, m) = policies[0], policies[-1]
         a, b = (n, m) if objective.normalize else (1, 1)
         delta = (chosen - references[0][0]) / a - (rejected - references[-1][0]) / b
-        loss = -(1 - objective.label_smoothing) * F.logsigmoid(objective.beta * delta)
-        loss -= objective.label_smoothing * F.logsigmoid(-objective.beta * delta)
+        if objective.objective == "ipo":
+            aim = 1 / (2 * objective.beta)
+            agreed, flipped = (delta - aim) ** 2, (-delta - aim) ** 2
+        else:
+            agreed = -F.logsigmoid(objective.beta * delta)
+            flipped = -F.logsigmoid(-objective.beta * delta)
+        smoothing = objective.label_smoothing
+        loss = (1 - smoothing) * agreed + smoothing * flipped
         losses.append(loss - objective.nll * chosen / n)
     return torch.stack(losses).mean()
 
@@ -202,6 +208,8 @@ def roles_without_model(roles: Roles) -> Roles:
         dpo(),
         dpo(layout="pairs", mask="formatting", label_smoothing=0.1),
         dpo(mask="formatting", normalize=True, beta=2.0, nll=0.0),
+        dpo(objective="ipo", beta=2.0, nll=0.0),
+        dpo(objective="ipo", beta=2.0, normalize=True, label_smoothing=0.1),
     ],
 )
 def test_dpo_is_the_loss_of_its_paper(roles: Roles, tmp_path: Path, objective: Dpo) -> None:

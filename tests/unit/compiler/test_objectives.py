@@ -119,3 +119,38 @@ def test_drop_last_needs_one_batch() -> None:
     text += "batch = 4 seqs for 5 steps then 8 seqs }\n"
     (found,) = [d for d in check(AFTER + text) if d.code == "E458"]
     assert found.message == "`drop_last` needs one batch, and here it changes"
+
+
+def dpo(**attributes: str) -> str:
+    given = {"data": "pairs", "steps": "9", "batch": "16 pairs", "lr": "1e-6", **attributes}
+    lines = ", ".join(f"{name} = {value}" for name, value in given.items())
+    return f"{AFTER}stage tuned: dpo {{ {lines} }}\n"
+
+
+def test_ipo_is_in_the_objective_and_in_the_key() -> None:
+    (ipo,), (plain,), (said,) = (
+        jobs(plan(dpo(**given)), "tuned")
+        for given in ({"objective": "ipo"}, {}, {"objective": "dpo"})
+    )
+    assert ipo.objective.model_dump()["objective"] == "ipo"
+    assert "objective" not in plain.objective.model_dump()
+    assert plain.key == said.key != ipo.key
+    # The reference's log-probabilities are the same for both.
+    assert ipo.inputs["reference:pairs"] == plain.inputs["reference:pairs"]
+
+
+@pytest.mark.parametrize(
+    ("given", "help"),
+    [
+        ({"beta": "30", "objective": "ipo"}, "write `beta = 0.1`"),
+        ({"beta": "30", "objective": "ipo", "normalize": "true"}, "write `beta = 5`"),
+    ],
+)
+def test_an_unusual_beta_of_ipo_is_warned_of(given: dict[str, str], help: str) -> None:
+    (found,) = [d for d in check(dpo(**given)) if d.code == "W641"]
+    assert found.help == help
+
+
+def test_ipo_in_other_places_is_answered() -> None:
+    helps = [d.help for d in check(dpo().replace(": dpo", ": ipo"))]
+    assert "did you mean `dpo`?" in helps
