@@ -7,7 +7,7 @@ from specs import HEAD, analysed, codes, compiled, jobs, plan, stage
 
 from etude.compiler.costs.hardware import GIB, gpu
 from etude.compiler.costs.jobs import segment_estimate
-from etude.compiler.program import Segment, TrainStage
+from etude.compiler.program import ScheduledStage, Segment
 from etude.compiler.schedule.auto import HEADROOM, RECOMPUTE, Stretch, choose, search, verdicts
 from etude.compiler.values import Resources
 
@@ -20,11 +20,11 @@ TABLE_4 = [
 """GPUs, length, batch and placement of the Llama 3 report, arXiv:2407.21783, Table 4."""
 
 
-def trained(text: str) -> TrainStage:
+def trained(text: str) -> ScheduledStage:
     analysis = analysed(text)
     assert analysis.program, [d.message for d in analysis.report.errors]
     found = analysis.program.stages["first"]
-    assert isinstance(found, TrainStage)
+    assert isinstance(found, ScheduledStage)
     return found
 
 

@@ -15,7 +15,7 @@ from etude.compiler.driver import Analysis, analyse, compile, compile_miniature
 from etude.compiler.miniature import MOST_TOKENS, Miniature, miniature
 from etude.compiler.miniature.structure import changes, difference, structure
 from etude.compiler.plan.plan import Plan, TrainJob
-from etude.compiler.program import TrainStage
+from etude.compiler.program import ScheduledStage
 from etude.runtime.errors import RunError
 from etude.spec.load import read, reads
 
@@ -81,10 +81,10 @@ def test_the_plans_have_the_same_jobs_and_the_same_changes_in_the_same_order(pat
     assert {made[name]["kind"] for name in published} <= {"train"}
     assert difference(known, made | published) is None
     for name, one in found.full.stages.items():
-        if not isinstance(one, TrainStage):
+        if not isinstance(one, ScheduledStage):
             continue
         other = found.program.stages[name]
-        assert isinstance(other, TrainStage)
+        assert isinstance(other, ScheduledStage)
         assert changes(one) == changes(other)
         assert [p.shape for p in one.lr] == [p.shape for p in other.lr]
         values = [[length for _, _, length in each.lengths] for each in (one, other)]
@@ -99,12 +99,12 @@ def test_lengths_and_batches_keep_their_ratios_where_these_fit() -> None:
     lengths = [
         length
         for each in found.program.stages.values()
-        if isinstance(each, TrainStage)
+        if isinstance(each, ScheduledStage)
         for _, _, length in each.lengths
     ]
     assert lengths == [64, 128, 256, 512, 1024, 2048, 2048]
     pretrain = found.program.stages["pretrain"]
-    assert isinstance(pretrain, TrainStage)
+    assert isinstance(pretrain, ScheduledStage)
     assert [b.sequences for b in pretrain.batches] == [32, 64]  # 32 of 64 tokens, 32 and 64 of 128
 
 
@@ -189,8 +189,8 @@ def test_every_kind_of_change_is_kept(what: str) -> None:
     given = {"steps": "100", "batch": "8 seqs", "data": "{ web 50%, math 50% }"} | {knob: value}
     found = small(text(HEAD + stage(**given)))
     one, other = found.full.stages["first"], found.program.stages["first"]
-    assert isinstance(one, TrainStage)
-    assert isinstance(other, TrainStage)
+    assert isinstance(one, ScheduledStage)
+    assert isinstance(other, ScheduledStage)
     assert changes(one) == changes(other)
     assert len(one.segments) == len(other.segments)
 
@@ -212,8 +212,8 @@ def test_averages_checkpoints_and_gates_stay_where_they_are_between_the_changes(
     )
     found = small(text(spec))
     first, second = (found.program.stages[name] for name in ("first", "second"))
-    assert isinstance(first, TrainStage)
-    assert isinstance(second, TrainStage)
+    assert isinstance(first, ScheduledStage)
+    assert isinstance(second, ScheduledStage)
     assert changes(first)[-2:] == [["lr"], ["checkpoint early"]]
     assert changes(second)[-2:] == [["lr"], ["average"]]
 
