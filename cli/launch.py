@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
         problem(reason.message, reason.help)
         return 1
     except RunError as reason:
-        from .run import failed
+        from .work import failed
 
         return failed(reason, as_json=args.json)
 

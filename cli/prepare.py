@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import run as running
 from .common import problem
+from .work import work
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
@@ -27,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     if not args.part:
-        return running.work(args, _all, _prepared)
+        return work(args, _all, _prepared)
     part = _part(args.part)
     if part is None:
         problem(
@@ -35,7 +36,7 @@ def run(args: Namespace) -> int:
             "write it as in --part 1 of 8, with numbers from 1 on",
         )
         return 2
-    return running.work(args, functools.partial(_some, part), functools.partial(_tokenized, part))
+    return work(args, functools.partial(_some, part), functools.partial(_tokenized, part))
 
 
 def _part(words: list[str]) -> "Part | None":

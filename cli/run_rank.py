@@ -42,7 +42,7 @@ def _teller(args: Namespace) -> Any:
     """What tells of the problem that ends the gang, whatever standard error is turned to then."""
     import os
 
-    from .run import command, failed
+    from .work import command, failed
 
     errors = os.fdopen(os.dup(2), "w")
 
@@ -62,7 +62,7 @@ def _lead(args: Namespace, ranks: Any) -> int:
     from ..compiler.plan.plan_schema import PlanError
     from ..runtime.errors import RunError
     from ..runtime.gang import lead
-    from .run import done, execute, plan_of
+    from .work import done, execute, plan_of
 
     try:
         plan = plan_of(args, ranks.world_size)

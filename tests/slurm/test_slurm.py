@@ -27,7 +27,7 @@ def test_a_preempted_run_goes_on_and_ends_with_the_same_bits(
 ) -> None:
     runs = clusters(3)
     assert list(runs.jobs(undisturbed)) == ["1-cpu", "2-gang", "3-small"]
-    assert (undisturbed / "logs" / "rank-1.log").exists(), "no second rank"
+    assert (undisturbed / "logs" / "2-gang.rank-1.log").exists(), "no second rank"
     run = runs.launch(tmp_path)
     job = runs.jobs(run)["2-gang"]
     runs.wait(lambda: steps(run) >= 3, run, "training")
