@@ -68,6 +68,8 @@ IRRELEVANT = {
 }
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"
+Z_LOSS = Fraction(1, 10_000)
+"""Its coefficient where none is given (PaLM, arXiv:2204.02311, §5)."""
 _ADAM = "optimizer.optimizer_factory"
 _KNOWN = frozenset(
     {
@@ -134,6 +136,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _optimizer(config, made),
             _clip(config),
             _precision(config),
+            _z_loss(config),
             ("recompute", "full") if config.flag("parallelism.recompute_layer") else None,
             placement(
                 replicate=data_parallel if zero == 0 else None,
@@ -460,17 +463,21 @@ def _precision(config: Config) -> w.Line:
     return "precision", "fp32" if kind == "float32" else "bf16"
 
 
+def _z_loss(config: Config) -> w.Line:
+    if config.flag(f"{_MODEL}.z_loss_enabled"):
+        return "z_loss", w.real(config.number(f"{_MODEL}.z_loss_coefficient", default=Z_LOSS))
+    config.irrelevant({f"{_MODEL}.z_loss_coefficient": "off"})
+    return None
+
+
 def _lost(config: Config, options: Options) -> None:
     config.lost_unless(
         "model.init_method.std", [], "initial weights are drawn as torchtitan does", ""
     )
-    config.lost_unless(f"{_MODEL}.z_loss_enabled", [False], "no z-loss", "off")
-    if not config.flag(f"{_MODEL}.z_loss_enabled"):
-        config.irrelevant({f"{_MODEL}.z_loss_coefficient": "off"})
     config.lost_unless(
         "optimizer.weight_decay_exclude_named_params",
         [[]],
-        "weight decay is for all parameters",
+        "weight decay is for all parameters, or with `decay = matrices` for matrices alone",
         "nothing is left out",
     )
     started = "" if options.base else ": the stage starts from new weights (--after SPEC)"

@@ -205,3 +205,17 @@ def test_nanotrons_older_place_of_adams_settings_is_read() -> None:
     optimizer = of_pretrain(imported("nanotron_tiny.yaml", text).text)[0].torchtitan["optimizer"]
     kwargs = optimizer["param_groups"][0]["optimizer_kwargs"]
     assert (kwargs["betas"], kwargs["eps"]) == ([0.9, 0.98], 1e-9)
+
+
+@pytest.mark.parametrize(("enabled", "written"), [("true", True), ("false", False)])
+def test_the_z_loss_is_that_of_the_configuration(enabled: str, written: bool) -> None:
+    text = changed(
+        "nanotron_tiny.yaml",
+        (
+            "  model_config:\n",
+            f"  model_config:\n    z_loss_enabled: {enabled}\n    z_loss_coefficient: 0.0001\n",
+        ),
+    )
+    assert ("z_loss" in imported("nanotron_tiny.yaml", text).text) == written
+    if written:
+        assert "= 1e-4" in imported("nanotron_tiny.yaml", text).text
