@@ -82,6 +82,7 @@ def _finished(store: Any) -> set[str]:
         (event["detail"] or {}).get("plan", "")
         for event in store.events()
         if event["event"] in ("finished", "kept")
+        and (store.folder / "artifacts" / event["key"]).is_dir()
     }
 
 

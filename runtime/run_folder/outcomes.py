@@ -59,6 +59,8 @@ def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
     found = {}
     for job in plan.jobs:
         event = latest.get((job.id, job.key))
+        if event and event["event"] != "started" and not _there(store, event["key"]):
+            event = None  # the result was removed, as `etude clean` does
         if event is None or event["event"] == "started":
             other = elsewhere.get(job.key)
             event = other if other and _there(store, other["key"]) else event

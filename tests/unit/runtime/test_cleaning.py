@@ -10,10 +10,12 @@ import pytest
 from specs import HEAD, after, plan, stage
 
 from etude.cli import clean
+from etude.cli.diff import _finished
 from etude.compiler.plan.part import part_of
 from etude.compiler.plan.plan import Plan
 from etude.runtime.errors import RunError
 from etude.runtime.run_folder.cleaning import Item, removable, remove
+from etude.runtime.run_folder.outcomes import outcomes
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
 
@@ -180,6 +182,17 @@ def test_a_plan_that_cannot_be_read_keeps_everything(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"etude_plan": 0}')
     with pytest.raises(RunError, match="so what it needs is not known"):
         removable(tmp_path)
+
+
+def test_what_was_removed_counts_as_done_no_longer(tmp_path: Path) -> None:
+    """The recipe is changed back: status, and a plan against the run, say what `run` then does."""
+    ran(tmp_path, plan(BASE))
+    store = ran(tmp_path, plan(CHANGED))
+    assert outcomes(plan(BASE), store)["second.1"].state == "finished"
+    remove(tmp_path, removable(tmp_path))
+    assert outcomes(plan(BASE), store).keys() == {"dataset.web", "first.1"}
+    (key,) = [job.key for job in plan(BASE).jobs if job.id == "second.1"]
+    assert key not in _finished(store)
 
 
 def run(folder: Path, **given: Any) -> int:
