@@ -14,6 +14,12 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--to", metavar="FOLDER", required=True, help="where the model goes")
     parser.add_argument(
+        "--dtype",
+        choices=["fp32", "bf16"],
+        default="",
+        help="of the weights (default: as the plan exports them)",
+    )
+    parser.add_argument(
         "--root",
         metavar="FOLDER",
         default=".",
@@ -31,7 +37,7 @@ def run(args: Namespace) -> int:
         return 1
     plan, store = opened
     try:
-        made = export_stage(plan, store, args.stage, Path(args.to), Path(args.root))
+        made = export_stage(plan, store, args.stage, Path(args.to), Path(args.root), args.dtype)
     except NoSuchStage as reason:
         problem(reason.message, reason.help)
         return 2

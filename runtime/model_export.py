@@ -13,12 +13,13 @@ from .run_folder.outcomes import results
 from .run_folder.store import Store
 
 
-def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path) -> Path:
+def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path, dtype: str) -> Path:
     """Writes the model of a stage as transformers reads it; returns the folder.
 
     Args:
         to: a folder that is not there yet, or is empty; it is there whole or not at all.
         root: the spec's folder, where a chat template is that the recipe names.
+        dtype: "fp32" or "bf16"; "": as the plan exports it.
 
     Raises:
         NoSuchStage: the plan has no such stage, or it makes no model.
@@ -26,6 +27,8 @@ def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path) -> 
         Stopped: the disk does not take the model.
     """
     job = export_of(plan, stage)
+    if dtype:
+        job = job.model_copy(update={"dtype": "bf16" if dtype == "bf16" else None})
     inputs = _inputs(plan, store, job.inputs, stage)
     aside = to.with_name(f".{to.name}.partial")
     try:

@@ -50,6 +50,21 @@ def test_a_stage_that_another_continues_from_is_exported_too(place: Path) -> Non
     assert '"max_position_embeddings": 32' in (place / "first" / "config.json").read_text()
 
 
+def test_in_bf16_it_is_half_as_large_and_rounded(place: Path) -> None:
+    done = etude("export", "runs/tiny", "anneal", "--to", "half", "--dtype", "bf16", cwd=place)
+    assert done.returncode == 0, done.stderr
+    whole = load_file(place / "mine" / "model.safetensors")
+    half = load_file(place / "half" / "model.safetensors")
+    assert whole.keys() == half.keys()
+    for name, tensor in half.items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, whole[name].bfloat16())
+    assert '"dtype": "bfloat16"' in (place / "half" / "config.json").read_text()
+    full = etude("export", "runs/tiny", "anneal", "--to", "full", "--dtype", "fp32", cwd=place)
+    assert full.returncode == 0, full.stderr
+    assert files(place / "full") == files(place / "mine")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
