@@ -2,15 +2,19 @@
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
 "kill_at"}]}. At the event of step `kill_at`, or of so many finished items, the process kills
-itself.
+itself. With BACKWARD_ELSEWHERE in the environment, backward runs as on a GPU: in a thread of
+autograd's own, unless that is turned off.
 """
 
 import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from etude.compiler.plan.plan import ReferenceJob, ScoreJob, TrainJob
 from etude.runtime.engine import forward
@@ -24,7 +28,22 @@ JOBS: dict[str, tuple[Any, Any]] = {
 }
 
 
+def as_on_a_gpu() -> None:
+    """Has backward run in another thread, unless autograd is told to have none."""
+    backward = torch.Tensor.backward
+
+    def elsewhere(*arguments: Any, **options: Any) -> None:
+        if not torch._C._is_multithreading_enabled():
+            return backward(*arguments, **options)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(backward, *arguments, **options).result()
+
+    torch.Tensor.backward = elsewhere  # type: ignore[method-assign]
+
+
 def main() -> None:
+    if "BACKWARD_ELSEWHERE" in os.environ:
+        as_on_a_gpu()
     # Several chunks even of little data.
     forward.CHUNK = 16
     work = json.loads(Path(sys.argv[1]).read_text())

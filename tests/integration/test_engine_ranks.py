@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,8 +69,9 @@ class Workplace:
     def events(self, folder: str) -> Events:
         return json.loads((self.root / f"{folder}.json").read_text())
 
-    def run(self, *runs: Run) -> int:
-        """Runs jobs one after the other, on as many ranks as they want; returns the exit status."""
+    def run(self, *runs: Run, **variables: str) -> int:
+        """Runs jobs one after the other, on as many ranks as they want, with variables in their
+        environment; returns the exit status."""
         items = [
             {
                 "job": run.job.model_dump(),
@@ -88,7 +90,7 @@ class Workplace:
         ranks = runs[0].job.resources.world_size
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         command = [sys.executable, *(launch if ranks > 1 else []), str(WORKER), str(path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
             environment.pop(name, None)
         return subprocess.run(
@@ -135,6 +137,21 @@ def test_one_rank_killed_and_resumed_ends_bit_for_bit_alike(
     whole, killed = one_rank[0], place.result("job")
     assert same(whole / "state", killed / "state")
     assert same(whole / "weights", killed / "weights")
+
+
+def test_backward_in_a_thread_of_its_own_changes_nothing(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """On a GPU autograd has its own threads, in which the mesh of tensor parallelism is not set."""
+    place = Workplace(inputs, tmp_path)
+    layout: dict[str, Any] = {
+        "parallelism": {"tensor_parallel_degree": 2},
+        "activation_checkpoint": {"mode": "full"},
+    }
+    recomputed = train_job(steps=3, batch=4, world_size=2, torchtitan=layout)
+    assert place.run(Run(recomputed, "here")) == 0
+    assert place.run(Run(recomputed, "elsewhere"), BACKWARD_ELSEWHERE="1") == 0
+    assert same(place.result("here") / "state", place.result("elsewhere") / "state")
 
 
 def test_the_events_do_not_depend_on_the_number_of_ranks(
