@@ -34,7 +34,8 @@ def record(loader):
                 step = self.timeline.first_step + self.steps
                 batch = next(batches)
                 said = {"stage": [self._of, self.timeline.seq_len], "step": step,
-                        "batch": self.timeline.batch(step), "rows": batch[0]["input"].tolist()}
+                        "batch": self.timeline.batch(step), "rank": self._rank,
+                        "rows": batch[0]["input"].tolist()}
                 file.write(json.dumps(said) + "\\n")
                 file.flush()
                 yield batch
@@ -59,19 +60,29 @@ def recording(folder: Path) -> dict[str, str]:
 
 
 def recorded(folder: Path) -> dict[Step, list[list[int]]]:
-    """The rows of tokens of every step that was read whole, sorted."""
-    found: dict[Step, list[list[int]]] = {}
+    """The rows of tokens of every step that was read whole, sorted.
+
+    Ranks that are one data-parallel rank, in a tensor or pipeline group, read the same rows.
+    """
+    found: dict[Step, dict[int, list[list[int]]]] = {}
     wanted: dict[Step, int] = {}
     for path in folder.glob("*.jsonl"):
+        own: dict[tuple[Step, int], list[list[int]]] = {}
         for line in path.read_text().splitlines():
             try:
                 said: dict[str, Any] = json.loads(line)
             except ValueError:
                 break  # the process was killed while it wrote
             step = (said["stage"][0], said["stage"][1], said["step"])
-            found.setdefault(step, []).extend(map(_unpadded, said["rows"]))
+            own.setdefault((step, said["rank"]), []).extend(map(_unpadded, said["rows"]))
             wanted[step] = said["batch"]
-    return {step: sorted(rows) for step, rows in found.items() if len(rows) == wanted[step]}
+        for (step, rank), rows in own.items():
+            before = found.setdefault(step, {}).get(rank, [])
+            common = min(len(before), len(rows))
+            assert before[:common] == rows[:common], f"{path}: rank {rank} in {step}"
+            found[step][rank] = max(before, rows, key=len)
+    whole = {step: [row for rows in of.values() for row in rows] for step, of in found.items()}
+    return {step: sorted(rows) for step, rows in whole.items() if len(rows) == wanted[step]}
 
 
 def _unpadded(row: list[int]) -> list[int]:
