@@ -125,3 +125,12 @@ def test_a_rank_that_stands_still_is_named(tmp_path: Path) -> None:
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 75, said
     assert f"rank 1 on {socket.gethostname()}" in " ".join(said.split())
+
+
+def test_what_is_wrong_with_a_spec_is_said_once_and_ends_all_ranks(tmp_path: Path) -> None:
+    (tmp_path / "tiny.etude").write_text(TINY)
+    nodes = on_two_nodes(tmp_path, "run", "tiny.etude", "--ranks", "4")
+    assert all(node.returncode != 0 for node in nodes)
+    said = "".join(node.stderr for node in nodes)
+    assert said.count("error[E451]: a batch of 8 sequences does not divide") == 1
+    assert not (tmp_path / "runs").exists()
