@@ -60,12 +60,13 @@ def inside(job: TrainJob) -> int | None:
 
 
 def steps_between(job: TrainJob) -> int:
-    """Steps between two checkpoints, for programs that count steps: from the estimated time."""
+    """Steps between two checkpoints, for programs that count steps: from the estimated time, and
+    all of a job that takes less."""
     if job.saving.every is not None:
         return job.saving.every
     seconds = job.cost.seconds
     if seconds and job.saving.seconds:
-        return max(int(job.saving.seconds * job.steps / seconds), 1)
+        return min(max(int(job.saving.seconds * job.steps / seconds), 1), job.steps)
     return max(-(-job.steps // OTHERWISE), 1)
 
 

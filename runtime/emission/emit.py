@@ -9,6 +9,7 @@ What builds the models is copied from the engine's own modules.
 import json
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 from ...compiler.as_written import counted
@@ -332,7 +333,7 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
     yield "    enable=True,"
     if job.saving.every is None:
         timed = "as estimated" if job.cost.seconds else "ten times, since no time is estimated"
-        every = counted(job.saving.seconds or 0, "seconds")
+        every = counted(Fraction(job.saving.seconds or 0), "seconds")
         yield f"    # The recipe saves every {every}: {timed}, in steps."
     yield f"    interval={steps_between(job)},"
     keep = job.saving.last

@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType, AsyncSaveResponse
+from torch.distributed.checkpoint.state_dict_saver import (
+    AsyncCheckpointerType,
+    AsyncSaveResponse,
+    async_save,
+    save,
+)
 from torchtitan.components.checkpointer.base import MODEL, OPTIMIZER
 from torchtitan.components.checkpointer.dcp import AsyncMode, CheckpointManager
 
@@ -179,9 +183,9 @@ class Checkpoints(CheckpointManager):
         """torchtitan's, with checksums."""
         writer = Writer(checkpoint_id)
         if async_mode == AsyncMode.DISABLED:
-            return dcp.save(state_dict, storage_writer=writer)
+            return save(state_dict, storage_writer=writer)
         if async_mode == AsyncMode.ASYNC_WITH_PINNED_MEM:
-            response = dcp.async_save(
+            response = async_save(
                 state_dict,
                 storage_writer=writer,
                 process_group=self.pg,
@@ -191,7 +195,7 @@ class Checkpoints(CheckpointManager):
             assert isinstance(response, AsyncSaveResponse)
             return response
         stager = DefaultStager(StagingOptions(False, False, False, False))
-        future: Any = dcp.async_save(
+        future: Any = async_save(
             state_dict, storage_writer=writer, process_group=self.pg, async_stager=stager
         )
         future.add_done_callback(lambda _: stager.close())

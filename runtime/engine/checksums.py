@@ -78,7 +78,7 @@ class Writer(FileSystemWriter):
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         written = _Written(super().write_data(plan, planner).wait())
-        written.sums = self.fs.sums
+        written.sums = dict(self.fs.sums)
         done: Future[list[WriteResult]] = Future()
         done.set_result(written)
         return done

@@ -331,7 +331,7 @@ class _Reader(Values):
             case g.Alike():
                 drop = s.Word("drop", word.span)
                 return (s.Alike(drop, word, ">", self.amount(node), span),)
-            case nk.Keep() if isinstance(node.value, str) and " " in node.value.strip():
+            case nk.Keep() if _is_phrase(node):
                 return (self.statement(node, "keep ", s.Keep, "last 2"),)
             case g.Mark():
                 if not isinstance(node.value, bool):
@@ -480,3 +480,8 @@ def _several(of: Node) -> tuple[Node, ...]:
 def _is_object(of: Node) -> bool:
     """Whether a value is an object, and not the name of a `let`."""
     return isinstance(of.value, dict) and of.value.keys() != {"let"}
+
+
+def _is_phrase(of: Node) -> bool:
+    """Whether a value is a text of several words."""
+    return isinstance(of.value, str) and " " in of.value.strip()

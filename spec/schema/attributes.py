@@ -1,7 +1,7 @@
 """The attributes of blocks and groups: which one a statement gives, and what it is given."""
 
 from collections.abc import Iterable, Set
-from typing import Any
+from typing import Any, cast
 
 from .. import syntax as s
 from ..record import Record, field
@@ -148,12 +148,12 @@ class Attributes(Statements):
                 if attribute.required and name not in opened:
                     self._missing("E318", f"{what} needs `{name}`", head)
                 continue
-            value = values[name]
-            if isinstance(attribute.kind, Nested) or not isinstance(value, s.Value | s.Keep):
+            value, kind = values[name], attribute.kind
+            if isinstance(kind, Nested) or not isinstance(value, s.Value | s.Keep):
                 found[attribute.field] = value  # built already
                 continue
             try:
-                found[attribute.field] = attribute.kind.read(value)
+                found[attribute.field] = kind.read(cast(s.Value, value))
             except Invalid as problem:
                 self._invalid(problem)
         return found

@@ -81,8 +81,8 @@ def test_a_disk_without_room_left_stops_the_job(
 def test_a_place_that_cannot_be_written_stops_the_job(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    (tmp_path / "cache").write_text("a file where the run's cache should be")
-    with pytest.raises(Stopped, match=f"cannot continue: {tmp_path / 'cache'}: "):
+    (tmp_path / "job").write_text("a file where the job's folder should be")
+    with pytest.raises(Stopped, match=f"cannot continue: {tmp_path / 'job'}: "):
         run(train_job(steps=1), inputs, tmp_path / "job")
 
 

@@ -23,6 +23,7 @@ from etude.runtime.engine.convert_weights import SOURCE
 from etude.runtime.engine.convert_weights import weights as read
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import hf_config
+from etude.runtime.engine.process import join
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import DataError
 
@@ -114,6 +115,7 @@ def test_the_first_loss_is_that_of_transformers(
     read(job(shape, tmp_path / "theirs"), tmp_path / "read", root=tmp_path)
     first = train_job(steps=1, model=shape)
     roles = {**inputs, "model": tmp_path / "read" / "result"}
+    join(1, "cpu")
     with make_trainer(first, roles, tmp_path / "look", tmp_path, lambda event: None, {}) as trainer:
         batches = list(islice(trainer.dataloader, 2))  # of two rows each: a batch of four
     events = run(first, roles, tmp_path / "job")

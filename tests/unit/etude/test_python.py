@@ -4,6 +4,7 @@ import re
 import runpy
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,6 +16,7 @@ import etude
 from etude import build as b
 from etude.spec.json import json_form as form
 from etude.spec.json.json_form import BLOCKS
+from etude.spec.quantity import Quantity
 from etude.spec.record import fields
 from etude.spec.schema import recipe as r
 
@@ -230,7 +232,8 @@ def test_statements_claims_and_gates() -> None:
     train = bound.stages["pretrain"]
     assert isinstance(train, r.Train)
     assert isinstance(train.optimizer, r.Optimizer)
-    assert (train.optimizer.betas, train.checkpoint) == ((0.9, 0.99), 1)
+    assert train.optimizer.betas == (0.9, 0.99)
+    assert train.checkpoint == Quantity(Fraction(1), "steps")
     assert train.gate
     assert train.gate.attempts == 2
     assert bound.dialogs["chat"].system == "Be\nbrief."

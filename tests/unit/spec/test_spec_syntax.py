@@ -190,7 +190,7 @@ let rate = 1e-3
 let curve = 0 -> 1e-3 for 10 steps then -> 1e-5
 let mix = { web 70%, math 30% }
 let mean = first
-let both = [mean, second]
+let two = [mean, second]
 let small = adamw { betas = pair }
 let pair = [0.8, 0.9]
 """
@@ -202,7 +202,7 @@ let pair = [0.8, 0.9]
                 lr="rate -> 1e-4 for 5 steps then rate", data="mix -> { math 1 }", optimizer="small"
             )
             + stage("second", lr="curve", data="mix")
-            + "stage both: average { of = both }"
+            + "stage both: average { of = two }"
         )
     )
     mix, small = "{ web 70%, math 30% }", "adamw { betas = [0.8, 0.9] }"
