@@ -145,7 +145,7 @@ def test_ranks_take_the_place_of_the_cluster(folder: Path) -> None:
 def test_planning_imports_nothing_heavy(folder: Path) -> None:
     done = plan(folder, "spec.etude", env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"})
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "etude.compiler.lowering.lower" in imported
+    assert "etude.compiler.stages.lower" in imported
     assert not imported & set(HEAVY)
 
 

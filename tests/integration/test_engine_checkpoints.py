@@ -24,8 +24,8 @@ STEPS = 8
 SHARD = "__0_0.distcp"
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+sys.path.insert(0, sys.argv[1])
 from engine_jobs import run, train_job
 from etude.runtime.engine.checksums import Writer
 
@@ -159,7 +159,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     waited: list[bool] = []
 
     def slow(self: Writer, metadata: Any, results: Any) -> None:
-        if self.path.name == "step-2":
+        if Path(self.path).name == "step-2":
             waited.append(further.wait(120))
         finish(self, metadata, results)
 

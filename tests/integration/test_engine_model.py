@@ -4,7 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -186,7 +186,8 @@ def test_an_export_in_bf16_is_the_weights_rounded_in_as_many_files_as_it_takes(
     run(train_job(steps=2), inputs, tmp_path / "job")
     roles = {"model": tmp_path / "job" / "result", "tokenizer": inputs["tokenizer"]}
     made = {}
-    for name, dtype in (("whole", None), ("rounded", "bf16")):
+    precisions: dict[str, Literal["bf16"] | None] = {"whole": None, "rounded": "bf16"}
+    for name, dtype in precisions.items():
         job = ExportJob(key="x", id="x", stage="toy", inputs={}, model=architecture(), dtype=dtype)
         export(job, roles, tmp_path / name)
         folder = tmp_path / name / "result"

@@ -48,6 +48,7 @@ def test_a_process_on_its_own_is_no_rank() -> None:
 def test_torchrun_says_it() -> None:
     place = here(TORCHRUN)
     assert place == Place(5, 1, 8, 4, "node-a", 29500)
+    assert place is not None
     assert place.environment() == TORCHRUN
 
 
