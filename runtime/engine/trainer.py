@@ -74,6 +74,9 @@ class Trainer(TitanTrainer):
 
     def train(self) -> None:
         """Trains from the newest checkpoint to the job's end."""
+        comm = self.config.comm
+        # A job before this one, with the same layout, left the time limits of its steps.
+        self._wait_at_most(comm.init_timeout_seconds)
         self.checkpoints.load()
         self.metrics_processor.time_last_log = time.perf_counter()
         batches = self.batch_generator(self.dataloader)
@@ -88,8 +91,13 @@ class Trainer(TitanTrainer):
                 self._border()
             if self.step == first:
                 # The first step may wait for compilation, those that follow for nothing.
-                timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
-                dist_utils.set_pg_timeouts(timeout, self.parallel_dims)
+                self._wait_at_most(comm.train_timeout_seconds)
+        # One rank may need minutes more than another to write its part of the result.
+        self._wait_at_most(comm.init_timeout_seconds)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """Lets ranks wait so long for each other in a collective."""
+        dist_utils.set_pg_timeouts(timedelta(seconds=seconds), self.parallel_dims)
 
     def close(self) -> None:
         if hasattr(self, "loader"):
@@ -103,6 +111,7 @@ class Trainer(TitanTrainer):
         """
         stop, due = agree(due=self.checkpoints.is_due(self.step))
         if stop:
+            self._wait_at_most(self.config.comm.init_timeout_seconds)
             self.checkpoints.save_and_wait(self.step)
             job, done = self.job, self.step
             raise interrupted(
