@@ -88,7 +88,7 @@ def test_what_cannot_be_exported_is_one_message(
 
 def test_a_stage_that_is_not_finished_says_what_makes_it(place: Path) -> None:
     (place / "more.etude").write_text(SHORT + "stage last_one: train { steps = 2, lr = 1e-4 }\n")
-    done = etude("run", "more.etude", "--prepare", cwd=place)
+    done = etude("prepare", "more.etude", "--folder", "runs/tiny", cwd=place)
     assert done.returncode == 0, done.stderr
     done = etude("export", "runs/tiny", "last_one", "--to", "new", cwd=place)
     assert done.returncode == 1
