@@ -15,7 +15,7 @@ SUFFIXES: dict[str, Any] = import_module("etude.spec.text.parse").SUFFIXES
 TARGET = Path(__file__).with_name("syntaxes") / "etude.tmLanguage.json"
 BUILDING = {word for form in keywords.FORMS.values() for word in form if word.isalpha()}
 STATEMENTS = {"require", "otherwise", "extend", "keep", "drop", *keywords.CONTINUES_WITH_TEXT}
-FLOW = BUILDING - STATEMENTS - set(keywords.SHAPES)
+FLOW = BUILDING - STATEMENTS - set(keywords.SHAPES) - set(keywords.VALUES)
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 
 

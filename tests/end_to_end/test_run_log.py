@@ -75,8 +75,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def talks(folder: Path) -> bool:
-    """Whether the log has what lm-evaluation-harness says of the task."""
-    return "Running loglikelihood requests" in (folder / "runs" / "chatter" / "log").read_text()
+    """Whether the log of the run, or of a rank, has what lm-evaluation-harness says of the task."""
+    run = folder / "runs" / "chatter"
+    logs = [run / "log", *(run / "logs").glob("*.log")]
+    return any("Running loglikelihood requests" in log.read_text() for log in logs)
 
 
 def test_in_a_pipe_there_are_only_etudes_lines(folder: Path) -> None:
