@@ -8,6 +8,7 @@ import pytest
 from specs import HEAD, jobs, plan, stage
 
 from etude.runtime.run_folder import ran
+from etude.runtime.run_folder.saved import SUMS
 from etude.runtime.run_folder.store import Store
 
 JOB = HEAD + stage(parallel="{ micro_batch 1 }")
@@ -21,7 +22,7 @@ def on(ranks: int) -> Any:
 def saved(work: Path, step: int) -> None:
     folder = work / "checkpoints" / f"step-{step}"
     folder.mkdir(parents=True)
-    (folder / ".metadata").touch()
+    (folder / SUMS).touch()
 
 
 def test_each_start_on_other_ranks_is_kept_from_its_step_on(tmp_path: Path) -> None:
