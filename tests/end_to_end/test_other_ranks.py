@@ -113,6 +113,7 @@ def test_a_stage_begun_on_two_ranks_goes_on_on_one_and_ends_on_two(
     assert min(steps[2]) >= 17
 
 
+@pytest.mark.exhaustive
 def test_tuning_and_preferences_go_on_on_other_ranks(
     tmp_path: Path, aligned: tuple[Path, dict[Any, Any]]
 ) -> None:
@@ -129,7 +130,9 @@ def test_tuning_and_preferences_go_on_on_other_ranks(
     assert_the_same(tmp_path / "run", parts, aligned, "tune.1", "prefer.1")
 
 
-@pytest.mark.parametrize("degree", ["tensor", "pipeline"])
+@pytest.mark.parametrize(
+    "degree", ["tensor", pytest.param("pipeline", marks=pytest.mark.exhaustive)]
+)
 def test_a_stage_goes_on_in_another_layout(
     degree: str, tmp_path: Path, tiny: tuple[Path, dict[Any, Any]]
 ) -> None:

@@ -172,7 +172,7 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
         pytest.param("tokenizer.words", marks=pytest.mark.exhaustive),
         pytest.param("dataset.corpus", marks=pytest.mark.exhaustive),
         pytest.param("pretrain.1", marks=pytest.mark.exhaustive),
-        "quality.sifted",
+        pytest.param("quality.sifted", marks=pytest.mark.exhaustive),
         pytest.param("filter.sifted", marks=pytest.mark.exhaustive),
         "rm.1",
         pytest.param("export.rm", marks=pytest.mark.exhaustive),
@@ -180,7 +180,7 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
         pytest.param("sft.1", marks=pytest.mark.exhaustive),
         "reference.dpo.labeled",
         pytest.param("dpo.1", marks=pytest.mark.exhaustive),
-        "pick",
+        pytest.param("pick", marks=pytest.mark.exhaustive),
     ],
 )
 def test_asked_to_stop_in_a_job_of_any_kind_it_ends_the_same(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from slurm_runs import SMALL, Runs, needs_slurm, steps
 
 pytestmark = needs_slurm
@@ -11,6 +12,7 @@ Clusters = Callable[[int], Runs]
 LONG = SMALL.replace("steps   = 60", "steps   = 4000").replace("every 5 steps", "every 500 steps")
 
 
+@pytest.mark.exhaustive
 def test_a_run_saves_is_not_queued_again_and_continues_when_it_is_launched(
     clusters: Clusters, tmp_path: Path
 ) -> None:
