@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from ...spec.schema import recipe as r
+from ..plan.contexts import context_of
 from ..plan.keys import content_key
 from ..plan.plan import (
     DatasetJob,
@@ -22,8 +23,7 @@ class Jobs:
         named: how many data sets are called so.
         result: stage → key of the job that makes its result, for stages lowered so far.
         scores: (score stage, dataset) → key of the job that scores it.
-        contexts: key of a job that makes a model → the longest sequence that the model, or one that
-            it was made from, has been trained on.
+        contexts: key of a job that makes a model → the longest sequence that the model knows.
     """
 
     def __init__(self, program: Scheduled) -> None:
@@ -45,12 +45,10 @@ class Jobs:
         if key not in self.by_key:
             self.by_key[key] = job.model_copy(update={"key": key})
             self.jobs.append(self.by_key[key])
+            context = context_of(job, self.contexts)
+            if context is not None:
+                self.contexts[key] = context
         return key
-
-    def known(self, key: str) -> list[int]:
-        """The longest sequences that the models know which a job takes."""
-        inputs = self.by_key[key].inputs.values()
-        return [self.contexts[each] for each in inputs if each in self.contexts]
 
     def tokenizer(self, name: str) -> str:
         """The key of a tokenizer's job."""

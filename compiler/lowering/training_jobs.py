@@ -178,7 +178,6 @@ class Training:
             "extends": extends,
         }
         key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
-        self.jobs.contexts[key] = max([segment.seq_len, *self.jobs.known(key)])
         return key, positions | {name: window.last_token for name, window in data.items()}
 
     def _windows(

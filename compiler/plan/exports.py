@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...spec.record import replace
+from .contexts import contexts_of
 from .keys import content_key
 from .part import NoSuchStage, stages_of
 from .plan import (
@@ -41,11 +42,11 @@ def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
     """The job that exports the model which a job makes, with its weights as they are.
 
     Args:
-        jobs: key → job, of the plan.
+        jobs: key → job, of the plan, in its order.
     """
     trained = _trained(model, jobs)
     shape = trained.model
-    contexts = _contexts(model, jobs)
+    contexts = contexts_of(jobs.values())
     known = max(contexts[model.key], shape.rope_original)
     each = []
     if isinstance(model, BestJob):
@@ -104,29 +105,3 @@ def _trained(job: Any, jobs: Mapping[str, Any]) -> Any:
     while isinstance(job, AverageJob | BestJob):
         job = jobs[job.inputs["of.0"]]
     return job
-
-
-def _contexts(job: Any, jobs: Mapping[str, Any]) -> dict[str, int]:
-    """Key of a job that makes a model → the longest sequence that the model, or one that it was
-    made from, has been trained on; of a job and of those before it."""
-    found: dict[str, int] = {}
-
-    def of(key: str) -> int | None:
-        if key in found:
-            return found[key]
-        job = jobs[key]
-        if not isinstance(job, _MODELS):
-            return None
-        roles = ("model", *(role for role in job.inputs if role.startswith("of.")))
-        before = [known for r in roles if r in job.inputs and (known := of(job.inputs[r]))]
-        if isinstance(job, TrainJob):
-            found[key] = max([job.seq_len, *before])
-        elif isinstance(job, WeightsJob):
-            found[key] = job.model.context
-        else:
-            # Which of several is chosen is not known: this much each of them has seen.
-            found[key] = min(before) if isinstance(job, BestJob) else max(before)
-        return found[key]
-
-    of(job.key)
-    return found

@@ -49,7 +49,6 @@ def lower(stage: AverageStage, to: "Lowering") -> None:
     }
     inputs = {f"of.{i}": to.jobs.result[name] for i, name in enumerate(stage.of)}
     key = to.jobs.add(AverageJob, content, inputs, id=stage.name, stage=stage.name)
-    to.jobs.contexts[key] = max(to.jobs.known(key))
     to.joined(stage, key)
 
 

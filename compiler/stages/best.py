@@ -53,8 +53,6 @@ def lower(stage: BestStage, to: "Lowering") -> None:
         inputs[f"export.{number}"] = exports[number]
     content = {"of": stage.of, "measure": measure, "higher": measure.metric != "loss"}
     key = to.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
-    # Which of them it will be is not known: this much each of them has seen.
-    to.jobs.contexts[key] = min(to.jobs.known(key))
     to.joined(stage, key)
 
 

@@ -95,7 +95,6 @@ def lower(stage: WeightsStage, to: "Lowering") -> None:
 
     content = {"model": to.models.shape(stage), "source": stage.source}
     key = to.jobs.add(WeightsJob, content, {}, id=stage.name, stage=stage.name)
-    to.jobs.contexts[key] = stage.longest
     to.jobs.result[stage.name] = key
 
 
