@@ -59,7 +59,7 @@ class Lease:
         there = _read(self._path)
         if there is not None and there.get("token") == os.environ.get(INHERITED):
             return
-        while not self._create():
+        while not self._create(self._path):
             there = _read(self._path)
             if there is None:
                 continue
@@ -68,7 +68,8 @@ class Lease:
                     f"another run is using {self.folder}: {_who(there)}",
                     "wait for it, or choose another folder with --folder",
                 )
-            self._remove(there)
+            if self._succeed(self._path, there, on_wait):
+                break
         self._mine = True
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
 
@@ -100,17 +101,17 @@ class Lease:
                 self._path.unlink(missing_ok=True)
             self._mine = False
 
-    def _create(self) -> bool:
-        """Makes the file, whole at once, where there is none."""
+    def _create(self, path: Path) -> bool:
+        """Makes a file of this owner, whole at once, where there is none."""
         partial = self._path.with_name(f"{LEASE}.{self._token}")
         partial.write_bytes(self._content())
         try:
-            os.link(partial, self._path)
+            os.link(partial, path)
         except FileExistsError:
             return False
         except OSError:  # a file system without hard links
             try:
-                with self._path.open("xb") as file:
+                with path.open("xb") as file:
                     file.write(self._content())
             except FileExistsError:
                 return False
@@ -149,7 +150,7 @@ class Lease:
                 return
             self._beats += 1
             if there is None:  # somebody has removed it by hand
-                self._create()
+                self._create(self._path)
                 return
             # In the same file: a new one under the same name other hosts may see a minute late.
             with self._path.open("r+b") as file:
@@ -189,19 +190,36 @@ class Lease:
             time.sleep(0.1)
         return True
 
-    def _remove(self, there: Mapping[str, Any]) -> None:
-        """Takes away the lease of a dead owner, and of nobody else."""
-        aside = self._path.with_name(f"{LEASE}.{self._token}.dead")
-        try:
-            os.rename(self._path, aside)
-        except FileNotFoundError:
-            return
-        found = _read(aside)
-        if found is not None and found.get("token") != there.get("token"):
-            # Another process was faster: what was taken away is its lease, which it gets back.
-            with suppress(OSError):
-                os.link(aside, self._path)
-        aside.unlink(missing_ok=True)
+    def _succeed(
+        self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]
+    ) -> bool:
+        """Puts this owner in the place of a dead one, unless another process does.
+
+        Of those who want to, the one that makes the file of the successor may replace the lease, and
+        does so only while it is still that of the dead owner. A successor that has died before it
+        did is succeeded in the same way.
+
+        Args:
+            path: the file with the dead owner.
+
+        Returns: whether this process is the owner now. If not, the file has to be looked at again.
+        """
+        successor = self._path.with_name(f"{LEASE}.after-{dead.get('token', 'nobody')}")
+        if not self._create(successor):
+            other = _read(successor)
+            if other is None:
+                return False
+            if not self._is_dead(other, on_wait):
+                time.sleep(0.05)  # it has the lease in a moment
+                return False
+            if not self._succeed(successor, other, on_wait):
+                return False
+        now = _read(path)
+        if now is None or now.get("token") != dead.get("token"):
+            successor.unlink()
+            return False
+        os.replace(successor, path)
+        return True
 
 
 @dataclass(frozen=True)

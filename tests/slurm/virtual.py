@@ -28,6 +28,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=20
 CredType=cred/munge
 SlurmctldPort={controller}
+FirstJobId={controller}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdPidFile={folder}/%n.pid

@@ -181,6 +181,9 @@ def test_a_process_that_told_torch_that_it_is_alone_knows_it_later(
     be_alone(23456)
     assert os.environ["MASTER_PORT"] == "23456"
     assert here() is None
+    # A job that it submits inherits that, and has a place of its own.
+    inherited = {**os.environ, **SRUN}
+    assert here(inherited) == here(SRUN)
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert here() == Place(5, 1, 8, 4, "node-a", 29500)

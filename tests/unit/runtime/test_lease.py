@@ -202,8 +202,38 @@ def test_a_file_that_nobody_can_read_is_no_owner_for_long(tmp_path: Path) -> Non
     lease.release()
 
 
-def test_of_many_who_want_that_of_a_dead_owner_one_gets_it(tmp_path: Path) -> None:
-    held_by(tmp_path, processes=[ended()])
+def test_a_successor_that_has_died_before_it_began_is_succeeded(tmp_path: Path) -> None:
+    dead = ended()
+    first = held_by(tmp_path, processes=[dead])
+    died = first | {"token": "successor"}
+    (tmp_path / f"{LEASE}.after-{first['token']}").write_text(json.dumps(died))
+    lease = Lease(tmp_path)
+    lease.take()
+    assert owner(tmp_path)["token"] == lease.token
+    lease.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_successor_that_lives_has_it_in_a_moment(tmp_path: Path) -> None:
+    first = held_by(tmp_path, processes=[ended()])
+    successor = tmp_path / f"{LEASE}.after-{first['token']}"
+    successor.write_text(
+        json.dumps(first | {"token": "successor", "processes": [module._process(1)]})
+    )
+    threading.Timer(0.3, lambda: os.replace(successor, tmp_path / LEASE)).start()
+    with pytest.raises(RunError, match="another run is using"):
+        Lease(tmp_path).take()
+
+
+@pytest.mark.parametrize("already", ["nobody", "a dead successor"])
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_many_who_want_that_of_a_dead_owner_one_gets_it(
+    attempt: int, already: str, tmp_path: Path
+) -> None:
+    dead = held_by(tmp_path, processes=[ended()])
+    if already == "a dead successor":
+        path = tmp_path / f"{LEASE}.after-{dead['token']}"
+        path.write_text(json.dumps(dead | {"token": "successor"}))
     got: list[Lease] = []
     refused: list[RunError] = []
     together = threading.Barrier(8)
