@@ -146,7 +146,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "job",
     [
         pytest.param("rm.1", marks=pytest.mark.exhaustive),
-        "drafts",
+        pytest.param("drafts", marks=pytest.mark.exhaustive),
         pytest.param("reference.dpo.labeled", marks=pytest.mark.exhaustive),
         "dpo.1",
     ],
@@ -178,7 +178,7 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
         pytest.param("export.rm", marks=pytest.mark.exhaustive),
         "drafts",
         pytest.param("sft.1", marks=pytest.mark.exhaustive),
-        "reference.dpo.labeled",
+        pytest.param("reference.dpo.labeled", marks=pytest.mark.exhaustive),
         pytest.param("dpo.1", marks=pytest.mark.exhaustive),
         pytest.param("pick", marks=pytest.mark.exhaustive),
     ],

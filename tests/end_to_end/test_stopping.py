@@ -52,6 +52,7 @@ def test_a_signal_in_training_saves_and_no_step_is_lost(
     assert weights(run, "anneal") == weights(undisturbed / "one", "anneal")
 
 
+@pytest.mark.exhaustive
 def test_of_two_ranks_one_that_is_asked_stops_both(undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.etude").write_text(TINY)
     run = tmp_path / "run"
