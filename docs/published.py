@@ -34,7 +34,7 @@ def readme(text: str) -> str:
 
 
 def _summary(found: dict) -> Iterator[str]:
-    yield "| recipe | claims that hold | the largest deviation | values cited | assumed |"
+    yield "| recipe | claims that hold | largest deviation | values cited | assumed |"
     yield "| --- | ---: | --- | ---: | ---: |"
     for of in found["sources"]:
         claims = [claim for claim in found["claims"] if claim["recipe"] == of["recipe"]]
