@@ -193,11 +193,11 @@ class Lease:
     def _succeed(
         self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]
     ) -> bool:
-        """Puts this owner in the place of a dead one, unless another process does.
+        """Replaces a dead owner by this one, unless another process does.
 
-        Of those who want to, the one that makes the file of the successor may replace the lease, and
-        does so only while it is still that of the dead owner. A successor that has died before it
-        did is succeeded in the same way.
+        Whichever process creates the successor file may replace the lease, and does so only while
+        it still belongs to the dead owner. If that process dies first, it is replaced in the same
+        way.
 
         Args:
             path: the file with the dead owner.
