@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from etude.compiler.costs.estimate import Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
+from etude.compiler.costs.generation import DRAWING, GENERATION
+from etude.compiler.costs.generation import SYMBOLS as WRITING
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.families.architectures import published
 from etude.compiler.values import Resources
@@ -187,11 +189,19 @@ def formulas() -> Iterator[str]:
         yield f"| `{name}` | `{of.text}` | {of.unit} | {of.what} |"
 
 
+def generation() -> Iterator[str]:
+    """A Markdown table of the formulas of models that write."""
+    yield "| | formula | unit | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for name, of in {**GENERATION, **DRAWING}.items():
+        yield f"| `{name}` | `{of.text}` | {of.unit} | {of.what} |"
+
+
 def symbols() -> Iterator[str]:
     """A Markdown table of all symbols."""
     yield "| symbol | meaning |"
     yield "| --- | --- |"
-    for name, what in {**SYMBOLS, **TOTALS}.items():
+    for name, what in {**SYMBOLS, **TOTALS, **WRITING}.items():
         yield f"| `{name}` | {what} |"
     for name, value in FITTED.items():
         yield f"| `{name}` | {value:g}, fitted |"
@@ -203,6 +213,7 @@ def page(text: str) -> str:
         ("table", table()),
         ("gpus", gpus()),
         ("formulas", formulas()),
+        ("generation", generation()),
         ("symbols", symbols()),
     ):
         made = "\n".join(lines)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def run(args: Namespace) -> int:
     from ..compiler.driver import compile
-    from ..compiler.torchtitan.verdict import differs, rejected
+    from ..compiler.plan.fitting import misfits
+    from ..compiler.torchtitan.verdict import differs, misfit, rejected
     from ..runtime.errors import RunError
     from ..runtime.rehearsal import build, configurations
 
@@ -36,6 +37,8 @@ def run(args: Namespace) -> int:
         problem(reason.message, reason.help)
         return 1
     found = Report()
+    for job in misfits(compiled.plan):
+        misfit(program, job, found)
     for built in results:
         stage = built.configuration.job.stage or ""
         if built.rejected:

@@ -1,11 +1,11 @@
 """A plan as a table for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
-from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob
+from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob, WritingJob
 from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import at_most, show_stages
@@ -26,6 +26,7 @@ def table(plan: Plan) -> None:
     if others := [Row(tuple(row)) for row in described(plan)]:
         show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
     _phases(plan)
+    _writing(plan)
     show_stages(plan)
     if trained:
         print()
@@ -164,7 +165,7 @@ def _phases(plan: Plan) -> None:
             (
                 phase.name,
                 machines(phase),
-                phase.jobs[0] if len(phase.jobs) == 1 else f"{phase.jobs[0]} … {phase.jobs[-1]}",
+                _ends(phase.jobs),
                 "" if phase.seconds is None else measured(phase.seconds / 3600),
             )
         )
@@ -174,10 +175,34 @@ def _phases(plan: Plan) -> None:
     show(columns, [rows])
 
 
+def _writing(plan: Plan) -> None:
+    """Of models that write on GPUs: what is on each of them, and how many sequences fit."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for job in plan.jobs:
+        of = job.generation if isinstance(job, WritingJob) and not job.extends else None
+        if of is not None:
+            name = f"{of.pipeline} × {of.tensor}"
+            parts = [f"{of.memory[part] / 1e9:.1f} GB" for part in ("weights", "sequence")]
+            room = f"{of.share * of.gpu_memory / 1e9:.1f} GB"
+            held = f"{of.at_a_time}" if of.fits else "none: does not fit"
+            row = (name, f"{of.context:,}", *parts, room, held)
+            rows.setdefault(row, []).append(job.id)
+    names = ("nodes × GPUs", "tokens", "weights", "cache", "room", "at a time")
+    columns = [Column("writes"), *(Column(name, right=True) for name in names)]
+    if rows:
+        show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])
+
+
+def _ends(jobs: Sequence[str]) -> str:
+    return jobs[0] if len(jobs) == 1 else f"{jobs[0]} … {jobs[-1]}"
+
+
 def machines(phase: Phase) -> str:
     """What a phase needs: `256 nodes × 8 × H100 80GB`."""
-    if phase.kind != "gang":
+    if phase.kind not in ("gang", "generate") or not (phase.devices or phase.kind == "gang"):
         return f"1 node: {phase.devices} × {phase.device}" if phase.devices else "one process"
+    if phase.kind == "generate" and phase.nodes == 1:
+        return f"1 node: {phase.devices} × {phase.device}"
     each = f"{phase.ranks} × {phase.device}"
     return f"{phase.nodes:,} nodes × {each}" if phase.nodes > 1 else f"1 node: {each}"
 

@@ -164,6 +164,21 @@ class Saving(Value):
     marks: int | None = None  # those of every so many steps of the stage are written, and stay
 
 
+class Generation(Value):
+    """On what a model writes, and what it takes of each GPU there (see docs/cost.md)."""
+
+    tensor: int  # GPUs of a node that share each layer
+    pipeline: int  # nodes that share the layers; on one GPU both are 1
+    context: int  # tokens of the longest sequence of the job, prompt and answer
+    memory: dict[str, int]  # bytes of a GPU: "weights", "work", and "sequence", the cache of one
+    least: int  # bytes of a GPU that the job cannot do without
+    share: float  # of a GPU's memory that may be taken
+    gpu_memory: int  # bytes that a GPU has
+    fits: bool
+    at_a_time: int  # longest sequences that are drawn together
+    seconds: float | None  # estimated, at least; None: how much is drawn is not known
+
+
 class Phase(Value):
     """A stretch of consecutive jobs that need the same machines.
 

@@ -264,10 +264,10 @@ def _time_code() -> dict[str, CodeType]:
 
 def evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
     """The symbols, and the results of the formulas in their order."""
-    values: dict[str, Any] = {**symbols, "max": max, "__builtins__": {}}
+    values: dict[str, Any] = {**symbols, "max": max, "min": min, "__builtins__": {}}
     for name, formula in code.items():
         values[name] = eval(formula, values)  # our own formulas, never what a user writes
-    del values["max"], values["__builtins__"]
+    del values["max"], values["min"], values["__builtins__"]
     return values
 
 

@@ -142,6 +142,7 @@ class Gates:
                 )
                 for q in gate.requirements
             ],
+            **self.models.writing(stage, measures, export),
         }
         self.jobs.add(
             GateJob,

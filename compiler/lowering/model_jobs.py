@@ -14,6 +14,7 @@ from ..plan.plan import (
 from ..program import Scheduled, ScheduledStage, Trained
 from ..values import Architecture
 from .job_list import Jobs
+from .writing import for_measures
 
 
 class Models:
@@ -84,7 +85,12 @@ class Models:
     ) -> str:
         """Adds an evaluate job for stage `name`; returns its key."""
         inputs = self.evaluation_inputs(measures, stage, export, judge)
-        return self.jobs.add(EvaluateJob, {"measures": measures}, inputs, id=id, stage=name)
+        content = {"measures": measures, **self.writing(stage, measures, export)}
+        return self.jobs.add(EvaluateJob, content, inputs, id=id, stage=name)
+
+    def writing(self, stage: Trained, measures: list[Any], export: str) -> dict[str, Any]:
+        """The GPUs on which an exported model writes what measures ask for."""
+        return for_measures(stage, [self.jobs.by_key[export].model], measures)
 
     def evaluation_inputs(
         self, measures: list[Any], stage: Trained, export: str, judge: str | None = None

@@ -2,7 +2,8 @@
 
 A launcher starts one after the other. Where a gate may fail, its extensions train in the gang that
 trains on, if that has the same ranks: a gate that passes, as most do, then costs no machine that
-finds nothing to do.
+finds nothing to do. A gate whose model has to write text on GPUs of its own cannot be decided
+there: its extensions are phases of their own.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from .plan import (
     TokenizerJob,
     TrainJob,
     WeightsJob,
+    WritingJob,
 )
 
 Kind = Literal["cpu", "gang", "generate", "small"]
@@ -86,17 +88,31 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
     """Each job, and whether it is done by the gang before it whatever it needs: what follows an
-    extension and runs only where that does."""
+    extension and runs only where that does, unless something of it has ranks of its own."""
+    apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
     found, extending = [], False
     for job in jobs:
         extending = job.extends is not None and (extending or type(job) not in KINDS)
-        found.append((job, extending and type(job) in KINDS))
+        found.append((job, extending and type(job) in KINDS and job.extends not in apart))
     return found
+
+
+def _own_ranks(job: Any) -> bool:
+    """Whether several ranks write text for the job, with an engine of their own."""
+    mesh = job.resources if isinstance(job, WritingJob) else None
+    return mesh is not None and mesh.world_size > 1
+
+
+def ranks_of(job: Any) -> Resources | None:
+    """The mesh whose ranks do a job together; None where one process does it, whichever."""
+    if isinstance(job, TrainJob | ForwardJob):
+        return job.resources
+    return job.resources if _own_ranks(job) else None
 
 
 def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
     """The mesh that a job has, or that which its model was made on."""
-    if isinstance(job, TrainJob | ForwardJob):
+    if isinstance(job, TrainJob | ForwardJob) or (isinstance(job, WritingJob) and job.resources):
         return job.resources
     roles = ("model", "of.0", "export.0", "judge")
     return next((meshes[job.inputs[r]] for r in roles if job.inputs.get(r) in meshes), None)
@@ -105,6 +121,9 @@ def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
 def _need(job: Any, mesh: Resources | None) -> Need:
     """What a job needs: all of a mesh, a node of it to generate on, or a process anywhere."""
     kind = KINDS.get(type(job), "gang")
+    if isinstance(job, WritingJob) and job.resources:
+        own = job.resources
+        return Need(own.pipeline, own.tensor, own.device, own.tensor)
     if mesh is None or (kind != "gang" and (kind != "generate" or mesh.device == "cpu")):
         return Need(1, 1, "cpu", 0)
     each = min(mesh.per_node or mesh.world_size, mesh.world_size)
@@ -116,7 +135,8 @@ def _need(job: Any, mesh: Resources | None) -> Need:
 
 def _alone(job: Any, need: Need, kind: Kind) -> Phase:
     """The phase of one job."""
-    seconds = job.cost.seconds if isinstance(job, TrainJob) and not job.extends else None
+    of = job.cost if isinstance(job, TrainJob) else getattr(job, "generation", None)
+    seconds = of.seconds if of and not job.extends else None
     return Phase(
         number=0,
         kind=kind,
@@ -137,9 +157,11 @@ def _machines(phase: Phase) -> Need:
 def _together(before: Phase, phase: Phase) -> bool:
     """Whether jobs that follow each other are one phase: they need the same machines, or one of
     them is small, and needs less than those of the other."""
+    kinds = {before.kind, phase.kind}
+    # What writes on several GPUs has processes of its own.
     if _machines(before) == _machines(phase):
-        return True
-    return {"small", "generate"} == {before.kind, phase.kind}
+        return kinds != {"gang", "generate"} or phase.world_size == 1
+    return kinds == {"small", "generate"}
 
 
 def _joined(before: Phase, phase: Phase) -> Phase:

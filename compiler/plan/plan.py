@@ -14,6 +14,7 @@ from ..values import (
     Architecture,
     BatchPiece,
     Claim,
+    Generation,
     LrPiece,
     Phase,
     Resources,
@@ -294,7 +295,18 @@ class ExportJob(Job):
     )
 
 
-class SampleJob(Job):
+class WritingJob(Job):
+    """A job whose model may have to write text, on GPUs of its own."""
+
+    resources: Annotated[Resources | None, PLACEMENT] = later(
+        None, description="null: one process does it"
+    )
+    generation: Annotated[Generation | None, DERIVED] = later(
+        None, description="null: on a CPU, on a GPU that is not known, or where nothing is written"
+    )
+
+
+class SampleJob(WritingJob):
     """Rejection sampling: draws for every prompt, scored by a judge where there is one."""
 
     kind: Literal["sample"] = "sample"
@@ -308,7 +320,7 @@ class SampleJob(Job):
     seed: int
 
 
-class BestJob(Job):
+class BestJob(WritingJob):
     """Picks one of the models "of.0", "of.1", … by a measure of their exports."""
 
     kind: Literal["best"] = "best"
@@ -317,12 +329,12 @@ class BestJob(Job):
     higher: bool = Field(description="whether more of the measure is better")
 
 
-class EvaluateJob(Job):
+class EvaluateJob(WritingJob):
     kind: Literal["evaluate"] = "evaluate"
     measures: list[Measure]
 
 
-class GateJob(Job):
+class GateJob(WritingJob):
     kind: Literal["gate"] = "gate"
     segment: Annotated[str, DERIVED] = Field(
         description="key of the segment whose end the gate guards"

@@ -42,6 +42,7 @@ def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
 def lower(stage: BestStage, to: "Lowering") -> None:
     """Adds the job that measures and chooses."""
     from ..lowering.measures import stage_measures
+    from ..lowering.writing import for_measures
     from ..plan.plan import BestJob
 
     trained = to.program.trained(stage.name)
@@ -51,7 +52,13 @@ def lower(stage: BestStage, to: "Lowering") -> None:
     for number, name in enumerate(stage.of):
         inputs[f"of.{number}"] = to.jobs.result[name]
         inputs[f"export.{number}"] = exports[number]
-    content = {"of": stage.of, "measure": measure, "higher": measure.metric != "loss"}
+    models = [to.jobs.by_key[export].model for export in exports]
+    content = {
+        "of": stage.of,
+        "measure": measure,
+        "higher": measure.metric != "loss",
+        **for_measures(trained, models, [measure]),
+    }
     key = to.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
     to.joined(stage, key)
 

@@ -62,6 +62,7 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
 
 def lower(stage: SampleStage, to: "Lowering") -> None:
     """Adds the job that draws; what only judges is no result of the recipe."""
+    from ..lowering import writing
     from ..plan.plan import SampleJob
 
     spec, trained = stage.spec, to.program.trained(stage.of)
@@ -72,6 +73,9 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
         spec.prompts, trained.tokenizer, stage.dialog, to.models.room(list(readers.values()))
     )
     inputs = {**readers, "prompts": prompts}
+    model = to.jobs.by_key[readers["model"]].model
+    count = writing.prompts(to.jobs.recipe.datasets[spec.prompts])
+    drawn = writing.answers((count or 0) * spec.draws, spec.max_tokens, model.context)
     content = {
         "dialog": stage.dialog,
         "prompts": spec.prompts,
@@ -81,6 +85,7 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
         "max_tokens": spec.max_tokens,
         "keep": stage.keep,
         "seed": to.jobs.seed,
+        **writing.needs(trained, model, model.context, None if count is None else [drawn]),
     }
     key = to.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
     to.jobs.result[stage.name] = key

@@ -3,6 +3,7 @@
 import re
 
 from ...spec.findings.diagnostics import Report
+from ..plan.fitting import Misfit
 from ..program import Scheduled
 
 SET_BY = (
@@ -29,6 +30,13 @@ def differs(program: Scheduled, stage: str, difference: str, report: Report) -> 
     """Adds a difference between torchtitan's model and the plan's count of it."""
     place = program.stages[stage].spec.at("model")
     report.add("E492", f"{difference}, in the stage `{stage}`", place)
+
+
+def misfit(program: Scheduled, found: Misfit, report: Report) -> None:
+    """Adds a job whose model cannot write where it would have to."""
+    spec = program.stages[found.job.stage or ""].spec
+    place = spec.at(found.attribute) or spec.at()
+    report.add(found.code, found.message, place, help=found.help)
 
 
 def _sentence(reason: str) -> str:

@@ -105,7 +105,7 @@ def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list
     made = []
     for phase in phases:
         needs = machines(plan, phase, site.gpus_per_node)
-        if phase.kind == "gang":
+        if phase.kind == "gang" or phase.world_size > 1:
             made.append(_train_job(phase, needs, names, site))
         else:
             made.append(_job(phase, needs, names, site))

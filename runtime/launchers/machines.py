@@ -39,6 +39,8 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
     """
     if phase.device == "cpu":
         return Machines(phase.nodes, phase.ranks, 0)
+    if phase.kind == "generate" and phase.world_size > 1:
+        return _writing(phase, gpus_per_node or phase.devices)
     if phase.kind != "gang":
         return Machines(1, phase.ranks, min(phase.devices, gpus_per_node or phase.devices))
     ranks = _ranks(plan, phase)
@@ -53,6 +55,21 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
             f"{each}, or correct `gpus_per_node` in the site file",
         )
     return Machines(ranks // each, each, each)
+
+
+def _writing(phase: Phase, gpus_per_node: int) -> Machines:
+    """The nodes for a model that writes: its tensor degree stays inside of a node.
+
+    Raises: RunError: it does not.
+    """
+    if phase.ranks > gpus_per_node:
+        raise RunError(
+            f"in the phase {phase.name} a model writes on {counted(phase.ranks, 'GPUs')} of each "
+            f"node, and the site's nodes have {gpus_per_node}",
+            "choose a cluster of such nodes in the spec, or correct `gpus_per_node` in the site "
+            "file",
+        )
+    return Machines(phase.nodes, phase.ranks, phase.devices)
 
 
 def _ranks(plan: Plan, phase: Phase) -> int:

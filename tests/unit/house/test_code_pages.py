@@ -10,7 +10,7 @@ from specs import check, stage
 from etude.compiler.examples import findings, frame
 from etude.spec.findings import codes
 
-ELSEWHERE = ("E481", "E482", "E491", "E492", "E542", "E543", "W676", "W677")
+ELSEWHERE = ("E481", "E482", "E491", "E492", "E542", "E543", "E561", "E562", "W676", "W677")
 """What only `--miniature` and `plan --deep` find, and what is found in folders of weights."""
 
 

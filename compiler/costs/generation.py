@@ -1,0 +1,272 @@
+"""Models that write text: on how many GPUs they fit, and what drawing takes of them.
+
+Weights in bf16 and a cache of keys and values, over the tensor and pipeline degrees of vLLM, whose
+rules are those of its version 0.21 (`vllm/config/model.py`, `vllm/distributed/utils.py`). The
+formulas are texts that are computed as they are shown, as those of training are.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from math import fsum
+from types import CodeType
+from typing import NamedTuple
+
+from ...spec.record import replace
+from ..families.architectures import dense_layers
+from ..values import Architecture, Generation
+from .estimate import evaluate, shape_symbols
+from .formulas import FITTED, MEMORY, Formula, compiled
+from .hardware import Gpu
+from .jobs import digits
+
+SHARE = 0.9
+"""Of a GPU's memory that vLLM takes for weights, work and cache (`gpu_memory_utilization`)."""
+CHUNK = 8192
+"""Tokens that go through the model at a time (`max_num_batched_tokens`)."""
+MOST = 256
+"""Sequences that are drawn at a time (`max_num_seqs`)."""
+USUAL = 1024
+"""Tokens of a prompt and of an answer, where a plan does not say what is drawn."""
+NEAR = 1.25
+"""So many times the GPU time of the best placement is taken for fewer GPUs."""
+
+SYMBOLS = {
+    "G": "KV heads",
+    "A": "tokens of an answer",
+    "P": "tokens of a prompt",
+    "T": "tokens of the longest sequence of the job: prompt and answer",
+    "T_w": "the same, at most those of a window",
+    "n": "answers",
+    "b": "sequences that are drawn at a time",
+    "chunk": "tokens that go through the model at a time",
+    "most": "sequences that are drawn at a time, at most",
+}
+"""What the formulas take beside the symbols of a training step."""
+
+_SIZES = ("L", "N_attention", "N_layer", "N_expert", "N_mixed", "N_rest", "N_experts", "N", "F")
+
+
+def _of(text: str, what: str, unit: str = "") -> Formula:
+    return Formula(text=text, what=what, unit=unit)
+
+
+GENERATION: dict[str, Formula] = {
+    "N_copied": _of(
+        "L_d * (d * (r_q + r_k + r) + 2 * d) + L_e * (d * (r_q + r_k + r) + 2 * d + d * E)",
+        "parameters that every tensor rank has: norms, latents, routers",
+    ),
+    "model": _of(
+        "2 * ((N - N_copied) / t + N_copied)", "bf16 weights of the fullest stage", "bytes"
+    ),
+    "token": _of(
+        "2 * L * ((r_k + r) if r_k else (k + w) / min(t, G))",
+        "cache of a token: bf16 keys and values of the stage's layers; a tensor rank has its KV "
+        "heads, at least one, and all of a latent (arXiv:2309.06180 §4; arXiv:2405.04434 §2.1)",
+        "bytes",
+    ),
+    "sequence": _of(
+        "token * ((1 - near) * T + near * T_w)", "cache of the longest sequence", "bytes"
+    ),
+    "work": _of(
+        "2 * chunk * (2 * d + (2 * q + k + w + 3 * F) / t + r_q + r_k) + 12 * most * V",
+        "of a chunk of prompts both residuals, attention and the three products of SwiGLU; of "
+        "the tokens drawn fp32 logits, sorted and as probabilities",
+        "bytes",
+    ),
+    "least": _of(
+        "model + work + sequence",
+        "what has to fit: weights, work, and the cache of one longest sequence",
+        "bytes",
+    ),
+}
+"""name → formula of the memory of a GPU; `L` to `N` and `F` are those of training."""
+
+DRAWING: dict[str, Formula] = {
+    "N_token": _of(
+        "dense * N_layer + mixed * (N_mixed + K * N_expert)",
+        "parameters of all layers that a token goes through",
+    ),
+    "prompts": _of(
+        "n * P * (2 * N_token + (q + u) * (dense + mixed) * ((1 - near) * P + near * min(P, T_w)))"
+        " / (t * e_matmul * peak)",
+        "prompts: bound by matrix products, 2 FLOPs a parameter and token (arXiv:2001.08361 "
+        "§2.1), and causal attention; the nodes of a pipeline work one after the other "
+        "(vllm-project/vllm#18019)",
+        "s",
+    ),
+    "touched": _of(
+        "E * (1 - (1 - K / E) ** b) if E else 0",
+        "experts of a layer that a step's tokens are routed to, if at random",
+    ),
+    "read": _of(
+        "p * (2 * ((N - N_copied - N_in - L_e * (E - touched) * N_expert) / t + N_copied)"
+        " + b * token * ((1 - near) * (P + A / 2) + near * min(P + A / 2, T_w)))",
+        "what GPUs read one after the other for the next token of all sequences: weights, and "
+        "cache (arXiv:2211.05102 §2)",
+        "bytes",
+    ),
+    "answers": _of("n * A / b * read / hbm", "answers: bound by memory", "s"),
+    "drawing": _of("prompts + answers", "all answers, as far as nothing else takes time", "s"),
+}
+"""name → formula of the time of drawing."""
+
+
+class Draws(NamedTuple):
+    """Answers of a job, alike: how many, and tokens of a prompt and of an answer."""
+
+    count: int
+    prompt: int
+    answer: int
+
+
+def generation(
+    model: Architecture,
+    gpu: Gpu,
+    *,
+    per_node: int,
+    nodes: int,
+    context: int,
+    draws: Sequence[Draws] | None,
+) -> Generation:
+    """On how many GPUs a model writes, and what it takes there.
+
+    Tensor parallelism stays in a node, and takes the fewest GPUs whose time, counted on all of
+    them, is at most `NEAR` times that of the best: with room for few sequences weights are read too
+    often. Where a node is too small, a pipeline goes over as few nodes as it takes. Where nothing
+    fits, it is what comes nearest, and `fits` is false.
+
+    Args:
+        per_node, nodes: of the cluster.
+        context: tokens of the longest sequence of the job.
+        draws: what is drawn; None: that is not known.
+    """
+    usual = [Draws(MOST, min(USUAL, context // 2), min(USUAL, context // 2))]
+    tried = []
+    for tensor, pipeline in _degrees(model, per_node, nodes):
+        at = _memory(model, tensor, pipeline, context)
+        tried.append(_generation(gpu, at, tensor, pipeline, context, draws or usual))
+        if tried[-1].fits and pipeline > 1:
+            break
+    fitting = [each for each in tried if each.fits]
+    if not fitting:
+        return replace(tried[-1], seconds=None)
+    least = min(_gpu_seconds(each) for each in fitting)
+    chosen = next(each for each in fitting if _gpu_seconds(each) <= NEAR * least)
+    return chosen if draws is not None else replace(chosen, seconds=None)
+
+
+def _gpu_seconds(of: Generation) -> float:
+    return (of.seconds or 0) * of.tensor * of.pipeline
+
+
+def tensor_degrees(model: Architecture, per_node: int) -> list[int]:
+    """Over how many GPUs of a node vLLM can spread a model's layers, the fewest first.
+
+    Heads and feed-forward layers divide, and KV heads too, or their copies (`get_num_kv_heads`).
+    """
+    widths = [model.heads, *filter(None, (model.ffn, model.experts and model.experts.ffn))]
+    return [
+        t
+        for t in range(1, max(per_node, 1) + 1)
+        if not any(width % t for width in widths)
+        and (model.latent or model.kv_heads % t == 0 or t % model.kv_heads == 0)
+    ]
+
+
+def _degrees(model: Architecture, per_node: int, nodes: int) -> Iterator[tuple[int, int]]:
+    """Tensor and pipeline degrees, the fewest GPUs first."""
+    within = tensor_degrees(model, per_node)
+    yield from ((t, 1) for t in within)
+    yield from ((within[-1], p) for p in range(2, min(nodes, model.layers) + 1))
+
+
+def _memory(model: Architecture, tensor: int, pipeline: int, context: int) -> dict[str, float]:
+    """The symbols and the formulas of memory, of the fullest stage."""
+    # The first and the last stage have no fewer layers: what is over goes to those between them,
+    # or to the first (`get_pp_indices`). Layers with experts are the larger ones.
+    layers = -(-model.layers // pipeline)
+    mixed = min(layers, model.layers - dense_layers(model))
+    table = model.vocab * model.dim
+    whole = pipeline == 1
+    window = min(model.window, context) if model.window else context
+    symbols = {
+        **shape_symbols(model),
+        "L_d": layers - mixed,
+        "L_e": mixed,
+        "N_in": table if whole and not model.tied else 0,
+        "N_out": table,
+        "G": model.kv_heads,
+        "t": tensor,
+        "p": pipeline,
+        "T": context,
+        "T_w": window,
+        "window": window,
+        "chunk": CHUNK,
+        "most": MOST,
+        "dense": dense_layers(model),
+        "mixed": model.layers - dense_layers(model),
+    }
+    return evaluate(symbols, _memory_code())
+
+
+def _generation(
+    gpu: Gpu,
+    at: dict[str, float],
+    tensor: int,
+    pipeline: int,
+    context: int,
+    draws: Sequence[Draws],
+) -> Generation:
+    return Generation(
+        tensor=tensor,
+        pipeline=pipeline,
+        context=context,
+        memory={
+            "weights": round(at["model"]),
+            "work": round(at["work"]),
+            "sequence": round(at["sequence"]),
+        },
+        least=round(at["least"]),
+        share=SHARE,
+        gpu_memory=gpu.memory,
+        fits=at["least"] <= SHARE * gpu.memory,
+        at_a_time=_held(gpu, at, at["sequence"]),
+        seconds=digits(fsum(_seconds(gpu, at, context, each) for each in draws)),
+    )
+
+
+def _held(gpu: Gpu, at: dict[str, float], sequence: float) -> int:
+    """How many sequences of so many bytes the cache holds, as far as they are drawn at a time."""
+    room = SHARE * gpu.memory - at["model"] - at["work"]
+    return max(min(int(room / sequence), MOST), 0)
+
+
+def _seconds(gpu: Gpu, at: dict[str, float], context: int, draws: Draws) -> float:
+    length = min(draws.prompt + draws.answer, context)
+    symbols = at | {"T": length, "T_w": min(at["window"], length)}
+    sequence = evaluate(symbols, _sequence_code())["sequence"]
+    symbols |= {
+        "n": draws.count,
+        "P": draws.prompt,
+        "A": draws.answer,
+        "b": max(min(_held(gpu, at, sequence), draws.count), 1),
+        "e_matmul": FITTED["e_matmul"],
+        "peak": gpu.bf16,
+        "hbm": gpu.bandwidth,
+    }
+    return evaluate(symbols, _time_code())["drawing"]
+
+
+@cache
+def _memory_code() -> dict[str, CodeType]:
+    return compiled({name: MEMORY[name] for name in _SIZES} | GENERATION)
+
+
+@cache
+def _sequence_code() -> dict[str, CodeType]:
+    return compiled({"sequence": GENERATION["sequence"]})
+
+
+@cache
+def _time_code() -> dict[str, CodeType]:
+    return compiled(DRAWING)
