@@ -190,9 +190,7 @@ class Lease:
             time.sleep(0.1)
         return True
 
-    def _succeed(
-        self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]
-    ) -> bool:
+    def _succeed(self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]) -> bool:
         """Replaces a dead owner by this one, unless another process does.
 
         Whichever process creates the successor file may replace the lease, and does so only while
