@@ -72,7 +72,7 @@ class Fields(Declaration):
         None,
         otherwise="`role`",
         doc='in a message, whose it is; where it is named, also as `"role"`, the [names of '
-        "ShareGPT](data.md#records-of-other-forms) are translated",
+        "ShareGPT](data.md#other-formats) are translated",
     )
     content: str = attribute(k.Text(), "content", doc="in a message, its text")
     ignore: list[str] | None = attribute(
