@@ -62,6 +62,7 @@ fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(INPUTS)
 
 docs: $(VENV)/.dev
+	$(BIN)/python docs/parse_tables.py
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/python_models.py

@@ -5,7 +5,7 @@ from pathlib import Path
 from lsprotocol import types
 
 from ..spec import syntax as s
-from ..spec.text.lexer import BRACES
+from ..spec.text.reader import BRACES
 from .project import Analysis
 
 _KINDS = {

@@ -2,9 +2,10 @@
 
 import re
 from functools import lru_cache
-from pathlib import Path
 
 from markupsafe import Markup, escape
+
+from ..spec.text.reader import reader
 
 _WORDS = re.compile(
     r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*")'
@@ -16,10 +17,7 @@ _WORDS = re.compile(
 @lru_cache(maxsize=1)
 def _keywords() -> frozenset[str]:
     """The words that the grammar has a meaning for."""
-    from ..spec import text
-
-    grammar = Path(str(text.__file__)).with_name("grammar.lark").read_text()
-    return frozenset(re.findall(r'"([a-z_]+)"', grammar))
+    return frozenset(reader().words)
 
 
 def highlighted(text: str) -> list[Markup]:

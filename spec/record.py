@@ -5,7 +5,6 @@ or two each. There are dozens here, and checking a spec may not take as long as 
 """
 
 from collections.abc import Callable
-from inspect import get_annotations
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 Of = TypeVar("Of", bound="Record")
@@ -55,7 +54,7 @@ class Record:
 
     def __init_subclass__(cls, *, kw_only: bool = True) -> None:
         known = dict(cls._fields)
-        for name, annotation in get_annotations(cls).items():
+        for name, annotation in cls.__annotations__.items():
             if "ClassVar" in str(annotation):
                 continue
             default = cls.__dict__.get(name, MISSING)

@@ -14,7 +14,7 @@ from ...spec import syntax as s
 from ...spec.findings.diagnostics import Diagnostic, did_you_mean
 from ...spec.schema import recipe as r
 from ...spec.source import Span
-from ...spec.text.lexer import BRACES
+from ...spec.text.reader import BRACES
 from .stand_ins import Key, StandIns, blocks, key, statement_name
 from .undeclared import UNKNOWN
 

@@ -111,11 +111,11 @@ def _read(text: str) -> list[_Token]:
     opened: list[int] = []
     end, separated = 0, False
     for token in tokens(text):
-        if token.type in ("_NL", "COMMA"):
+        if token.kind in ("_NL", "COMMA"):
             separated = not read or read[-1].kind not in _JOINS
             continue
-        start = token.start_pos or 0
-        read.append(_Token(token.type, str(token), text[end:start], separated))
+        start = token.start
+        read.append(_Token(token.kind, str(token), text[end:start], separated))
         if token in _OPEN:
             opened.append(len(read) - 1)
         elif token in _OPEN.values():

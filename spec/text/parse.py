@@ -1,21 +1,15 @@
 """Text to syntax tree. One run reports every statement that cannot be read: see `recovery`."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
-from pathlib import Path as FilePath
 from typing import Any
-
-from lark import Lark, Token, Transformer, UnexpectedInput, UnexpectedToken
-from platformdirs import user_cache_path
 
 from .. import syntax as s
 from ..findings.diagnostics import Report
 from ..quantity import plain
 from ..source import Piece, Source, Span
-from .lexer import BRACES, OneRegexLexer
-from .reader import Reader
+from .reader import BRACES, Token, Unreadable, reader
 
 SUFFIXES = {
     "": Fraction(1),
@@ -36,31 +30,6 @@ MAX_CHARACTERS_READ_AGAIN = 250_000
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
 
 
-@lru_cache(maxsize=1)
-def _parser() -> Lark:
-    grammar = FilePath(__file__).with_name("grammar.lark").read_text()
-    cache: str | bool = False
-    try:
-        folder = user_cache_path("etude")
-        folder.mkdir(parents=True, exist_ok=True)
-        cache = str(folder / "grammar.pickle")
-    except OSError:
-        pass  # without a cache folder the tables are computed again, 0.1 s
-    return Lark(
-        grammar,
-        parser="lalr",
-        lexer="contextual",
-        propagate_positions=True,
-        cache=cache,
-        _plugins={"ContextualLexer": OneRegexLexer},
-    )
-
-
-@lru_cache(maxsize=1)
-def _reader() -> Reader:
-    return Reader(_parser())
-
-
 def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
     """The statements of a source. What cannot be read is reported and left out."""
     text = source.text if source.text.endswith("\n") else source.text + "\n"
@@ -76,10 +45,8 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
     for _ in range(min(MAX_SYNTAX_ERRORS, max(MAX_CHARACTERS_READ_AGAIN // len(text), 2))):
         own = Report()
         try:
-            items = _reader().read(text, _Builder(source, own).node)
-            if items is None:
-                return _Builder(source, report).transform(_parser().parse(text))
-        except UnexpectedInput as problem:
+            items = reader().read(text, Builder(source, own).node)
+        except Unreadable as problem:
             # Only where something is wrong.
             from .pieces import pieces
             from .recovery import recover
@@ -101,16 +68,15 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
 
 def following(text: str) -> frozenset[str]:
     """The words and signs that the grammar can use right behind the beginning of a statement."""
-    return _reader().following(text)
+    return reader().following(text)
 
 
 def _reach(text: str) -> int:
     """How far a text can be read."""
     try:
-        _reader().read(text, lambda *_: None)
-    except UnexpectedInput as problem:
-        at_end = isinstance(problem, UnexpectedToken) and problem.token.type == "$END"
-        return len(text) - 1 if at_end else problem.pos_in_stream or 0
+        reader().read(text, lambda *_: None)
+    except Unreadable as problem:
+        return len(text) - 1 if problem.at_end else problem.position
     return len(text)
 
 
@@ -124,9 +90,16 @@ def _by_pieces(
     return tuple(items)
 
 
-def tokens(text: str) -> Iterator[Token]:
+def tokens(text: str) -> list[Token]:
     """The tokens of a text that can be read, without blanks and comments."""
-    return _parser().parse_interactive(text).iter_parse()
+    found: list[Token] = []
+
+    def heard(kind: str, word: str, start: int) -> Token:
+        found.append(Token(kind, word, start))
+        return found[-1]
+
+    reader().read(text, lambda *_: None, heard)
+    return found
 
 
 def _too_deep(text: str) -> int | None:
@@ -190,27 +163,19 @@ def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
     report.add("E111", f"`{suffix}` is not a suffix of numbers", span, help=help)
 
 
-class _Builder(Transformer):
-    """Turns lark's tree into the syntax tree; every rule of the grammar has a method."""
+class Builder:
+    """Makes the syntax tree; every rule of the grammar has a method."""
 
     def __init__(self, source: Source | Piece, report: Report) -> None:
-        super().__init__()
         self.source = source
         self.report = report
-
-    def _call_userfunc(self, tree, new_children=None):  # lark's hook: adds the place
-        children = tree.children if new_children is None else new_children
-        meta = tree.meta
-        span = Span(self.source, getattr(meta, "start_pos", 0), getattr(meta, "end_pos", 0))
-        return getattr(self, tree.data)(span, *children)
 
     def node(self, kind: str, start: int, end: int, parts: list[Any]) -> Any:
         """What a rule of the grammar makes of its parts."""
         return getattr(self, kind)(Span(self.source, start, end), *parts)
 
     def _token(self, token: Token) -> Span:
-        start = token.start_pos or 0
-        return Span(self.source, start, start + len(token))
+        return Span(self.source, token.start, token.start + len(token))
 
     def start(self, span: Span, *items):
         return tuple(item for item in items if not isinstance(item, Token))

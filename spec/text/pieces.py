@@ -3,7 +3,7 @@
 import re
 
 from .keywords import CONTINUATION
-from .lexer import BRACES
+from .reader import BRACES
 
 _CLOSES = {"}": "{", "]": "[", ")": "("}
 _REST_OF_LINE = re.compile(r"[ \t\f\r]*(?:#[^\n]*)?\n")

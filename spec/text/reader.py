@@ -1,22 +1,62 @@
-"""Text to syntax nodes in one go, with lark's tables and without its trees.
+"""Text to syntax nodes in one go, by the tables that lark makes of the grammar.
 
-Lark makes a tree with places and then transforms it, and that takes twice as long. What cannot be
-read here is for lark to judge: it knows what was expected where.
+`docs/parse_tables.py` writes them to `tables.json`, so that reading a spec needs neither lark nor a
+cache. What a word is depends on what the parser accepts where it stands. Lark compiles an
+expression for each such state; here one expression finds the first choice among all terminals.
+Where the parser accepts that, it is also the first choice among those accepted.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from lark import Lark, TextSlice, Token
-from lark.lexer import LexerState, LexerThread
-from lark.parsers.lalr_analysis import Shift
-from lark.parsers.lalr_parser import _Parser
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 from .keywords import SHAPES
-from .lexer import OneRegexLexer
 
-_START, _END = "start", "$END"
+BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
+"""Every brace, and texts and comments, in which braces have no meaning."""
 DROP, KEEP, INLINE = range(3)
+_END = "$END"
+
+
+class Token(str):
+    """A word or sign of a text, and where it stands."""
+
+    __slots__ = ("kind", "start")
+    kind: str
+    start: int
+
+    def __new__(cls, kind: str, text: str, start: int) -> "Token":
+        token = super().__new__(cls, text)
+        token.kind = kind
+        token.start = start
+        return token
+
+
+class Unreadable(Exception):
+    """Something stands in a text that the grammar cannot use there.
+
+    Attributes:
+        position: where.
+        kind: what it is to the grammar; `$END` for the end of the text, "" where it is the
+            beginning of nothing that the grammar knows.
+        word: the same as it is written.
+        expected: the kinds of what can stand there.
+    """
+
+    def __init__(self, position: int, kind: str, word: str, expected: frozenset[str]) -> None:
+        super().__init__(f"{word!r} at {position}")
+        self.position = position
+        self.kind = kind
+        self.word = word
+        self.expected = expected
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the text ends too early."""
+        return self.kind == _END
 
 
 class _Reduction(NamedTuple):
@@ -32,65 +72,71 @@ class _Reduction(NamedTuple):
 
 
 class Reader:
-    """Reads what the grammar of a parser describes; frozen tables, made once."""
+    """Reads what the grammar describes; frozen tables, made once.
 
-    def __init__(self, lark: Lark) -> None:
-        frontend: Any = lark.parser
-        self.table = table = frontend.parser._parse_table
-        self.lexer = lexer = frontend.lexer
-        assert isinstance(lexer, OneRegexLexer)
-        self.match = lexer.regex.match
-        self.words = lexer.words
-        texts = [t for t in lexer.conf.terminals if t.pattern.type == "str"]
-        self.spelled = {t.pattern.value: t.name for t in texts}
-        self.ignored = frozenset(lexer.conf.ignore)
-        self.start: int = table.start_states[_START]
-        self.end: int = table.end_states[_START]
-        known: dict[Any, _Reduction] = {}
-        self.actions: dict[int, dict[str, int | _Reduction]] = {
-            state: {
-                symbol: argument
-                if action is Shift
-                else known.setdefault(argument, _reduction(argument))
-                for symbol, (action, argument) in actions.items()
-            }
-            for state, actions in table.states.items()
-        }
+    Args:
+        tables: those that `docs/parse_tables.py` writes.
+    """
 
-    def read(self, text: str, node: Callable[[str, int, int, list[Any]], Any]) -> Any:
-        """What the whole text makes; None where only lark can read it.
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self.terminals: list[tuple[str, str]] = tables["terminals"]
+        self.spelled: dict[str, str] = tables["spelled"]
+        self.words = {word: name for word, name in self.spelled.items() if word.isidentifier()}
+        names = set(self.words.values())
+        groups = (f"(?P<{name}>{regex})" for name, regex in self.terminals if name not in names)
+        self.match = re.compile("|".join(groups)).match
+        self.ignored = frozenset(tables["ignored"])
+        self.end: int = tables["end"]
+        reductions = [
+            _Reduction(origin, tuple(parts), node) for origin, parts, node in tables["reductions"]
+        ]
+        self.actions: list[dict[str, int | _Reduction]] = [
+            {symbol: to if to >= 0 else reductions[~to] for symbol, to in state.items()}
+            for state in tables["states"]
+        ]
+
+    # Long because a call for each word would take longer than all else that is done here.
+    def read(
+        self,
+        text: str,
+        node: Callable[[str, int, int, list[Any]], Any],
+        token: Callable[[str, str, int], Any] = Token,
+    ) -> Any:
+        """What the whole text makes.
 
         Args:
             node: makes a node of its kind, its beginning, its end and its parts.
+            token: makes what stands for a word or sign of its kind, its text and its beginning.
 
-        Raises: lark.UnexpectedInput: the text cannot be read.
+        Raises: Unreadable: the text cannot be read.
         """
         match, words, ignored, all_actions = self.match, self.words, self.ignored, self.actions
-        states, values = [self.start], []
-        actions = all_actions[self.start]
+        states, values = [0], []
+        actions = all_actions[0]
         position, end = 0, len(text)
         while True:
+            begin = position
             if position < end:
-                token = match(text, position)
-                if token is None:
-                    return self._judge(text, position, states)
-                kind, word, begin = token.lastgroup or "", token[0], position
-                position = token.end()
+                found = match(text, position)
+                kind, word = (found.lastgroup or "", found[0]) if found else ("", "")
                 if kind in ignored:
+                    position += len(word)
                     continue
                 if kind == "NAME" and words.get(word) in actions:
                     kind = words[word]
+                if kind not in actions:
+                    kind, word = self._other(text, position, states)
+                position += len(word)
+                if kind in ignored:
+                    continue
             else:
-                kind, word, begin = _END, "", end
-            before = states
+                kind, word = _END, ""
             while True:
                 action = actions.get(kind)
-                if action is None:
-                    return self._judge(text, begin, before)
                 if type(action) is int:
                     break
-                if before is states:  # as they were when the word was read
-                    before = states.copy()
+                if action is None:
+                    raise Unreadable(begin, kind, word, self._accepted(states))
                 origin, parts, name = action  # type: ignore[misc]
                 size = len(parts)
                 inner = values[len(values) - size :]
@@ -112,14 +158,13 @@ class Reader:
                     return values[-1][0]
             states.append(action)
             actions = all_actions[action]
-            values.append((Token(kind, word, begin), begin, position))
+            values.append((token(kind, word, begin), begin, position))
 
     def following(self, text: str) -> frozenset[str]:
-        """The words and signs that can stand right behind the beginning of a statement.
-
-        None where that cannot be read. What stands for a name or a number is not among them.
+        """The words and signs that can stand right behind the beginning of a statement; none where
+        that cannot be read. What stands for a name or a number is not among them.
         """
-        states = [self.start]
+        states = [0]
         position = 0
         while match := self.match(text, position):
             kind, position = match.lastgroup or "", match.end()
@@ -130,41 +175,61 @@ class Reader:
             states = self._shifted(states, kind)
             if not states:
                 return frozenset()
-        accepted = {kind for kind in self.actions[states[-1]] if self._shifted(states, kind)}
+        accepted = self._accepted(states)
         words = {word for word, kind in self.spelled.items() if kind in accepted}
         return frozenset(words | set(SHAPES if "SHAPE" in accepted else ()))
+
+    @cached_property
+    def _alone(self) -> dict[str, re.Pattern[str]]:
+        """An expression for each terminal, in the order of choice."""
+        return {name: re.compile(regex) for name, regex in self.terminals}
+
+    def _other(self, text: str, position: int, states: list[int]) -> tuple[str, str]:
+        """The kind and text of what stands there, where the first choice among all terminals is
+        not accepted: the first among those that are, or that have no meaning.
+
+        Raises: Unreadable: there is none.
+        """
+        actions = self.actions[states[-1]]
+        for name, regex in self._alone.items():
+            if (name in actions or name in self.ignored) and (found := regex.match(text, position)):
+                # A word of the grammar is a name where the grammar has no use for it.
+                kind = self.words.get(found[0], name) if name == "NAME" else name
+                return (kind if kind in actions else name), found[0]
+        self._refuse(text, position, states)
+
+    def _refuse(self, text: str, position: int, states: list[int]) -> NoReturn:
+        expected = self._accepted(states)
+        found = self.match(text, position)
+        if found is None:
+            raise Unreadable(position, "", text[position], expected)
+        kind = self.words.get(found[0], found.lastgroup or "")
+        raise Unreadable(position, kind, found[0], expected)
+
+    def _accepted(self, states: list[int]) -> frozenset[str]:
+        """The kinds of what can stand there."""
+        return frozenset(kind for kind in self._choices(states) if self._shifted(states, kind))
+
+    def _choices(self, states: list[int]) -> Iterator[str]:
+        return (symbol for symbol in self.actions[states[-1]] if symbol.isupper())
 
     def _shifted(self, states: list[int], kind: str) -> list[int]:
         """The states after one more terminal; none where it cannot stand there."""
         states = states.copy()
         while True:
             action = self.actions[states[-1]].get(kind)
-            if action is None or kind == _END:
+            if action is None:
                 return []
             if isinstance(action, int):
                 return [*states, action]
             del states[len(states) - len(action.parts) :]
-            states.append(self.actions[states[-1]][action.origin])  # type: ignore[arg-type]
-
-    def _judge(self, text: str, position: int, states: list[Any]) -> None:
-        """Has lark continue from where a word is not expected, without making anything.
-
-        Raises: lark.UnexpectedInput: so it is.
-        """
-        rest = LexerThread(self.lexer, LexerState(TextSlice(text, position, len(text))))
-        parts = [None] * (len(states) - 1)
-        _Parser(self.table, {}).parse(rest, _START, value_stack=parts, state_stack=states)
+            to = self.actions[states[-1]][action.origin]
+            states.append(to)  # type: ignore[arg-type]
+            if kind == _END and to == self.end:
+                return states
 
 
-def _reduction(rule: Any) -> _Reduction:
-    parts = tuple(
-        (DROP if symbol.filter_out else KEEP)
-        if symbol.is_term
-        else INLINE
-        if symbol.name.startswith("_")
-        else KEEP
-        for symbol in rule.expansion
-    )
-    origin = str(rule.origin.name)
-    name = rule.alias or ("" if origin.startswith("_") else origin)
-    return _Reduction(origin, parts, name)
+@lru_cache(maxsize=1)
+def reader() -> Reader:
+    """The reader of specs."""
+    return Reader(json.loads(Path(__file__).with_name("tables.json").read_text(encoding="utf-8")))

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Collection
 
-from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-
 from ..findings.diagnostics import Report, did_you_mean
 from ..quantity import UNITS
 from ..source import Piece, Source, Span
@@ -20,8 +18,8 @@ from .keywords import (
     any_of,
     why_no_name,
 )
-from .lexer import BRACES
 from .notation import answer
+from .reader import BRACES, Unreadable
 from .repair import MOST_CHARACTERS, Reach, Repair, is_balanced, repaired
 
 _KEYWORDS = ("times", *(word for word in MEANINGS if len(word) > 3 and word not in VALUES))
@@ -59,7 +57,7 @@ _TERMINALS = {
 
 
 def recover(
-    problem: UnexpectedInput, text: str, source: Source | Piece, report: Report, reach: Reach
+    problem: Unreadable, text: str, source: Source | Piece, report: Report, reach: Reach
 ) -> str:
     """Reports a problem; returns the text as it was meant, where that can be told, or with spaces
     for the statement that has the problem.
@@ -88,10 +86,9 @@ def recover(
         _report_missing_value(empty, source, report)
         return _without_statement(text, empty, reach)
     _report(problem, offset, source, text, report)
-    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
+    if problem.at_end:
         return _without_open_block(text)
-    character = isinstance(problem, UnexpectedCharacters)
-    return _without_statement(text, offset, reach, character=character)
+    return _without_statement(text, offset, reach, character=not problem.kind)
 
 
 def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
@@ -144,27 +141,25 @@ def _kept(repair: Repair, text: str, reach: Reach) -> str:
     return repair.text
 
 
-def _offset(problem: UnexpectedInput, text: str) -> int:
-    if isinstance(problem, UnexpectedToken) and problem.token.type == "$END":
-        return len(text.rstrip())
-    return problem.pos_in_stream or 0
+def _offset(problem: Unreadable, text: str) -> int:
+    return len(text.rstrip()) if problem.at_end else problem.position
 
 
-def _without_value(problem: UnexpectedInput, text: str, offset: int) -> int | None:
+def _without_value(problem: Unreadable, text: str, offset: int) -> int | None:
     """The last character of a `=` or `->` that no value follows, where that is the problem.
 
     A value may stand on the next line: `lr =` above `batch = 4` is read as `lr = batch`, and only
     the second `=` is unexpected.
     """
-    if not isinstance(problem, UnexpectedToken) or problem.token.type == "$END":
+    if not problem.kind or problem.at_end:
         return None
-    if problem.token.type == "EQUAL":
+    if problem.kind == "EQUAL":
         match = _NEXT_STATEMENT.search(text, text.rfind("\n", 0, max(offset - 1, 0)), offset)
         before = text[: match.start()].rstrip() if match else ""
         before = _COMMENTS.sub("", before).rstrip()
         return len(before) - 1 if before.endswith(("=", "->")) else None
     before = text[:offset].rstrip()
-    follows = problem.token.type not in _NO_VALUES and before.endswith(("=", "->"))
+    follows = problem.kind not in _NO_VALUES and before.endswith(("=", "->"))
     return len(before) - 1 if follows else None
 
 
@@ -178,43 +173,36 @@ def _report_missing_value(offset: int, source: Source | Piece, report: Report) -
 
 
 def _report(
-    problem: UnexpectedInput, offset: int, source: Source | Piece, text: str, report: Report
+    problem: Unreadable, offset: int, source: Source | Piece, text: str, report: Report
 ) -> None:
-    end = offset + 1
-    if isinstance(problem, UnexpectedToken):
-        expected = problem.accepts or problem.expected
-        token = problem.token
-        if token.type == "$END":
-            span = Span(source, max(offset - 1, 0), max(offset, 1))
-            open_brace = _last_open(text)
-            notes = (
-                [(Span(source, open_brace, open_brace + 1), "opened here")]
-                if open_brace >= 0
-                else []
-            )
-            report.add(
-                "E101", "the file ends inside a block", span, help="close it with `}`", notes=notes
-            )
-            return
-        end = offset + len(token.rstrip() or " ")
-        what = "the end of the line" if token.type == "_NL" else f"`{token.strip()}`"
-        message = f"{what} is not expected here"
-    else:
-        expected: set[str] = set(getattr(problem, "allowed", None) or ())
-        character = text[offset]
-        message = f"`{character}` is not expected here"
-        if character == '"':
-            report.add(
-                "E102",
-                "this text has no closing quote",
-                Span(source, offset, text.index("\n", offset)),
-                help='close it with `"` on the same line',
-            )
-            return
-    words = sorted({_TERMINALS.get(name, f"`{name.lower()}`") for name in expected})
+    if problem.at_end:
+        opening = _last_open(text)
+        report.add(
+            "E101",
+            "the file ends inside a block",
+            Span(source, max(offset - 1, 0), max(offset, 1)),
+            help="close it with `}`",
+            notes=[(Span(source, opening, opening + 1), "opened here")] if opening >= 0 else [],
+        )
+        return
+    if problem.word == '"':
+        report.add(
+            "E102",
+            "this text has no closing quote",
+            Span(source, offset, text.index("\n", offset)),
+            help='close it with `"` on the same line',
+        )
+        return
+    end = offset + len(problem.word.rstrip() or " ")
+    what = "the end of the line" if problem.kind == "_NL" else f"`{problem.word.strip()}`"
+    words = sorted({_TERMINALS.get(name, f"`{name.lower()}`") for name in problem.expected})
     label = "expected " + " or ".join(words) if 0 < len(words) <= 4 else ""
     report.add(
-        "E101", message, Span(source, offset, end), label=label, help=_hint(text, offset, expected)
+        "E101",
+        f"{what} is not expected here",
+        Span(source, offset, end),
+        label=label,
+        help=_hint(text, offset, problem.expected),
     )
 
 

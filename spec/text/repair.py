@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from .keywords import MEANINGS, NAMED, VALUES, any_of
-from .lexer import BRACES
+from .reader import BRACES
 
 Reach = Callable[[str], int]
 """How far a text can be read."""

@@ -17,7 +17,7 @@ SPECS = [
     ROOT / "examples" / "ablation_tiny.etude",
     *sorted((ROOT / "examples" / "published").glob("*.etude")),
 ]
-NEEDED = ("lark", "pydantic", "pydantic-core", "jsonschema", "rich", "platformdirs")
+NEEDED = ("pydantic", "pydantic-core", "jsonschema", "rich")
 """What planning imports; torch is not among it."""
 PLAN = """
 import contextlib, hashlib, io, sys

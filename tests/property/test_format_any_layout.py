@@ -25,8 +25,8 @@ def laid_out_anew(text: str, chance: random.Random, share: float) -> str:
     """The tokens of a text with other things between some of them; it may make no sense."""
     made, end = [], 0
     for token in tokens(text):
-        start = token.start_pos or 0
-        if token.type == "_NL" and chance.random() < share:
+        start = token.start
+        if token.kind == "_NL" and chance.random() < share:
             made.append(text[end:start] + chance.choice(["\n", "\n\n\n", " # why\n", ", \n", ", "]))
         elif chance.random() < share:
             made.append(chance.choice(GAPS) + str(token))

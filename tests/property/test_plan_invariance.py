@@ -13,8 +13,8 @@ from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.compiler.plan.plan import Plan
 from etude.compiler.plan.plan_schema import plan_schema
-from etude.spec.text.lexer import BRACES
 from etude.spec.text.parse import SUFFIXES
+from etude.spec.text.reader import BRACES
 
 SPEC = (
     HEAD

@@ -1,0 +1,102 @@
+"""Writes spec/text/tables.json, by which specs are read, from the grammar: lark makes the tables.
+
+    python docs/parse_tables.py
+
+States are numbered as a walk from the start finds them, so that the same grammar is the same file.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lark import Lark
+from lark.grammar import Rule
+from lark.lexer import TerminalDef
+from lark.parsers.lalr_analysis import Shift
+
+from etude.spec.text.keywords import SHAPES
+from etude.spec.text.reader import DROP, INLINE, KEEP
+
+FOLDER = Path(__file__).resolve().parents[1] / "spec" / "text"
+TARGET = FOLDER / "tables.json"
+
+
+def grammar() -> str:
+    """The grammar, with the shapes of ramps that the language has."""
+    text = (FOLDER / "grammar.lark").read_text(encoding="utf-8")
+    return text.replace("SHAPES", "|".join(SHAPES))
+
+
+def parser() -> Lark:
+    """Lark's own parser, whose tables and lexer are the model of etude's."""
+    return Lark(grammar(), parser="lalr", lexer="contextual", propagate_positions=True)
+
+
+def text() -> str:
+    """The file: a row for each state, so that a change can be read."""
+    frontend: Any = parser().parser
+    table = frontend.parser._parse_table
+    terminals = sorted(frontend.lexer_conf.terminals, key=_choice)
+    states = _walk(table)
+    numbers = {state: number for number, state in enumerate(states)}
+    rules: dict[Rule, int] = {}
+    rows = [
+        {
+            symbol: numbers[argument]
+            if action is Shift
+            else ~rules.setdefault(argument, len(rules))
+            for symbol, (action, argument) in sorted(table.states[state].items())
+        }
+        for state in states
+    ]
+    parts = {
+        "terminals": [[t.name, t.pattern.to_regexp()] for t in terminals],
+        "reductions": [_reduction(rule) for rule in rules],
+        "states": rows,
+    }
+    head = {
+        "spelled": {t.pattern.value: t.name for t in terminals if t.pattern.type == "str"},
+        "ignored": sorted(frontend.lexer_conf.ignore),
+        "end": numbers[table.end_states["start"]],
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
+    for name, entries in parts.items():
+        inside = ",\n".join(json.dumps(entry) for entry in entries)
+        lines.append(f"{json.dumps(name)}: [\n{inside}\n]")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _choice(terminal: TerminalDef) -> tuple[int, int, int, str]:
+    """Which of the terminals that match is taken, as lark's lexer has it."""
+    pattern = terminal.pattern
+    return -terminal.priority, -pattern.max_width, -len(pattern.value), terminal.name
+
+
+def _walk(table: Any) -> list[int]:
+    """The states, from the start on."""
+    found = {table.start_states["start"]: None}
+    waiting = list(found)
+    while waiting:
+        actions = table.states[waiting.pop(0)]
+        for _, (action, argument) in sorted(actions.items()):
+            if action is Shift and argument not in found:
+                found[argument] = None
+                waiting.append(argument)
+    return list(found)
+
+
+def _reduction(rule: Rule) -> list[Any]:
+    parts = [
+        (DROP if symbol.filter_out else KEEP)
+        if symbol.is_term
+        else INLINE
+        if symbol.name.startswith("_")
+        else KEEP
+        for symbol in rule.expansion
+    ]
+    origin = str(rule.origin.name)
+    return [origin, parts, rule.alias or ("" if origin.startswith("_") else origin)]
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
