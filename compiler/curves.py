@@ -1,48 +1,51 @@
 """The closed forms of ramps, shared by the compiler, the plan and the runtime."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import NamedTuple
 
-Shape = Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
+from ..spec.schedule import Shape
 
 
-def progress(shape: Shape, u: float) -> float:
-    """How far along its way from 0 to 1 a ramp is after the share `u` (0 to 1) of its length.
+class Curve(NamedTuple):
+    """How a ramp of a shape goes.
 
-    linear u; cosine (1 − cos πu)/2; half_cosine sin(πu/2), the second half of a cosine; sqrt √u; a
-    hold is at 0 throughout.
+    Attributes:
+        progress: how far along its way from 0 to 1 it is after the share u (0 to 1) of its length.
+        inverse: the share of its length after which it has come the share y of its way.
+        ratio: the way is one of factors: both ends have to be above zero.
     """
-    if shape == "linear":
-        return u
-    if shape == "cosine":
-        return (1 - math.cos(math.pi * u)) / 2
-    if shape == "half_cosine":
-        return math.sin(math.pi * u / 2)
-    if shape == "sqrt":
-        return math.sqrt(u)
-    return 0.0
+
+    progress: Callable[[float], float]
+    inverse: Callable[[float], float]
+    ratio: bool = False
 
 
-def inverse(shape: Shape, y: float) -> float:
-    """The share of its length after which a ramp has come the share `y` (0 to 1) of its way."""
-    if shape == "cosine":
-        return math.acos(1 - 2 * y) / math.pi
-    if shape == "half_cosine":
-        return math.asin(y) * 2 / math.pi
-    if shape == "sqrt":
-        return y * y
-    return y
+CURVES: dict[Shape, Curve] = {
+    "hold": Curve(lambda u: 0.0, lambda y: y),
+    "linear": Curve(lambda u: u, lambda y: y),
+    "cosine": Curve(
+        lambda u: (1 - math.cos(math.pi * u)) / 2,
+        lambda y: math.acos(1 - 2 * y) / math.pi,
+    ),
+    # The second half of a cosine.
+    "half_cosine": Curve(
+        lambda u: math.sin(math.pi * u / 2),
+        lambda y: math.asin(y) * 2 / math.pi,
+    ),
+    "sqrt": Curve(math.sqrt, lambda y: y * y),
+    # start · (end / start)^u
+    "exponential": Curve(lambda u: u, lambda y: y, ratio=True),
+}
 
 
 def value(shape: Shape, start: float, end: float, u: float) -> float:
-    """The value of a ramp from `start` to `end` after the share `u` of its length.
-
-    The exponential shape is start · (end / start)^u and needs both values above zero.
-    """
+    """The value of a ramp from `start` to `end` after the share `u` of its length."""
     if shape == "hold" or u <= 0:
         return start
     if u >= 1:
         return end
-    if shape == "exponential":
-        return start * (end / start) ** u
-    return start + (end - start) * progress(shape, u)
+    curve = CURVES[shape]
+    if curve.ratio:
+        return start * (end / start) ** curve.progress(u)
+    return start + (end - start) * curve.progress(u)

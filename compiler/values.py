@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from ..spec.record import MISSING, Record, fields
+from ..spec.schedule import Shape
 from . import curves
-from .curves import Shape
 
 
 class Value(Record):

@@ -1,11 +1,16 @@
 """Schedules as the recipe has them: relative, with `last`, not yet cut into steps."""
 
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .quantity import Quantity
 from .record import Record
 from .source import Span
+
+Shape = Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
+"""How the value of a segment goes from its beginning to its end."""
+SHAPES: tuple[Shape, ...] = tuple(shape for shape in get_args(Shape) if shape != "hold")
+"""The shapes of ramps, by the words of the language."""
 
 
 class Last(Record, kw_only=False):
@@ -41,7 +46,7 @@ class Segment(Record, kw_only=False):
         over: length of the whole curve; None: the segment's own length.
     """
 
-    shape: Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
+    shape: Shape
     start: Any
     end: Any
     over: Quantity | None

@@ -364,7 +364,7 @@ def _levels(
         end = knob.end or Position(knob.length.unit, knob.length.value)
         over = Position(end.unit, end.value - begin.wish(end.unit))
     for level in range(count):
-        share = Fraction(curves.inverse(segment.shape, (level + 1) / count))
+        share = Fraction(curves.CURVES[segment.shape].inverse((level + 1) / count))
         position = begin.wish(over.unit) + over.value * share.limit_denominator(10**9)
         value = first + level * stride * size * (1 if way > 0 else -1)
         yield Quantity(value, unit), Position(over.unit, position)

@@ -2,6 +2,7 @@
 
 from ...spec.schedule import Segment
 from ...spec.source import Span
+from ..curves import CURVES
 from ..values import LrPiece
 from .course import Course
 from .positions import Border
@@ -26,12 +27,12 @@ def pieces(
             start = float(segment.start)
         else:
             start = found[-1].rate(begin.step, course.clock.tokens_before) if found else 0.0
-        if segment.shape == "exponential" and (start <= 0 or segment.end <= 0):
+        if CURVES[segment.shape].ratio and (start <= 0 or segment.end <= 0):
             course.report.add(
                 "E448",
-                "an exponential ramp neither begins nor ends at 0",
+                f"`{segment.shape}` neither begins nor ends at 0",
                 segment.span,
-                help="end it at a small value: `-> 1e-7 exponential`",
+                help=f"end it at a small value: `-> 1e-7 {segment.shape}`",
             )
             continue
         found.append(_ramp(segment, start, begin, end, course))

@@ -18,8 +18,8 @@ from heapq import heappop, heappush
 from math import gcd, inf, lcm
 
 from ...spec.record import Record
-from .. import curves
-from ..curves import Shape
+from ...spec.schedule import Shape
+from ..curves import CURVES
 
 RESOLUTION = 100_000
 """Shares whose common denominator is larger are rounded to 1/RESOLUTION."""
@@ -29,7 +29,7 @@ def between(
     shape: Shape, start: Mapping[str, Fraction], end: Mapping[str, Fraction], u: float
 ) -> dict[str, Fraction]:
     """The shares of a ramp from one mixture to another, after the share `u` of its length."""
-    y = Fraction(curves.progress(shape, u)).limit_denominator(10**6)
+    y = Fraction(CURVES[shape].progress(u)).limit_denominator(10**6)
     return {
         name: start.get(name, Fraction(0)) * (1 - y) + end.get(name, Fraction(0)) * y
         for name in dict.fromkeys([*start, *end])

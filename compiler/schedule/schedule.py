@@ -10,7 +10,9 @@ from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted, short
 from ...spec.record import replace
 from ...spec.schema import recipe as r
+from ...spec.schema.kinds import listed
 from ...spec.source import Span
+from ..curves import CURVES
 from ..placement import data_parallel, mesh
 from ..program import (
     CheckpointStage,
@@ -32,6 +34,9 @@ from .order import ordered, within
 from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
+
+_RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].ratio))
+"""The shapes of a ramp that may begin or end at 0."""
 
 
 def schedule(program: Resolved, report: Report) -> Resolved:
@@ -321,12 +326,12 @@ class _Scheduler:
                         segment.span,
                         help="write the values one after the other: `4Ki for … then 8Ki`",
                     )
-                if knob in ("batch", "data") and segment.shape == "exponential":
+                if knob in ("batch", "data") and CURVES[segment.shape].ratio:
                     self.report.add(
                         "E446",
-                        f"{knob} has no exponential ramps",
+                        f"{knob} has no {segment.shape} ramps",
                         segment.span,
-                        help="write linear, cosine or sqrt",
+                        help=f"write {_RAMPS}",
                     )
 
     def _together(self, parallel: list[sc.Segment]) -> None:

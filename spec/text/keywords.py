@@ -7,6 +7,8 @@ holds that it has these and no others, and that names are refused where they cou
 import re
 from collections.abc import Collection
 
+from ..schedule import SHAPES
+
 BLOCKS = {
     "recipe": "recipe NAME { … }",
     "model": "model NAME { … }",
@@ -36,9 +38,6 @@ STAGE_KINDS = (
     "best",
 )
 """What stands behind the name of a stage."""
-
-SHAPES = ("linear", "cosine", "half_cosine", "sqrt", "exponential")
-"""The shapes of a ramp."""
 
 MEANINGS = {
     "use": "brings in another file",
