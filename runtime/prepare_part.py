@@ -10,7 +10,7 @@ from ..compiler.values import Resources
 from . import stopping
 from .data import tokenizer
 from .errors import RunError
-from .preparation import awaited, units
+from .preparation import awaited, text_units, units
 from .preparation.units import Part
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
@@ -29,7 +29,7 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
     `execute(…, prepare=True)`, or a run, then joins the parts, tokenizes what none has, and makes
     all other data.
 
-    Returns: how many files the part has.
+    Returns: how many units the part has.
     Raises: RunError, Stopped.
     """
     store = Store(folder)
@@ -80,7 +80,7 @@ class _Files(Scheduler):
     """Tokenizes files of data sets, and publishes nothing: without lease and journal.
 
     Attributes:
-        count: how many files the part has.
+        count: how many units the part has.
     """
 
     def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent, part: Part) -> None:
@@ -109,12 +109,12 @@ class _Files(Scheduler):
         elif self.plan.aside(job):
             return None
         elif isinstance(job, DatasetJob) and job.form == "documents" and "tokenizer" in inputs:
-            files = units.files_of(job.source, self.root)
-            self.count += len(self.part.files(files))
             made = tokenizer.load(self._folder(inputs["tokenizer"]) / "tokenizer.json")
             work = self.store.work(key)
-            with disk(work):
-                units.make(job, files, made, work, self.root, self.emit, part=self.part)
+            if task := text_units.texts_of(job, made, self.root):
+                self.count += len(self.part.units(task))
+                with disk(work):
+                    units.make(task, job.id, work, self.emit, part=self.part)
         return None
 
     def _there(self, inputs: dict[str, str]) -> bool:

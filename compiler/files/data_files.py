@@ -16,6 +16,8 @@ ENDINGS = (
 TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
 """Plain texts, a document each. They have no fields: no records are read from them."""
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
+SPLIT = (".jsonl", ".ndjson", ".parquet")
+"""Those that several processes read at once where they are large."""
 _TOKENS = "it holds tokens of another program: name the texts, which etude tokenizes itself"
 _WAYS = {
     ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`",

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,12 @@ from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..program import Scheduled, WeightsStage
-from .data_files import ENDINGS, FIELDS, ending, way_out
+from .data_files import ENDINGS, FIELDS, SPLIT, ending, way_out
 
 MOST_FILES = 1000
 """How many of the files that match a pattern are looked at."""
+MUCH = 2**32
+"""Bytes of a file that take one process many minutes to tokenize."""
 CONFIG = "config.json"
 URL = "://"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -80,12 +83,14 @@ class Named(NamedTuple):
 def data_files(program: Scheduled, root: Path, report: Report, matched: Matched) -> None:
     """Files of data sets: that some match each pattern, and that these can be read."""
     for name, dataset in program.recipe.datasets.items():
+        there: list[str] = []
         for pattern in dataset.files or ():
             if URL in pattern or "{round}" in pattern:
                 continue
             if _home(pattern, f"the data set `{name}`", dataset.at("files"), report):
                 continue
             found = matched(pattern, root)
+            there += found
             if found:
                 _of_use(dataset, pattern, found, root, report)
             elif not dataset.awaited:
@@ -97,6 +102,30 @@ def data_files(program: Scheduled, root: Path, report: Report, matched: Matched)
                     dataset.at("files"),
                     help=_beside(dataset, pattern, root, matched) or _needed(root, pattern),
                 )
+
+        if dataset.kind == "documents":
+            _one_stream(dataset, there, root, report)
+
+
+def _one_stream(dataset: r.Dataset, names: list[str], root: Path, report: Report) -> None:
+    """Warns of a file that one process has to read while all others wait."""
+    sizes = {}
+    for name in names:
+        with suppress(OSError):
+            sizes[name] = (root / name).stat().st_size
+    whole = [name for name in sizes if ending(name) not in SPLIT]
+    largest = max(whole, key=lambda name: sizes[name], default=None)
+    if largest is None or sizes[largest] < MUCH or 2 * sizes[largest] <= sum(sizes.values()):
+        return
+    share = f"{100 * sizes[largest] // sum(sizes.values())}%"
+    report.add(
+        "W678",
+        f"`{largest}` is {share} of the data set `{dataset.name}`, and cannot be split: one "
+        "process tokenizes it",
+        dataset.at("files"),
+        help="unpack it, or write it again in several files; JSON lines that are not compressed "
+        "and Parquet are read by many processes at once",
+    )
 
 
 def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, report: Report) -> None:

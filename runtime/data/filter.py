@@ -12,7 +12,8 @@ import numpy as np
 
 from ...compiler.as_written import counted
 from ..errors import DataError
-from .shards import SPLITS, SUMMARY, Batch, Shards, SplitWriter
+from .shards import SPLITS, SUMMARY, Shards
+from .split_writer import Batch, SplitWriter
 from .streams import unreadable
 
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {

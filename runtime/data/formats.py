@@ -17,7 +17,10 @@ from ..errors import DataError
 from . import tables
 from .bad_lines import BadLines
 from .streams import Damaged, File, chunks, lines
+from .stretches import Stretch, counted_lines
 
+Numbered = Iterator[tuple[int, dict[str, Any]]]
+OnLines = Callable[[int], None]
 SUFFIXES = ENDINGS
 suffix = ending
 
@@ -58,6 +61,17 @@ def rows(
     Raises:
         DataError: too many bad lines, no such column, or the file cannot be read.
     """
+    yield from _rows(Stretch(file), bad, columns, example)
+
+
+def _rows(
+    stretch: Stretch,
+    bad: BadLines,
+    columns: Sequence[str] | None,
+    example: str,
+    on_lines: OnLines | None = None,
+) -> Iterator[Row]:
+    file = stretch.file
     kind = suffix(file.name) or ""
     if kind.startswith(".txt"):
         raise DataError(
@@ -66,34 +80,37 @@ def rows(
         )
     number = 0
     try:
-        for number, found in _numbered(kind, file, columns, example, bad):
+        for number, found in _numbered(kind, stretch, columns, example, bad, on_lines):
             yield Row(f"{file.name}:{number}", found)
     except Damaged as error:
         bad.report(f"{file.name}:{number + 1}", str(error), rest_is_lost=True)
 
 
 def documents(
-    file: File,
+    stretch: Stretch,
     field: str,
     bad: BadLines,
     *,
     further: Sequence[str] = (),
     keeps: Callable[[Row], bool] | None = None,
+    on_lines: OnLines | None = None,
 ) -> Iterator[Document]:
-    """Yields the documents of a file in order.
+    """Yields the documents of a file, or of a stretch of it, in order.
 
     Args:
         field: the field or column with the text (plain text has none).
         further: other fields that `keeps` looks at.
         keeps: leaves out the rows for which it is false.
+        on_lines: called with numbers of lines that have been read of a stretch of lines. Places
+            are counted from its beginning; rows of a table from that of the file.
 
     Raises: as `rows`.
     """
-    if (suffix(file.name) or "").startswith(".txt") and keeps is None:
-        yield from _text(file, bad)
+    if (suffix(stretch.file.name) or "").startswith(".txt") and keeps is None:
+        yield from _text(stretch.file, bad)
         return
     columns = list(dict.fromkeys([field, *further]))
-    for row in rows(file, bad, columns=columns, example=field):
+    for row in _rows(stretch, bad, columns, field, on_lines):
         if field not in row.fields:
             missing(row, field, bad, _instead(row))
         elif keeps is None or keeps(row):
@@ -120,15 +137,22 @@ def _instead(row: Row) -> str:
     return f'name the field in the dataset: `fields = {{ text = "{found}" }}`' if found else ""
 
 
-Numbered = Iterator[tuple[int, dict[str, Any]]]
-
-
 def _numbered(
-    kind: str, file: File, columns: Sequence[str] | None, example: str, bad: BadLines
+    kind: str,
+    stretch: Stretch,
+    columns: Sequence[str] | None,
+    example: str,
+    bad: BadLines,
+    on_lines: OnLines | None,
 ) -> Numbered:
     """Records with the number of their line, or, in what has no lines, of the record."""
+    file = stretch.file
     if kind == ".parquet":
-        return enumerate(tables.parquet(file, columns), 1)
+        groups = (stretch.first, stretch.last)
+        return enumerate(tables.parquet(file, columns, groups=groups), 1 + stretch.before)
+    if not stretch.whole:
+        content = counted_lines(stretch, on_lines or (lambda lines: None))
+        return _json_lines(file, content, example, bad, begins=stretch.first == 0)
     if kind == ".arrow":
         return enumerate(tables.arrow(file, columns), 1)
     if kind.startswith((".csv", ".tsv")):
@@ -157,11 +181,13 @@ def _json(file: File, content: Iterator[bytes], example: str, bad: BadLines) -> 
             bad.report(f"{file.name}:{number}", _no_object(example))
 
 
-def _json_lines(file: File, content: Iterator[bytes], example: str, bad: BadLines) -> Numbered:
+def _json_lines(
+    file: File, content: Iterator[bytes], example: str, bad: BadLines, *, begins: bool = True
+) -> Numbered:
     number = 0
     try:
         for number, line in enumerate(lines(content), 1):
-            if number == 1:
+            if number == 1 and begins:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue

@@ -21,6 +21,7 @@ from .formats import (
 )
 from .sites import Sites
 from .streams import File, unreadable
+from .stretches import Stretch
 from .tables import records, require_column
 
 Item = TypeVar("Item")
@@ -81,27 +82,40 @@ def read_documents(
     yield from _dealt(_documents(source, root, bad, on_sites), source)
 
 
-def read_file(
-    file: File,
+def read_stretches(
+    stretches: Sequence[Stretch],
     source: Mapping[str, Any],
     bad: BadLines,
     *,
     root: Path,
+    on_lines: Callable[[int], None],
     on_sites: Callable[[Sites], None] | None = None,
 ) -> Iterator[str]:
-    """Yields the texts of one of the files of a data set; see `read_documents`."""
+    """Yields the texts of stretches of the files of a data set; see `read_documents`.
+
+    Args:
+        on_lines: called with numbers of lines that have been read of a stretch of a larger file.
+            Places of documents and of bad lines are counted from its beginning.
+    """
     sites = Sites(source.get("sites") or (), root)
-    for document in _of_file(file, source, sites, bad):
-        yield document.text
+    for stretch in stretches:
+        for document in _of_file(stretch, source, sites, bad, on_lines):
+            yield document.text
     if sites.fields and on_sites is not None:
         on_sites(sites)
 
 
 def _of_file(
-    file: File, source: Mapping[str, Any], sites: Sites, bad: BadLines
+    stretch: Stretch,
+    source: Mapping[str, Any],
+    sites: Sites,
+    bad: BadLines,
+    on_lines: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     keeps = partial(sites.keeps, bad=bad) if sites.fields else None
-    yield from documents(file, _text_field(source), bad, further=sites.fields, keeps=keeps)
+    yield from documents(
+        stretch, _text_field(source), bad, further=sites.fields, keeps=keeps, on_lines=on_lines
+    )
 
 
 def _text_field(source: Mapping[str, Any]) -> str:
@@ -117,7 +131,7 @@ def _documents(
     match source["kind"]:
         case "files":
             for file in find(source["files"], root):
-                yield from _of_file(file, source, sites, bad)
+                yield from _of_file(Stretch(file), source, sites, bad)
         case "hub":
             columns = list(dict.fromkeys([field, *sites.fields]))
             for row in _hub(source, columns, root):
@@ -247,9 +261,9 @@ def _find_local(pattern: str, root: Path) -> dict[str, File]:
     for path in paths:
         full = os.path.normpath(os.path.abspath(path))
         shown = _shown(os.path.relpath(full, os.path.abspath(root)), full)
-        _require_regular(path, shown, pattern)
+        size = _require_regular(path, shown, pattern)
         _require_suffix(shown, pattern)
-        found[full] = File(shown, partial(path.open, "rb"))
+        found[full] = File(shown, partial(path.open, "rb"), size=size)
     return found
 
 
@@ -259,17 +273,20 @@ def _find_remote(pattern: str) -> dict[str, File]:
     # Every file system has errors of its own, so that all of them are caught here.
     try:
         system, path = fsspec.url_to_fs(pattern)
-        names = system.glob(path) if glob.has_magic(path) else [path]
-        names = [str(name) for name in names if not system.isdir(str(name))]
+        if glob.has_magic(path):
+            about = system.glob(path, detail=True)
+        else:
+            about = {path: system.info(path)}
+        sizes = {str(n): of.get("size") for n, of in about.items() if of.get("type") != "directory"}
     except Exception as error:
         raise unreadable(pattern, error) from error
-    if not names:
+    if not sizes:
         raise NoFile(pattern)
     found = {}
-    for name in names:
+    for name, size in sizes.items():
         url = str(system.unstrip_protocol(name))
         _require_suffix(url, pattern)
-        found[url] = File(url, partial(system.open, name, "rb"), Exception)
+        found[url] = File(url, partial(system.open, name, "rb"), Exception, size)
     return found
 
 
@@ -285,9 +302,10 @@ def _shown(relative: str, full: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def _require_regular(path: Path, name: str, pattern: str) -> None:
+def _require_regular(path: Path, name: str, pattern: str) -> int:
+    """Returns: the size in bytes. Raises: DataError: it is no file that can be read."""
     try:
-        path.stat()
+        size = path.stat().st_size
     except OSError as error:
         raise unreadable(name, error) from error
     if path.is_dir():
@@ -297,6 +315,7 @@ def _require_regular(path: Path, name: str, pattern: str) -> None:
         )
     if not path.is_file():
         raise DataError(f"{name} is not a regular file", "name files that hold documents")
+    return size
 
 
 def _require_suffix(name: str, pattern: str) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from .encode import Rendered
-from .shards import SPLITS, Batch, Shards, held_out, write_splits
+from .shards import SPLITS, Shards, held_out, write_splits
+from .split_writer import Batch
 from .streams import unreadable
 
 SUMMARY = "records.json"

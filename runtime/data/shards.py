@@ -4,7 +4,8 @@ A folder of shards holds, for each of the splits `train` and `heldout`, flat fil
 (`train-00000.bin`, …; little-endian, 16 bits where the vocabulary fits, 32 otherwise) and the
 index `train-index.npy`: 64-bit offsets, `documents + 1` of them, so that document `i` is the
 tokens from `index[i]` to `index[i + 1]` of the files joined. No document lies in two files.
-`shards.json` says what there is.
+`shards.json` says what there is. Where the tokens are in files that both splits share, two more
+arrays say where each stretch of a split lies in those: see `placed`.
 """
 
 import json
@@ -15,13 +16,14 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import DataError
 from .maps import Map, map_npy
+from .split_writer import Batch, SplitWriter
 from .streams import unreadable
 from .tokenizer import special
 
@@ -31,21 +33,8 @@ SUMMARY = "shards.json"
 # What is tokenized at once: enough to keep all threads busy, little enough to stay in memory.
 _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4_000_000
-_INDEX_PIECE = 1 << 20
 # Every map holds a file descriptor, and a process may often have no more than 1024 of them.
 _MAPS_KEPT = 64
-
-
-class Batch(NamedTuple):
-    """Documents that follow one another.
-
-    Attributes:
-        tokens: of all of them: shape (tokens,).
-        lengths: tokens of each, one or more: int64, shape (documents,).
-    """
-
-    tokens: np.ndarray
-    lengths: np.ndarray
 
 
 def write_shards(
@@ -233,69 +222,17 @@ def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[list[int]]:
     return (encoding.ids for encoding in encodings)
 
 
-class SplitWriter:
-    """Writes one split: token files one after the other, lengths beside them."""
+class _Flat(NamedTuple):
+    """A file of tokens: from the byte `offset` on, `tokens` of them and nothing else."""
 
-    def __init__(self, folder: Path, name: str, dtype: np.dtype, shard_tokens: int) -> None:
-        self.name = name
-        self._folder = folder
-        self._dtype = dtype
-        self._shard_tokens = shard_tokens
-        self._files: list[dict[str, Any]] = []
-        self._file: IO[bytes] | None = None
-        self._documents = 0
-        self._lengths_path = folder / f"{name}-lengths.tmp"
-        self._lengths = self._lengths_path.open("wb")
+    path: Path
+    tokens: int
+    dtype: np.dtype
+    offset: int = 0
 
-    def __enter__(self) -> "SplitWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lengths.close()
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, batch: Batch) -> None:
-        """Writes documents. A file that has as many tokens as a shard gets no further one."""
-        ends = np.cumsum(batch.lengths)
-        begin = token = 0
-        while begin < len(ends):
-            if self._file is None or self._files[-1]["tokens"] >= self._shard_tokens:
-                if self._file is not None:
-                    self._file.close()
-                name = f"{self.name}-{len(self._files):05}.bin"
-                self._file = (self._folder / name).open("wb")
-                self._files.append({"file": name, "tokens": 0})
-            room = self._shard_tokens - self._files[-1]["tokens"]
-            begin = min(int(np.searchsorted(ends, token + room)) + 1, len(ends))
-            end = int(ends[begin - 1])
-            self._file.write(np.ascontiguousarray(batch.tokens[token:end]).data)
-            self._files[-1]["tokens"] += end - token
-            token = end
-        self._lengths.write(batch.lengths.astype("<i8").data)
-        self._documents += len(batch.lengths)
-
-    def finish(self) -> dict[str, Any]:
-        """Writes the index from the lengths, and returns the split's part of the summary."""
-        self.__exit__()
-        index = f"{self.name}-index.npy"
-        header = {"descr": "<i8", "fortran_order": False, "shape": (self._documents + 1,)}
-        end = 0
-        # Written piece by piece, and not through a memory map, on which a full disk is fatal.
-        with self._lengths_path.open("rb") as lengths, (self._folder / index).open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.write(end.to_bytes(8, "little"))
-            while piece := lengths.read(8 * _INDEX_PIECE):
-                offsets = end + np.cumsum(np.frombuffer(piece, "<i8"))
-                file.write(offsets.astype("<i8").data)
-                end = int(offsets[-1])
-        self._lengths_path.unlink()
-        return {
-            "documents": self._documents,
-            "tokens": end,
-            "index": index,
-            "files": self._files,
-        }
+    @property
+    def bytes(self) -> int:
+        return self.offset + self.tokens * self.dtype.itemsize
 
 
 class Shards:
@@ -322,30 +259,45 @@ class Shards:
         self.folder = folder
         self.split = split
         self._scattered = scattered
+        self._runs: np.ndarray | None = None
         try:
             self.summary = json.loads((folder / summary).read_text(encoding="utf-8"))
             part = self.summary["splits"][split]
             self.documents: int = part["documents"]
             self.tokens: int = part["tokens"]
-            dtype = np.dtype(self.summary["dtype"]).newbyteorder("<")
-            self._files = [(folder / file["file"], int(file["tokens"])) for file in part["files"]]
+            self._files = _flat_files(self.summary, part, folder)
             self._offsets = map_npy(folder / part["index"], scattered=scattered).numbers
+            if "runs" in part:
+                self._runs = map_npy(folder / part["runs"], scattered=scattered).numbers
+                self._places = map_npy(folder / part["places"], scattered=scattered).numbers
         except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError) as error:
             raise self.damaged(str(error) or type(error).__name__) from error
         except OSError as error:
             raise unreadable(str(folder), error) from error
-        self._dtype = dtype
+        self._check(part)
+        # The place, in all files end to end, at which each file begins.
+        self._begins = list(accumulate((file.tokens for file in self._files), initial=0))[:-1]
+        self._map = lru_cache(maxsize=_MAPS_KEPT)(self._open_map)
+
+    def _check(self, part: dict[str, Any]) -> None:
         if self._offsets.shape != (self.documents + 1,) or self._offsets.dtype != np.int64:
             raise self.damaged(f"the index {part['index']} does not have {self.documents} entries")
         if self._offsets[0] != 0 or self._offsets[-1] != self.tokens:
             raise self.damaged(f"the index {part['index']} does not end at {self.tokens} tokens")
-        if sum(size for _, size in self._files) != self.tokens:
-            raise self.damaged(f"the files do not hold {self.tokens} tokens")
-        for path, size in self._files:
-            self._check_size(path, size * dtype.itemsize)
-        # The place in the split at which each file begins.
-        self._begins = list(accumulate((size for _, size in self._files), initial=0))[:-1]
-        self._map = lru_cache(maxsize=_MAPS_KEPT)(self._open_map)
+        held = sum(file.tokens for file in self._files)
+        if self._runs is None:
+            if held != self.tokens:
+                raise self.damaged(f"the files do not hold {self.tokens} tokens")
+        elif self._runs.shape != self._places.shape or bool(len(self._runs)) != bool(self.tokens):
+            raise self.damaged(f"{part['runs']} and {part['places']} do not fit each other")
+        elif self.tokens and not (
+            self._runs[0] == 0 <= self._places[0]
+            and self._runs[-1] < self.tokens
+            and self._places[-1] + self.tokens - self._runs[-1] <= held
+        ):
+            raise self.damaged(f"{part['places']} does not lie in the files")
+        for file in self._files:
+            self._check_size(file)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -369,6 +321,9 @@ class Shards:
     def read(self, begin: int, count: int) -> np.ndarray:
         """So many tokens of the split from `begin` on, all of one document: a view of the file,
         read when used."""
+        if self._runs is not None:
+            run = int(np.searchsorted(self._runs, begin, side="right")) - 1
+            begin += int(self._places[run]) - int(self._runs[run])
         file = bisect_right(self._begins, begin) - 1
         return self._map(file).read(begin - self._begins[file], count)
 
@@ -403,20 +358,32 @@ class Shards:
             raise self.damaged("the index does not ascend")
         return lengths
 
-    def _check_size(self, path: Path, size: int) -> None:
+    def _check_size(self, file: _Flat) -> None:
         try:
-            found = path.stat().st_size
+            found = file.path.stat().st_size
         except OSError as error:
-            raise self.damaged(f"{path.name}: {error.strerror or error}") from error
-        if found != size:
-            raise self.damaged(f"{path.name} has {found} bytes instead of {size}")
+            raise self._lost(file, f": {error.strerror or error}") from error
+        if found != file.bytes:
+            raise self._lost(file, f" has {found} bytes instead of {file.bytes}")
 
-    def _open_map(self, file: int) -> Map:
-        path, size = self._files[file]
+    def _lost(self, file: _Flat, reason: str) -> DataError:
+        """What to raise where a file of tokens is not as it was."""
+        if file.path.is_relative_to(self.folder):
+            return self.damaged(f"{file.path.name}{reason}")
+        return DataError(
+            f"{file.path}{reason}; its tokens are read where they are",
+            f"put it back; or, where it has moved, remove {self.folder}: the next run finds the "
+            "files again that the spec names, and trains nothing twice",
+        )
+
+    def _open_map(self, number: int) -> Map:
+        file = self._files[number]
         try:
-            return Map(path, self._dtype, size, scattered=self._scattered)
+            return Map(
+                file.path, file.dtype, file.tokens, offset=file.offset, scattered=self._scattered
+            )
         except (OSError, ValueError) as error:
-            raise unreadable(str(path), error) from error
+            raise unreadable(str(file.path), error) from error
 
     def damaged(self, reason: str) -> DataError:
         """What to raise where the files are not as they were written."""
@@ -424,3 +391,19 @@ class Shards:
             f"the token shards in {self.folder} are damaged: {reason}",
             "remove that folder; the next run rebuilds it from the documents",
         )
+
+
+def _flat_files(summary: dict[str, Any], part: dict[str, Any], folder: Path) -> list[_Flat]:
+    """The files that hold the tokens of a split: its own, or those that the splits share."""
+    if "runs" not in part:
+        dtype = np.dtype(summary["dtype"]).newbyteorder("<")
+        return [_Flat(folder / file["file"], int(file["tokens"]), dtype) for file in part["files"]]
+    return [
+        _Flat(
+            folder / file["file"],
+            int(file["tokens"]),
+            np.dtype(file["dtype"]).newbyteorder("<"),
+            int(file["offset"]),
+        )
+        for file in summary["files"]
+    ]

@@ -25,11 +25,13 @@ class File:
         name: as messages show it.
         open: opens it for reading bytes.
         failures: what reading it may raise when the disk or the network fails.
+        size: in bytes; None where it is not known.
     """
 
     name: str
     open: Callable[[], IO[bytes]]
     failures: type[Exception] = OSError
+    size: int | None = None
 
 
 class Damaged(Exception):

@@ -27,11 +27,14 @@ _ROWS = 256
 _CELL = 2**31 - 1
 
 
-def parquet(file: File, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def parquet(
+    file: File, columns: Sequence[str] | None, *, groups: tuple[int, int | None] = (0, None)
+) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file.
 
     Args:
         columns: which are needed; None for all.
+        groups: the first group of rows that is read, and the first that is not; None: to the end.
 
     Raises:
         Damaged: the file makes no sense.
@@ -43,7 +46,9 @@ def parquet(file: File, columns: Sequence[str] | None) -> Iterator[dict[str, Any
         with file.open() as stream:
             table = pq.ParquetFile(stream)
             _require(table.schema_arrow.names, columns, file.name)
-            yield from table.iter_batches(_ROWS, columns=columns and list(columns))
+            numbers = list(range(table.num_row_groups))[slice(*groups)]
+            needed = columns and list(columns)
+            yield from table.iter_batches(_ROWS, row_groups=numbers, columns=needed)
 
     yield from _read(file, batches, "Parquet")
 

@@ -21,7 +21,7 @@ from ..data.sites import Sites
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from . import awaited, units
+from . import awaited, text_units, units
 from .prepare_records import RecordMaker
 
 _SAMPLED = 65_536
@@ -203,9 +203,9 @@ def _documents(
     def progress(documents: int, tokens: int) -> None:
         on_event({"event": "tokenized", "job": job.id, "documents": documents, "tokens": tokens})
 
-    if files := units.files_of(job.source, root):
-        units.make(job, files, made, folder, root, on_event)
-        return units.join(job, files, made, folder, folder / "result", on_event)
+    if task := text_units.texts_of(job, made, root):
+        units.make(task, job.id, folder, on_event)
+        return text_units.join(task, job, folder, on_event)
     return write_shards(
         _read(job.name, job.source, job.bad_lines, root, job.id, on_event),
         made,

@@ -1,10 +1,10 @@
-"""Documents tokenized file by file, by as many processes and hosts as there are, in any order.
+"""Work on a data set's files by as many processes and hosts as there are, in any order.
 
-A unit is what one file of a data set becomes: `units/NUMBER` in the work folder of the data set's
-job, with its tokens, the lengths of its documents and `unit.json`. It is made under another name
-and renamed, so that it is there whole or not at all; two that make the same one make the same
-bytes. What the units are does not depend on who makes them, and neither do the shards that all of
-them, joined in the order of the files, become.
+A unit is what a stretch of a data set's files becomes, or several small files: `units/NUMBER` in
+the work folder of the data set's job, with `unit.json` and the files that its task writes. It is
+made under another name and renamed, so that it is there whole or not at all; two that make the same
+one make the same bytes. What the units are does not depend on who makes them, and neither does what
+all of them, joined in the order of the files, become.
 """
 
 import json
@@ -14,25 +14,17 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from fractions import Fraction
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from ...compiler.plan.plan import DatasetJob
 from .. import stopping
-from ..data import readers
-from ..data.bad_lines import BadLines
-from ..data.shards import SUMMARY, Batch, kinds, tokenized, write_splits
-from ..data.sites import Sites
-from ..data.streams import File, unreadable
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 
@@ -43,8 +35,8 @@ _LOOK = 0.5
 _MUCH = 2**25
 """Bytes of files for which more processes are started."""
 _ALONE = "processes that tokenize have ended early; this one goes on alone"
-_JOINED = 2**24
-"""Tokens that are joined at a time, about."""
+
+Stop = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -54,50 +46,48 @@ class Part:
     number: int = 1
     of: int = 1
 
-    def files(self, files: Sequence[File]) -> list[int]:
-        """The numbers of the files that the part tokenizes."""
-        return list(range(self.number - 1, len(files), self.of))
+    def units(self, task: "Task") -> list[int]:
+        """The numbers of the units that the part makes."""
+        return list(range(self.number - 1, len(task), self.of))
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a process needs to make units of a data set.
+class Task(Protocol):
+    """How the units of a data set are made, as every process knows it; it is sent to them."""
 
-    Attributes:
-        tokenizer: as JSON.
-        folder: of the units.
-    """
+    def __len__(self) -> int:
+        """How many units there are."""
+        ...
 
-    files: Sequence[File]
-    source: Mapping[str, Any]
-    bad_lines: int
-    root: Path
-    tokenizer: str
-    folder: Path
+    def identity(self, number: int) -> Any:
+        """What of the data set's files a unit is made of, as JSON."""
+        ...
 
+    def bytes(self, number: int) -> int | None:
+        """How much is read for a unit; None where that is not known."""
+        ...
 
-def files_of(source: Mapping[str, Any], root: Path) -> list[File]:
-    """The files that are units; none where the source is read as a whole: where it is a sample, of
-    the Hub or a single file, or has only some of its documents."""
-    if source["kind"] != "files" or any(source.get(key) for key in ("documents", "skip", "deal")):
-        return []
-    files = readers.find(list(source["files"]), root)
-    return files if len(files) > 1 else []
+    def make(self, number: int, folder: Path, stop: Stop) -> dict[str, Any] | None:
+        """Writes a unit's files, and returns what `unit.json` says beside its identity: at least
+        `documents` and `tokens`; None where it was stopped.
+
+        Raises:
+            DataError: a file cannot be read, or not be used.
+            OSError: writing failed.
+        """
+        ...
+
+    def sizes(self, unit: Mapping[str, Any]) -> dict[str, int]:
+        """The files of a unit, with their bytes."""
+        ...
 
 
 def make(
-    job: DatasetJob,
-    files: Sequence[File],
-    tokenizer: Tokenizer,
-    folder: Path,
-    root: Path,
-    on_event: OnEvent,
-    *,
-    part: Part | None = None,
+    task: Task, job: str, folder: Path, on_event: OnEvent, *, part: Part | None = None
 ) -> None:
     """Makes the units of a part that are not there yet, on all cores.
 
     Args:
+        job: for events.
         folder: the job's work folder.
 
     Raises:
@@ -107,28 +97,28 @@ def make(
     """
     folder = folder / UNITS
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = (part or Part()).files(files)
-    left = [number for number in wanted if _there(folder, number) is None]
-    task = Task(files, job.source, job.bad_lines, root, tokenizer.to_str(), folder)
+    wanted = (part or Part()).units(task)
+    left = [number for number in wanted if there(task, folder, number) is None]
     counts = np.zeros(2, np.int64)
 
     def made(unit: Mapping[str, Any]) -> None:
         counts[:] += unit["documents"], unit["tokens"]
-        event = {"event": "tokenized", "job": job.id}
+        event = {"event": "tokenized", "job": job}
         on_event(event | {"documents": int(counts[0]), "tokens": int(counts[1])})
 
-    for number in set(wanted) - set(left):
-        if unit := _there(folder, number):
+    for number in sorted(set(wanted) - set(left)):
+        if unit := there(task, folder, number):
             made(unit)
     processes = min(_cores(), len(left))
-    if processes > 1 and _much(files[number] for number in left):
+    if processes > 1 and _much(task, left):
         try:
-            for unit in _in_processes(task, left, processes):
+            for unit in _in_processes(task, folder, left, processes):
                 made(unit)
         except BrokenProcessPool:
             # One was killed, perhaps for its memory, or none can be started from this program.
             on_event({"event": "note", "message": _ALONE})
-    for unit in _here(task, [number for number in left if _there(folder, number) is None]):
+    left = [number for number in left if there(task, folder, number) is None]
+    for unit in _here(task, folder, left):
         made(unit)
 
 
@@ -139,40 +129,31 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _much(files: Iterable[File]) -> bool:
-    """Whether it takes longer to tokenize files than to start processes."""
-    size = 0
-    for file in files:
-        if "://" in file.name:
-            return True
-        try:
-            with file.open() as stream:
-                size += stream.seek(0, os.SEEK_END)
-        except OSError as problem:
-            raise unreadable(file.name, problem) from None
-        if size > _MUCH:
-            return True
-    return False
+def _much(task: Task, numbers: Sequence[int]) -> bool:
+    """Whether units take longer than to start processes."""
+    sizes = [task.bytes(number) for number in numbers]
+    return None in sizes or sum(filter(None, sizes)) > _MUCH
 
 
-def _here(task: Task, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-    tokenizer = Tokenizer.from_str(task.tokenizer)
+def _here(task: Task, folder: Path, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
     for number in numbers:
-        if unit := _make(task, number, tokenizer, stopping.asked):
+        if unit := _make(task, folder, number, stopping.asked):
             yield unit
-        stopping.check("the files that are left come next")
+        stopping.check("what is left comes next")
 
 
-def _in_processes(task: Task, numbers: Sequence[int], processes: int) -> Iterator[dict[str, Any]]:
+def _in_processes(
+    task: Task, folder: Path, numbers: Sequence[int], processes: int
+) -> Iterator[dict[str, Any]]:
     # Started afresh, since threads of this process may hold locks that a fork would keep locked.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    with ProcessPoolExecutor(processes, context, _begin, (task, stop)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin, (task, folder, stop)) as pool:
         pending: set[Future[dict[str, Any]]] = {pool.submit(_work, each) for each in numbers}
         try:
             while pending:
                 done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
-                stopping.check("the files that are left come next")
+                stopping.check("what is left comes next")
                 for each in done:
                     unit = each.result()
                     if "error" in unit:
@@ -187,16 +168,15 @@ class _Process:
     """What a process of the pool knows."""
 
     task: Task
-    tokenizer: Tokenizer
+    folder: Path
     stop: Event
 
 
-def _begin(task: Task, stop: Event) -> None:
+def _begin(task: Task, folder: Path, stop: Event) -> None:
     # Whoever has the terminal gets Ctrl-C too; the main process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are as many as the cores
-    _Process.task, _Process.stop = task, stop
-    _Process.tokenizer = Tokenizer.from_str(task.tokenizer)
+    _Process.task, _Process.folder, _Process.stop = task, folder, stop
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
 
@@ -209,116 +189,50 @@ def _outlive_nobody() -> None:
 
 def _work(number: int) -> dict[str, Any]:
     try:
-        return _make(_Process.task, number, _Process.tokenizer, _Process.stop.is_set) or {}
+        return _make(_Process.task, _Process.folder, number, _Process.stop.is_set) or {}
     except DataError as problem:
         return {"error": (problem.message, problem.help)}
 
 
-def _make(task: Task, number: int, tokenizer: Tokenizer, stop: Any) -> dict[str, Any] | None:
+def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] | None:
     """Makes a unit and returns its `unit.json`; None where it was stopped."""
-    bad_lines: list[str] = []
-    sites: dict[str, int] = {}
-
-    def count(found: Sites) -> None:
-        sites.update(kept=found.kept, dropped=found.dropped)
-
-    bad = BadLines(task.bad_lines, bad_lines.append)
-    texts = readers.read_file(task.files[number], task.source, bad, root=task.root, on_sites=count)
-    final = task.folder / f"{number:06}"
-    partial = task.folder / f"{final.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    final = folder / f"{number:06}"
+    partial = folder / f"{final.name}.{socket.gethostname()}.{os.getpid()}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    documents = tokens = 0
-    with (partial / "tokens").open("wb") as one, (partial / "lengths").open("wb") as other:
-        for batch in tokenized(texts, tokenizer):
-            one.write(batch.tokens.data)
-            other.write(batch.lengths.astype("<i8").data)
-            documents, tokens = documents + len(batch.lengths), tokens + len(batch.tokens)
-            if stop():
-                return None
-    unit = {
-        "file": task.files[number].name,
-        "documents": documents,
-        "tokens": tokens,
-        "itemsize": kinds(tokenizer)["dtype"].itemsize,
-        "bad_lines": bad_lines,
-        "sites": sites,
-    }
+    made = task.make(number, partial, stop)
+    if made is None:
+        return None
+    unit = {"of": task.identity(number), **made}
     (partial / _UNIT).write_text(json.dumps(unit), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     try:
         partial.rename(final)
     except OSError:
-        if _there(task.folder, number) is None:
+        if there(task, folder, number) is None:
             raise
         shutil.rmtree(partial, ignore_errors=True)  # another host was faster
     return unit
 
 
-def _there(folder: Path, number: int) -> dict[str, Any] | None:
+def there(task: Task, folder: Path, number: int) -> dict[str, Any] | None:
     """The `unit.json` of a unit; None where it is not there, or a crash has cut off its files."""
     unit = folder / f"{number:06}"
     try:
         found = json.loads((unit / _UNIT).read_text(encoding="utf-8"))
-        sizes = [(unit / name).stat().st_size for name in ("tokens", "lengths")]
-        whole = [found["tokens"] * found["itemsize"], found["documents"] * 8]
+        whole = all((unit / n).stat().st_size == size for n, size in task.sizes(found).items())
+        return found if whole and found["of"] == task.identity(number) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if sizes == whole else None
 
 
-def join(
-    job: DatasetJob,
-    files: Sequence[File],
-    tokenizer: Tokenizer,
-    folder: Path,
-    result: Path,
-    on_event: OnEvent,
-) -> dict[str, Any]:
-    """Writes the shards of all units, as `write_shards` would of all documents.
+def each(task: Task, folder: Path, job: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders and `unit.json`s of all units, in order; all have been made.
 
-    Returns: what `shards.json` says.
-    Raises:
-        DataError: there are no documents, or more bad lines than the data set may have.
-        OSError: writing failed.
+    Raises: Interrupted: the run was asked to stop.
     """
-    about = {"job": job.id, "dataset": job.name}
-    bad = BadLines(job.bad_lines, lambda m: on_event({"event": "bad_line", **about, "message": m}))
-    sites = {"kept": 0, "dropped": 0}
-
-    def batches() -> Iterator[Batch]:
-        for number in range(len(files)):
-            unit = _there(folder / UNITS, number)
-            assert unit is not None, f"unit {number} is not there"
-            for message in unit["bad_lines"]:
-                place, _, reason = message.partition(": ")
-                bad.report(place, reason)
-            for key, count in unit["sites"].items():
-                sites[key] += count
-            yield from _read(folder / UNITS / f"{number:06}", kinds(tokenizer)["dtype"])
-            stopping.check(f"`{job.id}` is joined anew, from what is tokenized")
-
-    summary = write_splits(
-        batches(),
-        result,
-        SUMMARY,
-        holdout=Fraction(job.holdout),
-        seed=job.seed,
-        name=job.name,
-        **kinds(tokenizer),
-    )
-    if job.source.get("sites"):
-        on_event({"event": "sites", **about, **sites})
-    return summary
-
-
-def _read(unit: Path, dtype: np.dtype) -> Iterator[Batch]:
-    lengths = np.fromfile(unit / "lengths", "<i8")
-    ends = np.cumsum(lengths)
-    begin = token = 0
-    with (unit / "tokens").open("rb") as file:
-        while begin < len(lengths):
-            end = max(int(np.searchsorted(ends, token + _JOINED)), begin + 1)
-            last = int(ends[min(end, len(ends)) - 1])
-            yield Batch(np.fromfile(file, dtype, last - token), lengths[begin:end])
-            begin, token = end, last
+    for number in range(len(task)):
+        unit = there(task, folder / UNITS, number)
+        assert unit is not None, f"unit {number} is not there"
+        yield folder / UNITS / f"{number:06}", unit
+        stopping.check(f"`{job}` is joined anew, from what is tokenized")

@@ -34,6 +34,9 @@ from .lease import Lease
 from .ran import starts
 
 MANIFEST = "manifest.json"
+SUMS = "result-sums.json"
+"""In a job's work folder: checksums (SHA-256) of files of its result, by their names, where they
+were made as the files were written."""
 EVENTS = "events.jsonl"
 LOG = "log"
 """The file with what libraries and processes of a run print."""
@@ -172,13 +175,10 @@ class Store:
         Raises: Stopped: the disk does not take the manifest.
         """
         files = {}
+        sums = _known_sums(self.work(key))
         for path in sorted(p for p in result.rglob("*") if p.is_file() and p.name != MANIFEST):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[str(path.relative_to(result))] = {
-                "bytes": path.stat().st_size,
-                "sha256": digest,
-            }
+            name = str(path.relative_to(result))
+            files[name] = {"bytes": path.stat().st_size, "sha256": sums.get(name) or _sum(path)}
         ran = starts(self.work(key))
         manifest = json.dumps({"key": key, "job": job, "ran": ran, "files": files}, indent=1)
         folder = self.folder / "artifacts" / key
@@ -194,6 +194,18 @@ class Store:
         link = self.folder / "models" / name
         link.unlink(missing_ok=True)
         link.symlink_to(Path("..") / "artifacts" / key)
+
+
+def _known_sums(work: Path) -> dict[str, str]:
+    try:
+        return json.loads((work / SUMS).read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def home_of(folder: Path) -> Path:

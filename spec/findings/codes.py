@@ -18,7 +18,7 @@ After `etude` stands the frame of the example, a file beside the pages with what
 on; and where an example is about files, the name of this one, which is a block of `json` where it
 is in JSON. A block of `sh` makes `spec.etude`
 where that is not a text. What only `etude plan --deep` or `--miniature` finds, or what is found in
-folders of weights, has no examples: checking a spec alone finds nothing.
+folders of weights or large files, has no examples: checking a spec alone finds nothing.
 """
 
 import re

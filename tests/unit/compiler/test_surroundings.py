@@ -1,5 +1,6 @@
 """What `check` says of the files beside a spec, and that no plan depends on them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,18 @@ def test_urls_of_data_files_are_fine(tmp_path: Path) -> None:
 def test_a_folder_that_looks_like_a_repository_is_asked_about(tmp_path: Path) -> None:
     (note,) = found(tmp_path, WEIGHTS.replace('"w"', '"some/model"'), "N657")
     assert 'for the repository on the Hub write `hub = "some/model"`' in note.help
+
+
+def test_one_compressed_file_that_is_most_of_the_data(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name, size in (("a.jsonl.gz", 2**32), ("b.jsonl", 2**30), ("c.parquet", 2**30)):
+        with (tmp_path / "data" / name).open("wb") as file:
+            file.truncate(size)  # sparse: it takes no room
+    more = books('files = "data/*"')
+    (warning,) = found(tmp_path, more, "W678")
+    assert "`data/a.jsonl.gz` is 66% of the data set `books`" in warning.message
+    for name, size in (("b.jsonl", 2**32), ("a.jsonl.gz", 2**31)):
+        os.truncate(tmp_path / "data" / name, size)
+        assert not found(tmp_path, more, "W678")
+    allowed = books('files = "data/*", allow W678 "there is one core"')
+    assert not found(tmp_path, allowed, "W678", "W651")

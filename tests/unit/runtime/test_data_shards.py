@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from etude.runtime.data import shards as shards_module
+from etude.runtime.data import split_writer
 from etude.runtime.data.shards import SPLITS, Shards, held_out, write_shards
 from etude.runtime.data.tokenizer import byte_level
 from etude.runtime.errors import DataError
@@ -73,7 +74,7 @@ def test_writing_again_gives_the_same_bytes(tmp_path):
 def test_memory_and_results_do_not_depend_on_batches(tmp_path, monkeypatch):
     write(TEXTS, tmp_path / "a")
     monkeypatch.setattr(shards_module, "_BATCH_DOCUMENTS", 7)
-    monkeypatch.setattr(shards_module, "_INDEX_PIECE", 5)
+    monkeypatch.setattr(split_writer, "_INDEX_PIECE", 5)
     seen: list[tuple[int, int]] = []
     taken = 0
 

@@ -1,19 +1,27 @@
 """Tokenized in parts, in any order, stopped or killed: the shards are the same bytes."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from etude.cli.main import main
 from etude.runtime import stopping
-from etude.runtime.preparation import units
+from etude.runtime.data import stretches
+from etude.runtime.data.shards import SPLITS, Shards
+from etude.runtime.preparation import text_units, units
+from etude.runtime.run_folder import store
 
 SPEC = """recipe parts { seed = 3 }
 tokenizer bytes { bytes }
@@ -24,6 +32,11 @@ stage pretrain: train {
   model = tiny, steps = 10, seq_len = 16, batch = 4 seqs, lr = 1e-3, data = { web 50%, one 50% }
 }
 """
+
+
+@pytest.fixture(autouse=True)
+def _small_files_are_units(monkeypatch):
+    monkeypatch.setattr(stretches, "SMALL", 0)
 
 
 def corpus(folder: Path, *, files: int = 7, size: int = 40) -> Path:
@@ -68,12 +81,107 @@ def test_parts_in_any_order_give_the_same_bytes(tmp_path):
         assert not list((tmp_path / folder / "work").iterdir())
 
 
-def test_the_shards_are_those_of_all_documents_in_one_stream(tmp_path, monkeypatch):
+def documents(spec: Path, folder: str) -> list[list[list[int]]]:
+    """The documents of both splits of the data set of many files, as tokens."""
+    (artifact,) = (
+        path.parent
+        for path in (spec.parent / folder / "artifacts").glob("*/shards.json")
+        if json.loads(path.read_text())["name"] == "web"
+    )
+    splits = [Shards(artifact, split) for split in SPLITS]
+    return [[each.document(i).tolist() for i in range(each.documents)] for each in splits]
+
+
+def test_the_documents_are_those_of_all_files_in_one_stream(tmp_path, monkeypatch):
     spec = corpus(tmp_path)
     prepare(spec, "units")
-    monkeypatch.setattr(units, "files_of", lambda source, root: [])
+    monkeypatch.setattr(text_units, "texts_of", lambda job, tokenizer, root: None)
     prepare(spec, "stream")
-    assert shards(spec, "units") == shards(spec, "stream")
+    assert len(documents(spec, "units")[1]) > 10
+    assert documents(spec, "units") == documents(spec, "stream")
+
+
+@pytest.mark.parametrize("large", [500, 37])
+def test_stretches_of_large_files_are_units_too(tmp_path, monkeypatch, large):
+    spec = corpus(tmp_path, files=2, size=40 if large > 100 else 6)
+    prepare(spec, "whole")
+    monkeypatch.setattr(stretches, "LARGE", large)
+    for parts in (["1 of 1"], ["2 of 3", "3 of 3", "1 of 3"]):
+        folder = f"{large}-{len(parts)}"
+        for part in parts:
+            prepare(spec, folder, *part.split())
+        assert len(list(tmp_path.glob(f"{folder}/work/*/units/*"))) > 6
+        prepare(spec, folder)
+        assert documents(spec, folder) == documents(spec, "whole")
+    assert shards(spec, f"{large}-1") == shards(spec, f"{large}-3")
+
+
+def test_a_bad_line_of_a_stretch_has_its_number_in_the_file(tmp_path, monkeypatch, capsys):
+    spec = corpus(tmp_path, files=2, size=10)
+    monkeypatch.setattr(stretches, "LARGE", 40)
+    prepare(spec, "run")
+    assert "web/1.jsonl:6: not valid JSON" in " ".join(capsys.readouterr().out.split())
+    spec.write_text(SPEC.replace("bad_lines = 3", "bad_lines = 0"))
+    assert main(["prepare", str(spec), "--folder", str(tmp_path / "other")]) == 1
+    assert "web/1.jsonl:6: not valid JSON" in " ".join(capsys.readouterr().err.split())
+
+
+def test_groups_of_rows_of_a_large_table_are_units(tmp_path, monkeypatch):
+    spec = corpus(tmp_path)
+    for path in (tmp_path / "web").iterdir():
+        path.unlink()
+    texts = [f"row {number} " + "word " * (number % 7) for number in range(500)]
+    texts[333] = ""
+    pq.write_table(pa.table({"text": texts}), tmp_path / "web" / "a.parquet", row_group_size=40)
+    spec.write_text(spec.read_text().replace("web/*.jsonl", "web/a.parquet"))
+    prepare(spec, "whole")
+    monkeypatch.setattr(stretches, "LARGE", 700)
+    for part in ("2", "1"):
+        prepare(spec, "run", part, "of", "2")
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("run/work/*/units/*/unit.json")]
+    assert len(found) > 3
+    assert [message for unit in found for message in unit["bad_lines"]] == [
+        "web/a.parquet:334: the text in `text` is empty"
+    ]
+    prepare(spec, "run")
+    assert documents(spec, "run") == documents(spec, "whole")
+
+
+def test_small_files_are_one_unit_together(tmp_path, monkeypatch):
+    spec = corpus(tmp_path)
+    prepare(spec, "whole")
+    monkeypatch.setattr(stretches, "SMALL", 5000)
+    prepare(spec, "run", "1", "of", "2")
+    (web,) = {path.parent for path in tmp_path.glob("run/work/*/units/*")}
+    prepare(spec, "run", "2", "of", "2")
+    assert 1 < len(list(web.iterdir())) < 7
+    prepare(spec, "run")
+    assert documents(spec, "run") == documents(spec, "whole")
+
+
+def test_checksums_of_tokens_are_those_that_parts_have_made(tmp_path, monkeypatch):
+    spec = corpus(tmp_path)
+    prepare(spec, "run", "1", "of", "1")
+    hashed: list[str] = []
+    plain = store._sum
+    monkeypatch.setattr(store, "_sum", lambda path: (hashed.append(path.name), plain(path))[1])
+    prepare(spec, "run")
+    assert not [name for name in hashed if name.startswith("tokens-")]
+    for manifest in tmp_path.glob("run/artifacts/*/manifest.json"):
+        for name, of in json.loads(manifest.read_text())["files"].items():
+            assert of["sha256"] == sha256((manifest.parent / name).read_bytes()).hexdigest()
+
+
+def test_without_links_tokens_are_copied(tmp_path, monkeypatch):
+    spec = corpus(tmp_path)
+    prepare(spec, "whole")
+
+    def no_link(*names: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_link)
+    prepare(spec, "run")
+    assert shards(spec, "run") == shards(spec, "whole")
 
 
 def test_processes_give_the_same_bytes(tmp_path, monkeypatch):
@@ -101,9 +209,9 @@ def test_a_part_tokenizes_its_own_files_once(tmp_path, monkeypatch):
     made: list[int] = []
     plain = units._make
 
-    def make(task: Any, number: int, *more: Any) -> Any:
+    def make(task: Any, folder: Path, number: int, *more: Any) -> Any:
         made.append(number)
-        return plain(task, number, *more)
+        return plain(task, folder, number, *more)
 
     monkeypatch.setattr(units, "_make", make)
     prepare(spec, "run", "2", "of", "3")
@@ -129,11 +237,11 @@ def test_a_stop_keeps_the_files_that_are_done(tmp_path, monkeypatch):
     plain = units._make
     asked: Callable[[], int] = stopping.asked
 
-    def make(task: Any, number: int, *more: Any) -> Any:
+    def make(task: Any, folder: Path, number: int, *more: Any) -> Any:
         if number == 3:
             signal.raise_signal(signal.SIGTERM)
             assert asked()
-        return plain(task, number, *more)
+        return plain(task, folder, number, *more)
 
     with monkeypatch.context() as patched:
         patched.setattr(units, "_make", make)
@@ -147,9 +255,12 @@ def test_a_stop_keeps_the_files_that_are_done(tmp_path, monkeypatch):
 
 def test_killed_in_the_middle_it_continues(tmp_path):
     spec = corpus(tmp_path, files=60, size=300)
-    command = [str(Path(sys.executable).with_name("etude")), "prepare", str(spec)]
-    command += ["--folder", str(tmp_path / "run"), "--part", "1", "of", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    given = ["prepare", str(spec), "--folder", str(tmp_path / "run"), "--part", "1", "of", "2"]
+    small = (
+        "from etude.cli.main import main; from etude.runtime.data import stretches; "
+        f"stretches.SMALL = 0; main({given!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", small], stdout=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not list(tmp_path.glob("run/work/*/units/*/unit.json")) and time.monotonic() < end:
         time.sleep(0.005)
