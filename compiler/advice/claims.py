@@ -16,10 +16,10 @@ def wide_tolerance(program: Scheduled) -> Iterator[Found]:
     for claimed in program.recipe.expectations:
         if claimed.tolerance > WIDE and not (claimed.because or claimed.contradicted):
             yield Found(
-                f"`{shown(claimed)}` may be off by {float(claimed.tolerance):.3g} of it, and "
-                "nothing says why",
+                f"`{shown(claimed)}` has a tolerance of {float(claimed.tolerance):.3g} without a "
+                "reason",
                 claimed.at("within"),
-                'say what the estimate cannot know: within 30% because "…"',
+                'say what the estimate leaves out: within 30% because "…"',
             )
 
 
@@ -29,7 +29,7 @@ def contradiction_that_is_none(program: Claimed) -> Iterator[Found]:
     for claimed in program.recipe.expectations:
         if claimed.contradicted and shown(claimed) in held:
             yield Found(
-                f"`{shown(claimed)}` holds in this plan: its source does not contradict it",
+                f"`{shown(claimed)}` holds in this plan, although it is marked as contradicted",
                 claimed.at("reason"),
-                "leave `contradicted` out",
+                "remove `contradicted`",
             )

@@ -41,7 +41,7 @@ def state_does_not_fit(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
         ways = r.shard * r.context * r.tensor * r.pipeline
         more = -(-int(total) * ways // known.memory)
         yield Found(
-            f"weights, gradients and moments take {total / GIB:.0f} GiB of each GPU, and "
+            f"weights, gradients and moments take {total / GIB:.0f} GiB on each GPU, but "
             f"{known.name} has {known.memory / GIB:.0f}",
             stage.spec.at("parallel") or stage.spec.at(),
             f"they are spread over {ways} GPUs: shard them over at least {more}",
@@ -58,7 +58,7 @@ def memory_does_not_fit(stage: ScheduledStage, program: Scheduled) -> Iterator[F
             return
         most = max(memory, key=lambda part: memory[part])
         yield Found(
-            f"the estimate for a GPU is {total / GIB:.0f} GiB, and {known.name} has "
+            f"the estimated memory is {total / GIB:.0f} GiB a GPU, but {known.name} has "
             f"{known.memory / GIB:.0f}: {memory[most] / GIB:.0f} GiB are {most}",
             stage.spec.at("parallel") or stage.spec.at(),
             _way_out(stage, segment, batch, known),
@@ -108,8 +108,8 @@ def _placement_that_fits(stage: ScheduledStage, segment: Segment, batch: int) ->
         return "use more GPUs, or shorter sequences"
     least = min(candidate.memory for candidate in found)
     return (
-        f"no placement on {stage.hardware.world_size:,} GPUs fits, the least takes "
-        f"{least / GIB:.0f} GiB of each: use more of them"
+        f"no placement on {stage.hardware.world_size:,} GPUs fits; the smallest takes "
+        f"{least / GIB:.0f} GiB of each: use more GPUs"
     )
 
 
@@ -122,9 +122,9 @@ def unknown_gpu(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
         each for each in program.recipe.clusters.values() if each.gpus and each.gpus[1] == device
     ]
     yield Found(
-        f"nothing is known of the GPU `{device}`: its memory, time and cost are not estimated",
+        f"etude does not know the GPU `{device}`, so memory, time and cost are not estimated",
         clusters[0].at("gpus") if clusters else None,
-        did_you_mean(device, GPUS) or f"known are {', '.join(GPUS)}",
+        did_you_mean(device, GPUS) or f"known GPUs: {', '.join(GPUS)}",
     )
 
 
@@ -168,9 +168,9 @@ def large_model_without_a_cluster(stage: ScheduledStage, program: Scheduled) -> 
     if program.recipe.clusters or program.ranks is not None or size < LARGE or _later(stage):
         return
     yield Found(
-        f"no cluster is declared, so that {short(size)} parameters are trained on one CPU process",
+        f"no cluster is declared, so {short(size)} parameters are trained in one CPU process",
         stage.spec.at(),
-        'declare what it runs on: `cluster box { gpus = 8 of "H100 80GB" }`',
+        'declare the machines: `cluster box { gpus = 8 of "H100 80GB" }`',
     )
 
 

@@ -38,7 +38,7 @@ def repeated_sources(program: Scheduled) -> Iterator[Found]:
             if epochs > MOST_EPOCHS >= _epochs(program, source, drawn.get(before, {}).get(source)):
                 dataset = program.recipe.datasets[source]
                 places = (
-                    ((where, "so many tokens are declared"),)
+                    ((where, "the declared number of tokens"),)
                     if (where := dataset.places.get("tokens"))
                     else ()
                 )
@@ -72,9 +72,9 @@ def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
     for name, (kind, place) in measured.items():
         if kind == "prompts" and name in sampled:
             yield Found(
-                f"`{name}` is measured on, and its samples are trained on",
+                f"`{name}` is used for measuring, but its samples are trained on",
                 place,
-                "set aside prompts that no stage has seen",
+                "measure on prompts that no stage has seen",
                 notes=_noted(sampled[name][1], "sampled here"),
             )
             continue
@@ -82,10 +82,10 @@ def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
         for other in near:
             if other != name and overlap(datasets[name], datasets[other]):
                 yield Found(
-                    f"`{name}` holds records that `{other}` trains on",
+                    f"`{name}` has records that are also in `{other}`, which is trained on",
                     place,
-                    f"measure on `{other}`, whose held-out part is never trained on, or keep "
-                    "records apart with `skip` and `documents`",
+                    f"measure on `{other}`, whose held-out part is never trained on, or separate "
+                    "the records with `skip` and `documents`",
                     notes=_noted(datasets[other].at(), "these files are trained on"),
                 )
                 break
@@ -142,9 +142,9 @@ def nothing_held_out(program: Scheduled) -> Iterator[Found]:
         dataset = program.recipe.datasets.get(name)
         if dataset and dataset.holdout == 0 and attribute != "prompts":
             yield Found(
-                f"`{name}` holds nothing out to measure on",
+                f"`{name}` has no held-out part to measure on",
                 place,
-                "leave its `holdout` out: half a percent is not trained on",
+                "remove its `holdout`: by default, half a percent is held out",
                 notes=_noted(dataset.places.get("holdout"), "nothing is held out here"),
             )
 
@@ -162,7 +162,7 @@ def preferences_of_a_later_round(stage: ScheduledStage, program: Scheduled) -> I
         collected = dataset and any("{round}" in file for file in dataset.files or [])
         if collected and rounds and rounds[1] > round:
             yield Found(
-                f"round {round} trains on `{name}`, which is collected in round {rounds[1]}",
+                f"round {round} trains on `{name}`, which is only collected in round {rounds[1]}",
                 stage.spec.at("data"),
                 f"write `{of.name}[round]` or `{of.name}[1..round]`",
             )
@@ -176,7 +176,7 @@ def many_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     yield Found(
         f"{short(epochs.value)} passes over dialogs or preferences",
         stage.spec.at("epochs"),
-        f"models learn such data by heart: {MOST_POST_EPOCHS} passes are many",
+        f"the model will memorize such data: {MOST_POST_EPOCHS} passes are already many",
     )
 
 
@@ -195,9 +195,9 @@ def the_same_source_twice(program: Scheduled) -> Iterator[Found]:
         for one, other in combinations(names, 2):
             if overlap(datasets[one], datasets[other]) and not datasets[one].stages:
                 yield Found(
-                    f"`{one}` and `{other}` hold the same records",
+                    f"`{one}` and `{other}` have the same records",
                     stage.spec.at("data"),
-                    "their shares add up for these: write one of them",
+                    "their shares add up for these records: use only one of them",
                 )
 
 
@@ -206,7 +206,7 @@ def no_seed(program: Scheduled) -> Iterator[Found]:
     header = program.recipe.header
     if "seed" not in header.places:
         yield Found(
-            "the recipe names no seed",
+            "the recipe sets no seed",
             header.at(),
-            "write `seed = 0`, which is what it gets",
+            "write `seed = 0`, the default",
         )

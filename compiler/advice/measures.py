@@ -64,7 +64,7 @@ def no_checkpoint(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     every = stage.spec.checkpoint
     if every and every.unit == "steps" and every.value > stage.steps:
         yield Found(
-            f"a checkpoint every {every}, in a stage of {stage.steps:,}",
+            f"a checkpoint every {every} in a stage of {stage.steps:,}",
             stage.spec.at("checkpoint"),
             "the stage would start over after every interruption",
         )
@@ -86,9 +86,9 @@ def average_of_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
     average, piece = stage.spec.average, warm_up(stage)
     if average and piece and _window(stage, average) < piece.to_step:
         yield Found(
-            "the average includes weights of the warm-up",
+            "the average includes weights from the warm-up",
             stage.spec.at("average"),
-            f"average a later part: `polyak every {average.every} steps over 20%`",
+            f"average only a later part: `polyak every {average.every} steps over 20%`",
         )
 
 
@@ -98,7 +98,7 @@ def average_of_one(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]
     if average and average.every > max(stage.steps - _window(stage, average), 1) // 2:
         steps = stage.steps - _window(stage, average)
         yield Found(
-            f"every {average.every:,} steps, of {steps:,}, hardly two weights are averaged",
+            f"averaging every {average.every:,} of {steps:,} steps averages fewer than two weights",
             stage.spec.at("average"),
             f"write `polyak every {max(steps // 20, 1)} steps`",
         )
@@ -110,7 +110,7 @@ def one_of_one(program: Scheduled) -> Iterator[Found]:
     for stage in program.stages.values():
         if isinstance(stage, StageOfMany) and len(stage.of) == 1:
             yield Found(
-                f"the {stage.spec.kind} of one stage is that stage",
+                f"the {stage.spec.kind} of a single stage is that stage itself",
                 stage.spec.at("of"),
-                "name two stages or more, or continue from the stage itself",
+                "name at least two stages, or continue from the stage itself",
             )

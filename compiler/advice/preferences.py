@@ -34,8 +34,8 @@ def faster_than_before(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
         return
     if peak(stage) > peak(before):
         yield Found(
-            f"dpo at a learning rate of {shown(peak(stage))}, above the {shown(peak(before))} of "
-            f"the fine-tuning before it",
+            f"the learning rate of dpo, {shown(peak(stage))}, is above that of the fine-tuning "
+            f"before it, {shown(peak(before))}",
             stage.spec.at("lr"),
             f"write {shown(peak(before) / 10, 2)} or less",
         )
@@ -57,7 +57,7 @@ def reference_elsewhere(stage: ScheduledStage, program: Scheduled) -> Iterator[F
 def equal_draws(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
     if stage.spec.temperature == 0 and stage.spec.draws > 1:
         yield Found(
-            f"at a temperature of 0 all {stage.spec.draws} draws are the same",
+            f"with temperature 0, all {stage.spec.draws} draws are the same",
             stage.spec.at("temperature"),
             "write `draws = 1`, or a temperature above 0",
         )
@@ -67,9 +67,9 @@ def equal_draws(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
 def best_of_one(stage: SampleStage, program: Scheduled) -> Iterator[Found]:
     if stage.spec.judge and stage.spec.draws == 1:
         yield Found(
-            "the best of one draw is that draw: the judge chooses nothing",
+            "there is only one draw, so the judge has nothing to choose from",
             stage.spec.at("judge"),
-            "write `draws = 4` or more, or leave `judge` out",
+            "write `draws = 4` or more, or remove `judge`",
         )
 
 
@@ -83,9 +83,8 @@ def longer_than_trained(stage: SampleStage, program: Scheduled) -> Iterator[Foun
     longest = _too_long(stage.of, stage.spec.max_tokens, program)
     if longest:
         yield Found(
-            f"answers of up to {counted(stage.spec.max_tokens, 'tokens')} after a prompt, of a "
-            "model trained "
-            f"on {longest:,}",
+            f"answers may have up to {counted(stage.spec.max_tokens, 'tokens')} after the "
+            f"prompt, but the model was trained on sequences of {longest:,}",
             stage.spec.at("max_tokens"),
             f"stay well below {longest:,}",
         )
@@ -97,8 +96,8 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> It
     longest = _too_long(stage.of, answer, program)
     if stage.spec.judge and answer and longest:
         yield Found(
-            f"answers of up to {counted(answer, 'tokens')} after a prompt, of a model trained on "
-            f"{longest:,}",
+            f"answers may have up to {counted(answer, 'tokens')} after the prompt, but the model "
+            f"was trained on sequences of {longest:,}",
             stage.spec.at("max_tokens"),
             f"stay well below {longest:,}",
         )

@@ -111,11 +111,11 @@ def unfinished_decay(stage: ScheduledStage, program: Scheduled) -> Iterator[Foun
     ended = at(stage, piece, stage.steps)
     if begun - ended < COVERED * (begun - piece.end):
         yield Found(
-            f"the learning rate does not come down to {shown(piece.end)}: the stage ends at "
+            f"the learning rate does not reach {shown(piece.end)}: the stage ends at "
             f"{shown(ended)}",
             stage.spec.at("lr"),
-            f"the ramp is {piece.length:,} {piece.clock} long, and the stage "
-            f"{_total(stage, piece):,}: leave `over` out to end with the stage",
+            f"the ramp is {piece.length:,} {piece.clock} long, the stage only "
+            f"{_total(stage, piece):,}: remove `over` to end with the stage",
         )
 
 
@@ -129,9 +129,10 @@ def jump_at_the_beginning(stage: ScheduledStage, program: Scheduled) -> Iterator
     last, first = float(before.end.lr), at(stage, stage.lr[0], 0)
     if last > 0 and first > JUMP * last:
         yield Found(
-            f"the learning rate jumps from {shown(last)} to {shown(first)} where this stage begins",
+            f"the learning rate jumps from {shown(last)} to {shown(first)} at the beginning of "
+            "this stage",
             stage.spec.at("lr"),
-            f"let it rise: `lr = last -> {shown(first)} for 1% then …`",
+            f"raise it gradually: `lr = last -> {shown(first)} for 1% then …`",
         )
 
 
@@ -151,7 +152,7 @@ def far_from_published(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
             f"the peak learning rate {shown(highest)} is far from what is published for models of "
             f"this size",
             stage.spec.at("lr"),
-            f"of {short(Fraction(size))} parameters, others were trained with about "
+            f"models of {short(Fraction(size))} parameters are usually trained with about "
             f"{shown(usual, 1)}",
         )
 
@@ -174,7 +175,7 @@ def clip_without_effect(stage: ScheduledStage, program: Scheduled) -> Iterator[F
     clip = stage.spec.clip
     if clip is not None and clip > LARGEST_CLIP:
         yield Found(
-            f"gradients are clipped at a norm of {clip:g}, which they hardly ever reach",
+            f"gradients are clipped at a norm of {clip:g}, which they almost never reach",
             stage.spec.at("clip"),
             "write `clip = 1.0`",
         )
@@ -215,7 +216,7 @@ def no_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if _new(stage) and warm_up(stage) is None and parameters(stage.model) >= LARGE:
         first = at(stage, stage.lr[0], 0)
         yield Found(
-            f"new weights begin at the learning rate {shown(first)}, without a warm-up",
+            f"new weights start at the learning rate {shown(first)}, without a warm-up",
             stage.spec.at("lr"),
             f"write `lr = 0 -> {shown(first)} for 1% then …`",
         )
@@ -237,7 +238,7 @@ def slow_second_moment(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
     optimizer = stage.spec.optimizer
     if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.betas[1] > 0.99:
         yield Found(
-            f"the second moment of the optimizer forgets slowly: beta2 is {optimizer.betas[1]:g}",
+            f"the optimizer's second moment decays slowly: beta2 is {optimizer.betas[1]:g}",
             optimizer.at("betas"),
             f"write `betas = [0.9, {PUBLISHED_BETA2}]`",
         )
@@ -255,5 +256,5 @@ def rate_of_an_adapter(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
         f"{shown(highest)} is a rate for adapters or tiny models, and all "
         f"{short(Fraction(size))} parameters are trained here",
         stage.spec.at("lr"),
-        f"models of this size are tuned at about {usual}",
+        f"models of this size are fine-tuned at about {usual}",
     )

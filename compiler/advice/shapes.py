@@ -45,10 +45,11 @@ def batch_jumps(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     first = stage.batches[0].sequences * stage.lengths[0][2]
     if first > JUMP * last:
         yield Found(
-            f"the batch jumps from {short(last)} to {short(first)} tokens where this stage begins",
+            f"the batch jumps from {short(last)} to {short(first)} tokens at the beginning of "
+            "this stage",
             stage.spec.at("batch"),
-            f"let it grow: `{literal(last)} tokens -> {literal(first)} tokens for 10% then …`, "
-            "and the learning rate with it",
+            f"increase it gradually: `{literal(last)} tokens -> {literal(first)} tokens for 10% "
+            "then …`, and the learning rate with it",
         )
 
 
@@ -57,7 +58,7 @@ def head_width(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     width = stage.model.head_dim
     if stage.spec.model and _on_gpu(stage) and (width % 8 or width > LARGEST_HEAD):
         yield Found(
-            f"heads are {width} wide, which fused attention kernels do not take",
+            f"heads are {width} wide, which fused attention kernels do not support",
             _model(stage, program, "heads"),
             f"choose `heads` so that dim / heads is a multiple of 8, at most {LARGEST_HEAD}",
         )
@@ -74,7 +75,7 @@ def base_unchanged(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]
         return
     if longest > 1.01 * length_for(base):
         yield Found(
-            f"sequences grow to {short(longest)} tokens, and the RoPE base stays at {short(base)}"
+            f"sequences grow to {short(longest)} tokens, but the RoPE base stays at {short(base)}"
             if base == before.rope_theta
             else f"a RoPE base of {short(base)} is small for sequences of {short(longest)} tokens",
             stage.spec.at("seq_len"),
@@ -131,11 +132,11 @@ def pipeline_bubble(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
         most = max(most, batch // data_parallel(segment.resources))
     if stages > 1 and most < need:
         yield Found(
-            f"a pipeline of {stages} ranks has at most {counted(most, 'sequences')} to work on "
+            f"a pipeline of {stages} ranks has at most {counted(most, 'sequences')} to process "
             "at a time",
             stage.spec.at("parallel"),
-            "half of the ranks wait for the others: interleave the "
-            "pipeline, make it shorter, or the batch larger",
+            "half of the ranks wait for the others: interleave or shorten the pipeline, or use a "
+            "larger batch",
         )
 
 
@@ -155,9 +156,9 @@ def balance_lost(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
     if stage.spec.model and experts and experts.balance and not FAMILIES[stage.model.family].latent:
         yield Found(
-            "exports of this model have no place for the bias that balances its experts",
+            "exports of this model cannot store the bias that balances its experts",
             _model(stage, program, "experts"),
-            "what is measured on exports differs a little from the trained model",
+            "measurements on exports differ slightly from the trained model",
         )
 
 
@@ -179,7 +180,8 @@ def uneven_pipeline(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
     for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
         if layers % stages and (layers + 2) % stages:
             yield Found(
-                f"{counted(layers, 'layers')} do not divide into a pipeline of {stages} stages",
+                f"{counted(layers, 'layers')} do not divide evenly into a pipeline of {stages} "
+                "stages",
                 stage.spec.at("parallel"),
                 "the other stages wait for the fuller ones; the embedding and "
                 "the output may count as a layer each",
@@ -201,8 +203,8 @@ def bytes_under_a_large_vocabulary(stage: ScheduledStage, program: Scheduled) ->
     vocab = stage.model.vocab
     if stage.parent is None and tokenizer and tokenizer.bytes and vocab >= LARGE_VOCAB:
         yield Found(
-            f"the tokenizer has 256 bytes and a few special tokens, and the model {vocab:,} "
-            "tokens: most of its embedding never learns",
+            "the tokenizer has only 256 bytes and a few special tokens, but the model has "
+            f"{vocab:,} tokens: most of its embedding is never trained",
             _model(stage, program, "vocab"),
             "train a tokenizer, name a published one with `hub` or `file`, or write `vocab = 512`",
         )
@@ -223,8 +225,9 @@ def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Fou
     length = stage.longest
     if length > known:
         yield Found(
-            f"rows of {counted(length, 'tokens')}, and the model knows sequences of {known:,}",
+            f"rows have {counted(length, 'tokens')}, but the model was trained on sequences of "
+            f"{known:,}",
             stage.spec.at("seq_len"),
-            f"write `seq_len = {known}`, or lengthen the context before, in a train stage with a "
+            f"write `seq_len = {known}`, or extend the context first, in a train stage with a "
             "larger `rope_theta`",
         )

@@ -29,7 +29,7 @@ def unused_dataset(program: Scheduled) -> Iterator[Found]:
             yield Found(
                 f"no stage reads the dataset `{name}`",
                 dataset.at(),
-                "add it to a mixture, or leave it out",
+                "add it to a mixture, or remove it",
             )
 
 
@@ -42,7 +42,7 @@ def unused_result(program: Scheduled) -> Iterator[Found]:
         if name not in used:
             stage = program.stages[name]
             yield Found(
-                f"nothing continues from `{name}` or measures it",
+                f"no stage continues from `{name}` or measures it",
                 stage.spec.at(),
                 f"evaluate it, or continue from it: `from = {name}`",
             )
@@ -96,5 +96,5 @@ def unused_declaration(program: Scheduled) -> Iterator[Found]:
                 yield Found(
                     f"no stage names the {what} `{name}`",
                     declaration.at(),
-                    f"write `{what} = {name}` in a stage, or leave it out",
+                    f"write `{what} = {name}` in a stage, or remove it",
                 )

@@ -106,7 +106,7 @@ def _computed(
             return MOMENTS[figure](stage, step)
         report.add(
             "E463",
-            f"`{of}` ends before this",
+            f"`{of}` ends before this point",
             claimed.at("moment"),
             help=f"it has {counted(stage.steps, 'steps')} and {counted(stage.tokens, 'tokens')}",
         )
@@ -126,13 +126,14 @@ def _computed(
         return figures[claimed.name]
     at_moments = [str(FigureId(name, figure)) for name in stages for figure in MOMENTS]
     if claimed.moment is not None:
-        what, known = "a figure of a stage at one of its moments", at_moments
+        what, known = "a figure of a stage at a point in training", at_moments
     elif claimed.name in at_moments:
         report.add(
             "E463",
             f"`{claimed.name}` changes during the stage",
             claimed.at(),
-            help=f"say when: `{claimed.name} at 1000 steps`, `at 2B tokens` or `at 50%`",
+            help=f"give the point in time: `{claimed.name} at 1000 steps`, `at 2B tokens` or `at "
+            "50%`",
         )
         return None
     else:

@@ -16,15 +16,15 @@ SYMBOLS = {
     "q": "width of all queries: heads × width of a head",
     "k": "width of all keys: KV heads × width of a head",
     "w": "width of all values",
-    "u": "width of what attention mixes: heads × width of a value",
-    "normed": "1 where queries and keys are normed, else 0",
-    "biased": "1 where attention, routers and experts have biases, else 0",
-    "sinks": "1 where heads have sinks, else 0",
+    "u": "width of the values that attention mixes: heads × width of a value",
+    "normed": "1 if queries and keys are normalized, else 0",
+    "biased": "1 if attention, routers and experts have biases, else 0",
+    "sinks": "1 if heads have sinks, else 0",
     "near": "share of the layers that have a window",
     "window": "tokens of a window, at most those of a sequence",
-    "r_q": "width of the latent of queries, 0 where there is none",
-    "r_k": "width of the latent of keys and values, 0 where there is none",
-    "r": "width of a head that turns with the position, beside a latent",
+    "r_q": "width of the latent of queries, 0 if there is none",
+    "r_k": "width of the latent of keys and values, 0 if there is none",
+    "r": "width of a head's rotary part, besides a latent",
     "f": "width of the feed-forward layer",
     "E": "experts of a layer",
     "K": "experts that a token is routed to",
@@ -32,30 +32,31 @@ SYMBOLS = {
     "e": "width of an expert",
     "V": "vocabulary",
     "s": "tokens of a sequence",
-    "N_in": "parameters of the embedding, 0 where the pipeline stage has none",
-    "N_out": "parameters of the output layer, 0 where the pipeline stage has none",
-    "has_out": "1 where the pipeline stage has the output layer, else 0",
+    "N_in": "parameters of the embedding, 0 if the pipeline stage has none",
+    "N_out": "parameters of the output layer, 0 if the pipeline stage has none",
+    "has_out": "1 if the pipeline stage has the output layer, else 0",
     "S": "GPUs that FSDP shards over: shard × context",
     "R": "replicas",
     "t": "tensor-parallel degree",
     "c": "context-parallel degree",
     "p": "pipeline-parallel degree",
     "x": "expert-parallel degree",
-    "X": "GPUs that share out a layer's experts: x, or t without expert parallelism",
-    "v": "pipeline stages a GPU",
+    "X": "GPUs that share a layer's experts: x, or t without expert parallelism",
+    "v": "pipeline stages per GPU",
     "b": "sequences of a micro-batch",
     "m": "micro-batches of a step",
-    "fills": "times a step that a pipeline fills and drains: batch over what it takes at a time",
+    "fills": "times per step that a pipeline fills and drains: batch divided by what it "
+    "processes at a time",
     "alive": "micro-batches whose activations are held at once",
     "chunks": "parts that the loss is computed in",
     "save_all": "1 without recomputation, else 0",
     "save_some": "1 with selective recomputation, else 0",
     "recompute": "1 with full recomputation, else 0",
     "eager": "1 without torch.compile, else 0",
-    "plain_loss": "1 where the loss is not compiled into one kernel, else 0",
-    "merged": "1 where context parallelism merges parts of attention (PyTorch in 2024), else 0",
-    "fp8": "1 where the layers multiply in fp8, else 0",
-    "rowwise": "1 where fp8 is scaled by rows, else 0",
+    "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
+    "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
+    "fp8": "1 if the layers multiply in fp8, else 0",
+    "rowwise": "1 if fp8 is scaled by rows, else 0",
     "bytes": "bytes of a parameter in compute: 2 in bf16, 4 in fp32",
     "gathered": "bytes of a parameter that FSDP gathers: as in compute, 1 in fp8",
     "peak": "peak FLOP/s of matrix products in the precision of the layers",
@@ -125,11 +126,11 @@ MEMORY: dict[str, Formula] = {
     "N_expert": _of("3 * d * e + biased * (2 * e + d)", "parameters of an expert"),
     "N_mixed": _of(
         "N_attention + (d + biased) * E + E_s * N_expert + 2 * d",
-        "parameters of a layer with experts, but for those that tokens are routed to",
+        "parameters of a layer with experts, except those that tokens are routed to",
     ),
     "N_rest": _of(
         "L_d * N_layer + L_e * N_mixed + N_in + N_out",
-        "parameters of the pipeline stage, but for experts",
+        "parameters of the pipeline stage, except experts",
     ),
     "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
     "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
@@ -139,9 +140,9 @@ MEMORY: dict[str, Formula] = {
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
     "F": _of(
         "(L_d * f + L_e * e * (K + E_s)) / L",
-        "width of the feed-forward layers that a token goes through, a layer",
+        "mean width of the feed-forward layers that a token goes through, per layer",
     ),
-    "copies": _of("2 * K * d * L_e / L", "width of what goes to experts and comes back, a layer"),
+    "copies": _of("2 * K * d * L_e / L", "width of what goes to experts and comes back, per layer"),
     "saved_all": _of(
         "bytes * ((2 * d + q + k + w + u + 2 * F + copies + eager * (2 * d + 2 * F)) / t"
         " + r_q + r_k)",
@@ -162,13 +163,13 @@ MEMORY: dict[str, Formula] = {
     ),
     "working": _of(
         "T * (a_work * 2 * saved_all + a_gather * bytes * d * (t > 1))",
-        "the layer in hand, with gradients, and what tensor parallelism gathers for it",
+        "the current layer, with gradients, and what tensor parallelism gathers for it",
         "bytes",
     ),
     "activations": _of(
         "alive * L * T * (save_all * saved_all + save_some * saved_some + recompute * saved_full)"
         " + working",
-        "what is kept for the backward pass, and the layer in hand",
+        "what is kept for the backward pass, and the current layer",
         "bytes",
     ),
     "logits": _of(
@@ -218,7 +219,7 @@ TIME: dict[str, Formula] = {
     ),
     "seen": _of(
         "(1 - near) * s + near * window * (2 - window / s)",
-        "twice the keys that a token sees, its mean over the sequence and the layers",
+        "twice the number of keys that a token sees, averaged over the sequence and the layers",
     ),
     "attention_flops": _of(
         "L * (q + u) * seen * T / t * (3.5 + recompute)",
@@ -256,7 +257,7 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "context": _of(
-        "max(context_all - e_hidden * attention, 0)", "of that, what attention does not hide", "s"
+        "max(context_all - e_hidden * attention, 0)", "the part that attention does not hide", "s"
     ),
     "expert": _of(
         "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (2 + recompute)"
@@ -272,7 +273,7 @@ TIME: dict[str, Formula] = {
     "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
     "bubble": _of(
         "fills * (p - 1) / v * micro_batch",
-        "waiting of a pipeline (1F1B and interleaved, arXiv:2104.04473 §2.2)",
+        "pipeline bubble (1F1B and interleaved, arXiv:2104.04473 §2.2)",
         "s",
     ),
     "handing": _of(
@@ -281,12 +282,12 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "pipeline": _of(
-        "max(handing - e_hidden * compute, 0)", "of that, what work does not hide", "s"
+        "max(handing - e_hidden * compute, 0)", "the part that computation does not hide", "s"
     ),
     "gathers": _of(
         "(p == 1) * m + fills",
-        "times a step that weights are gathered and gradients reduced: once a micro-batch, in a "
-        "pipeline each time that it fills",
+        "times per step that weights are gathered and gradients reduced: once per micro-batch, "
+        "in a pipeline each time that it fills",
     ),
     "data_all": _of(
         "gathers * (2 * gathered + 4) * (N_rest / t * (S - 1) / S"
@@ -295,8 +296,10 @@ TIME: dict[str, Formula] = {
         "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
         "s",
     ),
-    "data": _of("max(data_all - e_hidden * compute, 0)", "of that, what work does not hide", "s"),
-    "update": _of("28 * N / (S * t) / hbm", "AdamW: 28 bytes read and written a parameter", "s"),
+    "data": _of(
+        "max(data_all - e_hidden * compute, 0)", "the part that computation does not hide", "s"
+    ),
+    "update": _of("28 * N / (S * t) / hbm", "AdamW: 28 bytes read and written per parameter", "s"),
     "time": _of(
         "compute + m * (tensor + context + expert) + bubble + pipeline + data + update",
         "an optimizer step",
@@ -327,12 +330,12 @@ ACCOUNT: dict[str, Formula] = {
 TOTALS = {
     "dense": "layers without experts",
     "mixed": "layers with experts",
-    "tied": "1 where embedding and output share their weights, else 0",
+    "tied": "1 if embedding and output share their weights, else 0",
     "tokens": "tokens of the stage",
     "seconds": "estimated steps of the stage, each with its batch",
     "W": "GPUs",
     "watts": "power limit of a GPU",
-    "gpu_hour": "price of a GPU-hour, 0 where none is given",
+    "gpu_hour": "price of a GPU-hour, 0 if none is given",
 }
 """Symbols of ACCOUNT."""
 

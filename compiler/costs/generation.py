@@ -37,9 +37,9 @@ SYMBOLS = {
     "T": "tokens of the longest sequence of the job: prompt and answer",
     "T_w": "the same, at most those of a window",
     "n": "answers",
-    "b": "sequences that are drawn at a time",
+    "b": "sequences sampled at a time",
     "chunk": "tokens that go through the model at a time",
-    "most": "sequences that are drawn at a time, at most",
+    "most": "the most sequences sampled at a time",
 }
 """What the formulas take beside the symbols of a training step."""
 
@@ -75,7 +75,7 @@ GENERATION: dict[str, Formula] = {
     ),
     "least": _of(
         "model + work + sequence",
-        "what has to fit: weights, work, and the cache of one longest sequence",
+        "what must fit: weights, work, and the cache of one longest sequence",
         "bytes",
     ),
 }

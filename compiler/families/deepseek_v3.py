@@ -127,7 +127,7 @@ KIND = Kind(
         "moe_layer_freq": (1, "all layers after the dense ones have experts"),
         "topk_method": ("noaux_tc", "experts are chosen by score and bias"),
         "scoring_func": ("sigmoid", "experts are scored by a sigmoid"),
-        "rope_interleave": (True, "neighbouring elements turn together"),
+        "rope_interleave": (True, "neighbouring elements rotate together"),
     },
     shape=_shape,
 )

@@ -119,7 +119,7 @@ KNOWN = (
 )
 
 _NO_EXPERTS = (None, "the family has no experts")
-_NOT_NORMED = (False, "the family does not norm queries and keys")
+_NOT_NORMED = (False, "the family does not normalize queries and keys")
 _FIXED = {
     "num_local_experts": _NO_EXPERTS,
     "num_experts": _NO_EXPERTS,

@@ -23,12 +23,12 @@ class TokenizerTraining(Declaration):
     entries: ClassVar[bool] = True
 
     on: list[str] = attribute(
-        k.Name("dataset", many=True), doc="what the merges are learnt from, every document"
+        k.Name("dataset", many=True), doc="data sets to learn the merges from, all documents"
     )
     vocab: int = attribute(
         nk.Whole(most=nk.MOST),
         takes="count, 258 or more",
-        doc="size; 256 bytes and two special tokens included",
+        doc="size, including 256 bytes and two special tokens",
     )
 
 
@@ -43,7 +43,7 @@ class Tokenizer(Declaration):
     hub: str | None = attribute(
         k.Text(), None, doc="a Hugging Face repository that holds a `tokenizer.json`"
     )
-    bytes: bool = attribute(g.Mark("bytes"), False, doc="one token a byte; 258 tokens")
+    bytes: bool = attribute(g.Mark("bytes"), False, doc="one token per byte; 258 tokens")
     train: TokenizerTraining | None = attribute(
         g.Group(TokenizerTraining, "on [docs], vocab 4096"),
         None,
@@ -55,28 +55,30 @@ class Fields(Declaration):
     """Which field of a record, and of its messages, holds what, and which is ignored."""
 
     text: str = attribute(k.Text(), "text", doc="field or column with the document's text")
-    messages: str = attribute(k.Text(), "messages", doc="of a dialog, its messages")
+    messages: str = attribute(k.Text(), "messages", doc="messages of a dialog")
     prompt: str = attribute(
-        k.Text(), "prompt", doc="of preferences, prompts, and dialogs in two parts"
+        k.Text(), "prompt", doc="prompt of preferences, prompts, and dialogs in two parts"
     )
-    completion: str = attribute(k.Text(), "completion", doc="the second part of such a dialog")
+    completion: str = attribute(
+        k.Text(), "completion", doc="the second part of a dialog in two parts"
+    )
     chosen: str = attribute(k.Text(), "chosen", doc="the better response")
     rejected: str = attribute(k.Text(), "rejected", doc="the worse response")
     edited: str = attribute(k.Text(), "edited", doc="a response better than the chosen one")
     tools: str = attribute(k.Text(), "tools", doc="definitions of tools")
     system: str = attribute(
-        k.Text(), "system", doc="the system prompt of a record, where it stands beside the messages"
+        k.Text(), "system", doc="the system prompt of a record, if it is outside the messages"
     )
     role: str | None = attribute(
         k.Text(),
         None,
         otherwise="`role`",
-        doc='in a message, whose it is; where it is named, also as `"role"`, the [names of '
+        doc='role of a message; if set, even to `"role"`, the [role names of '
         "ShareGPT](data.md#other-formats) are translated",
     )
-    content: str = attribute(k.Text(), "content", doc="in a message, its text")
+    content: str = attribute(k.Text(), "content", doc="text of a message")
     ignore: list[str] | None = attribute(
-        k.Text(many=True), None, doc="keys of messages that are left out, though they have a value"
+        k.Text(many=True), None, doc="keys of messages to ignore, even if they have a value"
     )
 
 
@@ -103,7 +105,7 @@ class Dialog(Declaration):
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("protocol", "template", "header"),)
 
     protocol: str | None = attribute(
-        k.OneOf(*PROTOCOLS, foreign="protocol"), None, doc="a protocol that is built in"
+        k.OneOf(*PROTOCOLS, foreign="protocol"), None, doc="a built-in protocol"
     )
     template: str | None = attribute(
         k.Text(), None, doc="a Hugging Face chat template (Jinja), relative to the spec's folder"
@@ -111,7 +113,7 @@ class Dialog(Declaration):
     header: str | None = attribute(
         k.Text(),
         None,
-        doc="of a protocol of your own: what stands before a message; {role} stands for the role",
+        doc="for your own protocol: the text before a message; {role} stands for the role",
     )
     end_of_turn: str | None = attribute(
         k.Text(),
@@ -123,16 +125,16 @@ class Dialog(Declaration):
         k.Text(),
         None,
         needs=("header",),
-        doc="a special token that ends a message after which the turn continues",
+        doc="a special token that ends a message if the turn continues",
     )
     roles: list[str] | None = attribute(
         k.Name(many=True),
         None,
         needs=("header",),
         otherwise="system, user, assistant; and ipython with `end_of_message`",
-        doc="who speaks, `assistant` among them",
+        doc="the roles, including `assistant`",
     )
-    system: str | None = attribute(k.Text(), None, doc="system prompt of dialogs that have none")
+    system: str | None = attribute(k.Text(), None, doc="system prompt for dialogs without one")
 
 
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
@@ -162,7 +164,7 @@ class Dataset(Declaration):
         "that can be read](errors/E493.md)",
     )
     hub: str | None = attribute(
-        k.Text(), None, doc="a Hugging Face data set, or a folder that holds a saved one"
+        k.Text(), None, doc="a Hugging Face data set, or a folder with a saved one"
     )
     config: str | None = attribute(k.Text(), None, doc="configuration of a `hub` data set")
     split: str = attribute(k.Text(), "train", doc="split of a `hub` data set")
@@ -174,41 +176,42 @@ class Dataset(Declaration):
     documents: int | None = attribute(
         nk.Whole("docs"),
         None,
-        otherwise="all; 2000 of a generated sample",
-        doc="the most documents or records that are read",
+        otherwise="all; 2000 for generated samples",
+        doc="the most documents or records to read",
     )
     skip: int = attribute(
         nk.Whole("docs", least=0),
         0,
-        doc="how many documents or records are left out at the beginning",
+        doc="documents or records to skip at the beginning",
     )
     fields: Fields = attribute(
         g.Group(Fields, 'text = "body"'),
         Fields(),
         otherwise="below",
-        doc="which field of a record holds what",
+        doc="names of the fields of a record",
     )
     tokens: int | None = attribute(
         nk.Whole("tokens"),
         None,
-        doc="how many tokens there are, as far as you know: for epochs in the plan and for "
-        "lengths in `epochs`",
+        doc="number of tokens, as far as you know: for epochs in the plan and for lengths in "
+        "`epochs`",
     )
     holdout: Fraction = attribute(
         nk.Share(),
         Fraction(1, 200),
-        doc="share of documents that is never trained on and on which losses are measured",
+        doc="share of documents to measure losses on; they are never trained on",
     )
     bad_lines: int = attribute(
         nk.Whole(least=0),
         0,
-        doc="lines that cannot be read and may be skipped; one more stops the run",
+        doc="how many unreadable lines may be skipped; one more stops the run",
     )
     long: str = attribute(
         k.OneOf(*LONG, foreign="long"),
         "refuse",
-        doc="what becomes of records of more tokens than their stage's rows have, see [long "
-        "records](data.md#long-records); prompts are not truncated, and documents never too long",
+        doc="what to do with records longer than their stage's rows, see [long "
+        "records](data.md#long-records); prompts cannot be truncated, and documents are never "
+        "too long",
     )
     kind: str = attribute(
         k.OneOf(*KINDS, foreign="records"),
@@ -219,24 +222,24 @@ class Dataset(Declaration):
     pairs: int | None = attribute(
         nk.Whole("pairs"),
         None,
-        doc="how many preferences there are, as far as you know: for `epochs`",
+        doc="number of preferences, as far as you know: for `epochs`",
     )
     awaited: bool = attribute(
         g.Mark("awaited"),
         False,
-        doc="the files may not be there yet: the run goes as far as it can, stops with exit code "
-        "3 and says what it waits for",
+        doc="the files need not exist yet: the run goes as far as it can, stops with exit code 3 "
+        "and says what it waits for",
     )
     candidates: str | None = attribute(
         k.Ref("stage"),
         None,
         takes="sample stage",
-        doc="of awaited preferences: whose draws are written to be labelled before the run stops",
+        doc="for awaited preferences: the stage whose draws are to be labelled",
     )
     filters: list[Filter] = statement(
         g.Filters(),
         list,
-        doc="keeps or drops what a score stage or a list finds, see [filters](#filters)",
+        doc="keep or drop documents by score or by list, see [filters](#filters)",
     )
     deal: tuple[int, int, int] | None = None
     stages: list[str] = field(default_factory=list)

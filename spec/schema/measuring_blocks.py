@@ -32,16 +32,16 @@ class Score(Stage):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the stage above that writes text",
+        otherwise="the nearest stage above that is no reward model",
         doc="the model",
     )
     data: list[str] = attribute(
-        k.Ref(*DATA, many=True), doc="what is scored; documents, before their filters"
+        k.Ref(*DATA, many=True), doc="documents to score, before filters by score"
     )
     seq_len: int | None = attribute(
         nk.Whole("tokens", least=2),
         None,
-        otherwise="the length at which the stage ended",
+        otherwise="the last length of the stage",
         doc="documents are cut into windows of this many tokens",
     )
 
@@ -57,10 +57,10 @@ class Sample(Stage):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the stage above that writes text",
+        otherwise="the nearest stage above that is no reward model",
         doc="the model",
     )
-    prompts: str = attribute(k.Ref(*DATA), takes="dataset of prompts", doc="what is answered")
+    prompts: str = attribute(k.Ref(*DATA), takes="dataset of prompts", doc="the prompts to answer")
     draws: int = attribute(nk.Whole(most=nk.MOST), 1, doc="answers to each prompt")
     temperature: float = attribute(nk.Real(least=0), 1.0, doc="0 is greedy")
     top_p: float = attribute(nk.Real(above=0, most=1), 1.0, doc="nucleus sampling")
@@ -84,14 +84,14 @@ class Average(Stage):
 
     kind: ClassVar[str] = "average"
     of: list[str] = attribute(
-        k.Ref(*WITH_WEIGHTS, many=True), doc="whose results are averaged; all of one shape"
+        k.Ref(*WITH_WEIGHTS, many=True), doc="the models to average, all of the same shape"
     )
     weights: tuple[float, ...] | None = attribute(
         nk.Reals(),
         None,
         takes="list of numbers, 0 or more",
         otherwise="equal",
-        doc="one a stage; scaled to add up to one",
+        doc="one per stage; scaled to add up to one",
     )
     export: str | None = attribute(EXPORT, None, otherwise=EXPORTED, doc=EXPORTS)
 
@@ -111,7 +111,7 @@ class Checkpoint(Stage):
         doc="a stage that trains, without `average`",
     )
     after: Quantity = attribute(
-        nk.LENGTH, doc="how far into the stage; tokens fall on the nearest step"
+        nk.LENGTH, doc="how far into the stage; tokens are rounded to the nearest step"
     )
 
 
@@ -124,14 +124,14 @@ class Measuring(Stage):
     loss: list[str] | None = attribute(
         k.Ref(*DATA, many=True),
         None,
-        doc="mean cross-entropy in nats a token on their held-out documents, at most 65,536 "
+        doc="mean cross-entropy in nats per token on their held-out documents, at most 65,536 "
         "tokens of each",
     )
     seq_len: int | None = attribute(
         nk.Whole("tokens"),
         None,
         needs=("loss",),
-        otherwise="the length at which the stage ended",
+        otherwise="the last length of the stage",
         doc="documents are cut into windows of this many tokens for `loss`",
     )
     needle: Needle | None = attribute(
@@ -141,7 +141,7 @@ class Measuring(Stage):
         k.Ref(*DATA, many=True),
         None,
         takes="list of datasets of preferences",
-        doc="share of held-out ordered pairs that a reward model ranks as people did",
+        doc="share of held-out ordered pairs that a reward model ranks like people",
     )
     judge: str | None = attribute(
         k.Ref("stage"),
@@ -154,7 +154,7 @@ class Measuring(Stage):
         None,
         needs=("judge",),
         takes="dataset of prompts",
-        doc="what is answered for the judge",
+        doc="the prompts to answer for the judge",
     )
     limit: int | None = attribute(
         nk.Whole(most=nk.MOST),
@@ -166,7 +166,9 @@ class Measuring(Stage):
     max_tokens: int | None = attribute(
         nk.Whole("tokens"), None, needs=("judge",), doc="longest answer"
     )
-    temperature: float = attribute(nk.Real(least=0), 1.0, needs=("judge",), doc="of the answers")
+    temperature: float = attribute(
+        nk.Real(least=0), 1.0, needs=("judge",), doc="sampling temperature of the answers"
+    )
     dialog: str | None = attribute(
         DIALOG,
         None,
@@ -175,13 +177,13 @@ class Measuring(Stage):
         doc="the protocol of the answers",
     )
     suites: dict[str, list[str]] | None = attribute(
-        k.Suites(), None, doc="tasks of lm-evaluation-harness by capability (extra `eval`)"
+        k.Suites(), None, doc="tasks of lm-evaluation-harness, grouped by capability (extra `eval`)"
     )
     tasks: str | None = attribute(
         k.Text(),
         None,
         needs=("suites",),
-        doc="a folder with task files of your own, relative to the spec's folder",
+        doc="a folder with your own task files, relative to the spec's folder",
     )
 
 
@@ -195,8 +197,8 @@ class Evaluate(Measuring):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the stage above that writes text",
-        doc="what is measured",
+        otherwise="the nearest stage above that is no reward model",
+        doc="the model to measure",
     )
 
 
@@ -206,5 +208,5 @@ class Best(Measuring):
     kind: ClassVar[str] = "best"
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (MEASURES,)
     of: list[str] = attribute(
-        k.Ref(*WITH_WEIGHTS, many=True), doc="among which to choose; all of one shape"
+        k.Ref(*WITH_WEIGHTS, many=True), doc="the models to choose from, all of the same shape"
     )

@@ -12,51 +12,53 @@ class Experts(Declaration):
     """Feed-forward layers that are mixtures of experts."""
 
     count: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="experts of a layer"
+        nk.Whole(most=nk.MOST), None, otherwise="from the size", doc="experts in a layer"
     )
     active: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
+        otherwise="from the size",
         doc="experts that a token is routed to",
     )
     shared: int | None = attribute(
         nk.Whole(least=0, most=nk.MOST),
         None,
-        otherwise="of the size, else 1 of `deepseek_v3` and none of the others",
+        otherwise="from the size, else 1 for `deepseek_v3` and none for the others",
         doc="experts that every token goes through",
     )
     ffn: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="width of an expert"
+        nk.Whole(most=nk.MOST), None, otherwise="from the size", doc="width of an expert"
     )
     dense: int | None = attribute(
         nk.Whole(least=0, most=nk.MOST),
         None,
-        otherwise="of the size, else none",
-        doc="how many layers at the beginning have no experts; of `gpt_oss` none",
+        otherwise="from the size, else none",
+        doc="number of initial layers without experts; none for `gpt_oss`",
     )
     groups: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size, else one",
-        doc="experts are split into this many groups, and chosen from the best of them",
+        otherwise="from the size, else one",
+        doc="number of groups of experts; experts are chosen from the best groups",
     )
     groups_used: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="how many groups"
+        nk.Whole(most=nk.MOST),
+        None,
+        otherwise="from the size",
+        doc="number of groups to choose from",
     )
     scale: float | None = attribute(
         nk.Real(above=0),
         None,
-        otherwise="of the size, else 1",
-        doc="what the scores are multiplied with",
+        otherwise="from the size, else 1",
+        doc="factor for the scores",
     )
     balance: float | None = attribute(
         nk.Real(least=0),
         None,
-        otherwise="0.001 of `deepseek_v3`, 0 of the others",
-        doc="by so much a step the bias on the choice moves towards experts with little load "
-        "(arXiv:2408.15664); 0: nothing balances them. Qwen3 and gpt-oss have no place for that "
-        "bias in transformers",
+        otherwise="0.001 for `deepseek_v3`, 0 for the others",
+        doc="step size of the routing bias towards experts with little load (arXiv:2408.15664); "
+        "0: no balancing. Qwen3 and gpt-oss have no such bias in transformers",
     )
 
 
@@ -66,26 +68,29 @@ class Latent(Declaration):
     queries: int | None = attribute(
         nk.Whole(least=0, most=nk.MOST),
         None,
-        otherwise="of the size, else none",
-        doc="of the latent that queries come from; 0: from the hidden state",
+        otherwise="from the size, else none",
+        doc="width of the latent for queries; 0: queries come from the hidden state",
     )
     keys: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
-        doc="of the latent that keys and values come from",
+        otherwise="from the size",
+        doc="width of the latent for keys and values",
     )
     plain: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
-        doc="of the part of a head's queries and keys that knows no position",
+        otherwise="from the size",
+        doc="width of the part of a head's queries and keys without positions",
     )
     rotary: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="of the part that does; even"
+        nk.Whole(most=nk.MOST),
+        None,
+        otherwise="from the size",
+        doc="width of the part with rotary positions; even",
     )
     values: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="of a head's values"
+        nk.Whole(most=nk.MOST), None, otherwise="from the size", doc="width of a head's values"
     )
 
 
@@ -100,28 +105,29 @@ class RopeScaling(Declaration):
     factor: float | None = attribute(
         nk.Real(above=1),
         None,
-        otherwise="8 of `llama`; `yarn` needs it",
-        doc="how many times longer",
+        otherwise="8 for `llama`; required for `yarn`",
+        doc="how many times longer sequences become",
     )
     original: int | None = attribute(
         nk.Whole("tokens"),
         None,
-        otherwise="8Ki of `llama`; `yarn` needs it",
-        doc="the length before",
+        otherwise="8Ki for `llama`; required for `yarn`",
+        doc="the original length",
     )
     low: float | None = attribute(
         nk.Real(above=0),
         None,
         otherwise="1",
-        doc="what turns fewer times over the original length is stretched by the whole factor; "
-        "`llama` only",
+        doc="frequencies with fewer turns over the original length are scaled by the whole "
+        "factor; `llama` only",
     )
     high: float | None = attribute(
         nk.Real(above=0),
         None,
         takes="number above `low`",
         otherwise="4",
-        doc="what turns more often is not stretched; between the two it is in part; `llama` only",
+        doc="frequencies with more turns are not scaled, those between the two in part; `llama` "
+        "only",
     )
 
 
@@ -143,81 +149,82 @@ class Model(Declaration):
     family: str = attribute(k.Name(), "llama3", doc="model family")
     size: str | None = attribute(k.Text(), None, doc="a published size of the family")
     layers: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size", doc="transformer layers"
+        nk.Whole(most=nk.MOST), None, otherwise="from the size", doc="transformer layers"
     )
     dim: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
-        doc="width; an even multiple of `heads`, unless `head_dim` is given",
+        otherwise="from the size",
+        doc="model width; an even multiple of `heads`, unless `head_dim` is set",
     )
     heads: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
+        otherwise="from the size",
         doc="attention heads; a multiple of `kv_heads`",
     )
     kv_heads: int | None = attribute(
-        nk.Whole(most=nk.MOST), None, otherwise="of the size, else `heads`", doc="key-value heads"
+        nk.Whole(most=nk.MOST), None, otherwise="from the size, else `heads`", doc="key-value heads"
     )
     head_dim: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size, else `dim` / `heads`",
+        otherwise="from the size, else `dim` / `heads`",
         doc="width of a head; even",
     )
     ffn: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size",
-        doc="width of the feed-forward layer (of layers without experts; `gpt_oss` has none)",
+        otherwise="from the size",
+        doc="width of the feed-forward layer (in layers without experts; `gpt_oss` has none)",
     )
     vocab: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        otherwise="of the size, else that of a tokenizer with `train`",
-        doc="vocabulary",
+        otherwise="from the size, else from a tokenizer with `train`",
+        doc="vocabulary size",
     )
     rope_theta: float | None = attribute(
         nk.Real(above=0),
         None,
-        otherwise="of the size, else 10,000",
-        doc="base of the rotary positions where training begins; stages may change it",
+        otherwise="from the size, else 10,000",
+        doc="RoPE base at the beginning of training; stages may change it",
     )
     rope_scaling: RopeScaling | None = attribute(
         ROPE_SCALING,
         None,
-        otherwise="of the size, else `none`",
-        doc="stretches positions, see [below](#yarn-and-llama-of-rope_scaling); stages may "
-        "change it. `llama` as Llama 3.1 does: factor 8 over 8192 positions (`llama3` only)",
+        otherwise="from the size, else `none`",
+        doc="scales positions for longer sequences, see [below](#yarn-and-llama-of-rope_scaling); "
+        "stages may change it. `llama`: as in Llama 3.1, factor 8 over 8192 positions "
+        "(`llama3` only)",
     )
     tied: bool | None = attribute(
         k.Flag(),
         None,
-        otherwise="of the size, else `false`",
-        doc="one matrix for embedding and output",
+        otherwise="from the size, else `false`",
+        doc="embedding and output share one matrix",
     )
     norm_eps: float | None = attribute(
-        nk.Real(above=0), None, otherwise="of the size, else 1e-5", doc="epsilon of RMSNorm"
+        nk.Real(above=0), None, otherwise="from the size, else 1e-5", doc="epsilon of RMSNorm"
     )
     window: int | None = attribute(
         nk.Whole("tokens", least=0),
         None,
-        otherwise="of the size, else none",
-        doc="how many tokens, itself included, a token sees in every other layer, from the first; "
-        "0: all layers see the whole document (`gpt_oss` only)",
+        otherwise="from the size, else none",
+        doc="number of tokens that a token sees, including itself, in every other layer from the "
+        "first; 0: all layers see the whole document (`gpt_oss` only)",
     )
     latent: Latent | None = attribute(
         g.Group(Latent, "keys = 512, plain = 128, rotary = 64, values = 128"),
         None,
-        otherwise="of the size",
-        doc="[latents](#latent-of-a-model), of `deepseek_v3`",
+        otherwise="from the size",
+        doc="[latents](#latent-of-a-model), for `deepseek_v3`",
     )
     experts: Experts | None = attribute(
         g.Group(Experts, "count = 64, active = 6, ffn = 1408"),
         None,
-        otherwise="of the size, else none",
-        doc="[experts](#experts-of-a-model), of all families but `llama3`",
+        otherwise="from the size, else none",
+        doc="[experts](#experts-of-a-model), for all families except `llama3`",
     )
     weights: str | None = attribute(
         k.Text(),
@@ -225,18 +232,19 @@ class Model(Declaration):
         doc="a folder with [published weights](#published-weights), relative to the spec's folder",
     )
     hub: str | None = attribute(
-        k.Text(), None, doc="a Hugging Face repository with them; in place of `weights`"
+        k.Text(), None, doc="a Hugging Face repository with published weights, instead of `weights`"
     )
     revision: str | None = attribute(
         k.Text(),
         None,
         needs=("hub",),
         otherwise="`main`",
-        doc="of the repository: best a commit, which does not change",
+        doc="revision of the repository; preferably a commit, which cannot change",
     )
     context: int | None = attribute(
         nk.Whole("tokens", least=2),
         None,
         needs=("weights", "hub"),
-        doc="the longest sequence that the weights were trained on; required with them",
+        doc="the longest sequence that the weights were trained on; required with published "
+        "weights",
     )

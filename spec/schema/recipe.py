@@ -86,7 +86,7 @@ class Header(Declaration):
         doc="seeds initial weights, the order of documents, the held-out split and generated "
         "samples",
     )
-    notes: str | None = attribute(k.Text(), None, doc="for readers; not in the plan")
+    notes: str | None = attribute(k.Text(), None, doc="notes for readers; not in the plan")
     tracking: str | None = attribute(
         k.OneOf("wandb", foreign="tracking"),
         None,
@@ -99,17 +99,17 @@ class Cluster(Declaration):
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("gpus", "cpus"),)
 
-    nodes: int = attribute(nk.Whole(most=nk.MOST_DEVICES), 1, doc="machines")
+    nodes: int = attribute(nk.Whole(most=nk.MOST_DEVICES), 1, doc="number of machines")
     gpus: tuple[int, str] | None = attribute(
-        nk.Devices(), None, doc="GPUs a machine, one rank each, and their name"
+        nk.Devices(), None, doc="GPUs per machine, one rank each, and their name"
     )
     cpus: int | None = attribute(
-        nk.Whole(most=nk.MOST_DEVICES), None, doc="CPU processes a machine, one rank each"
+        nk.Whole(most=nk.MOST_DEVICES), None, doc="CPU processes per machine, one rank each"
     )
     price: float | None = attribute(
         nk.Real(above=0),
         None,
-        doc="of a GPU-hour, in any currency; the plan then has [prices](cost.md)",
+        doc="price of a GPU-hour, in any currency; the plan then has [prices](cost.md)",
     )
     torchtitan: Torchtitan | None = attribute(
         TORCHTITAN, None, doc="see [`torchtitan`](#torchtitan): of all stages that run here"

@@ -22,22 +22,24 @@ DIALOG = k.Name("dialog", known=PROTOCOLS)
 
 
 EXPORT = k.OneOf("bf16", "fp32", "none")
-EXPORTED = "the precision, where no stage continues from it"
-EXPORTS = "the result as transformers reads it, in `models/STAGE`; `none` leaves it out"
+EXPORTED = "the training precision, unless another stage continues from it"
+EXPORTS = "export the result for transformers, to `models/STAGE`; `none`: no export"
 
 
 class Optimizer(Declaration):
     """The optimizer's settings."""
 
     kind: str = "adamw"
-    betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay of the moments")
+    betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay rates of the moments")
     weight_decay: float = attribute(
-        nk.Real(least=0), 0.1, doc="decoupled for `adamw`; on what `decay` says"
+        nk.Real(least=0),
+        0.1,
+        doc="weight decay, decoupled for `adamw`; applies to the parameters set by `decay`",
     )
     decay: str = attribute(
         k.OneOf("all", "matrices"),
         "all",
-        doc="parameters that decay: all, or `matrices`, without norms, biases and embeddings",
+        doc="parameters that decay: all, or `matrices` without norms, biases and embeddings",
     )
     eps: float = attribute(nk.Real(above=0), 1e-8, doc="added to the denominator")
 
@@ -56,12 +58,12 @@ OPTIMIZERS = g.Optimizers(
 class Polyak(Declaration):
     """Averaging of weights over steps, of the whole stage or its last part."""
 
-    every: int = attribute(nk.Whole("steps"), doc="steps between two weights that are averaged")
+    every: int = attribute(nk.Whole("steps"), doc="steps between the averaged weights")
     over: Quantity | None = attribute(
         nk.LENGTH,
         None,
         otherwise="the whole stage",
-        doc="the last part of the stage, whose weights are averaged",
+        doc="the last part of the stage to average over",
     )
 
 
@@ -84,7 +86,9 @@ class Needle(Declaration):
         doc="lengths of prompt and answer together",
     )
     depths: int = attribute(
-        nk.Whole(most=nk.MOST), 5, doc="places of the secret, evenly from the beginning to the end"
+        nk.Whole(most=nk.MOST),
+        5,
+        doc="number of positions of the secret, evenly from beginning to end",
     )
     samples: int = attribute(nk.Whole(most=nk.MOST), 4, doc="prompts for each length and depth")
 
@@ -155,15 +159,15 @@ class Training(Stage):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the stage above that has weights",
-        doc="continue from its result",
+        otherwise="the nearest stage above that has weights",
+        doc="the result to continue from",
     )
     tokens: int | None = attribute(nk.Whole("tokens"), None, doc="length")
     steps: int | None = attribute(nk.Whole("steps"), None, doc="length")
     epochs: Quantity | None = attribute(
         nk.Amount("epochs"),
         None,
-        doc="length: how many times the declared tokens of all sources in `data` are read",
+        doc="length: passes over the declared tokens of all sources in `data`",
     )
     seq_len: Schedule | None = attribute(
         cs.ScheduleOf(cs.SeqLen()), None, doc="sequence length; changes in steps"
@@ -185,19 +189,19 @@ class Training(Stage):
         OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
     )
     clip: float | None = attribute(
-        nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="largest norm of the gradient"
+        nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
     )
     precision: str | None = attribute(
         k.OneOf("bf16", "fp32", foreign="precision"),
         None,
         otherwise="`bf16` on GPUs, `fp32` on CPUs",
-        doc="of the forward and backward passes; weights and moments are always fp32",
+        doc="precision of the forward and backward passes; weights and moments are always fp32",
     )
     recompute: str | None = attribute(
         k.OneOf("none", "selective", "full", foreign="recompute"),
         None,
         otherwise="`none`",
-        doc="activations computed again in the backward pass",
+        doc="activations recomputed in the backward pass",
     )
     cluster: str | None = attribute(
         k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"
@@ -214,7 +218,7 @@ class Training(Stage):
         nk.Keep(),
         None,
         otherwise="the last two",
-        doc="which checkpoints stay while a job runs; changes no result",
+        doc="which checkpoints to keep while a job runs; changes no result",
     )
     torchtitan: Torchtitan | None = attribute(
         TORCHTITAN,
@@ -233,32 +237,32 @@ class Train(Training):
     model: str | None = attribute(
         k.Name("model"),
         None,
-        doc="start from random weights, or from those that the model has; excludes `from`",
+        doc="start from random weights, or from the model's published weights; excludes `from`",
     )
     rope_theta: Schedule | None = attribute(
         cs.ScheduleOf(cs.Theta()),
         None,
         otherwise="the model's",
-        doc="base of the rotary positions; changes in steps",
+        doc="RoPE base; changes in steps",
     )
     rope_scaling: RopeScaling | None = attribute(
         ROPE_SCALING,
         None,
         otherwise="the model's",
-        doc="how positions are [stretched](#yarn-and-llama-of-rope_scaling) from this stage on",
+        doc="how positions are [scaled](#yarn-and-llama-of-rope_scaling) from this stage on",
     )
     tokenizer: str | None = attribute(
         k.Name("tokenizer"),
         None,
         otherwise="the only one",
-        doc="all stages of a lineage have the same",
+        doc="must be the same for all stages of a lineage",
     )
     z_loss: float | None = attribute(
         nk.Real(least=0),
         None,
         otherwise="0",
         inherits=None,
-        doc="coefficient of [log² Z](#z_loss) beside the cross-entropy, such as 1e-4",
+        doc="coefficient of [log² Z](#z_loss) in the loss, such as 1e-4",
     )
     gate: Gate | None = attribute(
         g.Block("gate seq_len { require needle >= 90% }", Gate), None, doc="see [gates](#gates)"
@@ -268,7 +272,7 @@ class Train(Training):
 DROP_LAST: Any = attribute(
     k.Flag(),
     False,
-    doc="leave out what an epoch has left after its last whole batch; see [below](#drop_last)",
+    doc="skip the records after the last full batch of an epoch; see [below](#drop_last)",
 )
 
 
@@ -284,7 +288,7 @@ class Sft(Training):
         k.OneOf("assistant", "all", foreign="loss"),
         "assistant",
         name="loss",
-        doc="learn the assistant's content and what ends it, or every token",
+        doc="learn the assistant's content and its end tokens, or every token",
     )
     drop_last: bool = DROP_LAST
 
@@ -294,7 +298,7 @@ class PreferenceTraining(Training):
 
     data_kind: ClassVar[str] = "preferences"
     batch: Schedule | None = attribute(
-        cs.ScheduleOf(cs.Pairs()), None, doc="preferences of a step; inherited"
+        cs.ScheduleOf(cs.Pairs()), None, doc="preferences per step; inherited"
     )
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
@@ -302,14 +306,14 @@ class PreferenceTraining(Training):
     layout: str = attribute(
         k.OneOf("joint", "pairs"),
         "joint",
-        doc="`joint`: the prompt once, and each response sees it and itself; `pairs`: the prompt "
-        "before every response. The result is the same",
+        doc="`joint`: the prompt once, and each response sees only it and itself; `pairs`: the "
+        "prompt before every response. The result is the same",
     )
     drop_last: bool = DROP_LAST
     similar: Fraction | None = statement(
         g.Alike(),
         None,
-        doc="leaves out records whose responses are more alike than this share of their words",
+        doc="drops responses that are more similar than this",
     )
 
 
@@ -333,17 +337,20 @@ class Dpo(PreferenceTraining):
 
     kind: ClassVar[str] = "dpo"
     reference: str | None = attribute(
-        k.Ref(*WITH_WEIGHTS), None, otherwise="`from`", doc="the model that the policy is kept near"
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        otherwise="`from`",
+        doc="the model that the policy should stay near",
     )
     objective: str = attribute(
         k.OneOf("dpo", "ipo"), "dpo", doc="the loss of [DPO or IPO](post_training.md#dpo)"
     )
-    beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near")
+    beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near to the reference")
     nll: float = attribute(
         nk.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
     )
     label_smoothing: float = attribute(
-        nk.Real(least=0, below=0.5), 0.0, doc="share of labels that are taken to be wrong"
+        nk.Real(least=0, below=0.5), 0.0, doc="assumed share of wrong labels"
     )
     normalize: bool = attribute(
         k.Flag(), False, doc="log-probabilities are means over tokens, not sums"
@@ -351,7 +358,7 @@ class Dpo(PreferenceTraining):
     mask: str = attribute(
         k.OneOf("none", "formatting"),
         "none",
-        doc="`formatting` leaves headers and terminators of both responses out of the loss",
+        doc="`formatting` excludes headers and terminators of both responses from the loss",
     )
 
     @property

@@ -164,7 +164,7 @@ def shown(folder: Path, text: str) -> str:
         ("data = web", "data = w¦eb", ["dataset web", "first: 2 epochs"]),
         ("-> peak", "-> pe¦ak", ["let peak = 1e-3"]),
         (": train", ": tr¦ain", ["Next-token training"]),
-        ("tokens = 3200", "tokens = ¦3200", ["3,200 tokens", "how many tokens there are"]),
+        ("tokens = 3200", "tokens = ¦3200", ["3,200 tokens", "number of tokens"]),
         ("layers", "¦layers", ["transformer layers"]),
     ],
 )
