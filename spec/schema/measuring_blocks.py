@@ -32,7 +32,7 @@ class Score(Stage):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the nearest stage above that is no reward model",
+        otherwise="the nearest stage above that is not a reward model",
         doc="the model",
     )
     data: list[str] = attribute(
@@ -57,7 +57,7 @@ class Sample(Stage):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the nearest stage above that is no reward model",
+        otherwise="the nearest stage above that is not a reward model",
         doc="the model",
     )
     prompts: str = attribute(k.Ref(*DATA), takes="dataset of prompts", doc="the prompts to answer")
@@ -197,7 +197,7 @@ class Evaluate(Measuring):
         k.Ref(*WITH_WEIGHTS),
         None,
         name="from",
-        otherwise="the nearest stage above that is no reward model",
+        otherwise="the nearest stage above that is not a reward model",
         doc="the model to measure",
     )
 

@@ -126,7 +126,7 @@ def test_a_stage_of_a_variant_that_reads_a_later_round_is_warned_of_too() -> Non
     text = ROUNDS.replace(", candidates = drafts", "")
     early = text.replace("align.sft.lr", "align.dpo.data = labels[2], align.sft.lr")
     found = [(d.code, d.message) for d in check(early)]
-    assert found == [("W624", "round 1 trains on `labels[2]`, which is collected in round 2")]
+    assert found == [("W624", "round 1 trains on `labels[2]`, which is only collected in round 2")]
     assert check(text) == []
 
 
