@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import problem
+from .common import problem, seen
 
 if TYPE_CHECKING:
     from ..runtime.launchers.record import Launch
@@ -30,13 +30,15 @@ def run(args: Namespace) -> int:
     from ..runtime.launchers.record import load
     from ..runtime.run_folder.lease import owner
     from ..runtime.run_folder.progress import is_dead
-    from ..runtime.run_folder.store import home_of
+    from ..runtime.run_folder.store import Store, home_of
 
-    folder = Path(args.folder)
-    if not folder.is_dir():
-        problem(f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME")
-        return 1
     try:
+        folder = seen(args.folder)
+        if not folder.is_dir() or ("://" in args.folder and not Store(folder).exists()):
+            raise RunError(
+                f"{args.folder} is not a run folder",
+                "name the folder that `etude run` made: runs/NAME",
+            )
         launch = load(folder)
         holder = owner(home_of(folder))
         alive = holder is not None and not is_dead(holder)
@@ -47,7 +49,7 @@ def run(args: Namespace) -> int:
     except RunError as reason:
         problem(reason.message, reason.help)
         return reason.exit_code
-    print(f"nobody is at work in {folder}: there is nothing to cancel")
+    print(f"nobody is at work in {args.folder}: there is nothing to cancel")
     return 0
 
 
@@ -91,11 +93,11 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
 
     if holder.alive is None:
         raise RunError(
-            f"the run in {folder} is process {holder.process} on {holder.host}, and this is "
+            f"the run in {args.folder} is process {holder.process} on {holder.host}, and this is "
             f"{socket.gethostname()}",
-            f"cancel it there: etude cancel {folder}",
+            f"cancel it there: etude cancel {args.folder}",
         )
-    what = f"the run in {folder} (process {holder.process}, since {holder.since})"
+    what = f"the run in {args.folder} (process {holder.process}, since {holder.since})"
     sure = _confirmed(what, args)
     if not sure:
         return 2 if sure is None else 0
@@ -109,7 +111,7 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
         ) from None
     print(f"process {holder.process} was told to save and to end", flush=True)
     _wait(folder, holder)
-    print(f"cancelled; run it again to continue: {folder} keeps what is finished")
+    print(f"cancelled; run it again to continue: {args.folder} keeps what is finished")
     return 0
 
 

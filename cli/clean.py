@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,28 +36,40 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
-    from ..runtime.run_folder.cleaning import removable, remove
-    from ..runtime.run_folder.store import Store
 
     if open_run(args.folder) is None:
         return 1
-    folder = Path(args.folder)
-    kinds = [kind for kind in KINDS if kind not in args.keep]
+    from ..runtime.stores.views import skeleton
+
+    stored = "://" in args.folder
     try:
-        _require_idle(folder)
-        items = removable(folder, kinds)
-        if not args.json:
-            _show(items, folder)
-        sure = args.yes or (bool(items) and not args.json and _confirmed(items))
-        if sure and items:
-            with Store(folder).lease():
-                # Another run may have begun and ended since: what it needs stays.
-                seen = {item.path for item in items}
-                items = [item for item in removable(folder, kinds) if item.path in seen]
-                remove(folder, items)
+        with skeleton(args.folder) if stored else nullcontext(Path(args.folder)) as folder:
+            return _clean(folder, args)
     except RunError as reason:
         problem(reason.message, reason.help)
         return reason.exit_code
+
+
+def _clean(folder: Path, args: Namespace) -> int:
+    """Shows what can go from a run folder, and removes it where a person says so.
+
+    Raises: RunError.
+    """
+    from ..runtime.run_folder.cleaning import removable, remove
+    from ..runtime.run_folder.store import Store
+
+    kinds = [kind for kind in KINDS if kind not in args.keep]
+    _require_idle(folder, args.folder)
+    items = removable(folder, kinds)
+    if not args.json:
+        _show(items, args.folder)
+    sure = args.yes or (bool(items) and not args.json and _confirmed(items))
+    if sure and items:
+        with Store(folder).lease():
+            # Another run may have begun and ended since: what it needs stays.
+            seen = {item.path for item in items}
+            items = [item for item in removable(folder, kinds) if item.path in seen]
+            remove(folder, items)
     if args.json:
         print(json.dumps(_as_json(items, removed=sure), indent=2))
     elif sure and items:
@@ -64,7 +77,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _require_idle(folder: Path) -> None:
+def _require_idle(folder: Path, name: str) -> None:
     """Raises: RunError: somebody is at work in the folder, or will be."""
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
@@ -77,9 +90,9 @@ def _require_idle(folder: Path) -> None:
     holder = owner(home_of(folder))
     if holder is not None and not is_dead(holder):
         raise RunError(
-            f"a run is using {folder}: process {holder.process} on {holder.host}, since "
+            f"a run is using {name}: process {holder.process} on {holder.host}, since "
             f"{holder.since}",
-            f"wait for it, or stop it: etude cancel {folder}",
+            f"wait for it, or stop it: etude cancel {name}",
         )
     for each in {folder, *runs(folder).values()}:
         launch = load(each)
@@ -100,7 +113,7 @@ def _confirmed(items: "Sequence[Item]") -> bool:
     return Confirm.ask(f"remove all {len(items)}?", default=False)
 
 
-def _show(items: "Sequence[Item]", folder: Path) -> None:
+def _show(items: "Sequence[Item]", folder: str) -> None:
     if not items:
         print(f"{folder} has nothing that can go")
         return

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..compiler.driver import Analysis
     from ..compiler.passes import Pass
     from ..compiler.plan.plan import Plan
+    from ..compiler.program import Scheduled
     from ..runtime.run_folder.store import Store
 
 
@@ -42,7 +43,7 @@ def analyse_file(
     sources = read(path)
     if cluster:
         sources = sources.more("this machine", cluster)
-    return analyse(
+    found = analyse(
         sources,
         variant=variant or "",
         sets=sets,
@@ -51,6 +52,17 @@ def analyse_file(
         each_variant="always" if each_variant else "never",
         passes=passes or CHECKS,
     )
+    if files and found.program is not None and _in_stores(found.program):
+        from ..compiler.files.remote_files import remote_files
+
+        remote_files(found.program, found.report)
+    return found
+
+
+def _in_stores(program: "Scheduled") -> bool:
+    """Whether data of a spec are somewhere that only a URL names."""
+    datasets = program.recipe.datasets.values()
+    return any("://" in pattern for each in datasets for pattern in each.files or ())
 
 
 def compile_file(
@@ -115,15 +127,19 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
     from ..runtime.errors import RunError
     from ..runtime.run_folder.store import Store
 
-    folder = Path(name)
+    try:
+        folder = seen(name)
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return None
     if not Store(folder).exists():
         variants = sorted(folder.glob("variants/*"))
-        others = [str(each) for each in variants if Store(each).exists()]
+        others = [Store(each).name for each in variants if Store(each).exists()]
         if others:
-            problem(f"only variants were run in {folder}", f"name one of them: {', '.join(others)}")
+            problem(f"only variants were run in {name}", f"name one of them: {', '.join(others)}")
         else:
             problem(
-                f"{folder} is not a run folder", "name the folder that `etude run` made: runs/NAME"
+                f"{name} is not a run folder", "name the folder that `etude run` made: runs/NAME"
             )
         return None
     try:
@@ -131,6 +147,18 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
     except (PlanError, RunError) as reason:
         problem(reason.message, reason.help)
         return None
+
+
+def seen(name: str) -> Path:
+    """The folder in which a run is looked at: of one in a store a local one that shows it.
+
+    Raises: RunError: the store is out of reach.
+    """
+    if "://" not in name:
+        return Path(name)
+    from ..runtime.stores import views
+
+    return views.seen(name)
 
 
 def too_long(counts: Mapping[str, int]) -> str:

@@ -61,7 +61,7 @@ def opened(name: str) -> "tuple[Plan, Any] | None":
     from ..compiler.plan.plan_schema import PlanError, read_plan
 
     path = Path(name)
-    if path.is_dir():
+    if path.is_dir() or "://" in name:
         return open_run(name)
     if is_plan(path):
         try:

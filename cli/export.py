@@ -12,7 +12,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE", help="a stage, or one of its jobs, such as pretrain.1"
     )
-    parser.add_argument("--to", metavar="FOLDER", required=True, help="where the model goes")
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        required=True,
+        help="where the model goes: a folder, or s3://… and others",
+    )
     parser.add_argument(
         "--dtype",
         choices=["fp32", "bf16"],
@@ -30,14 +35,15 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from ..compiler.plan.part import NoSuchStage
     from ..runtime.errors import RunError
-    from ..runtime.model_export import export_stage
+    from ..runtime.model_export import export_stage, export_to_store
 
     opened = open_run(args.folder)
     if opened is None:
         return 1
     plan, store = opened
     try:
-        made = export_stage(plan, store, args.stage, Path(args.to), Path(args.root), args.dtype)
+        export = export_to_store if "://" in args.to else export_stage
+        made = export(plan, store, args.stage, args.to, Path(args.root), args.dtype)
     except NoSuchStage as reason:
         problem(reason.message, reason.help)
         return 2

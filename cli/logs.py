@@ -117,12 +117,14 @@ def _follow(
     """Shows what comes until the run has ended; then what came last."""
     from ..runtime.run_folder.logs import of_phase, rank_logs
     from ..runtime.run_folder.progress import progress
+    from ..runtime.stores.views import look_again
 
     places: dict[Path, int] = {}
     for log in shown:
         places[log.path] = log.size()
     _show(shown, args.lines)
     while True:
+        look_again(store.folder)
         ended = progress(plan, store).state in ("done", "stopped", "dead")
         found = rank_logs(store.folder)
         if not args.phase and not args.job and found:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, problem, show
+from .common import compile_file, findings, problem, seen, show
 from .screen import colors
 
 if TYPE_CHECKING:
+    from ..compiler.plan.plan import Plan
     from .preview_screen import Screen
 
 
@@ -56,14 +57,11 @@ def run(args: Namespace) -> int:
     if plan is None:
         print(findings([report])) if args.json else show(report)
         return 1
-    folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
-    if plan.variant:
-        folder = folder / "variants" / plan.variant
     code, listed, said = 0, [], set()
     screen = None if args.json else _screen(args.full)
     try:
         for found in preview(
-            plan, folder, Path(args.file).parent, args.target, records=args.records
+            plan, _folder(plan, args), Path(args.file).parent, args.target, records=args.records
         ):
             listed += as_json(found)
             if screen:
@@ -84,6 +82,17 @@ def run(args: Namespace) -> int:
     if args.json and (listed or not said):
         print(json.dumps(listed, indent=1, ensure_ascii=False))
     return code
+
+
+def _folder(plan: "Plan", args: Namespace) -> Path:
+    """The run folder, or that of the variant in it.
+
+    Raises: RunError: the store that it is in is out of reach.
+    """
+    inside = ("variants", plan.variant) if plan.variant else ()
+    if args.folder and "://" in args.folder:
+        return seen("/".join([args.folder.rstrip("/"), *inside]))
+    return Path(args.folder or Path("runs") / plan.recipe, *inside)
 
 
 def _screen(full: bool) -> "Screen":

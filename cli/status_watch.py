@@ -43,7 +43,9 @@ class Look:
         Raises: RunError: its folder is damaged.
         """
         from ..runtime.run_folder.progress import progress
+        from ..runtime.stores.views import look_again
 
+        look_again(self.store.folder)
         found = progress(self.plan, self.store)
         if found.owner is not None and found.state == "running":
             return found

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def done(plan: "Plan", folder: Path) -> str:
-    if not plan.outputs:
-        return f"done: {folder} has the results; `etude export` writes the model of a stage"
+    from ..runtime.run_folder.store import Store
+
+    store = Store(folder)
+    if not plan.outputs or store.remote:
+        return f"done: {store.name} has the results; `etude export` writes the model of a stage"
     return f"done: {folder}/models/ has {', '.join(plan.outputs)}"
 
 
@@ -109,7 +112,7 @@ def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
     from .aside import aside
     from .progress import display
 
-    folder = Path(args.folder) if args.folder else Path("runs") / plan.recipe
+    folder = _folder(args.folder) if args.folder else Path("runs") / plan.recipe
     if plan.variant:
         folder = variant_folder(folder, plan.variant)
     if plan.miniature is not None:
@@ -130,6 +133,20 @@ def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
 
         do(plan, folder, Path(args.file).parent, on_event)
     return folder
+
+
+def _folder(name: str) -> Path:
+    """The run folder of a name; of one in a store the local one in which jobs work.
+
+    Raises: RunError: the URL is no store's, or the store is out of reach.
+    """
+    if "://" not in name:
+        return Path(name)
+    from ..runtime.stores.places import working
+
+    remote = working(name)
+    remote.look()
+    return remote.home
 
 
 def failed(reason: "RunError", *, as_json: bool, again: str = "") -> int:

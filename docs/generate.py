@@ -37,6 +37,7 @@ SECTIONS = {
     "E52": "Choices, draws and measures",
     "E53": "Records",
     "E54": "Published weights and exports",
+    "E55": "Object stores",
     "E56": "Models that write",
     "W60": "Learning rates",
     "W61": "Batches, lengths and shapes",

@@ -119,6 +119,7 @@ def _begun(
     """
     _ready_process()
     store = Store(folder)
+    store.pull()
     require_all(plan, store, root, on_event, prepare=prepare)
     if words := store.create():
         on_event({"event": "note", "message": words})
@@ -126,6 +127,8 @@ def _begun(
         path = folder / PLAN
         with disk(path):
             path.write_text(plan.to_json() + "\n")
+        if store.remote is not None:
+            store.remote.record(path)
         yield store
 
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..compiler.plan.exports import export_of
@@ -11,9 +13,45 @@ from .errors import RunError, reason
 from .jobs.measuring import VERDICT
 from .run_folder.outcomes import results
 from .run_folder.store import Store
+from .stores.objects import Bucket
+
+LAST = "config.json"
+"""The file of a model without which nothing takes it for one."""
 
 
-def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path, dtype: str) -> Path:
+def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, dtype: str) -> str:
+    """Writes the model of a stage into an object store, `config.json` last; returns the URL.
+
+    Args: as those of `export_stage`, but
+        to: a URL below which there is nothing yet.
+
+    Raises: as `export_stage`, and RunError: the store is out of reach, or refuses.
+    """
+    bucket = Bucket(to)
+    if bucket.listed():
+        raise RunError(f"{bucket.url} is there already", "name a new one with --to")
+    # That writing is allowed is known before the model is made.
+    bucket.write(LAST, b"")
+    try:
+        with TemporaryDirectory(prefix="etude-") as temporary:
+            made = export_stage(plan, store, stage, Path(temporary) / "model", root, dtype)
+            names = {
+                path.relative_to(made).as_posix(): path
+                for path in made.rglob("*")
+                if path.is_file()
+            }
+            bucket.put({name: path for name, path in names.items() if name != LAST})
+            bucket.put({LAST: names[LAST]})
+    except BaseException:
+        with suppress(RunError):
+            bucket.remove([LAST])
+        raise
+    return bucket.url
+
+
+def export_stage(
+    plan: Plan, store: Store, stage: str, to: str | Path, root: Path, dtype: str
+) -> Path:
     """Writes the model of a stage as transformers reads it; returns the folder.
 
     Args:
@@ -26,6 +64,7 @@ def export_stage(plan: Plan, store: Store, stage: str, to: Path, root: Path, dty
         RunError: its result or its tokenizer is not there, or the folder cannot be written.
         Stopped: the disk does not take the model.
     """
+    to = Path(to)
     job = export_of(plan, stage)
     if dtype:
         job = job.model_copy(update={"dtype": "bf16" if dtype == "bf16" else None})
@@ -70,10 +109,10 @@ def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[
             job = _passed(plan, found, job)
         if job.id not in found:
             raise RunError(
-                f"{job.id} is not finished in {store.folder}",
+                f"{job.id} is not finished in {store.name}",
                 f"run it first: etude run SPEC --until {job.stage or stage}",
             )
-        folders[role] = found[job.id]
+        folders[role] = store.fetch(found[job.id].name) or found[job.id]
     return folders
 
 

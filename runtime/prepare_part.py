@@ -33,6 +33,11 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
     Raises: RunError, Stopped.
     """
     store = Store(folder)
+    if store.remote is not None:
+        raise RunError(
+            f"parts meet in a folder that their hosts share, and {store.name} is in a store",
+            "prepare into a shared folder, or leave --part out: etude prepare SPEC",
+        )
     store.create()
     # What is recorded of a run is that of whoever joins the parts.
     plan = plan.model_copy(update={"tracking": None})

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from .jobs.task import Run, Task
 from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
-from .run_folder.recorder import OnEvent, Recorder
+from .run_folder.recorder import METRICS, OnEvent, Recorder
 from .run_folder.store import MANIFEST, Store, disk
 
 
@@ -69,8 +70,10 @@ class Scheduler:
         Returns: what that job needs, or None at the end.
         Raises: RunError, Stopped.
         """
+        remote = self.store.remote
         try:
-            needs = self._walk()
+            with remote.following(metrics=True) if remote else nullcontext():
+                needs = self._walk()
             if needs is None:
                 for stage, key in self.plan.outputs.items():
                     if key in self.actual:
@@ -116,7 +119,8 @@ class Scheduler:
             self._make(job, key, inputs)
         else:
             self._record(job, key, "kept")
-            WORK[type(job)].kept(Task(job, key, {}, self._folder(key), self.shared))
+            kept = self._folder(key, only=(METRICS,))
+            WORK[type(job)].kept(Task(job, key, {}, kept, self.shared))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
             self._decide(job)
@@ -144,8 +148,8 @@ class Scheduler:
         # With the plan's own key the journal tells which plan's job it was.
         self.store.record(job.id, key, event, {"plan": job.key})
 
-    def _folder(self, key: str) -> Path:
-        folder = self.store.artifact(key)
+    def _folder(self, key: str, only: Collection[str] | None = None) -> Path:
+        folder = self.store.fetch(key, only)
         assert folder, f"input {key} has no artifact"
         return folder
 
@@ -269,6 +273,8 @@ def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources 
     while isinstance(decision := ranks.hear(), Together):
         artifacts = store.folder / "artifacts"
         inputs = {role: artifacts / key for role, key in decision.inputs.items()}
+        for key in decision.inputs.values():
+            store.take_over(key)
         wait_for([folder / MANIFEST for folder in inputs.values()], ranks.rank)
         job, work = jobs[decision.job], store.work(decision.key)
         WORK[type(job)].do(Task(job, decision.key, inputs, work, shared, decision.known))

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..compiler.files.urls import in_store
 from .errors import DataError
+from .stored_weights import StoredWeights
 
 CONFIG = "config.json"
 WHOLE = "model.safetensors"
@@ -17,12 +19,18 @@ PIECE = 65_536
 
 
 def find(source: Mapping[str, str], root: Path) -> Path:
-    """The folder of published weights; those of a repository from the local cache if there.
+    """The folder of published weights; those of a repository from the local cache if there, those
+    of a store as a copy.
 
-    Raises: DataError: there is no such folder, or the Hub does not give it.
+    Raises: DataError, RunError: there is no such folder, or the Hub or the store does not give it.
     """
     if "hub" in source:
         return _snapshot(source["hub"], source["revision"])
+    if in_store(source["folder"]):
+        stored = StoredWeights(source["folder"])
+        return stored.local(
+            {n for n in stored.files if n in (CONFIG, INDEX) or n.endswith(".safetensors")}
+        )
     folder = root / source["folder"]
     if not folder.is_dir():
         raise DataError(
@@ -110,6 +118,8 @@ def fingerprint(source: Mapping[str, str], root: Path) -> str:
 
     Raises: DataError: there are none.
     """
+    if "folder" in source and in_store(source["folder"]):
+        return _stored_fingerprint(StoredWeights(source["folder"]))
     folder = find(source, root)
     places = files(folder)
     digest = hashlib.sha256()
@@ -129,6 +139,37 @@ def fingerprint(source: Mapping[str, str], root: Path) -> str:
             f"the weights {problem.filename or folder} cannot be read: {reason}",
             "make sure that the files are there and that you may read them, then run again",
         ) from None
+    return digest.hexdigest()
+
+
+def _stored_fingerprint(stored: StoredWeights) -> str:
+    """The digest that the same files in a folder have; no more than its pieces are read."""
+    folder = stored.local({CONFIG, INDEX})
+    names = [WHOLE]
+    read = [CONFIG]
+    if WHOLE not in stored.files or INDEX in stored.files:
+        if INDEX not in stored.files:
+            raise DataError(
+                f"{stored.bucket.url} has no {WHOLE} and no {INDEX}",
+                "weights are read from safetensors: convert others with transformers",
+            )
+        read.append(INDEX)
+        places = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise DataError(f"{stored.bucket.url}/{INDEX} has no weight_map", "upload it again")
+        names = sorted(set(places.values()))
+    digest = hashlib.sha256()
+    for name in [*read, *names]:
+        if name not in stored.files:
+            raise DataError(f"{stored.bucket.url} lacks the file {name}", "upload it")
+    for name in read:
+        digest.update((folder / name).read_bytes())
+    for name in names:
+        size = stored.files[name].size
+        digest.update(f"{name} {size}".encode())
+        for place in range(PLACES):
+            start = max(size - PIECE, 0) * place // (PLACES - 1)
+            digest.update(stored.piece(name, start, PIECE))
     return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..program import Scheduled, WeightsStage
 from .data_files import ENDINGS, FIELDS, SPLIT, ending, way_out
+from .urls import in_store, shown
 
 MOST_FILES = 1000
 """How many of the files that match a pattern are looked at."""
@@ -239,6 +240,8 @@ def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
         folder = root / written
         if _home(written, f"the model `{model.name}`", span, report):
             continue
+        if in_store(written):
+            continue
         if URL in written:
             _remote(
                 written,
@@ -286,10 +289,11 @@ def repositories(program: Scheduled, root: Path, report: Report) -> None:
 
 
 def _remote(path: str, what: str, span: Span | None, report: Report, help: str) -> None:
-    """Reports a URL where files are read from this machine only, as everywhere but in `files`."""
+    """Reports a URL where files are read from this machine only: they are in an object store in
+    `files` of data sets and `weights` of models alone."""
     report.add(
         "E494",
-        f"`{path}`, of {what}, is a URL, and is read from this machine only",
+        f"`{shown(path)}`, of {what}, is a URL, and is read from this machine only",
         span,
         help=help,
     )

@@ -2,6 +2,7 @@
 
 from ...spec.schema import recipe as r
 from ..files.data_files import refused, way_out
+from ..files.urls import has_secret, secret
 from ..ids import DataId
 from .graph import data_of
 from .scope import Scope
@@ -53,6 +54,10 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
         )
 
     for pattern in dataset.files or ():
+        if has_secret(pattern):
+            message, help = secret(pattern, f"the data set `{dataset.name}`")
+            scope.error("E551", message, dataset.at("files"), help)
+            continue
         records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
         part = DataId.parse(dataset.name).among is not None
         kind = "" if part else refused(pattern, records=records)

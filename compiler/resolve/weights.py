@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
+from ..files.urls import has_secret, secret
 from ..program import Weights
 from .references import referring
 
@@ -47,7 +48,10 @@ def _named(stage: r.Stage | r.Rounds) -> Iterator[str]:
 
 
 def check_weights(model: r.Model, report: Report) -> None:
-    """Reports attributes of a model that say nothing together."""
+    """Reports attributes of a model that say nothing together, and secrets in a URL."""
+    if model.weights and has_secret(model.weights):
+        message, help = secret(model.weights, f"the model `{model.name}`")
+        report.add("E551", message, model.at("weights"), help=help)
     if model.weights and model.hub:
         report.add(
             "E426",

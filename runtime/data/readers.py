@@ -8,6 +8,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...compiler.files.store_access import matching, opened
+from ...compiler.files.urls import has_secret, secret
 from ..errors import DataError
 from . import samples
 from .bad_lines import BadLines
@@ -268,25 +270,20 @@ def _find_local(pattern: str, root: Path) -> dict[str, File]:
 
 
 def _find_remote(pattern: str) -> dict[str, File]:
-    import fsspec
-
+    if has_secret(pattern):
+        raise DataError(*secret(pattern, "a data set"))
     # Every file system has errors of its own, so that all of them are caught here.
     try:
-        system, path = fsspec.url_to_fs(pattern)
-        if glob.has_magic(path):
-            about = system.glob(path, detail=True)
-        else:
-            about = {path: system.info(path)}
-        sizes = {str(n): of.get("size") for n, of in about.items() if of.get("type") != "directory"}
+        system, _ = opened(pattern)
+        sizes = matching(pattern)
     except Exception as error:
         raise unreadable(pattern, error) from error
     if not sizes:
         raise NoFile(pattern)
     found = {}
-    for name, size in sizes.items():
-        url = str(system.unstrip_protocol(name))
+    for url, size in sizes.items():
         _require_suffix(url, pattern)
-        found[url] = File(url, partial(system.open, name, "rb"), Exception, size)
+        found[url] = File(url, partial(system.open, url, "rb"), Exception, size)
     return found
 
 

@@ -8,6 +8,8 @@ from typing import IO
 
 import zstandard
 
+from ...compiler.files.store_errors import why
+from ...compiler.files.urls import in_store, shown
 from ..errors import DataError
 
 _READ_BYTES = 1 << 20
@@ -39,6 +41,10 @@ class Damaged(Exception):
 
 
 def unreadable(name: str, error: Exception) -> DataError:
+    """What is said of a file that cannot be read; of one in an object store, with the reason."""
+    if in_store(name):
+        reason = why(name, error)
+        return DataError(f"{shown(name)} cannot be read: {reason.text}", reason.help)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return DataError(
         f"{name} cannot be read: {reason}",

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import (
     AsyncCheckpointerType,
     AsyncSaveResponse,
@@ -28,8 +29,10 @@ from ..run_folder.ran import in_words, starts
 from ..run_folder.saved import SUMS, step_of, steps_saved
 from .border import hosts
 from .checksums import Writer, damage, is_whole
+from .lazy_reader import CheckpointReader
 from .process import as_rank_0_sees
 from .storage import AVERAGE, HEAD, METADATA, model_tensors, reading, writing
+from .stored import copy_stored, remove_stored, send_steps, take_named, take_stored
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Checkpoints(CheckpointManager):
     def save_and_wait(self, step: int) -> None:
         """Writes a checkpoint to its end, on all ranks."""
         self._settle()
+        if dist.get_rank() == 0:
+            send_steps(Path(self.folder))
         path = Path(self._create_checkpoint_id(step))
         with writing(path, self._help()):
             self.dcp_save(self._flattened_model_states_sd(), str(path), AsyncMode.DISABLED)
@@ -129,6 +134,8 @@ class Checkpoints(CheckpointManager):
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
         self._settle()
         self._saved_at = time.monotonic()
+        if dist.get_rank() == 0:
+            send_steps(Path(self.folder))
         path = Path(self._create_checkpoint_id(curr_step))
         with writing(path, self._help()):
             saved = super()._save(curr_step, last_step)
@@ -159,6 +166,7 @@ class Checkpoints(CheckpointManager):
                 # Half of it must not look like a whole one.
                 (path / SUMS).unlink(missing_ok=True)
                 self.purge_queue.put(str(path))
+                remove_stored(path)
 
     def _close(self) -> None:
         # A process that continues waits for what it is writing. One of several does not: they end,
@@ -201,6 +209,15 @@ class Checkpoints(CheckpointManager):
         future.add_done_callback(lambda _: stager.close())
         return future
 
+    @torch.no_grad()
+    def dcp_load(
+        self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool
+    ) -> None:
+        """torchtitan's, of files that may be in a store."""
+        load(state_dict, storage_reader=CheckpointReader(checkpoint_id))
+        if MODEL in self.states:
+            self.states[MODEL].load_state_dict(state_dict)
+
     def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
         """Writes all states into `folder/state`, `mean` into `folder/weights`, and moves the
         checkpoints that stay into `folder/checkpoints`."""
@@ -215,6 +232,7 @@ class Checkpoints(CheckpointManager):
             for step in filter(self._policy.stays, self._whole()):
                 target = folder / "checkpoints" / f"step-{self._policy.first_step + step}"
                 target.parent.mkdir(exist_ok=True)
+                copy_stored(self._path(step), target)
                 self._path(step).rename(target)
 
     # Where from
@@ -255,6 +273,8 @@ class Checkpoints(CheckpointManager):
     def _newest_whole(self) -> int | None:
         """The step of the newest checkpoint that is as it was written; rank 0 removes the others
         that are newer."""
+        if dist.get_rank() == 0:
+            take_stored(Path(self.folder).parent)
         found = [self._whole()]
         dist.broadcast_object_list(found, group=self.pg)
         steps, good = found[0], None
@@ -270,6 +290,7 @@ class Checkpoints(CheckpointManager):
             for path in Path(self.folder).glob("step-*"):
                 if good is None or step_of(path) > good or not is_whole(path):
                     shutil.rmtree(path, ignore_errors=True)
+                    remove_stored(path)
         self._purge()
         dist.barrier(group=self.pg)
         return good
@@ -318,6 +339,7 @@ def _damage_seen_by_any(path: Path) -> str:
     """What is wrong with the files of a checkpoint, which the ranks share out; the same on all."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     if rank != 0:
+        take_named(path)
         wait_for([path / SUMS], rank)
     found: list[Any] = [None] * ranks
     dist.all_gather_object(found, damage(path, rank, ranks), group=hosts("saving"))

@@ -7,7 +7,7 @@ which all files have their size and SHA-256. A checkpoint without it was never f
 import hashlib
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,11 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from ..errors import Interrupted
 from ..run_folder.saved import SUMS
+from ..stores.objects import StoreError
+from ..stores.remote import remote_above
+from .lazy_reader import why_not
 
 METADATA = ".metadata"
 """The file that DCP writes last, with what stands where."""
@@ -67,10 +71,16 @@ class _Written(list[WriteResult]):
     """What a rank has written, with the sums of its files."""
 
     sums: dict[str, dict[str, Any]]
+    unsent: str = ""
 
 
 class Writer(FileSystemWriter):
-    """Writes a checkpoint with its checksums."""
+    """Writes a checkpoint with its checksums; of a run folder in a store, into the store, too.
+
+    Each rank uploads its own files when they are complete, which is beside training where the
+    checkpoint is written beside it. The last of them goes up when all ranks have done so. Where the
+    store is out of reach, the checkpoint is complete here, and finishing it raises Interrupted.
+    """
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
@@ -79,6 +89,11 @@ class Writer(FileSystemWriter):
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         written = _Written(super().write_data(plan, planner).wait())
         written.sums = dict(self.fs.sums)
+        if remote := remote_above(Path(self.path)):
+            try:
+                remote.put([Path(self.path) / name for name in written.sums])
+            except StoreError as problem:
+                written.unsent = problem.message
         done: Future[list[WriteResult]] = Future()
         done.set_result(written)
         return done
@@ -96,6 +111,15 @@ class Writer(FileSystemWriter):
             file.flush()
             os.fsync(file.fileno())
         partial.replace(folder / SUMS)
+        if remote := remote_above(folder):
+            unsent = next(filter(None, (getattr(each, "unsent", "") for each in results)), "")
+            if unsent:
+                raise Interrupted(
+                    unsent, f"run again when the store is back: the checkpoint is in {folder}"
+                )
+            with remote.going():
+                remote.put([folder / METADATA])
+                remote.put([folder / SUMS])
 
 
 def is_whole(path: Path) -> bool:
@@ -107,11 +131,11 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
     """What is wrong with a rank's share of the files of a checkpoint; "" for nothing.
 
     Args:
-        rank: each file is read by one of `ranks`.
+        rank: each file is read by one of `ranks`, and fetched first where it is in a store.
     """
     try:
         files = json.loads((path / SUMS).read_bytes())["files"]
-        share: Sequence[tuple[str, Any]] = sorted(files.items())[rank::ranks]
+        share = [of for of in sorted(files.items()) if _writer(of[0]) % ranks == rank]
     except (OSError, ValueError, KeyError, AttributeError):
         return f"{SUMS} cannot be read"
     with ThreadPoolExecutor(THREADS) as pool:
@@ -119,7 +143,16 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
         return next(filter(None, found), "")
 
 
+def _writer(name: str) -> int:
+    """The rank that has written a file of a checkpoint, `__RANK_NUMBER.distcp`, and is to check it:
+    it reads it, too."""
+    number = name.removeprefix("__").partition("_")[0]
+    return int(number) if number.isdecimal() else 0
+
+
 def _damage(file: Path, wanted: dict[str, Any]) -> str:
+    if wrong := why_not(file):
+        return wrong
     try:
         size = file.stat().st_size
         if size != wanted["bytes"]:

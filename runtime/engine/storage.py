@@ -10,13 +10,13 @@ from typing import Any, Self
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import RunError, Stopped
 from .checksums import METADATA, Writer
+from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"
 TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
@@ -74,7 +74,7 @@ def model_tensors(path: Path) -> dict[str, TensorStorageMetadata]:
     state = tuple(f"{part}." for part in TRAINING_STATE)
     return {
         name: entry
-        for name, entry in FileSystemReader(path).read_metadata().state_dict_metadata.items()
+        for name, entry in CheckpointReader(path).read_metadata().state_dict_metadata.items()
         if isinstance(entry, TensorStorageMetadata) and not name.startswith(state)
     }
 
@@ -91,7 +91,7 @@ class Reader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._reader = FileSystemReader(path)
+        self._reader = CheckpointReader(path)
         self._metadata = self._reader.read_metadata()
         self._reader.set_up_storage_reader(self._metadata, is_coordinator=True)
 

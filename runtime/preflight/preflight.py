@@ -14,6 +14,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ...compiler.files.store_errors import missing_package
+from ...compiler.files.urls import in_store, shown
 from ...compiler.plan.measures import SuiteMeasure
 from ...compiler.plan.plan import (
     BestJob,
@@ -135,7 +137,9 @@ class _Preflight:
             self._records(job)
 
     def weights(self, job: WeightsJob) -> None:
-        if "folder" in job.source:
+        if in_store(job.source.get("folder", "")):
+            weight_files.fingerprint(job.source, self.root)
+        elif "folder" in job.source:
             weight_files.require_whole(weight_files.find(job.source, self.root))
         else:
             _on_hub(job.source["hub"], "model", job.source["revision"])
@@ -249,9 +253,10 @@ def _require_protocol(pattern: str) -> None:
         )
     module = known["class"].partition(".")[0]
     if importlib.util.find_spec(module) is None:
+        install = missing_package(pattern).help if in_store(pattern) else f"pip install {module}"
         raise RunError(
-            f"`{pattern}` needs the package {module}, which is not installed",
-            f"install it: pip install {module}",
+            f"`{shown(pattern)}` needs the package {module}, which is not installed",
+            f"install it: {install}",
         )
 
 

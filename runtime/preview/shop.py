@@ -84,7 +84,7 @@ class Shop:
             outside = prepare.job_fingerprint(job, self.root)
         except RunError:
             return None
-        return self._store.artifact(artifact_key(job, {"tokenizer": made.key}, [outside]))
+        return self._store.fetch(artifact_key(job, {"tokenizer": made.key}, [outside]))
 
     def tokenizer(self, job: TokenizerJob) -> Made:
         """The tokenizer of the run; one that is trained on much and is not there is replaced.
@@ -103,7 +103,7 @@ class Shop:
 
     def _tokenizer(self, job: TokenizerJob) -> Made:
         key = artifact_key(job, {}, [prepare.job_fingerprint(job, self.root)])
-        there = self._store.artifact(key)
+        there = self._store.fetch(key)
         if there is not None:
             return Made(tokenizer.load(there / "tokenizer.json"), True, key)
         name = job.id.removeprefix("tokenizer.")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ...compiler.plan.plan_schema import PlanError, read_plan
 from ..errors import RunError
+from ..stores.views import remove as remove_stored
 from .store import MANIFEST, Store, disk, home_of
 from .variant_folders import runs
 
@@ -72,6 +73,9 @@ def remove(folder: Path, items: Collection[Item]) -> None:
     Raises: Stopped: the disk does not allow it.
     """
     home = home_of(folder)
+    if Store(folder).remote is not None:
+        remove_stored(folder, [item.path for item in items])
+        return
     for item in items:
         with disk(item.path):
             going = home / "work" / f"{_GOING}{item.path.name}"

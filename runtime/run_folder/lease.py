@@ -36,6 +36,7 @@ class Lease:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.name = str(folder)
         self._path = folder / LEASE
         self._token = secrets.token_hex(8)
         self._processes = [_process(os.getpid())]
@@ -56,16 +57,16 @@ class Lease:
             RunError: another run is at work in the folder.
             OSError: the lease cannot be written.
         """
-        there = _read(self._path)
+        there = self._look()
         if there is not None and there.get("token") == os.environ.get(INHERITED):
             return
         while not self._create(self._path):
-            there = _read(self._path)
+            there = self._look()
             if there is None:
                 continue
             if not self._is_dead(there, on_wait):
                 raise RunError(
-                    f"another run is using {self.folder}: {_who(there)}",
+                    f"another run is using {self.name}: {_who(there)}",
                     "wait for it, or choose another folder with --folder",
                 )
             if self._succeed(self._path, there, on_wait):
@@ -88,7 +89,7 @@ class Lease:
         """Raises: Interrupted: another run has taken the folder meanwhile."""
         if self._lost is not None:
             raise Interrupted(
-                f"another run has taken {self.folder} since this one did not answer: "
+                f"another run has taken {self.name} since this one did not answer: "
                 f"{_who(self._lost)}",
                 "run again when it has ended",
             )
@@ -97,9 +98,32 @@ class Lease:
         """Gives the folder back."""
         self._ended.set()
         with self._changing:
-            if self._mine and (_read(self._path) or {}).get("token") == self._token:
-                self._path.unlink(missing_ok=True)
-            self._mine = False
+            try:
+                if self._mine and (self._look() or {}).get("token") == self._token:
+                    self._remove()
+            finally:
+                self._mine = False
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process itself is the owner."""
+        return self._mine
+
+    def _look(self) -> dict[str, Any] | None:
+        """The owner; None where there is none."""
+        return _read(self._path)
+
+    def _remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def _change(self) -> None:
+        """Says in the lease of this owner that it lives."""
+        # In the same file: a new one under the same name other hosts may see a minute late.
+        with self._path.open("r+b") as file:
+            file.write(self._content())
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
 
     def _create(self, path: Path) -> bool:
         """Makes a file of this owner, whole at once, where there is none."""
@@ -135,14 +159,15 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            with suppress(OSError):  # a full disk ends the run where something is written
+            # A full disk, or a store out of reach, ends the run where something is written.
+            with suppress(OSError, RunError):
                 self._write()
 
     def _write(self) -> None:
         with self._changing:
             if not self._mine:
                 return
-            there = _read(self._path)
+            there = self._look()
             # One that cannot be read just now is tried again at the next beat.
             if there and there.get("token") != self._token:
                 self._lost = there
@@ -152,12 +177,7 @@ class Lease:
             if there is None:  # somebody has removed it by hand
                 self._create(self._path)
                 return
-            # In the same file: a new one under the same name other hosts may see a minute late.
-            with self._path.open("r+b") as file:
-                file.write(self._content())
-                file.truncate()
-                file.flush()
-                os.fsync(file.fileno())
+            self._change()
 
     def _is_dead(self, there: Mapping[str, Any], on_wait: Callable[[str], None]) -> bool:
         job = os.environ.get("SLURM_JOB_ID")
@@ -167,14 +187,14 @@ class Lease:
         if there.get("host") == socket.gethostname() and there.get("space") == _space():
             return self._has_ended(there.get("processes", []))
         on_wait(
-            f"{self.folder} is in use by {_who(there)}; waiting for up to {DEAD_SECONDS:.0f} s to "
+            f"{self.name} is in use by {_who(there)}; waiting for up to {DEAD_SECONDS:.0f} s to "
             "see whether that run is alive"
         )
         end = time.monotonic() + DEAD_SECONDS
         while time.monotonic() < end:
             time.sleep(min(1.0, BEAT_SECONDS))
-            now = _read(self._path)
-            if now is None and not self._path.exists():
+            now = self._look()
+            if now is None:
                 return True  # it has ended, and its lease with it
             if now is not None and now != there:
                 return False

@@ -16,6 +16,8 @@ from .store import Store
 from .variant_folders import runs
 
 Event = Mapping[str, Any]
+SMALL = 1 << 20
+"""Bytes of files that are fetched from a store so that results can be told of."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,14 @@ def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
 
 
 def results(plan: Plan, store: Store) -> dict[str, Path]:
-    """Job → folder of its result, for jobs of the plan that are finished.
+    """Job → folder of its result, for jobs of the plan that are finished; of a run folder in a
+    store with its small files.
 
     Raises: RunError: a result is damaged.
     """
     found = {}
     for job, outcome in outcomes(plan, store).items():
-        folder = store.artifact(outcome.key) if outcome.state == "finished" else None
+        folder = store.fetch(outcome.key, most=SMALL) if outcome.state == "finished" else None
         if folder:
             found[job] = folder
     return found

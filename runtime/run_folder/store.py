@@ -14,6 +14,8 @@
 
 An artifact is assembled in `work`, its manifest included, and renamed into place at once: it is
 there completely or not at all.
+
+Of a run folder in an object store this is the local folder (`stores.remote`).
 """
 
 import errno
@@ -22,18 +24,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, Stopped, reason
+from ..stores.pulling import catch_up, pull
+from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
+from ..stores.remote import SUMS as CHECKPOINT_SUMS
 from .journal import Journal
 from .json_lines import Lines
 from .lease import Lease
 from .ran import starts
+from .stored_lease import StoredLease
 
-MANIFEST = "manifest.json"
 SUMS = "result-sums.json"
 """In a job's work folder: checksums (SHA-256) of files of its result, by their names, where they
 were made as the files were written."""
@@ -57,6 +63,27 @@ class Store:
         self.held: Lease | None = None
         self._journal = Journal(folder)
         self._events = Lines(folder / EVENTS)
+
+    @cached_property
+    def remote(self) -> Remote | None:
+        """The object store that the run folder is in; None: it is where it is."""
+        return remote_of(home_of(self.folder))
+
+    @property
+    def name(self) -> str:
+        """The run folder as messages show it."""
+        if self.remote is None:
+            return str(self.folder)
+        inside = os.path.relpath(self.folder, home_of(self.folder))
+        return self.remote.bucket.place("" if inside == "." else inside)
+
+    def pull(self) -> None:
+        """Brings the local folder of a store up to date, where this is one.
+
+        Raises: RunError: the store is out of reach, or refuses.
+        """
+        if self.remote is not None:
+            pull(self.remote)
 
     def create(self) -> str | None:
         """Makes the folder and its journal where they are not there.
@@ -88,6 +115,8 @@ class Store:
         self.require_lease()
         with disk(self._journal.path):
             self._journal.record(job, key, event, detail)
+        if self.remote is not None:
+            self.remote.record(self._journal.path)
 
     def events(self) -> list[dict[str, Any]]:
         """The journal, oldest first: `time`, `job`, `key`, `event` and `detail` of each line.
@@ -113,11 +142,16 @@ class Store:
 
         Raises: RunError: another process is at work in it.
         """
-        self.held = lease = Lease(home_of(self.folder))
+        home, remote = home_of(self.folder), self.remote
+        self.held = lease = StoredLease(home, remote.bucket) if remote else Lease(home)
         with disk(self.folder):
             lease.take(on_wait)
         try:
-            yield lease
+            if remote is not None and lease.mine:
+                pull(remote)
+                catch_up(remote)
+            with remote.following(rest=True) if remote and lease.mine else nullcontext():
+                yield lease
         finally:
             self.held = None
             lease.release()
@@ -154,20 +188,72 @@ class Store:
         except (OSError, ValueError) as problem:
             raise self._damaged(folder, f"its manifest cannot be read ({problem})") from None
         for name, entry in manifest["files"].items():
-            try:
-                size = (folder / name).stat().st_size
-            except OSError:
-                raise self._damaged(folder, f"{name} is missing") from None
+            size = self._size(folder / name)
+            if size is None:
+                raise self._damaged(folder, f"{name} is missing")
             if size != entry["bytes"]:
                 reason = f"{name} has {size} bytes, not {entry['bytes']}"
                 raise self._damaged(folder, reason)
         return folder
 
+    def _size(self, path: Path) -> int | None:
+        """Bytes of a file of an artifact, here or in the store; None where there is none."""
+        try:
+            return path.stat().st_size
+        except OSError:
+            return self.remote.size(path) if self.remote is not None else None
+
     def _damaged(self, folder: Path, reason: str) -> RunError:
+        if self.remote is not None:
+            place = self.remote.bucket.place(f"artifacts/{folder.name}")
+            return RunError(
+                f"the artifact {place} is damaged: {reason}",
+                "remove it from the store, with all that is below; the next run rebuilds it",
+            )
         return RunError(
             f"the artifact {folder} is damaged: {reason}",
             "remove the folder; the next run rebuilds it",
         )
+
+    def fetch(
+        self, key: str, only: Collection[str] | None = None, most: int | None = None
+    ) -> Path | None:
+        """The folder of an artifact, with its files fetched from the store, where it is in one.
+
+        The shards of checkpoints are left there: whoever reads them fetches those that it needs.
+
+        Args:
+            only: the files to fetch. Default: all.
+            most: bytes of a file; larger ones are left out.
+
+        Raises: RunError: it is damaged, or the store is out of reach.
+        """
+        folder = self.artifact(key)
+        if folder is None or self.remote is None:
+            return folder
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        wanted = {
+            name: entry
+            for name, entry in files.items()
+            if not name.endswith(SHARDS)
+            and (only is None or name in only)
+            and (most is None or entry["bytes"] <= most)
+        }
+        self.remote.fetch(home_of(self.folder) / "artifacts" / key, wanted, f"the artifact {key}")
+        return folder
+
+    def take_over(self, key: str) -> None:
+        """Fetches an artifact that another machine of the gang knows of, where a store has it.
+
+        Raises: RunError: it is damaged, or the store is out of reach.
+        """
+        if self.remote is None:
+            return
+        manifest = home_of(self.folder) / "artifacts" / key / MANIFEST
+        if not manifest.is_file():
+            self.remote.look()
+            self.remote.get_small([self.remote.name(manifest)])
+        self.fetch(key)
 
     def publish(self, key: str, result: Path, job: str) -> Path:
         """Makes the folder `result` the artifact of a key, and clears the job's work folder.
@@ -179,6 +265,8 @@ class Store:
         for path in sorted(p for p in result.rglob("*") if p.is_file() and p.name != MANIFEST):
             name = str(path.relative_to(result))
             files[name] = {"bytes": path.stat().st_size, "sha256": sums.get(name) or _sum(path)}
+        if self.remote is not None:
+            files = {**_elsewhere(result), **files}
         ran = starts(self.work(key))
         manifest = json.dumps({"key": key, "job": job, "ran": ran, "files": files}, indent=1)
         folder = self.folder / "artifacts" / key
@@ -186,6 +274,8 @@ class Store:
             (result / MANIFEST).write_text(manifest)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(result, folder)
+        if self.remote is not None:
+            self.remote.publish(key, home_of(self.folder) / "artifacts" / key, list(files))
         shutil.rmtree(self.work(key), ignore_errors=True)
         return folder
 
@@ -206,6 +296,17 @@ def _known_sums(work: Path) -> dict[str, str]:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
+    """The files of checkpoints in a result, as their checksums say, also those that ranks on other
+    machines have written."""
+    found = {}
+    for path in result.rglob(CHECKPOINT_SUMS):
+        inside = path.parent.relative_to(result)
+        for name, entry in json.loads(path.read_bytes())["files"].items():
+            found[str(inside / name)] = {"bytes": entry["bytes"], "sha256": entry["sha256"]}
+    return found
 
 
 def home_of(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from ..source import Span
+from ..urls import masked
 from .diagnostics import Diagnostic
 from .paragraphs import cells, wrapped
 
@@ -25,7 +26,7 @@ def _excerpt(
     columns: int | None,
 ) -> Iterator[str]:
     line, column = span.line, span.column
-    text = _printable(span.source.line(line))
+    text = masked(_printable(span.source.line(line)))
     end_line, end_column = span.source.position(max(span.end, span.start + 1))
     stop = end_column - 1 if end_line == line else len(text)
     shown = text.expandtabs(4)

@@ -229,7 +229,8 @@ class Model(Declaration):
     weights: str | None = attribute(
         k.Text(),
         None,
-        doc="a folder with [published weights](#published-weights), relative to the spec's folder",
+        doc="a folder with [published weights](#published-weights), relative to the spec's folder, "
+        "or its URL in an [object store](cluster.md#object-stores)",
     )
     hub: str | None = attribute(
         k.Text(), None, doc="a Hugging Face repository with published weights, instead of `weights`"

@@ -221,8 +221,8 @@ def test_a_path_that_no_disk_takes_is_missing(tmp_path: Path) -> None:
 
 URLS = [
     (
-        WEIGHTS.replace('"w"', '"s3://bucket/w"'),
-        "`s3://bucket/w`, of the model `there`, is a URL",
+        WEIGHTS.replace('"w"', '"https://host/w"'),
+        "`https://host/w`, of the model `there`, is a URL",
         "download the weights, and write their folder",
     ),
     (

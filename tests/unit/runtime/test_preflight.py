@@ -303,7 +303,7 @@ def test_what_reads_urls_of_later_stages(tmp_path: Path, monkeypatch: pytest.Mon
     without(monkeypatch, "s3fs")
     ((said, way_out),) = lacking(HEAD + TALK.replace("talk.j", "s3://b/talk.j") + SFT, tmp_path)
     assert "`s3://b/talk.jsonl` needs the package s3fs" in said
-    assert way_out == "install it: pip install s3fs"
+    assert way_out == "install it: pip install 'etude[s3]'"
     ((said, _),) = lacking(HEAD + TALK.replace("talk.j", "nope://b/talk.j") + SFT, tmp_path)
     assert "nothing reads `nope://`" in said
 

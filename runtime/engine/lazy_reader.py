@@ -1,0 +1,67 @@
+"""Reading checkpoints of a run folder in a store: files are fetched as they are read.
+
+A rank on the same layout reads the file that it has written, and no other; DCP says which.
+"""
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader
+
+from ..errors import RunError
+from ..run_folder.saved import SUMS
+from ..stores.objects import StoreError
+from ..stores.remote import remote_above
+
+
+class _Fetched(FileSystem):
+    """The file system, with files from the store where they are not here."""
+
+    @contextmanager
+    def create_stream(self, path: Any, mode: str) -> Generator[Any, None, None]:
+        fetch(Path(path))
+        with super().create_stream(path, mode) as stream:
+            yield stream
+
+
+class CheckpointReader(FileSystemReader):
+    """Reads a checkpoint that may be in a store."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path)
+        self.fs: Any = _Fetched()
+
+
+def fetch(path: Path) -> None:
+    """Fetches a file of a checkpoint where it is not here and a store has it, and checks it.
+
+    Raises: RunError: it is damaged, or the store is out of reach.
+    """
+    if path.is_file():
+        return
+    remote = remote_above(path)
+    if remote is None or not (path.parent / SUMS).is_file():
+        return
+    entry = json.loads((path.parent / SUMS).read_bytes())["files"].get(path.name)
+    if entry is not None:
+        with remote.going():
+            remote.fetch(path.parent, {path.name: entry}, f"the checkpoint {path.parent.name}")
+
+
+def why_not(path: Path) -> str:
+    """Fetches a file as `fetch` does; what is wrong with it, "" for nothing.
+
+    Raises: Interrupted: the store is out of reach.
+    """
+    try:
+        fetch(path)
+    except StoreError:
+        raise
+    except RunError as problem:
+        if problem.exit_code != 1:
+            raise
+        return f"{path.name} in the store is not what was written"
+    return ""

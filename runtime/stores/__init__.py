@@ -1,0 +1,1 @@
+"""Object stores: `s3://` and what else fsspec opens. No torch."""

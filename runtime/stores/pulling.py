@@ -1,0 +1,167 @@
+"""What a local folder takes over from the store before it is used."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from .remote import JOURNAL, LEASE, MANIFEST, MARKER, SUMS, Remote, belongs_to_jobs, in_variant
+from .segments import SEGMENT, SUFFIX, files_in
+
+Tags = dict[str, list[str]]
+"""File that grows → the tags of its segments that the local file has."""
+
+
+def pull(remote: Remote) -> None:
+    """Brings a working folder up to date: journals, steps, events, logs and manifests.
+
+    Where the folder has more than the store, since that was out of reach when the folder was used
+    last, the folder stays as it is, and `catch_up` sends it. Where another machine has gone on
+    since, the store is right. Results themselves are fetched when a job needs them.
+
+    Raises: StoreError.
+    """
+    remote.look()
+    objects = remote.objects
+    ahead = {}
+    for name in [n for n in objects if n == in_variant(n) + JOURNAL]:
+        ahead[in_variant(name)] = _take(remote, name, remote.bucket.read(name) or b"")
+    for file, segments in files_in(objects).items():
+        content = b"".join(remote.bucket.read(name) or b"" for name in segments)
+        remote.took(file, content)
+        _take(remote, file, content)
+    plain = [name for name in objects if _is_plain(name)]
+    remote.get_small(
+        [n for n in plain if not ((remote.home / n).exists() and ahead.get(in_variant(n)))]
+    )
+    behind = not all(ahead.values())
+    _manifests(remote, remove=behind)
+
+
+def catch_up(remote: Remote) -> None:
+    """Sends what the store lacks of finished results and checkpoints.
+
+    Raises: Interrupted.
+    """
+    there = remote.keys()
+    for folder in _folders(remote.home / "artifacts"):
+        if folder.name not in there and (folder / MANIFEST).is_file():
+            files = json.loads((folder / MANIFEST).read_bytes())["files"]
+            if all((folder / name).is_file() for name in files):
+                remote.publish(folder.name, folder, list(files))
+    with remote.going():
+        for path in sorted((remote.home / "work").glob(f"*/checkpoints/step-*/{SUMS}")):
+            if remote.name(path) in remote.objects:
+                continue
+            names = json.loads(path.read_bytes())["files"]
+            if all((path.parent / name).is_file() for name in names):
+                remote.put_checkpoint(path.parent)
+            else:  # parts of it were on machines that have gone
+                shutil.rmtree(path.parent)
+
+
+def view(remote: Remote, tags: Tags) -> None:
+    """Makes a folder that only shows what the store has.
+
+    Args:
+        tags: of what it has already; they are changed.
+
+    Raises: StoreError.
+    """
+    before = dict(remote.objects)
+    remote.look()
+    objects = remote.objects
+    for file, segments in files_in(objects).items():
+        _grow(remote, file, segments, tags)
+    small = [n for n in objects if _is_plain(n) or n == in_variant(n) + JOURNAL or n == LEASE]
+    changed = [n for n in small if objects[n] != before.get(n) or not (remote.home / n).exists()]
+    remote.get_small(changed)
+    if LEASE not in objects:
+        (remote.home / LEASE).unlink(missing_ok=True)
+    elif LEASE in changed:
+        os.utime(remote.home / LEASE, (objects[LEASE].written, objects[LEASE].written))
+    _manifests(remote, remove=True)
+    for name, about in objects.items():
+        if name.startswith("work/") and name.endswith(f"/{SUMS}"):
+            path = remote.home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (about.written, about.written))
+
+
+def sums(remote: Remote, work: Path) -> None:
+    """Fetches what says which checkpoints of a job the store has.
+
+    Raises: StoreError.
+    """
+    prefix = remote.name(work / "checkpoints")
+    found = remote.bucket.listed(prefix)
+    remote.objects |= found
+    whole = [name.rpartition("/")[0] for name in found if name.endswith(f"/{SUMS}")]
+    wanted = [f"{folder}/{name}" for folder in whole for name in (".metadata", SUMS)]
+    remote.get_small([n for n in wanted if n in found and not (remote.home / n).is_file()])
+
+
+def _take(remote: Remote, name: str, content: bytes) -> bool:
+    """Takes over a file, unless the local one goes on from it; whether that is so."""
+    path = remote.home / name
+    try:
+        if path.read_bytes().startswith(content):
+            return True
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    return False
+
+
+def _grow(remote: Remote, file: str, segments: list[str], tags: Tags) -> None:
+    """Takes over what is new of a file that grows."""
+    path = remote.home / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    now = [remote.objects[name].tag for name in segments]
+    had = tags.get(file, []) if path.exists() else []
+    same = next((i for i, pair in enumerate(zip(now, had, strict=False)) if pair[0] != pair[1]), -1)
+    first = min(len(now), len(had)) if same < 0 else same
+    if first == len(now) == len(had):
+        return
+    with path.open("ab") as target:
+        target.truncate(first * SEGMENT)
+        for name in segments[first:]:
+            target.write(remote.bucket.read(name) or b"")
+    tags[file] = now
+    written = max((remote.objects[name].written for name in segments), default=0.0)
+    os.utime(path, (written, written))
+
+
+def _manifests(remote: Remote, *, remove: bool) -> None:
+    """Takes over the manifests of artifacts, and removes what is no artifact of the store's."""
+    there = remote.keys()
+    here = {folder.name for folder in _folders(remote.home / "artifacts")}
+    remote.get_small(
+        [
+            f"artifacts/{key}/{MANIFEST}"
+            for key in sorted(there)
+            if not (remote.home / "artifacts" / key / MANIFEST).is_file()
+        ]
+    )
+    for key in here - there if remove else ():
+        shutil.rmtree(remote.home / "artifacts" / key, ignore_errors=True)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether an object is a file as a whole that belongs to no job."""
+    own = name.removeprefix(in_variant(name))
+    return not (
+        belongs_to_jobs(name)
+        or f"{SUFFIX}/" in name
+        or own in (JOURNAL, LEASE, MARKER)
+        or any(part.startswith(".") for part in own.split("/"))
+    )
+
+
+def _folders(folder: Path) -> Iterable[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []

@@ -1,0 +1,383 @@
+"""A run folder in an object store, and the local folder in which its jobs work.
+
+The store is the truth, and the local folder a cache of it. What is complete goes up, and what names
+it goes up after it: files of an artifact before its manifest, files of a checkpoint before its
+checksums, both before the line of the journal that tells of them. So whatever is torn is never
+named, and a machine that vanishes loses what came after its last checkpoint.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import Interrupted, RunError
+from .objects import Bucket, Object, StoreError
+from .segments import Growing
+
+MARKER = ".etude-store.json"
+"""The file of a local folder that says which store it belongs to."""
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+SUMS = "checksums.json"
+LEASE = "lease.json"
+SHARDS = ".distcp"
+"""The ending of files of checkpoints, which are fetched one by one as they are read."""
+SYNC_SECONDS = 15.0
+_JOBS = ("artifacts", "work", "cache", "models")
+_RESULTS = ("result", "result.partial")
+_GROWING = ("events.jsonl", "metrics/", "logs/", "log")
+_known: dict[Path, "Remote"] = {}
+
+
+def remote_of(home: Path) -> "Remote | None":
+    """The store that a local folder belongs to; None where it stands for itself.
+
+    Raises: RunError: its marker cannot be read.
+    """
+    path = Path(os.path.realpath(home))
+    found = _known.get(path)
+    if found is None and (path / MARKER).is_file():
+        try:
+            url = str(json.loads((path / MARKER).read_bytes())["url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(
+                f"{path / MARKER} cannot be read", "remove the folder: the store has its content"
+            ) from None
+        found = _known[path] = Remote(path, url)
+    return found
+
+
+def remote_above(path: Path) -> "Remote | None":
+    """The store of the run folder that a path lies in."""
+    real = Path(os.path.realpath(path))
+    return next((found for each in real.parents if (found := remote_of(each))), None)
+
+
+def begin(home: Path, url: str) -> "Remote":
+    """Makes a local folder for a URL.
+
+    Raises:
+        RunError: the URL is no store's.
+        OSError: the folder cannot be written.
+    """
+    bucket = Bucket(url)
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / MARKER).is_file():
+        partial = home / f"{MARKER}.{os.getpid()}"
+        partial.write_text(json.dumps({"url": bucket.url}) + "\n")
+        partial.replace(home / MARKER)
+    found = remote_of(home)
+    assert found
+    return found
+
+
+class Remote:
+    """A run folder in a store, as the processes of one machine see it.
+
+    Attributes:
+        home: the local folder.
+        objects: what was there at the last look, and what was written since.
+    """
+
+    def __init__(self, home: Path, url: str) -> None:
+        self.home = home
+        self.bucket = Bucket(url)
+        self.objects: dict[str, Object] = {}
+        self._looked = False
+        self._growing: dict[str, Growing] = {}
+        self._plain: dict[str, tuple[int, int]] = {}
+        self._sending = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "store")
+
+    @property
+    def url(self) -> str:
+        """That of the run folder."""
+        return self.bucket.url
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """Ends the run where the store has gone; what it has not got the local folder has.
+
+        Raises: Interrupted.
+        """
+        try:
+            yield
+        except StoreError as problem:
+            self.bucket.patient = False  # what is left to do waits no more
+            raise Interrupted(
+                problem.message,
+                f"{problem.help}; then run again: nothing is lost, {self.home} has what the store "
+                "does not have",
+            ) from problem
+
+    # What is there
+
+    def look(self) -> None:
+        """Lists the store.
+
+        Raises: StoreError.
+        """
+        self.objects = self.bucket.listed()
+        self._looked = True
+
+    def size(self, path: Path) -> int | None:
+        """The size of an object as it was at the last look; None where there is none."""
+        if not self._looked:
+            self.look()
+        found = self.objects.get(self.name(path))
+        return None if found is None else found.size
+
+    def name(self, path: Path) -> str:
+        """The object that a local file is, or will be: what a job writes into its result belongs
+        to the artifact from the beginning, since objects cannot be moved."""
+        real = Path(os.path.realpath(path.parent)) / path.name
+        parts = real.relative_to(self.home).parts
+        if parts[0] == "work" and len(parts) > 2 and parts[2] in _RESULTS:
+            parts = ("artifacts", parts[1], *parts[3:])
+        return "/".join(parts)
+
+    def keys(self) -> set[str]:
+        """The keys of the artifacts that are complete in the store."""
+        found = (name.split("/") for name in self.objects)
+        return {p[1] for p in found if len(p) == 3 and p[0] == "artifacts" and p[2] == MANIFEST}
+
+    # Up
+
+    def put(self, paths: Collection[Path]) -> None:
+        """Uploads files.
+
+        Raises: StoreError.
+        """
+        self._put({self.name(path): path for path in paths})
+
+    def _put(self, files: Mapping[str, Path]) -> None:
+        self.bucket.put(files)
+        for name, path in files.items():
+            self.objects[name] = Object(path.stat().st_size, "", 0.0)
+
+    def put_checkpoint(self, folder: Path) -> None:
+        """Uploads a checkpoint that a store has lacked, its checksums last.
+
+        Raises: StoreError.
+        """
+        files = [path for path in folder.iterdir() if path.is_file() and path.name != SUMS]
+        self.put(files)
+        self.put([folder / SUMS])
+
+    def publish(self, key: str, folder: Path, files: Collection[str]) -> None:
+        """Uploads what an artifact lacks in the store, its manifest last; then removes what the
+        job has left behind.
+
+        Args:
+            files: names of its files, the manifest aside. Those that are not here another machine
+                has uploaded.
+
+        Raises: Interrupted.
+        """
+        with self.going():
+            there = self.bucket.listed(f"artifacts/{key}")
+            self.objects |= there
+            new = {}
+            for name in files:
+                object = f"artifacts/{key}/{name}"
+                path = folder / name
+                if not path.is_file():
+                    continue
+                sent = there.get(object)
+                if name.endswith(SHARDS) and sent and sent.size == path.stat().st_size:
+                    continue
+                new[object] = path
+            self._put(new)
+            self._put({f"artifacts/{key}/{MANIFEST}": folder / MANIFEST})
+        self.remove_later(f"work/{key}/")
+
+    def remove_later(self, prefix: str, first: str = SUMS) -> None:
+        """Removes all below a prefix, in the background: what makes it whole first."""
+
+        def remove() -> None:
+            with suppress(StoreError):
+                names = list(self.bucket.listed(prefix.rstrip("/")))
+                names = [name for name in names if name.startswith(prefix)]
+                marks = [name for name in names if name.endswith(f"/{first}")]
+                self.bucket.remove(marks)
+                self.bucket.remove([name for name in names if name not in marks])
+                for name in names:
+                    self.objects.pop(name, None)
+
+        self._worker.submit(remove)
+
+    def settle(self) -> None:
+        """Waits for what is done in the background."""
+        self._worker.submit(lambda: None).result()
+
+    def record(self, path: Path) -> None:
+        """Uploads a small file that has changed.
+
+        Raises: Interrupted.
+        """
+        with self.going():
+            self.bucket.write(self.name(path), path.read_bytes())
+
+    def send(self, *, metrics: bool, rest: bool, plain: bool = False) -> None:
+        """Sends what has grown since the last time.
+
+        Args:
+            metrics: the steps of train jobs, which the process sends that writes them.
+            rest: events and logs.
+            plain: files beside these, whole: the plan, what people are to label.
+
+        Raises: StoreError.
+        """
+        with self._sending:
+            for path in _files(self.home):
+                name = path.relative_to(self.home).as_posix()
+                if _grows(name):
+                    own = _in_run(name).startswith("metrics/")
+                    if metrics if own else rest:
+                        self._grown(name, path).send(rewritten=own)
+                elif plain:
+                    stat = path.stat()
+                    seen = stat.st_size, stat.st_mtime_ns
+                    if self._plain.get(name) != seen:
+                        self.bucket.write(name, path.read_bytes())
+                        self._plain[name] = seen
+
+    def _grown(self, name: str, path: Path) -> Growing:
+        return self._growing.setdefault(name, Growing(self.bucket, name, path))
+
+    def took(self, name: str, content: bytes) -> None:
+        """Remembers what the store has of a file that grows."""
+        self._grown(name, self.home / name).known(content)
+
+    @contextmanager
+    def following(self, *, metrics: bool = False, rest: bool = False) -> Iterator[None]:
+        """Sends steps, or events and logs, every few seconds, and at the end all that is left.
+
+        A store that is out of reach meanwhile ends nothing: what jobs need goes up elsewhere.
+        """
+        ended = threading.Event()
+
+        def follow() -> None:
+            while not ended.wait(SYNC_SECONDS):
+                with suppress(StoreError, OSError):
+                    self.send(metrics=metrics, rest=rest)
+
+        thread = threading.Thread(target=follow, name="store", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            with suppress(StoreError, OSError):
+                self.settle()
+                self.send(metrics=metrics, rest=rest, plain=rest)
+
+    # Down
+
+    def fetch(self, folder: Path, files: Mapping[str, Mapping[str, Any]], named: str) -> None:
+        """Downloads files that are not here, and compares them with their checksums.
+
+        Args:
+            files: names in the folder → `bytes` and `sha256`.
+            named: what they belong to, for people.
+
+        Raises:
+            StoreError.
+            RunError: an object is not what was written.
+        """
+        with self._alone():
+            wanted = {}
+            for name, entry in files.items():
+                path = folder / name
+                try:
+                    if path.stat().st_size == entry["bytes"]:
+                        continue
+                except OSError:
+                    pass
+                wanted[name] = path
+            if not wanted:
+                return
+            aside = self.home / "cache" / f".fetched-{os.getpid()}"
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                got = {name: aside / name for name in wanted}
+                self.bucket.get({self.name(wanted[name]): path for name, path in got.items()})
+                for name, path in got.items():
+                    with path.open("rb") as file:
+                        digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    if digest != files[name]["sha256"]:
+                        raise RunError(
+                            f"{self.bucket.place(self.name(wanted[name]))} is not what was "
+                            f"written: {named} is damaged",
+                            f"remove {self.bucket.place(self.name(folder))}; the next run "
+                            "rebuilds it",
+                        )
+                for name, path in got.items():
+                    wanted[name].parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(path, wanted[name])
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps the other processes of this machine from fetching the same at the same time."""
+        path = self.home / "cache" / ".fetching"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def get_small(self, names: Collection[str]) -> None:
+        """Downloads objects to where they stand in the folder.
+
+        Raises: StoreError.
+        """
+        self.bucket.get({name: self.home / name for name in names})
+
+
+def _files(home: Path) -> Iterator[Path]:
+    """The files of a run folder that belong to no job, those of variants among them."""
+    for path in sorted(home.iterdir()) if home.is_dir() else ():
+        if path.name.startswith(".") or path.name in (*_JOBS, MARKER, JOURNAL, LEASE, "wandb"):
+            continue
+        if path.name.startswith(LEASE):
+            continue
+        if path.is_dir() and path.name == "variants":
+            for each in sorted(path.iterdir()):
+                yield from _files(each)
+        elif path.is_dir():
+            yield from (p for p in sorted(path.rglob("*")) if p.is_file() and _plain(p))
+        elif path.is_file():
+            yield path
+
+
+def _plain(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(".partial")
+
+
+def in_variant(name: str) -> str:
+    """The beginning of a name that says of which variant's run it is; "" for the recipe's own."""
+    parts = name.split("/")
+    return "/".join(parts[:2]) + "/" if parts[0] == "variants" and len(parts) > 2 else ""
+
+
+def _in_run(name: str) -> str:
+    return name.removeprefix(in_variant(name))
+
+
+def _grows(name: str) -> bool:
+    own = _in_run(name)
+    return any(own == each or (each.endswith("/") and own.startswith(each)) for each in _GROWING)
+
+
+def belongs_to_jobs(name: str) -> bool:
+    """Whether an object is part of an artifact, or of a job in progress."""
+    return _in_run(name).split("/")[0] in _JOBS
