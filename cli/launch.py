@@ -103,6 +103,14 @@ def _launch(plan: "Plan", args: Namespace) -> int:
     from ..runtime.launchers import sites
     from ..runtime.launchers.engine import folder_name
 
+    if args.folder and "://" in args.folder:
+        from ..runtime.errors import RunError
+
+        raise RunError(
+            "a run is launched into a folder that its nodes share, not into an object store",
+            "name a path with --folder, or start the ranks on one machine: etude run "
+            f"{args.file} --folder URL",
+        )
     engine = _engine(args.on)
     site = sites.find(args.site)
     folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
