@@ -98,6 +98,8 @@ def why(url: str, error: BaseException) -> Why:
             "correct the name, or make the bucket; its region and endpoint are those of the "
             "store's own settings, such as AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
         )
+    if names & _BUSY:
+        return Why("unreachable", "the store is too busy, or out of order", "try again later")
     if any(isinstance(each, PermissionError) for each in chain) or names & {"AccessDenied", "403"}:
         return Why(
             "refused",
@@ -105,8 +107,6 @@ def why(url: str, error: BaseException) -> Why:
             f"ask for the right to list, read and write in `{bucket}`, or use credentials that "
             "have it",
         )
-    if names & _BUSY:
-        return Why("unreachable", "the store is too busy, or out of order", "try again later")
     if names & _UNREACHABLE or any(isinstance(e, ConnectionError | TimeoutError) for e in chain):
         where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         at = f" at {shown(where)}" if where and extra == "s3" else ""
