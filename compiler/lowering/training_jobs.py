@@ -21,6 +21,7 @@ from ..plan.plan import (
     Cost,
     MixturePiece,
     ReferenceJob,
+    Reward,
     Schedule,
     TrainJob,
     Window,
@@ -150,8 +151,11 @@ class Training:
         data = self._windows(stage, segment, schedule, sequences, positions)
         average = self._averaging(stage)
         seed = self._seed(stage)
+        objective = self._objective(stage)
+        fresh = model is None or isinstance(objective, Reward)  # its head, if nothing else
         content = {
-            "objective": self._objective(stage),
+            "objective": objective,
+            "drawn": "by name" if fresh else None,
             "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,

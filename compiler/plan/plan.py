@@ -221,6 +221,11 @@ class TrainJob(Job):
     kind: Literal["train"] = "train"
     objective: Objective = NextToken()
     model: Architecture
+    drawn: Literal["by name"] | None = later(
+        None,
+        description="how weights that no input has are drawn from the seed: each parameter by its "
+        "name and shape; null: there are none",
+    )
     seed: int
     seq_len: int
     first_step: int

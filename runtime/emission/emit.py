@@ -68,6 +68,7 @@ FIELDS = {
     "extends": "said in a comment",
     "objective": "the loss, of what a comment says; preferences are left out with a reason",
     "model": "written out",
+    "drawn": "torchtitan draws in its own way, as a comment says",
     "seed": "debug.seed",
     "seq_len": "training.seq_len",
     "first_step": "counted from in comments and schedules",
@@ -375,6 +376,7 @@ def _departures(job: TrainJob) -> list[str]:
         "runs without asking a gate": job.extends is not None,
         "attention for GPUs": job.resources.device == "cpu",
         "reads where the plan says, also after a gate that failed": job.first_step > 0,
+        "initial weights as torchtitan draws them": job.drawn is not None,
     }
     return [what for what, holds in said.items() if holds]
 

@@ -8,17 +8,20 @@ from typing import Any
 from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.plan import Dpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
 from .checkpoint import Checkpoints, Policy, Start
 from .families import Head, model_spec
+from .initial import by_name
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
 from .optimizer import Optimizers
+from .storage import HEAD
 from .trainer import Trainer
 
 RECOMPUTATION = {"full": FullAC.Config, "selective": SelectiveAC.Config}
@@ -47,7 +50,7 @@ def trainer_config(
     head, loss = _objective(job)
     config = Trainer.Config(
         job=job,
-        model_spec=model_spec(job.model, device, job.seq_len, head),
+        model_spec=_model(job, head, start),
         hf_assets_path="",
         dump_folder=str(folder),
         tokenizer=NoTokenizer(),
@@ -84,6 +87,17 @@ def trainer_config(
             "plan again with this version of etude",
         ) from error
     return config
+
+
+def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
+    """The job's model, whose weights are drawn by name where `start` does not have them."""
+
+    def drawn(name: str) -> bool:
+        return start is None or (start.headless and name == HEAD)
+
+    spec = model_spec(job.model, job.resources.device, job.seq_len, head)
+    parallelize = by_name(spec.parallelize_fn, job.seed, drawn)
+    return dataclasses.replace(spec, parallelize_fn=parallelize)
 
 
 def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:

@@ -93,6 +93,12 @@ def make_trainer(
     # torchtitan takes its device when it is imported, so `prepare` has to come first.
     from .config import trainer_config
 
+    if "model" not in inputs and job.drawn is None:
+        raise RunError(
+            f"the job {job.id} begins with weights as an earlier version of etude drew them",
+            "plan again with this version, or run it with the version that planned it",
+        )
+
     planned = {source: window.first_token for source, window in job.data.items()}
     config = trainer_config(
         job,

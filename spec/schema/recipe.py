@@ -83,7 +83,8 @@ class Header(Declaration):
     seed: int = attribute(
         nk.Whole(least=0, most=2**63 - 1),
         0,
-        doc="seeds initial weights, the order of documents, the held-out split and generated "
+        doc="seeds initial weights (each parameter by its name, so that they do not depend on how "
+        "the model is placed), the order of documents, the held-out split and generated "
         "samples",
     )
     notes: str | None = attribute(k.Text(), None, doc="notes for readers; not in the plan")

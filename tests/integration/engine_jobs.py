@@ -207,6 +207,7 @@ def train_job(
         steps=steps,
         tokens=sequences * seq_len,
         model=model or architecture(),
+        drawn="by name",
         seed=7,
         seq_len=seq_len,
         first_step=first_step,
@@ -285,6 +286,14 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def same(one: Path, other: Path) -> bool:
     """Whether two checkpoints hold the same tensors, bit for bit."""
     left, right = tensors(one), tensors(other)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two checkpoints hold the same weights of the model, bit for bit."""
+    left, right = weights(one), weights(other)
     return left.keys() == right.keys() and all(
         torch.equal(left[name], right[name]) for name in left
     )

@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import architecture, experts, latent, run, same, train_job, weights
-from test_engine_ranks import Run, Workplace
+from engine_jobs import (
+    architecture,
+    experts,
+    latent,
+    run,
+    same,
+    same_weights,
+    train_job,
+    weights,
+)
+from test_engine_ranks import Run, Workplace, initial
 
 from etude.compiler.plan.plan import Architecture, TrainJob
 from etude.runtime.engine.families import gpt_oss
@@ -25,7 +34,7 @@ DEEPSEEK = architecture(
 GPT_OSS = architecture(
     family="gpt_oss", biased=True, sinks=True, window=8, experts=experts(balance=0.01)
 )
-PIPELINED = {
+PIPELINED: dict[str, int | str] = {
     "pipeline_parallel_degree": 2,
     "pipeline_parallel_schedule": "1F1B",
 }
@@ -53,8 +62,10 @@ def job(
 def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place = Workplace(inputs, tmp_path_factory.mktemp("experts"))
     assert place.run(Run(job(2, 2), "killed", kill_at=4)) != 0
-    assert place.run(Run(job(2), "together")) == 0
-    assert place.run(Run(job(2, 2), "apart"), Run(job(2, 2), "killed")) == 0
+    drawn = Run(initial(job(2, steps=1)), "initial together")
+    assert place.run(Run(job(2), "together"), drawn) == 0
+    drawn = Run(initial(job(2, 2, steps=1)), "initial apart")
+    assert place.run(Run(job(2, 2), "apart"), Run(job(2, 2), "killed"), drawn) == 0
     return place
 
 
@@ -65,6 +76,16 @@ def test_the_losses_do_not_depend_on_where_experts_are(
     for folder in ("together", "apart"):
         losses = [event["loss"] for event in two_ranks.events(folder)]
         assert losses == pytest.approx(expected, rel=1e-4), folder
+
+
+def test_the_initial_weights_do_not_depend_on_where_experts_are(
+    two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(initial(job(1, steps=1)), inputs, tmp_path / "job")
+    for folder in ("initial together", "initial apart"):
+        assert same_weights(
+            tmp_path / "job" / "result" / "state", two_ranks.result(folder) / "state"
+        ), folder
 
 
 def test_experts_apart_killed_and_resumed_end_bit_for_bit_alike(two_ranks: Workplace) -> None:
@@ -86,22 +107,14 @@ def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
 ) -> None:
     expected = run(job(1, model=GPT_OSS), inputs, tmp_path / "job")
     place = Workplace(inputs, tmp_path)
-    # In a pipeline each stage draws its own weights: both continue from the same ones.
-    assert (
-        place.run(
-            Run(job(2, model=GPT_OSS), "together"),
-            Run(job(2, model=GPT_OSS, tensor_parallel_degree=2), "tensor"),
-            Run(job(2, steps=3, model=GPT_OSS), "on", model="together"),
-            Run(job(2, steps=3, model=GPT_OSS, **PIPELINED), "pipeline", model="together"),
-        )
-        == 0
-    )
+    layouts = {"together": {}, "tensor": {"tensor_parallel_degree": 2}, "pipeline": PIPELINED}
+    runs = [Run(job(2, model=GPT_OSS, **layout), name) for name, layout in layouts.items()]
+    assert place.run(*runs) == 0
     assert place.run(Run(job(2, 2, model=GPT_OSS), "apart")) == 0
-    for name in ("together", "apart", "tensor", "pipeline"):
-        theirs = place.events("on") if name == "pipeline" else expected
+    for name in (*layouts, "apart"):
         for what in ("loss", "grad_norm"):
             found = [event[what] for event in place.events(name)]
-            assert found == pytest.approx([e[what] for e in theirs], rel=1e-4), (name, what)
+            assert found == pytest.approx([e[what] for e in expected], rel=1e-4), (name, what)
 
 
 def test_ranks_that_add_up_their_parts_have_a_part_of_the_bias_each(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import Events, run, same, tensors, train_job, weights
+from engine_jobs import Events, lr, run, same, same_weights, tensors, train_job, weights
 
 from etude.compiler.plan.plan import Averaging, TrainJob
 from etude.compiler.schedule.timeline import Timeline
@@ -44,6 +44,12 @@ def job(world_size: int, steps: int = 14, **parallelism: int | str) -> TrainJob:
         world_size=world_size,
         torchtitan={"parallelism": parallelism},
     )
+
+
+def initial(job: TrainJob) -> TrainJob:
+    """One step of a job at a rate of 0: its result has the weights that it began with."""
+    schedule = job.schedule.model_copy(update={"lr": [lr(0, 1, "hold", 0.0, 0.0)]})
+    return job.model_copy(update={"schedule": schedule, "average": None})
 
 
 @dataclass
@@ -100,14 +106,19 @@ class Workplace:
 
 @pytest.fixture(scope="module")
 def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """Two ranks have run `whole`, jobs that end after 5, 8 and 11 of its steps, and jobs in other
-    layouts that begin with `5 steps`; `killed` was killed in its tenth step and then resumed."""
+    """Two ranks have run `whole`, jobs that end after 5, 8 and 11 of its steps, and three steps in
+    other layouts; `killed` was killed in its tenth step and then resumed. `initial LAYOUT` has the
+    weights that a layout begins with."""
     place = Workplace(inputs, tmp_path_factory.mktemp("two_ranks"))
     assert place.run(Run(job(2), "killed", kill_at=9)) != 0
     assert (place.root / "killed" / "checkpoints" / "step-8" / ".metadata").is_file()
     begun = [Run(job(2, steps), f"{steps} steps") for steps in (5, 8, 11)]
-    others = [Run(job(2, 3, **LAYOUTS[name]), name, model="5 steps") for name in LAYOUTS]
-    assert place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others) == 0
+    others = [Run(job(2, 3, **LAYOUTS[name]), name) for name in LAYOUTS]
+    drawn = [
+        Run(initial(job(2, 1, **layout)), f"initial {name}")
+        for name, layout in {"sharded": {}, **LAYOUTS}.items()
+    ]
+    assert place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others, *drawn) == 0
     return place
 
 
@@ -169,11 +180,19 @@ def test_the_events_do_not_depend_on_the_number_of_ranks(
 def test_the_losses_do_not_depend_on_the_layout(
     two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    roles = {**inputs, "model": two_ranks.result("5 steps")}
-    expected = [event["loss"] for event in run(job(1, 3), roles, tmp_path / "job")]
+    expected = [event["loss"] for event in run(job(1, 3), inputs, tmp_path / "job")]
     for layout in LAYOUTS:
         losses = [event["loss"] for event in two_ranks.events(layout)]
         assert losses == pytest.approx(expected, rel=1e-5), layout
+
+
+def test_the_initial_weights_do_not_depend_on_the_layout(
+    two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(initial(job(1, 1)), inputs, tmp_path / "job")
+    drawn = tmp_path / "job" / "result" / "state"
+    for layout in ("sharded", *LAYOUTS):
+        assert same_weights(drawn, two_ranks.result(f"initial {layout}") / "state"), layout
 
 
 def test_the_mean_on_two_ranks_is_that_of_the_snapshots(two_ranks: Workplace) -> None:

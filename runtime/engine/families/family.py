@@ -18,7 +18,7 @@ from torchtitan.protocols.module import Module
 from ....compiler.torchtitan.configuration import arguments
 from ....compiler.values import Architecture
 from ..heads import TokenHead, record_model
-from .on_cpu import STAND_INS, whole
+from .on_cpu import STAND_INS
 
 Head = Literal["logits", "tokens", "score"]
 """What a model says: logits of all places; of some places, the cross-entropy of a token or a
@@ -56,9 +56,6 @@ class Family(NamedTuple):
         _replace(model, {**self.fixed, **({**STAND_INS, **self.on_cpu} if on_cpu else {})})
         if head != "logits":
             model = _headed(model, head)
-        if on_cpu:
-            for config in _configs(model):
-                config.param_init = whole(config.param_init)
         balanced = architecture.experts and architecture.experts.balance
         return ModelSpec(
             name=architecture.family,

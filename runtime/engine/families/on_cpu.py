@@ -1,4 +1,4 @@
-"""What stands in for torchtitan's on CPUs: attention, experts, and how weights are drawn.
+"""What stands in for torchtitan's on CPUs: attention and experts.
 
 Names carry shapes: R routed tokens in the order of their experts, E experts, D dimensions, F width
 of an expert.
@@ -10,19 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.distributed._functional_collectives import all_to_all_single_autograd
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torchtitan.models.common.attention import FlexAttention
 from torchtitan.models.common.moe import GroupedExperts
-from torchtitan.models.common.param_init import skip_param_init
 from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
 
 from ..attention import DocumentAttention
-from .parts import Init
-
-CONSTANT = (nn.init.ones_, nn.init.zeros_, skip_param_init)
-"""What draws no random numbers."""
 
 
 class CpuExperts(GroupedExperts):
@@ -84,26 +78,3 @@ STAND_INS: dict[type, type] = {
     AllToAllTokenDispatcher: CpuDispatcher,
 }
 """torchtitan's classes → those that stand in for them on CPUs."""
-
-
-def whole(init: dict[str, Init] | None) -> dict[str, Init] | None:
-    """What draws the weights of a layer, by their names, with the same result however they are
-    sharded.
-
-    On the CPU, DTensor draws each shard from the same random numbers, as if it were the first.
-    """
-    return init and {name: of if of in CONSTANT else _whole(of) for name, of in init.items()}
-
-
-def _whole(init: Init) -> Init:
-    def drawn(weight: torch.Tensor) -> None:
-        if not isinstance(weight, DTensor):
-            init(weight)
-            return
-        full = torch.empty(weight.shape, dtype=weight.dtype)
-        init(full)
-        weight.copy_(
-            distribute_tensor(full, weight.device_mesh, weight.placements, src_data_rank=None)
-        )
-
-    return drawn
