@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, is_plan, problem, show
+from .common import compile_file, findings, is_plan, part_of, problem, show
 from .screen import say
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def arguments(parser: ArgumentParser) -> None:
         "--dry-run", action="store_true", help="print what would be queued (the default)"
     )
     how.add_argument("--submit", action="store_true", help="write it to the run folder, and queue")
-    how.add_argument("--site-template", action="store_true", help="print a site file to begin with")
     parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     parser.add_argument("--json", action="store_true", help="what is printed, as JSON")
+    options.part(parser)
     options.miniature(parser)
     options.changes(parser)
 
@@ -46,8 +46,6 @@ def run(args: Namespace) -> int:
     from ..compiler.plan.plan_schema import PlanError
     from ..runtime.errors import RunError
 
-    if args.site_template:
-        return _template(args.on or "slurm")
     if args.file is None or args.on is None:
         problem(
             "what is to run, and where?", f"etude launch SPEC --on {' | '.join(ENGINES)} --dry-run"
@@ -65,16 +63,6 @@ def run(args: Namespace) -> int:
         return failed(reason, as_json=args.json)
 
 
-def _template(engine: str) -> int:
-    from ..runtime.launchers import remote, sites, slurm_site
-
-    where = str(sites.folder())
-    print(
-        slurm_site.template(where) if engine == "slurm" else remote.template(engine, where), end=""
-    )
-    return 0
-
-
 def _plan(args: Namespace) -> "Plan | int":
     """The plan to run; or the exit code, where there is none and it is said why.
 
@@ -87,7 +75,7 @@ def _plan(args: Namespace) -> "Plan | int":
             if getattr(args, option):
                 problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
                 return 2
-        return read_plan(Path(args.file))
+        return part_of(read_plan(Path(args.file)), args) or 2
     plan, report = compile_file(
         args.file, None, variant=args.variant, sets=args.set, miniature=args.miniature
     )
@@ -95,7 +83,7 @@ def _plan(args: Namespace) -> "Plan | int":
         print(findings([report])) if args.json else show(report)
         return 1
     show(report)
-    return plan
+    return part_of(plan, args) or 2
 
 
 def _launch(plan: "Plan", args: Namespace) -> int:
@@ -155,7 +143,9 @@ def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
         if event["event"] == "warning":
             say(f"warning: {event['message']}", rest="  ", to=sys.stderr)
 
-    require_runnable(request.plan, Store(request.folder), request.root, tell)
+    engine.ready(request)
+    store = Store(request.folder)
+    require_runnable(request.plan, store, request.root, tell, elsewhere=not engine.shares_folder)
     lines = engine.submit(request)
     if args.json:
         print(json.dumps({"folder": str(request.folder), "queued": lines}))

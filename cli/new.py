@@ -1,4 +1,4 @@
-"""`etude new`: a spec from a template, by questions at a terminal or by options."""
+"""`etude new`: a spec from a template, by questions at a terminal or by options; or a site file."""
 
 import json
 import sys
@@ -27,9 +27,13 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude new` to its parser: one option for each question, too."""
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES
+    from .new_site import ENGINES
 
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name, or the site's")
     parser.add_argument("--template", choices=tuple(TEMPLATES), help="what to start from")
+    parser.add_argument(
+        "--on", choices=ENGINES, help="write a site file: what your account on a cluster is like"
+    )
     parser.add_argument("--list", action="store_true", help="show the templates and their options")
     parser.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")
     options.replacing(parser)
@@ -41,6 +45,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    if args.on:
+        from ..authoring.questions import QUESTIONS
+        from .new_site import run as new_site
+
+        return new_site(args, ("template", "list", "yes", "after", "json", *QUESTIONS))
     if args.list:
         _list(args.json)
         return 0

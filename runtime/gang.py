@@ -154,13 +154,18 @@ def _require_ranks(plan: Plan, ranks: int) -> None:
         )
 
 
-def require_runnable(plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
+def require_runnable(
+    plan: Plan, store: Store, root: Path, on_event: OnEvent, *, elsewhere: bool
+) -> None:
     """Looks at everything that can be known before a run is handed to somebody else.
+
+    Args:
+        elsewhere: the run's results are where they cannot be seen from here.
 
     Raises: RunError, Unready: the plan is not what it claims, or something that it needs lacks.
     """
     _require_claims(plan)
-    require_all(plan, store, root, on_event)
+    require_all(plan, store, root, on_event, elsewhere=elsewhere)
 
 
 def _require_claims(plan: Plan) -> None:

@@ -37,7 +37,13 @@ class Piece:
 
 
 class Engine(Protocol):
-    """Queues runs."""
+    """Queues runs.
+
+    Attributes:
+        shares_folder: whether the run folder of a request is the run's own, with its results.
+    """
+
+    shares_folder: bool
 
     def folder(self, name: str, site: Path | None) -> Path:
         """Where the run folder of a recipe lies if nobody says it.
@@ -50,6 +56,13 @@ class Engine(Protocol):
         """The files, in the order in which they are queued.
 
         Raises: RunError: the run cannot be done there; nothing has been queued.
+        """
+        ...
+
+    def ready(self, request: Request) -> None:
+        """Looks whether the engine can be given the run at all, before anything else is looked at.
+
+        Raises: RunError: it cannot be asked from here, or has the run already.
         """
         ...
 

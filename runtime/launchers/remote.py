@@ -11,10 +11,13 @@ from . import kubectl, sites, sky
 from .engine import Piece, Request
 from .kubernetes import COMPONENT, KubernetesSite, Manifest, as_yaml, manifests
 from .skypilot import SkypilotSite, Task, tasks
+from .skypilot import name as job_name
 
 
 class Kubernetes:
     """The engine."""
+
+    shares_folder = False
 
     def folder(self, name: str, site: Path | None) -> Path:
         """The run folder here, which has the record of the launch; the run's own is in pods."""
@@ -26,6 +29,9 @@ class Kubernetes:
         Raises: RunError.
         """
         return [Piece(_file(each), as_yaml([each])) for each in _manifests(request)[1]]
+
+    def ready(self, request: Request) -> None:
+        """Nothing: a second launch continues the first, and what it launches is looked at then."""
 
     def submit(self, request: Request) -> list[str]:
         """Runs the phases, and waits for the last.
@@ -52,6 +58,8 @@ def _file(made: Manifest) -> str:
 class Skypilot:
     """The engine."""
 
+    shares_folder = False
+
     def folder(self, name: str, site: Path | None) -> Path:
         """The run folder here, which has what is launched; the run's own is where nodes see it."""
         return Path("runs") / name
@@ -63,16 +71,23 @@ class Skypilot:
         """
         return [Piece(sky.PIPELINE, as_yaml(_tasks(request)[1]))]
 
+    def ready(self, request: Request) -> None:
+        """Looks whether SkyPilot is here, and has not got the run already.
+
+        Raises: RunError.
+        """
+        sky.ready(sites.read(request.site, "skypilot", SkypilotSite).secrets)
+        sky.require_not_queued(job_name(request.plan), request.folder)
+
     def submit(self, request: Request) -> list[str]:
         """Queues the pipeline as a managed job.
 
         Raises: RunError, Stopped.
         """
         site, made = _tasks(request)
-        sky.ready(site.secrets)
         sky.pack(request.plan, request.folder)
-        name = sky.submit(made, site.secrets, request.folder)
-        return [f"managed job {name}; its output: sky jobs logs -n {name}"]
+        job = sky.submit(made, site.secrets, request.folder)
+        return [f"managed job {job}; its output: sky jobs logs -n {job}"]
 
 
 def _tasks(request: Request) -> tuple[SkypilotSite, list[Task]]:

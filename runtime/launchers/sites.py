@@ -50,7 +50,7 @@ def find(name: str | None) -> Path | None:
             f"there is no site `{name}`, neither as a file nor in {folder()}",
             f"did you mean `{near[0]}`?"
             if near
-            else "`etude launch --site-template` prints one to begin with",
+            else "`etude new --on ENGINE` writes one to begin with",
         )
     return path
 
@@ -100,7 +100,7 @@ def _wrong(
         needs = f"[{engine}] has to say `{key}`" if key else f"[{engine}]: {said}"
         return RunError(
             f"a site file is needed, and there is none: {needs}",
-            "`etude launch --site-template` prints one to begin with",
+            f"`etude new --on {engine}` writes one to begin with",
         )
     place = f"{path}:{_line(text, [engine, *where])}"
     if not where:  # keys that do not go together

@@ -50,6 +50,21 @@ def ready(secrets: Sequence[str]) -> None:
         )
 
 
+def require_not_queued(name: str, folder: Path) -> None:
+    """
+    Args:
+        name: of the managed job.
+        folder: the run folder here.
+
+    Raises: RunError: the run, or a part of it, is queued or runs.
+    """
+    if at_work({"name": name}):
+        raise RunError(
+            f"this run is queued already, as the managed job {name}",
+            f"wait for it (sky jobs logs -n {name}), or cancel it: etude cancel {folder}",
+        )
+
+
 def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
     """Queues the tasks as one managed job.
 
@@ -57,14 +72,9 @@ def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
         folder: the run folder here, for the pipeline's file and the record of the launch.
 
     Returns: the job's name.
-    Raises: RunError: SkyPilot refuses them, or the run is queued already.
+    Raises: RunError: SkyPilot refuses them.
     """
     name = tasks[0]["name"]
-    if at_work({"name": name}):
-        raise RunError(
-            f"this run is queued already, as the managed job {name}",
-            f"wait for it (sky jobs logs -n {name}), or cancel it: etude cancel {folder}",
-        )
     path = folder / PIPELINE
     with disk(path):
         path.write_text(as_yaml(tasks), encoding="utf-8")

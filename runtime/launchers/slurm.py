@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ...compiler.as_written import counted
+from ...compiler.plan.part import options
 from ...compiler.plan.phases import phases
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
@@ -29,6 +30,8 @@ from .slurm_site import Batch, SlurmSite, minutes
 class Slurm:
     """The engine."""
 
+    shares_folder = True
+
     def folder(self, name: str, site: Path | None) -> Path:
         """The run folder of a recipe: on the site's scratch, or in `runs` here.
 
@@ -44,24 +47,31 @@ class Slurm:
         """
         return [piece for _, piece in _scripts(request, _site(request.site))]
 
+    def ready(self, request: Request) -> None:
+        """Looks whether this is a login node, and the run is not queued already.
+
+        Raises: RunError
+        """
+        _require_command("sbatch", "squeue", "scancel")
+        _require_not_queued(request.folder)
+
     def submit(self, request: Request) -> list[str]:
         """Writes the scripts into the run folder and queues them.
 
         Raises: RunError, Stopped
         """
         site = _site(request.site)
-        _require_command("sbatch", "squeue", "scancel")
         scripts = _scripts(request, site)
         if not scripts:
             return [f"nothing is left to do: {request.folder} has all results"]
-        _require_not_queued(request.folder)
         _require_partitions([phase for phase, _ in scripts], request, site)
         files = _written(request, [piece for _, piece in scripts])
         for file in files:
             _sbatch("--test-only", str(file))
         jobs = _queued(files)
         names = [phase.name for phase, _ in scripts]
-        launch = Launch("slurm", {"jobs": jobs, "phases": names})
+        part = options(request.plan)
+        launch = Launch("slurm", {"jobs": jobs, "phases": names, "part": part.strip()})
         try:
             record.save(request.folder, launch)
         except BaseException:
@@ -205,8 +215,11 @@ def _require_not_queued(folder: Path) -> None:
         )
     if jobs := states(launch.queued):
         shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
+        # Its jobs read the folder's plan when they start, so that there can be no other meanwhile.
+        part = f" ({launch.queued['part']})" if launch.queued.get("part") else ""
+        numbers = f"Slurm's {counted(len(jobs), 'jobs')} {shown}"
         raise RunError(
-            f"the run in {folder} is queued already: Slurm's {counted(len(jobs), 'jobs')} {shown}",
+            f"the run in {folder}{part} is queued already: {numbers}",
             f"wait for it (etude status {folder}), or cancel it first: etude cancel {folder}",
         )
 

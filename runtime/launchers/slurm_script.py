@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...compiler.as_written import counted
+from ...compiler.plan.part import options
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..part import PHASE
@@ -85,7 +86,7 @@ def script(
     nodes = counted(machines.nodes, "nodes")
     head = [
         "#!/bin/bash -l" if site.modules else "#!/bin/bash",  # `module` is of login shells
-        f"# {plan.recipe}, phase {phase.name} on {nodes}: {jobs}",
+        f"# {plan.recipe}{options(plan)}, phase {phase.name} on {nodes}: {jobs}",
         "# `etude launch` has written it. It may be started any number of times: it continues.",
     ]
     said = _directives(plan, phase, machines, folder, site)

@@ -55,17 +55,25 @@ class Unready(RunError):
 
 
 def require_all(
-    plan: Plan, store: Store, root: Path, on_event: OnEvent, *, prepare: bool = False
+    plan: Plan,
+    store: Store,
+    root: Path,
+    on_event: OnEvent,
+    *,
+    prepare: bool = False,
+    elsewhere: bool = False,
 ) -> None:
     """Looks at everything that the jobs which are left will need.
 
     Args:
         root: the folder of the spec, where relative paths start.
         prepare: whether only data are made.
+        elsewhere: whether results are where they cannot be seen from here.
 
     Raises: Unready
     """
-    problems = list(_Preflight(plan, store, root).problems(prepare=prepare))
+    look = _Preflight(plan, store, root)
+    problems = list(look.problems(prepare=prepare, elsewhere=elsewhere))
     if not prepare:
         problems += require_room(plan, store, on_event)
     found = {(problem.message, problem.help): problem for problem in problems}
@@ -83,10 +91,10 @@ class _Preflight:
         done = outcomes(plan, store) if store.exists() else {}
         self.done = {job for job, outcome in done.items() if outcome.state == "finished"}
 
-    def problems(self, *, prepare: bool) -> Iterator[RunError]:
+    def problems(self, *, prepare: bool, elsewhere: bool) -> Iterator[RunError]:
         if self.plan.tracking == "wandb" and not prepare:
             yield from self._each(_wandb, "the recipe")
-        if not prepare:
+        if not (prepare or elsewhere):
             yield from self._each(lambda: require_before(self.plan, self.store), "")
         for job in self.plan.jobs:
             if self.plan.aside(job):

@@ -4,19 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm_runs import SMALL, Runs, needs_slurm
+from slurm_runs import SMALL, Runs, needs_slurm, weights
 
 pytestmark = needs_slurm
 Clusters = Callable[[int], Runs]
 HELD = '[slurm]\noptions = ["--hold"]\n'
 
 
-def launched(runs: Runs, folder: Path, site: str = "", text: str = SMALL) -> tuple[int, str]:
+PARTS = SMALL + "stage anneal: train { steps = 20, lr = last -> 0 }\n"
+
+
+def launched(
+    runs: Runs, folder: Path, site: str = "", text: str = SMALL, *options: str
+) -> tuple[int, str]:
     """Exit code of a launch, and what it has said."""
     (folder / "r.etude").write_text(text)
     (folder / "site.toml").write_text(site)
     words = ("launch", "r.etude", "--on", "slurm", "--submit", "--site", "site.toml")
-    done = runs.etude(*words, cwd=folder)
+    done = runs.etude(*words, *options, cwd=folder)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
@@ -78,6 +83,39 @@ def test_a_run_that_is_queued_is_not_launched_again(clusters: Clusters, tmp_path
     code, said = launched(runs, tmp_path, HELD)
     assert code == 0, said
     runs.cluster.run("scancel", *runs.jobs(run).values())
+
+
+def test_no_other_part_of_a_run_is_launched_while_one_is_queued(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    runs = clusters(2)
+    run = tmp_path / "runs" / "small"
+    code, said = launched(runs, tmp_path, HELD, PARTS, "--from", "anneal")
+    assert code == 1
+    assert "`--from anneal` begins with the result of pretrain.1, which is not there" in said
+    assert not run.exists()
+    code, said = launched(runs, tmp_path, HELD, PARTS, "--until", "pretrain")
+    assert code == 0, said
+    plan = (run / "plan.json").read_text()
+    code, said = launched(runs, tmp_path, HELD, PARTS, "--from", "anneal")
+    assert code == 1
+    assert f"the run in {run} (--until pretrain) is queued already: Slurm's 2 jobs" in said
+    assert (run / "plan.json").read_text() == plan, "the plan of queued jobs has changed"
+    runs.cluster.run("scancel", *runs.jobs(run).values())
+
+
+@pytest.mark.exhaustive
+def test_a_run_in_parts_ends_as_the_whole(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(2)
+    whole = runs.launch(tmp_path / "whole", PARTS)
+    part = tmp_path / "parts"
+    for options in (("--until", "pretrain"), ("--from", "anneal")):
+        part.mkdir(exist_ok=True)
+        code, said = launched(runs, part, "", PARTS, *options)
+        assert code == 0, said
+        runs.finish(part / "runs" / "small")
+    runs.finish(whole)
+    assert weights(part / "runs" / "small", "anneal") == weights(whole, "anneal")
 
 
 def test_a_login_node_says_what_to_type(clusters: Clusters, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ SchedulerParameters=sched_interval=2,batch_sched_delay=0
 ReturnToService=2
 SlurmdTimeout=20
 KillWait=5
-MinJobAge=600
+MinJobAge=20000
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=120 State=UP
 PartitionName=short Nodes=ALL MaxTime=5 State=UP

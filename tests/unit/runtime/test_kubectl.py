@@ -274,3 +274,19 @@ def test_skypilot_gets_one_managed_job(
     (programs.folder / "queue").write_text('[{"job_name": "etude-small", "status": "RUNNING"}]')
     assert launched(spec, "skypilot", "--submit") == 1
     assert "is queued already" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_part_of_a_run_is_launched_whose_beginning_is_elsewhere(
+    spec: str, kubernetes: Kubernetes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results that it begins with are on the cluster's volume: its pods look for them."""
+    assert launched(spec, "kubernetes", "--json", "--until", "pre") == 0
+    until = list(json.loads(capsys.readouterr().out))
+    assert "2-gang.yaml" in until
+    assert launched(spec, "kubernetes", "--json", "--only", "measured") == 0
+    only = list(json.loads(capsys.readouterr().out))
+    assert not any("gang" in name for name in only)
+    assert launched(spec, "kubernetes", "--submit", "--only", "measured") == 0
+    assert [name.split("-", 3)[-1] for name in kubernetes.get("applied")] == ["1-generate"]
+    assert launched(spec, "kubernetes", "--only", "mesured") == 2
+    assert "did you mean `measured`?" in capsys.readouterr().err

@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from specs import HEAD, plan, stage
+from specs import HEAD, after, plan, stage
 
+from etude.compiler.plan.part import part_of
 from etude.compiler.plan.plan import Plan
 from etude.runtime.errors import RunError, Stopped
 from etude.runtime.launchers import messages
@@ -76,6 +77,20 @@ def test_each_phase_asks_for_its_machines(tmp_path: Path) -> None:
     cpu = directives(found["1-cpu.sh"])
     assert cpu >= {"--nodes=1", "--ntasks-per-node=1", "--partition=cpu"}
     assert not any("gres" in each for each in cpu)
+
+
+def test_a_part_of_a_plan_has_the_phases_of_its_jobs(tmp_path: Path) -> None:
+    whole = made(after())
+    text = {}
+    for asked in ({}, {"until": "first"}, {"since": "second"}, {"only": "second"}):
+        part = part_of(whole, **asked)
+        pieces = Slurm().pieces(Request(part, tmp_path / "run", tmp_path, None))
+        assert [piece.name for piece in pieces][:2] == ["1-cpu.sh", "2-gang.sh"]
+        text["".join(asked)] = pieces[1].text
+    assert "# test, phase 2-gang on 4 nodes: first.1 … second.1\n" in text[""]
+    assert "# test --until first, phase 2-gang on 4 nodes: first.1\n" in text["until"]
+    assert "# test --from second, phase 2-gang on 4 nodes: second.1\n" in text["since"]
+    assert "# test --only second, phase 2-gang on 4 nodes: second.1\n" in text["only"]
 
 
 @pytest.mark.parametrize("site", [SITE, None, '[slurm]\ntime = "10"\n'])
