@@ -106,6 +106,23 @@ class Runs:
         ]
         return int(found.partition("=")[2])
 
+    def nodes(self, job: str) -> list[str]:
+        """The nodes that a job has, or had last."""
+        command = ("squeue", "--job", job, "--states=all", "--noheader", "--format=%N")
+        listed = self.cluster.run(*command).strip()
+        return self.cluster.run("scontrol", "show", "hostnames", listed).split()
+
+    def rank(self, run: Path, rank: int) -> int:
+        """The process that is a rank of a run."""
+        (found,) = [
+            process.pid
+            for process in self.cluster.processes()
+            if process.environment.get("SLURM_PROCID") == str(rank)
+            and str(run) in process.command
+            and "etude.runtime.worker" in process.command
+        ]
+        return found
+
     def logs(self, run: Path) -> str:
         """The ends of a run's logs."""
         logs = sorted((run / "logs").glob("*.log"))

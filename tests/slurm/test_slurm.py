@@ -49,7 +49,7 @@ def test_a_killed_rank_is_started_again(
     run = runs.launch(tmp_path)
     job = runs.jobs(run)["2-gang"]
     runs.wait(lambda: steps(run) >= 8, run, "training")
-    os.kill(_rank(runs, run, 1), signal.SIGKILL)
+    os.kill(runs.rank(run, 1), signal.SIGKILL)
     runs.finish(run)
     assert runs.restarts(job) == 1
     assert figures(run) == figures(undisturbed)
@@ -64,11 +64,11 @@ def test_another_node_takes_the_place_of_one_that_dies(
     run = runs.launch(tmp_path)
     job = runs.jobs(run)["2-gang"]
     runs.wait(lambda: steps(run) >= 8, run, "training")
-    assert _nodes(runs, job) == ["n1", "n2"]
+    assert runs.nodes(job) == ["n1", "n2"]
     runs.cluster.kill_node("n2")
     try:
         runs.finish(run)
-        assert _nodes(runs, job) == ["n1", "n3"]
+        assert runs.nodes(job) == ["n1", "n3"]
     finally:
         runs.cluster.node("n2")
     assert runs.restarts(job) >= 1
@@ -89,34 +89,5 @@ def test_inside_an_allocation_etude_run_is_a_rank(
     assert weights(run) == weights(undisturbed)
 
 
-@pytest.mark.exhaustive
-def test_the_quickstart_runs_through_all_of_its_phases(clusters: Clusters, tmp_path: Path) -> None:
-    runs = clusters(3)
-    text = (Path(__file__).parents[2] / "examples" / "quickstart.etude").read_text()
-    text = text.replace("micro_batch 4", "micro_batch 2")
-    run = runs.launch(tmp_path, text + "cluster pair { nodes = 2, cpus = 1 }\n")
-    kinds = [phase.partition("-")[2] for phase in runs.jobs(run)]
-    assert kinds == ["cpu", *["gang", "generate"] * 4]
-    runs.finish(run, seconds=3000)
-    assert {path.name for path in (run / "models").iterdir()} >= {"anneal", "before", "after"}
-
-
 def _etude(*arguments: str) -> list[str]:
     return [*COMMAND, *arguments]
-
-
-def _nodes(runs: Runs, job: str) -> list[str]:
-    listed = runs.cluster.run("squeue", "--job", job, "--states=all", "--noheader", "--format=%N")
-    return runs.cluster.run("scontrol", "show", "hostnames", listed.strip()).split()
-
-
-def _rank(runs: Runs, run: Path, rank: int) -> int:
-    """The process that is a rank of a run."""
-    (found,) = [
-        process.pid
-        for process in runs.cluster.processes()
-        if process.environment.get("SLURM_PROCID") == str(rank)
-        and str(run) in process.command
-        and "etude.runtime.worker" in process.command
-    ]
-    return found
