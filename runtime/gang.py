@@ -1,4 +1,4 @@
-"""Gangs: a run is a row of phases, each done by processes that stay up from job to job."""
+"""Gangs: a run is a row of legs, each done by processes that stay up from job to job."""
 
 import gc
 import json
@@ -16,7 +16,7 @@ from ..compiler.values import Resources
 from .errors import RunError
 from .jobs import WORK
 from .launchers import LAUNCHERS
-from .launchers.launcher import Launcher, Phase
+from .launchers.launcher import Launcher, Leg
 from .preflight.nodes import require_nodes
 from .preflight.preflight import require_all
 from .ranks import Ranks
@@ -40,7 +40,7 @@ def execute(
     Args:
         root: the folder of the spec, where relative paths of data start.
         prepare: make the data that need no model, and train nothing.
-        launcher: the engine that phases are started on, a name of `LAUNCHERS`.
+        launcher: the engine that legs of the run are started on, a name of `LAUNCHERS`.
 
     Raises: RunError, Stopped.
     """
@@ -183,11 +183,11 @@ def _require_claims(plan: Plan) -> None:
 
 
 def _walk(plan: Plan, launcher: Launcher, store: Store, root: Path, on_event: OnEvent) -> None:
-    """Runs a plan to its end, phase after phase.
+    """Runs a plan to its end, leg after leg.
 
     Raises: RunError, Stopped.
     """
-    phase: Phase | None = Phase(plan, root)
-    while phase is not None:
-        needs = launcher.start(phase, store, on_event).needs
-        phase = needs and Phase(plan, root, needs.world_size, needs.device)
+    leg: Leg | None = Leg(plan, root)
+    while leg is not None:
+        needs = launcher.start(leg, store, on_event).needs
+        leg = needs and Leg(plan, root, needs.world_size, needs.device)

@@ -328,10 +328,12 @@ def _join(place: Place) -> Any:
     except Exception as problem:
         used = "address already in use" in str(problem).lower() or "EADDRINUSE" in str(problem)
         if used:
-            raise RunError(
-                f"rank 0 on {socket.gethostname()} cannot listen at {where}: the port is taken",
-                "set MASTER_PORT to a free one",
-            ) from None
+            message = (
+                f"rank 0 on {socket.gethostname()} cannot listen at {where}: the port is taken"
+            )
+            if place.computed:
+                raise Interrupted(message, "start it again: it then takes another one") from None
+            raise RunError(message, "set MASTER_PORT to a free one") from None
         raise Interrupted(
             f"rank {place.rank} on {socket.gethostname()} does not reach rank 0 at {where}: "
             f"{_first_line(problem)}",

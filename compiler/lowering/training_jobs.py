@@ -151,11 +151,8 @@ class Training:
         data = self._windows(stage, segment, schedule, sequences, positions)
         average = self._averaging(stage)
         seed = self._seed(stage)
-        objective = self._objective(stage)
-        fresh = model is None or isinstance(objective, Reward)  # its head, if nothing else
         content = {
-            "objective": objective,
-            "drawn": "by name" if fresh else None,
+            **self._aim(stage, model),
             "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,
@@ -247,6 +244,12 @@ class Training:
 
     def _way(self, stage: ScheduledStage) -> Way:
         return self.ways[type(stage.spec)]
+
+    def _aim(self, stage: ScheduledStage, model: str | None) -> dict[str, Any]:
+        """The objective, and how weights are drawn that the job's model does not have."""
+        objective = self._objective(stage)
+        draws = model is None or isinstance(objective, Reward)  # its head, if nothing else
+        return {"objective": objective, "drawn": "by name" if draws else None}
 
     def _objective(self, stage: ScheduledStage) -> Any:
         """What a stage optimizes, whose fields are called as those of its model in the schema."""

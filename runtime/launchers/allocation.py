@@ -40,6 +40,7 @@ class Place:
     Attributes:
         local_rank, local_world_size: among the ranks of this node.
         address, port: where rank 0 listens.
+        computed: the port follows from the numbers of the job and of its start.
     """
 
     rank: int
@@ -48,6 +49,7 @@ class Place:
     local_world_size: int
     address: str
     port: int
+    computed: bool = False
 
     def environment(self) -> dict[str, str]:
         """The variables by which torch knows all this."""
@@ -126,17 +128,24 @@ def _slurm(said: Mapping[str, str]) -> Place:
             "start the ranks with srun directly, without changing its variables",
         )
     address = said.get("MASTER_ADDR") or _known(first_host(_nodes(said)))
-    step = _number(said, "SLURM_STEP_ID")
-    port = PORTS[(_number(said, "SLURM_JOB_ID") + 997 * step) % len(PORTS)]
     place = Place(
         _number(said, "SLURM_PROCID"),
         _number(said, "SLURM_LOCALID"),
         _number(said, "SLURM_NTASKS"),
         tasks[node],
         address,
-        _number(said, "MASTER_PORT") if "MASTER_PORT" in said else port,
+        _number(said, "MASTER_PORT") if "MASTER_PORT" in said else _slurm_port(said),
+        computed="MASTER_PORT" not in said,
     )
     return _checked(place, names)
+
+
+def _slurm_port(said: Mapping[str, str]) -> int:
+    """The port of a step: another one for each job, for each step of one, and each time that Slurm
+    starts a job again, since something else may have had the one before."""
+    job, step = _number(said, "SLURM_JOB_ID"), _number(said, "SLURM_STEP_ID")
+    again = _number(said, "SLURM_RESTART_COUNT") if "SLURM_RESTART_COUNT" in said else 0
+    return PORTS[(job + 997 * step + 4_099 * again) % len(PORTS)]
 
 
 def _nodes(said: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What a launcher is: it starts a phase of a run, and says how the phase ended."""
+"""What a launcher is: it starts a leg of a run, and says how the leg ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,15 @@ WORKER = "etude.runtime.worker"
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A stretch of a plan's jobs that one gang does: from the first job that is left to the first
-    that needs another number of ranks.
+class Leg:
+    """A leg of a run: the jobs that one gang does, from the first that is left to the first that
+    needs another number of ranks. Where it ends is found out on the way, in contrast to a plan's
+    phases, which are known beforehand.
 
     Attributes:
         root: the folder of the spec, where relative paths of data start.
         ranks: processes of the gang.
-        device: "cpu", or the GPU that each rank has; None: the phase begins with work that needs
+        device: "cpu", or the GPU that each rank has; None: the leg begins with work that needs
             no device, and a job on one rank takes what is there.
     """
 
@@ -38,7 +39,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a phase ended that no error stopped.
+    """How a leg ended that no error stopped.
 
     Attributes:
         needs: what the next job needs; None: the plan is done.
@@ -48,7 +49,7 @@ class Outcome:
 
 
 class Launcher(Protocol):
-    """Starts phases on one kind of engine. The run folder is the only state that they share."""
+    """Starts legs on one kind of engine. The run folder is the only state that they share."""
 
     def ready(self, plan: Plan) -> None:
         """Readies this process before anything is begun.
@@ -57,9 +58,9 @@ class Launcher(Protocol):
         """
         ...
 
-    def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
-        """Starts a phase, hands its events on as they come, and waits for its end.
+    def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
+        """Starts a leg, hands its events on as they come, and waits for its end.
 
-        Raises: RunError, Stopped: the phase did not come to its end.
+        Raises: RunError, Stopped: the leg did not come to its end.
         """
         ...

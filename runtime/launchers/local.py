@@ -22,7 +22,7 @@ from ..run_folder.recorder import OnEvent
 from ..run_folder.store import LOG, LOGS, Store
 from ..scheduler import Scheduler
 from .allocation import forget
-from .launcher import Outcome, Phase
+from .launcher import Leg, Outcome
 from .messages import JOINED, OUTCOME, event_in, outcome_of
 
 GRACE = 30
@@ -32,7 +32,7 @@ FOLLOW_SECONDS = 0.05
 
 
 class Local:
-    """Runs phases on this machine."""
+    """Runs legs on this machine."""
 
     def ready(self, plan: Plan) -> None:
         """Forgets what another launcher, or a job before, has told this process.
@@ -44,19 +44,19 @@ class Local:
             if WORK[type(job)].on_all_ranks and not plan.aside(job):
                 _affordable(job)
 
-    def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
-        """Runs a phase, in this process where it needs one rank.
+    def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
+        """Runs a leg, in this process where it needs one rank.
 
         Raises: RunError, Stopped.
         """
-        if phase.ranks == 1:
+        if leg.ranks == 1:
 
             def tell(event: dict[str, Any]) -> None:
                 store.tell(event)
                 on_event(event)
 
-            return Outcome(Scheduler(phase.plan, store, phase.root, on_event=tell).run())
-        return _gang(phase, store, on_event)
+            return Outcome(Scheduler(leg.plan, store, leg.root, on_event=tell).run())
+        return _gang(leg, store, on_event)
 
 
 def _affordable(job: Any) -> None:
@@ -94,22 +94,22 @@ def elsewhere(otherwise: str) -> str:
     )
 
 
-def _gang(phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
-    """Runs a phase in processes of torchrun, which end when this one does."""
+def _gang(leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
+    """Runs a leg in processes of torchrun, which end when this one does."""
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
-        f"--nproc-per-node={phase.ranks}",
+        f"--nproc-per-node={leg.ranks}",
         # What asks a run to stop goes to the ranks, which save: torchrun would kill them after a
         # while, so it gets to hear of its launcher's end only.
         "--signals-to-handle=SIGHUP",
         f"--shutdown-timeout={GRACE}",
         "--module",
-        *phase.worker(store),
+        *leg.worker(store),
     ]
-    threads = str(max((os.cpu_count() or 1) // phase.ranks, 1))
+    threads = str(max((os.cpu_count() or 1) // leg.ranks, 1))
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     if store.held:
         environment[INHERITED] = store.held.token

@@ -1,6 +1,7 @@
 """A run that goes on with another number of ranks: the same batches, the same losses."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Any, A
     return whole(tmp_path_factory.mktemp("aligned"), ALIGNED)
 
 
+def has_lines(run: Path, job: str, count: int) -> bool:
+    return lines(run, job) >= count
+
+
 def move(folder: Path, text: str, *parts: tuple[str, int, list[str]]) -> list[dict[Any, Any]]:
     """Runs a spec in parts: all but the last are killed when a job has so many steps in its log.
 
@@ -70,7 +75,7 @@ def move(folder: Path, text: str, *parts: tuple[str, int, list[str]]) -> list[di
         batches = folder / f"batches{number}"
         env = recording(batches)
         if number < len(parts) - 1:
-            kill_when(lambda: lines(run, job) >= steps, *command, cwd=folder, env=env)  # noqa: B023
+            kill_when(partial(has_lines, run, job, steps), *command, cwd=folder, env=env)
         else:
             done = etude(*command, cwd=folder, env=env)
             assert done.returncode == 0, done.stdout + done.stderr

@@ -3,11 +3,14 @@ of an undisturbed run."""
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from slurm_runs import COMMAND, SMALL, Runs, figures, needs_slurm, steps, weights
+
+from etude.runtime.launchers.allocation import PORTS
 
 pytestmark = needs_slurm
 Clusters = Callable[[int], Runs]
@@ -73,6 +76,22 @@ def test_another_node_takes_the_place_of_one_that_dies(
         runs.cluster.node("n2")
     assert runs.restarts(job) >= 1
     assert figures(run) == figures(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_a_port_that_is_taken_is_changed_by_the_next_start(
+    clusters: Clusters, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs = clusters(3)
+    run = runs.launch(tmp_path)
+    job = runs.jobs(run)["2-gang"]
+    with socket.socket() as other:
+        other.bind(("", PORTS[int(job) % len(PORTS)]))
+        other.listen()
+        runs.finish(run)
+    assert runs.restarts(job) == 1
+    assert "the port is taken" in (run / "logs" / "2-gang.log").read_text()
     assert weights(run) == weights(undisturbed)
 
 

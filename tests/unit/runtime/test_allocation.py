@@ -54,9 +54,9 @@ def test_torchrun_says_it() -> None:
 
 def test_srun_says_it() -> None:
     port = PORTS[4711 % len(PORTS)]
-    assert here(SRUN) == Place(5, 0, 7, 2, "gpu007", port)
+    assert here(SRUN) == Place(5, 0, 7, 2, "gpu007", port, computed=True)
     first = SRUN | {"SLURM_PROCID": "2", "SLURM_LOCALID": "2", "SLURM_NODEID": "0"}
-    assert here(first) == Place(2, 2, 7, 3, "gpu007", port)
+    assert here(first) == Place(2, 2, 7, 3, "gpu007", port, computed=True)
 
 
 def test_a_step_on_a_part_of_an_allocation_meets_on_its_own_first_node() -> None:
@@ -82,11 +82,12 @@ def test_a_script_may_say_where_slurm_tasks_meet() -> None:
     assert (place.address, place.port) == ("10.0.0.1", 23456)
 
 
-def test_two_slurm_jobs_and_two_steps_of_one_meet_at_different_ports() -> None:
-    said = [SRUN, SRUN | {"SLURM_JOB_ID": "4712"}, SRUN | {"SLURM_STEP_ID": "1"}]
-    places = [here(each) for each in said]
+def test_jobs_steps_and_attempts_of_slurm_meet_at_different_ports() -> None:
+    others = [{"SLURM_JOB_ID": "4712"}, {"SLURM_STEP_ID": "1"}]
+    others += [{"SLURM_RESTART_COUNT": str(number)} for number in range(1, 6)]
+    places = [here(each) for each in (SRUN, *(SRUN | other for other in others))]
     ports = {place.port for place in places if place}
-    assert len(ports) == 3
+    assert len(ports) == 1 + len(others)
     assert all(port in PORTS for port in ports)
     assert here(SRUN | {"SLURM_JOB_ID": "67000000"})
 

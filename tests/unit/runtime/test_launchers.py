@@ -1,4 +1,4 @@
-"""Launchers: a run asks one for each phase, and hears from it what the next one needs."""
+"""Launchers: a run asks one for each leg, and hears from it what the next one needs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from etude.compiler.plan.plan import Plan, TrainJob
 from etude.runtime.errors import DataError, Interrupted, RunError, Stopped
 from etude.runtime.gang import execute
 from etude.runtime.launchers import LAUNCHERS, messages
-from etude.runtime.launchers.launcher import Outcome, Phase
+from etude.runtime.launchers.launcher import Leg, Outcome
 from etude.runtime.launchers.local import Local
 from etude.runtime.run_folder.recorder import OnEvent
 from etude.runtime.run_folder.store import Store
@@ -33,14 +33,14 @@ EIGHT = SPEC.format(cluster='cluster node { gpus = 8 of "H100 80GB" }')
 class Elsewhere:
     """A launcher that makes the data here, and keeps what it is asked to do on other machines."""
 
-    phases: list[Phase]
+    legs: list[Leg]
 
     def ready(self, plan: Plan) -> None:
-        type(self).phases = []
+        type(self).legs = []
 
-    def start(self, phase: Phase, store: Store, on_event: OnEvent) -> Outcome:
-        self.phases.append(phase)
-        return Local().start(phase, store, on_event) if phase.ranks == 1 else Outcome(None)
+    def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
+        self.legs.append(leg)
+        return Local().start(leg, store, on_event) if leg.ranks == 1 else Outcome(None)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_a_registered_launcher_gets_the_phases_of_a_run(
     events: list[dict[str, Any]] = []
     made = plan(text)
     execute(made, tmp_path / "run", tmp_path, events.append, launcher="elsewhere")
-    assert [(p.ranks, p.device) for p in elsewhere.phases] == [(1, None), (ranks, device)]
-    assert {phase.root for phase in elsewhere.phases} == {tmp_path}
-    assert all(phase.plan == made for phase in elsewhere.phases)
+    assert [(p.ranks, p.device) for p in elsewhere.legs] == [(1, None), (ranks, device)]
+    assert {leg.root for leg in elsewhere.legs} == {tmp_path}
+    assert all(leg.plan == made for leg in elsewhere.legs)
     done = [event["job"] for event in events if event["event"] == "finished"]
     assert done == [job.id for job in made.jobs if job.kind in ("tokenizer", "dataset")]
 
@@ -87,9 +87,9 @@ def test_a_worker_is_told_the_folders_as_whole_paths_and_its_device(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made = plan(EIGHT)
-    phase = Phase(made, Path("specs"), 8, "H100 80GB")
+    leg = Leg(made, Path("specs"), 8, "H100 80GB")
     folders = [str(tmp_path / "runs" / "small"), str(tmp_path / "specs")]
-    assert phase.worker(Store(Path("runs/small"))) == [
+    assert leg.worker(Store(Path("runs/small"))) == [
         "etude.runtime.worker",
         *folders,
         "H100 80GB",
