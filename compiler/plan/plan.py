@@ -24,7 +24,10 @@ from ..values import (
 )
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
 from .measures import Measure, Requirement
-from .value import Value
+from .summary import Provenance as Provenance
+from .summary import SilencedFinding, StageSummary, Totals
+from .summary import Sources as Sources
+from .value import Value, later
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is refused, never misread."""
@@ -36,12 +39,6 @@ class MixturePiece(Value):
     from_step: int
     to_step: int
     weights: dict[str, int]
-
-
-def later(default: Any, **keywords: Any) -> Any:
-    """A field that came later: at its default it is not written, so that plans, and with them keys
-    of jobs, are what they were without it."""
-    return Field(default=default, exclude_if=lambda value: value == default, **keywords)
 
 
 class Schedule(Value):
@@ -368,76 +365,6 @@ AnyJob = Annotated[
     | GateJob,
     Field(discriminator="kind"),
 ]
-
-
-class Provenance(Value):
-    """A resolved value, for people, and where it came from.
-
-    What is the same is equal wherever it came from: a line that moves, or a `let` in its place,
-    makes no other plan.
-    """
-
-    value: str
-    origin: str = Field(
-        description="spec, use (a used file), let NAME, variant NAME, --set, size SIZE (the "
-        "published one), from STAGE, or etude (a default)"
-    )
-    place: str | None = Field(
-        default=None, description="file:line:column, the file relative to the spec's folder"
-    )
-    cite: str | None = Field(
-        default=None, description="where the value was published, as the spec says"
-    )
-    assumed: str | None = Field(
-        default=None, description="why it was assumed; null, as `cite`, where the spec says nothing"
-    )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Provenance):
-            return NotImplemented
-        return self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-
-class Totals(Value):
-    """Sums over the jobs that train, those aside that only a failed gate runs. Estimates are null
-    where a job's is."""
-
-    tokens: int
-    steps: int
-    flops: int
-    seconds: float | None = None
-    expected_seconds: float | None = later(
-        None, description="with failures, where a cluster says how often it fails"
-    )
-    gpu_hours: float | None = None
-    energy_kwh: float | None = None
-    price: float | None = None
-
-
-class Sources(Value):
-    """How many values of models, clusters and stages the spec gives, and of how many it says where
-    they are from. Those that say which model, stage or machine is meant do not count."""
-
-    values: int
-    cited: int
-    assumed: int
-
-
-class StageSummary(Value):
-    kind: str
-    goes_on_from: str | None
-    tokens: int
-    steps: int
-    values: dict[str, Provenance]
-
-
-class SilencedFinding(Value):
-    code: str
-    message: str
-    reason: str
 
 
 class Part(Value):
