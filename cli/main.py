@@ -24,6 +24,7 @@ COMMANDS = {
     "logs": "Show what the ranks of a run print.",
     "cancel": "Stop a run, wherever it is queued or at work.",
     "export": "Write the model of a stage as transformers reads it.",
+    "push": "Put the model of a stage on the Hugging Face Hub.",
     "clean": "Show what a run folder does not need any more, and remove it.",
     "report": "Show what a run has found out: losses, scores, gates, samples.",
     "explain": "Explain a code, with an example that is wrong and one fixed.",

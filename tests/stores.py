@@ -60,10 +60,22 @@ class Server:
     def read(self, name: str) -> bytes:
         return self.client().get_object(Bucket="bucket", Key=name)["Body"].read()
 
-    def names(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "", bucket: str = "bucket") -> list[str]:
         pages = self.client().get_paginator("list_objects_v2")
-        found = pages.paginate(Bucket="bucket", Prefix=prefix)
+        found = pages.paginate(Bucket=bucket, Prefix=prefix)
         return [each["Key"] for page in found for each in page.get("Contents", ())]
+
+    def removed(self, bucket: str) -> bool:
+        """Removes a bucket with all that is in it, into which somebody may be writing; whether
+        that went well."""
+        client = self.client()
+        for name in self.names(bucket=bucket):
+            client.delete_object(Bucket=bucket, Key=name)
+        try:
+            client.delete_bucket(Bucket=bucket)
+        except client.exceptions.ClientError:
+            return False
+        return True
 
     def empty(self) -> None:
         """Removes all objects, and the bucket."""

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from etude_cli import environment, etude, kill_when
-from stores import Server, server
+from etude_cli import COMMAND, environment, etude, kill_when
+from stores import KEY, SECRET, Server, server
 
 SHORT = """
 recipe small { seed = 7 }
@@ -64,7 +66,7 @@ def _model(store: Server, run: str, undisturbed: Path) -> bytes:
     return store.read(f"{run}/artifacts/{key}/model.safetensors")
 
 
-def _has_checkpoint(folder: Path, store: Server, run: str, step: int) -> Callable[[], bool]:
+def _has_checkpoint(store: Server, run: str, step: int) -> Callable[[], bool]:
     """Whether a checkpoint of at least so many steps is whole in the store."""
 
     def look() -> bool:
@@ -74,13 +76,14 @@ def _has_checkpoint(folder: Path, store: Server, run: str, step: int) -> Callabl
     return look
 
 
+@pytest.mark.exhaustive
 def test_killed_twice_on_machines_that_vanish_it_ends_with_the_same_bits(
     store: Server, undisturbed: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "small.etude").write_text(SHORT)
     asking = _asking(store, tmp_path)
     for step in (3, 12):
-        reached = _has_checkpoint(tmp_path, store, "runs/small", step)
+        reached = _has_checkpoint(store, "runs/small", step)
         kill_when(reached, "run", "small.etude", "--folder", RUN, cwd=tmp_path, env=asking)
         shutil.rmtree(tmp_path / "cache")
     done = etude("run", "small.etude", "--folder", RUN, cwd=tmp_path, env=asking)
@@ -93,3 +96,84 @@ def test_killed_twice_on_machines_that_vanish_it_ends_with_the_same_bits(
         assert [step["loss"] for step in _steps(store, "runs/small", job)] == losses
     assert not store.names("runs/small/work/")
     assert "runs/small/lease.json" not in store.names("runs/small/")
+
+
+@pytest.mark.exhaustive
+def test_a_bucket_that_vanishes_ends_the_run_with_75_and_it_goes_on_when_it_is_back(
+    store: Server, undisturbed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.etude").write_text(SHORT)
+    asking = _asking(store, tmp_path)
+    store.client().create_bucket(Bucket="other")
+    spec = ["run", "small.etude", "--folder", "s3://other/run"]
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(
+            [*COMMAND, *spec], cwd=tmp_path, env=asking, stdout=out, stderr=subprocess.STDOUT
+        )
+        _when(lambda: list(tmp_path.glob("cache/**/work/*/checkpoints/step-6/checksums.json")))
+        _when(lambda: store.removed("other"))
+        assert process.wait(300) == 75
+    said = (tmp_path / "out").read_text()
+    assert "there is no bucket `other`" in said.replace("\n  ", " ")
+    assert "Traceback" not in said
+    store.client().create_bucket(Bucket="other")
+    done = etude(*spec, cwd=tmp_path, env=asking)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shutil.rmtree(tmp_path / "cache")
+    done = etude(*spec, "--json", cwd=tmp_path, env=asking)
+    assert {json.loads(line)["event"] for line in done.stdout.splitlines()} == {"kept"}
+    exported = tmp_path / "exported"
+    done = etude("export", "s3://other/run", "anneal", "--to", exported, cwd=tmp_path, env=asking)
+    assert done.returncode == 0, done.stdout + done.stderr
+    once = (undisturbed / "models" / "anneal" / "model.safetensors").read_bytes()
+    assert (exported / "model.safetensors").read_bytes() == once
+
+
+def _when(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
+    while not holds():
+        assert time.monotonic() < deadline, "never got there"
+        time.sleep(0.02)
+
+
+@pytest.mark.exhaustive
+def test_no_secret_is_anywhere(store: Server, undisturbed: Path) -> None:
+    """After the runs above: in no object, local file or log."""
+    texts = [store.read(name) for name in store.names()]
+    texts += [path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()]
+    for text in texts:
+        assert SECRET.encode() not in text
+        assert KEY.encode() not in text
+
+
+@pytest.mark.exhaustive
+def test_commands_take_a_run_folder_in_a_store(
+    store: Server, undisturbed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.etude").write_text(SHORT)
+    asking = _asking(store, tmp_path)
+    done = etude("run", "small.etude", "--folder", RUN, cwd=tmp_path, env=asking)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"done: {RUN} has the results")
+    for command, said in (
+        (["status", RUN], "anneal.1"),
+        (["status", RUN, "--watch"], "done"),
+        (["report", RUN], "pretrain"),
+        (["logs", RUN], "torchtitan"),
+        (["clean", RUN], f"{RUN} has nothing that can go"),
+        (["plan", "small.etude", "--against", RUN], "No difference"),
+        (["cancel", RUN], f"nobody is at work in {RUN}"),
+        (["export", RUN, "anneal", "--to", "s3://bucket/model"], "exported: s3://bucket/model"),
+    ):
+        shown = etude(*command, cwd=tmp_path, env=asking)
+        assert shown.returncode == 0, (command, shown.stdout, shown.stderr)
+        assert said in shown.stdout, (command, shown.stdout, shown.stderr)
+    once = (undisturbed / "models" / "anneal" / "model.safetensors").read_bytes()
+    assert store.read("model/model.safetensors") == once
+    (tmp_path / "small.etude").write_text(SHORT.replace("steps = 4", "steps = 5"))
+    planned = etude("run", "small.etude", "--folder", RUN, cwd=tmp_path, env=asking)
+    assert planned.returncode == 0
+    removed = etude("clean", RUN, "--yes", cwd=tmp_path, env=asking)
+    assert "are free again" in removed.stdout
+    key = (undisturbed / "models" / "anneal").resolve().name
+    assert not store.names(f"runs/small/artifacts/{key}/")

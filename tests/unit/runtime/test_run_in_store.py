@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from stores import KEY, SECRET, Server, server
 
@@ -39,6 +40,8 @@ def store(module_store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(lease_module, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(lease_module, "DEAD_SECONDS", 1.0)
+    # s3fs remembers the endpoint of another test's server.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     for name in module_store.names():
         module_store.client().delete_object(Bucket="bucket", Key=name)
     return module_store
@@ -272,8 +275,6 @@ def test_a_store_that_cannot_be_used_is_one_message(
     said: str,
     help: str,
 ) -> None:
-    import fsspec
-
     for name, value in changes.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     fsspec.get_filesystem_class("s3").clear_instance_cache()

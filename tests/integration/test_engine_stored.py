@@ -1,0 +1,122 @@
+"""Checkpoints of a run folder in a store: written, cut off, damaged, read where they are needed."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from stores import Server, server
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from etude.runtime.engine.checksums import Writer, damage
+from etude.runtime.engine.lazy_reader import CheckpointReader
+from etude.runtime.engine.stored import take_stored
+from etude.runtime.errors import Interrupted
+from etude.runtime.run_folder.saved import steps_saved
+from etude.runtime.stores import remote as remote_module
+from etude.runtime.stores.objects import PATIENCE
+from etude.runtime.stores.places import CACHE, working
+
+
+@pytest.fixture(scope="module")
+def module_store() -> Iterator[Server]:
+    with server() as found:
+        yield found
+
+
+@pytest.fixture
+def store(module_store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """An empty bucket, and an environment in which etude finds it."""
+    for name, value in module_store.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(CACHE, str(tmp_path))
+    monkeypatch.setenv(PATIENCE, "0")
+    # s3fs remembers the endpoint of another test's server.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    module_store.empty()
+    module_store.client().create_bucket(Bucket="bucket")
+    return module_store
+
+
+def work() -> Path:
+    """The work folder of a job in the local folder, as a new process sees it."""
+    remote_module._known.clear()
+    return working("s3://bucket/run").home / "work" / "k1"
+
+
+def write(folder: Path, step: int, value: float) -> None:
+    state = {"w": torch.full((100,), value)}
+    path = folder / "checkpoints" / f"step-{step}"
+    save(state, storage_writer=Writer(path), no_dist=True)
+
+
+def read(path: Path) -> float:
+    state = {"w": torch.zeros(100)}
+    load(state, storage_reader=CheckpointReader(path), no_dist=True)
+    return float(state["w"][0])
+
+
+def gone(folder: Path) -> Path:
+    """The same after the machine has vanished."""
+    shutil.rmtree(folder.parents[1])
+    again = work()
+    take_stored(again)
+    return again
+
+
+def test_a_checkpoint_is_found_and_fetched_by_another_machine(store: Server) -> None:
+    write(work(), 3, 1.5)
+    again = gone(work())
+    saved = again / "checkpoints" / "step-3"
+    assert steps_saved(again / "checkpoints") == [3]
+    assert not list(saved.glob("*.distcp")), "fetched before anybody reads it"
+    assert damage(saved) == ""
+    assert read(saved) == 1.5
+
+
+def test_a_checkpoint_whose_upload_was_cut_off_is_none(store: Server) -> None:
+    write(work(), 3, 1.5)
+    write(work(), 6, 2.5)
+    client = store.client()
+    client.delete_object(Bucket="bucket", Key="run/work/k1/checkpoints/step-6/checksums.json")
+    assert steps_saved(gone(work()) / "checkpoints") == [3]
+
+
+@pytest.mark.parametrize("how", ["cut off", "changed"])
+def test_a_damaged_object_is_damage(store: Server, how: str) -> None:
+    write(work(), 3, 1.5)
+    (name,) = [n for n in store.names("run/work/") if n.endswith(".distcp")]
+    content = store.read(name)
+    store.put({name: content[:-100] if how == "cut off" else content[:-1] + b"?"})
+    saved = gone(work()) / "checkpoints" / "step-3"
+    assert damage(saved) == "__0_0.distcp in the store is not what was written"
+
+
+def test_where_the_store_is_gone_the_checkpoint_is_complete_here(store: Server) -> None:
+    folder = work()
+    write(folder, 3, 1.5)
+    store.empty()
+    with pytest.raises(CheckpointException) as problem:
+        write(folder, 6, 2.5)
+    ((seen, _),) = problem.value.failures.values()
+    assert isinstance(seen, Interrupted)
+    assert "there is no bucket `bucket`" in seen.message
+    assert steps_saved(folder / "checkpoints") == [3, 6]
+    assert read(folder / "checkpoints" / "step-6") == 2.5
+    store.client().create_bucket(Bucket="bucket")
+
+
+def test_what_a_job_writes_into_its_result_belongs_to_the_artifact(store: Server) -> None:
+    folder = work()
+    state = {"w": torch.zeros(10)}
+    path = folder / "result.partial" / "state"
+    save(state, storage_writer=Writer(path), no_dist=True)
+    names = store.names("run/")
+    assert "run/artifacts/k1/state/__0_0.distcp" in names
+    sums = json.loads(store.read("run/artifacts/k1/state/checksums.json"))
+    assert set(sums["files"]) == {"__0_0.distcp", ".metadata"}
