@@ -419,14 +419,10 @@ def _tokenized(
         if key not in known:
             parts = [part for part in folder.split("/") if part not in ("", "tokenized", "tokens")]
             known[key] = made.name(parts[-1] if parts else "data", "data")
-            reason = (
-                f"{folder} holds token ids in nanotron's own format; name the texts that they were "
-                "made from"
-            )
             made.add(
                 w.block(
                     f"dataset {known[key]}",
-                    made.open("files", reason, key=f"dataset {known[key]}"),
+                    ("tokenized", w.quoted(f"{folder.rstrip('/')}/**/*.ds")),
                     made.size(known[key], "tokens", ""),
                 )
             )

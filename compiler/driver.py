@@ -25,7 +25,7 @@ from .resolve.borrow import borrow
 from .values import Claim
 
 if TYPE_CHECKING:
-    from .files.surroundings import Matched
+    from .files.data_files import Matched
     from .plan.plan import Plan
 
 

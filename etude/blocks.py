@@ -142,6 +142,8 @@ class Dataset(Block):
         | Let
         | None
     ) = None
+    tokenized: Texts = None
+    layout: Literal["megatron", "datatrove", "npy", "uint16", "uint32"] | Let | None = None
     documents: Number | None = None
     skip: Number | None = None
     fields_: Fields | Let | None = FIELDS

@@ -10,7 +10,7 @@ from ..compiler.values import Resources
 from . import stopping
 from .data import tokenizer
 from .errors import RunError
-from .preparation import awaited, text_units, units
+from .preparation import awaited, text_units, token_units, units
 from .preparation.units import Part
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
@@ -116,7 +116,11 @@ class _Files(Scheduler):
         elif isinstance(job, DatasetJob) and job.form == "documents" and "tokenizer" in inputs:
             made = tokenizer.load(self._folder(inputs["tokenizer"]) / "tokenizer.json")
             work = self.store.work(key)
-            if task := text_units.texts_of(job, made, self.root):
+            if job.source["kind"] == "tokens":
+                task = token_units.tokens_of(job, made, self.root)
+            else:
+                task = text_units.texts_of(job, made, self.root)
+            if task:
                 self.count += len(self.part.units(task))
                 with disk(work):
                     units.make(task, job.id, work, self.emit, part=self.part)

@@ -65,7 +65,7 @@ HEADS |= {"dataset": "dataset other"}
 HEADS |= {kind: next(h for h in SPEC if h.endswith(f": {kind}")) for kind in r.STAGES}
 RIVALS = (
     {"steps", "tokens", "epochs"},
-    {"files", "hub", "sample"},
+    {"files", "hub", "sample", "tokenized"},
     {"protocol", "template", "header"},
     {"bytes", "file", "hub", "train"},
     {"size", "layers"},

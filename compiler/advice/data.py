@@ -95,7 +95,8 @@ def _keys(dataset: r.Dataset | None) -> list[str]:
     """What two data sets have in common where they may hold the same records."""
     if dataset is None:
         return []
-    return [*(dataset.files or []), *filter(None, (dataset.hub, dataset.sample))]
+    files = [*(dataset.files or []), *(dataset.tokenized or [])]
+    return [*files, *filter(None, (dataset.hub, dataset.sample))]
 
 
 def overlap(one: r.Dataset, other: r.Dataset) -> bool:
@@ -110,6 +111,8 @@ def overlap(one: r.Dataset, other: r.Dataset) -> bool:
         return False
     if one.files and other.files:
         same = bool(set(one.files) & set(other.files))
+    elif one.tokenized and other.tokenized:
+        same = bool(set(one.tokenized) & set(other.tokenized))
     elif one.hub and other.hub:
         same = (one.hub, one.config, one.split) == (other.hub, other.config, other.split)
     else:

@@ -4,7 +4,12 @@ A file's format and compression are read off its ending.
 """
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
+URL = "://"
+Matched = Callable[[str, Path], list[str]]
+"""Finds the files that a pattern names below a folder."""
 _PACKED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt")
 ENDINGS = (
     *_PACKED,
@@ -18,12 +23,13 @@ TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
 SPLIT = (".jsonl", ".ndjson", ".parquet")
 """Those that several processes read at once where they are large."""
-_TOKENS = "it holds tokens of another program: name the texts, which etude tokenizes itself"
+_TOKENS = "it holds token ids: write `tokenized` in place of `files`"
 _WAYS = {
     ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`",
     ".bin": _TOKENS,
     ".npy": _TOKENS,
     ".idx": _TOKENS,
+    ".ds": _TOKENS,
     ".xz": "repack it: `xzcat {0} | zstd > {1}.zst`",
     ".zip": "unpack it, and name the files in it",
     ".tar": "unpack it, and name the files in it",

@@ -19,7 +19,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..program import Scheduled, WeightsStage
-from .data_files import ENDINGS, FIELDS, SPLIT, ending, way_out
+from .data_files import ENDINGS, FIELDS, SPLIT, URL, Matched, ending, way_out
 from .urls import in_store, shown
 
 MOST_FILES = 1000
@@ -27,15 +27,11 @@ MOST_FILES = 1000
 MUCH = 2**32
 """Bytes of a file that take one process many minutes to tokenize."""
 CONFIG = "config.json"
-URL = "://"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ON_HUB = re.compile(
     r"(?:https?|hf)://(?:huggingface\.co/|hf\.co/)?(?:datasets/)?"
     r"(\w[\w.-]*/\w[\w.-]*)/?(?:tree/[\w.-]+/?)?$"
 )
-
-
-Matched = Callable[[str, Path], list[str]]
 
 
 def matched(pattern: str, root: Path) -> list[str]:
@@ -84,6 +80,14 @@ class Named(NamedTuple):
 def data_files(program: Scheduled, root: Path, report: Report, matched: Matched) -> None:
     """Files of data sets: that some match each pattern, and that these can be read."""
     for name, dataset in program.recipe.datasets.items():
+        if dataset.tokenized:
+            from .token_data import check_tokens  # most recipes have none
+
+            for pattern in dataset.tokenized:
+                if _home(pattern, f"the data set `{name}`", dataset.at("tokenized"), report):
+                    break
+            else:
+                check_tokens(dataset, root, report, matched)
         there: list[str] = []
         for pattern in dataset.files or ():
             if URL in pattern or "{round}" in pattern:

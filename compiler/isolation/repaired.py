@@ -58,7 +58,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E420": (_START, "rope_scaling", "reference|of"),
     "E421": ("of",),
     "E422": (_MEASURES,),
-    "E423": ("files|hub|sample",),
+    "E423": ("files|hub|sample|tokenized",),
     "E424": ("file|hub|bytes|train",),
     "E425": (),
     "E426": ("weights", "hub"),
@@ -100,6 +100,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E523": ("sample", "kind"),
     "E535": ("kind",),
     "E541": ("rope_scaling.low", "rope_scaling.high"),
+    "E545": ("tokenized", "kind"),
+    "E546": ("tokenized|train",),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on beside the one where it is shown; of

@@ -12,7 +12,7 @@ from ...spec.source import Span
 
 _LENGTH = "steps|tokens|epochs"
 _MEASURES = "loss|needle|accuracy|judge|suites"
-_INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample"}
+_INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample", "tokenized": "sample"}
 """Attribute → the one that stands in for it, where that is not itself; of models see `of`."""
 
 
@@ -109,8 +109,8 @@ class StandIns:
         match kind, name:
             case "model", "hub" | "weights" if not self._has(block, "hub|weights"):
                 return s.Text("weights", span)  # with weights of its own, a model is a stage
-            case "dataset", "sample" | "files" | "hub":
-                if not self._has(block, "sample|files|hub"):
+            case "dataset", "sample" | "files" | "hub" | "tokenized":
+                if not self._has(block, "sample|files|hub|tokenized"):
                     return _path("python_functions", span)
         return None
 

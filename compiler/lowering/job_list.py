@@ -162,6 +162,10 @@ class Jobs:
             return {"kind": "job", "file": dataset.output}
         if dataset.files is not None:
             source = {"kind": "files", "files": dataset.files}
+        elif dataset.tokenized is not None:
+            source = {"kind": "tokens", "tokens": dataset.tokenized}
+            if dataset.layout:
+                source["layout"] = dataset.layout
         elif dataset.hub is not None:
             source = {
                 "kind": "hub",
@@ -173,7 +177,7 @@ class Jobs:
             source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
         if dataset.kind != "documents":
             source["fields"] = _fields(dataset.fields)
-        elif dataset.sample is None:
+        elif dataset.sample is None and dataset.tokenized is None:
             source["text"] = dataset.fields.text
         sites = [
             {"field": each.what, "file": each.file, "keep": bool(each.keep)}

@@ -33,10 +33,14 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
     if len(given) != 1:
         scope.report.add(
             "E423",
-            f"the dataset `{dataset.name}` needs exactly one of `files`, `hub` and `sample`",
+            f"the dataset `{dataset.name}` needs exactly one of `files`, `hub`, `sample` and "
+            "`tokenized`",
             dataset.at(given[-1]) if given else dataset.at(),
             help='write `files = "corpus/**/*.jsonl.zst"` or `sample = python_docs`',
         )
+
+    if dataset.tokenized:
+        _tokenized(scope, dataset)
 
     if "long" in dataset.places and dataset.kind == "documents":
         scope.error(
@@ -78,6 +82,47 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
         )
 
 
+_OF_TEXTS = ("fields", "bad_lines", "long")
+
+
+def _tokenized(scope: Scope, dataset: r.Dataset) -> None:
+    """What there is to say of texts and records, and not of tokens."""
+    if dataset.kind != "documents":
+        scope.error(
+            "E545",
+            f"token ids are documents; what is what in {dataset.kind} they do not tell",
+            dataset.at("kind"),
+            "name the records as `files`",
+        )
+        return
+    for name in _OF_TEXTS:
+        if name in dataset.places:
+            scope.error(
+                "E545",
+                f"`{name}` is about texts, and `{dataset.name}` has token ids",
+                dataset.at(name),
+                f"leave `{name}` out, or name the texts as `files`",
+            )
+    for each in dataset.filters:
+        if each.file:
+            scope.error(
+                "E545",
+                f"token ids have no field `{each.what}`",
+                each.at(),
+                "filter the texts before they are tokenized, or name them as `files`",
+            )
+    tokenizers = scope.recipe.tokenizers.values()
+    trained = [each for each in tokenizers if each.train]
+    if trained and len(trained) == len(tokenizers):
+        scope.error(
+            "E546",
+            f"the tokens of `{dataset.name}` exist, and the tokenizer `{trained[0].name}` is yet "
+            "to be trained: it gives the same ids another meaning",
+            dataset.at("tokenized"),
+            "name the tokenizer that the tokens were made with, by `file` or `hub`",
+        )
+
+
 def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
     if sum(getattr(tokenizer, name) not in (None, False) for name in r.Tokenizer.ways[0]) != 1:
         scope.report.add(
@@ -90,6 +135,14 @@ def _tokenizer(scope: Scope, tokenizer: r.Tokenizer) -> None:
     if tokenizer.train:
         for name in tokenizer.train.on:
             scope.data(name, "documents", tokenizer.train.at("on"))
+            source = scope.recipe.datasets.get(name)
+            if source and source.tokenized:
+                scope.error(
+                    "E546",
+                    f"`{name}` has token ids, and a tokenizer is trained on texts",
+                    tokenizer.train.at("on"),
+                    "name a data set of texts",
+                )
         if tokenizer.train.vocab < 258:
             scope.report.add(
                 "E425",

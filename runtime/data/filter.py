@@ -12,10 +12,13 @@ import numpy as np
 
 from ...compiler.as_written import counted
 from ..errors import DataError
+from .placed import PlacedWriter, Places
 from .shards import SPLITS, SUMMARY, Shards
 from .split_writer import Batch, SplitWriter
 from .streams import unreadable
 
+_PLACES = 2**18
+"""Documents whose places are looked up at a time."""
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -33,7 +36,8 @@ def filter_shards(
     seed: int,
     shard_tokens: int = 2**28,
 ) -> dict[str, Any]:
-    """Writes the documents that all rules keep, in their order, as `write_shards` does.
+    """Writes the documents that all rules keep, in their order, as `write_shards` does; of tokens
+    that lie elsewhere, only where they are.
 
     Args:
         source: a folder of token shards.
@@ -66,11 +70,10 @@ def filter_shards(
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for split, shards in splits.items():
-        with SplitWriter(folder, split, dtype, shard_tokens) as writer:
-            for number in np.flatnonzero(keeps[split]):
-                document = shards.document(int(number))
-                writer.add(Batch(document, np.array([len(document)])))
-            found[split] = writer.finish()
+        numbers = np.flatnonzero(keeps[split])
+        found[split] = _written(shards, numbers, folder, dtype, shard_tokens)
+    if not splits["train"].elsewhere:
+        summary.pop("files", None)
     summary |= {
         "filtered": {"documents": summary["documents"], "tokens": summary["tokens"]},
         "documents": sum(part["documents"] for part in found.values()),
@@ -79,6 +82,22 @@ def filter_shards(
     }
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
+
+
+def _written(
+    shards: Shards, numbers: np.ndarray, folder: Path, dtype: np.dtype, shard_tokens: int
+) -> dict[str, Any]:
+    """Writes documents of a split, and returns its part of the summary."""
+    if shards.elsewhere:
+        with PlacedWriter(folder, shards.split) as placed:
+            for first in range(0, len(numbers), _PLACES):
+                placed.add(Places(*shards.places(numbers[first : first + _PLACES])))
+            return placed.finish()
+    with SplitWriter(folder, shards.split, dtype, shard_tokens) as writer:
+        for number in numbers:
+            document = shards.document(int(number)).astype(dtype, copy=False)
+            writer.add(Batch(document, np.array([len(document)])))
+        return writer.finish()
 
 
 def _kept(

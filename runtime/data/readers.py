@@ -227,11 +227,11 @@ class NoFile(DataError):
         pattern: the pattern.
     """
 
-    def __init__(self, pattern: str, where: str = "") -> None:
+    def __init__(self, pattern: str, where: str = "", attribute: str = "files") -> None:
         found = f"no file matches `{pattern}`{where}"
         if not glob.has_magic(pattern):
             found = f"there is no file `{pattern}`{where}"
-        super().__init__(found, _PATTERN_HELP)
+        super().__init__(found, f"correct `{attribute}` in the dataset: {_PATTERN_HELP}")
         self.pattern = pattern
 
 
@@ -247,24 +247,31 @@ def find(patterns: list[str], root: Path) -> list[File]:
         if "://" in pattern:
             remote |= _find_remote(pattern)
         else:
-            local |= _find_local(pattern, root)
+            local |= find_local(pattern, root)
     return [found[key] for found in (local, remote) for key in sorted(found)]
 
 
-def _find_local(pattern: str, root: Path) -> dict[str, File]:
+def find_local(pattern: str, root: Path, attribute: str = "files") -> dict[str, File]:
+    """The files on this machine that a pattern names, by their absolute paths; those of `files`
+    are of a known kind.
+
+    Raises: DataError: there is none, or one is no file that can be read.
+    """
     literal = os.path.lexists(root / pattern)
     names = [pattern] if literal else glob.glob(pattern, root_dir=root, recursive=True)
     paths = [root / name for name in names]
     if not literal:
         paths = [path for path in paths if not path.is_dir()]
     if not paths:
-        raise NoFile(pattern, "" if os.path.isabs(pattern) else f" in {os.path.abspath(root)}")
+        where = "" if os.path.isabs(pattern) else f" in {os.path.abspath(root)}"
+        raise NoFile(pattern, where, attribute)
     found = {}
     for path in paths:
         full = os.path.normpath(os.path.abspath(path))
         shown = _shown(os.path.relpath(full, os.path.abspath(root)), full)
-        size = _require_regular(path, shown, pattern)
-        _require_suffix(shown, pattern)
+        size = _require_regular(path, shown, pattern, attribute)
+        if attribute == "files":
+            _require_suffix(shown, pattern)
         found[full] = File(shown, partial(path.open, "rb"), size=size)
     return found
 
@@ -288,7 +295,7 @@ def _find_remote(pattern: str) -> dict[str, File]:
 
 
 _PATTERN_HELP = (
-    "correct `files` in the dataset: patterns are relative to the recipe's folder, `*` stands "
+    "patterns are relative to the recipe's folder, `*` stands "
     'for part of a name and `**` for any folders, as in "corpus/**/*.jsonl.zst"'
 )
 
@@ -299,7 +306,7 @@ def _shown(relative: str, full: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def _require_regular(path: Path, name: str, pattern: str) -> int:
+def _require_regular(path: Path, name: str, pattern: str, attribute: str) -> int:
     """Returns: the size in bytes. Raises: DataError: it is no file that can be read."""
     try:
         size = path.stat().st_size
@@ -308,7 +315,8 @@ def _require_regular(path: Path, name: str, pattern: str) -> int:
     if path.is_dir():
         raise DataError(
             f"{name} is a folder, not a file",
-            f'name the files in it, as in `files = "{pattern.rstrip("/")}/**/*.jsonl"`',
+            f'name the files in it, as in `{attribute} = "{pattern.rstrip("/")}/**/'
+            f'{"*.jsonl" if attribute == "files" else "*.ds"}"`',
         )
     if not path.is_file():
         raise DataError(f"{name} is not a regular file", "name files that hold documents")

@@ -327,6 +327,22 @@ class Shards:
         file = bisect_right(self._begins, begin) - 1
         return self._map(file).read(begin - self._begins[file], count)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether all tokens are in files outside the folder, which stay where they are."""
+        return self._runs is not None and not any(
+            file.path.is_relative_to(self.folder) for file in self._files
+        )
+
+    def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where documents begin in the files that the splits share, end to end, and their lengths:
+        int64, of the shape of `numbers`."""
+        assert self._runs is not None
+        begins = self._offsets[numbers]
+        runs = np.searchsorted(self._runs, begins, side="right") - 1
+        lengths = self._offsets[numbers + 1] - begins
+        return begins - self._runs[runs] + self._places[runs], lengths
+
     def owner(self, token: int) -> int:
         """The number of the document that holds this token of the split."""
         return int(np.searchsorted(self._offsets, token, side="right")) - 1

@@ -29,11 +29,11 @@ from ...compiler.plan.plan import (
 )
 from .. import weight_files
 from ..asked import require_before
-from ..data import dialog, readers, tokenizer
+from ..data import dialog, readers, token_files, tokenizer
 from ..data.bad_lines import BadLines
 from ..errors import DataError, RunError
 from ..jobs import WORK
-from ..preparation import awaited, prepare
+from ..preparation import awaited, prepare, token_units
 from ..preparation.prepare_records import RecordMaker
 from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
@@ -139,7 +139,9 @@ class _Preflight:
             )
         if job.awaited and any(awaited.missing(job.source, self.root)):
             return
-        if job.form == "documents":
+        if job.source["kind"] == "tokens":
+            self._tokens(job)
+        elif job.form == "documents":
             self._documents(job.source, job.bad_lines, job.name)
         else:
             self._records(job)
@@ -200,6 +202,18 @@ class _Preflight:
         bad = BadLines(bad_lines)
         if next(readers.read_documents(source, bad, root=self.root), None) is None:
             raise bad.nothing_left(name, "documents")
+
+    def _tokens(self, job: DatasetJob) -> None:
+        """Headers of all files, some pages of each, and the first document."""
+        made = self._tokenizer(job.inputs.get("tokenizer"))
+        if made is None:  # on the Hub
+            token_files.sources(job.source, self.root)
+            return
+        vocab = token_units.vocabulary(made)
+        for file in token_files.sources(job.source, self.root, vocab):
+            token_files.sample(file, vocab)
+        if not token_units.first_documents(job.source, self.root, made, 1)[1]:
+            raise BadLines().nothing_left(job.name, "documents")
 
     def _records(self, job: DatasetJob) -> None:
         """The first record that is no bad line: that there is one, and that it is rendered."""

@@ -14,14 +14,14 @@ from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob, FilterJob, TokenizerJob
 from .. import stopping
-from ..data import dialog, readers, tokenizer
+from ..data import dialog, readers, token_files, tokenizer
 from ..data.filter import filter_shards
 from ..data.shards import write_shards
 from ..data.sites import Sites
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from . import awaited, text_units, units
+from . import awaited, text_units, token_units, units
 from .prepare_records import RecordMaker
 
 _SAMPLED = 65_536
@@ -30,14 +30,17 @@ _SAMPLED = 65_536
 def fingerprint(source: Mapping[str, Any], root: Path) -> str:
     """A digest of what a source's documents are drawn from.
 
-    For files: names, sizes, and the first and last 64 KiB; for the samples from the running Python:
-    its version. With it a job whose data has changed is another job.
+    For files: names, sizes, and the first and last 64 KiB; for tokens, see `token_files.digest`;
+    for the samples from the running Python: its version. With it a job whose data has changed is
+    another job.
 
     Raises: DataError: nothing is found where the source says.
     """
     digest = hashlib.sha256()
     if source["kind"] == "sample":
         digest.update(platform.python_version().encode())
+    elif source["kind"] == "tokens":
+        digest.update(token_files.digest(source, root).encode())
     elif source["kind"] == "files":
         for file in readers.find(list(source["files"]), root):
             digest.update(file.name.encode())
@@ -203,6 +206,10 @@ def _documents(
     def progress(documents: int, tokens: int) -> None:
         on_event({"event": "tokenized", "job": job.id, "documents": documents, "tokens": tokens})
 
+    if job.source["kind"] == "tokens":
+        checked = token_units.tokens_of(job, made, root)
+        units.make(checked, job.id, folder, on_event)
+        return token_units.join(checked, job, made, folder, on_event)
     if task := text_units.texts_of(job, made, root):
         units.make(task, job.id, folder, on_event)
         return text_units.join(task, job, folder, on_event)

@@ -9,9 +9,11 @@ from ..data import readers
 from ..data.bad_lines import BadLines
 from ..data.encode import TERMINATION, Encoder, Piece
 from ..data.formats import Document
-from ..data.shards import Shards, held_out, write_shards
+from ..data.placed import write_placed
+from ..data.shards import Shards, held_out, kinds, write_shards
 from ..data.stream import IGNORE, Stream, pack
 from ..data.tokenizer import special
+from ..preparation import token_units
 from .parts import Label, cut
 from .shop import Made, Shop, read_some
 from .shown import Preview, Refused, Shown
@@ -21,6 +23,12 @@ SMALL = 4_000_000
 """A source of up to this many characters is read whole; of a larger one, the beginning."""
 CHARACTERS = 8
 """Characters that are read, at first, for each token to be shown."""
+
+
+_FIRST = (
+    "these rows are made of the source's first documents, in its order; a run shuffles all its "
+    "documents, so that its first rows hold others"
+)
 
 
 class InOrder(Stream):
@@ -65,8 +73,41 @@ def show_rows(use: Use, made: Made, shop: Shop, count: int) -> Preview:
         preview.looked.whole = True
         preview.items += _rows(use, made, stream, count, use.first_token, {})
         return preview
-    _read(preview, use, made, shop, count)
+    if use.data.source["kind"] == "tokens":
+        _read_tokens(preview, use, made, shop, count)
+    else:
+        _read(preview, use, made, shop, count)
     return preview
+
+
+def _read_tokens(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> None:
+    """Shows tokens that exist, which no run has checked yet."""
+    wanted = count * ((use.seq_len or 0) + 2)
+    files, places, whole = token_units.first_documents(
+        use.data.source, shop.root, made.tokenizer, max(SMALL, wanted)
+    )
+    folder = shop.room()
+    summary = write_placed(
+        places,
+        [file.placed for file in files],
+        folder,
+        holdout=Fraction(use.data.holdout),
+        seed=use.data.seed,
+        name=use.data.name,
+        **kinds(made.tokenizer),
+    )
+    shards = Shards(folder, "train")
+    looked = preview.looked
+    looked.whole, looked.records = whole, summary["documents"]
+    looked.kept, looked.held_out = shards.documents, summary["documents"] - shards.documents
+    if whole and not use.filtered:
+        stream = _stream(use, shards)
+        preview.items += _rows(use, made, stream, count, use.first_token, {})
+        return
+    stream = InOrder(shards, seed=use.seed, name=use.source)
+    count = min(count, max((shards.tokens - 2) // (use.seq_len or shards.tokens), 1))
+    preview.items += _rows(use, made, stream, count, 0, {})
+    preview.notes.append(_FIRST)
 
 
 def _stream(use: Use, shards: Shards) -> Stream:
@@ -100,10 +141,7 @@ def _read(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> Non
     stream = InOrder(shards, seed=use.seed, name=use.source)
     count = min(count, max((shards.tokens - 2) // (use.seq_len or shards.tokens), 1))
     preview.items += _rows(use, made, stream, count, 0, places)
-    preview.notes.append(
-        "these rows are made of the source's first documents, in its order; a run shuffles all "
-        "its documents, so that its first rows hold others"
-    )
+    preview.notes.append(_FIRST)
 
 
 def _written(use: Use, made: Made, shop: Shop, documents: list[Document]) -> Shards:

@@ -11,7 +11,7 @@ from ..record import Record
 from ..source import Span
 from .diagnostics import Diagnostic, Report, Silenced, did_you_mean
 
-OUTSIDE = frozenset(("N657", "W678"))
+OUTSIDE = frozenset(("N657", "W678", "W679"))
 """Codes of what is found on one machine and not on another: their `allow` may silence nothing."""
 
 

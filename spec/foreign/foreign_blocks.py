@@ -49,7 +49,9 @@ _RENAMED: dict[str, dict[str, str]] = {
     },
     "dataset": {
         "files": "file path paths data_files file_path glob pattern url urls uri local_path "
-        "dataset_path data_path source filename dataset_folder",
+        "dataset_path data_path source filename",
+        "tokenized": "dataset_folder tokenized_data token_files data_prefix memmap memmap_path "
+        "train_data_path",
         "hub": "hf_repo repo repo_id hf_dataset dataset_name name hf_name hf_dataset_or_datasets",
         "config": "subset config_name dataset_config data_dir hf_dataset_config_name",
         "split": "dataset_split train_split train_on_split hf_dataset_splits",

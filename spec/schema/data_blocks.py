@@ -155,7 +155,7 @@ class Dataset(Declaration):
         stages: whose `output` this is, in place of files.
     """
 
-    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "hub", "sample"),)
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "hub", "sample", "tokenized"),)
 
     files: list[str] | None = attribute(
         k.Text(many=True),
@@ -172,6 +172,21 @@ class Dataset(Declaration):
         k.OneOf(*SAMPLES),
         None,
         doc="a corpus that needs no download; `python_functions` holds all four kinds",
+    )
+    tokenized: list[str] | None = attribute(
+        k.Text(many=True),
+        None,
+        doc="token ids that are there already: paths or glob patterns of files in a "
+        "[layout](data.md#tokens-that-exist) of Megatron, datatrove, OLMo or NumPy; they are read "
+        "where they are",
+    )
+    layout: str | None = attribute(
+        k.OneOf("megatron", "datatrove", "npy", "uint16", "uint32"),
+        None,
+        needs=("tokenized",),
+        otherwise="what the files say",
+        doc="how `tokenized` files hold ids; `uint16` and `uint32` are ids and nothing else, with "
+        "the end-of-text token behind each document",
     )
     documents: int | None = attribute(
         nk.Whole("docs"),

@@ -12,7 +12,7 @@ from etude.spec.findings import codes
 
 ELSEWHERE = (
     *("E481", "E482", "E491", "E492", "E542", "E543", "E552", "E561", "E562"),
-    *("W676", "W677", "W678"),
+    *("W676", "W677", "W678", "W679"),
 )
 """What only `--miniature` and `plan --deep` find, what is found in folders of weights, in large
 files, and in object stores."""

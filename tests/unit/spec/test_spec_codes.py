@@ -221,7 +221,11 @@ EXAMPLES: list[tuple[str, str, str]] = [
         "needs 1 weight,",
     ),
     ("E422", HEAD + stage() + "¦stage report: evaluate { }", "evaluates nothing"),
-    ("E423", HEAD + "¦dataset code { }\n" + stage(), "exactly one of `files`, `hub` and `sample`"),
+    (
+        "E423",
+        HEAD + "¦dataset code { }\n" + stage(),
+        "exactly one of `files`, `hub`, `sample` and `tokenized`",
+    ),
     (
         "E424",
         HEAD + "¦tokenizer t { }\n" + stage(),
