@@ -6,7 +6,7 @@ _FOLDER = "a run folder holds all that a run writes"
 _LOGGED = "what is logged has no settings"
 _EVALUATED = "evaluations are stages of the kind `evaluate`"
 _LOADING = "data loading has no settings"
-_KEPT = "checkpoints have no settings but their interval"
+_KEPT = "checkpoints have no other settings"
 _TOKENIZER = "the tokenizer is that of the model that is trained on"
 _SHARDED = "weights are always sharded (FSDP2)"
 
@@ -53,7 +53,6 @@ IRRELEVANT: dict[str, str] = {
     "eval_causal_lm_metrics": _EVALUATED,
     "saves_per_epoch": "checkpoints are made ten times in each job",
     "save_strategy": _KEPT,
-    "save_total_limit": _KEPT,
     "save_only_model": _KEPT,
     "save_first_step": _KEPT,
     "save_safetensors": "exports are safetensors",

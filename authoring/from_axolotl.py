@@ -57,7 +57,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _precision(config),
             ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
             placement(micro_batch=micro if not pairs else None, **degrees),
-            _checkpoint(config),
+            *_checkpoints(config),
         )
     )
     _left(config, kind)
@@ -275,14 +275,19 @@ def _on(config: Config, *paths: str) -> bool:
     return any(value not in ("false", "no") for value in given)
 
 
-def _checkpoint(config: Config) -> w.Line:
+def _checkpoints(config: Config) -> list[w.Line]:
+    """How often checkpoints are made, and how many stay."""
+    lines: list[w.Line] = []
     steps = config.number("save_steps", default=None)
-    if steps is None:
-        return None
-    if steps.denominator != 1 or steps < 1:
+    if steps is not None and (steps.denominator != 1 or steps < 1):
         config.lost("save_steps", "checkpoints are made every N steps, not by a share of them")
-        return None
-    return f"checkpoint every {w.plain(int(steps))} steps"
+    elif steps is not None:
+        lines.append(f"checkpoint every {w.plain(int(steps))} steps")
+    kept = config.whole("save_total_limit", default=None)
+    if kept is not None:
+        # Without a limit above 0 transformers keeps all.
+        lines.append(f"keep last {w.plain(kept)}" if kept > 0 else "keep all")
+    return lines
 
 
 def _dialog(config: Config, made: Draft) -> str | None:

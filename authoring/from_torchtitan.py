@@ -69,10 +69,7 @@ IRRELEVANT = {
     "parallelism.pipeline_parallel_expert_parallel_overlap": _SPEED,
     "checkpoint.folder": _WRITTEN,
     "checkpoint.async_mode": "checkpoints have no settings but their interval",
-    "checkpoint.keep_latest_k": "checkpoints have no settings but their interval",
     "checkpoint.last_save_model_only": "the result of a stage is always kept",
-    "checkpoint.last_save_in_hf": "results are exported where something needs them",
-    "checkpoint.export_dtype": "weights are kept in fp32",
     "checkpoint.enable_first_step_checkpoint": "checkpoints have no settings but their interval",
     "checkpoint.enable_ft_dataloader_checkpoints": "checkpoints have no settings",
     "checkpoint.create_seed_checkpoint": "initial weights follow from the seed",
@@ -106,6 +103,8 @@ IRRELEVANT = {
 }
 
 
+_EXPORTED = {"float32": "fp32", "bfloat16": "bf16"}
+"""torchtitan's names of precisions → those of `export`."""
 _SHAPES = {"linear": "", "cosine": " cosine", "sqrt": " sqrt"}
 
 
@@ -137,8 +136,6 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     steps = config.whole("training.steps", default=10_000, least=1)
     local = config.whole("training.local_batch_size", "training.batch_size", default=8, least=1)
     length = config.whole("training.seq_len", default=2048, least=2)
-    interval = config.whole("checkpoint.interval", default=500, least=1)
-    makes = config.flag("checkpoint.enable", "checkpoint.enable_checkpoint")
     clip = config.number("training.max_norm", default=Fraction(1))
     made.add(
         w.block(
@@ -163,13 +160,34 @@ def draft(config: Config, options: Options, title: str) -> Draft:
                 micro_batch=local,
             ),
             None if assets or options.base else made.open("tokenizer", NO_TOKENIZER),
-            f"checkpoint every {w.plain(interval)} steps" if makes else None,
+            *_checkpoints(config),
         )
     )
     _header(config, made, title)
     _lost(config, options)
     config.irrelevant(IRRELEVANT)
     return made
+
+
+def _checkpoints(config: Config) -> list[w.Line]:
+    """How often checkpoints are made, which stay, and what the result is exported as."""
+    interval = config.whole("checkpoint.interval", default=500, least=1)
+    kept = config.whole("checkpoint.keep_latest_k", default=10, least=0)
+    exports = config.flag("checkpoint.last_save_in_hf")
+    dtype = config.text("checkpoint.export_dtype", default="float32")
+    if not config.flag("checkpoint.enable", "checkpoint.enable_checkpoint"):
+        return []
+    lines: list[w.Line] = [f"checkpoint every {w.plain(interval)} steps"]
+    if config.has("checkpoint.keep_latest_k"):
+        lines.append(f"keep last {w.plain(kept)}" if kept else "keep all")
+    if exports and dtype in _EXPORTED:
+        lines.append(("export", _EXPORTED[dtype]))
+    elif dtype != "float32":
+        config.lost(
+            "checkpoint.export_dtype",
+            "exports are bf16 or fp32" if exports else "a result that is not exported stays fp32",
+        )
+    return lines
 
 
 def _header(config: Config, made: Draft, title: str) -> None:

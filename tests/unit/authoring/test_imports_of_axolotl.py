@@ -239,3 +239,11 @@ def test_the_protocol_is_that_of_the_type_where_that_names_one(protocol: str) ->
         ("type: chat_template.default", f"type: {protocol}.intel"),
     )
     assert f"protocol = {protocol}" in imported("axolotl_dpo_lora.yaml", text).text
+
+
+@pytest.mark.parametrize(("limit", "written"), [("3", "keep last 3"), ("0", "keep all")])
+def test_the_limit_of_checkpoints_stays(limit: str, written: str) -> None:
+    text = config("axolotl_pretrain.yaml").replace(
+        "save_total_limit: 3", f"save_total_limit: {limit}"
+    )
+    assert written in imported("axolotl_pretrain.yaml", text).text

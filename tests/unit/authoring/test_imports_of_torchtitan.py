@@ -1,6 +1,7 @@
 """torchtitan's configurations as specs: numbers, what is open, what is refused."""
 
 import math
+import re
 
 import pytest
 from importing import changed, config, found, imported, of_pretrain, opened
@@ -150,3 +151,30 @@ def test_sizes_that_torchtitan_names_are_published_sizes_with_its_balance(
     assert (model.family, model.size, model.rope_factor) == (family, size, stretched)
     assert model.experts
     assert model.experts.balance == 0.001
+
+
+@pytest.mark.parametrize(
+    ("settings", "written", "lost"),
+    [
+        ("keep_latest_k = 5", "keep last 5", False),
+        ("keep_latest_k = 0", "keep all", False),
+        ('last_save_in_hf = true\nexport_dtype = "bfloat16"', "export = bf16", False),
+        ('last_save_in_hf = true\nexport_dtype = "float32"', "export = fp32", False),
+        ('last_save_in_hf = true\nexport_dtype = "float16"', "", True),
+        ('last_save_in_hf = false\nexport_dtype = "bfloat16"', "", True),
+        ("enable = false\nlast_save_in_hf = true\nkeep_latest_k = 5", "", False),
+    ],
+)
+def test_what_torchtitan_keeps_and_exports_is_kept_and_exported(
+    settings: str, written: str, lost: bool
+) -> None:
+    before, _, rest = config("torchtitan_debug_model.toml").partition("[checkpoint]")
+    _, after, behind = rest.partition("\n[")
+    enable = "" if "enable" in settings else "enable = true\n"
+    made = imported("x.toml", f"{before}[checkpoint]\n{enable}{settings}\n{after}{behind}")
+    text = re.sub(r" +", " ", made.text)
+    for line in ("keep last 5", "keep all", "export = bf16", "export = fp32"):
+        assert (line in text) == (line == written)
+    keys = [each.key for each in made.of("lost")]
+    assert ("checkpoint.export_dtype" in keys) == lost
+    assert of_pretrain(made.text)
