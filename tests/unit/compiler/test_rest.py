@@ -1,10 +1,16 @@
 """Warnings and later errors beside errors: what one run says of blocks that have none."""
 
 import gc
+import re
 import time
+from pathlib import Path
 
 import pytest
 from specs import HEAD, after, compiled, stage
+
+from etude.compiler.isolation.repaired import DEPENDS
+
+ROOT = Path(__file__).resolve().parents[3]
 
 WARM = stage(lr="0 -> 1e-3 for 50% then 1e-3")
 """W601."""
@@ -78,6 +84,62 @@ def test_what_may_come_of_a_wrong_attribute_is_not_said() -> None:
     assert codes(HEAD + stage(lr=tokens, clip='"x"')) == ["E441", "E201"]
     for name in ("batch", "seq_len"):
         assert codes(HEAD + stage(lr=tokens, **{name: '"x"'})) == ["E201"]
+
+
+SFT = """dataset chats {{ files = "chats.jsonl", kind = dialogs }}
+dataset more {{ files = "more.jsonl", kind = dialogs }}
+stage tuned: sft {{
+  from = first
+  batch = 64 seqs
+  lr = 1e-4
+  drop_last = true
+  {}
+}}
+"""
+DPO = """dataset judged {{ files = "judged.jsonl", kind = preferences, pairs = 30 }}
+stage tuned: dpo {{
+  from = first
+  data = judged
+  batch = 64 pairs
+  lr = 1e-4
+  drop_last = true
+  {}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "spoilt"),
+    [
+        ("E434", stage(parallel="auto for 50 steps then auto", body="  ¦"), ""),
+        ("E453", stage() + "stage part: checkpoint { from = first, after = 200 steps, ¦ }\n", ""),
+        ("E458", stage() + SFT.format("steps = 20, data = { chats 50%, more 50% }, ¦"), "batch"),
+        ("E459", stage() + DPO.format("epochs = 2, ¦"), "batch"),
+    ],
+)
+def test_an_error_is_shown_beside_one_that_it_does_not_depend_on(
+    code: str, text: str, spoilt: str
+) -> None:
+    assert codes(HEAD + text.replace("¦", "")) == [code]
+    assert sorted(codes(HEAD + text.replace("¦", "nonsense = 3"))) == ["E308", code]
+    if spoilt:
+        wrong = re.sub(rf"{spoilt} = 64 \w+", f'{spoilt} = "x"', HEAD + text.replace("¦", ""))
+        assert codes(wrong) == ["E201"]
+
+
+def test_every_error_of_a_pass_says_what_it_depends_on() -> None:
+    """Those that do not are shown only where nothing else is wrong with their block: they follow
+    from all of it, from its neighbours, or from files."""
+    said = {
+        code
+        for file in (ROOT / "compiler").rglob("*.py")
+        if not file.is_relative_to(ROOT / "compiler" / "isolation")
+        for code in re.findall(r'"(E[45]\d\d)"', file.read_text(encoding="utf-8"))
+    }
+    others = (
+        "E401 E403 E416 E427 E461 E463 E481 E482 E491 E492 E494 E506 E515 E542 E543 E544 E561 E562"
+    )
+    assert said - DEPENDS.keys() == set(others.split())
 
 
 def test_a_long_list_of_errors_ends() -> None:
