@@ -11,7 +11,7 @@ from ..compiler.families.architectures import published
 from ..compiler.files.published_config import Described, describe
 from ..compiler.files.published_weights import differences
 from ..compiler.resolve.shape import NUMBERS
-from ..compiler.values import Architecture
+from ..compiler.values import ModelShape
 from ..spec.schema import recipe as r
 
 
@@ -84,7 +84,7 @@ def of_config(found: Described) -> Published | None:
     return Published(found.family, _shape(model) | stretched, found.longest)
 
 
-def _shape(model: Architecture) -> dict[str, Any]:
+def _shape(model: ModelShape) -> dict[str, Any]:
     """Attributes of a model of no published size."""
     family = FAMILIES[model.family]
     names = list(NUMBERS)
@@ -110,7 +110,7 @@ def _shape(model: Architecture) -> dict[str, Any]:
     return shape
 
 
-def _scaling(model: Architecture) -> str | dict[str, Any]:
+def _scaling(model: ModelShape) -> str | dict[str, Any]:
     if model.rope_scaling == "llama":
         return llama_scaling(
             model.rope_factor, model.rope_original, model.rope_low, model.rope_high

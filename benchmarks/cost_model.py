@@ -74,7 +74,7 @@ def rows() -> list[Row]:
 
 
 def _setting(row: dict[str, Any], name: str) -> Setting:
-    model = published("llama3", row["size"], row["seq_len"])
+    model = published("llama3", row["size"]).knowing(row["seq_len"])
     degrees = {n: row.get(n, 1) for n in ("shard", "tensor", "context", "pipeline")}
     device = gpu(name)
     assert device

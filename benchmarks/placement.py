@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from statistics import median
 
 from etude.compiler.costs.hardware import GIB
-from etude.compiler.costs.jobs import segment_estimate
+from etude.compiler.costs.jobs import Work, segment_estimate
 from etude.compiler.driver import analyse
 from etude.compiler.program import ScheduledStage
 from etude.compiler.schedule.auto import RECOMPUTE, Candidate, Stretch, choose, search
-from etude.compiler.schedule.auto import _search as cached
 from etude.spec.load import reads
 
 ROWS = (
@@ -52,10 +51,10 @@ def table() -> Iterator[str]:
         times: list[float] = []
         found: list[Candidate] = []
         for _ in range(REPEATS):
-            cached.cache_clear()
+            search.cache_clear()
             start = time.perf_counter()
             found = search(
-                of, Stretch(seq_len=seq_len, sequences=(batch,)), RECOMPUTE, together=False
+                Work.of(of), Stretch(seq_len=seq_len, sequences=(batch,)), RECOMPUTE, together=False
             )
             times.append(time.perf_counter() - start)
         best = choose([found])

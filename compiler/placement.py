@@ -9,7 +9,7 @@ from ..spec.quantity import counted
 from ..spec.source import Span
 from .families.architectures import dense_layers
 from .program import Hardware
-from .values import Architecture, Resources
+from .values import ModelShape, Resources
 
 CPU_MICRO_BATCH_TOKENS = 8192
 """The most tokens that a CPU rank works on at a time, where the spec does not say."""
@@ -27,7 +27,7 @@ Wrong = tuple[str, str] | None
 def mesh(
     hardware: Hardware,
     degrees: Mapping[str, int],
-    model: Architecture,
+    model: ModelShape,
     span: Span | None,
     report: Report,
 ) -> Resources | None:
@@ -91,7 +91,7 @@ def _shared_out(
     )
 
 
-def _widths(model: Architecture, mesh: Resources) -> Wrong:
+def _widths(model: ModelShape, mesh: Resources) -> Wrong:
     """What of a model tensor parallelism does not divide."""
     tensor, expert = mesh.tensor, mesh.expert
     for what, number in tensor_widths(model, expert).items():
@@ -104,7 +104,7 @@ def _widths(model: Architecture, mesh: Resources) -> Wrong:
     return None
 
 
-def _pipeline(model: Architecture, mesh: Resources) -> Wrong:
+def _pipeline(model: ModelShape, mesh: Resources) -> Wrong:
     """Why a model cannot be cut into the stages of a pipeline."""
     pipeline = mesh.pipeline
     if pipeline > 1 and model.tied:
@@ -123,7 +123,7 @@ def _pipeline(model: Architecture, mesh: Resources) -> Wrong:
     return None
 
 
-def _experts(model: Architecture, mesh: Resources) -> Wrong:
+def _experts(model: ModelShape, mesh: Resources) -> Wrong:
     """Why a model's experts cannot be placed."""
     if model.experts is None:
         return None
@@ -198,7 +198,7 @@ def cut_inside(count: int, resources: Resources) -> int | None:
     return ranks if resources.replicate * ranks * resources.tensor > count else None
 
 
-def _uneven_experts(model: Architecture, resources: Resources) -> str | None:
+def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
     """What of experts FSDP cannot cut evenly along a side, in words."""
     experts = model.experts
     if experts is None or dense_layers(model) == model.layers:
@@ -215,7 +215,7 @@ def _uneven_experts(model: Architecture, resources: Resources) -> str | None:
     return None
 
 
-def tensor_widths(model: Architecture, expert: int) -> dict[str, int]:
+def tensor_widths(model: ModelShape, expert: int) -> dict[str, int]:
     """What tensor parallelism cuts, in the spec's words; experts only where they stay together."""
     widths = {
         "heads": model.heads,
@@ -279,7 +279,7 @@ def _nearest(numbers: Iterable[int], wish: int) -> int:
     return min(numbers, key=lambda number: (abs(number - wish), number))
 
 
-def _nearest_tensor(model: Architecture, expert: int, world: int, wish: int) -> int:
+def _nearest_tensor(model: ModelShape, expert: int, world: int, wish: int) -> int:
     """The nearest degree of tensor parallelism that the model and the ranks allow."""
     common = gcd(*tensor_widths(model, expert).values())
     return _nearest(_divisors(gcd(common, world)), wish)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ..spec.quantity import Quantity
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
-from .values import Architecture, BatchPiece, Claim, LrPiece, Resources, Rounding
+from .values import BatchPiece, Claim, LrPiece, ModelShape, Resources, Rounding
 
 
 class Hardware(Record, kw_only=False):
@@ -76,7 +76,7 @@ class Stage(Record):
 
     name: str
     spec: Any
-    model: Architecture
+    model: ModelShape
 
     @property
     def sources(self) -> Sequence[str]:

@@ -78,8 +78,8 @@ class Experts(Value):
     balance: float  # by so much a step the bias moves; 0: there is none
 
 
-class Architecture(Value):
-    """A decoder's shape, complete: nothing is left for the engine to choose."""
+class ModelShape(Value):
+    """A decoder's shape, but for the length of its sequences, which each job of a stage has."""
 
     family: str
     size: str | None
@@ -90,7 +90,6 @@ class Architecture(Value):
     head_dim: int
     ffn: int
     vocab: int
-    context: int  # longest sequence that the model is built for; of an export, that it knows
     rope_theta: float
     rope_scaling: Literal["none", "llama", "yarn"]
     rope_factor: float  # by which rope_scaling lengthens; 1 without
@@ -105,6 +104,23 @@ class Architecture(Value):
     window: int  # tokens, itself included, that a token sees in layers with a window; 0: no window
     latent: Latent | None
     experts: Experts | None
+
+    def knowing(self, context: int, rope_theta: float | None = None) -> "Architecture":
+        """The architecture for sequences of up to `context` tokens.
+
+        Args:
+            rope_theta: the RoPE base where a stage has changed it.
+        """
+        own: dict[str, Any] = {name: getattr(self, name) for name in fields(ModelShape)}
+        if rope_theta is not None:
+            own["rope_theta"] = rope_theta
+        return Architecture(**own, context=context)
+
+
+class Architecture(ModelShape, before="rope_theta"):
+    """A decoder's shape, complete: nothing is left for the engine to choose."""
+
+    context: int  # longest sequence that the model is built for; of an export, that it knows
 
 
 class LrPiece(Value):

@@ -43,7 +43,8 @@ class Record:
     """A value whose fields are the annotated attributes of its class and of those above it.
 
     They are given by name; with `kw_only=False` also by position. Records are equal where they are
-    of one class and their fields are equal.
+    of one class and their fields are equal. With `before="x"` the fields that a class adds stand
+    before the inherited `x`, and not behind all others.
     """
 
     _fields: ClassVar[dict[str, Field]] = {}
@@ -52,8 +53,9 @@ class Record:
     _defaults: ClassVar[dict[str, Any]] = {}
     _factories: ClassVar[dict[str, Callable[[], Any]]] = {}
 
-    def __init_subclass__(cls, *, kw_only: bool = True) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = True, before: str = "") -> None:
         known = dict(cls._fields)
+        behind = list(known)[list(known).index(before) :] if before else []
         for name, annotation in cls.__annotations__.items():
             if "ClassVar" in str(annotation):
                 continue
@@ -61,6 +63,8 @@ class Record:
             if isinstance(default, Field):
                 delattr(cls, name)
             known[name] = default if isinstance(default, Field) else field(default=default)
+        for name in behind:
+            known[name] = known.pop(name)
         cls._fields = known
         cls._positional = () if kw_only else tuple(known)
         cls._compared = tuple(name for name, of in known.items() if of.compare)

@@ -8,7 +8,7 @@ from ...spec.quantity import counted, short
 from ...spec.record import replace
 from ..costs.failures import best_interval
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
-from ..costs.jobs import expected, segment_batch, segment_estimate
+from ..costs.jobs import Work, expected, segment_batch, segment_estimate
 from ..families.architectures import parameters
 from ..program import Scheduled, ScheduledStage, Segment
 from . import Found, rule
@@ -100,7 +100,7 @@ def _placement_that_fits(stage: ScheduledStage, segment: Segment, batch: int) ->
 
     stretch = Stretch(seq_len=segment.seq_len, sequences=(batch,))
     together = stage.spec.data_kind == "preferences"
-    found = search(stage, stretch, ("full",), together=together)
+    found = search(Work.of(stage), stretch, ("full",), together=together)
     for candidate in found:
         if candidate.fits:
             return (

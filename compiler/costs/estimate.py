@@ -12,7 +12,7 @@ from ..families.architectures import (
     widths,
     windowed_layers,
 )
-from ..values import Architecture, Resources
+from ..values import ModelShape, Resources
 from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
 
@@ -44,7 +44,7 @@ class Setting(Record):
         merged: context parallelism merges parts of attention, as PyTorch did in 2024.
     """
 
-    model: Architecture
+    model: ModelShape
     resources: Resources
     seq_len: int
     micro_batch: int
@@ -178,7 +178,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
     }
 
 
-def shape_symbols(model: Architecture) -> dict[str, float]:
+def shape_symbols(model: ModelShape) -> dict[str, float]:
     """The symbols that the model alone decides."""
     queries, keys, values = widths(model)
     latent, experts = model.latent, model.experts

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ...spec.record import replace
 from ..families.architectures import dense_layers
-from ..values import Architecture, Generation
+from ..values import Generation, ModelShape
 from .estimate import evaluate, shape_symbols
 from .formulas import FITTED, MEMORY, Formula, compiled
 from .hardware import Gpu
@@ -120,7 +120,7 @@ class Draws(NamedTuple):
 
 
 def generation(
-    model: Architecture,
+    model: ModelShape,
     gpu: Gpu,
     *,
     per_node: int,
@@ -159,7 +159,7 @@ def _gpu_seconds(of: Generation) -> float:
     return (of.seconds or 0) * of.tensor * of.pipeline
 
 
-def tensor_degrees(model: Architecture, per_node: int) -> list[int]:
+def tensor_degrees(model: ModelShape, per_node: int) -> list[int]:
     """Over how many GPUs of a node vLLM can spread a model's layers, the fewest first.
 
     Heads and feed-forward layers divide, and KV heads too, or their copies (`get_num_kv_heads`).
@@ -173,14 +173,14 @@ def tensor_degrees(model: Architecture, per_node: int) -> list[int]:
     ]
 
 
-def _degrees(model: Architecture, per_node: int, nodes: int) -> Iterator[tuple[int, int]]:
+def _degrees(model: ModelShape, per_node: int, nodes: int) -> Iterator[tuple[int, int]]:
     """Tensor and pipeline degrees, the fewest GPUs first."""
     within = tensor_degrees(model, per_node)
     yield from ((t, 1) for t in within)
     yield from ((within[-1], p) for p in range(2, min(nodes, model.layers) + 1))
 
 
-def _memory(model: Architecture, tensor: int, pipeline: int, context: int) -> dict[str, float]:
+def _memory(model: ModelShape, tensor: int, pipeline: int, context: int) -> dict[str, float]:
     """The symbols and the formulas of memory, of the fullest stage."""
     # The first and the last stage have no fewer layers: what is over goes to those between them,
     # or to the first (`get_pp_indices`). Layers with experts are the larger ones.

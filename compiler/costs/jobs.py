@@ -6,10 +6,10 @@ from math import fsum
 from typing import Any
 
 from ...spec.quantity import Quantity
-from ...spec.record import replace
+from ...spec.record import Record, replace
 from ...spec.schema.number_kinds import EVERY, SECONDS
-from ..program import Form, ModelStage, ScheduledStage, Segment
-from ..values import BatchPiece
+from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
+from ..values import BatchPiece, ModelShape
 from .estimate import Estimate, Setting, estimate
 from .failures import with_failures
 from .hardware import gpu
@@ -20,26 +20,48 @@ DIGITS = 4
 """Significant digits of an estimate: more would claim more than is known."""
 
 
+class Work(Record):
+    """What of a stage decides, beside its placement, how long its steps take."""
+
+    model: ModelShape
+    hardware: Hardware
+    precision: str
+
+    @classmethod
+    def of(cls, stage: ModelStage) -> "Work":
+        """That of a stage."""
+        return cls(model=stage.model, hardware=stage.hardware, precision=stage.precision)
+
+
 def segment_estimate(stage: ModelStage, segment: Form, sequences: int) -> Estimate | None:
     """The estimate of a step of a segment; None where the device is not known.
 
     Args:
         sequences: of the global batch.
     """
-    device = gpu(stage.hardware.device)
+    return step_estimate(Work.of(stage), segment, stage.recompute, sequences)
+
+
+def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Estimate | None:
+    """The estimate of a step; None where the device is not known.
+
+    Args:
+        sequences: of the global batch.
+    """
+    device = gpu(work.hardware.device)
     if device is None:
         return None
     return _estimate(
         Setting(
-            model=stage.model,
-            resources=segment.resources,
-            seq_len=segment.seq_len,
-            micro_batch=segment.micro_batch,
+            model=work.model,
+            resources=form.resources,
+            seq_len=form.seq_len,
+            micro_batch=form.micro_batch,
             sequences=sequences,
-            recompute=stage.recompute,
-            gpus_per_node=stage.hardware.per_node,
+            recompute=recompute,
+            gpus_per_node=work.hardware.per_node,
             gpu=device,
-            precision=stage.precision,
+            precision=work.precision,
         )
     )
 

@@ -5,23 +5,21 @@ from math import prod
 from typing import Any
 
 from ...spec.record import Record
-from ..values import Architecture, Experts, Latent
+from ..values import Experts, Latent, ModelShape
 from . import FAMILIES
 from .weights import Weight, swiglu
 
 
-def published(family: str, size: str, context: int = 0) -> Architecture:
-    """The architecture of a published size, for sequences of up to `context` tokens."""
-    return complete(family, size, dict(FAMILIES[family].sizes[size]), context)
+def published(family: str, size: str) -> ModelShape:
+    """The decoder of a published size."""
+    return complete(family, size, dict(FAMILIES[family].sizes[size]))
 
 
-def complete(
-    family: str, size: str | None, shape: dict[str, Any], context: int = 0
-) -> Architecture:
-    """The architecture of a shape: what it does not say is as usual in the family.
+def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape:
+    """The decoder of a shape: what it does not say is as usual in the family.
 
     Args:
-        shape: fields of `Architecture`; `latent` and `experts` as their fields by name.
+        shape: fields of `ModelShape`; `latent` and `experts` as their fields by name.
     """
     kind = FAMILIES[family]
     latent, experts = shape.get("latent"), shape.get("experts")
@@ -39,10 +37,9 @@ def complete(
         "window": 0,
         "ffn": experts["ffn"] if experts else 0,
     }
-    return Architecture(
+    return ModelShape(
         family=family,
         size=size,
-        context=context,
         qk_norm=kind.qk_norm,
         biased=kind.biased,
         sinks=kind.sinks,
@@ -69,23 +66,23 @@ class Weights(Record):
     final_norm: int
 
 
-def dense_layers(model: Architecture) -> int:
+def dense_layers(model: ModelShape) -> int:
     """Layers without experts."""
     return min(model.experts.dense, model.layers) if model.experts else model.layers
 
 
-def windowed(model: Architecture, layer: int) -> bool:
+def windowed(model: ModelShape, layer: int) -> bool:
     """Whether a layer, counted from 0, has the model's window."""
     has = FAMILIES[model.family].windowed
     return has is not None and model.window > 0 and has(layer)
 
 
-def windowed_layers(model: Architecture) -> int:
+def windowed_layers(model: ModelShape) -> int:
     """Layers with a window."""
     return sum(windowed(model, layer) for layer in range(model.layers))
 
 
-def weights(model: Architecture) -> Weights:
+def weights(model: ModelShape) -> Weights:
     """Counts of parameters. Biases that balance the load of experts are no parameters."""
     family, experts = FAMILIES[model.family], model.experts
     mixed = list(family.mixture(model)) if experts else []
@@ -109,17 +106,17 @@ def _count(found: Iterable[Weight]) -> int:
     return sum(prod(weight.shape) for weight in found)
 
 
-def parameters(model: Architecture) -> int:
+def parameters(model: ModelShape) -> int:
     """All parameters: embedding, attention, feed-forward, experts, norms and output layer."""
     return _parameters(model, model.experts.count if model.experts else 0)
 
 
-def active_parameters(model: Architecture) -> int:
+def active_parameters(model: ModelShape) -> int:
     """Parameters that a token goes through: of the experts those that it is routed to."""
     return _parameters(model, model.experts.active if model.experts else 0)
 
 
-def _parameters(model: Architecture, experts: int) -> int:
+def _parameters(model: ModelShape, experts: int) -> int:
     of, dense = weights(model), dense_layers(model)
     mixed = of.shared + of.router + experts * of.expert
     layers = model.layers * (of.attention + of.norms)
@@ -127,7 +124,7 @@ def _parameters(model: Architecture, experts: int) -> int:
     return layers + of.embedding + of.output + of.final_norm
 
 
-def flops_per_token(model: Architecture) -> int:
+def flops_per_token(model: ModelShape) -> int:
     """Training FLOPs a token without attention scores: 6 N, N all parameters that it goes through.
 
     This is the count that reports publish (Kaplan et al., arXiv:2001.08361, §2.1, with embeddings;
@@ -136,7 +133,7 @@ def flops_per_token(model: Architecture) -> int:
     return 6 * active_parameters(model)
 
 
-def widths(model: Architecture) -> tuple[int, int, int]:
+def widths(model: ModelShape) -> tuple[int, int, int]:
     """Widths of all queries, all keys and all values together, as attention computes with them."""
     if model.latent:
         wide = model.heads * (model.latent.plain + model.latent.rotary)
@@ -145,7 +142,7 @@ def widths(model: Architecture) -> tuple[int, int, int]:
     return model.heads * model.head_dim, keys, keys
 
 
-def attention_flops_per_token(model: Architecture, seq_len: int) -> int:
+def attention_flops_per_token(model: ModelShape, seq_len: int) -> int:
     """Training FLOPs a token of causal attention scores: 3 · heads · (w + v) · seq_len a layer,
     where queries and keys are w wide a head and values v.
 

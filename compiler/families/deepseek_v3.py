@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..values import Architecture
+from ..values import Architecture, ModelShape
 from .config_json import LLAMA_DEFAULTS, Kind, Values
 from .family import Family
 from .weights import Weight
@@ -160,7 +160,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
     }
 
 
-def attention(model: Architecture) -> Iterator[Weight]:
+def attention(model: ModelShape) -> Iterator[Weight]:
     """Attention through latents."""
     dim, heads, latent = model.dim, model.heads, model.latent
     assert latent

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...spec.record import Record
-from ..values import Architecture, Resources
+from ..values import Architecture, ModelShape, Resources
 from .config_json import Kind
 from .weights import Weight, grouped_attention, mixture
 
 Shape = Mapping[str, Any]
-"""Fields of `Architecture` by name; `latent` and `experts` as their fields by name."""
+"""Fields of `ModelShape` by name; `latent` and `experts` as their fields by name."""
 
 
-def _nothing(model: Architecture, resources: Resources) -> tuple[str, ...]:
+def _nothing(model: ModelShape, resources: Resources) -> tuple[str, ...]:
     return ()
 
 
@@ -61,11 +61,11 @@ class Family(Record):
     kinds: Mapping[str, Kind]
     config_json: Callable[[Architecture], dict[str, Any]]
     yarn: Mapping[str, Any] = {"attention_factor": 1.0}
-    attention: Callable[[Architecture], Iterator[Weight]] = grouped_attention
-    mixture: Callable[[Architecture], Iterator[Weight]] = mixture
+    attention: Callable[[ModelShape], Iterator[Weight]] = grouped_attention
+    mixture: Callable[[ModelShape], Iterator[Weight]] = mixture
     known: tuple[Known, ...] = ()
     flavors: Mapping[str, Shape] = {}
-    emitted_otherwise: Callable[[Architecture, Resources], tuple[str, ...]] = _nothing
+    emitted_otherwise: Callable[[ModelShape, Resources], tuple[str, ...]] = _nothing
     qk_norm: bool = False
     latent: bool = False
     experts: bool = False

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..values import Architecture, Resources
+from ..values import Architecture, ModelShape, Resources
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .family import Family
 from .weights import Weight
@@ -103,7 +103,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
     }
 
 
-def attention(model: Architecture) -> Iterator[Weight]:
+def attention(model: ModelShape) -> Iterator[Weight]:
     """Attention with biases and a sink a head."""
     dim, heads = model.dim, model.heads
     queries, keys = heads * model.head_dim, model.kv_heads * model.head_dim
@@ -115,7 +115,7 @@ def attention(model: Architecture) -> Iterator[Weight]:
     yield Weight((heads,), 0)
 
 
-def mixture(model: Architecture) -> Iterator[Weight]:
+def mixture(model: ModelShape) -> Iterator[Weight]:
     """A layer of experts with biases."""
     experts, dim = model.experts, model.dim
     assert experts
@@ -128,7 +128,7 @@ def mixture(model: Architecture) -> Iterator[Weight]:
     yield Weight((count, dim), None, "experts")
 
 
-def emitted_otherwise(model: Architecture, resources: Resources) -> tuple[str, ...]:
+def emitted_otherwise(model: ModelShape, resources: Resources) -> tuple[str, ...]:
     """What etude fixes where tensor parallelism cuts experts."""
     if resources.tensor == 1 or resources.expert > 1:
         return ()

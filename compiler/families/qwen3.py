@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..values import Architecture
+from ..values import Architecture, ModelShape
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .family import Family, Known
 from .weights import Weight, grouped_attention
@@ -124,7 +124,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
     }
 
 
-def attention(model: Architecture) -> Iterator[Weight]:
+def attention(model: ModelShape) -> Iterator[Weight]:
     """Attention with normed queries and keys."""
     yield from grouped_attention(model)
     yield Weight((model.head_dim,), None)

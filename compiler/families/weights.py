@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from ..values import Architecture
+from ..values import ModelShape
 
 
 class Weight(NamedTuple):
@@ -20,7 +20,7 @@ class Weight(NamedTuple):
     part: Literal["router", "shared", "experts"] | None = None
 
 
-def grouped_attention(model: Architecture) -> Iterator[Weight]:
+def grouped_attention(model: ModelShape) -> Iterator[Weight]:
     """Attention whose heads share keys and values in groups."""
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     for rows in (queries, keys, keys):
@@ -37,7 +37,7 @@ def swiglu(
     yield Weight((dim, ffn), 1, part)
 
 
-def mixture(model: Architecture) -> Iterator[Weight]:
+def mixture(model: ModelShape) -> Iterator[Weight]:
     """A layer of experts without biases."""
     experts, dim = model.experts, model.dim
     assert experts

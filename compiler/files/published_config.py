@@ -12,7 +12,7 @@ from ...spec.record import Record
 from ..families import FAMILIES
 from ..families.architectures import complete, windowed
 from ..families.config_json import Problem, Values, attention_factor
-from ..values import Architecture
+from ..values import ModelShape
 from .published_keys import FIXED, HARMLESS, KINDS, READ, SHAPE, UNKNOWN_KINDS
 
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
@@ -29,7 +29,7 @@ class Described(Record):
     """
 
     family: str = ""
-    model: Architecture | None = None
+    model: ModelShape | None = None
     longest: int = 0
     bound: str = "max_position_embeddings"
     problems: tuple[Problem, ...] = ()
@@ -71,7 +71,7 @@ class _Reader:
         problems = self.values.problems
         model = None
         if not any(problem.key in SHAPE for problem in problems):
-            model = complete(self.name, None, shape | rope, longest)
+            model = complete(self.name, None, shape | rope)
             self._layers(model)
         return Described(
             family=self.name,
@@ -199,7 +199,7 @@ class _Reader:
             return window, "sliding_window"
         return longest, "max_position_embeddings"
 
-    def _layers(self, model: Architecture) -> None:
+    def _layers(self, model: ModelShape) -> None:
         """Whether windows are where the family has them."""
         given = self.config.get("layer_types")
         if not isinstance(given, list):

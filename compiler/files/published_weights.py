@@ -12,7 +12,7 @@ from ...spec.record import Record
 from ...spec.schema import recipe as r
 from ..families.architectures import dense_layers
 from ..program import Scheduled, WeightsStage
-from ..values import Architecture
+from ..values import ModelShape
 from .published_config import alike, describe
 from .safetensors_files import Tensors
 
@@ -55,7 +55,7 @@ class Difference(Record):
     write: str
 
 
-def differences(theirs: Architecture, ours: Architecture) -> Iterator[Difference]:
+def differences(theirs: ModelShape, ours: ModelShape) -> Iterator[Difference]:
     """What a configuration says otherwise than a model, but for the length of sequences."""
     aside = set()
     if ours.latent:
@@ -115,7 +115,7 @@ def _braces(group: str, value: Any) -> str:
     return f"{group} = {{ {shown} }}"
 
 
-def _scaling(model: Architecture) -> str:
+def _scaling(model: ModelShape) -> str:
     """How positions are stretched, as a spec says it."""
     if model.rope_scaling == "none":
         return "none"

@@ -28,7 +28,7 @@ class Models:
     def shape(self, stage: Trained) -> Architecture:
         """The architecture of a stage's result, with its last length and RoPE base."""
         last = stage.last
-        return replace(stage.model, context=last.seq_len, rope_theta=last.rope_theta)
+        return stage.model.knowing(last.seq_len, last.rope_theta)
 
     def export(
         self, name: str, stage: str, model: str | None = None, extends: Attempt | None = None

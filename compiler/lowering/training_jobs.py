@@ -153,7 +153,7 @@ class Training:
         seed = self._seed(stage)
         content = {
             **self._aim(stage, model),
-            "model": replace(stage.model, context=segment.seq_len, rope_theta=segment.rope_theta),
+            "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "seed": seed,
             "seq_len": segment.seq_len,
             "first_step": segment.from_step,

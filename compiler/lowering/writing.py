@@ -8,7 +8,7 @@ from ..costs.generation import Draws, generation, tensor_degrees
 from ..costs.hardware import gpu
 from ..plan.measures import Measure, NeedleMeasure, RewardMeasure, SuiteMeasure
 from ..program import ModelStage
-from ..values import Architecture, Resources
+from ..values import Architecture, ModelShape, Resources
 
 NEEDLE = 8
 """Tokens of the answer to a needle's question, about."""
@@ -56,7 +56,7 @@ def prompts(dataset: r.Dataset) -> int | None:
 
 
 def needs(
-    stage: ModelStage, model: Architecture, context: int, draws: Sequence[Draws] | None
+    stage: ModelStage, model: ModelShape, context: int, draws: Sequence[Draws] | None
 ) -> dict[str, Any]:
     """`resources` and `generation` of a job; neither on a CPU, where one process does it.
 

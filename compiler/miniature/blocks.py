@@ -8,7 +8,7 @@ from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..program import Scheduled, ScheduledStage
-from ..values import Architecture
+from ..values import ModelShape
 
 LAYERS, DIM, HEADS = 2, 64, 4
 VOCAB = 1024
@@ -38,7 +38,7 @@ _BY_NAME = (
 """Sample → parts of the names of data sets that it stands in for."""
 
 
-def model(full: r.Model, shape: Architecture, lengths: Mapping[int, int]) -> r.Model:
+def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Model:
     """A model of the same family and structure, two layers deep and 64 wide.
 
     This is the one place that scales shapes. Kept are the family, the ratio of query to key-value

@@ -18,7 +18,7 @@ from ...spec.source import SET, Span
 from ...spec.text.parse import SUFFIXES
 from ..families import FAMILIES
 from ..program import Resolved, Stage, TrainStage
-from ..values import Architecture, Value
+from ..values import ModelShape, Value
 from .plan import Provenance
 
 Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
@@ -246,7 +246,7 @@ def _group_in_words(group: r.Declaration | Value) -> str:
     return ", ".join([kind, *shown] if kind else shown)
 
 
-def shapes(program: Resolved) -> dict[str, Architecture]:
+def shapes(program: Resolved) -> dict[str, ModelShape]:
     """The architectures of the models that stages begin with, by the models' names."""
     return {
         stage.begins_with: stage.model for stage in program.stages.values() if stage.begins_with

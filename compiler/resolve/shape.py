@@ -8,7 +8,7 @@ from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..families.architectures import complete
 from ..families.family import Family
-from ..values import Architecture
+from ..values import ModelShape
 from .scope import Scope
 
 _LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
@@ -31,7 +31,7 @@ _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
 
-def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> Architecture | None:
+def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelShape | None:
     """The architecture of a model that a stage starts with, complete, or None after reporting."""
     if model.family not in FAMILIES:
         scope.report.add(
@@ -83,7 +83,7 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> Archite
     return _shape(scope, model, shape)
 
 
-def scaled(scope: Scope, model: Architecture, scaling: r.RopeScaling | None) -> Architecture | None:
+def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> ModelShape | None:
     """The architecture with its rotary positions stretched; None after reporting."""
     if scaling is None:
         return model
@@ -150,7 +150,7 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
 _STRETCHES = {"none": _unscaled, "llama": _llama, "yarn": _yarn}
 
 
-def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> Architecture | None:
+def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | None:
     family = FAMILIES[model.family]
     latent = _latent(scope, model, family, shape.get("latent", {}))
     experts = _experts(scope, model, family, shape.get("experts", {}))

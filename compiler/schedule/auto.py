@@ -10,10 +10,10 @@ from ...spec.findings.diagnostics import Report
 from ...spec.quantity import Quantity, counted, measured
 from ...spec.record import Record, replace
 from ..costs.hardware import GIB, gpu
-from ..costs.jobs import segment_estimate
+from ..costs.jobs import Work, step_estimate
 from ..placement import data_parallel, interleaves, mesh, rounds, sequence_divisor, tensor_widths
-from ..program import Segment, TrainStage
-from ..values import Architecture, Resources
+from ..program import Form, TrainStage
+from ..values import ModelShape, Resources
 from .clock import run_clock
 from .positions import Length
 
@@ -58,8 +58,9 @@ class Stretch(Record):
     sequences: tuple[int, ...]
 
 
+@lru_cache(maxsize=256)
 def search(
-    stage: TrainStage, stretch: Stretch, recompute: Sequence[str], *, together: bool
+    work: Work, stretch: Stretch, recompute: tuple[str, ...], *, together: bool
 ) -> list[Candidate]:
     """All placements of a stretch of a stage, the fastest first.
 
@@ -70,45 +71,18 @@ def search(
     Returns:
         [] where the GPU is not known, or no placement is possible.
     """
-    key = replace(stage, spec=None, origins={}, name="", parent=None)  # type: ignore[arg-type]
-    return _search(_Key(key), stretch, tuple(recompute), together)
-
-
-class _Key:
-    """What of a stage decides how its steps are placed, as a key of the cache."""
-
-    def __init__(self, stage: TrainStage) -> None:
-        self.stage = stage
-        self.parts = (stage.model, stage.hardware, stage.precision, stage.optimizer.kind)
-
-    def __hash__(self) -> int:
-        return hash(self.parts)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.parts == self.parts
-
-
-@lru_cache(maxsize=256)
-def _search(
-    key: _Key, stretch: Stretch, recompute: tuple[str, ...], together: bool
-) -> list[Candidate]:
-    stage = key.stage
-    device = gpu(stage.hardware.device)
+    device = gpu(work.hardware.device)
     found = []
-    for resources, degrees in _placements(stage, stretch, together):
+    for resources, degrees in _placements(work, stretch, together):
         for micro in _micro_batches(resources, stretch):
+            form = Form(
+                seq_len=stretch.seq_len,
+                rope_theta=0.0,
+                resources=resources,
+                micro_batch=micro or max(stretch.sequences) // data_parallel(resources),
+            )
             for kind in recompute:
-                segment = Segment(
-                    from_step=0,
-                    to_step=1,
-                    seq_len=stretch.seq_len,
-                    rope_theta=0.0,
-                    resources=resources,
-                    micro_batch=micro or max(stretch.sequences) // data_parallel(resources),
-                )
-                estimate = segment_estimate(
-                    replace(stage, recompute=kind), segment, max(stretch.sequences)
-                )
+                estimate = step_estimate(work, form, kind, max(stretch.sequences))
                 if estimate is None or device is None:
                     return []
                 found.append(
@@ -127,10 +101,10 @@ def _search(
 
 
 def _placements(
-    stage: TrainStage, stretch: Stretch, together: bool
+    work: Work, stretch: Stretch, together: bool
 ) -> Iterator[tuple[Resources, dict[str, int]]]:
     """Meshes that the world, the model and the stretch allow, with their degrees."""
-    hardware, model = stage.hardware, stage.model
+    hardware, model = work.hardware, work.model
     world, node = hardware.world_size, hardware.per_node
     widths = gcd(*tensor_widths(model, 2).values(), world)
     nothing = Report()
@@ -171,13 +145,13 @@ def _takes(resources: Resources, stretch: Stretch) -> bool:
     return resources.interleave == 1 or None not in (rounds(resources, n) for n in each)
 
 
-def _interleaves(model: Architecture, pipeline: int) -> list[int]:
+def _interleaves(model: ModelShape, pipeline: int) -> list[int]:
     """Stages a rank of a pipeline: powers of two, and the most that there are layers for."""
     found = interleaves(model.layers, pipeline)
     return [n for n in found if n & (n - 1) == 0 or n == found[-1]]
 
 
-def _expert_degrees(model: Architecture, ranks: int) -> list[int]:
+def _expert_degrees(model: ModelShape, ranks: int) -> list[int]:
     """Degrees of expert parallelism: powers of two that divide experts and ranks."""
     if model.experts is None:
         return [1]
@@ -269,7 +243,8 @@ def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Can
     """The placements of every stretch of a stage, the fastest first."""
     kinds = (stage.recompute,) if stage.origins.get("recompute") == "spec" else RECOMPUTE
     together = stage.spec.data_kind == "preferences"
-    return [search(stage, stretch, kinds, together=together) for stretch in stretches]
+    work = Work.of(stage)
+    return [search(work, stretch, kinds, together=together) for stretch in stretches]
 
 
 def _stretches(

@@ -12,7 +12,7 @@ from ..resolve.graph import parents
 from ..resolve.references import mixed
 from ..resolve.scope import Scope
 from ..resolve.shape import architecture, scaled
-from ..values import Architecture
+from ..values import ModelShape
 
 if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
@@ -155,7 +155,7 @@ def _start(spec: r.Training, scope: Scope) -> _Start | None:
     return _Start(name=source, before=before, parent=scope.trained(before))
 
 
-def _architecture(scope: Scope, spec: r.Training, tokenizer: str | None) -> Architecture | None:
+def _architecture(scope: Scope, spec: r.Training, tokenizer: str | None) -> ModelShape | None:
     """The architecture of the model that a stage starts with; None after reporting."""
     models = scope.recipe.models
     if spec.model is None or not scope.known(spec.model, "model", models, spec.at("model")):

@@ -7,7 +7,7 @@ from ..families import FAMILIES
 from ..families.architectures import dense_layers
 from ..families.weights import Weight, swiglu
 from ..placement import cut_inside
-from ..values import Architecture, Resources
+from ..values import ModelShape, Resources
 
 
 def first_layer(layers: int, pipeline: int, stage: int) -> int:
@@ -28,7 +28,7 @@ def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
 
 
 def local_parameters(
-    model: Architecture, resources: Resources, stage: int, *, score: bool = False
+    model: ModelShape, resources: Resources, stage: int, *, score: bool = False
 ) -> int:
     """Parameters that the first rank of a pipeline stage holds.
 
@@ -67,7 +67,7 @@ def local_parameters(
     return total
 
 
-def _weights(model: Architecture, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
+def _weights(model: ModelShape, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
     dim, family = model.dim, FAMILIES[model.family]
     if stage == 0:
         yield Weight((model.vocab, dim), 0)

@@ -127,7 +127,7 @@ class Case:
         shape |= self.model | self.groups
         if "latent" in shape:
             shape["head_dim"] = 24
-        model = complete(self.family, None, shape, self.seq_len)
+        model = complete(self.family, None, shape).knowing(self.seq_len)
         sections = {
             **like.torchtitan,
             "training": {

@@ -25,7 +25,7 @@ STATE = "optimizer.state."
 def names(family: str, head: Head = "logits") -> dict[str, int]:
     """Parameters of the smallest published size, of two layers → how many dimensions they have."""
     size = next(iter(FAMILIES[family].sizes))
-    shape = replace(published(family, size, 64), layers=2)
+    shape = replace(published(family, size).knowing(64), layers=2)
     with torch.device("meta"):
         built = model_spec(shape, "cpu", 64, head).model.build()
     return {name: each.ndim for name, each in built.named_parameters()}

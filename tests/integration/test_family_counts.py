@@ -34,7 +34,7 @@ LENGTH = 4096
 
 @pytest.mark.parametrize(("family", "size"), SIZES)
 def test_parameters_and_flops_are_those_that_torchtitan_counts(family: str, size: str) -> None:
-    shape = published(family, size, LENGTH)
+    shape = published(family, size).knowing(LENGTH)
     config = model_spec(shape, "cpu", LENGTH).model
     with torch.device("meta"):
         count, flops = config.get_nparams_and_flops(config.build(), LENGTH)
@@ -48,7 +48,7 @@ def test_parameters_and_flops_are_those_that_torchtitan_counts(family: str, size
 
 @pytest.mark.parametrize(("family", "size"), FLAVORS)
 def test_published_sizes_are_those_that_torchtitan_has(family: str, size: str) -> None:
-    shape = published(family, size, LENGTH)
+    shape = published(family, size).knowing(LENGTH)
     module = import_module(f"torchtitan.models.{MODULES.get((family, size), family)}")
     theirs = module.model_registry(FLAVORS[family, size], attn_backend="flex").model
     ours = model_spec(shape, "gpu", LENGTH).model

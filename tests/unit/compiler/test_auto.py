@@ -6,7 +6,7 @@ import pytest
 from specs import HEAD, analysed, codes, compiled, jobs, plan, stage
 
 from etude.compiler.costs.hardware import GIB, gpu
-from etude.compiler.costs.jobs import segment_estimate
+from etude.compiler.costs.jobs import Work, segment_estimate
 from etude.compiler.program import ScheduledStage, Segment
 from etude.compiler.schedule.auto import HEADROOM, RECOMPUTE, Stretch, choose, search, verdicts
 from etude.compiler.values import Resources
@@ -69,7 +69,8 @@ def test_what_is_chosen_is_the_fastest_that_fits() -> None:
         + H100 % ("70B", 16)
         + stage(model="big", seq_len="8192", batch="256 seqs", parallel="auto")
     )
-    candidates = search(found, Stretch(seq_len=8192, sequences=(256,)), RECOMPUTE, together=False)
+    stretch = Stretch(seq_len=8192, sequences=(256,))
+    candidates = search(Work.of(found), stretch, RECOMPUTE, together=False)
     recompute, (chosen,) = choose([candidates]) or ("", [None])
     assert chosen
     assert chosen.seconds == min(c.seconds for c in candidates if c.fits)
@@ -115,7 +116,7 @@ def test_a_search_of_16384_gpus_is_the_same_every_time() -> None:
         + stage(model="big", seq_len="8192", batch="2048 seqs", parallel="auto")
     )
     one, other = (jobs(plan(text))[0] for _ in range(2))
-    search.__globals__["_search"].cache_clear()
+    search.cache_clear()
     third = jobs(plan(text))[0]
     assert one.key == other.key == third.key
 

@@ -33,7 +33,7 @@ def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
     }
     degrees |= {n: changes.pop(n) for n in [*changes] if n in degrees}
     rest = math.prod(degrees.values()) // degrees["expert"] // degrees["interleave"]
-    model = published(changes.pop("family", "llama3"), size, 8192)
+    model = published(changes.pop("family", "llama3"), size).knowing(8192)
     values: dict[str, Any] = {
         "seq_len": 8192,
         "micro_batch": 1,

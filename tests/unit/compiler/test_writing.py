@@ -30,7 +30,7 @@ stage drafts: sample {
 
 
 def on(size: str, *, context: int, nodes: int = 64, family: str = "llama3") -> Generation:
-    model = published(family, size, 131_072)
+    model = published(family, size).knowing(131_072)
     return generation(model, H100, per_node=8, nodes=nodes, context=context, draws=[DRAWS])
 
 
@@ -92,7 +92,7 @@ def test_windows_keep_the_cache_short() -> None:
     ("heads", "kv_heads", "wanted"), [(64, 8, [1, 2, 4, 8]), (24, 6, [1, 2, 3, 6])]
 )
 def test_tensor_degrees_divide_heads(heads: int, kv_heads: int, wanted: list[int]) -> None:
-    model = replace(published("llama3", "70B", 0), heads=heads, kv_heads=kv_heads, ffn=24_000)
+    model = replace(published("llama3", "70B"), heads=heads, kv_heads=kv_heads, ffn=24_000)
     assert tensor_degrees(model, 8) == wanted
     assert tensor_degrees(model, 4) == [t for t in wanted if t <= 4]
 
@@ -100,7 +100,7 @@ def test_tensor_degrees_divide_heads(heads: int, kv_heads: int, wanted: list[int
 def test_the_time_is_the_roofline() -> None:
     """8B on one GPU, 10 answers of 100 tokens to prompts of 100 together: weights and cache are
     read 100 times, but not the embedding; prompts at 0.647 of 989 TFLOP/s."""
-    model = published("llama3", "8B", 8192)
+    model = published("llama3", "8B").knowing(8192)
     found = generation(model, H100, per_node=8, nodes=1, context=8192, draws=[Draws(10, 100, 100)])
     table = 128_256 * 4096
     layers = found.memory["weights"] / 2 - 2 * table
