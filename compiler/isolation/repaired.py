@@ -108,6 +108,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E541": ("rope_scaling.low", "rope_scaling.high"),
     "E545": ("tokenized", "kind"),
     "E546": ("tokenized|train",),
+    "E551": (),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on beside the one where it is shown; of
