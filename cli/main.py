@@ -19,7 +19,7 @@ COMMANDS = {
     "verify": "Compare the figures that specs claim with those of their plans.",
     "prepare": "Make the data of a spec or plan, or a part of them, and train nothing.",
     "run": "Run a spec or a plan; continue where an earlier run of it stopped.",
-    "launch": "Hand a run to Slurm: one batch job a phase, chained.",
+    "launch": "Submit a run to Slurm, Kubernetes or SkyPilot, one job a phase.",
     "status": "Show how far a run is.",
     "logs": "Show what the ranks of a run print.",
     "cancel": "Stop a run, wherever it is queued or at work.",

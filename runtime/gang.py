@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,20 @@ def _begun(
             path.write_text(plan.to_json() + "\n")
         if store.remote is not None:
             store.remote.record(path)
-        yield store
+        with _noting_the_end(store):
+            yield store
+
+
+@contextmanager
+def _noting_the_end(store: Store) -> Iterator[None]:
+    """Notes in the run's events why it has stopped: `status` says so later, wherever it runs."""
+    try:
+        yield
+    except RunError as problem:
+        end = {"message": problem.message, "help": problem.help, "exit_code": problem.exit_code}
+        with suppress(RunError):  # a full disk is the reason already
+            store.tell({"event": "error", **end})
+        raise
 
 
 def _device(plan: Plan) -> str:

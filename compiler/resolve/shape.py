@@ -77,7 +77,7 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
             "E417",
             f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
             model.at(),
-            help=f'or name a published size: size = "{example}"',
+            help=f'give a value for each, or name a published size: size = "{example}"',
         )
         return None
     return _shape(scope, model, shape)
@@ -180,9 +180,9 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     if not latent and "head_dim" not in shape and shape["dim"] % heads:
         scope.report.add(
             "E418",
-            f"`dim` {shape['dim']} is not an even multiple of `heads` {heads}",
+            f"`dim` {shape['dim']} is not a multiple of `heads` {heads}",
             model.at("heads"),
-            help="or give the width of a head, `head_dim`",
+            help=f"{_dividing(shape['dim'], heads)}, or give the width of a head, `head_dim`",
         )
         return None
     found = complete(model.family, model.size, shape | {"latent": latent, "experts": experts})
@@ -200,9 +200,19 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
             "E418",
             f"`heads` {heads} is not a multiple of `kv_heads` {found.kv_heads}",
             model.at("kv_heads"),
+            help=_dividing(heads, found.kv_heads, "kv_heads"),
         )
         return None
     return scaled(scope, found, model.rope_scaling)
+
+
+def _dividing(whole: int, part: int, name: str = "heads") -> str:
+    """What to write instead of a number that does not divide: the nearest that does."""
+    nearest = min(
+        (n for n in range(1, min(whole, 2 * part) + 1) if whole % n == 0),
+        key=lambda n: (abs(n - part), n),
+    )
+    return f"write `{name} = {nearest}`"
 
 
 def _latent(
@@ -299,7 +309,7 @@ def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None
         "E417",
         f"`{group}` of the model `{model.name}` needs {', '.join(f'`{name}`' for name in missing)}",
         model.at(group),
-        help="or name a published size",
+        help="give a value for each, or name a published size of the model",
     )
 
 

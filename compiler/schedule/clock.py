@@ -378,11 +378,11 @@ def _sequences(knob: _Knob, seq_len: int, report: Report) -> int | None:
     if sequences.denominator == 1 and sequences > 0:
         return int(sequences)
     low = max(int(sequences), 1)
+    near = (f"{plain(Fraction(n * seq_len))} ({counted(n, 'sequences')})" for n in (low, low + 1))
     report.add(
         "E442",
         f"a batch of {plain(batch.value)} tokens is not a whole number of sequences of {seq_len}",
         knob.segment and knob.segment.span,
-        help=f"the neighbours are {plain(Fraction(low * seq_len))} ({low} sequences) and "
-        f"{plain(Fraction((low + 1) * seq_len))} ({low + 1} sequences)",
+        help=f"the nearest are {' and '.join(near)}",
     )
     return None

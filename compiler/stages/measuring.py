@@ -35,12 +35,14 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                 "E512",
                 f"`{name}` "
                 + (
-                    "needs a model that writes text"
+                    "needs a model that writes text, and this is a reward model"
                     if reward
-                    else "is how well a reward model ranks, and this is none"
+                    else "measures how well a reward model ranks, and this model writes text"
                 ),
                 spec.at(name),
-                "write `accuracy = [DATASET]`" if reward else "write `loss = [DATASET]`",
+                f"leave `{name}` out, or measure "
+                + ("a model that writes text" if reward else "a reward model")
+                + " with `from`",
             )
     for name, attribute in r.attributes(type(spec)).items():
         measures = attribute.needs

@@ -48,17 +48,17 @@ def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
     Raises: RunError: a plan or a journal in the folder cannot be read.
     """
     home = home_of(folder)
-    plans, used = _used(home)
+    unused, used = _used(home)
     found: list[Item] = []
     artifacts = {path.name: path for path in _folders(home / "artifacts")}
     for key, path in artifacts.items():
         if key not in used:
-            found.append(Item("artifacts", path, _job(path), f"no plan uses it: {plans}"))
+            found.append(Item("artifacts", path, _job(path), unused))
     for path in _folders(home / "work"):
         if path.name in artifacts:
             found.append(Item("work", path, _job(artifacts[path.name]), "the job is finished"))
         elif path.name not in used:
-            found.append(Item("work", path, "", f"no plan uses it: {plans}"))
+            found.append(Item("work", path, "", unused))
         else:
             found += _checkpoints(path, used[path.name])
     found += (Item("cache", path, "", "it can be computed again") for path in _all(home / "cache"))
@@ -90,7 +90,7 @@ def remove(folder: Path, items: Collection[Item]) -> None:
 
 
 def _used(home: Path) -> tuple[str, dict[str, str]]:
-    """The plans in a folder, in words, and the keys of artifacts that they use → their jobs.
+    """Why what is not used is not, in words, and the keys of artifacts that they use → their jobs.
 
     Raises: RunError.
     """
@@ -107,7 +107,7 @@ def _used(home: Path) -> tuple[str, dict[str, str]]:
                 f"{problem.message}, so what it needs is not known",
                 f"run it again with this version of etude, or remove {path}",
             ) from None
-        names.append(f"the variant {name}" if name else "the recipe")
+        names.append(f"the last plan of the variant {name}" if name else "the recipe's last plan")
         planned |= {job.key: job.id for job in plan.jobs}
         planned |= {key: job for job, key in plan.part.left_out.items()} if plan.part else {}
     latest: dict[tuple[str, str], str] = {}
@@ -116,8 +116,11 @@ def _used(home: Path) -> tuple[str, dict[str, str]]:
             of = (event["detail"] or {}).get("plan")
             if of in planned:
                 latest[name, of] = event["key"]
-    shown = " and ".join(names) if len(names) < 3 else f"those of {len(names)} runs"
-    return shown or "there is none", {key: planned[of] for (_, of), key in latest.items()}
+    shown = " and ".join(names) if len(names) < 3 else f"the last plans of {len(names)} runs"
+    unused = (
+        f"{shown} {'does' if len(names) == 1 else 'do'} not use it" if names else "no plan uses it"
+    )
+    return unused, {key: planned[of] for (_, of), key in latest.items()}
 
 
 def _checkpoints(work: Path, job: str) -> Iterator[Item]:

@@ -333,6 +333,6 @@ class Devices(Kind):
 
     def read(self, value: s.Value) -> tuple[int, str]:
         if not isinstance(value, s.Counted):
-            raise wrong_value(value, "a number of GPUs of a kind", self.example)
+            raise wrong_value(value, "a number of GPUs and their name", self.example)
         number = quantity(plain_number(value.number, "a number: 8"), [""], "")
         return whole(number, value.number.span, most=MOST_DEVICES), text(value.what)

@@ -155,10 +155,12 @@ def _semicolon(line: str, at: int) -> Answer | None:
     if line[at : at + 1] != ";":
         return None
     item = re.match(r"[ \t]*[A-Za-z_]\w*[ \t]*[={]", line[at + 1 :])
-    help = "commas separate statements of one line" if item else "statements end with their line"
-    return Answer(
-        "E107", "`;` separates nothing", f"leave it out: {help}", at, at + 1, "," if item else " "
+    help = (
+        "write `,` instead: commas separate statements of one line"
+        if item
+        else "leave it out: statements end with their line"
     )
+    return Answer("E107", "`;` separates nothing", help, at, at + 1, "," if item else " ")
 
 
 def _quotes(line: str, at: int) -> Answer | None:
@@ -213,8 +215,9 @@ def _call(line: str, at: int) -> Answer | None:
         value = re.search(_NUMBER, given)
         peak = value[0] if value else "3e-4"
         help = "write the value itself"
-        if name in ("adamw", "adam", "yarn"):
-            help = f"write `{name} {{ name = value }}`"
+        if name.lower() in ("adamw", "adam", "yarn"):
+            typical = "factor = 4" if name.lower() == "yarn" else "betas = [0.9, 0.95]"
+            help = f"write `{name.lower()} {{ {typical} }}`"
         if name in SHAPES:
             help = f"a shape follows its ramp: `{peak} -> 0 {name}`"
         elif re.search("warm|sched|wsd|decay|cycle|ramp|linear|cosine", name.lower()):

@@ -232,6 +232,10 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
         )
         if suggestion.startswith("did"):
             return suggestion
+    head = re.search(r"(?m)^[ \t]*stage[ \t]+(\w+)[ \t]*$", text[:offset])
+    if character == "=" and head:
+        kind = re.match(r"=[ \t]*(\w+)", text[offset:])
+        return f"write `stage {head[1]}: {kind[1] if kind else 'train'} {{`"
     if character == "{" and "EQUAL" in expected:
         return "a block begins with its keyword and its name: `stage pretrain: train {`"
     return "items are separated by a new line or a comma"

@@ -61,7 +61,7 @@ def test_results_of_an_earlier_recipe_can_go_and_shared_ones_stay(tmp_path: Path
     found = removable(tmp_path)
     assert named(found) == {("artifacts", "second.1"), ("artifacts", "export.second")}
     assert all(item.bytes > 1000 for item in found)
-    assert {item.why for item in found} == {"no plan uses it: the recipe"}
+    assert {item.why for item in found} == {"the recipe's last plan does not use it"}
     remove(tmp_path, found)
     assert removable(tmp_path) == []
     for job in plan(CHANGED).jobs:

@@ -199,7 +199,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E418",
         model("layers = 2, dim = 60, heads = ¦8, ffn = 8, vocab = 300"),
-        "not an even multiple",
+        "is not a multiple of `heads`",
     ),
     (
         "E418",
