@@ -22,7 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--part",
         nargs=3,
         metavar=("I", "of", "N"),
-        help="tokenize the I-th of N parts of the files, as in --part 1 of 8",
+        help="tokenize the I-th of N parts of the data, as in --part 1 of 8",
     )
 
 

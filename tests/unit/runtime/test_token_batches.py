@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import token_layouts as layouts
 
 from etude.cli.main import main
 from etude.runtime.data import shards as shards_module
+from etude.runtime.data.filter import filter_shards
 from etude.runtime.data.shards import SPLITS, Shards
 from etude.runtime.data.stream import Stream
 from etude.runtime.data.tokenizer import byte_level, special
@@ -177,3 +179,21 @@ def test_a_preview_shows_tokens_as_it_shows_texts(tmp_path, capsys):
         shown.append([line for line in capsys.readouterr().out.splitlines() if "word" in line])
     assert shown[0] == shown[1]
     assert shown[0]
+
+
+def test_a_filter_of_tokens_copies_none(tmp_path):
+    halves(layouts.datatrove, tmp_path, ".ds")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS))
+    found = []
+    for name, source in (("tokens", 'tokenized = "*.ds"'), ("texts", 'files = "a.jsonl"')):
+        made = prepared(tmp_path, source, name=name)
+        scores = tmp_path / f"{name}-scores"
+        scores.mkdir()
+        for split in SPLITS:
+            np.save(scores / f"{split}.npy", np.arange(Shards(made, split).documents) % 3)
+        rules = [(scores, ">", 1.0, Fraction(0)), (scores, "<", 1.0, Fraction(1, 2))]
+        filter_shards(made, tmp_path / f"{name}-kept", rules, name="web", seed=3)
+        found.append(batches(tmp_path / f"{name}-kept"))
+    for mine, theirs in zip(*found, strict=True):
+        assert np.array_equal(mine, theirs)
+    assert not list((tmp_path / "tokens-kept").glob("*.bin"))
