@@ -76,7 +76,10 @@ def _affordable(job: Any) -> None:
         if ranks > gpus:
             raise RunError(
                 f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
-                elsewhere("run it on such a cluster"),
+                elsewhere(
+                    "train a small copy here with --miniature, or run it on such a cluster: "
+                    "etude launch SPEC --on slurm, kubernetes or skypilot"
+                ),
             )
 
 

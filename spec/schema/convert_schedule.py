@@ -80,7 +80,7 @@ class Batch(Operand):
 
     @property
     def units(self) -> tuple[str, ...]:
-        return ("tokens", "seqs")
+        return ("seqs", "tokens")
 
     @property
     def example(self) -> str:

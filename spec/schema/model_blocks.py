@@ -155,7 +155,7 @@ class Model(Declaration):
         nk.Whole(most=nk.MOST),
         None,
         otherwise="from the size",
-        doc="model width; an even multiple of `heads`, unless `head_dim` is set",
+        doc="model width; a multiple of `heads`, unless `head_dim` is set",
     )
     heads: int | None = attribute(
         nk.Whole(most=nk.MOST),

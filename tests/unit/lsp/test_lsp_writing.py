@@ -33,7 +33,7 @@ def test_attributes_are_asked_what_they_take() -> None:
     assert kind(r.Sample, "keep").choices == ("best", "all")
     assert kind(r.Dpo, "normalize").choices == ("true", "false")
     assert kind(r.Train, "lr").choices == ("last",)
-    assert kind(r.Train, "batch").units == ("tokens", "seqs")
+    assert kind(r.Train, "batch").units == ("seqs", "tokens")
     assert kind(r.Dpo, "batch").units == ("pairs",)
     assert kind(r.Train, "clip").units == ()
 

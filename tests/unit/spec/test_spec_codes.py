@@ -62,7 +62,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E202", train(optimizer="¦sgd"), "not an optimizer"),
     ("E203", train(lr="1e-3 until ¦5% steps then 1e-4"), "both a `%` and a unit"),
     ("E204", train(steps="10 ¦setps"), "did you mean `steps`?"),
-    ("E205", train(batch="¦64"), "write `64 tokens`"),
+    ("E205", train(batch="¦64"), "write `64 seqs`"),
     ("E205", then(data="last with { web ¦2 }"), "write `2x`"),
     ("E205", gate("require needle >= ¦1"), "write `1%`"),
     (
