@@ -21,6 +21,7 @@ from ..errors import RunError
 from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import DECIDED
+from .parts import parts_phase
 
 Manifest = dict[str, Any]
 
@@ -89,6 +90,9 @@ class KubernetesSite(Options):
     secrets: list[str] = Field(default=[], description="Secrets whose keys become variables")
     environment: dict[str, str] = Field(default={}, description="variables of all pods")
     queue: str | None = Field(default=None, description="a LocalQueue of Kueue")
+    parts: int = Field(
+        default=1, ge=1, description="pods that tokenize documents side by side, before the rest"
+    )
     restarts: int = Field(default=100, ge=0, description="new starts of a phase at most")
     grace: int = Field(
         default=600, ge=30, description="seconds that a pod has to save before it is killed"
@@ -103,6 +107,8 @@ def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list
     names = Names(plan, site)
     shared = [_config_map(plan, names, site)]
     made = []
+    if site.parts > 1 and (first := parts_phase(plan, phases)):
+        made.append(_indexed(_job(first, Machines(1, 1, 0), names, site), site.parts))
     for phase in phases:
         needs = machines(plan, phase, site.gpus_per_node)
         if phase.kind == "gang" or phase.world_size > 1:
@@ -242,6 +248,15 @@ def _job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> M
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _indexed(job: Manifest, parts: int) -> Manifest:
+    """The Job with a pod for each part, all at once; each is started again by itself."""
+    spec: Any = job["spec"]
+    own = {"completionMode": "Indexed", "completions": parts, "parallelism": parts}
+    container = spec["template"]["spec"]["containers"][0]
+    container["command"] = [*container["command"], "--parts", str(parts)]
+    return {**job, "spec": {**own, **spec}}
 
 
 def _phase_metadata(phase: Phase, names: Names, site: KubernetesSite) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from ..part import PHASE
 from ..run_folder.logs import RankLog
 from ..run_folder.store import LOGS, Store, disk
 from ..run_folder.variant_folders import variant_folder
+from . import parts
 from .allocation import Place
 from .launcher import WORKER
 
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("device")
     parser.add_argument("--phase", help="its name, which begins with its number: 2-gang")
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--parts", type=int, help="do one of so many parts of preparing instead")
     parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
     args = parser.parse_args(argv)
     try:
@@ -108,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
+    if args.parts:
+        return _part(folder, args)
     worker = (sys.executable, "-m", WORKER, str(folder), str(args.root), args.device)
     phase = {PHASE: args.phase.partition("-")[0]} if args.phase else {}
     prefix = f"{args.phase}." if args.phase else ""
@@ -120,6 +124,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == AGAIN and place.number:
         time.sleep(RANK_0_FIRST)
     return code
+
+
+def _part(folder: Path, args: argparse.Namespace) -> int:
+    """Does the part of preparing that the engine numbers; returns 0, 1, 2, 3 or 75."""
+    try:
+        number = parts.number(os.environ, args.parts)
+    except RunError as problem:
+        print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
+        return problem.exit_code
+    words = (sys.executable, "-m", parts.MODULE, str(folder), str(args.root), str(args.parts))
+    log = folder / LOGS / f"{args.phase}.rank-{number}.log"
+    return run([Rank(words, number=number, log=log)], patience=PATIENCE)
 
 
 def take_plan(plan: Path, home: Path) -> Path:

@@ -118,6 +118,7 @@ _EXAMPLES = {
     "secrets": '["tokens"]',
     "environment": '{ NCCL_DEBUG = "WARN" }',
     "queue": '"team"',
+    "parts": "16",
     "restarts": "100",
     "grace": "600",
 }

@@ -19,6 +19,7 @@ from ..errors import RunError
 from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import AGAIN
+from .parts import NUMBER, parts_phase
 
 Task = dict[str, Any]
 
@@ -61,6 +62,9 @@ class SkypilotSite(Options):
         ge=1,
         description="where nodes have another number of GPUs than the spec's cluster",
     )
+    parts: int = Field(
+        default=1, ge=1, description="nodes that tokenize documents side by side, before the rest"
+    )
     cpus: str = Field(default="4+", description="of a node without GPUs")
     memory: str | None = Field(default=None, description="GiB of a node without GPUs, such as 32+")
     disk_size: int | None = Field(default=None, ge=1, description="GB of a node")
@@ -95,7 +99,9 @@ def tasks(
 
     Raises: RunError: a placement does not fit the nodes, or SkyPilot has no such GPU.
     """
-    made = [_task(plan, phase, site, root, packed) for phase in phases]
+    first = parts_phase(plan, phases) if site.parts > 1 else None
+    all_phases = [first, *phases] if first else phases
+    made = [_task(plan, phase, site, root, packed) for phase in all_phases]
     return [{"name": name(plan)}, *made]
 
 
@@ -107,6 +113,8 @@ def name(plan: Plan) -> str:
 
 def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path) -> Task:
     needs = machines(plan, phase, site.gpus_per_node)
+    if phase.number == NUMBER:
+        needs = Machines(site.parts, 1, 0)
     mounts: dict[str, Any] = {PLAN: str(packed)}
     if site.bucket:
         mounts[MOUNT] = {"source": site.bucket, "mode": "MOUNT_CACHED"}
@@ -165,7 +173,8 @@ def _accelerator(phase: Phase, site: SkypilotSite) -> str:
 
 def _run(plan: Plan, phase: Phase, needs: Machines) -> str:
     folder = f"{MOUNT}/runs/{folder_name(plan)}"
+    parts = f" --parts {needs.nodes}" if phase.number == NUMBER else ""
     return (
         f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "
-        f"--phase {phase.name} --ranks {needs.ranks} --plan {PLAN}\n"
+        f"--phase {phase.name} --ranks {needs.ranks} --plan {PLAN}{parts}\n"
     )

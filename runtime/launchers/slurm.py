@@ -21,6 +21,7 @@ from ..run_folder.store import LOGS, Store, disk
 from . import record, sites
 from .engine import Piece, Request
 from .machines import Machines, machines
+from .parts import parts_phase
 from .record import Launch
 from .slurm_queue import states
 from .slurm_script import SCRIPTS, script
@@ -86,9 +87,12 @@ def _site(path: Path | None) -> SlurmSite:
 
 def _scripts(request: Request, site: SlurmSite) -> list[tuple[Phase, Piece]]:
     plan = request.plan
+    phases = left(plan, request.folder)
+    if site.parts > 1 and (parts := parts_phase(plan, phases)):
+        phases.insert(0, parts)
     return [
         (phase, script(plan, phase, on, request.folder, request.root, site))
-        for phase in left(plan, request.folder)
+        for phase in phases
         for on in [machines(plan, phase, site.gpus_per_node)]
     ]
 

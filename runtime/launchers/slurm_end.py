@@ -21,7 +21,7 @@ from ...compiler.plan.plan_schema import read_plan
 from ..errors import RunError
 from ..run_folder import json_lines
 from ..run_folder.store import EVENTS, LOGS, Store
-from . import messages, record
+from . import messages, parts, record
 from .node import AGAIN, DECIDED
 from .slurm_script import SCRIPTS
 
@@ -39,6 +39,8 @@ def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
     """
     if code == 0:
         return 0
+    if number == parts.NUMBER:
+        return _of_part(most, code)
     name = phases(read_plan(folder / "plan.json"))[number - 1].name
     told = _told(folder, before)
     message, help, decided = f"{name} ended with {code}", f"{folder}/{LOGS} may say why", code
@@ -53,6 +55,16 @@ def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
         _stop(folder, RunError(f"{times}; the last time, {message}", help), told=False)
         return 1
     print(f"etude: {message}; the job of {name} is queued again", flush=True)
+    return AGAIN
+
+
+def _of_part(most: int, code: int) -> int:
+    """What becomes of a part of preparing, whose own output says why it ended: it continues, but
+    where it has crashed and was started often enough."""
+    starts = int(os.environ.get("SLURM_RESTART_COUNT") or 0) + 1
+    if code in DECIDED or (code != AGAIN and starts >= most):
+        return code if code in DECIDED else 1
+    print(f"etude: a part of preparing ended with {code}; it is queued again", flush=True)
     return AGAIN
 
 

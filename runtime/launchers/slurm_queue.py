@@ -21,9 +21,14 @@ def states(queued: Mapping[str, Any]) -> dict[str, str]:
     """
     require("squeue", "ask from a login node of Slurm")
     jobs = set(queued.get("jobs", ()))
-    text = call(["squeue", "--me", "--all", "--noheader", "--format=%i %T"], help=_HELP)
-    found = dict(line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return {job: state for job, state in found.items() if job in jobs and state not in _OVER}
+    text = call(["squeue", "--me", "--all", "--noheader", "--format=%F %T"], help=_HELP)
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        job, _, state = line.strip().partition(" ")
+        # Tasks of an array are lines of one job, which runs where one of them does.
+        if job in jobs and state not in _OVER and found.get(job) != "RUNNING":
+            found[job] = state
+    return found
 
 
 def at_work(queued: Mapping[str, Any]) -> bool:

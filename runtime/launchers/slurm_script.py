@@ -16,6 +16,7 @@ from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..part import PHASE
 from ..run_folder.store import EVENTS, LOGS
+from . import parts
 from .engine import Piece
 from .launcher import WORKER
 from .machines import Machines
@@ -97,11 +98,18 @@ def script(
         number=phase.number,
         ranks=machines.ranks,
         srun=" ".join(_srun(phase, machines, folder, site)),
-        command=_python(site, [WORKER, str(folder), str(root), phase.device]),
+        command=_python(site, _worker(phase, folder, root, site)),
         end=_end(phase, folder, site),
         events=shlex.quote(str(folder / EVENTS)),
     )
     return Piece(f"{phase.name}.sh", "\n".join(lines) + "\n" + body)
+
+
+def _worker(phase: Phase, folder: Path, root: Path, site: SlurmSite) -> list[str]:
+    """The module that a rank runs, and its arguments."""
+    if phase.number == parts.NUMBER:
+        return [parts.MODULE, str(folder), str(root), str(site.parts)]
+    return [WORKER, str(folder), str(root), phase.device]
 
 
 def _directives(
@@ -115,7 +123,11 @@ def _directives(
         yield f"--{option}={shlex.quote(value)}"
     if batch.exclusive:
         yield "--exclusive"
-    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.log')}"
+    log = phase.name
+    if phase.number == parts.NUMBER:
+        yield f"--array=1-{site.parts}"
+        log += ".%a"
+    yield f"--output={_quoted(folder / LOGS / f'{log}.log')}"
     yield "--open-mode=append"
     yield "--requeue"
     yield f"--signal=B:USR1@{_notice(batch)}"
@@ -156,7 +168,8 @@ def _setup(site: SlurmSite) -> Iterator[str]:
 def _srun(phase: Phase, machines: Machines, folder: Path, site: SlurmSite) -> Iterator[str]:
     yield "--kill-on-bad-exit=1"
     yield "--open-mode=append"
-    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.rank-%t.log')}"
+    each = "%a" if phase.number == parts.NUMBER else "%t"  # parts are kept apart as ranks are
+    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.rank-{each}.log')}"
     if (cpus := site.batch(phase.kind).cpus) is not None:
         yield f"--cpus-per-task={cpus}"  # srun does not take it from the job
     box = site.container

@@ -84,6 +84,9 @@ class SlurmSite(Batch):
     gpus_per_node: int | None = Field(
         None, ge=1, description="where nodes have another number of GPUs than the spec says"
     )
+    parts: int = Field(
+        1, ge=1, description="jobs (an array) that tokenize documents side by side, before the rest"
+    )
     attempts: int = Field(
         5, ge=1, description="starts of a phase in a row that get no further, before it is given up"
     )
@@ -148,6 +151,7 @@ _EXAMPLES = {
     "setup": '["ulimit -n 65536"]',
     "scratch": '"/scratch/me"',
     "gpus_per_node": "8",
+    "parts": "16",
     "attempts": "5",
     "image": '"/shared/images/etude.sqsh"',
     "runs_with": '"pyxis"',

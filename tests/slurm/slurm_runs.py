@@ -63,11 +63,12 @@ class Runs:
             },
         )
 
-    def launch(self, folder: Path, text: str = SMALL) -> Path:
+    def launch(self, folder: Path, text: str = SMALL, *options: str) -> Path:
         """Launches a spec; returns the run folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "r.etude").write_text(text)
-        done = self.etude("launch", "r.etude", "--on", "slurm", "--submit", "--json", cwd=folder)
+        words = ("launch", "r.etude", "--on", "slurm", "--submit", "--json", *options)
+        done = self.etude(*words, cwd=folder)
         assert done.returncode == 0, done.stderr
         return Path(json.loads(done.stdout)["folder"])
 

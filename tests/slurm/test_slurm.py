@@ -96,6 +96,31 @@ def test_a_port_that_is_taken_is_changed_by_the_next_start(
 
 
 @pytest.mark.exhaustive
+def test_an_array_tokenizes_and_the_first_phase_joins(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(3)
+    text = SMALL.replace("sample = arithmetic, documents = 200 docs", 'files = "docs/*.jsonl"')
+    found = []
+    for parts in (1, 3):
+        folder = tmp_path / str(parts)
+        (folder / "docs").mkdir(parents=True)
+        for number in range(5):
+            lines = [f'{{"text": "{n} and {n * number}"}}\n' for n in range(60)]
+            (folder / "docs" / f"{number}.jsonl").write_text("".join(lines))
+        (folder / "site.toml").write_text(f"[slurm]\nparts = {parts}\n")
+        run = runs.launch(folder, text, "--site", "site.toml")
+        runs.finish(run)
+        found.append((list(runs.jobs(run)), weights(run)))
+    (alone, once), (together, again) = found
+    assert together == ["0-cpu", *alone]
+    assert again == once
+    logs = [(run / "logs" / f"0-cpu.rank-{number}.log").read_text() for number in (1, 2, 3)]
+    assert ["part 1 of 3", "part 2 of 3", "part 3 of 3"] == [
+        line.partition(" is tokenized: ")[0] for log in logs for line in log.splitlines()[-1:]
+    ]
+    assert [log.strip().rpartition(": ")[2] for log in logs] == ["2 files", "2 files", "1 files"]
+
+
+@pytest.mark.exhaustive
 def test_inside_an_allocation_etude_run_is_a_rank(
     clusters: Clusters, undisturbed: Path, tmp_path: Path
 ) -> None:
