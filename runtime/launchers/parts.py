@@ -79,7 +79,7 @@ def main(folder: Path, root: Path, parts: int) -> int:
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
-    print(f"part {part.number} of {part.of} is tokenized: {count} files")
+    print(f"part {part.number} of {part.of} is tokenized: {count} units")
     return 0
 
 

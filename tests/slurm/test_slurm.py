@@ -117,7 +117,7 @@ def test_an_array_tokenizes_and_the_first_phase_joins(clusters: Clusters, tmp_pa
     assert [
         line.partition(" is tokenized: ")[0] for log in logs for line in log.splitlines()[-1:]
     ] == ["part 1 of 3", "part 2 of 3", "part 3 of 3"]
-    assert [log.strip().rpartition(": ")[2] for log in logs] == ["2 files", "2 files", "1 files"]
+    assert [log.strip().rpartition(": ")[2] for log in logs] == ["2 units", "2 units", "1 units"]
 
 
 @pytest.mark.exhaustive
