@@ -127,9 +127,14 @@ class Cluster:
         return done.stdout
 
     def states(self) -> dict[str, str]:
-        """Job → its state, of all jobs that Slurm still knows."""
-        lines = self.run("squeue", "--all", "--states=all", "--noheader", "--format=%i %T")
-        return dict(line.split() for line in lines.splitlines())
+        """Job → its state, of all jobs that Slurm still knows; of an array that of a task which is
+        not complete, if there is one."""
+        lines = self.run("squeue", "--all", "--states=all", "--noheader", "--format=%F %T")
+        found: dict[str, str] = {}
+        for job, state in map(str.split, lines.splitlines()):
+            if found.get(job, "COMPLETED") == "COMPLETED":
+                found[job] = state
+        return found
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 300) -> None:
         """Waits until a condition holds.
