@@ -12,8 +12,8 @@ _REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
 _LONG = {"drop": "drop", "truncate": "truncate"}
 """What axolotl does with records that do not fit, if it does not stop; it drops unless told."""
 _ALPACA = (
-    "alpaca puts wording of its own around the instruction and `input`, which etude does not "
-    'write; to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
+    "alpaca adds its own wording around the instruction and `input`, which etude does not write; "
+    'to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
 )
 _SHAREGPT = {"user": "human", "assistant": "gpt"}
 _KIND = {"train": "documents", "sft": "dialogs", "reward": "preferences", "dpo": "preferences"}
@@ -66,11 +66,11 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
     if len(found) > 1:
         config.assumed(
             "datasets",
-            "sources have equal shares; axolotl draws from all records "
-            "alike, so that a larger source has a larger share",
+            "sources have equal shares; axolotl samples all records equally, so a larger source "
+            "has a larger share",
         )
     if config.has("test_datasets") or config.count("test_datasets"):
-        config.lost("test_datasets", "write a stage of the kind `evaluate`")
+        config.lost("test_datasets", "write a stage of kind `evaluate`")
     return found
 
 
@@ -88,9 +88,9 @@ def _source(config: Config, path: str) -> tuple[list[w.Line], str]:
     files = config.texts(f"{path}.data_files")
     local = config.has(f"{path}.ds_type") or place.endswith(_FILES) or place.startswith((".", "/"))
     if config.has(f"{path}.ds_type"):
-        config.irrelevant({f"{path}.ds_type": "read off the name"})
+        config.irrelevant({f"{path}.ds_type": "taken from the name"})
     if files and not local and not _REMOTE.match(place):
-        config.lost(f"{path}.data_files", "a data set of the Hub is read by `config` and `split`")
+        config.lost(f"{path}.data_files", "a Hub data set is read by `config` and `split`")
         files = None
     if local or _REMOTE.match(place):
         wanted = files or [place]
@@ -126,18 +126,15 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
     """Which field holds what, where that is not as etude expects it; open where it is not known."""
     form = config.text(f"{path}.type", default=None)
     if form is None and config.node(f"{path}.type") is not None:
-        config.lost(f"{path}.type", "a format of one's own")
-        return made.open("fields", "the format is one of its own; say which field holds what")
+        config.lost(f"{path}.type", "a custom format")
+        return made.open("fields", "the format is a custom one; set `fields`")
     base = form.partition(":")[0] if form else ""
     known = _FIELDS.get(form or "", _FIELDS.get(base))
     if form and known is None:
         reason = (
             _ALPACA
             if base.startswith("alpaca")
-            else (
-                f"`{form}` is a format of axolotl's that is not known here; "
-                "say which field holds what"
-            )
+            else (f"etude does not know axolotl's format `{form}`; set `fields`")
         )
         return made.open("fields", reason, key=f"{path}.type")
     fields = dict(known or {})
@@ -184,7 +181,7 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
             config.lost_unless(
                 f"{mapping}.{part}",
                 [part],
-                f"messages hold their {part} in `{part}`: rename it in the data",
+                f"messages have their {part} in `{part}`: rename it in the data",
                 "as in etude",
             )
     roles = config.node(f"{path}.roles")
@@ -209,7 +206,7 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
         "as in etude",
     )
     config.lost_unless(f"{path}.revision", ["main"], "the newest revision is read", "the newest")
-    config.irrelevant({f"{path}.trust_remote_code": "data sets bring no code along"})
+    config.irrelevant({f"{path}.trust_remote_code": "code that comes with data sets is never run"})
     return found
 
 
@@ -217,5 +214,5 @@ def _size(config: Config, made: Draft, name: str, kind: str) -> w.Line:
     """How much there is, which a length in epochs needs."""
     epochs = config.whole("max_steps", default=0) <= 0
     attribute = "pairs" if kind in ("reward", "dpo") else "tokens"
-    why = f"`epochs` needs to know how many {attribute} there are" if epochs else ""
+    why = f"`epochs` needs the number of {attribute}" if epochs else ""
     return made.size(name, attribute, why)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-_FOLDER = "a run folder holds all that a run writes"
-_LOGGED = "what is logged has no settings"
-_EVALUATED = "evaluations are stages of the kind `evaluate`"
+_FOLDER = "a run writes only to its folder"
+_LOGGED = "logging has no settings"
+_EVALUATED = "evaluations are stages of kind `evaluate`"
 _LOADING = "data loading has no settings"
 _KEPT = "checkpoints have no other settings"
 _TOKENIZER = "the tokenizer is that of the model that is trained on"
@@ -16,7 +16,7 @@ IRRELEVANT: dict[str, str] = {
     "tokenizer_use_fast": _TOKENIZER,
     "tokenizer_legacy": _TOKENIZER,
     "is_llama_derived_model": "models are imported as the family llama3",
-    "trust_remote_code": "models bring no code along",
+    "trust_remote_code": "code that comes with models is never run",
     "base_model_config": "the shape is the model's",
     "num_labels": "a reward model has one score",
     "output_dir": _FOLDER,
@@ -24,7 +24,7 @@ IRRELEVANT: dict[str, str] = {
     "push_dataset_to_hub": _FOLDER,
     "hub_model_id": _FOLDER,
     "hub_strategy": _FOLDER,
-    "hf_use_auth_token": "credentials are the environment's",
+    "hf_use_auth_token": "credentials come from the environment",
     "resume_from_checkpoint": "a run continues where it stopped",
     "auto_resume_from_checkpoints": "a run continues where it stopped",
     "logging_steps": _LOGGED,
@@ -32,7 +32,7 @@ IRRELEVANT: dict[str, str] = {
     "use_tensorboard": _LOGGED,
     "include_tokens_per_second": _LOGGED,
     "debug": _LOGGED,
-    "wandb_entity": "credentials and places of W&B are the environment's",
+    "wandb_entity": "W&B credentials and destinations come from the environment",
     "wandb_watch": _LOGGED,
     "wandb_name": "the recipe's name",
     "wandb_run_id": "a run keeps its own",
@@ -51,14 +51,14 @@ IRRELEVANT: dict[str, str] = {
     "eval_table_max_new_tokens": _EVALUATED,
     "do_bench_eval": _EVALUATED,
     "eval_causal_lm_metrics": _EVALUATED,
-    "saves_per_epoch": "checkpoints are made ten times in each job",
+    "saves_per_epoch": "checkpoints are written every 20 minutes",
     "save_strategy": _KEPT,
     "save_only_model": _KEPT,
     "save_first_step": _KEPT,
     "save_safetensors": "exports are safetensors",
     "pad_to_sequence_len": "rows are padded to `seq_len`",
     "pad_to_multiple_of": "rows are padded to `seq_len`",
-    "pretrain_multipack_attn": "documents never see each other",
+    "pretrain_multipack_attn": "documents never attend to each other",
     "pretrain_multipack_buffer_size": _LOADING,
     "streaming_multipack_buffer_size": _LOADING,
     "streaming": _LOADING,
@@ -188,22 +188,22 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "neftune_noise_alpha": (_ZERO, "no noise is added"),
     "noisy_embedding_alpha": (_ZERO, "no noise is added"),
     "early_stopping_patience": ([], "a stage has one length"),
-    "load_best_model_at_end": (_NONE, "write a stage of the kind `best`"),
-    "special_tokens": ([], "special tokens are the tokenizer's and the dialog's"),
-    "tokens": ([], "special tokens are the tokenizer's and the dialog's"),
-    "added_tokens_overrides": ([], "special tokens are the tokenizer's and the dialog's"),
-    "plugins": ([], "a spec brings no code along; what a plugin changes is listed by its settings"),
+    "load_best_model_at_end": (_NONE, "write a stage of kind `best`"),
+    "special_tokens": ([], "special tokens come from the tokenizer and the dialog"),
+    "tokens": ([], "special tokens come from the tokenizer and the dialog"),
+    "added_tokens_overrides": ([], "special tokens come from the tokenizer and the dialog"),
+    "plugins": ([], "a spec has no code; what a plugin changes is listed by its settings"),
     "center_rewards_coefficient": (_ZERO, "rewards are not centered"),
     "dpo_use_weighting": (_NONE, "pairs have equal weights"),
-    "max_prompt_len": ([], "a record has to fit `seq_len` as a whole"),
+    "max_prompt_len": ([], "a record must fit `seq_len` as a whole"),
     "min_sample_len": (_ZERO, "records of any length are used"),
-    "use_pose": (_NONE, "positions are those of the text"),
+    "use_pose": (_NONE, "positions are those in the text"),
     "overrides_of_model_config": ([], "the shape is the model's"),
     "overrides_of_model_kwargs": ([], "the shape is the model's"),
     "resize_token_embeddings_to_32x": (_NONE, "the vocabulary is the model's"),
     "gptq": (_NONE, "weights are not quantized"),
     "fp8": (_NONE, "weights and activations are not quantized"),
-    "bench_dataset": ([], "write a stage of the kind `evaluate`"),
+    "bench_dataset": ([], "write a stage of kind `evaluate`"),
     "lr_groups": ([], "all parameters have one learning rate"),
     "embedding_lr": ([], "all parameters have one learning rate"),
     "layer_offloading": (_NONE, "weights stay on the devices"),

@@ -27,8 +27,8 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         inside = spec.resolve().relative_to(folder.resolve())
     except (OSError, ValueError):
         raise ConfigError(
-            f"{spec} is not in the folder of the new spec, which can `use` only what is",
-            help=f"write the new spec beside it: -o {spec.parent / 'new.etude'}",
+            f"{spec} is not in the folder of the new spec, which can `use` only files there",
+            help=f"write the new spec next to it: -o {spec.parent / 'new.etude'}",
         ) from None
     found = analyse(read(spec))
     for each in found.report.diagnostics:
@@ -38,7 +38,7 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         return None
     last = _last_model(recipe, program)
     if last is None:
-        raise ConfigError(f"no stage of {spec} trains a model that writes text")
+        raise ConfigError(f"no stage of {spec} trains a model that generates text")
     groups = (
         recipe.models,
         recipe.tokenizers,

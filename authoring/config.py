@@ -191,7 +191,7 @@ class Config:
     def wrong(self, path: str, wanted: str) -> ConfigError:
         leaf = self.leaves.get(path)
         value = shorten(leaf.value) if leaf else "a group of values"
-        return ConfigError(f"`{path}` is {value}, and should be {wanted}", leaf and leaf.line)
+        return ConfigError(f"`{path}` is {value}, but should be {wanted}", leaf and leaf.line)
 
     def _leaf(self, path: str) -> Leaf | None:
         leaf = self.leaves.get(path)

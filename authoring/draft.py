@@ -13,7 +13,7 @@ from .config import Config
 from .published_models import by_config, by_name, of_config
 
 MOST_ON_A_NODE = 8
-NO_TOKENIZER = 'the configuration names none; declare one: tokenizer words { hub = "…" }'
+NO_TOKENIZER = 'the configuration has none; declare one: tokenizer words { hub = "…" }'
 
 
 class Base(NamedTuple):
@@ -77,8 +77,8 @@ class Draft:
         """The line in place of an optimizer that etude lacks."""
         return self.open(
             "optimizer",
-            f"the configuration's is {kind}, whose rates are others than those of AdamW and Adam, "
-            "which etude has",
+            f"the configuration has {kind}, which needs different rates from AdamW and Adam, the "
+            "optimizers of etude",
         )
 
     def open_rates(self, segments: Sequence[str], reason: str) -> list[w.Line]:
@@ -107,8 +107,9 @@ class Draft:
             return
         if world is None:
             reason = (
-                f"how many there are is not in the configuration; write `gpus = 8 of "
-                f"{w.quoted(self.options.gpu or 'H100 80GB')}`, say, or import with --gpus N"
+                "their number is not in the configuration; write `gpus = 8 of "
+                f"{w.quoted(self.options.gpu or 'H100 80GB')}`, for example, or import with "
+                "--gpus N"
             )
             self.add(w.block("cluster gpus", self.open("gpus", reason, key="GPUs")))
             return
@@ -116,7 +117,7 @@ class Draft:
         gpu = self.options.gpu or "H100 80GB"
         if not self.options.gpu:
             self.config.assumed(
-                "cluster", f"the kind of GPU is not given; {gpu} is written (--gpu NAME)"
+                "cluster", f"the GPU model is not given; {gpu} is assumed (--gpu NAME)"
             )
         nodes = ("nodes", str(world // size)) if world > size else None
         self.add(w.block("cluster gpus", nodes, ("gpus", f"{size} of {w.quoted(gpu)}")))
@@ -197,8 +198,8 @@ class Draft:
             reason = f"its config.json {problem.message}; {problem.help} (families are {families})"
         else:
             reason = (
-                f"what {place} is like is not known here; write family and size, or the shape, and "
-                f"the context that its config.json has (families are {families})"
+                f"etude does not know the shape of {place}; write family and size, or the shape, "
+                f"and the context from its config.json (families are {families})"
             )
         return self.open("family", reason, key=f"model of {place}")
 

@@ -99,7 +99,7 @@ def _kind(config: Config) -> str:
     if rl and rl != "dpo":
         raise ConfigError(
             f"etude has no objective `{rl}`",
-            help="of those on preferences there are `dpo` and `reward`",
+            help="objectives on preferences are `dpo` and `reward`",
         )
     if config.flag("process_reward_model"):
         raise ConfigError("etude has no process reward models", help="there are outcome rewards")
@@ -120,7 +120,7 @@ def _start(config: Config, made: Draft) -> str:
     revision = config.text("revision_of_model")
     if base:
         config.irrelevant({"base_model": "", "tokenizer_config": "", "revision_of_model": ""})
-        config.assumed("base_model", f"in its place, the result of `{base.stage}`")
+        config.assumed("base_model", f"replaced by the result of `{base.stage}`")
         return base.stage
     made.tokenizer(tokenizer)
     return made.weights(model, revision)
@@ -138,7 +138,7 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | No
     if options.gpus and ranks and options.gpus != ranks * model:
         raise ConfigError(
             f"--gpus {options.gpus}: the configuration's degrees multiply to {ranks * model}",
-            help="leave --gpus out, or change dp_shard_size in the configuration",
+            help="remove --gpus, or change dp_shard_size in the configuration",
         )
     if options.gpus and options.gpus % (model * replicate):
         raise ConfigError(
@@ -178,11 +178,11 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
     if adapter:
         config.lost("adapter", "all weights are trained: there are no adapters")
         reason = (
-            f"the configuration's is that of a {adapter} adapter, and here all weights are "
+            f"the configuration has the rate of a {adapter} adapter, but here all weights are "
             "trained, usually at a tenth of it or less"
         )
     elif kind not in _SHAPES:
-        reason = f"`{kind}` is not a shape of schedules; its peak is {segments[-1]}"
+        reason = f"`{kind}` is not a schedule shape; its peak is {segments[-1]}"
     else:
         return [("lr", w.schedule(segments))]
     return made.open_rates(segments, reason)
@@ -261,7 +261,7 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
 
 def _precision(config: Config) -> w.Line:
     if _on(config, "fp16", "float16"):
-        config.lost("fp16", "bf16 or fp32; bf16 is written")
+        config.lost("fp16", "bf16 or fp32; bf16 is used")
     if _on(config, "bf16", "bfloat16", "fp16", "float16"):
         return "precision", "bf16"
     if config.flag("float32") or config.has("bf16"):
@@ -305,14 +305,14 @@ def _dialog(config: Config, made: Draft) -> str | None:
         made.add(w.block(f"dialog {name}", ("template", w.quoted(inline)), more))
         return name
     if inline:
-        reason = "the template stands in the configuration; write it into a file and name that"
+        reason = "the template is in the configuration; save it to a file and name that"
         config.lost("chat_template_jinja", reason)
     elif kind and kind != "tokenizer_default":
         reason = f"{kind} is not built in, as llama3 and chatml are; name its Jinja file"
     else:
         reason = (
-            "it is that of the tokenizer; name its Jinja file, the chat_template.jinja of the "
-            "model, or write `protocol`"
+            "it comes from the tokenizer; name its Jinja file, the model's chat_template.jinja, "
+            "or write `protocol`"
         )
     name = made.name("chat", "chat")
     opened = made.open("template", reason, key="chat_template")

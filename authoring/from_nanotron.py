@@ -10,7 +10,7 @@ from .published_models import llama_scaling
 from .tree import ConfigError
 
 IRRELEVANT = {
-    "checkpoints.checkpoints_path": "a run folder holds all that a run writes",
+    "checkpoints.checkpoints_path": "a run writes only to its folder",
     "checkpoints.checkpoints_path_is_shared_file_system": "the run folder is shared",
     "checkpoints.save_initial_state": "initial weights follow from the seed",
     "checkpoints.save_final_state": "the result of a stage is always kept",
@@ -23,7 +23,7 @@ IRRELEVANT = {
     "data_stages[].data.dataset.dataset_processing_num_proc_per_process": (
         "preparation has no settings"
     ),
-    "data_stages[].data.dataset.return_positions": "documents never see each other",
+    "data_stages[].data.dataset.return_positions": "documents never attend to each other",
     "data_stages[].data.dataset.token_size_in_bytes": "follows from the vocabulary",
     "data_stages[].data.dataset.vocab_size": "follows from the tokenizer",
     "data_stages[].data.dataset.shuffle_files": "documents are always shuffled, by the seed",
@@ -33,9 +33,9 @@ IRRELEVANT = {
     "general.benchmark_csv_path": "metrics are always recorded",
     "general.ignore_sanity_checks": "checks are always made",
     "general.project": "for readers",
-    "lighteval": "evaluations are stages of the kind `evaluate`",
-    "logging": "what is logged has no settings",
-    "metrics_logging": "what is logged has no settings",
+    "lighteval": "evaluations are stages of kind `evaluate`",
+    "logging": "logging has no settings",
+    "metrics_logging": "logging has no settings",
     "profiler": "profiling has no settings",
     "s3_upload": "a run writes to its folder",
     "model.ddp_bucket_cap_mb": "speed only",
@@ -43,7 +43,7 @@ IRRELEVANT = {
     "model.model_config._fused_rms_norm": "speed only",
     "model.model_config._fused_rotary_emb": "speed only",
     "model.model_config._use_qkv_packed": "speed only",
-    "model.model_config._use_doc_masking": "documents never see each other",
+    "model.model_config._use_doc_masking": "documents never attend to each other",
     "model.model_config.bos_token_id": "follows from the tokenizer",
     "model.model_config.eos_token_id": "follows from the tokenizer",
     "model.model_config.pad_token_id": "follows from the tokenizer",
@@ -53,7 +53,7 @@ IRRELEVANT = {
     "model.model_config.use_cache": "concerns generation",
     "model.model_config.initializer_range": "nanotron takes `init_method`",
     "model.model_config.rope_interleaved": "a layout of the same weights",
-    "model.model_config.flex_attention_mask": "documents never see each other",
+    "model.model_config.flex_attention_mask": "documents never attend to each other",
     "optimizer.accumulate_grad_in_fp32": "gradients are always summed in fp32",
     "optimizer.optimizer_factory.torch_adam_is_fused": "speed only",
     "parallelism.pp_engine": "the pipeline's schedule is the engine's choice",
@@ -62,9 +62,9 @@ IRRELEVANT = {
     "parallelism.tp_recompute_allgather": "speed only",
     "parallelism.moe_layer_recompute": "the model is dense",
     "tokenizer.tokenizer_max_length": "documents are cut into sequences",
-    "tokens.limit_test_batches": "evaluations are stages of the kind `evaluate`",
-    "tokens.limit_val_batches": "evaluations are stages of the kind `evaluate`",
-    "tokens.val_check_interval": "evaluations are stages of the kind `evaluate`",
+    "tokens.limit_test_batches": "evaluations are stages of kind `evaluate`",
+    "tokens.limit_val_batches": "evaluations are stages of kind `evaluate`",
+    "tokens.val_check_interval": "evaluations are stages of kind `evaluate`",
 }
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"
@@ -173,15 +173,15 @@ def _check_kind(config: Config) -> None:
     """
     if config.node(f"{_MODEL}.ssm_cfg") is not None or config.flag(f"{_MODEL}.is_mamba_config"):
         raise ConfigError(
-            "its model is a state-space model (Mamba), which etude does not train",
-            help=f"models of the families {', '.join(FAMILIES)} are imported",
+            "its model is a state-space model (Mamba), which etude cannot train",
+            help=f"supported families: {', '.join(FAMILIES)}",
         )
 
 
 def _required(config: Config, path: str) -> int:
     value = config.whole(path, least=1)
     if value is None:
-        raise ConfigError(f"`{path}` is missing", help="a whole number is needed there")
+        raise ConfigError(f"`{path}` is missing", help="it must be a whole number")
     return value
 
 
@@ -194,8 +194,8 @@ def _model(config: Config, made: Draft) -> str:
         return made.model(shape)
     name = made.name("imported", "model")
     reason = (
-        f"its model is not a Llama ({', '.join(others)}), and it is not known to be one of etude's "
-        f"other families, which are {', '.join(f for f in FAMILIES if f != 'llama3')}"
+        f"its model is not a Llama ({', '.join(others)}), and not known to be of one of etude's "
+        f"other families: {', '.join(f for f in FAMILIES if f != 'llama3')}"
     )
     made.add(w.block(f"model {name}", made.open("family", reason), *attributes(shape)))
     return name
@@ -213,7 +213,7 @@ def _unlike_llama(config: Config) -> list[str]:
             continue
         if name == "hidden_act" and leaf.value == "silu":
             continue
-        config.lost(path, "the model is another than Llama")
+        config.lost(path, "the model is not a Llama")
         found.append(f"{path.removeprefix(_MODEL + '.')} = {shorten(leaf.value)}")
     return found
 
@@ -261,7 +261,7 @@ def _vocab(config: Config) -> int:
     if rows != vocab:
         config.assumed(
             f"{_MODEL}.vocab_size",
-            f"{rows} rows, not {vocab}: nanotron fills up to a multiple of {multiple}",
+            f"{rows} rows, not {vocab}: nanotron pads to a multiple of {multiple}",
         )
     return rows
 
@@ -279,7 +279,7 @@ def _scaling(config: Config) -> object:
             config.number(f"{path}.low_freq_factor"),
             config.number(f"{path}.high_freq_factor"),
         )
-    config.lost(path, "frequencies are stretched as Llama 3.1 does, or not at all; not at all here")
+    config.lost(path, "frequencies are scaled as in Llama 3.1, or not at all; here not at all")
     return "none"
 
 
@@ -289,7 +289,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     segments = _segments(config, steps, style)
     if style in _SHAPES:
         return [("lr", w.schedule(segments))]
-    reason = f"it decays by `{style}`, which is not a shape of ramps; the comment says linear"
+    reason = f"it decays by `{style}`, which is not a ramp shape; linear is used, with a comment"
     return made.open_rates(segments, reason)
 
 
@@ -311,7 +311,7 @@ def _segments(config: Config, steps: int, style: str) -> list[str]:
     if start is not None and start < warmup:
         config.lost(
             f"{_RATES}.lr_decay_starting_step",
-            "the decay begins during the warm-up; it is written after it",
+            "the decay begins during the warm-up; it is moved to its end",
         )
     high, bottom = w.real(peak), w.real(low)
     pieces: list[w.Piece] = []
@@ -344,7 +344,7 @@ def _data(config: Config, made: Draft, steps: int) -> tuple[str, str]:
         lengths.append(w.count(config.whole(f"{path}.sequence_length", default=length, least=2)))
     if sorted(set(starts)) != starts or starts[0] != 0:
         raise ConfigError(
-            "the stages of data do not start at step 1 and one after the other",
+            "the data stages do not start at step 1 and follow one another",
             help="see `start_training_step`",
         )
     ends = [*starts[1:], steps]
@@ -376,7 +376,7 @@ def _sources(
     version = config.text(f"{path}.hf_dataset_config_name")
     field = config.text(f"{path}.text_column_name", default="text")
     if config.flag(f"{path}.sft_dataloader", default=False):
-        config.lost(f"{path}.sft_dataloader", "dialogs are trained on by a stage of the kind `sft`")
+        config.lost(f"{path}.sft_dataloader", "dialogs need a stage of kind `sft`")
     found: dict[str, Fraction] = {}
     for number, (hub, weight) in enumerate(weights.items()):
         split = splits[number] if len(splits) == len(weights) else splits[0]
@@ -439,7 +439,7 @@ def _no_data(made: Draft, known: dict[tuple[str, ...], str] | None = None) -> st
     known = {} if known is None else known
     if () not in known:
         known[()] = made.name("data", "data")
-        opened = made.open("files", "the configuration names no data", key="data")
+        opened = made.open("files", "the configuration has no data", key="data")
         made.add(w.block(f"dataset {known[()]}", opened))
     return known[()]
 
@@ -455,7 +455,7 @@ def _clip(config: Config) -> w.Line:
 def _precision(config: Config) -> w.Line:
     kind = config.text("model.dtype", default="bfloat16")
     if kind not in ("bfloat16", "float32"):
-        config.lost("model.dtype", "bf16 or fp32; bf16 is written")
+        config.lost("model.dtype", "bf16 or fp32; bf16 is used")
     return "precision", "fp32" if kind == "float32" else "bf16"
 
 
@@ -467,21 +467,19 @@ def _z_loss(config: Config) -> w.Line:
 
 
 def _lost(config: Config, options: Options) -> None:
-    config.lost_unless(
-        "model.init_method.std", [], "initial weights are drawn as torchtitan does", ""
-    )
+    config.lost_unless("model.init_method.std", [], "torchtitan initializes the weights", "")
     config.lost_unless(
         "optimizer.weight_decay_exclude_named_params",
         [[]],
-        "weight decay is for all parameters, or with `decay = matrices` for matrices alone",
+        "weight decay applies to all parameters, or with `decay = matrices` only to matrices",
         "nothing is left out",
     )
     started = "" if options.base else ": the stage starts from new weights (--after SPEC)"
     for path in ("checkpoints.resume_checkpoint_path", "model.init_method.path"):
         if config.has(path):
-            config.lost(path, f"another program's checkpoint is not read{started}")
+            config.lost(path, f"another program's checkpoint cannot be read{started}")
     for path in ("general.step", "general.consumed_train_samples"):
-        config.lost_unless(path, [0], "the spec tells the whole training", "nothing done yet")
+        config.lost_unless(path, [0], "the spec describes the whole training", "nothing done yet")
     for number in range(config.count("data_stages")):
         config.lost_unless(
             f"data_stages[{number}].data.dataset.dataset_max_tokens",

@@ -13,10 +13,10 @@ SCHEDULE = "parallelism.pipeline_parallel_schedule"
 LAYERS_PER_STAGE = "parallelism.pipeline_parallel_layers_per_stage"
 _C4 = {"c4": "train", "c4_validation": "validation"}
 
-_WRITTEN = "a run folder holds all that a run writes"
-_LOGGED = "what is logged has no settings"
+_WRITTEN = "a run writes only to its folder"
+_LOGGED = "logging has no settings"
 _SPEED = "speed only"
-_EVALUATED = "evaluations are stages of the kind `evaluate`"
+_EVALUATED = "evaluations are stages of kind `evaluate`"
 IRRELEVANT = {
     "job": _WRITTEN,
     "dump_folder": _WRITTEN,
@@ -68,9 +68,9 @@ IRRELEVANT = {
     "parallelism.expert_parallel_comm_backend": _SPEED,
     "parallelism.pipeline_parallel_expert_parallel_overlap": _SPEED,
     "checkpoint.folder": _WRITTEN,
-    "checkpoint.async_mode": "checkpoints have no settings but their interval",
+    "checkpoint.async_mode": "checkpoints have no other settings",
     "checkpoint.last_save_model_only": "the result of a stage is always kept",
-    "checkpoint.enable_first_step_checkpoint": "checkpoints have no settings but their interval",
+    "checkpoint.enable_first_step_checkpoint": "checkpoints have no other settings",
     "checkpoint.enable_ft_dataloader_checkpoints": "checkpoints have no settings",
     "checkpoint.create_seed_checkpoint": "initial weights follow from the seed",
     "checkpoint.initial_load_model_only": "concerns `initial_load_path`",
@@ -193,7 +193,7 @@ def _checkpoints(config: Config) -> list[w.Line]:
 def _header(config: Config, made: Draft, title: str) -> None:
     seed = config.whole("debug.seed", "training.seed", default=None)
     if seed is None:
-        config.assumed("seed", "torchtitan draws a new one each time; 0 is written")
+        config.assumed("seed", "torchtitan draws a new one each time; 0 is used")
     tracked = config.flag("metrics.enable_wandb")
     described = config.text("job.description", default=title)
     made.header(
@@ -279,7 +279,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
     segments = _segments(config, steps, kind)
     if kind in _SHAPES:
         return [("lr", w.schedule(segments))]
-    reason = f"it decays by `{kind}`, which is not a shape of ramps; the comment says linear"
+    reason = f"it decays by `{kind}`, which is not a ramp shape; linear is used, with a comment"
     return made.open_rates(segments, reason)
 
 
@@ -365,8 +365,7 @@ def _data(config: Config, made: Draft) -> str:
         source: w.Line = ("hub", w.quoted(path))
         made.config.assumed(
             "dataset",
-            f"`{path}` is read as a data set of the Hub, or a folder "
-            "beside the spec that holds one",
+            f"`{path}` is read as a Hub data set, or a folder next to the spec with one",
         )
     elif given in _C4:
         source = ("hub", w.quoted("allenai/c4"))
@@ -375,7 +374,9 @@ def _data(config: Config, made: Draft) -> str:
         source = ("hub", w.quoted("tests/assets/c4_test"))
         made.config.assumed("dataset", "`c4_test` is the folder of torchtitan's own tests")
     else:
-        source = made.open("hub", f"`{given}` is a name of torchtitan's own; say where it is")
+        source = made.open(
+            "hub", f"`{given}` is one of torchtitan's own names; say where the data are"
+        )
     split = _C4.get(given, "train")
     made.add(
         w.block(
@@ -403,13 +404,13 @@ def _recompute(config: Config) -> w.Line:
         if not isinstance(section, dict):
             return None
         if "memory_budget" in section:
-            config.lost("activation_checkpoint.memory_budget", "`full` is written")
+            config.lost("activation_checkpoint.memory_budget", "`full` is used")
             return "recompute", "full"
         selective = "force_recompute_mm_shapes_by_fqns" in section
         return "recompute", "selective" if selective else "full"
     mode = config.text("activation_checkpoint.mode", default="selective")
     if mode not in ("none", "selective", "full"):
-        config.lost("activation_checkpoint.mode", "none, selective or full; full is written")
+        config.lost("activation_checkpoint.mode", "none, selective or full; full is used")
         mode = "full"
     return ("recompute", mode) if mode != "none" else None
 
@@ -422,7 +423,9 @@ def _published(config: Config, options: Options) -> tuple[str, int] | None:
     if path is None or not is_local(path):
         return None
     length = config.whole("training.seq_len", default=2048, least=2)
-    config.assumed("context", f"the weights in {path} were trained on sequences as long as here")
+    config.assumed(
+        "context", f"the weights in {path} are assumed to be trained on sequences of this length"
+    )
     return path, length
 
 
@@ -435,12 +438,12 @@ def _lost(config: Config, options: Options) -> None:
     if config.has("checkpoint.initial_load_path") and _published(config, options) is None:
         config.lost(
             "checkpoint.initial_load_path",
-            "another program's checkpoint is not read"
+            "another program's checkpoint cannot be read"
             + ("" if options.base else ": the stage starts from new weights"),
         )
     for section in ("validation", "validator"):
         if config.flag(f"{section}.enable"):
-            config.lost(f"{section}.enable", "write a stage of the kind `evaluate`")
+            config.lost(f"{section}.enable", "write a stage of kind `evaluate`")
     config.lost_unless("debug.batch_invariant", [False], "no such mode", "off")
     for path in (
         "experimental.custom_import",
@@ -448,5 +451,5 @@ def _lost(config: Config, options: Options) -> None:
         "experimental.custom_model_path",
         "override.imports",
     ):
-        config.lost_unless(path, ["", []], "a spec brings no code along", "not set")
+        config.lost_unless(path, ["", []], "a spec has no code", "not set")
     config.lost_unless("checkpoint.load_only", [False], "checkpoints are always made", "off")

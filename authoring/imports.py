@@ -17,7 +17,7 @@ KINDS: dict[str, tuple[Callable[[Config], bool], Callable[[Config, Options, str]
 """Kind → whether a configuration looks like one, and what makes a spec of it."""
 
 _HEADINGS = {
-    "lost": "Not carried over",
+    "lost": "Not converted",
     "assumed": "Assumed",
 }
 
@@ -65,7 +65,8 @@ def import_config(
     for unknown in sorted(draft.unused):
         known_here = ", ".join(sorted(draft.taken - _base(options)))
         raise ConfigError(
-            f"--size {unknown}: the spec has no such data set", help=f"there is {known_here}"
+            f"--size {unknown}: the spec has no such data set",
+            help=f"its data sets are {known_here}",
         )
     findings = config.findings()
     name = shorten(file.rpartition("/")[2])

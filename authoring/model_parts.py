@@ -92,7 +92,7 @@ def _large(answers: dict[str, Any], *, last: bool) -> tuple[list[str], Model]:
         raise ConfigError(
             f"{gpus} GPUs cannot be divided by {tensor}, the degree of tensor "
             f"parallelism of {size}",
-            help="take a multiple of 8",
+            help="use a multiple of 8",
         )
     pipeline = 1
     while size == "405B" and pipeline < 16 and gpus % (tensor * pipeline * 2) == 0:
@@ -135,7 +135,7 @@ def _stage(
     if tokens < least:
         raise ConfigError(
             f"{w.count(tokens)} tokens are fewer than {_FEWEST_STEPS} steps of {batch} sequences",
-            help=f"take at least {w.plain(least)}",
+            help=f"use at least {w.plain(least)}",
         )
     size = answers["size"]
     degrees = {"tensor": tensor, "pipeline": pipeline, "micro_batch": 1}

@@ -59,7 +59,7 @@ def words(text: str) -> str:
     Raises: ConfigError: there is none, or it holds a line feed.
     """
     if not text.strip() or "\n" in text:
-        raise ConfigError("this has to be some text on one line")
+        raise ConfigError("this must be text on one line")
     return text.strip()
 
 

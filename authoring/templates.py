@@ -379,13 +379,13 @@ TEMPLATES: dict[str, Template] = {
         _pretrain,
     ),
     "long_context": Template(
-        "Longer and longer sequences, gated, for a model of yours or one that is trained first",
+        "Increasing sequence lengths with gates, for your model or one that is trained first",
         ("size", "tokens", *_LARGE, "length"),
         _long_context,
         True,
     ),
     "align": Template(
-        "SFT and DPO, for a model of yours or one that is trained first",
+        "SFT and DPO, for your model or one that is trained first",
         (*_POST, "dialogs", "preferences"),
         _align,
         True,

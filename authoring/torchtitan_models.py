@@ -19,8 +19,8 @@ def model_shape(config: Config, family: str) -> dict[str, object]:
     """
     if family not in FAMILIES:
         raise ConfigError(
-            f"models of the family `{family}` are not imported",
-            help=f"those of {', '.join(FAMILIES)} are, of any shape",
+            f"models of the family `{family}` cannot be imported",
+            help=f"supported families, in any shape: {', '.join(FAMILIES)}",
         )
     if isinstance(config.node(f"{BUILT}.layers"), list):
         config.carried("model_spec.flavor")
@@ -32,8 +32,8 @@ def model_shape(config: Config, family: str) -> dict[str, object]:
     if name is None:
         raise ConfigError(
             f"`{flavor}` is not a published size of {family}",
-            help=f"there is {', '.join(known.values())}; of others import what torchtitan saves "
-            "(--debug.save_config_file)",
+            help=f"the sizes are {', '.join(known.values())}; for others, import what torchtitan "
+            "saves (--debug.save_config_file)",
         )
     shape = dict(sizes.get(name, {}))
     if shape.get("rope_scaling") == "yarn":
@@ -96,7 +96,7 @@ def _experts(config: Config, family: str, dense: int) -> dict[str, object]:
     if config.text(f"{router}.score_func", default=kind.score) != kind.score:
         config.lost(f"{router}.score_func", f"{family} scores experts by {kind.score}")
     if not config.flag(f"{router}.route_norm", default=True):
-        config.lost(f"{router}.route_norm", "the scores of those chosen add up to 1")
+        config.lost(f"{router}.route_norm", "the scores of the selected experts add up to 1")
     found: dict[str, object] = {
         "count": config.whole(f"{moe}.num_experts", least=1),
         "active": config.whole(f"{router}.top_k", least=1),
@@ -131,6 +131,6 @@ def _scaling(config: Config, rope: str) -> object:
             config.number(f"{rope}.high_freq_factor"),
         )
     if kind != "none":
-        config.lost(f"{rope}.scaling", "`llama`, `yarn` or none; none is written")
+        config.lost(f"{rope}.scaling", "`llama`, `yarn` or none; none is used")
         return "none"
     return kind

@@ -61,11 +61,11 @@ def read(text: str, *, toml: bool) -> dict[str, Node]:
     Raises: ConfigError: where it breaks the rules of its format.
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise ConfigError("the file is larger than 1 MB: this is not a configuration")
+        raise ConfigError("the file is larger than 1 MB, too large for a configuration")
     parse = _toml if toml else _json if text.lstrip().startswith("{") else _yaml
     root = parse(text)
     if not isinstance(root, dict):
-        raise ConfigError("the file holds no names with values", 1)
+        raise ConfigError("the file has no names with values", 1)
     return root
 
 
@@ -110,7 +110,7 @@ def _yaml(text: str) -> Node:
     import yaml
 
     if len(text) > MAX_YAML:
-        raise ConfigError(f"more than {MAX_YAML // 1000} kB of YAML: this is not a configuration")
+        raise ConfigError(f"more than {MAX_YAML // 1000} kB of YAML, too large for a configuration")
     open_ones = accumulate(+1 if c in "[{" else -1 for c in text if c in "[{]}")
     if max(open_ones, default=0) > MOST_LEVELS:  # PyYAML takes the square of the depth
         raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep")

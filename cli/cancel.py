@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         if not folder.is_dir() or ("://" in args.folder and not Store(folder).exists()):
             raise RunError(
                 f"{args.folder} is not a run folder",
-                "name the folder that `etude run` made: runs/NAME",
+                "name a folder made by `etude run`: runs/NAME",
             )
         launch = load(folder)
         holder = owner(home_of(folder))
@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
     except RunError as reason:
         problem(reason.message, reason.help)
         return reason.exit_code
-    print(f"nobody is at work in {args.folder}: there is nothing to cancel")
+    print(f"no run is active in {args.folder}: there is nothing to cancel")
     return 0
 
 
@@ -73,14 +73,14 @@ def _launched(folder: Path, launch: "Launch", holder: "Owner | None", args: Name
     from ..runtime.launchers.launched import queue_of
     from ..runtime.launchers.record import forget
 
-    at = f", at work on {holder.host}" if holder else ""
+    at = f", running on {holder.host}" if holder else ""
     sure = _confirmed(f"the run in {folder} on {launch.engine}{at}", args)
     if not sure:
         return 2 if sure is None else 0
-    print("cancelling: what runs is given time to save")
+    print("cancelling: the running jobs get time to save")
     queue_of(launch).cancel(launch.queued)
     forget(folder)
-    print(f"cancelled; launch it again to continue: {folder} keeps what is finished")
+    print(f"cancelled; launch it again to continue: {folder} keeps the finished results")
     return 0
 
 
@@ -93,7 +93,7 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
 
     if holder.alive is None:
         raise RunError(
-            f"the run in {args.folder} is process {holder.process} on {holder.host}, and this is "
+            f"the run in {args.folder} is process {holder.process} on {holder.host}, but this is "
             f"{socket.gethostname()}",
             f"cancel it there: etude cancel {args.folder}",
         )
@@ -107,11 +107,11 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
         pass  # it has just ended
     except PermissionError:
         raise RunError(
-            f"process {holder.process} belongs to {holder.user}, who alone can stop it", ""
+            f"process {holder.process} belongs to {holder.user}; only that user can stop it", ""
         ) from None
-    print(f"process {holder.process} was told to save and to end", flush=True)
+    print(f"process {holder.process} was told to save and stop", flush=True)
     _wait(folder, holder)
-    print(f"cancelled; run it again to continue: {args.folder} keeps what is finished")
+    print(f"cancelled; run it again to continue: {args.folder} keeps the finished results")
     return 0
 
 

@@ -17,8 +17,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--format",
         choices=["human", "json", "sarif", "github"],
         default="human",
-        help="how findings are written: for people, as JSON, as SARIF 2.1.0, or as GitHub's "
-        "annotations",
+        help="output format: for people, JSON, SARIF 2.1.0, or GitHub annotations",
     )
     parser.add_argument(
         "--json",
@@ -27,7 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
         const="json",
         help="the same as --format json",
     )
-    parser.add_argument("--strict", action="store_true", help="warnings fail the check, too")
+    parser.add_argument("--strict", action="store_true", help="fail on warnings, too")
     options.ranks(parser)
     options.changes(parser)
 

@@ -28,9 +28,9 @@ def arguments(parser: ArgumentParser) -> None:
         action="append",
         choices=KINDS,
         default=[],
-        help="what is not to be removed; may be repeated",
+        help="a kind to keep; may be repeated",
     )
-    parser.add_argument("--yes", action="store_true", help="remove it, and ask nothing")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -73,7 +73,7 @@ def _clean(folder: Path, args: Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(items, removed=sure), indent=2))
     elif sure and items:
-        print(f"removed: {_size(sum(item.bytes for item in items))} are free again")
+        print(f"removed: {_size(sum(item.bytes for item in items))} freed")
     return 0
 
 
@@ -99,7 +99,7 @@ def _require_idle(folder: Path, name: str) -> None:
         if launch is not None and at_work(launch):
             raise RunError(
                 f"the run in {each} is queued on {launch.engine}",
-                f"wait for it, or take it back: etude cancel {each}",
+                f"wait for it, or cancel it: etude cancel {each}",
             )
 
 
@@ -115,7 +115,7 @@ def _confirmed(items: "Sequence[Item]") -> bool:
 
 def _show(items: "Sequence[Item]", folder: str) -> None:
     if not items:
-        print(f"{folder} has nothing that can go")
+        print(f"{folder} has nothing to remove")
         return
     largest = sorted(items, key=lambda item: -item.bytes)[:SHOWN]
     rows = [
@@ -130,7 +130,10 @@ def _show(items: "Sequence[Item]", folder: str) -> None:
         own = [item.bytes for item in items if item.kind == kind]
         if own:
             parts.append(f"{kind} {_size(sum(own))}")
-    say(f"{_size(sum(item.bytes for item in items))} can go: {', '.join(parts)}", rest="  ")
+    say(
+        f"{_size(sum(item.bytes for item in items))} can be removed: {', '.join(parts)}",
+        rest="  ",
+    )
 
 
 def _as_json(items: "Sequence[Item]", *, removed: bool) -> dict[str, object]:

@@ -101,8 +101,8 @@ def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
 
     if plan.part is not None and (args.until or args.only or args.since):
         problem(
-            f"the plan is itself a part of one:{part.options(plan)}",
-            "name the spec, or plan it again without these options",
+            f"the plan is already a part of a plan:{part.options(plan)}",
+            "give the spec, or plan again without these options",
         )
         return None
     try:
@@ -138,9 +138,7 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
         if others:
             problem(f"only variants were run in {name}", f"name one of them: {', '.join(others)}")
         else:
-            problem(
-                f"{name} is not a run folder", "name the folder that `etude run` made: runs/NAME"
-            )
+            problem(f"{name} is not a run folder", "name a folder made by `etude run`: runs/NAME")
         return None
     try:
         return read_plan(folder / "plan.json"), Store(folder)

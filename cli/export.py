@@ -16,19 +16,19 @@ def arguments(parser: ArgumentParser) -> None:
         "--to",
         metavar="FOLDER",
         required=True,
-        help="where the model goes: a folder, or s3://… and others",
+        help="where to write the model: a folder, or s3://… and others",
     )
     parser.add_argument(
         "--dtype",
         choices=["fp32", "bf16"],
         default="",
-        help="of the weights (default: as the plan exports them)",
+        help="type of the weights (default: as the plan exports them)",
     )
     parser.add_argument(
         "--root",
         metavar="FOLDER",
         default=".",
-        help="of the spec, for a chat template that it names (default: the current folder)",
+        help="the spec's folder, for a chat template that it names (default: the current folder)",
     )
 
 

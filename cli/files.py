@@ -15,7 +15,7 @@ def write_new(path: Path, text: str, *, force: bool) -> bool:
     from tempfile import NamedTemporaryFile
 
     if path.exists() and not force:
-        problem(f"{path} is there already", "choose another name, or --force to replace it")
+        problem(f"{path} exists already", "choose another name, or --force to replace it")
         return False
     part = None
     try:
@@ -46,7 +46,7 @@ def read_text(path: str, most: int) -> str | None:
         problem(f"{path} cannot be read: {(trouble.strerror or str(trouble)).lower()}")
         return None
     if len(data) > most:
-        problem(f"{path} is larger than {most // 10**6} MB: this is not a configuration")
+        problem(f"{path} is larger than {most // 10**6} MB, too large for a configuration")
         return None
     try:
         return data.decode("utf-8-sig")

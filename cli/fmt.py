@@ -23,12 +23,14 @@ STANDARD_INPUT = "-"
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude fmt` to its parser."""
     parser.add_argument("files", nargs="+", metavar="SPEC", help="files; - is standard input")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if a file would change"
+    )
     parser.add_argument("--diff", action="store_true", help="write nothing; show what would change")
     parser.add_argument(
         "--to",
         choices=["json", "etude"],
-        help="write one spec, as text or JSON, to standard output; JSON has no comments",
+        help="convert one spec to text or JSON, on standard output; JSON has no comments",
     )
 
 
@@ -62,7 +64,7 @@ def _one(file: str, args: Namespace) -> int:
         try:
             _replace(Path(file), made)
         except OSError as reason:
-            problem(f"{file} cannot be written, and is left as it is: {_why(reason)}")
+            problem(f"{file} cannot be written and stays unchanged: {_why(reason)}")
             return 1
         print(f"{file}: reformatted")
     return 0
@@ -90,8 +92,8 @@ def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str,
         made = None if unread else make(source, report)
     except FormatError:
         problem(
-            f"{file} would not say the same afterwards, and is left as it is",
-            "this is a bug in etude: report it with the file",
+            f"formatting would change the meaning of {file}, so it stays unchanged",
+            "this is a bug in etude: please report it with the file",
         )
         return None
     except OSError as reason:
@@ -118,12 +120,12 @@ def _text(file: str, report: Report) -> str | None:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
-        report.add("E126", "standard input is not UTF-8 text", None, help="give it as UTF-8")
+        report.add("E126", "standard input is not UTF-8 text", None, help="use UTF-8")
         return None
 
 
 def _diff(file: str, text: str, made: str) -> Iterator[str]:
-    lines = unified_diff(text.splitlines(True), made.splitlines(True), file, f"{file} (laid out)")
+    lines = unified_diff(text.splitlines(True), made.splitlines(True), file, f"{file} (formatted)")
     signs = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"} if colors(sys.stdout) else {}
     for line in lines:
         body = line.rstrip("\r\n")

@@ -26,10 +26,10 @@ def arguments(parser: ArgumentParser) -> None:
         "--from",
         dest="kind",
         choices=tuple(KINDS),
-        help="the program it belongs to (default: told by its content)",
+        help="the program that it belongs to (default: detected from the content)",
     )
-    parser.add_argument("--gpus", type=options.positive, metavar="N", help="GPUs of the whole run")
-    parser.add_argument("--gpu", metavar="NAME", help='their kind (default: "H100 80GB")')
+    parser.add_argument("--gpus", type=options.positive, metavar="N", help="total number of GPUs")
+    parser.add_argument("--gpu", metavar="NAME", help='GPU model (default: "H100 80GB")')
     options.after(parser)
     parser.add_argument(
         "--size",
@@ -96,20 +96,20 @@ def _summary(found: "Imported", target: Path | None) -> None:
 
     for fate, heading in (
         ("needed", "to be filled in"),
-        ("lost", "not carried over"),
+        ("lost", "not converted"),
         ("assumed", "assumed"),
     ):
         for finding in found.of(fate):
             say(f"{heading}: {clean(describe(finding))}", rest="  ", to=sys.stderr)
     carried, irrelevant = len(found.of("carried")), len(found.of("irrelevant"))
     say(
-        f"{found.kind}: {carried} settings carried over, {irrelevant} mean nothing here "
-        f"(--json says why), {len(found.of('lost'))} not carried over",
+        f"{found.kind}: {carried} settings converted, {irrelevant} not relevant (--json says "
+        f"why), {len(found.of('lost'))} not converted",
         rest="  ",
         to=sys.stderr,
     )
     if target:
-        print(f"{target} is written; next: etude check {target}", file=sys.stderr)
+        print(f"wrote {target}; next: etude check {target}", file=sys.stderr)
 
 
 def _sizes(given: list[str]) -> dict[str, int] | None:

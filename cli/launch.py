@@ -28,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="SPEC_OR_PLAN")
     parser.add_argument("--on", choices=tuple(ENGINES), help="where to run it")
     parser.add_argument(
-        "--site", metavar="SITE", help="a site file, or the name of one: what your account is like"
+        "--site", metavar="SITE", help="a site file with your account's settings, or its name"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -36,7 +36,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
     how.add_argument("--submit", action="store_true", help="write it to the run folder, and queue")
     parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
-    parser.add_argument("--json", action="store_true", help="what is printed, as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options.part(parser)
     options.miniature(parser)
     options.changes(parser)
@@ -73,7 +73,7 @@ def _plan(args: Namespace) -> "Plan | int":
 
         for option in ("variant", "set", "miniature"):
             if getattr(args, option):
-                problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
+                problem(f"a plan is run unchanged: use --{option} with `etude plan`")
                 return 2
         return part_of(read_plan(Path(args.file)), args) or 2
     plan, report = compile_file(
@@ -152,5 +152,5 @@ def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
         return 0
     for line in lines:
         print(line)
-    say(f"etude status {request.folder} shows how far it is", rest="  ")
+    say(f"etude status {request.folder} shows its progress", rest="  ")
     return 0

@@ -24,20 +24,27 @@ POLL_SECONDS = 0.5
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude logs` to its parser."""
     parser.add_argument("folder", metavar="RUN", help="the run folder")
-    parser.add_argument("--rank", type=int, metavar="N", help="of this rank alone, from 0")
+    parser.add_argument("--rank", type=int, metavar="N", help="show only this rank, counted from 0")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--phase", metavar="PHASE", help="its number, or a name such as 2-gang (default: newest)"
+        "--phase",
+        metavar="PHASE",
+        help="show this phase: its number, or a name such as 2-gang (default: newest)",
     )
-    which.add_argument("--job", metavar="JOB", help="of the phase that has this job")
-    parser.add_argument("--follow", "-f", action="store_true", help="show what comes, to the end")
+    which.add_argument("--job", metavar="JOB", help="show the phase that has this job")
+    parser.add_argument(
+        "--follow",
+        "-f",
+        action="store_true",
+        help="show new lines as they come, until the run ends",
+    )
     parser.add_argument(
         "-n",
         "--lines",
         type=int,
         default=LINES,
         metavar="LINES",
-        help=f"the last lines of each rank (default: {LINES})",
+        help=f"lines per rank (default: {LINES})",
     )
 
 
@@ -81,7 +88,7 @@ def _phase(args: Namespace, plan: "Plan", found: "Sequence[RankLog]") -> str | N
     elif args.phase:
         fits = [n for n in names if args.phase in (n, n.partition("-")[0], n.partition("-")[2])]
         if not fits:
-            problem(f"the plan has no phase {args.phase}", f"there are {', '.join(names)}")
+            problem(f"the plan has no phase {args.phase}", f"the phases are {', '.join(names)}")
             return None
         with_logs = [name for name in fits if any(log.phase == name for log in found)]
         wanted = (with_logs or fits)[-1]
@@ -94,7 +101,7 @@ def _phase(args: Namespace, plan: "Plan", found: "Sequence[RankLog]") -> str | N
 def _nothing(args: Namespace, found: "Sequence[RankLog]", phase: str) -> int:
     ranks = sorted({log.rank for log in found if log.phase == phase and log.rank is not None})
     if ranks and args.rank is not None:
-        problem(f"there is no log of rank {args.rank}", f"there are ranks 0 to {ranks[-1]}")
+        problem(f"there is no log of rank {args.rank}", f"the ranks are 0 to {ranks[-1]}")
     else:
         problem(f"nothing has been printed in {args.folder} yet", "--follow waits for it")
     return 1

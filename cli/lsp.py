@@ -17,7 +17,9 @@ def run(args: Namespace) -> int:
     try:
         import_module("pygls.lsp.server")
     except ImportError:
-        problem("the language server needs pygls", "pip install 'etude[lsp]'")
+        problem(
+            "the language server needs pygls, which is not installed", "pip install 'etude[lsp]'"
+        )
         return 2
     from ..lsp.server import server
 

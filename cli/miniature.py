@@ -17,10 +17,10 @@ def refused(args: object) -> bool:
     for option in _ELSEWHERE:
         if getattr(args, option, None):
             problem(
-                f"--{option} does not go with --miniature",
-                "a miniature is planned for one process and runs on it"
+                f"--{option} cannot be combined with --miniature",
+                "a miniature always runs in one process"
                 if option == "ranks"
-                else f"leave --miniature out to see --{option} of the recipe itself",
+                else f"remove --miniature to see --{option} of the recipe itself",
             )
             return True
     return False
@@ -46,7 +46,7 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
     if there != plan.recipe:
         raise RunError(
             f"{folder} is the run folder of `{there}`",
-            f"a miniature has one of its own: leave --folder out for runs/{plan.recipe}",
+            f"a miniature needs a separate folder: remove --folder to use runs/{plan.recipe}",
         )
     with disk(folder / FILE):
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,14 +30,14 @@ def arguments(parser: ArgumentParser) -> None:
     from .new_site import ENGINES
 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name, or the site's")
-    parser.add_argument("--template", choices=tuple(TEMPLATES), help="what to start from")
+    parser.add_argument("--template", choices=tuple(TEMPLATES), help="the template to start from")
     parser.add_argument(
-        "--on", choices=ENGINES, help="write a site file: what your account on a cluster is like"
+        "--on", choices=ENGINES, help="write a site file, with the settings of your cluster account"
     )
     parser.add_argument("--list", action="store_true", help="show the templates and their options")
     parser.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")
     options.replacing(parser)
-    parser.add_argument("--yes", action="store_true", help="ask nothing: take the defaults")
+    parser.add_argument("--yes", action="store_true", help="do not ask; take the defaults")
     options.after(parser)
     for name, question in QUESTIONS.items():
         parser.add_argument(f"--{name}", metavar=name.upper(), help=question.help)
@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
     except _Refused as refused:
         return refused.code
     except EOFError:
-        problem("there was no answer", "give it as an option: etude new --help")
+        problem("there was no answer", "give it as an option, see etude new --help")
         return 1
 
 
@@ -98,7 +98,7 @@ def _new(args: Namespace) -> int:
         return 2
     target = Path(args.output or f"{name}.etude")
     if args.output != "-" and target.exists() and not args.force:
-        problem(f"{target} is there already", "choose another name, or --force to replace it")
+        problem(f"{target} exists already", "choose another name, or --force to replace it")
         return 1
     file, model = _base(args, template, target, asks)
     given = {each: getattr(args, each) for each in QUESTIONS}
@@ -112,7 +112,7 @@ def _new(args: Namespace) -> int:
             answers[each] = _answer(each, given.pop(each), answers, asks)
     for each, text in given.items():
         if text is not None:
-            problem(f"--{each} has no meaning here", _meaning(template, answers, model))
+            problem(f"--{each} is not an option here", _meaning(template, answers, model))
             return 2
     try:
         text = text_of(template, answers, model)
@@ -124,7 +124,7 @@ def _new(args: Namespace) -> int:
         return 0
     if not write_new(target, text, force=args.force):
         return 1
-    print(f"{target} is written; next: etude check {target}")
+    print(f"wrote {target}; next: etude check {target}")
     return 0
 
 
@@ -167,7 +167,7 @@ def _base(
     after = args.after
     if not TEMPLATES[template].goes_on:
         if after:
-            problem("--after has no meaning here", f"{template} trains its own model")
+            problem("--after is not an option here", f"{template} trains its own model")
             raise _Refused(2)
         return None, None
     if after is None and asks:

@@ -20,7 +20,7 @@ def ranks(parser: ArgumentParser) -> None:
         "--ranks",
         type=positive,
         metavar="N",
-        help="run every stage on N CPU processes of this machine, whatever cluster it names",
+        help="run every stage on N CPU processes of this machine instead of its cluster",
     )
 
 
@@ -54,10 +54,10 @@ def part(parser: ArgumentParser) -> None:
         "--from",
         dest="since",
         metavar="STAGE",
-        help="the plan from a stage on; what it begins with has to be there",
+        help="the plan from a stage on; the results that it starts from must exist",
     )
     parser.add_argument(
-        "--only", metavar="STAGE", help="one stage; what it begins with has to be there"
+        "--only", metavar="STAGE", help="one stage; the results that it starts from must exist"
     )
 
 
@@ -66,13 +66,13 @@ def detailed_exitcode(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--detailed-exitcode",
         action="store_true",
-        help="exit with 0 where nothing differs, 1 on errors, 2 where something does",
+        help="exit with 0 if nothing differs, 1 on errors, 2 if something differs",
     )
 
 
 def replacing(parser: ArgumentParser) -> None:
     """Adds `--force`, of commands that write a new file."""
-    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def after(parser: ArgumentParser) -> None:

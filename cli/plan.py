@@ -20,7 +20,9 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude plan` to its parser."""
     parser.add_argument("file", metavar="SPEC")
     parser.add_argument("-o", "--output", metavar="PLAN", help="write the plan as JSON to a file")
-    parser.add_argument("--json", action="store_true", help="the plan as JSON on standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="write the plan as JSON to standard output"
+    )
     parser.add_argument("--html", metavar="PAGE", help="write the plan as one HTML page to a file")
     parser.add_argument(
         "--provenance", action="store_true", help="show every value and where it came from"
@@ -31,12 +33,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="have torchtitan build every configuration without weights, at its true size",
+        help="have torchtitan build every configuration at full size, without weights",
     )
     parser.add_argument(
         "--emit",
         choices=["torchtitan"],
-        help="print the plan's train jobs as configurations of torchtitan; -o names a folder",
+        help="print the plan's train jobs as torchtitan configurations; -o names a folder",
     )
     options.ranks(parser)
     options.part(parser)
@@ -92,7 +94,7 @@ def _refused(args: Namespace) -> bool:
     of_part = args.until or args.since or args.only
     whole = next((o for o in (*INSTEAD, "html") if getattr(args, o)), None)
     if of_part and whole:
-        problem(f"--{whole} shows a plan as a whole: leave out --until, --from and --only")
+        problem(f"--{whole} shows a whole plan: remove --until, --from and --only")
         return True
     if args.html:
         from .plan_page import refused as misused

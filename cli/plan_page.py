@@ -16,8 +16,8 @@ def refused(args: Namespace) -> bool:
     for option in ALONE:
         if getattr(args, option):
             problem(
-                f"--{option} does not go with --html",
-                f"ask twice: once with --html for the page, once with --{option}",
+                f"--{option} cannot be combined with --html",
+                f"run it twice: once with --html for the page, once with --{option}",
             )
             return True
     page = Path(args.html)
@@ -69,7 +69,7 @@ def variants(
         if made is None:
             show(report)
             problem(
-                f"the variant `{name}` cannot be planned, and so the page is not written",
+                f"the variant `{name}` cannot be planned, so the page is not written",
                 f"fix it: `etude check {spec} --variant {name}` shows this, too",
             )
             return None

@@ -45,7 +45,7 @@ def _saved(stage: str, plan: Plan) -> str:
         return ""
     total = sum(filter(None, counts))
     if not total:
-        return "no checkpoint but the stage's end"
+        return "no checkpoint except at the stage's end"
     room = max(at_once(job) * size(job) for job in jobs)
     room += sum(staying(job) * size(job) for job in jobs)
     each = in_bytes(max(map(size, jobs)))

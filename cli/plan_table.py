@@ -32,7 +32,7 @@ def table(plan: Plan) -> None:
         print()
         say(_totals(trained), rest="  ")
     if not any(isinstance(job, TokenizerJob) for job in plan.jobs):
-        say("no tokenizer is declared: this plan can be shown, not run", rest="  ")
+        say("no tokenizer is declared: this plan can be shown, but not run", rest="  ")
     if plan.variants and not plan.variant:
         say(f"variants: {', '.join(plan.variants)} (shown by --variant NAME)", rest="  ")
     for claim in plan.claims:
@@ -44,7 +44,7 @@ def table(plan: Plan) -> None:
 def _part(part: Part) -> str:
     """What of the plan is left out, or has to be there."""
     said = [f"{counted(len(part.left_out), 'jobs')} of the plan left out"] if part.left_out else []
-    said += [f"{counted(len(part.aside), 'jobs')} have to be there"] if part.aside else []
+    said += [f"{counted(len(part.aside), 'jobs')} must exist already"] if part.aside else []
     return "a part of the plan: " + ", ".join(said or ["all of it"])
 
 
@@ -60,8 +60,8 @@ def _roundings(plan: Plan) -> Iterator[str]:
     for job in (each for each in plan.jobs if not plan.aside(each)):
         for rounding in job.roundings if isinstance(job, TrainJob) else ():
             yield (
-                f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} "
-                f"tokens and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
+                f"{job.stage}: {rounding.what} was requested at {rounding.wished_tokens} tokens "
+                f"and falls on step {rounding.step:,}, {rounding.tokens:,} tokens"
             )
 
 

@@ -32,8 +32,8 @@ def run(args: Namespace) -> int:
     part = _part(args.part)
     if part is None:
         problem(
-            f"`--part {' '.join(args.part)}` names no part",
-            "write it as in --part 1 of 8, with numbers from 1 on",
+            f"`--part {' '.join(args.part)}` is not a part",
+            "write it like --part 1 of 8, with numbers from 1 on",
         )
         return 2
     return work(args, functools.partial(_some, part), functools.partial(_tokenized, part))
@@ -66,6 +66,6 @@ def _prepared(plan: "Plan", folder: Path) -> str:
 
 def _tokenized(part: "Part", plan: "Plan", folder: Path) -> str:
     return (
-        f"part {part.number} of {part.of} is tokenized, in {folder}/work; when all parts are, "
+        f"part {part.number} of {part.of} is tokenized, in {folder}/work; once all parts are, "
         "`etude prepare` or `etude run` joins them"
     )

@@ -36,9 +36,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--folder",
         metavar="FOLDER",
-        help="the run folder, for what the run has made already (default: runs/RECIPE)",
+        help="the run folder, for what a run has made already (default: runs/RECIPE)",
     )
-    parser.add_argument("--json", action="store_true", help="a list of records as JSON")
+    parser.add_argument("--json", action="store_true", help="print a list of records as JSON")
     options.miniature(parser)
     options.changes(parser)
 

@@ -36,7 +36,7 @@ def _message(event: dict[str, Any]) -> str | None:
     """An event as one line, or None where it is not worth one."""
     kind, job = event["event"], event.get("job", "")
     if kind == "kept":
-        return f"{job}: already there"
+        return f"{job}: exists already"
     if kind == "dataset":
         records = counted(event["documents"], event["form"])
         tokens = event["tokens"]  # prompts are laid out where they are answered
@@ -52,11 +52,11 @@ def _message(event: dict[str, Any]) -> str | None:
         again = "; Ctrl-C again stops at once" if event["signal"] == "Ctrl-C" else ""
         return f"{event['signal']}: saving and stopping{again}"
     if kind == "changed":
-        return f"{job}: the weights have changed: what depends on them is rerun"
+        return f"{job}: the weights have changed; what depends on them is rerun"
     if kind == "similar":
         responses = counted(event["responses"], "responses")
         records = counted(event["records"], "records")
-        return f"{job}: dropped {responses} too much like better ones, and with them {records}"
+        return f"{job}: dropped {responses} too similar to better ones, and with them {records}"
     if kind == "long":
         return f"{job}: {too_long(event)}"
     if kind == "sites":

@@ -82,8 +82,8 @@ def _lead(args: Namespace, ranks: Any) -> int:
         print(done(plan, folder))
     elif wanted and not args.json:
         print(
-            f"these {ranks.world_size} ranks have done their part: the next job needs "
-            f"{wanted.world_size} ({wanted.device}); start the same command on so many"
+            f"these {ranks.world_size} ranks are done: the next job needs {wanted.world_size} "
+            f"({wanted.device}); start the same command on that many"
         )
     sys.stdout.flush()
     return 0

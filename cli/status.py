@@ -21,9 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")
-    how.add_argument(
-        "--watch", action="store_true", help="show it as it goes on, until the run ends"
-    )
+    how.add_argument("--watch", action="store_true", help="follow the run until it ends")
 
 
 def run(args: Namespace) -> int:

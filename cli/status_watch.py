@@ -128,7 +128,7 @@ def headline(found: "Progress", launch: "Launch | None") -> str:
         return f"running on {holder.host} (process {holder.process}{job})"
     if found.state == "dead" and holder:
         where = f"process {holder.process} on {holder.host}"
-        return f"dead: {where} has given no sign of life since {clock(holder.beat)}"
+        return f"dead: {where} has sent no heartbeat since {clock(holder.beat)}"
     if found.state == "stopped":
         return f"stopped: {found.why}"
     if found.state == "waiting":

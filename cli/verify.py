@@ -18,8 +18,10 @@ from .tables import Column, Row, show
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude verify` to its parser."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="specs, and folders of specs")
-    parser.add_argument("--sources", action="store_true", help="list what is assumed, and why")
-    parser.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    parser.add_argument(
+        "--sources", action="store_true", help="list the assumed values, with their reasons"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -165,7 +167,7 @@ def _verdict(row: dict[str, Any]) -> tuple[str, str]:
         return "contradicted", row["contradicted"]
     if not row["holds"]:
         return "does not hold", ""
-    return "holds", f"so wide because {row['because']}" if row["because"] else ""
+    return "holds", f"wide tolerance: {row['because']}" if row["because"] else ""
 
 
 def _markdown(rows: list[dict[str, Any]]) -> Iterator[str]:

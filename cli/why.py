@@ -34,18 +34,18 @@ def run(args: Namespace) -> int:
     name, number = _stage(name or next(iter(trained), ""), trained)
     if name not in trained:
         problem(
-            f"`{args.why}` names no stage that trains",
-            did_you_mean(name, trained) or f"there is {', '.join(trained)}",
+            f"`{args.why}` does not begin with a stage that trains",
+            did_you_mean(name, trained) or f"the stages are {', '.join(trained)}",
         )
         return 1
     known = [*COUNTS, "parallel", *ACCOUNT, *FORMULAS]
     if not figure:
-        problem(f"`{args.why}` names no figure", f"write `{name}.memory`, say")
+        problem(f"`{args.why}` has no figure", f"write `{name}.memory`, for example")
         return 1
     if figure not in known:
         problem(
             f"`{figure}` is not a figure of the cost model",
-            did_you_mean(figure, known) or f"there is {', '.join(known)}",
+            did_you_mean(figure, known) or f"the figures are {', '.join(known)}",
         )
         return 1
     # The share of a GPU is a part of its memory; who asks for parameters means the model's.
@@ -67,7 +67,8 @@ def run(args: Namespace) -> int:
     needs = FORMULAS if figure in FORMULAS else {}
     if values is None and (needs or figure not in ("P", "flops")):
         problem(
-            f"`{figure}` is estimated for known GPUs, and `{name}` runs on {stage.hardware.device}",
+            f"`{figure}` is estimated only for known GPUs, but `{name}` runs on "
+            f"{stage.hardware.device}",
             'write a cluster such as `cluster h100 { gpus = 8 of "H100 80GB" }`',
         )
         return 1

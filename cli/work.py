@@ -81,7 +81,7 @@ def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
     if is_plan(source):
         for option in ("ranks", "variant", "set", "miniature"):
             if getattr(args, option):
-                problem(f"a plan is run as it is: --{option} belongs to `etude plan`")
+                problem(f"a plan is run unchanged: use --{option} with `etude plan`")
                 return 2
         return _part(read_plan(source), args)
     plan, report = _compiled(args, ranks)
@@ -196,8 +196,8 @@ def _compiled(args: Namespace, ranks: int | None) -> tuple["Plan | None", Report
     if plan:
         idle = f" ({len(found) - count} stay idle: the batches do not divide among them)"
         say(
-            f"no cluster is declared: training on {count} × {found[0]} of this machine"
-            f"{idle if count < len(found) else ''}; --ranks 1 trains on the CPU",
+            f"no cluster is declared: training on {count} × {found[0]} of this "
+            f"machine{idle if count < len(found) else ''}; --ranks 1 trains on the CPU",
             rest="  ",
             to=sys.stderr,
         )

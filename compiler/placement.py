@@ -36,7 +36,7 @@ def mesh(
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
     """
     if degrees.get("expert", 1) > 1 and model.experts is None:
-        report.add("E431", "this model has no experts to place", span, help="leave `expert` out")
+        report.add("E431", "this model has no experts to place", span, help="remove `expert`")
         return None
     found = _shared_out(hardware, degrees, span, report)
     if found is None:
@@ -71,8 +71,8 @@ def _shared_out(
     if replicate * shard != data:
         report.add(
             "E432",
-            f"replicate {replicate} × shard {shard} is not the {data} data-parallel ranks that "
-            f"tensor, context and pipeline leave of {world}",
+            f"replicate {replicate} × shard {shard} is not {data}, the number of data-parallel "
+            f"ranks that tensor, context and pipeline leave of {world}",
             span,
             help=_nearest_data(data, replicate),
         )
@@ -99,7 +99,7 @@ def _widths(model: ModelShape, mesh: Resources) -> Wrong:
             near = _nearest_tensor(model, expert, mesh.world_size, tensor)
             return (
                 f"tensor {tensor} does not divide the model's {number} {what}",
-                f"the nearest that does is {near}",
+                f"the nearest that divides it is {near}",
             )
     return None
 
@@ -109,8 +109,8 @@ def _pipeline(model: ModelShape, mesh: Resources) -> Wrong:
     pipeline = mesh.pipeline
     if pipeline > 1 and model.tied:
         return (
-            "the model has one weight for embedding and output, which a pipeline would split",
-            "leave `pipeline` out, or write `tied = false` in the model",
+            "the model ties embedding and output, which a pipeline would separate",
+            "remove `pipeline`, or write `tied = false` in the model",
         )
     if mesh.interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, mesh.interleave)):
         return wrong
@@ -138,7 +138,7 @@ def _experts(model: ModelShape, mesh: Resources) -> Wrong:
     if uneven := _uneven_experts(model, mesh):
         return (
             f"{count} experts are fewer than the ranks that have a part of them, and {uneven}",
-            "more ranks for `expert` or `pipeline` leave fewer for FSDP",
+            "use more ranks for `expert` or `pipeline`, which leaves fewer for FSDP",
         )
     return None
 
@@ -165,14 +165,14 @@ def layers_per_stage(layers: int, pipeline: int, interleave: int) -> int | None:
 def _uneven_stages(layers: int, pipeline: int, interleave: int) -> Wrong:
     """What is wrong with an interleaved pipeline, and the way out."""
     if pipeline == 1:
-        return f"interleave {interleave} needs a pipeline", "write `pipeline 2`, or leave it out"
+        return f"interleave {interleave} needs a pipeline", "write `pipeline 2`, or remove it"
     if interleave in interleaves(layers, pipeline):
         return None
     near = _nearest(interleaves(layers, pipeline), interleave)
     return (
-        f"pipeline {pipeline} × interleave {interleave} = {pipeline * interleave} stages do not "
-        f"share out {counted(layers, 'layers')}, the embedding and the output",
-        f"the nearest that does is interleave {near}" if near > 1 else "leave `interleave` out",
+        f"{counted(layers, 'layers')}, the embedding and the output cannot be divided into "
+        f"pipeline {pipeline} × interleave {interleave} = {pipeline * interleave} stages",
+        f"the nearest possible is interleave {near}" if near > 1 else "remove `interleave`",
     )
 
 
@@ -211,7 +211,7 @@ def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
     width //= 1 if resources.expert > 1 else resources.tensor
     for what, side in (("their width", width), ("the model's width", model.dim)):
         if side % over:
-            return f"{what} of {side} does not divide into {over} parts"
+            return f"{what} of {side} cannot be divided into {over} parts"
     return None
 
 
@@ -307,11 +307,11 @@ def _nearest_mesh(world: int, requested: Mapping[str, int]) -> str:
     shown = " × ".join(f"{name} {degree}" for name, degree in found.items())
     low = world // size * size
     ranks = f"{low} or {low + size}" if low else f"{size}"
-    return f"the nearest that does is {shown}; the nearest number of ranks is {ranks}"
+    return f"the nearest that fits is {shown}; the nearest number of ranks is {ranks}"
 
 
 def _nearest_data(data: int, replicate: int) -> str:
     if data % replicate == 0:
-        return f"leave `shard` out: it is {data // replicate} by default"
+        return f"remove `shard`: it is {data // replicate} by default"
     near = _nearest(_divisors(data), replicate)
     return f"the nearest is replicate {near} × shard {data // near}"

@@ -21,7 +21,7 @@ _DID_YOU_MEAN = re.compile(r"did you mean `([^`]+)`\?")
 _QUOTED = re.compile(r"`([^`]+)`")
 _WRITE = re.compile(r"^write `([^`…]+)`$")
 _ATTRIBUTE = re.compile(r"[a-z_]+ = [^…{}]+")
-_NEIGHBOURS = re.compile(r"the neighbours are (\d[\d ]*)(?: \([^)]*\))? and (\d[\d ]*)")
+_NEIGHBOURS = re.compile(r"the nearest are (\d[\d ]*)(?: \([^)]*\))? and (\d[\d ]*)")
 
 
 def layout(analysis: Analysis, path: Path) -> list[types.TextEdit]:
@@ -140,7 +140,7 @@ class _Fixes:
                 self._replace(of.span.start, of.span.end, of.text.removesuffix("%"))
                 for of in numbers
             ]
-            yield "Write plain weights, which are normalised", edits, False
+            yield "Write plain weights, which are normalized", edits, False
 
     def _neighbours(self, low: str, high: str) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
         """A number that is not whole, replaced by one beside it; its unit stays."""

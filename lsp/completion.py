@@ -26,7 +26,7 @@ from .project import Analysis
 
 Kind = types.CompletionItemKind
 NOWHERE = Span(Source("", ""), 0, 0)
-FILTERS = {"keep": "filter by a model's loss", "drop": "leave out what a filter finds"}
+FILTERS = {"keep": "filter by a model's loss", "drop": "drop the documents that match a condition"}
 
 
 def completion(analysis: Analysis, path: Path, offset: int) -> list[types.CompletionItem]:
@@ -183,14 +183,14 @@ class _Completer:
             return
         for choice in kind.choices:
             if choice == "last":
-                yield _item(choice, Kind.Keyword, "that with which the stage before ended")
+                yield _item(choice, Kind.Keyword, "the value at the end of the previous stage")
             else:
                 yield _item(choice, Kind.EnumMember, attribute)
         if kind.refers:
             yield from self._named(kind.refers, before)
         if attribute == "family":
             for family in FAMILIES:
-                yield _item(family, Kind.EnumMember, "a family that the engine builds")
+                yield _item(family, Kind.EnumMember, "a model family")
         match kind:
             case g.Group():
                 yield _item("{ … }", Kind.Class, attribute, kind.example)
@@ -214,7 +214,7 @@ class _Completer:
             for scope in scopes:
                 yield from (_name(declared) for declared in self.names.kind("stage", scope))
             if "dataset" in kinds:
-                yield _item(PAIRS, Kind.Property, "the preferences that a judge makes of draws")
+                yield _item(PAIRS, Kind.Property, "the preferences that a judge makes from draws")
             return
         own = self._own_name()
         for kind in kinds:
@@ -238,7 +238,7 @@ class _Completer:
             if rounds and "dataset" not in kinds:
                 for declared in self.names.kind("stage", rounds):
                     name = str(Reference(declared.symbol.name, PREVIOUS))
-                    yield _item(name, Kind.Reference, "of the round before")
+                    yield _item(name, Kind.Reference, "of the previous round")
             if "dataset" not in kinds:
                 yield from (_name(declared) for declared in self.names.kind("variant"))
 
@@ -306,13 +306,13 @@ class _Completer:
         elif "=" in words:
             yield from self._statement(r.Gate)
         elif words[-1] == "require":
-            yield _item("needle", Kind.Function, "share of needles that are found")
+            yield _item("needle", Kind.Function, "share of needles found")
             yield _item("loss", Kind.Function, "held-out loss", "loss(${1:short})")
         elif words[-1] == "(":
-            yield _item("short", Kind.Keyword, "the sources, at the length before")
+            yield _item("short", Kind.Keyword, "the sources, at the previous length")
             yield from (_name(declared) for declared in self.names.kind("dataset"))
         elif words[-1] == "of":
-            yield _item("start", Kind.Keyword, "the same measure as the stage began")
+            yield _item("start", Kind.Keyword, "the same measure at the start of the stage")
         else:
             if words[0] == "otherwise" and self.here.statement[-1].kind == "number":
                 yield from _units(["times"] if "most" in words else ["tokens", "steps"])
@@ -329,12 +329,12 @@ class _Completer:
             yield from self._keywords("claim")
         elif not words or words[-1] == ".":
             for figure in COUNTED:
-                yield _item(figure, Kind.Property, "what the plan comes to")
+                yield _item(figure, Kind.Property, "the plan's value")
             for figure in ESTIMATES if words else SUMS:
                 yield _item(figure, Kind.Property, "an estimate")
             for figure in MOMENTS if words else ():
                 text = f"{figure} at ${{1:1000}} steps"
-                yield _item(figure, Kind.Property, "at a moment of the stage", text)
+                yield _item(figure, Kind.Property, "at a point in the stage", text)
             scope = words[0] if words else ""
             yield from (_name(declared) for declared in self.names.kind("stage", scope))
         else:
@@ -384,7 +384,7 @@ class _Completer:
             yield from (_item(word, Kind.EnumMember, rest[-1].name) for word in ("true", "false"))
         yield from self._value(kind, rest[-1].name, before)
         if not before:
-            yield _item("default", Kind.Keyword, "leaves the attribute out")
+            yield _item("default", Kind.Keyword, "removes the attribute")
 
     def _files(self) -> Iterator[types.CompletionItem]:
         folder = self.path.parent

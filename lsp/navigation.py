@@ -87,7 +87,7 @@ def rename(
     for analysis in analyses:
         named = analysis.names.at(analysis.source(path), offset)
         if named is None:
-            raise Refused("there is no name here that a declaration gives")
+            raise Refused("there is no declared name here")
         if name == named.symbol.name:
             return {}
         _allowed(analysis, named, name)
@@ -109,7 +109,7 @@ def _allowed(analysis: Analysis, named: Occurrence, name: str) -> None:
     for other in _clashes(symbol, name):
         if other in declared:
             raise Refused(
-                f"there is a {declared[other].what} `{name}` already, in line "
+                f"there is already a {declared[other].what} `{name}`, in line "
                 f"{declared[other].word.span.line}"
             )
 

@@ -34,5 +34,5 @@ def lacking(plan: Plan, jobs: Sequence[Any]) -> RunError:
     result = "the result" if len(jobs) == 1 else "the results"
     return RunError(
         f"`{options(plan).strip()}` begins with {result} of {named}, which {what}",
-        f"make what is missing first: etude run SPEC{first}",
+        f"make the missing results first: etude run SPEC{first}",
     )

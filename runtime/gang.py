@@ -162,8 +162,8 @@ def _require_ranks(plan: Plan, ranks: int) -> None:
     if wanted and ranks not in wanted:
         needed = " or ".join(counted(each, "ranks") for each in sorted(wanted))
         raise RunError(
-            f"the plan is for {needed}, and this allocation has {ranks}",
-            f"start it on so many, or plan for these with --ranks {ranks}",
+            f"the plan is for {needed}, but this allocation has {ranks}",
+            f"start it on that many, or plan for these with --ranks {ranks}",
         )
 
 
@@ -188,7 +188,7 @@ def _require_claims(plan: Plan) -> None:
         first = failed[0]
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise RunError(
-            f"the recipe claims {amount(first.claimed)} for `{first.what}`, and this plan has "
+            f"the recipe claims {amount(first.claimed)} for `{first.what}`, but this plan has "
             f"{amount(first.computed)}{more}; nothing was run",
             "`etude verify` lists the claims: correct the recipe, or the claim in `expect`, and "
             "run again",

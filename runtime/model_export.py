@@ -72,7 +72,7 @@ def export_stage(
     aside = to.with_name(f".{to.name}.partial")
     try:
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
-            raise RunError(f"{to} is there already", "name a new folder with --to")
+            raise RunError(f"{to} exists already", "name a new folder with --to")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     except OSError as problem:
@@ -99,7 +99,7 @@ def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[
     found = results(plan, store)
     if "tokenizer" not in keys:
         raise RunError(
-            "the recipe declares no tokenizer, and a model is exported with one",
+            "the recipe declares no tokenizer, but a model is exported with one",
             "declare one: tokenizer words { bytes }",
         )
     folders = {}

@@ -23,8 +23,8 @@ def phase_of(plan: Plan, environ: Mapping[str, str]) -> Phase | None:
     found = phases(plan)
     if not said.isdecimal() or not 0 < int(said) <= len(found):
         raise RunError(
-            f"the environment has {PHASE}={said}, and the plan has {len(found)} phases",
-            "launch the run again, or leave the variable out",
+            f"the environment has {PHASE}={said}, but the plan has {len(found)} phases",
+            "launch the run again, or unset the variable",
         )
     return found[int(said) - 1]
 

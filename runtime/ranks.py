@@ -34,7 +34,7 @@ TOGETHER_SECONDS = 180.0
 JOIN_SECONDS = 600.0
 """What ranks have to find each other."""
 _AGAIN = "run again to continue from the last checkpoint"
-_LOGS = "what each rank has said is in logs/ of the run folder"
+_LOGS = "the output of each rank is in logs/ of the run folder"
 _KINDS = {kind.exit_code: kind for kind in (RunError, Stopped, Interrupted)}
 _OTHERS_FAULT = ("connection", "timed out", "timeout", "broken pipe", "nccl", "socket", "gloo")
 """In what a collective raises where another rank is the reason."""
@@ -207,9 +207,9 @@ class Ranks:
         others = range(1, self.world_size)
         late = [rank for rank in others if not self._store.check([f"error/{rank}"])]
         if "time" in str(error).lower() and late:
-            said = f"{self._names(late)} did not come in time to a step that all ranks do together"
+            said = f"{self._names(late)} did not reach a collective step in time"
         else:
-            said = f"a step that all ranks do together has failed: {_first_line(error)}"
+            said = f"a collective step of all ranks has failed: {_first_line(error)}"
         self._report(Interrupted(f"{said}; {_LOGS}", _AGAIN))
 
     def _lost(self) -> list[int]:
@@ -269,7 +269,7 @@ class Ranks:
         seconds = max(now - seen[rank][1] for rank in lost)
         self._report(
             Interrupted(
-                f"{self._names(lost)} {'has' if len(lost) == 1 else 'have'} given no sign of life "
+                f"{self._names(lost)} {'has' if len(lost) == 1 else 'have'} sent no heartbeat "
                 f"for {seconds:.0f} s; {_LOGS}",
                 _AGAIN,
             )
@@ -321,7 +321,7 @@ def _join(place: Place) -> Any:
         raise RunError(
             f"rank {place.rank} on {socket.gethostname()} does not know the host of rank 0, "
             f"{place.address}: {problem.strerror}",
-            "set MASTER_ADDR to an address of it that all nodes know",
+            "set MASTER_ADDR to an address that all nodes can resolve",
         ) from None
     try:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
@@ -335,9 +335,9 @@ def _join(place: Place) -> Any:
                 raise Interrupted(message, "start it again: it then takes another one") from None
             raise RunError(message, "set MASTER_PORT to a free one") from None
         raise Interrupted(
-            f"rank {place.rank} on {socket.gethostname()} does not reach rank 0 at {where}: "
+            f"rank {place.rank} on {socket.gethostname()} cannot reach rank 0 at {where}: "
             f"{_first_line(problem)}",
-            "look whether rank 0 runs, and whether the nodes reach each other at that port",
+            "check whether rank 0 runs, and whether the nodes can reach each other at that port",
         ) from None
     return c10d.PrefixStore("etude", store)
 

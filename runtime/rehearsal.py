@@ -103,7 +103,7 @@ def build(
 
 
 def _differences(job: TrainJob, answer: dict) -> list[str]:
-    differences = [f"torchtitan cuts {words}" for words in answer["reshaped"][:1]]
+    differences = [f"torchtitan splits {words}" for words in answer["reshaped"][:1]]
     counted, score = parameters(job.model), job.objective.name == "reward"
     if score:
         # One output in place of the vocabulary's, and never tied.
@@ -111,14 +111,14 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
         counted += job.model.dim * (1 if tied else 1 - job.model.vocab)
     if answer["parameters"] != counted:
         differences.append(
-            f"the plan counts {counted:,} parameters, and torchtitan {answer['parameters']:,}"
+            f"the plan counts {counted:,} parameters, but torchtitan {answer['parameters']:,}"
         )
     for of in answer["ranks"]:
         planned = local_parameters(job.model, job.resources, of["stage"], score=score)
         if planned != of["held"]:
             differences.append(
                 f"the plan has {planned:,} parameters on rank {of['rank']} (pipeline stage "
-                f"{of['stage']}), and torchtitan {of['held']:,}"
+                f"{of['stage']}), but torchtitan {of['held']:,}"
             )
     return differences
 
@@ -187,11 +187,13 @@ def _died(log: str, code: int) -> RunError:
         )
     if code == -9:
         return RunError(
-            "the process in which torchtitan builds was killed, probably for want of memory",
-            "plan on a machine with more, or without --deep",
+            "the process in which torchtitan builds was killed, probably because it ran out of "
+            "memory",
+            "plan on a machine with more memory, or without --deep",
         )
     how = f"on signal {-code}" if code < 0 else f"with exit code {code}"
     return RunError(
-        f"the process in which torchtitan builds has ended {how}: {last or 'it says no more'}",
+        f"the process in which torchtitan builds has ended {how}: {{last or 'there is no "
+        "message'}",
         "plan without --deep, or try with the versions of torch and torchtitan that etude needs",
     )

@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, str] | None:
         others = [p.name for p in sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pth"))]
         raise DataError(
             f"{folder} has no {WHOLE} and no {INDEX}" + (f", but {others[0]}" if others else ""),
-            "weights are read from safetensors: convert others with transformers, "
+            "weights must be safetensors: convert others with transformers, "
             "`AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)`",
         )
     places = read_json(folder / INDEX).get("weight_map")
@@ -61,7 +61,7 @@ def files(folder: Path) -> dict[str, str] | None:
     for tensor, file in places.items():
         if not isinstance(file, str) or not (folder / file).is_file():
             raise DataError(
-                f"{folder} lacks the file {file}, which has the tensor {tensor}",
+                f"{folder} lacks the file {file} with the tensor {tensor}",
                 "download it: the index names it",
             )
     return places
@@ -87,7 +87,7 @@ def require_whole(folder: Path) -> None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise DataError(f"{path} is not a safetensors file: {problem}", _AGAIN) from None
         if size != said:
-            raise DataError(f"{path} has {size:,} bytes, and its header says {said:,}", _AGAIN)
+            raise DataError(f"{path} has {size:,} bytes, but its header says {said:,}", _AGAIN)
 
 
 _LENGTH = 8
@@ -137,7 +137,7 @@ def fingerprint(source: Mapping[str, str], root: Path) -> str:
         reason = (problem.strerror or str(problem)).lower()
         raise DataError(
             f"the weights {problem.filename or folder} cannot be read: {reason}",
-            "make sure that the files are there and that you may read them, then run again",
+            "make sure that the files exist and that you may read them, then run again",
         ) from None
     return digest.hexdigest()
 
@@ -191,8 +191,9 @@ def _snapshot(repo: str, revision: str) -> Path:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
             f"the weights {repo}, revision {revision}, cannot be loaded from the Hub: {reason}",
-            f"check the names and whether they need `hf auth login`; or download them where there "
-            f"is a network (`hf download {repo}`) and name the folder in the model's `weights`",
+            "check the names and whether they need `hf auth login`; or download them on a "
+            f"machine with a network (`hf download {repo}`) and name the folder in the model's "
+            "`weights`",
         ) from error
 
 

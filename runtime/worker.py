@@ -43,7 +43,7 @@ def main(folder: Path, root: Path, device: str) -> int:
     if place is None:
         return _refused(
             RunError(
-                "nothing says which rank of a gang this process is",
+                "the environment does not say which rank of a gang this process is",
                 "start it with torchrun or srun, or use `etude run`",
             )
         )
@@ -99,7 +99,7 @@ def _unfinished(phase: Phase, needs: Resources) -> Interrupted:
     return Interrupted(
         f"the phase {phase.name} is not done: its next job needs {needs.world_size} ranks on "
         f"{needs.device}",
-        "launch the run again, from the phase that was left out",
+        "launch the run again, from the phase that was skipped",
     )
 
 

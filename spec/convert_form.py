@@ -47,9 +47,9 @@ def to_text(source: Source, report: Report) -> str | None:
         if not report.errors:
             report.add(
                 "E133",
-                "something here cannot be said in a text",
+                "something here cannot be written in a text",
                 wrong.span,
-                help="words of the language, such as `let` and `use`, cannot name a source",
+                help="keywords, such as `let` and `use`, cannot name a source",
             )
         return None
 

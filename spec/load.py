@@ -105,7 +105,7 @@ def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:
     """The statements of a text that is in no file; those that bring in files are reported."""
     for item in items:
         if isinstance(item, s.Use):
-            report.add("E121", "a text without a file cannot `use` files", item.span)
+            report.add("E121", "a text that is not in a file cannot `use` files", item.span)
     return items
 
 
@@ -127,7 +127,7 @@ def is_misnamed(source: Source, report: Report) -> bool:
         return False
     report.add(
         "E110",
-        f"this spec is {form}, and the name of its file ends in {path.suffix}",
+        f"this spec is {form}, but its file name ends in {path.suffix}",
         Span(source, 0, 1),
         help=f"rename the file to `{path.with_suffix(right).name}`",
     )
@@ -209,7 +209,7 @@ class Files:
                 "E122",
                 "a spec uses only files inside its own folder",
                 item.file.span,
-                help="move the file into the folder of the main file, or below it",
+                help="move the file to the folder of the main file, or below it",
             )
             return []
         if resolved in self.open:
@@ -234,7 +234,7 @@ class Files:
 def _nearby(path: Path) -> str:
     """The advice to name a file that is there, of a similar name or in a folder beside."""
     if path.parts[:1] == ("~",) or "~" in path.parts:
-        return "`~` is not expanded: write a path from the folder of the file"
+        return "`~` is not expanded: write a path relative to the file's folder"
     try:
         names = [each.name for each in path.parent.iterdir() if each.suffix in (".etude", JSON)]
         above = [each / path.name for each in path.parents[1:3] if (each / path.name).is_file()]
@@ -243,7 +243,9 @@ def _nearby(path: Path) -> str:
     near = did_you_mean(path.name, names)
     if near.startswith("did"):
         return near
-    return f"there is {above[0]}: a path begins at the file that has it" if above else ""
+    return (
+        f"there is {above[0]}: paths are relative to the file that contains them" if above else ""
+    )
 
 
 def _with_line_feeds(text: str) -> str:
@@ -269,7 +271,7 @@ def read_text(path: Path, report: Report, use: Span | None = None) -> str | None
         report.add("E124", f"{path} cannot be read: {reason}", use)
         return None
     if len(data) > MAX_BYTES:
-        report.add("E125", f"{path} is larger than 1 MB: this is not a spec", use)
+        report.add("E125", f"{path} is larger than 1 MB, the limit for specs", use)
         return None
     try:
         return _with_line_feeds(data.decode("utf-8-sig"))

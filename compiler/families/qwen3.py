@@ -62,7 +62,7 @@ def _dense(values: Values, layers: int) -> int:
         values.problem(
             "mlp_only_layers",
             f"says mlp_only_layers = {plain}: layers without experts are the first ones",
-            "take weights whose first layers are those without experts",
+            "use weights whose first layers are those without experts",
         )
         return 0
     return len(plain)

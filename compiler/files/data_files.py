@@ -23,14 +23,14 @@ TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
 SPLIT = (".jsonl", ".ndjson", ".parquet")
 """Those that several processes read at once where they are large."""
-_TOKENS = "it holds token ids: write `tokenized` in place of `files`"
+_TOKENS = "it has token ids: write `tokenized` instead of `files`"
 _WAYS = {
-    ".bz2": "repack it: `bzcat {0} | zstd > {1}.zst`",
+    ".bz2": "recompress it: `bzcat {0} | zstd > {1}.zst`",
     ".bin": _TOKENS,
     ".npy": _TOKENS,
     ".idx": _TOKENS,
     ".ds": _TOKENS,
-    ".xz": "repack it: `xzcat {0} | zstd > {1}.zst`",
+    ".xz": "recompress it: `xzcat {0} | zstd > {1}.zst`",
     ".zip": "unpack it, and name the files in it",
     ".tar": "unpack it, and name the files in it",
     ".md": "rename it to `{1}.txt`, or narrow the pattern",
@@ -66,4 +66,4 @@ def way_out(name: str, ending: str, *, records: bool = False) -> str:
     known = ", ".join(each for each in (FIELDS if records else ENDINGS) if each.count(".") == 1)
     way = "convert the file" if ending in TEXTS else _WAYS.get(ending, "convert or rename the file")
     way = way.format(name, name[: -len(ending)])
-    return f"{way}; data are read from {known}; those of lines may be packed (.gz, .zst)"
+    return f"{way}; supported formats: {known}; line-based files may be compressed (.gz, .zst)"

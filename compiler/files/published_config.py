@@ -40,11 +40,11 @@ def describe(config: Mapping[str, Any]) -> Described:
     """Reads a configuration. It raises nothing: whatever is wrong is among the problems."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
-        why = UNKNOWN_KINDS.get(str(kind), "no family is computed so")
+        why = UNKNOWN_KINDS.get(str(kind), "no family works this way")
         problem = Problem(
             key="model_type",
             message=f"is of the model_type {kind}: {why}" if kind else "names no model_type",
-            help=f"weights of these are taken: {', '.join(KINDS)}",
+            help=f"supported model types: {', '.join(KINDS)}",
         )
         return Described(problems=(problem,))
     return _Reader(config, kind).described()
@@ -88,7 +88,7 @@ class _Reader:
             self.values.problem(
                 "architectures",
                 f"describes {named[0]}, which is not a language model",
-                "take the weights of a language model, …ForCausalLM",
+                "use the weights of a language model, …ForCausalLM",
             )
 
     def _fixed(self, key: str, value: Any, why: str) -> None:
@@ -100,7 +100,7 @@ class _Reader:
             self.values.problem(
                 key,
                 f"says {key} = {_shown(given)}: {why}",
-                "take weights without it: these would not be computed as they were trained",
+                "use weights without it: these would not compute what they were trained to",
             )
 
     def _shape(self) -> dict[str, Any]:
@@ -129,18 +129,18 @@ class _Reader:
         name = str(rope.get("rope_type") or rope.get("type") or "default")
         scaling = _ROPES.get(name)
         if any(isinstance(each, dict) for each in rope.values()):
-            name, scaling = "another way in each kind of layer", None
+            name, scaling = "differently in each kind of layer", None
         if scaling not in self.family.scalings or (given and not rope):
             self.values.problem(
                 "rope_scaling",
-                f"stretches positions by {name}, which is not built",
+                f"scales positions by {name}, which is not supported",
                 f"positions of {self.name} can be stretched by "
                 + " and ".join(
                     n
                     for n, of in _ROPES.items()
                     if n != "none" and of != "none" and of in self.family.scalings
                 )
-                + "; take the weights from before they were stretched, or others",
+                + "; use the weights from before the scaling, or others",
             )
             return found
         if scaling == "none":
@@ -169,17 +169,17 @@ class _Reader:
         for each in (given, wanted):
             each["attention_factor"] = attention_factor(each)
         differs = [
-            f"{key} = {_shown(given.get(key))} in place of {_shown(value)}"
+            f"{key} = {_shown(given.get(key))} instead of {_shown(value)}"
             for key, value in wanted.items()
             if key != "factor" and not alike(given.get(key), value)
         ]
         if differs:
             self.values.problem(
                 "rope_scaling",
-                f"stretches positions by a YaRN that {self.name} is not built "
-                f"with: {', '.join(differs)}",
-                "take the weights from before they were stretched, and stretch them in a stage "
-                "(`rope_scaling = yarn { … }`); or others",
+                f"scales positions by a YaRN that {self.name} does not support: "
+                f"{', '.join(differs)}",
+                "use the weights from before the scaling, and scale in a stage (`rope_scaling = "
+                "yarn { … }`); or use others",
             )
 
     def _longest(self) -> tuple[int, str]:
@@ -213,7 +213,7 @@ class _Reader:
             self.values.problem(
                 "layer_types",
                 f"says layers of the kinds {others} in an order that {self.name} does not have",
-                "take weights in which all layers see the whole document"
+                "use weights in which all layers see the whole document"
                 if not any(near)
                 else "every other layer has a window, from the first",
             )

@@ -8,23 +8,23 @@ from ..families import FAMILIES
 KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kinds}
 """model_type → the family that computes the same."""
 
-_BIASED = "its queries, keys and values have biases, which no family here adds so"
-_GEMMA = "it scales embeddings, and norms what goes out of layers"
-_MIXED = "its experts are of a kind that no family here has"
-_NORMED = "it norms what goes out of layers, not what goes in"
+_BIASED = "its queries, keys and values have biases, which no family here has in this form"
+_GEMMA = "it scales embeddings, and normalizes the outputs of layers"
+_MIXED = "no family here has its kind of experts"
+_NORMED = "it normalizes the outputs of layers, not their inputs"
 _LINEAR = "some of its layers have no attention"
 UNKNOWN_KINDS = {
     "qwen2": _BIASED,
     "qwen2_moe": _BIASED,
     "qwen2_5_vl": _BIASED,
     "qwen": _BIASED,
-    "smollm3": "every fourth of its layers knows no positions",
+    "smollm3": "every fourth layer has no positional encoding",
     "gemma": _GEMMA,
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
     "gemma3_text": _GEMMA,
-    "phi": "it norms with means and adds biases",
-    "phi3": "its positions turn in part, or are stretched by longrope",
+    "phi": "it uses LayerNorm, with means and biases",
+    "phi3": "its rotary positions are partial, or scaled by longrope",
     "mixtral": _MIXED,
     "olmoe": _MIXED,
     "llama4": _MIXED,
@@ -32,10 +32,10 @@ UNKNOWN_KINDS = {
     "olmo": "its norms have no weights",
     "olmo2": _NORMED,
     "olmo3": _NORMED,
-    "granite": "it multiplies embeddings, residuals and logits by numbers of its own",
-    "cohere": "its attention and feed-forward layers stand side by side",
-    "cohere2": "its attention and feed-forward layers stand side by side",
-    "minicpm": "it multiplies embeddings, residuals and logits by numbers of its own",
+    "granite": "it scales embeddings, residuals and logits",
+    "cohere": "its attention and feed-forward layers are parallel",
+    "cohere2": "its attention and feed-forward layers are parallel",
+    "minicpm": "it scales embeddings, residuals and logits",
     "deepseek_v2": "its router scores experts by softmax",
     "qwen3_next": _LINEAR,
     "qwen3_5": _LINEAR,
@@ -43,9 +43,9 @@ UNKNOWN_KINDS = {
     "mamba2": _LINEAR,
     "falcon_h1": _LINEAR,
     "gpt2": "its positions are learned",
-    "gpt_neox": "it norms with means and adds biases",
-    "falcon": "it norms with means",
-    "glm4": "its positions turn in part",
+    "gpt_neox": "it uses LayerNorm, with means and biases",
+    "falcon": "it uses LayerNorm, with means",
+    "glm4": "its rotary positions are partial",
     "exaone": "its layers have other names and norms",
 }
 """model_type → why its weights are not taken."""
@@ -72,9 +72,9 @@ SHAPE = frozenset(
 }
 """Keys that are read into the architecture, those of positions among them."""
 
-_MULTIPLIED = "no family here multiplies there"
-_CAPPED = "no family here caps its logits"
-_NO_BIAS = "the family adds no biases there"
+_MULTIPLIED = "no family here has this factor"
+_CAPPED = "no family here caps logits"
+_NO_BIAS = "the family has no biases there"
 FIXED: dict[str, tuple[Any, str]] = {
     "hidden_act": ("silu", "feed-forward layers are SwiGLU"),
     "hidden_activation": ("silu", "feed-forward layers are SwiGLU"),
@@ -84,11 +84,11 @@ FIXED: dict[str, tuple[Any, str]] = {
     "use_bias": (False, _NO_BIAS),
     "bias": (False, _NO_BIAS),
     "lm_head_bias": (False, _NO_BIAS),
-    "partial_rotary_factor": (1.0, "all elements of a head turn with the position"),
-    "rotary_pct": (1.0, "all elements of a head turn with the position"),
-    "rope_interleaved": (False, "the elements that turn together are half a head apart"),
-    "no_rope_layers": (None, "every layer knows the positions"),
-    "no_rope_layer_interval": (None, "every layer knows the positions"),
+    "partial_rotary_factor": (1.0, "all elements of a head are rotary"),
+    "rotary_pct": (1.0, "all elements of a head are rotary"),
+    "rope_interleaved": (False, "the elements that rotate together are half a head apart"),
+    "no_rope_layers": (None, "every layer has positional encoding"),
+    "no_rope_layer_interval": (None, "every layer has positional encoding"),
     "attn_logit_softcapping": (None, _CAPPED),
     "final_logit_softcapping": (None, _CAPPED),
     "clip_qkv": (None, "queries, keys and values are not clipped"),
@@ -105,8 +105,8 @@ FIXED: dict[str, tuple[Any, str]] = {
     "alibi": (False, "positions are rotary"),
     "quantization_config": (
         None,
-        "the weights are quantized, and training needs them as bf16, fp16 or fp32 (load them "
-        "with transformers, `dequantize=True`, and save_pretrained, or take such a version)",
+        "the weights are quantized, but training needs bf16, fp16 or fp32 (load them with "
+        "transformers and `dequantize=True`, then save_pretrained; or use such a version)",
     ),
     "quantization": (None, "the weights are quantized"),
     "compression_config": (None, "the weights are compressed"),

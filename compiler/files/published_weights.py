@@ -182,7 +182,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     except ValueError as problem:
         report.add(
             "E543",
-            f"{name} is not JSON of a model: {problem}",
+            f"{name} is not a model's config.json: {problem}",
             model.at(where),
             help="download the file again",
         )
@@ -194,8 +194,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     if found.family and found.family != ours.family:
         report.add(
             "E542",
-            f"{name} is of the model_type {config['model_type']}, and `{model.name}` of "
-            f"the family {ours.family}",
+            f"{name} has the model_type {config['model_type']}, but `{model.name}` has the "
+            f"family {ours.family}",
             model.at("family"),
             help=f"write `family = {found.family}`",
         )
@@ -206,8 +206,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     if context > found.longest:
         report.add(
             "E542",
-            f"{name} says {found.bound} {found.longest}, and `{model.name}` has the "
-            f"`context` {context}",
+            f"{name} has {found.bound} {found.longest}, but `{model.name}` has the `context` "
+            f"{context}",
             model.at("context"),
             help=f"write `context = {found.longest}`",
         )
@@ -216,7 +216,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         if each.attribute != "tied" or not own:
             report.add(
                 "E542",
-                f"{name} says {each.key} {each.theirs}, and `{model.name}` has {each.ours}",
+                f"{name} has {each.key} {each.theirs}, but `{model.name}` has {each.ours}",
                 model.at(each.attribute),
                 help=f"write `{each.write}`",
             )
@@ -225,9 +225,9 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     for key in found.unknown:
         report.add(
             "W676",
-            f"{name} says {key}, of which etude knows nothing",
+            f"{name} has {key}, which etude does not know",
             model.at(where),
-            help="find out whether it changes what the model computes: if so, take other weights; "
+            help="find out whether it changes what the model computes: if so, use other weights; "
             'if not, silence this with `allow W676 "…"`',
         )
 
@@ -237,16 +237,15 @@ def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:
     if tied:
         report.add(
             "E542",
-            f"{name} says that embedding and output are one matrix, and the files have an "
-            f"output matrix of their own, {OUTPUT}",
+            f"{name} ties embedding and output, but the files have a separate output matrix, "
+            f"{OUTPUT}",
             model.at("tied"),
             help="write `tied = false`: both are kept, as transformers does with these files",
         )
         return
     report.add(
         "W677",
-        f"{name} says that embedding and output are one matrix, and the files have an "
-        f"output matrix of their own, {OUTPUT}",
+        f"{name} ties embedding and output, but the files have a separate output matrix, {OUTPUT}",
         model.at("tied"),
         help="both are kept, as `tied = false` says and as transformers does with these files; "
         'set tie_word_embeddings to false in config.json, or silence this with `allow W677 "…"`',

@@ -189,7 +189,7 @@ def other_files(program: Scheduled, root: Path, report: Report) -> None:
             kind = "folder" if named.folder else "file"
             report.add(
                 "N657",
-                f"there is no {kind} `{named.path}`, of {named.what}",
+                f"there is no {kind} `{named.path}` of {named.what}",
                 named.span,
                 help=_needed(root, named.path),
             )
@@ -258,7 +258,7 @@ def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
             hub = f'; for the repository on the Hub write `hub = "{written}"`'
             report.add(
                 "N657",
-                f"there is no folder `{written}`, of the model `{model.name}`",
+                f"there is no folder `{written}` of the model `{model.name}`",
                 span,
                 help=_needed(root, written) + (hub if _REPOSITORY.fullmatch(written) else ""),
             )
@@ -286,7 +286,7 @@ def repositories(program: Scheduled, root: Path, report: Report) -> None:
             kind = type(block).__name__.lower()
             report.add(
                 "E494",
-                f"`{block.hub}`, of the {kind} `{block.name}`, is a URL, not a repository",
+                f"`{block.hub}` of the {kind} `{block.name}` is a URL, not a repository",
                 block.at("hub"),
                 help=_repository("hub", block.hub) or 'write its name: `hub = "OWNER/NAME"`',
             )
@@ -297,7 +297,7 @@ def _remote(path: str, what: str, span: Span | None, report: Report, help: str) 
     `files` of data sets and `weights` of models alone."""
     report.add(
         "E494",
-        f"`{shown(path)}`, of {what}, is a URL, and is read from this machine only",
+        f"`{shown(path)}` of {what} is a URL, but must be a local path",
         span,
         help=help,
     )
@@ -348,7 +348,9 @@ def _beside(dataset: r.Dataset, pattern: str, root: Path, matched: Matched) -> s
     if not matched(pattern, folder):
         return ""
     meant = Path(os.path.relpath(folder, root)) / pattern
-    return f'paths begin at the folder of the main file: write `files = "{meant.as_posix()}"`'
+    return (
+        f'paths are relative to the folder of the main file: write `files = "{meant.as_posix()}"`'
+    )
 
 
 def _home(path: str, what: str, span: Span | None, report: Report) -> bool:
@@ -357,16 +359,16 @@ def _home(path: str, what: str, span: Span | None, report: Report) -> bool:
         return False
     report.add(
         "E494",
-        f"`{path}`, of {what}, begins with `~`, which only a shell expands",
+        f"`{path}` of {what} begins with `~`, which only a shell expands",
         span,
-        help=f'write a path from the folder of the spec, or "{os.path.expanduser(path)}"',
+        help=f'write a path relative to the folder of the spec, or "{os.path.expanduser(path)}"',
     )
     return True
 
 
 def _needed(root: Path, path: str) -> str:
     full = os.path.normpath(os.path.abspath(root / path))
-    return f"looked for {full}: a run needs it before its first job"
+    return f"looked for {full}; a run needs it before its first job"
 
 
 def _unreadable(path: Path) -> str:

@@ -68,7 +68,7 @@ def miniature(recipe: r.Recipe, full: Scheduled, report: Report) -> Miniature | 
             "E482",
             f"the miniature of `{stage}` would differ from it in {what}",
             spec.at(),
-            help="report it with the spec: this is a case that the rules of miniatures lack",
+            help="please report this with the spec: the rules of miniatures do not cover this case",
         )
         return None
     return found
@@ -110,7 +110,7 @@ def _miniature(recipe: r.Recipe, full: Scheduled) -> Miniature:
         f"a miniature that keeps every change would train more than {MOST_TOKENS:,} tokens, which "
         "takes longer than ten minutes",
         recipe.header.at(),
-        "take fewer rounds, such as --set align.rounds=2",
+        "use fewer rounds, such as --set align.rounds=2",
     )
 
 

@@ -102,7 +102,7 @@ def _lengths(program: Scheduled, trained: list[ScheduledStage]) -> dict[int, int
     if first + len(ordered) - row > len(_LADDER):
         stage = trained[0]
         raise Unscalable(
-            f"the recipe has {len(ordered)} sequence lengths, more than a miniature has",
+            f"the recipe has {len(ordered)} sequence lengths, more than a miniature can have",
             stage.spec.at("seq_len"),
             f"it has at most {len(_LADDER)}, from {_LADDER[0]} to {_LADDER[-1]} tokens",
         )

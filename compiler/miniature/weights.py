@@ -73,6 +73,6 @@ def rows(program: Scheduled, small: r.Recipe) -> Iterator[Scaled]:
             block=f"model {stage.name}",
             attribute="weights" if "folder" in source else "hub",
             full=source.get("folder") or source["hub"],
-            miniature=f"random, and trained for {counted(standing.steps, 'steps')} on "
+            miniature=f"random, then trained for {counted(standing.steps, 'steps')} on "
             f"{small.datasets[_text(stage.name)].sample}",
         )

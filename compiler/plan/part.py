@@ -49,7 +49,7 @@ def part_of(
         first = min(_work(jobs, stages_of(plan, since)))
         if until and first > max(_work(jobs, stages_of(plan, until))):
             raise NoSuchStage(
-                f"`{until}` ends before `{since}` begins: nothing is left of the plan",
+                f"`{until}` ends before `{since}` begins, so nothing of the plan is left",
                 f"swap them: --from {until} --until {since}",
             )
         chosen &= {job.id for job in jobs[first:]}
@@ -120,17 +120,17 @@ def stages_of(plan: Plan, name: str) -> set[str]:
         )
     if plan.part is not None:
         raise NoSuchStage(
-            f"the plan is a part of one, which leaves `{name}` out",
+            f"this is a part of a plan without `{name}`",
             f"run it first: etude run SPEC --until {name}",
         )
     kind = STAGES.get(plan.stages[name].kind) if name in plan.stages else None
     if kind and kind.moment:
         of = plan.stages[name].goes_on_from
         raise NoSuchStage(
-            f"the stage `{name}` has no job of its own: it is a moment of `{of}`", f"name `{of}`"
+            f"the stage `{name}` has no separate job: it is a point inside `{of}`", f"name `{of}`"
         )
     raise NoSuchStage(
-        f"the stage `{name}` has no job of its own: another stage does the same work",
+        f"the stage `{name}` has no separate job: another stage does the same work",
         "name that stage; `etude plan` shows both",
     )
 

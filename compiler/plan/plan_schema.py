@@ -41,7 +41,7 @@ def read_plan(path: Path) -> Plan:
     version = data.get("etude_plan") if isinstance(data, dict) else None
     if type(version) is not int or version != VERSION:
         what = "it has no `etude_plan`" if version is None else f"its format is {version!r}"
-        raise PlanError(f"{path} is not a plan of format {VERSION}: {what}", rewrite)
+        raise PlanError(f"{path} is not a plan in format {VERSION}: {what}", rewrite)
     problem = _problem(data)
     if problem is not None:
         raise PlanError(f"{path} is not a valid plan: {problem}", rewrite)
@@ -51,8 +51,8 @@ def read_plan(path: Path) -> Plan:
         family = getattr(getattr(job, "model", None), "family", None)
         if family is not None and family not in FAMILIES:
             raise PlanError(
-                f"{path}: the job {job.id} has a model of the family `{family}`, and this version "
-                f"of etude has {', '.join(FAMILIES)}",
+                f"{path}: the job {job.id} has a model of the family `{family}`, but this "
+                f"version of etude has {', '.join(FAMILIES)}",
                 rewrite,
             )
         missing = [key for key in job.inputs.values() if key not in keys]

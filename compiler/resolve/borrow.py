@@ -61,7 +61,7 @@ def _fitting(
         first = next((found.message for found in own.errors), "")
         report.add(
             "E506",
-            f"the variant `{variant}` has a mistake of its own: {first}",
+            f"the variant `{variant}` has an error: {first}",
             at,
             help="fix the variant",
         )
@@ -77,7 +77,7 @@ def _fitting(
             f"stages of the variant `{variant}` do not fit in: it changes a "
             + " and a ".join(changes),
             at,
-            help="take stages of variants that change nothing but stages and data sets",
+            help="use stages of variants that change only stages and data sets",
         )
         return None
     return other
@@ -194,10 +194,10 @@ class _Borrower:
             if place not in self.differs and self.recipe.variant != self.variant:
                 report.add(
                     "W639",
-                    f"`{self.variant}.{place.name}` is `{place.name}` itself: the variant "
-                    "changes nothing that it comes from",
+                    f"`{self.variant}.{place.name}` is the same as `{place.name}`: the variant "
+                    "changes nothing before it",
                     at,
-                    help=f"write `{place.name}`, or take a stage that the variant changes",
+                    help=f"write `{place.name}`, or use a stage that the variant changes",
                 )
         needed, waiting = set(), [place for place, _ in wanted]
         while waiting:

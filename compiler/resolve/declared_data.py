@@ -47,12 +47,12 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
             "E535",
             "documents are never too long: what does not fit continues in the next row",
             dataset.at("long"),
-            "leave `long` out, or write the `kind` of the records: `kind = dialogs`",
+            "remove `long`, or write the `kind` of the records: `kind = dialogs`",
         )
     elif dataset.long == "truncate" and dataset.kind == "prompts":
         scope.error(
             "E535",
-            "a prompt that is cut off asks something else",
+            "a truncated prompt asks something else",
             dataset.at("long"),
             "write `long = drop`",
         )
@@ -157,9 +157,9 @@ def _filters(scope: Scope, dataset: r.Dataset) -> None:
         if dataset.kind != "documents":
             scope.error(
                 "E514",
-                "only documents are filtered",
+                "only documents can be filtered",
                 each.at(),
-                f"`{dataset.name}` holds {dataset.kind}: leave the filter out",
+                f"`{dataset.name}` has {dataset.kind}: remove the filter",
             )
         elif not each.file and scope.known(each.what, "stage", scope.specs, each.at("what")):
             stage = scope.specs[each.what]
@@ -168,7 +168,7 @@ def _filters(scope: Scope, dataset: r.Dataset) -> None:
                     "E515",
                     f"`{each.what}` scores no documents",
                     each.at("what"),
-                    "the loss of documents is found by a stage of the kind `score`",
+                    "use a stage of kind `score`, which computes the loss of documents",
                 )
             elif dataset.name not in data_of(stage):
                 scope.error(
@@ -183,23 +183,23 @@ def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
     if dataset.awaited and dataset.files is None:
         scope.error(
             "E516",
-            f"`{dataset.name}` is awaited, but not in a file",
+            f"`{dataset.name}` is awaited, but has no `files`",
             dataset.at("awaited"),
-            'write `files = "labels.jsonl"`: where the file will be',
+            'write `files = "labels.jsonl"`, the file to wait for',
         )
     if dataset.candidates is None:
         return
     if not dataset.awaited:
         scope.error(
             "E516",
-            "only an awaited dataset has candidates to be labelled",
+            "only an awaited dataset can have candidates for labelling",
             dataset.at("candidates"),
             "write `awaited`",
         )
     if dataset.kind != "preferences":
         scope.error(
             "E516",
-            f"people rank candidates, and `{dataset.name}` holds {dataset.kind}",
+            f"people rank candidates, but `{dataset.name}` has {dataset.kind}",
             dataset.at("candidates"),
             "write `kind = preferences`",
         )
@@ -211,9 +211,9 @@ def _awaited(scope: Scope, dataset: r.Dataset, *, indexed: bool) -> None:
     ):
         scope.error(
             "E516",
-            f"`{dataset.candidates}` draws nothing that could be labelled",
+            f"`{dataset.candidates}` has no draws to label",
             dataset.at("candidates"),
-            "candidates come from a stage of the kind `sample`",
+            "candidates come from a stage of kind `sample`",
         )
 
 
@@ -231,7 +231,7 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
         if dialog.end_of_turn is None:
             scope.error(
                 "E517",
-                f"nothing ends a turn of `{dialog.name}`",
+                f"`{dialog.name}` has no end of turn",
                 dialog.at(),
                 'write `end_of_turn = "<|end|>"`',
             )
@@ -245,14 +245,14 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
         if dialog.end_of_turn == "":
             scope.error(
                 "E517",
-                "nothing ends a turn",
+                "the end of turn is empty",
                 dialog.at("end_of_turn"),
                 'write a special token: `end_of_turn = "<|end|>"`',
             )
         if "{role}" not in dialog.header:
             scope.error(
                 "E517",
-                "a header says whose message it is",
+                "a header must contain the role",
                 dialog.at("header"),
                 'write `header = "<|{role}|>"`',
             )
@@ -260,6 +260,6 @@ def _dialog(scope: Scope, dialog: r.Dialog) -> None:
         if of.needs and dialog.header is None and getattr(dialog, name) is not None:
             scope.error(
                 "E517",
-                f"`{name}` belongs to a protocol with a `header` of its own",
+                f"`{name}` can be used only with `header`",
                 dialog.at(name),
             )

@@ -68,8 +68,8 @@ class Scope:
                 help = f"`{name}` is a {other}; a {what} is meant here"
                 if (other, what) == ("model", "stage"):
                     help = (
-                        f"the model `{name}` has no weights to continue from: name them in its "
-                        "`weights` or `hub`"
+                        f"the model `{name}` has no weights to continue from: set its `weights` "
+                        "or `hub`"
                     )
                 place = names[name].at()
                 notes = [(place, f"the {other} is declared here")] if place else []
@@ -88,9 +88,9 @@ class Scope:
         if any("{round}" in file for file in self.recipe.datasets[name].files or []):
             self.error(
                 "E505",
-                f"`{name}` is one dataset a round, and none in particular",
+                f"`{name}` has a part for each round, and none is given",
                 span,
-                "name files without {round}, in a dataset of their own",
+                "use a separate dataset whose files have no {round}",
             )
             return False
         found = self.recipe.datasets[name].kind
@@ -98,9 +98,9 @@ class Scope:
             return True
         self.error(
             "E511",
-            f"{kind} are needed here, and `{name}` holds {found}",
+            f"{kind} are needed here, but `{name}` has {found}",
             span,
-            f"write `kind = {kind}` in the dataset, if that is what it holds"
+            f"write `kind = {kind}` in the dataset, if that is what it contains"
             if not self.recipe.datasets[name].stages
             else "`drafts` are dialogs, `drafts.pairs` preferences",
         )
@@ -129,7 +129,9 @@ class Scope:
         """The stage of this name, if its result generates text."""
         stage = self.with_weights(name, span)
         if stage and not self.trained(stage).spec.writes_text:
-            self.error("E512", f"`{name}` is a reward model: it scores texts and writes none", span)
+            self.error(
+                "E512", f"`{name}` is a reward model: it scores text, but cannot generate any", span
+            )
             return None
         return stage
 
@@ -141,7 +143,7 @@ class Scope:
                 "E513",
                 f"`{name}` is not a reward model",
                 span,
-                "a judge is the result of a stage of the kind `reward`",
+                "a judge is the result of a stage of kind `reward`",
             )
             return None
         return stage

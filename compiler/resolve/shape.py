@@ -36,7 +36,7 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
     if model.family not in FAMILIES:
         scope.report.add(
             "E414",
-            f"the engine has no model family `{model.family}`",
+            f"there is no model family `{model.family}`",
             model.at("family"),
             help=_other_family(model.family) or did_you_mean(model.family, FAMILIES),
         )
@@ -65,7 +65,8 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
         if shape["vocab"] < training.vocab:
             scope.report.add(
                 "E416",
-                f"the model has {shape['vocab']} tokens, its tokenizer {training.vocab}",
+                f"the model has a vocabulary of {shape['vocab']} tokens, its tokenizer "
+                f"{training.vocab}",
                 model.at("vocab"),
                 help=f"write `vocab = {training.vocab}`",
             )
@@ -117,8 +118,8 @@ def _llama(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
         "E541",
         f"`low` {low} is not below `high` {high}",
         scaling.at("low" if scaling.low is not None else "high"),
-        "what turns fewer than `low` times over the original length is stretched by the whole "
-        "factor, what turns more than `high` times is not; config.json has them as "
+        "frequencies with fewer than `low` turns over the original length are scaled by the "
+        "whole factor, those with more than `high` are not; in config.json they are "
         "low_freq_factor and high_freq_factor",
     )
     return None
@@ -131,8 +132,8 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
                 "E417",
                 f"yarn needs `{name}`",
                 scaling.at(),
-                "write `yarn { factor = 8, original = 8Ki }`: how many times longer than what was "
-                "trained before",
+                "write `yarn { factor = 8, original = 8Ki }`: how many times longer than the "
+                "original length",
             )
             return None
     for name in ("low", "high"):
@@ -141,7 +142,7 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
                 "E419",
                 f"yarn has no `{name}`",
                 scaling.at(name),
-                "leave it out: `low` and `high` are those of `llama`; YaRN's are 1 and 32 turns",
+                "remove it: `low` and `high` belong to `llama`; YaRN's are fixed at 1 and 32 turns",
             )
             return None
     return _LLAMA_31 | _given(scaling, r.RopeScaling)
@@ -172,9 +173,9 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     if latent and (model.head_dim or shape.get("kv_heads", heads) != heads):
         scope.report.add(
             "E419",
-            f"heads of {model.family} come from latents",
+            f"the heads of {model.family} come from latents",
             model.at("head_dim" if model.head_dim else "kv_heads"),
-            help="leave it out, and give the widths in `latent`",
+            help="remove it, and set the widths in `latent`",
         )
         return None
     if not latent and "head_dim" not in shape and shape["dim"] % heads:
@@ -190,9 +191,9 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     if rotary % 2:
         scope.report.add(
             "E418",
-            f"a head's {rotary} elements do not turn in pairs",
+            f"a head's {rotary} rotary elements cannot be paired",
             model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
-            help="rotary embeddings need an even width a head",
+            help="rotary embeddings need an even head width",
         )
         return None
     if heads % found.kv_heads:
@@ -225,7 +226,7 @@ def _latent(
                 "E419",
                 f"attention of {model.family} has no latents",
                 model.at("latent"),
-                help="leave `latent` out",
+                help="remove `latent`",
             )
             return None
         return {}
@@ -246,7 +247,7 @@ def _experts(
                 "E419",
                 f"{model.family} has no experts",
                 model.at("experts"),
-                help=f"write `family = {other}`, or leave `experts` out",
+                help=f"write `family = {other}`, or remove `experts`",
             )
             return None
         return {}
@@ -271,13 +272,13 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
     if found["groups"] is not None or found["groups_used"] is not None:
         groups, used = found["groups"], found["groups_used"]
         if not family.latent:
-            return "groups", f"{name} chooses from all experts", "leave the groups out"
+            return "groups", f"{name} chooses from all experts", "remove the groups"
         if groups is None or used is None:
             return "groups", "`groups` and `groups_used` belong together", ""
         if found["count"] % groups or found["count"] // groups < 2:
             return (
                 "groups",
-                f"{found['count']} experts are not {groups} groups of two or more",
+                f"{found['count']} experts cannot be divided into {groups} groups of two or more",
                 "",
             )
         if used > groups or found["active"] > used * (found["count"] // groups):
@@ -287,13 +288,13 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
                 "",
             )
     if family.sparse and found["dense"]:
-        return "dense", f"every layer of {name} has experts", "leave `dense` out"
+        return "dense", f"every layer of {name} has experts", "remove `dense`"
     if not family.latent:
         for attribute, default in (("shared", 0), ("scale", 1.0)):
             if found[attribute] != default:
                 return attribute, f"experts of {name} have no `{attribute}`", "leave it out"
     elif not found["shared"]:
-        return "shared", f"{name} has one shared expert at least", "write `shared = 1`"
+        return "shared", f"{name} has at least one shared expert", "write `shared = 1`"
     return None
 
 
@@ -318,6 +319,6 @@ def _other_family(name: str) -> str:
     from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only where something is wrong
 
     if name in KINDS:
-        return f"write `family = {KINDS[name]}`, which computes the same, with the model's shape"
+        return f"write `family = {KINDS[name]}`, which computes the same, with this model's shape"
     reason = UNKNOWN_KINDS.get(name)
-    return f"no family of this version computes it: {reason}" if reason else ""
+    return f"no family in this version supports it: {reason}" if reason else ""

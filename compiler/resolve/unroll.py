@@ -76,7 +76,7 @@ class _Unroller:
         if len(found) > 1:
             self.report.add(
                 "E503",
-                f"`{of}` are {len(found)} stages; one is meant here",
+                f"`{of}` means {len(found)} stages; only one is allowed here",
                 at,
                 help=f"write `{of.plain}`, or one round of it",
             )
@@ -116,7 +116,7 @@ class _Unroller:
             repeated = place.rounds is not None and of.own in place.rounds.stages
             self.report.add(
                 "E502",
-                "a choice begins with a stage of the round before",
+                "the first alternative must be a stage of the previous round",
                 at,
                 help=f"write `previous.{of.own} or {of.otherwise}`"
                 if repeated
@@ -146,9 +146,9 @@ class _Unroller:
         if found is None and of.otherwise is None:
             self.report.add(
                 "E502",
-                "the first round has none before it",
+                "the first round has no previous round",
                 at,
-                help=f"say what stands there instead: `{of.plain} or {self._any_stage}`",
+                help=f"name an alternative: `{of.plain} or {self._any_stage}`",
             )
         if found is None:
             return self._one_stage(of.otherwise, place, at) if of.otherwise else _plain(of)
@@ -162,14 +162,14 @@ class _Unroller:
         if of.among is not None:
             self.report.add(
                 "E501",
-                f"`{of.plain}` is the stage of one round: there is none to choose",
+                f"`{of.plain}` is the stage of one round: it cannot be indexed",
                 at,
                 help=f"write `{of.plain}`, or `{of.own}[{of.among}]`",
             )
         if place.rounds is None:
             self.report.add(
                 "E502",
-                "`previous` has a meaning in rounds only",
+                "`previous` can be used only in rounds",
                 at,
                 help=f"write `{of.otherwise}`" if of.otherwise else "write the name of a stage",
             )
@@ -205,7 +205,7 @@ class _Unroller:
         if found is None:
             self.report.add(
                 "E501",
-                f"`{of}` has no index that means something here",
+                f"the index of `{of}` is not valid here",
                 at,
                 help=f"write `{of.plain}[round]` or `{of.plain}[1..round]` in rounds, and "
                 f"`{of.plain}[2]` elsewhere",
@@ -224,7 +224,7 @@ class _Unroller:
                 return self._data(of.otherwise, place, at)
             self.report.add(
                 "E502",
-                "the first round has none before it",
+                "the first round has no previous round",
                 at,
                 help=f"write `{of._replace(rounds='').plain}[1..round]`: those of all rounds up to "
                 "this one",
@@ -262,7 +262,7 @@ class _Unroller:
             if patterned:
                 self.report.add(
                     "E505",
-                    f"`{name}` is one dataset a round",
+                    f"`{name}` has a part for each round",
                     at,
                     help=f"write `{name}[round]` or `{name}[1..round]`",
                 )

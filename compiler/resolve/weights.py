@@ -28,9 +28,9 @@ def published(
         if name in stages:
             report.add(
                 "E427",
-                f"`{name}` is a model with weights and a stage: which is meant?",
+                f"`{name}` is both a model with weights and a stage",
                 stages[name].at(),
-                help="give one of them another name",
+                help="rename one of them",
                 notes=[(place, "the model is declared here")] if (place := model.at()) else [],
             )
         elif name in named:
@@ -55,16 +55,16 @@ def check_weights(model: r.Model, report: Report) -> None:
     if model.weights and model.hub:
         report.add(
             "E426",
-            f"the model `{model.name}` has weights in a folder and on the hub",
+            f"the model `{model.name}` has both `weights` and `hub`",
             model.at("hub"),
-            help="leave one of them out",
+            help="remove one of them",
         )
     for name, other in (("revision", "`hub`"), ("context", "weights")):
         needs = r.attributes(r.Model)[name].needs
         if getattr(model, name) is not None and not any(getattr(model, n) for n in needs):
             report.add(
                 "E426",
-                f"`{name}` belongs to a model with {other}",
+                f"`{name}` can be used only with {other}",
                 model.at(name),
-                help='write `weights = "FOLDER"` or `hub = "OWNER/NAME"`, or leave it out',
+                help='write `weights = "FOLDER"` or `hub = "OWNER/NAME"`, or remove it',
             )

@@ -206,9 +206,9 @@ def place(
     if others:
         report.add(
             "E434",
-            "`auto` places a whole stage, and stands alone",
+            "`auto` applies to a whole stage and cannot be combined",
             first.span,
-            help="write `parallel = auto`: every sequence length gets a placement of its own",
+            help="write `parallel = auto`: every sequence length gets its own placement",
         )
         return None
     nothing = [replace(first, end={})], stage.recompute
@@ -218,7 +218,7 @@ def place(
     if device is None:
         report.add(
             "E434",
-            f"nothing is known of the GPU `{stage.hardware.device}` to place by",
+            f"`auto` does not know the GPU `{stage.hardware.device}`",
             first.span,
             help="write a placement: `parallel = { tensor 8 }`",
         )
@@ -280,22 +280,21 @@ def _nothing_fits(
         least = min(found, key=lambda candidate: candidate.memory, default=None)
         if least is None:
             message = (
-                f"no placement divides batches of {', '.join(map(str, stretch.sequences))} "
+                f"no placement can divide batches of {', '.join(map(str, stretch.sequences))} "
                 f"sequences of {counted(stretch.seq_len, 'tokens')} among the GPUs"
             )
             help = "use a batch that is a multiple of the GPUs, or fewer GPUs"
         else:
             message = (
-                f"no placement of sequences of {counted(stretch.seq_len, 'tokens')} fits: the "
-                "smallest takes "
-                f"{least.memory / GIB:.0f} GiB of {memory / GIB:.0f}"
+                f"no placement for sequences of {counted(stretch.seq_len, 'tokens')} fits: the "
+                f"smallest takes {least.memory / GIB:.0f} GiB of {memory / GIB:.0f}"
             )
-            help = f"it is {least.shown()} with recompute {least.recompute}: use more GPUs"
+            help = f"that is {least.shown()} with recompute {least.recompute}: use more GPUs"
         report.add("E435", message, segment.span, help=help)
         return
     report.add(
         "E435",
-        "no recomputation lets every sequence length fit",
+        "no single `recompute` lets every sequence length fit",
         segment.span,
         help="write separate stages for the longer ones",
     )

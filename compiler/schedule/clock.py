@@ -238,7 +238,7 @@ class _Walk:
             "E447",
             f"{knob.what} has no value after step {here.step:,}: the stage continues",
             knob.segment and knob.segment.span,
-            help="leave the bound of the last segment out",
+            help="remove the bound of the last segment",
         )
         return False
 
@@ -312,7 +312,7 @@ def borders(
             "E447",
             f"{knob} has no value after step {begin.step:,}: the stage has {clock.steps:,}",
             segments[-1].span,
-            help="leave the bound of the last segment out",
+            help="remove the bound of the last segment",
         )
     overrun(knob, segments[-1], begin.step, clock.steps, report)
     return result

@@ -37,12 +37,12 @@ def pieces(
             continue
         found.append(_ramp(segment, start, begin, end, course))
     if found and all(piece.start == 0 and piece.end == 0 for piece in found):
-        why = "the stage before it ended at 0" if after_zero else "nothing would be learned"
+        why = "the previous stage ended at 0" if after_zero else "nothing would be learned"
         course.report.add(
             "E449",
             "the learning rate is 0 throughout this stage",
             span,
-            help=f"{why}: write where this one begins, `3e-5 -> 0`",
+            help=f"{why}: give the starting value, `3e-5 -> 0`",
         )
     return found
 

@@ -10,8 +10,8 @@ from ...spec.schema.recipe import Polyak
 from .positions import Length, Position
 
 _WORDS = (
-    "`until` counts from where the stage begins, `for` from where the segment does: `for {0}` "
-    "would end it after {1}"
+    "`until` counts from the beginning of the stage, `for` from the beginning of the segment: "
+    "`for {0}` would end it after {1}"
 )
 
 
@@ -104,13 +104,12 @@ def overrun(what: str, segment: Segment, end: int, steps: int, report: Report) -
         return
     report.add(
         "E456",
-        f"this ramp of {what} never arrives: it takes until step {end:,}, and the stage has "
-        f"{steps:,}",
+        f"this ramp of {what} never ends: it lasts until step {end:,}, but the stage has {steps:,}",
         bound.span or segment.span,
-        help="leave the bound out, and the ramp arrives where the stage ends; a part of a longer "
-        f"curve is written `over {written(bound)}`"
+        help="remove the bound to let the ramp end with the stage; for a part of a longer curve, "
+        f"write `over {written(bound)}`"
         if bound.relative
-        else "leave the bound out, and the ramp arrives where the stage ends",
+        else "remove the bound to let the ramp end with the stage",
     )
 
 
@@ -126,10 +125,10 @@ def within(average: Polyak, length: Length, steps: int, tokens: int, report: Rep
         return
     report.add(
         "E457",
-        f"an average over {place(over)}, of a stage of "
+        f"the average is over {place(over)}, but the stage has "
         f"{place(Position(over.unit, Fraction(whole)))}",
         average.at("over"),
-        help="leave `over` out for the mean over the whole stage",
+        help="remove `over` to average over the whole stage",
     )
 
 

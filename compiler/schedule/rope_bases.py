@@ -16,11 +16,10 @@ def bases(program: Scheduled, report: Report) -> Scheduled:
         if ends[0] != ends[1]:
             report.add(
                 "E544",
-                f"`{one}` ends with a RoPE base of {plain(ends[0])}, and `{other}` with one "
-                f"of {plain(ends[1])}",
+                f"`{one}` ends with RoPE base {plain(ends[0])}, `{other}` with {plain(ends[1])}",
                 spec.at(attribute),
-                help="take models that end with the same `rope_theta`: with another base, weights "
-                "compute something else than they have learned",
+                help="use models that end with the same `rope_theta`: with another base, the "
+                "weights do not compute what they learned",
             )
     return program
 

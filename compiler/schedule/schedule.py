@@ -209,7 +209,7 @@ class _Scheduler:
             if declared is None:
                 self.report.add(
                     "E443",
-                    f"a length in epochs needs to know how many {what} `{name}` has",
+                    f"a length in epochs needs the number of {what} in `{name}`",
                     self.spec.at("epochs"),
                     help=f"declare `{what} = …` in the dataset `{name}`",
                 )
@@ -234,15 +234,16 @@ class _Scheduler:
         ramps = any(s.shape != "hold" for s in knobs["batch"])
         what = ""
         if len(sources) > 1:
-            what = f"one data set, and here are {', '.join(f'`{name}`' for name in sources)}"
+            named = ", ".join(f"`{name}`" for name in sources)
+            what = f"a single data set, but there are {named}"
         elif ramps or len({s.end for s in knobs["batch"]}) > 1:
-            what = "one batch, and here it changes"
+            what = "a constant batch, but it changes"
         if what:
             self.report.add(
                 "E458",
                 f"`drop_last` needs {what}",
                 self.spec.at("drop_last"),
-                help="leave `drop_last` out: a batch is then filled from the next epoch",
+                help="remove `drop_last`: a batch is then filled from the next epoch",
             )
 
     def _whole_batches(self, batches: Fraction) -> Length | None:
@@ -257,7 +258,7 @@ class _Scheduler:
             f"`drop_last` leaves no batch: {short(self.spec.epochs.value)} epochs have "
             f"{short(self.spec.epochs.value * batches)}",
             self.spec.at("drop_last"),
-            help="lower `batch`, or leave `drop_last` out",
+            help="lower `batch`, or remove `drop_last`",
         )
         return None
 
@@ -285,9 +286,9 @@ class _Scheduler:
                 if start is None:
                     self.report.add(
                         "E444",
-                        "this ramp begins nowhere: there is no value before it",
+                        "this ramp has no starting value: there is no value before it",
                         segment.span,
-                        help="write where it begins: `0 -> 3e-4`",
+                        help="write the starting value: `0 -> 3e-4`",
                     )
             segments.append(replace(segment, start=start, end=end))
             current = end
@@ -303,15 +304,15 @@ class _Scheduler:
             if name not in shares:
                 self.report.add(
                     "E445",
-                    f"`{name}` is not in the mixture that this scales",
+                    f"`{name}` is not in the scaled mixture",
                     span,
-                    help=f"there is {', '.join(shares)}",
+                    help=f"the mixture has {', '.join(shares)}",
                 )
                 continue
             shares[name] *= factor
         total = sum(shares.values())
         if total <= 0:
-            self.report.add("E445", "nothing is left of this mixture", span)
+            self.report.add("E445", "all shares of this mixture are 0", span)
             return dict(current)
         return {name: share / total for name, share in shares.items()}
 
@@ -344,11 +345,11 @@ class _Scheduler:
                     inherited = self.spec.parallel is None
                     self.report.add(
                         "E519",
-                        f"a stage of the kind {self.spec.kind} has no {name} parallelism"
-                        + (", which it would continue with" if inherited else ""),
+                        f"a stage of kind {self.spec.kind} cannot use {name} parallelism"
+                        + (", which it would inherit" if inherited else ""),
                         segment.span,
-                        help="responses are compared with each other, so that a row stays in one "
-                        "place: write `parallel = { tensor … }`, or `{ shard … }`",
+                        help="responses are compared with each other, so a row must stay on one "
+                        "rank: write `parallel = { tensor … }`, or `{ shard … }`",
                     )
 
     def _checkpoints(self, course: Course) -> dict[str, Border]:
@@ -367,7 +368,7 @@ class _Scheduler:
                 f"the checkpoint `{stage.name}` is not inside `{stage.of}`, which has "
                 f"{counted(clock.steps, 'steps')} and {counted(clock.tokens, 'tokens')}",
                 stage.spec.at("after"),
-                help=f"name `{stage.of}` itself for its end, or write fewer"
+                help=f"for its end, name `{stage.of}` itself; otherwise write a smaller `after`"
                 if border.step
                 else f"the first step ends after {clock.tokens_before(1):,} tokens",
             )

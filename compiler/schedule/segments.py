@@ -123,7 +123,7 @@ def _uneven_rounds(resources: Resources, micro: int) -> tuple[str, str] | None:
     high = low + resources.pipeline
     ranks = data_parallel(resources)
     return (
-        f"{micro} sequences of a data-parallel rank do not divide into equal rounds of an "
+        f"{micro} sequences per data-parallel rank do not divide into equal rounds of an "
         f"interleaved pipeline of {resources.pipeline} ranks",
         f"the nearest are {low} and {high}: batches of {low * ranks} and {high * ranks} sequences",
     )

@@ -23,7 +23,7 @@ class AverageStage(StageOfMany):
 
 def resolve(spec: r.Average, scope: Scope) -> AverageStage | None:
     """The stage with its names resolved, or None after reporting."""
-    first = alike(spec, scope, "only weights of the same shape have a mean")
+    first = alike(spec, scope, "only weights of the same shape can be averaged")
     if first is None:
         return None
     weights = [Fraction(str(w)) for w in spec.weights or [1.0] * len(spec.of)]

@@ -22,7 +22,7 @@ class BestStage(StageOfMany):
 
 def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
     """The stage with its names resolved, or None after reporting."""
-    first = alike(spec, scope, "models of one shape are compared")
+    first = alike(spec, scope, "only models of the same shape can be compared")
     if first is None:
         return None
     given = [name for name in r.MEASURES if getattr(spec, name) is not None]
@@ -30,7 +30,7 @@ def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
     if len(given) != 1 or many:
         scope.error(
             "E520",
-            f"`{spec.name}` chooses by exactly one measure",
+            f"`{spec.name}` needs exactly one measure",
             spec.at(given[-1]) if given else spec.at(),
             'write `loss = [DATASET]`, `needle = { … }` or `suites = { math ["gsm8k"] }`',
         )

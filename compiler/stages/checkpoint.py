@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
     """The stage with its names resolved, or None after reporting."""
-    source = source_of(spec, scope, "is a checkpoint of nothing")
+    source = source_of(spec, scope, "has no stage to take a checkpoint from")
     if source is None:
         return None
     stage = scope.with_weights(source, spec.at("from"))
@@ -26,9 +26,9 @@ def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
     if not isinstance(stage, TrainStage) or stage.spec.average:
         scope.error(
             "E454",
-            f"`{source}` is a mean of weights: it has none on the way"
+            f"`{source}` is a mean of weights: it has no checkpoints inside"
             if isinstance(stage, TrainStage)
-            else f"`{source}` does not train: it has no weights on the way",
+            else f"`{source}` does not train: it has no checkpoints inside",
             spec.at("from") or spec.at(),
             "name a stage that trains, without `average`",
         )

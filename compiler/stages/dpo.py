@@ -19,9 +19,9 @@ def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
         if other and scope.trained(other).model != stage.model:
             scope.error(
                 "E420",
-                f"`{spec.reference}` is a model of another shape",
+                f"`{spec.reference}` has another shape",
                 spec.at("reference"),
-                "the reference of dpo is a model like the one that is trained",
+                "the reference of dpo must have the same shape as the trained model",
             )
     return stage
 

@@ -22,7 +22,7 @@ class EvaluateStage(StageOfOne):
 
 def resolve(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
     """The stage with its names resolved, or None after reporting."""
-    source = source_of(spec, scope, "has nothing to evaluate")
+    source = source_of(spec, scope, "has no model to evaluate")
     if source is None:
         return None
     stage = scope.with_weights(source, spec.at("from"))

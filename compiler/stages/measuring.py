@@ -35,9 +35,9 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                 "E512",
                 f"`{name}` "
                 + (
-                    "needs a model that writes text, and this is a reward model"
+                    "needs a model that generates text, but this is a reward model"
                     if reward
-                    else "measures how well a reward model ranks, and this model writes text"
+                    else "measures how well a reward model ranks, but this model generates text"
                 ),
                 spec.at(name),
                 f"leave `{name}` out, or measure "
@@ -52,7 +52,7 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                 f"`{name}` sets nothing here: it belongs to "
                 + " and ".join(f"`{m}`" for m in measures),
                 spec.at(name),
-                f"write `{measures[0]} = …` too, or leave `{name}` out",
+                f"write `{measures[0]} = …` too, or remove `{name}`",
             )
     if spec.judge is None:
         return trained.dialog
@@ -60,7 +60,7 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
         if getattr(spec, name) is None:
             scope.error(
                 "E522",
-                f"a judge scores samples: `{name}` is missing",
+                f"`judge` also needs `{name}`",
                 spec.at("judge"),
                 f"write `{name} = …`",
             )
@@ -78,7 +78,7 @@ def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> Non
     if scope.trained(stage).tokenizer != tokenizer:
         scope.error(
             "E411",
-            f"`{spec.judge}` has another tokenizer than the model that it judges",
+            f"`{spec.judge}` has a different tokenizer from the model that it judges",
             spec.at("judge"),
-            "train both from one model",
+            "train both from the same model",
         )

@@ -27,7 +27,7 @@ class SampleStage(StageOfOne):
 
 def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
     """The stage with its names resolved, or None after reporting."""
-    source = source_of(spec, scope, "has nothing to sample from")
+    source = source_of(spec, scope, "has no model to sample from")
     scope.data(spec.prompts, "prompts", spec.at("prompts"))
     if source is None:
         return None
@@ -37,9 +37,9 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
     elif spec.keep:
         scope.error(
             "E521",
-            "without a judge no draw is better than another",
+            "`keep` needs a `judge` to rank the draws",
             spec.at("keep"),
-            "write `judge = …`, or leave `keep` out to keep all",
+            "write `judge = …`, or remove `keep` to keep all",
         )
     if stage is None:
         return None
@@ -51,7 +51,7 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
     if keep > spec.draws:
         scope.error(
             "E521",
-            f"{keep} draws cannot be kept of {spec.draws}",
+            f"cannot keep {keep} of {spec.draws} draws",
             spec.at("keep"),
             f"write `draws = {keep}` or more",
         )

@@ -20,7 +20,7 @@ class ScoreStage(StageOfOne):
 
 def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
     """The stage with its names resolved, or None after reporting."""
-    source = source_of(spec, scope, "has nothing to score with")
+    source = source_of(spec, scope, "has no model to score with")
     for name in spec.data:
         scope.data(name, "documents", spec.at("data"))
     stage = scope.language_model(source, spec.at("from")) if source else None

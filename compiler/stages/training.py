@@ -131,7 +131,7 @@ def _start(spec: r.Training, scope: Scope) -> _Start | None:
             "E404",
             "a stage has either a `model` or a `from`",
             spec.at("from"),
-            "leave one of them out",
+            "remove one of them",
         )
         return None
     source = next(iter(parents(spec, scope)), None)
@@ -192,7 +192,7 @@ def _post(scope: Scope, spec: r.Training) -> None:
     for segment in spec.seq_len.segments[1:] if spec.seq_len else ():
         scope.error(
             "E518",
-            f"a stage of the kind {spec.kind} has one sequence length",
+            f"a stage of kind {spec.kind} has only one sequence length",
             segment.span,
             "write two stages, one after the other",
         )
@@ -214,7 +214,7 @@ def _needs(
                 spec.at(),
                 f"a stage that starts from a model has no {name} to continue with"
                 if force is None
-                else f"what was in force before says nothing about a stage of the kind {spec.kind}",
+                else f"a stage of kind {spec.kind} does not inherit it",
             )
 
 
@@ -233,7 +233,7 @@ def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:
     """Reports what a stage would take over where nothing is in force that it could."""
 
     def report(of: str, span: Span | None, help: str) -> None:
-        message = f"there is no stage before this one: `{of}` has no value"
+        message = f"there is no previous stage: `{of}` has no value"
         scope.report.add("E409", message, span, help=help)
 
     for name in ("seq_len", "batch", "lr", "data", "rope_theta", "parallel"):
@@ -262,9 +262,9 @@ def _stage_optimizer(
         if spec.optimizer == "last":
             scope.error(
                 "E410",
-                "moments gathered on another loss mean nothing here",
+                "the moments belong to a different loss",
                 spec.at("optimizer"),
-                "leave `optimizer` out to start it afresh",
+                "remove `optimizer` to start with a fresh one",
             )
         return parent.optimizer, False
     if parent is None:
@@ -278,7 +278,7 @@ def _stage_optimizer(
             "E410",
             "these weights have no optimizer state to continue from",
             spec.at("optimizer"),
-            help="leave `optimizer` out to start it afresh",
+            help="remove `optimizer` to start with a fresh one",
         )
     return parent.optimizer, not averaged
 
@@ -293,7 +293,7 @@ def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) 
                 "E411",
                 "a stage keeps the tokenizer of the stage that it continues from",
                 spec.at("tokenizer"),
-                help="leave `tokenizer` out",
+                help="remove `tokenizer`",
             )
         return spec.tokenizer
     return parent.tokenizer if parent else only_tokenizer(scope, spec)

@@ -26,7 +26,7 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
     if model.context is None:
         scope.error(
             "E417",
-            f"the model `{model.name}` needs `context`, as it has weights",
+            f"the model `{model.name}` has weights, so it needs `context`",
             model.at(),
             "write the longest sequence that they were trained on: `context = 4Ki` (config.json "
             "has it as max_position_embeddings)",
@@ -84,7 +84,7 @@ def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
         "E412",
         f"the model `{model.name}` has {len(known)} tokenizers to choose from",
         model.at(),
-        f"declare one that is of its weights: `tokenizer {model.name} {{ {where} }}`",
+        f"declare the one that belongs to its weights: `tokenizer {model.name} {{ {where} }}`",
     )
     return None
 

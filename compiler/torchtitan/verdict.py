@@ -20,7 +20,7 @@ def rejected(program: Scheduled, stage: str, reason: str, report: Report) -> Non
     attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
     report.add(
         "E491",
-        f"torchtitan refuses the stage `{stage}`: {_sentence(reason)}",
+        f"torchtitan rejects the stage `{stage}`: {_sentence(reason)}",
         spec.at(attribute),
         help=f"change {attribute or 'model, placement or batch'}",
     )

@@ -48,7 +48,7 @@ class BadLines:
         )
         if rest_is_lost:
             skip = (
-                "where the other files of the data set have enough, leave out the rest of this one "
+                "if the other files of the data set have enough data, skip the rest of this one "
                 f"with `bad_lines = {self.count}`"
             )
             help = help or "write or download the file again"
@@ -61,17 +61,17 @@ class BadLines:
             what: what it should hold: "documents", "records", "prompts".
         """
         if not self.count:
-            return DataError(f"there are no {what} in `{name}`", "give it at least one")
+            return DataError(f"there are no {what} in `{name}`", "add at least one")
         every = "its only line is bad" if self.count == 1 else f"all {self.count:,} lines are bad"
         return DataError(
             f"there are no {what} in `{name}`: {every}; the first is {self._first}",
-            "fix what is wrong with them: `bad_lines` skips a few of many",
+            "fix them: `bad_lines` is for skipping a few of many",
         )
 
     def checked(self, value: object, field: str, place: str) -> str | None:
         """The document text `value` of the field `field`, or None for a bad one, then counted."""
         if not isinstance(value, str):
-            self.report(place, f"the field `{field}` holds {_kind(value)}, not a text")
+            self.report(place, f"the field `{field}` has {_kind(value)}, not a text")
         elif not value.strip():
             self.report(place, f"the text in `{field}` is empty")
         elif not _encodable(value):

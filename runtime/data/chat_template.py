@@ -150,7 +150,7 @@ def compiled(text: str) -> jinja2.Template:
     except jinja2.TemplateSyntaxError as error:
         raise DataError(
             f"the chat template is broken in line {error.lineno}: {error.message}",
-            "fix the Jinja file that the dialog names as `template`",
+            "fix the Jinja file named by `template` in the dialog",
         ) from None
 
 
@@ -204,7 +204,7 @@ class Template:
         # A template is a program of others, in which any operation may fail.
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise DataError(f"the chat template refuses the dialog: {reason}") from None
+            raise DataError(f"the chat template rejects the dialog: {reason}") from None
 
     def generations(
         self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None, text: str

@@ -30,10 +30,12 @@ _QUESTION = {"role": "user", "content": "one"}
 _TALK = [_QUESTION, {"role": "assistant", "content": "two"}]
 _CALLING = [_QUESTION, {"role": "assistant", "content": "", "tool_calls": [_CALL]}]
 
-_NO_END = "the chat template ends the assistant's message with no special token of the tokenizer"
+_NO_END = (
+    "the chat template does not end the assistant's message with a special token of the tokenizer"
+)
 _WITH_END = (
-    "use the tokenizer that the template was made for, train one with its tokens as special ones, "
-    "or write `{{ eos_token }}` after the answers in the template"
+    "use the tokenizer that the template was made for, train one with its special tokens, or "
+    "write `{{ eos_token }}` after the answers in the template"
 )
 
 Cut = tuple[int, int]
@@ -98,13 +100,13 @@ class TemplateRenderer(Renderer):
         said = []
         if self._endless:
             said.append(
-                "the `{% generation %}` blocks of the chat template hold no end of the turn, so "
-                "the model does not learn to stop: move `{% endgeneration %}` behind the token "
-                "that ends it"
+                "the `{% generation %}` blocks of the chat template do not contain the end of "
+                "the turn, so the model does not learn to stop: move `{% endgeneration %}` "
+                "behind the token that ends the turn"
             )
         said += [
-            f"the chat template does not know the role `{role}`: it writes these messages as it "
-            "would those of any other role; rename the role, or take a template that knows it"
+            f"the chat template does not know the role `{role}`: it renders these messages like "
+            "those of any other role; rename the role, or use a template that knows it"
             for role, known in self._roles.items()
             if not known
         ]
@@ -134,7 +136,7 @@ class TemplateRenderer(Renderer):
     ) -> list[Piece]:
         given = normal(messages)
         check(given, None, prompt=prompt)
-        unwritten(given, self._named, "the chat template does not write")
+        unwritten(given, self._named, "the chat template does not render")
         text = self._template.render(given, tools, prompt=prompt)
         for role in dict.fromkeys(message["role"] for message in given):
             if role not in ("user", "assistant", *self._roles):
@@ -183,8 +185,8 @@ class TemplateRenderer(Renderer):
             said = [text[a:b] for a, b, part in _stretches(start, cuts) if part == CONTENT]
             if said and not "".join(said).strip():
                 raise DataError(
-                    f"message {number + 1} (assistant) is empty as the chat template writes it",
-                    "leave the message out, or give it a `content`",
+                    f"message {number + 1} (assistant) is rendered as empty by the chat template",
+                    "remove the message, or give it a `content`",
                 )
         return answers
 

@@ -62,7 +62,7 @@ def filter_shards(
     train = keeps["train"]
     if len(train) and not train.any():
         raise DataError(
-            f"the filter leaves none of the {counted(len(train), 'documents')} of `{name}`",
+            f"the filter drops all {counted(len(train), 'documents')} of `{name}`",
             "relax its `keep` and `drop`",
         )
     summary = json.loads((source / SUMMARY).read_text(encoding="utf-8"))
@@ -132,8 +132,7 @@ def _scores(path: Path, documents: int) -> np.ndarray:
         raise unreadable(str(path), error) from None
     if scores.shape != (documents,):
         raise DataError(
-            f"the scores {path} are of the shape {scores.shape}, but there are {documents} "
-            "documents",
+            f"the scores {path} have the shape {scores.shape}, but there are {documents} documents",
             _REMOVE,
         )
     return scores

@@ -54,9 +54,9 @@ class FormatRenderer(Renderer):
         messages = normal(messages)
         check(messages, self.form.roles, prompt=prompt)
         written = ("to", "tool_calls") if self.form.tools else ("to",)
-        unwritten(messages, written, "the dialog's protocol has no way to write")
+        unwritten(messages, written, "the dialog's protocol cannot render")
         if tools and not self.form.tools:
-            raise DataError("the dialog's protocol has no way to write tool definitions")
+            raise DataError("the dialog's protocol cannot render tool definitions")
         turns = list(self._turns(messages, tools or []))
         pieces = [Piece(self.begin or "")]
         for turn, after in zip(turns, [*turns[1:], None], strict=True):

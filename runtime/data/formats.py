@@ -75,7 +75,8 @@ def _rows(
     kind = suffix(file.name) or ""
     if kind.startswith(".txt"):
         raise DataError(
-            f"{file.name} is a text; what has fields is read from JSON, Parquet, Arrow or CSV",
+            f"{file.name} is a plain text; records with fields are read from JSON, Parquet, "
+            "Arrow or CSV",
             "narrow the pattern in `files`, or convert the file",
         )
     number = 0
@@ -122,14 +123,14 @@ def documents(
 def missing(row: Row, field: str, bad: BadLines, help: str = "") -> None:
     """Counts a row without a field that it must have; `help` is what else could be done."""
     there = ", ".join(map(str, list(row.fields)[:8])) or "nothing"
-    bad.report(row.place, f"no field `{field}`; there is {there}", help)
+    bad.report(row.place, f"no field `{field}`; the fields are {there}", help)
 
 
 def _instead(row: Row) -> str:
     """What to write in the dataset so that a row without the text's field is read."""
     lists = (value for value in row.fields.values() if isinstance(value, list) and value)
     if any(isinstance(value[0], dict) for value in lists):
-        return "write `kind = dialogs` in the dataset, for a stage of the kind `sft`"
+        return "write `kind = dialogs` in the dataset, for a stage of kind `sft`"
     if "chosen" in row.fields:
         return "write `kind = preferences` in the dataset, for a stage that learns from them"
     texts = [name for name, value in row.fields.items() if isinstance(value, str)]
@@ -213,7 +214,7 @@ def _parsed(text: bytes, report: Callable[[str], None], name: str = "") -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, " if error.lineno > 1 else ""
         begun = text.strip() == b"{" and (suffix(name) or "").startswith((".json", ".json."))
-        form = "; a .json file holds an array of objects, or an object a line" if begun else ""
+        form = "; a .json file has an array of objects, or one object per line" if begun else ""
         report(f"not valid JSON: {error.msg} at {where}character {error.colno}{form}")
     except (ValueError, RecursionError) as error:
         report(f"not usable JSON: {error}")

@@ -34,8 +34,8 @@ class TooLong(DataError):
         )
         super().__init__(
             f"{what} takes {length:,} tokens, {more:,} more than the {limit:,} allowed",
-            f"write {ways} in the dataset, which does so with every record that is too long "
-            f"and counts them, or {raised}",
+            f"write {ways} in the dataset, which applies to all records that are too long and "
+            f"counts them, or {raised}",
         )
 
 

@@ -31,7 +31,7 @@ ROLES = {
 }
 """Names of roles in data sets of the form ShareGPT → those that protocols know."""
 _SHAREGPT = (
-    "name the field that holds the role, and roles are translated, human to user and gpt to "
+    "name the field with the role, so that roles are translated, human to user and gpt to "
     'assistant: write `fields = { role = "role" }` in the dataset'
 )
 _CALL = ("name", "id", "type", "index", "description", "strict")
@@ -68,7 +68,7 @@ def _message(message: object, place: str) -> dict[str, Any]:
         made["role"] = "tool"
     if called := made.pop("function_call", None):
         if made.get("tool_calls"):
-            raise DataError(f"{place} has `function_call` and `tool_calls`: one of them is enough")
+            raise DataError(f"{place} has both `function_call` and `tool_calls`")
         made["tool_calls"] = [{"type": "function", "function": called}]
     if "tool_calls" in made and not made["tool_calls"]:
         del made["tool_calls"]
@@ -164,8 +164,8 @@ def _empty(message: Mapping[str, Any], place: str) -> DataError:
     if not others:
         return DataError(f"{place} is empty")
     return DataError(
-        f"{place} has no `content`, but `{others[0]}`, which alone is no answer",
-        "put what is to be said in `content`, or leave such records out of the data set",
+        f"{place} has no `content`, only `{others[0]}`, which is not an answer",
+        "write the answer to `content`, or remove such records from the data set",
     )
 
 
@@ -197,9 +197,8 @@ def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], w
                 continue
             raise DataError(
                 f"{place} has `{key}`, which {what}",
-                "name a chat template that writes it as `template` in the dialog; or, where "
-                f'nothing of it is to be learned, write `fields = {{ ignore = "{key}" }}` in the '
-                "dataset",
+                "use a chat template that renders it (`template` in the dialog); or, if it "
+                f'should not be learned, write `fields = {{ ignore = "{key}" }}` in the dataset',
             )
         name = message.get("name")
         if "name" in written or role in ("tool", "ipython") or not isinstance(name, str):
@@ -208,7 +207,7 @@ def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], w
             raise DataError(
                 f"{place} is by `{name}`, another one before it by `{speakers[role]}`: names "
                 f"are what {what}",
-                "name a chat template that writes names, or put them into the content",
+                "use a chat template that renders names, or write them into the content",
             )
 
 
@@ -236,7 +235,7 @@ def _call(call: object, place: str) -> tuple[str, str]:
         others = [key for key in function if key not in _CALL and function[key]]
         if others:
             raise DataError(
-                f"{place}: the call of `{function['name']}` has `{others[0]}`, and no `arguments`"
+                f"{place}: the call of `{function['name']}` has `{others[0]}`, but no `arguments`"
             )
         arguments = {}
     if isinstance(arguments, str):

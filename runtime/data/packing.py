@@ -38,8 +38,9 @@ def whole_batches(count: int, batch: int, what: str, of: str) -> int:
     """
     if count < batch:
         raise DataError(
-            f"{what} has {count} {of}, and a batch takes {batch}: `drop_last` leaves nothing of it",
-            "lower `batch` of the stage, or leave `drop_last` out",
+            f"{what} has {count} {of}, but a batch needs {batch}: `drop_last` would skip all of "
+            "them",
+            "lower the stage's `batch`, or remove `drop_last`",
         )
     return count - count % batch
 
@@ -67,7 +68,7 @@ class Shuffled:
         if records.count == 0:
             raise DataError(
                 f"the split `{records.split}` of the data set `{name}` has no records",
-                "give the data set more records, or change the share that it holds out",
+                "add records to the data set, or change its `holdout`",
             )
         self.records = records
         self._used = whole_batches(records.count, batch, f"the data set `{name}`", "records")
@@ -127,13 +128,13 @@ class Packing:
         if records.count == 0:
             raise DataError(
                 f"the split `{records.split}` of the data set `{name}` has no dialogs",
-                "give the data set more dialogs, or change the share that it holds out",
+                "add dialogs to the data set, or change its `holdout`",
             )
         if (longest := int(self._lengths.max())) > seq_len:
             raise DataError(
                 f"dialog {int(self._lengths.argmax())} of the data set `{name}` has {longest} "
-                f"tokens, and a row has {seq_len}",
-                "raise `seq_len` of the stage, or leave long dialogs out of the data set",
+                f"tokens, but a row has {seq_len}",
+                "raise the stage's `seq_len`, or remove long dialogs from the data set",
             )
         self._digest = sha256(self._lengths.data).hexdigest() if cache else ""
         self._epoch = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_epoch)

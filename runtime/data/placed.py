@@ -96,7 +96,7 @@ def write_placed(
             tokens += int(batch.lengths.sum())
         if count == 0:
             raise DataError(
-                f"the data set `{name}` has no documents", "give it at least one that is not empty"
+                f"the data set `{name}` has no documents", "add at least one that is not empty"
             )
         content = {
             "name": name,

@@ -95,22 +95,22 @@ def format_of(settings: Mapping[str, Any]) -> Format:
         if settings["protocol"] not in PROTOCOLS:
             raise DataError(
                 f"there is no dialog protocol `{settings['protocol']}`",
-                f"write one of {', '.join(PROTOCOLS)}, a `template`, or `header` and "
-                "`end_of_turn` of your own",
+                f"write one of {', '.join(PROTOCOLS)}, a `template`, or your own `header` and "
+                "`end_of_turn`",
             )
         return PROTOCOLS[settings["protocol"]]
     header, end = settings.get("header") or "", settings.get("end_of_turn") or ""
     more = settings.get("end_of_message") or ""
     if "{role}" not in header:
         raise DataError(
-            f"the dialog's header `{header}` does not name the role",
-            'write {role} where it stands, as in header = "<|{role}|>"',
+            f"the dialog's header `{header}` does not contain the role",
+            'write {role} in its place, as in header = "<|{role}|>"',
         )
     for name, text in [("end_of_turn", end), ("end_of_message", more or None)]:
         if text is not None and not SPECIAL.search(text):
             raise DataError(
-                f"the dialog's {name} `{text}` holds no special token, so nothing could tell it "
-                "from a text",
+                f"the dialog's {name} `{text}` contains no special token, so it could not be "
+                "distinguished from text",
                 f'write one, as in {name} = "<|end|>"',
             )
     default = ("system", "user", "assistant", *([IPYTHON] if more else []))

@@ -33,8 +33,8 @@ def sources() -> Iterator[tuple[Path, str]]:
             yield module, text
     if not found:
         raise DataError(
-            f"this Python has no sources of its standard library in {library}",
-            "use a Python that comes with them, or another data set",
+            f"this Python has no standard library sources in {library}",
+            "use a Python that includes them, or another data set",
         )
 
 

@@ -149,7 +149,7 @@ def _documents(
                 yield Document(f"{source['sample']}:{number}", text)
         case kind:
             raise DataError(
-                f"a data set of the kind `{kind}` cannot be read",
+                f"a data set of kind `{kind}` cannot be read",
                 "write `files`, `hub` or `sample` in the dataset",
             )
     if sites.fields and on_sites is not None:
@@ -215,7 +215,7 @@ def _rows(
                 yield from rows(File(str(path), partial(path.open, "rb")), bad)
         case kind:
             raise DataError(
-                f"a data set of the kind `{kind}` cannot be read",
+                f"a data set of kind `{kind}` cannot be read",
                 "write `files`, `hub` or `sample` in the dataset",
             )
 
@@ -319,7 +319,7 @@ def _require_regular(path: Path, name: str, pattern: str, attribute: str) -> int
             f'{"*.jsonl" if attribute == "files" else "*.ds"}"`',
         )
     if not path.is_file():
-        raise DataError(f"{name} is not a regular file", "name files that hold documents")
+        raise DataError(f"{name} is not a regular file", "name files with documents")
     return size
 
 
@@ -327,7 +327,7 @@ def _require_suffix(name: str, pattern: str) -> None:
     if suffix(name) is None:
         matched = "" if name == pattern else f", which `{pattern}` matches,"
         raise DataError(
-            f"{name}{matched} is of no known kind; documents are read from {', '.join(SUFFIXES)}",
+            f"{name}{matched} has an unknown format; supported formats: {', '.join(SUFFIXES)}",
             "rename or convert the file, or narrow the pattern in `files`",
         )
 
@@ -358,9 +358,11 @@ def _load(repo: str, config: str | None, split: str, root: Path) -> Any:
             dataset = datasets.load_dataset(where, config, split=split)
     except ConnectionError as error:
         raise DataError(
-            f"the Hugging Face data set {repo} is not on this machine and the Hub is out of reach",
-            "load it once where there is a network and the same Hugging Face cache "
-            f'(`datasets.load_dataset("{repo}")`), or copy its files here and name them as `files`',
+            f"the Hugging Face data set {repo} is not on this machine, and the Hub cannot be "
+            "reached",
+            "load it once on a machine with a network and the same Hugging Face cache "
+            f'(`datasets.load_dataset("{repo}")`), or copy its files here and name them in '
+            "`files`",
         ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -372,7 +374,7 @@ def _load(repo: str, config: str | None, split: str, root: Path) -> Any:
         return dataset
     if split not in dataset:
         raise DataError(
-            f"{repo} has no split `{split}`; there is {', '.join(map(str, dataset))}",
+            f"{repo} has no split `{split}`; its splits are {', '.join(map(str, dataset))}",
             "name one of them as `split` in the dataset",
         )
     return dataset[split]

@@ -82,7 +82,7 @@ class Fields:
         _require_unicode(text, name)
         if messages and messages[0]["role"] == "system":
             if messages[0]["content"].strip() != text.strip():
-                raise DataError(f"`{name}` is another system prompt than that of the messages")
+                raise DataError(f"`{name}` is not the same system prompt as in the messages")
             return messages
         return [{"role": "system", "content": text}, *messages]
 
@@ -98,7 +98,7 @@ class Fields:
             if record.get(key) and key not in self.names.values():
                 raise DataError(
                     f"the record has `{key}`, which is not rendered",
-                    f"leave such records, or `{key}`, out of the data set",
+                    f"remove such records, or `{key}`, from the data set",
                 )
 
     def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
@@ -107,10 +107,10 @@ class Fields:
         if empty:
             return DataError(
                 f"`{empty[0]}` is null",
-                "leave such records out of the data set, or give it a value",
+                "remove such records from the data set, or give it a value",
             )
         there = ", ".join(map(str, list(record)[:8])) or "nothing"
-        return DataError(f"no {wanted}; there is {there}", proposal(record))
+        return DataError(f"no {wanted}; the fields are {there}", proposal(record))
 
     def _renamed(self, messages: object) -> object:
         """Messages with `role` and `content` where the data set calls them otherwise."""
@@ -128,7 +128,7 @@ class Fields:
             made["content"] = made.pop(content)
         if "from" in made and "role" not in made:
             raise DataError(
-                "messages have `from` and no role",
+                "messages have `from` instead of a role",
                 'write `fields = { role = "from", content = "value" }` in the dataset: '
                 f"{_translated()}",
             )
@@ -149,7 +149,7 @@ def _list_in(text: str, name: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise DataError(
-            f"`{name}` is a text that looks like a list of messages and is not JSON",
+            f"`{name}` is a text that looks like a list of messages but is not JSON",
             "write it as JSON, with double quotes: `json.dumps(messages)` in Python",
         ) from None
 

@@ -134,7 +134,7 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
     responses = [(rank, text) for rank, text in found.items() if text is not None]
     if len(responses) < 2:
         raise DataError(
-            f"no ranking: beside `{fields.name('chosen')}` there is neither "
+            f"no ranking: there is `{fields.name('chosen')}`, but neither "
             f"`{fields.name('rejected')}` nor `{fields.name('edited')}`"
         )
     names = tuple(fields.name(rank) for rank, _ in responses)
@@ -144,9 +144,9 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
         _require_answer(text, name)
         if isinstance(text, list) and excluded(text):
             raise DataError(
-                f"a message of `{name}` is not to be learned, but preferences compare whole "
+                f"a message of `{name}` is marked as not learned, but preferences compare whole "
                 "responses",
-                "leave out what says so, or put the message into the prompt",
+                "remove the mark, or move the message into the prompt",
             )
     for i, text in enumerate(texts):
         same = texts.index(text)
@@ -177,8 +177,7 @@ def _asked_and_answered(
             raise DataError(problem.message, proposal(record, "prompt", responses)) from None
         if prompt is not None and not _agrees(prompt, shared):
             raise DataError(
-                f"`{fields.name('prompt')}` is another prompt than that with which the responses "
-                "begin",
+                f"`{fields.name('prompt')}` differs from the prompt with which the responses begin",
                 "correct the record, or leave the prompt out of the responses",
             )
         prompt = shared
@@ -227,7 +226,7 @@ def _response(record: Mapping[str, Any], fields: Fields, rank: str) -> Text | No
     if isinstance(value, int) and not isinstance(value, bool):
         offered = record.get("responses")
         if not isinstance(offered, list) or not 0 <= value < len(offered):
-            raise DataError(f"`{fields.name(rank)}` is {value}, which is none of `responses`")
+            raise DataError(f"`{fields.name(rank)}` is {value}, which is not one of `responses`")
         return fields.text({fields.name(rank): offered[value]}, rank)
     return fields.text(record, rank)
 
@@ -253,7 +252,7 @@ def _require_answer(answer: Text, name: str) -> None:
     ends = [answer[0]["role"], answer[-1]["role"]]
     if ends != ["assistant", "assistant"] or any(m["role"] in ("user", "system") for m in answer):
         wrong = next((m["role"] for m in answer if m["role"] != "assistant"), "")
-        raise DataError(f"`{name}` has a message of `{wrong}` where the assistant answers")
+        raise DataError(f"`{name}` has a message of `{wrong}` where the assistant should answer")
 
 
 def _asks(messages: list[Message]) -> bool:
@@ -281,7 +280,9 @@ def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
             common = common[:-1]
         common = common[:-1] if common.endswith(" ") else common
         if not common.strip():
-            raise DataError("the responses do not begin with the same prompt, and there is none")
+            raise DataError(
+                "the responses do not begin with the same prompt, and the record has none"
+            )
         return common, [str(text)[len(common) :] for text in texts]
     if not all(isinstance(text, list) for text in texts):
         raise DataError("some responses are messages and others plain text")
@@ -294,7 +295,7 @@ def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
     while count and lists[0][count - 1]["role"] == "assistant":
         count -= 1
     if not count:
-        raise DataError("the responses do not begin with the same prompt, and there is none")
+        raise DataError("the responses do not begin with the same prompt, and the record has none")
     return lists[0][:count], [text[count:] for text in lists]
 
 

@@ -116,9 +116,9 @@ def continuations(
         cut = len(own) if own.strip() == kept.strip() else len(kept)
         if not own.startswith(kept) and own.strip() != kept.strip():
             raise DataError(
-                f"message {count + 1} (assistant): the chat template writes another header for an "
-                "answer to come than for an answer that is there",
-                "let the template write the same header for `add_generation_prompt`",
+                f"message {count + 1} (assistant): the chat template's header for "
+                "`add_generation_prompt` differs from that of an answer",
+                "make the template write the same header for both",
             )
         pieces = list(_weighted(whole, dialog))
         after.append(_answer(renderer, head, start, pieces, cut, count))

@@ -126,7 +126,7 @@ def write_splits(
             tokens += len(batch.tokens)
         if count == 0:
             raise DataError(
-                f"the data set `{name}` has no {what}", "give it at least one that is not empty"
+                f"the data set `{name}` has no {what}", "add at least one that is not empty"
             )
         content = {
             "name": name,
@@ -287,7 +287,7 @@ class Shards:
         held = sum(file.tokens for file in self._files)
         if self._runs is None:
             if held != self.tokens:
-                raise self.damaged(f"the files do not hold {self.tokens} tokens")
+                raise self.damaged(f"the files do not contain {self.tokens} tokens")
         elif self._runs.shape != self._places.shape or bool(len(self._runs)) != bool(self.tokens):
             raise self.damaged(f"{part['runs']} and {part['places']} do not fit each other")
         elif self.tokens and not (

@@ -45,7 +45,7 @@ class Sites:
             value = row.fields[field]
             found = host(value) if isinstance(value, str) else None
             if found is None:
-                bad.report(row.place, f"the field `{field}` holds no URL or host")
+                bad.report(row.place, f"the field `{field}` has no URL or host")
                 return False
             kept = kept and any(site in listed for site in _above(found)) == keep
         self.kept += kept
@@ -64,7 +64,7 @@ def load(path: Path) -> frozenset[str]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DataError(
             f"the list of sites {path} cannot be read: {reason}",
-            "name a text file with one site a line",
+            "name a text file with one site per line",
         ) from None
     found = set()
     for number, line in enumerate(text.splitlines(), 1):
@@ -75,11 +75,11 @@ def load(path: Path) -> frozenset[str]:
         if name is None:
             raise DataError(
                 f"{path}:{number}: `{site}` is not a site",
-                "write one host a line, as in `example.org`; it stands for its subdomains too",
+                "write one host per line, as in `example.org`; it covers its subdomains too",
             )
         found.add(name)
     if not found:
-        raise DataError(f"the list {path} holds no site", "write one host a line")
+        raise DataError(f"the list {path} has no site", "write one host per line")
     return frozenset(found)
 
 

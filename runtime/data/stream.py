@@ -48,7 +48,7 @@ class Stream:
         if shards.documents == 0:
             raise DataError(
                 f"the split `{shards.split}` of the data set `{name}` has no documents",
-                "give the data set more documents, or change the share that it holds out",
+                "add documents to the data set, or change its `holdout`",
             )
         self._shards = shards
         self._identity = (seed, name)

@@ -48,7 +48,7 @@ def unreadable(name: str, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return DataError(
         f"{name} cannot be read: {reason}",
-        "make sure that the file is still there and that you may read it, then run again",
+        "make sure that the file still exists and that you may read it, then run again",
     )
 
 

@@ -191,6 +191,6 @@ def require_column(there: Sequence[str], column: str, name: str) -> None:
     """Raises: DataError: a table lacks a column."""
     if column not in there:
         raise DataError(
-            f"{name} has no column `{column}`; there is {', '.join(there) or 'none'}",
+            f"{name} has no column `{column}`; its columns: {', '.join(there) or 'none'}",
             'name the column in the dataset, as in `fields = { text = "content" }`',
         )

@@ -25,8 +25,8 @@ _NAMES = ("type", "role", "to", "id", "tool_call_id")
 # What tells of a message and is none of its text, which templates may leave out.
 _SILENT = METADATA.union(_NAMES, ("weight",))
 _OTHERWISE = (
-    "name a chat template that writes it as `template` in the dialog; or, where nothing of it is "
-    'to be learned, write `fields = {{ ignore = "{}" }}` in the dataset'
+    "use a chat template that renders it (`template` in the dialog); or, if it should not be "
+    'learned, write `fields = {{ ignore = "{}" }}` in the dataset'
 )
 # Markup inside of texts that templates look for.
 _MARKUP = re.compile(r"<[^<>\n]*>|\[/?[A-Z_]+\]")
@@ -145,10 +145,10 @@ def require_shown(
         named.append(json.dumps([messages, tools], ensure_ascii=False))
     if any(encoder.find(value) for value in named):
         raise DataError(
-            "the dialog's texts hold names of special tokens, and the chat template does not "
+            "the dialog's texts contain names of special tokens, and the chat template does not "
             "show where",
-            "give thoughts as `reasoning_content`, and take the names of special tokens out of the "
-            "texts",
+            "write thoughts to `reasoning_content`, and remove the names of special tokens from "
+            "the texts",
         )
 
 
@@ -209,7 +209,7 @@ class Left:
                 return
         role = self._messages[number]["role"]
         if len(missing) == len(pieces):
-            what = f"the chat template does not write its `{key}`"
+            what = f"the chat template does not render its `{key}`"
         else:
             part = " ".join(pieces[min(missing)].split())
             part = part if len(part) <= 40 else part[:39] + "…"
@@ -241,7 +241,7 @@ class Left:
                     what = f"`tool_calls` (the {key} of call {each + 1})"
                     raise DataError(
                         f"message {number + 1} ({message['role']}): the chat template does not "
-                        f"write its {what}",
+                        f"render its {what}",
                         _OTHERWISE.format("tool_calls"),
                     )
 
@@ -276,9 +276,9 @@ class Left:
                 rendered = ""
             if self._free not in rendered:
                 raise DataError(
-                    f"the chat template does not write the tool definitions (`tools`, number "
+                    "the chat template does not render the tool definitions (`tools`, number "
                     f"{each + 1})",
-                    "use a template that writes tools, or leave `tools` out of the record",
+                    "use a template that renders tools, or remove `tools` from the record",
                 )
 
 

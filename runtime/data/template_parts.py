@@ -75,7 +75,7 @@ class _Around:
 def undecided(number: int, what: str) -> DataError:
     return DataError(
         f"message {number + 1}: the chat template does not show {what}",
-        "mark what the model writes by {% generation %} … {% endgeneration %} in the template",
+        "mark what the model generates by {% generation %} … {% endgeneration %} in the template",
     )
 
 
@@ -297,8 +297,8 @@ class Comparison:
         ends = [span for span in possible if span[1] <= len(own)]
         if not self._ends_in(alone, header):
             raise NoEnd(
-                f"message {number + 1} (assistant): the chat template ends it with no special "
-                "token of the tokenizer",
+                f"message {number + 1} (assistant): the chat template does not end it with a "
+                "special token of the tokenizer",
                 "write `{{ eos_token }}` after the answers in the template",
             )
         if not ends and is_last:

@@ -108,7 +108,7 @@ def require(tokenizer: Tokenizer, names: Sequence[str], what: str) -> None:
     missing = [name for name in names if name not in there]
     if missing:
         raise DataError(
-            f"the tokenizer lacks special tokens of {what}: {', '.join(missing)}",
+            f"the tokenizer lacks special tokens for {what}: {', '.join(missing)}",
             "use the tokenizer that the protocol was made for, or train one with these tokens",
         )
 
@@ -132,7 +132,7 @@ def load(path: Path) -> Tokenizer:
     except Exception as error:
         raise DataError(
             f"{path} is not a tokenizer.json of the `tokenizers` library: {error}",
-            "name a tokenizer.json file, as Hugging Face models have one",
+            "name a tokenizer.json file, such as that of a Hugging Face model",
         ) from error
     # Limits for short inputs that some published files carry would cut or fill up documents.
     tokenizer.no_truncation()
@@ -158,9 +158,9 @@ def from_hub(repo: str) -> Tokenizer:
             _download_beside(repo, name)
     except errors.LocalEntryNotFoundError as error:
         raise DataError(
-            f"the tokenizer {repo} is not on this machine and the Hub is out of reach",
-            f"download it where there is a network "
-            f"(`hf download {repo} --include 'tokenizer*' '*.json'`), {copy}",
+            f"the tokenizer {repo} is not on this machine, and the Hub cannot be reached",
+            f"download it on a machine with a network (`hf download {repo} --include "
+            f"'tokenizer*' '*.json'`), {copy}",
         ) from error
     except errors.EntryNotFoundError as error:
         raise DataError(
@@ -297,10 +297,10 @@ def special(tokenizer: Tokenizer) -> Special:
     if eos is None:
         raise DataError(
             "the tokenizer has no end-of-text token: no tokenizer_config.json or "
-            "generation_config.json beside it names one, and no special token is called "
+            "generation_config.json next to it names one, and no special token is called "
             f"{' or '.join((', '.join(_EOS_NAMES[:-1]), _EOS_NAMES[-1]))}",
-            "put a tokenizer_config.json beside the tokenizer.json that names the special token "
-            'which ends a text: {"eos_token": "<|end|>"}',
+            "next to the tokenizer.json, add a tokenizer_config.json that names the special "
+            'token which ends a text: {"eos_token": "<|end|>"}',
         )
     return Special(bos, eos)
 

@@ -70,7 +70,7 @@ def read(folder: Path, tokenizer: Tokenizer, own: str) -> Published:
         if name and tokenizer.token_to_id(name) is None:
             raise DataError(
                 f"{folder / (SETTINGS if settings else NAMES)} names {name} as the {what} of a "
-                "text, which the tokenizer.json beside it does not have",
+                "text, which the tokenizer.json next to it does not have",
                 "download the files of the tokenizer again, all from one revision",
             )
     special = {t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special}

@@ -325,14 +325,14 @@ class Checkpoints(CheckpointManager):
             del states[HEAD]
         elif theirs.size[0] == 1:
             raise RunError(
-                f"the checkpoint {path} is that of a reward model",
+                f"the checkpoint {path} belongs to a reward model",
                 "begin the stage with a language model",
             )
 
     def _help(self) -> str:
         steps = self._whole()
         onwards = f"from step {steps[-1]} of the job" if steps else "from the job's beginning"
-        return f"make room on the disk and run again: it continues {onwards}"
+        return f"free some disk space and run again: it continues {onwards}"
 
 
 def _damage_seen_by_any(path: Path) -> str:

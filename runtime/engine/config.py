@@ -83,7 +83,7 @@ def trainer_config(
         config.__post_init__()
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"torchtitan does not take the configuration of job {job.id}: {error}",
+            f"torchtitan rejects the configuration of job {job.id}: {error}",
             "plan again with this version of etude",
         ) from error
     return config
@@ -126,8 +126,8 @@ def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
     ):
         if degree > 1:
             raise RunError(
-                f"the job {job.id} learns from preferences, and cannot have {name} parallelism",
-                f"leave `{name}` out of the stage's placement",
+                f"the job {job.id} learns from preferences, so it cannot use {name} parallelism",
+                f"remove `{name}` from the stage's placement",
             )
 
 

@@ -78,7 +78,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
             name: torch.empty(shape, dtype=there.dtype(theirs), device="meta")
             for name, (shape, theirs) in wanted.items()
         }
-        with writing(partial, "make room on the disk and run again"):
+        with writing(partial, "free some disk space and run again"):
             partial.mkdir(parents=True)
             write_tensors(empty, partial / "weights", _Reading(job.model, wanted, there))
             origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
@@ -140,7 +140,7 @@ class _Tensors:
                 )
             except (SafetensorError, OSError) as problem:
                 raise DataError(
-                    f"{folder / file} is cut off, or no safetensors file: {problem}",
+                    f"{folder / file} is truncated, or not a safetensors file: {problem}",
                     "download the file again",
                 ) from None
         there: dict[str, str] = {}
@@ -197,7 +197,7 @@ class _Tensors:
         if not tensor.isfinite().all():
             raise DataError(
                 f"the tensor {name} of {path} has values that are not finite",
-                "download the file again, or take other weights",
+                "download the file again, or use other weights",
             )
         return tensor
 
@@ -223,7 +223,7 @@ class _Reading(DefaultSavePlanner):
         self._written: torch.Tensor | None = None
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
-        stopping.check("reading the weights begins anew")
+        stopping.check("reading the weights starts over")
         name = write_item.index.fqn
         # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
         if self._written is not None:
@@ -248,7 +248,7 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
     if missing:
         raise DataError(
             f"{folder} lacks {_some(missing)}, which {model} has",
-            "a file of the weights is missing, or they are those of another model",
+            "a file of the weights is missing, or they belong to another model",
         )
     # What adapters know and leave out is rebuilt; of a tied model the output is the embedding.
     aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
@@ -261,21 +261,21 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
     ]
     if more:
         raise DataError(
-            f"{folder} has {_some(more)} in {there.places[more[0]]}, which {model} has not",
+            f"{folder} has {_some(more)} in {there.places[more[0]]}, which {model} does not have",
             "compare config.json with the model's shape in the spec; biases, adapters and other "
-            "heads are not read",
+            "heads are not supported",
         )
     for name, shape in needed.items():
         where = f"the tensor {name} of {folder / there.places[name]}"
         if there.shape(name) != shape:
             raise DataError(
-                f"{where} has the shape {list(there.shape(name))}, and {model} needs {list(shape)}",
-                "write the shape that config.json has into the model",
+                f"{where} has the shape {list(there.shape(name))}, but {model} needs {list(shape)}",
+                "write the shape from config.json into the model",
             )
         if there.kind(name) not in DTYPES:
             raise DataError(
                 f"{where} is stored as {there.kind(name)}",
-                f"weights are read from {', '.join(DTYPES)}: take, or make, a version that is not "
+                f"supported types are {', '.join(DTYPES)}: use or make a version that is not "
                 "quantized",
             )
 
@@ -287,7 +287,7 @@ def _pattern(name: str) -> str:
 def _some(names: list[str]) -> str:
     if len(names) == 1:
         return f"the tensor {names[0]}"
-    return f"{counted(len(names), 'tensors')}, {names[0]} among them"
+    return f"{counted(len(names), 'tensors')}, including {names[0]}"
 
 
 def check_config(
@@ -312,11 +312,11 @@ def check_config(
         )
     if found.family != model.family or found.model is None:
         raise DataError(
-            f"{path} is of the model_type {given['model_type']}, and `{name}` of the family "
+            f"{path} has the model_type {given['model_type']}, but `{name}` has the family "
             f"{model.family}",
-            f"write `family = {found.family}` into the model",
+            f"write `family = {found.family}` in the model",
         )
-    notes = [f"{CONFIG} says {key}, of which nothing is known here" for key in found.unknown]
+    notes = [f"{CONFIG} has {key}, which etude does not know" for key in found.unknown]
     notes += _output(path, found.model.tied, model.tied, output)
     aside = {"tied"} if found.model.tied and output else set()
     differs = [each for each in differences(found.model, model) if each.attribute not in aside]
@@ -328,9 +328,9 @@ def check_config(
         )
     if model.context > found.longest:
         raise DataError(
-            f"{path} says that {found.bound} is {found.longest}, and `context` of `{name}` is "
+            f"{path} has {found.bound} {found.longest}, but `context` of `{name}` is "
             f"{model.context}",
-            f"write `context = {found.longest}` into the model",
+            f"write `context = {found.longest}` in the model",
         )
     _check_for_transformers(model, path, given, name)
     return notes
@@ -342,21 +342,21 @@ def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str
     if said and output:
         if tied:
             raise DataError(
-                f"{path} says that embedding and output are one matrix, and the files have an "
-                f"output matrix of their own, {OUTPUT}",
-                "write `tied = false` into the model: both are kept, as transformers does with "
+                f"{path} ties embedding and output, but the files have a separate output matrix, "
+                f"{OUTPUT}",
+                "write `tied = false` in the model: both are kept, as transformers does with "
                 "these files",
             )
         return [
-            f"{CONFIG} says that embedding and output are one matrix; {OUTPUT} is another, and "
-            "both are kept, as transformers does"
+            f"{CONFIG} ties embedding and output, but {OUTPUT} is a separate matrix: both are "
+            "kept, as transformers does"
         ]
     if not said and output is None:
         raise DataError(
-            f"{path} says that embedding and output are two matrices, and the files lack {OUTPUT}: "
-            "transformers would draw it at random",
+            f"{path} does not tie embedding and output, but the files lack {OUTPUT}: "
+            "transformers would initialize it at random",
             "a file of the weights is missing; or, if the model is tied, write "
-            '"tie_word_embeddings": true into config.json and `tied = true` into the model',
+            '"tie_word_embeddings": true in config.json and `tied = true` in the model',
         )
     return []
 
@@ -375,7 +375,7 @@ def _check_for_transformers(
     except Exception as problem:  # transformers passes on whatever its checks raise
         reason = " ".join(str(problem).split())[:300]
         raise DataError(
-            f"transformers does not take {path}: {reason}", "download the file again"
+            f"transformers rejects {path}: {reason}", "download the file again"
         ) from None
     ours = AutoConfig.for_model(**wanted).to_dict()
     pairs = [(key, theirs.get(key), ours.get(key)) for key in wanted if key not in _ASIDE]
@@ -386,5 +386,5 @@ def _check_for_transformers(
         shown = "; ".join(f"{key} is {a} there, and {b} in the spec" for key, a, b in differs)
         raise DataError(
             f"{path} describes another model than `{name}`: {shown}",
-            "take other weights: the family has nothing of this name",
+            "use other weights: the family has no such setting",
         )

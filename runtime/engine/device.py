@@ -26,8 +26,8 @@ def prepare(device: str) -> None:
     on_cpu = device == "cpu"
     if not on_cpu and not torch.accelerator.is_available():
         raise RunError(
-            f"the plan wants the GPU {device}, and this machine has none that PyTorch can see",
-            "run it on a machine that has, or plan for a cluster of `cpu`",
+            f"the plan needs the GPU {device}, but PyTorch sees no GPU on this machine",
+            "run it on a machine with GPUs, or plan for a cluster of `cpu`",
         )
     from torchtitan.tools import utils
 
@@ -35,8 +35,8 @@ def prepare(device: str) -> None:
         return
     if "torchtitan.distributed.utils" in sys.modules:
         raise RunError(
-            f"this process already trains on {utils.device_type}, and cannot change to {device}",
-            "run jobs of different devices in different processes",
+            f"this process already trains on {utils.device_type}, and cannot switch to {device}",
+            "run jobs on different devices in different processes",
         )
     utils.device_type = "cpu"
     utils.device_module = CpuModule("torch.cpu")

@@ -21,7 +21,7 @@ from .loader import Batch, Loader
 from .lr import PlannedLR, PlannedSchedulers
 from .train import dataloader
 
-PREPARE = "let `etude prepare SPEC` make the data, on any machine, and name its run folder"
+PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its run folder"
 
 
 class RunData(BaseDataLoader):
@@ -49,9 +49,9 @@ class RunData(BaseDataLoader):
         plan, self._job = _find(run, config.job, config.key)
         if (given := keywords.get("seq_len", self._job.seq_len)) != self._job.seq_len:
             raise RunError(
-                f"training.seq_len is {given}, and the job {config.job} reads sequences of "
+                f"training.seq_len is {given}, but the job {config.job} reads sequences of "
                 f"{counted(self._job.seq_len, 'tokens')}",
-                "change the recipe, and emit it again",
+                "change the recipe and emit it again",
             )
         self._loader = _loader(run, plan, self._job, keywords)
         self._micro_batch = keywords["dp_world_size"] * keywords["local_batch_size"]

@@ -54,7 +54,7 @@ def export(
     config = hf_config(job.model, score=score) | {"max_position_embeddings": context}
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(partial, "make room on the disk and run again"):
+    with writing(partial, "free some disk space and run again"):
         partial.mkdir(parents=True)
         dtype = _write_weights(_tensors(job, path), partial)
         tokenizer = load(inputs["tokenizer"] / "tokenizer.json")
@@ -95,7 +95,7 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 "plan again with this version of etude",
             )
     for name, entry in tensors.items():
-        stopping.check(f"`{job.id}` begins anew")
+        stopping.check(f"`{job.id}` starts over")
         with reading(path, help):
             tensor = read_tensor(path, name, entry)
         for theirs, each in adapter.to_hf({name: tensor}).items():

@@ -212,7 +212,7 @@ class _Walk:
         while first < len(rows):
             if stop := agree().stop:
                 raise interrupted(
-                    stop, f"`{self._job.id}` continues with the chunk that it had begun"
+                    stop, f"`{self._job.id}` continues with the chunk that it was working on"
                 )
             length = len(rows[first][1].tokens)
             here = max(room // (-(-length // multiple) * multiple), 1)

@@ -69,10 +69,9 @@ class Loader(BaseDataLoader):
             if piece.sequences % self._micro_batch:
                 raise RunError(
                     f"the batch of {counted(piece.sequences, 'sequences')} from step "
-                    f"{piece.from_step} on "
-                    f"cannot be cut into micro-batches of {dp_world_size} ranks × "
-                    f"{local_batch_size} sequences",
-                    "plan again for the number of ranks that run it",
+                    f"{piece.from_step} on cannot be divided into micro-batches of "
+                    f"{dp_world_size} ranks × {local_batch_size} sequences",
+                    "plan again for this number of ranks",
                 )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -167,9 +166,9 @@ def check_targets(labels: np.ndarray, source: str, what: str) -> None:
     """
     if (labels == IGNORE).all():
         raise DataError(
-            f"nothing is learned of {what} of the data set `{source}`: no token of it is a target",
-            f"remove the data set's artifact, so that the next run makes `{source}` again; "
-            "it refuses records of which nothing is learned",
+            f"{what} of the data set `{source}` has no token to learn",
+            f"remove the data set's artifact; the next run makes `{source}` again and rejects "
+            "such records",
         )
 
 
@@ -187,7 +186,7 @@ def check_vocab(tokens: np.ndarray, source: str, vocab: int) -> None:
     """
     if (largest := int(tokens.max())) >= vocab:
         raise DataError(
-            f"the data set `{source}` has the token {largest}, and the model's vocabulary "
-            f"ends at {vocab - 1}",
-            "give the model a vocabulary as large as the tokenizer's",
+            f"the data set `{source}` has the token {largest}, but the model's vocabulary ends "
+            f"at {vocab - 1}",
+            "make the model's vocabulary as large as the tokenizer's",
         )

@@ -15,7 +15,7 @@ from .. import stopping
 from ..errors import RunError
 from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
 
-AGAIN = "remove the artifact that it is part of; the next run rebuilds it"
+AGAIN = "remove the artifact that contains it; the next run rebuilds it"
 
 
 def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
@@ -42,11 +42,11 @@ def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
         if _shapes(tensors) != _shapes(first):
             raise RunError(
                 f"the models in {first_path} and {path} have different weights",
-                "average models of one architecture",
+                "average only models of the same architecture",
             )
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(partial, "make room on the disk and run again"):
+    with writing(partial, "free some disk space and run again"):
         # On the meta device, where they take no memory: the planner makes each as it is written.
         mean = {
             name: torch.empty(entry.size, dtype=torch.float32, device="meta")
@@ -72,7 +72,7 @@ class _Mean(DefaultSavePlanner):
         self._tensors = tensors
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
-        stopping.check("the mean begins anew")
+        stopping.check("the mean starts over")
         name = write_item.index.fqn
         # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
         if self._written is not None:

@@ -23,8 +23,8 @@ def not_finite(what: str, step: int, stage: str | None) -> Stopped:
     """Training has diverged at `step` of the stage (from 0)."""
     return Stopped(
         f"the {what} is not finite at step {step} of stage `{stage}`",
-        "lower the learning rate or the clipping norm there and run again; a run that is only "
-        "resumed continues from the last checkpoint before that step",
+        "lower the learning rate or the clipping norm at that point and run again; a run that is "
+        "only resumed continues from the last checkpoint before that step",
     )
 
 

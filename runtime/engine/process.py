@@ -31,7 +31,7 @@ def join(world_size: int, device: str) -> int:
     ranks = int(os.environ["WORLD_SIZE"])
     if ranks != world_size:
         raise RunError(
-            f"the job needs {world_size} ranks, and there are {ranks}",
+            f"the job needs {world_size} ranks, but there are {ranks}",
             f"start it with torchrun on {world_size} devices, or plan for {ranks}",
         )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -40,8 +40,8 @@ def join(world_size: int, device: str) -> int:
         gpus = torch.accelerator.device_count()
         if gpus < here:
             raise RunError(
-                f"the job needs {here} GPUs on this machine, and it has {gpus}",
-                "run it on machines with more, or plan for what there is",
+                f"the job needs {here} GPUs on this machine, but it has {gpus}",
+                "run it on machines with more, or plan for these",
             )
     return int(os.environ["RANK"])
 

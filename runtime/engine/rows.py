@@ -251,8 +251,8 @@ class PreferenceLoader(Loader):
         known = row[~np.isnan(row)]
         if len(known) != len(self._branches(source, number)) - 1:
             raise DataError(
-                f"the reference log-probabilities of record {number} of `{source}` are not those "
-                "of its responses",
+                f"the reference log-probabilities of record {number} of `{source}` do not match "
+                "its responses",
                 "remove the artifact of the reference; the next run rebuilds it",
             )
         return known[[0, -1]].astype(np.float32)
@@ -277,14 +277,14 @@ def read_reference(path: Path, count: int, source: str) -> np.ndarray:
     Raises:
         DataError: the file is missing, damaged or of other data.
     """
-    help = "remove the artifact that it is part of; the next run rebuilds it"
+    help = "remove the artifact that contains it; the next run rebuilds it"
     try:
         values = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"the reference {path} cannot be read: {error}", help) from error
     if values.ndim != 2 or len(values) != count or values.dtype != np.float32:
         raise DataError(
-            f"the reference {path} is not that of the {count} records of `{source}`", help
+            f"the reference {path} does not match the {count} records of `{source}`", help
         )
     return np.asarray(values)
 
@@ -296,9 +296,9 @@ def check_length(length: int, seq_len: int, source: str, number: int) -> None:
     """
     if length > seq_len:
         raise DataError(
-            f"record {number} of the data set `{source}` has {length} tokens, and the stage's "
+            f"record {number} of the data set `{source}` has {length} tokens, but the stage's "
             f"sequences have {seq_len}",
-            "raise `seq_len` of the stage, or leave long records out of the data set",
+            "raise the stage's `seq_len`, or remove long records from the data set",
         )
 
 
@@ -314,8 +314,8 @@ def check_different(row: Row, mask: Mask, source: str, number: int) -> None:
     if first == last:
         raise DataError(
             f"the best and the worst response in record {number} of the data set `{source}` "
-            "differ in nothing that counts: `mask = formatting` leaves out how they end",
-            "leave the record out, or mask nothing",
+            "differ only in tokens that do not count: `mask = formatting` excludes their ends",
+            "remove the record, or write `mask = none`",
         )
 
 
@@ -333,6 +333,6 @@ def check_counts(counts: torch.Tensor, items: Sequence[tuple[str, int]]) -> None
         source, number = items[int(empty.int().argmax())]
         raise DataError(
             f"a response in record {number} of the data set `{source}` has no content of the "
-            "assistant, and `mask = formatting` leaves nothing else of it",
-            "leave the record out, or mask nothing",
+            "assistant, and `mask = formatting` excludes everything else",
+            "remove the record, or write `mask = none`",
         )

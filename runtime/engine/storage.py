@@ -42,7 +42,7 @@ def writing(path: Path, help: str) -> Iterator[None]:
         if isinstance(cause, OSError):
             reason = _reason(cause)
         elif _CUT_OFF in str(cause):
-            reason = "the disk took only a part of it"
+            reason = "only a part of it was written"
         else:
             raise
         shutil.rmtree(path, ignore_errors=True)

@@ -125,7 +125,7 @@ def build(config: "Trainer.Config") -> Iterator["Trainer"]:
         # An assertion without words is its own explanation.
         reason = str(error) or extract_tb(error.__traceback__)[-1].line
         raise RunError(
-            f"torchtitan refuses the job {config.job.id}: {reason}",
+            f"torchtitan rejects the job {config.job.id}: {reason}",
             "choose another placement or sequence length in the spec",
         ) from error
     with closing(trainer):
@@ -184,8 +184,8 @@ def read_records(folder: Path, form: str, source: str) -> Records:
     records = Records(folder, "train", scattered=True)
     if records.form != form:
         raise DataError(
-            f"the data set `{source}` has {records.form}, and the stage learns from {form}",
-            f"name a data set of {form} in the stage",
+            f"the data set `{source}` has {records.form}, but the stage learns from {form}",
+            f"use a data set of {form} in the stage",
         )
     return records
 

@@ -116,7 +116,8 @@ class Trainer(TitanTrainer):
             job, done = self.job, self.step
             raise interrupted(
                 stop,
-                f"`{job.id}` is saved after step {done:,} of {job.steps:,}, and continues there",
+                f"`{job.id}` is saved after step {done:,} of {job.steps:,} and continues from "
+                "there",
             )
         if due:
             self.checkpoints.save(self.step)
@@ -221,7 +222,7 @@ class Trainer(TitanTrainer):
         )
         if dist.get_rank() == 0:
             positions = json.dumps(self.loader.positions(), indent=1)
-            with writing(partial, "make room on the disk and run again"):
+            with writing(partial, "free some disk space and run again"):
                 (partial / "positions.json").write_text(positions + "\n")
                 partial.rename(folder)
         dist.barrier()

@@ -33,9 +33,9 @@ def accuracy(measure: AccuracyMeasure, judge: Judge, data: Mapping[str, Path]) -
         records = Records(data[name], "heldout")
         if records.form != "preferences" or not records.count:
             raise DataError(
-                f"the data set `{name}` holds no preferences out, so no accuracy can be measured "
-                "on it",
-                f"give it a larger share: holdout = 5% in dataset {name}",
+                f"the data set `{name}` has no held-out preferences, so no accuracy can be "
+                "measured on it",
+                f"hold out a larger share: holdout = 5% in dataset {name}",
             )
         found = _margins(records, judge, name)
         sources[name] = _share(found)

@@ -48,7 +48,7 @@ def pick(
         if score != score:
             raise RunError(
                 f"{name} of `{stage}` is not a number, so {job.id} cannot compare it",
-                "look at the stage's loss, and leave it out where it diverged",
+                "look at the stage's loss, and remove the stage if it diverged",
             )
         scores.append(score)
     index = scores.index(max(scores) if job.higher else min(scores))

@@ -79,7 +79,7 @@ class _Exported:
     def network(self) -> Any:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         network: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
-        network.register_forward_pre_hook(lambda *_: check("the measure begins anew"))
+        network.register_forward_pre_hook(lambda *_: check("the measure starts over"))
         return network.to(device).eval()
 
     @property
@@ -113,7 +113,7 @@ def _measure(
         from .reward import reward
 
         if judge is None or measure.prompts not in prompts:
-            raise RunError(f"{measure.name} needs prompts and a judge, and has none of them")
+            raise RunError(f"{measure.name} needs prompts and a judge, but has neither")
         source = prompts[measure.prompts]
         return reward(measure, model.folder, prompts=source, judge=judge, root=root)
     from .suites import suite

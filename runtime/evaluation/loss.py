@@ -27,8 +27,9 @@ def loss(measure: LossMeasure, network: Any, data: Mapping[str, Path]) -> dict[s
         windows = _windows(Shards(data[name], "heldout"), measure.seq_len, measure.tokens)
         if not windows:
             raise DataError(
-                f"the data set `{name}` holds no documents out, so no loss can be measured on it",
-                f"give it a larger share: holdout = 5% in dataset {name}",
+                f"the data set `{name}` has no held-out documents, so no loss can be measured on "
+                "it",
+                f"hold out a larger share: holdout = 5% in dataset {name}",
             )
         nats, count = _cross_entropy(network, windows)
         sources[name] = nats / count

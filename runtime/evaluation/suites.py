@@ -111,7 +111,7 @@ def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:
     if folder and not folder.is_dir():
         raise DataError(
             f"there is no folder {folder} of task files for the suite `{measure.name}`",
-            "name a folder beside the spec as `tasks`",
+            "write a folder next to the spec as `tasks`",
         )
     if folder:
         _check(folder)
@@ -144,7 +144,7 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
         except Exception as problem:
             raise DataError(
                 f"{place}: the task `{name}` cannot be loaded: {_reason(problem)}",
-                "fix the task file; paths in it start in its folder of tasks",
+                "fix the task file; its paths are relative to its folder of tasks",
             ) from problem
         loaded += list(tasks.get("groups", {}).values()) or list(tasks["tasks"].values())
     return loaded, manager
@@ -170,7 +170,7 @@ def _check(folder: Path) -> None:
             raise DataError(f"{place}: the task file cannot be read: {reason}", "fix it") from None
         if not isinstance(content, dict):
             raise DataError(
-                f"{path}: the task file holds no task", "write `task: NAME`, or drop it"
+                f"{path}: the task file has no task", "write `task: NAME`, or remove the file"
             )
 
 
@@ -181,7 +181,7 @@ def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str
         if "," in key and not metric.endswith("_stderr") and isinstance(value, int | float):
             return {"metric": metric, "score": float(value)}
     raise DataError(
-        f"the task `{name}` of the suite `{measure.name}` has no metric", "give it a metric_list"
+        f"the task `{name}` of the suite `{measure.name}` has no metric", "add a metric_list"
     )
 
 

@@ -21,7 +21,9 @@ def verdict(job: GateJob, scores: Mapping[str, Any], start: Mapping[str, Any]) -
         wanted = requirement.value
         if requirement.of_start:
             if requirement.measure not in start:
-                raise RunError(f"{requirement.measure} was not measured where the stage began")
+                raise RunError(
+                    f"{requirement.measure} was not measured at the beginning of the stage"
+                )
             wanted *= start[requirement.measure]["score"]
         score = scores[requirement.measure]["score"]
         results.append(

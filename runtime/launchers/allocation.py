@@ -123,8 +123,8 @@ def _slurm(said: Mapping[str, str]) -> Place:
     node = _number(said, "SLURM_NODEID")
     if node >= len(tasks):
         raise RunError(
-            f"Slurm says that this is node {node} (from 0) of the job {job}, and tells of the "
-            f"tasks of {len(tasks)}",
+            f"Slurm says that this is node {node} (from 0) of the job {job}, but gives the tasks "
+            f"of only {len(tasks)}",
             "start the ranks with srun directly, without changing its variables",
         )
     address = said.get("MASTER_ADDR") or _known(first_host(_nodes(said)))
@@ -154,7 +154,7 @@ def _nodes(said: Mapping[str, str]) -> str:
         if name in said:
             return said[name]
     raise RunError(
-        "Slurm has started this process and does not say on which nodes: SLURM_JOB_NODELIST is "
+        "Slurm has started this process but does not say on which nodes: SLURM_JOB_NODELIST is "
         "missing",
         "start the ranks with srun, or set MASTER_ADDR to the host of rank 0",
     )
@@ -170,7 +170,7 @@ def _tasks_of_nodes(said: Mapping[str, str]) -> list[int]:
             found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
             if found is None:
                 raise RunError(
-                    f"{name} is `{said[name]}`, which tells no numbers of tasks",
+                    f"{name} is `{said[name]}`, which does not give numbers of tasks",
                     "start the ranks with srun, without changing its variables",
                 )
             tasks += [int(found[1])] * int(found[2] or 1)
@@ -179,7 +179,7 @@ def _tasks_of_nodes(said: Mapping[str, str]) -> list[int]:
     if "SLURM_NTASKS_PER_NODE" in said:
         return [_number(said, "SLURM_NTASKS_PER_NODE")] * nodes
     raise RunError(
-        "Slurm has started this process and does not say how many run on a node: "
+        "Slurm has started this process but does not say how many run on a node: "
         "SLURM_TASKS_PER_NODE is missing",
         "start the ranks with srun, which sets it",
     )
@@ -220,8 +220,8 @@ def _kubeflow(said: Mapping[str, str]) -> Place:
     processes = said["PET_NPROC_PER_NODE"]
     if processes != "1":
         raise RunError(
-            f"this container is a node of several ranks (PET_NPROC_PER_NODE={processes}), and "
-            "this process is none of them",
+            f"this container is a node of several ranks (PET_NPROC_PER_NODE={processes}), but "
+            "this process is not one of them",
             "start it with torchrun, which reads the variables PET_…: "
             "torchrun --no-python etude run SPEC",
         )
@@ -235,14 +235,14 @@ def _require_one_process(said: Mapping[str, str]) -> None:
     tasks = said.get("SLURM_NTASKS", "1")
     if "SLURM_JOB_ID" in said and tasks != "1":
         raise RunError(
-            f"the Slurm job {said['SLURM_JOB_ID']} has {tasks} tasks, and this process is none of "
-            "them",
+            f"the Slurm job {said['SLURM_JOB_ID']} has {tasks} tasks, but this process is not "
+            "one of them",
             "start it on all of them with srun: srun etude run SPEC",
         )
     for name in _MPI:
         if said.get(name, "1") != "1":
             raise RunError(
-                f"mpirun has started {said[name]} of these processes ({name}), and does not say "
+                f"mpirun has started {said[name]} of these processes ({name}), but does not say "
                 "where they meet",
                 "start them with torchrun or srun, or set " + ", ".join((*_TORCH, *_MASTER)),
             )
@@ -254,7 +254,7 @@ def _require(said: Mapping[str, str], names: tuple[str, ...], help: str) -> None
         there = ", ".join(f"{name}={said[name]}" for name in names if name in said)
         are = "is" if len(missing) == 1 else "are"
         raise RunError(
-            f"the environment says in part which rank this process is: it has {there}, and "
+            f"the environment says only in part which rank this process is: it has {there}, but "
             f"{', '.join(missing)} {are} missing",
             help,
         )

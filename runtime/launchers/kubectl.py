@@ -46,7 +46,7 @@ class Cluster:
         require(
             "kubectl",
             "install it, or write the manifests with --dry-run and apply them elsewhere, each "
-            "phase when the one before is complete",
+            "phase when the previous one is complete",
         )
         help = "choose the cluster: kubectl config use-context NAME"
         return cls(namespace, call(["kubectl", "config", "current-context"], help=help).strip())
@@ -122,7 +122,7 @@ def submit(made: Sequence[Manifest], cluster: Cluster, folder: Path, say: Say) -
         other = each["metadata"]["labels"].get(INSTANCE)
         if other != labels[INSTANCE]:
             raise RunError(
-                f"an earlier launch of this run is at work, {other}, with another plan or site",
+                f"an earlier launch of this run is active, {other}, with another plan or site",
                 f"wait for it, or cancel it: etude cancel {folder}",
             )
     if not active and there:
@@ -142,7 +142,7 @@ def _phase(made: Manifest, what: str, cluster: Cluster, say: Say) -> None:
         now = "active"
         say(f"{what}: {name} is queued")
     elif now == "active":
-        say(f"{what}: {name} is there already")
+        say(f"{what}: {name} exists already")
     answered = monotonic()
     while now == "active":
         sleep(POLL_SECONDS)
@@ -154,7 +154,7 @@ def _phase(made: Manifest, what: str, cluster: Cluster, say: Say) -> None:
                 raise Interrupted(
                     f"the cluster has not answered for {LOST_SECONDS / 60:.0f} minutes: "
                     f"{problem.message}",
-                    "the phase goes on there; launch again to continue with those after it",
+                    "the phase continues there; launch again to continue with the next ones",
                 ) from None
     if now == "absent":
         raise Interrupted(f"{name} was removed from the cluster", "launch again to continue")
@@ -216,11 +216,11 @@ def at_work(queued: Mapping[str, Any]) -> bool:
 def _advice(said: str) -> str:
     """What to do where the cluster refuses a manifest."""
     if "no matches for kind" in said and "kubeflow" in said:
-        return "Kubeflow Trainer 2.2 or later has to be installed in the cluster"
+        return "install Kubeflow Trainer 2.2 or later in the cluster"
     if "namespaces" in said and "not found" in said:
-        return "name a namespace that there is, in the site file under [kubernetes]"
+        return "name an existing namespace in the site file, under [kubernetes]"
     if "Forbidden" in said or "forbidden" in said:
         return "ask for the right to create jobs and trainjobs in the namespace, or name another"
     if "Unable to connect" in said or "refused" in said or "no such host" in said:
-        return "look whether `kubectl get pods` answers"
+        return "check whether `kubectl get pods` answers"
     return "correct the site file, and launch again; nothing has been started"

@@ -53,26 +53,28 @@ class Toleration(Options):
 class KubernetesSite(Options):
     """The table `[kubernetes]` of a site file."""
 
-    image: str = Field(min_length=1, description="has etude and all that it needs")
+    image: str = Field(min_length=1, description="has etude and everything that it needs")
     volume: str = Field(
-        min_length=1, description="claim of a volume that all nodes read and write (RWX)"
+        min_length=1, description="claim of a volume that all nodes can read and write (RWX)"
     )
     namespace: str = Field(
         default="default",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
-        description="where all objects are made",
+        description="for all objects",
     )
-    mount: str = Field(default="/etude", pattern=r"^/.+", description="where pods see the volume")
+    mount: str = Field(
+        default="/etude", pattern=r"^/.+", description="mount point of the volume in pods"
+    )
     root: str | None = Field(
         default=None,
         pattern=r"^/.+",
         description="folder of the spec's data in pods; default: the volume",
     )
-    gpu: str = Field(default="nvidia.com/gpu", description="the resource that is a GPU")
+    gpu: str = Field(default="nvidia.com/gpu", description="the resource name of GPUs")
     gpus_per_node: int | None = Field(
         default=None,
         ge=1,
-        description="where nodes have another number of GPUs than the spec's cluster",
+        description="GPUs of a node, if different from the spec's cluster",
     )
     cpu: str | None = Field(default=None, description="cores of a pod of a gang, such as 96")
     memory: str | None = Field(default=None, description="of a pod of a gang, such as 1500Gi")
@@ -153,9 +155,9 @@ def _config_map(plan: Plan, names: Names, site: KubernetesSite) -> Manifest:
     data = base64.b64encode(gzip.compress(plan.to_json().encode() + b"\n", mtime=0)).decode()
     if len(data) > _MOST:
         raise RunError(
-            f"the plan of {plan.recipe} has {len(data):,} bytes, gzipped, and Kubernetes takes "
+            f"the plan of {plan.recipe} has {len(data):,} bytes, gzipped, but Kubernetes allows "
             f"{_MOST:,}",
-            "split the recipe in two, of which the second begins with `use` of the first",
+            "split the recipe in two, and begin the second with `use` of the first",
         )
     return {
         "apiVersion": "v1",

@@ -65,7 +65,7 @@ def _affordable(job: Any) -> None:
     cpus = os.cpu_count() or 1
     if device == "cpu" and ranks > cpus:
         raise RunError(
-            f"the job {job.id} needs {counted(ranks, 'processes')} and this machine has "
+            f"the job {job.id} needs {counted(ranks, 'processes')}, but this machine has "
             f"{counted(cpus, 'cores')}",
             elsewhere(f"run it with --ranks {cpus}, or on a larger machine"),
         )
@@ -75,7 +75,7 @@ def _affordable(job: Any) -> None:
         gpus = torch.cuda.device_count()
         if ranks > gpus:
             raise RunError(
-                f"the job {job.id} needs {ranks} × {device} and this machine has {gpus} GPUs",
+                f"the job {job.id} needs {ranks} × {device}, but this machine has {gpus} GPUs",
                 elsewhere(
                     "train a small copy here with --miniature, or run it on such a cluster: "
                     "etude launch SPEC --on slurm, kubernetes or skypilot"

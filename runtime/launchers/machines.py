@@ -49,8 +49,8 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
         return Machines(1, ranks, ranks)
     if ranks % each:
         raise RunError(
-            f"the phase {phase.name} has {counted(ranks, 'ranks')}, which nodes of "
-            f"{counted(each, 'GPUs')} cannot hold: {ranks % each} are left over",
+            f"the phase {phase.name} has {counted(ranks, 'ranks')}, which do not fill nodes of "
+            f"{counted(each, 'GPUs')}: {ranks % each} are left over",
             "choose a cluster, or degrees in `parallel`, whose product is a multiple of "
             f"{each}, or correct `gpus_per_node` in the site file",
         )
@@ -64,8 +64,8 @@ def _writing(phase: Phase, gpus_per_node: int) -> Machines:
     """
     if phase.ranks > gpus_per_node:
         raise RunError(
-            f"in the phase {phase.name} a model writes on {counted(phase.ranks, 'GPUs')} of each "
-            f"node, and the site's nodes have {gpus_per_node}",
+            f"in the phase {phase.name}, a model generates on {counted(phase.ranks, 'GPUs')} of "
+            f"each node, but the site's nodes have {gpus_per_node}",
             "choose a cluster of such nodes in the spec, or correct `gpus_per_node` in the site "
             "file",
         )

@@ -51,5 +51,5 @@ def call(command: Sequence[str], *, text: str | None = None, help: str = "") -> 
     if ended.returncode:
         said = (ended.stderr or ended.stdout).strip()
         first = next((line for line in said.splitlines() if line.strip()), "no reason is given")
-        raise Refused(f"`{what}` refuses: {first.strip()}", help, said)
+        raise Refused(f"`{what}` fails: {first.strip()}", help, said)
     return ended.stdout

@@ -40,17 +40,15 @@ def find(name: str | None) -> Path | None:
         if len(named) > 1:
             raise RunError(
                 f"there are several sites: {', '.join(named)}",
-                f"say which one it is: --site {next(iter(named))}",
+                f"choose one: --site {next(iter(named))}",
             )
         return next(iter(named.values()), None)
     path = named.get(name) or Path(name)
     if not path.is_file():
         near = difflib.get_close_matches(name, list(named), 1)
         raise RunError(
-            f"there is no site `{name}`, neither as a file nor in {folder()}",
-            f"did you mean `{near[0]}`?"
-            if near
-            else "`etude new --on ENGINE` writes one to begin with",
+            f"there is no site `{name}`, as a file or in {folder()}",
+            f"did you mean `{near[0]}`?" if near else "`etude new --on ENGINE` writes a template",
         )
     return path
 
@@ -68,11 +66,11 @@ def read(path: Path | None, engine: str, table: type[Table]) -> Table:
         said = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as problem:
         raise RunError(
-            f"the site file {path} cannot be read: {problem}", "name another one with --site"
+            f"the site file {path} cannot be read: {problem}", "choose another one with --site"
         ) from None
     except tomllib.TOMLDecodeError as problem:
         raise RunError(
-            f"the site file {path} is no TOML: {problem}", 'write a line as: partition = "gpu"'
+            f"the site file {path} is not TOML: {problem}", 'write a line as: partition = "gpu"'
         ) from None
     for name in said:
         if name not in ENGINES:
@@ -97,10 +95,10 @@ def _wrong(
     others = f" (and {len(more)} more)" if more else ""
     said = first["msg"].removeprefix("Value error, ")
     if path is None:
-        needs = f"[{engine}] has to say `{key}`" if key else f"[{engine}]: {said}"
+        needs = f"[{engine}] must set `{key}`" if key else f"[{engine}]: {said}"
         return RunError(
             f"a site file is needed, and there is none: {needs}",
-            f"`etude new --on {engine}` writes one to begin with",
+            f"`etude new --on {engine}` writes a template",
         )
     place = f"{path}:{_line(text, [engine, *where])}"
     if not where:  # keys that do not go together
@@ -111,7 +109,7 @@ def _wrong(
         message = f"[{'.'.join([engine, *where[:-1]])}] has no key `{where[-1]}`"
         return RunError(
             f"{place}: {message}{others}",
-            _near(where[-1], known, f"it may have {', '.join(known)}"),
+            _near(where[-1], known, f"possible keys: {', '.join(known)}"),
         )
     if first["type"] == "missing":
         said = "is missing"

@@ -39,14 +39,14 @@ def ready(secrets: Sequence[str]) -> None:
     """
     require(
         "sky",
-        "install it in an environment of its own: pip install skypilot; or write the tasks with "
+        "install it in a separate environment: pip install skypilot; or write the tasks with "
         "--dry-run",
     )
     missing = [name for name in secrets if not os.environ.get(name)]
     if missing:
         raise RunError(
             f"the site file names the secret {missing[0]}, which is not set in this shell",
-            f"set it: export {missing[0]}=…, or take it out of `secrets` under [skypilot]",
+            f"set it: export {missing[0]}=…, or remove it from `secrets` under [skypilot]",
         )
 
 

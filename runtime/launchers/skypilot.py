@@ -49,18 +49,20 @@ class SkypilotSite(Options):
         pattern=r"^(s3|gs|r2|oci|nebius|https)://.+",
         description="keeps the run folder",
     )
-    volume: str | None = Field(default=None, description="keeps the run folder, of SkyPilot's")
+    volume: str | None = Field(
+        default=None, description="a SkyPilot volume that keeps the run folder"
+    )
     cloud: str | None = Field(
         default=None, pattern=r"^[a-z0-9]+$", description="default: the cheapest that has the GPUs"
     )
     region: str | None = Field(default=None, description="of the cloud")
     zone: str | None = Field(default=None, description="of the region")
-    use_spot: bool = Field(default=False, description="machines that may be taken away, for less")
+    use_spot: bool = Field(default=False, description="cheaper machines that may be preempted")
     accelerator: str | None = Field(default=None, description="SkyPilot's name of the GPU")
     gpus_per_node: int | None = Field(
         default=None,
         ge=1,
-        description="where nodes have another number of GPUs than the spec's cluster",
+        description="GPUs of a node, if different from the spec's cluster",
     )
     parts: int = Field(
         default=1, ge=1, description="nodes that tokenize documents side by side, before the rest"
@@ -69,7 +71,7 @@ class SkypilotSite(Options):
     memory: str | None = Field(default=None, description="GiB of a node without GPUs, such as 32+")
     disk_size: int | None = Field(default=None, ge=1, description="GB of a node")
     network_tier: str | None = Field(default=None, description="of several nodes, such as best")
-    strategy: str | None = Field(default=None, description="of recovery, in SkyPilot's words")
+    strategy: str | None = Field(default=None, description="SkyPilot's recovery strategy")
     environment: dict[str, str] = Field(default={}, description="variables of all nodes")
     secrets: list[str] = Field(
         default=[], description="variables of your shell that the nodes get, such as HF_TOKEN"
@@ -78,9 +80,9 @@ class SkypilotSite(Options):
     @model_validator(mode="after")
     def _complete(self) -> "SkypilotSite":
         if (self.bucket is None) == (self.volume is None):
-            raise ValueError("either `bucket` or `volume` has to say where the run folder is")
+            raise ValueError("`bucket` or `volume` must say where the run folder is")
         if self.setup is None and self.image is None:
-            raise ValueError("`setup` or `image` has to say how etude comes to the nodes")
+            raise ValueError("`setup` or `image` must install etude on the nodes")
         if self.region and not self.cloud:
             raise ValueError("`region` belongs to a `cloud`, which is missing")
         if self.zone and not self.region:
@@ -164,8 +166,8 @@ def _accelerator(phase: Phase, site: SkypilotSite) -> str:
     known = gpu(phase.device)
     if known is None or known.name not in ACCELERATORS:
         raise RunError(
-            f"what SkyPilot calls the GPU {phase.device} is not known here",
-            'say it in the site file, under [skypilot]: accelerator = "…"; `sky gpus list` shows '
+            f"etude does not know SkyPilot's name of the GPU {phase.device}",
+            'set it in the site file, under [skypilot]: accelerator = "…"; `sky gpus list` shows '
             "the names",
         )
     return ACCELERATORS[known.name]

@@ -166,7 +166,7 @@ def _sbatch(*arguments: str) -> str:
     if done.returncode:
         said = " ".join(done.stderr.replace("sbatch: error: ", "").split())
         raise RunError(
-            f"Slurm does not take {arguments[-1]}: {said or 'it does not say why'}",
+            f"Slurm rejects {arguments[-1]}: {said or 'it does not say why'}",
             "correct the site file, or the cluster in the spec, and launch again",
         )
     return done.stdout
@@ -202,7 +202,7 @@ def _require_command(*names: str) -> None:
     for name in names:
         if shutil.which(name) is None:
             raise RunError(
-                f"this machine has no `{name}`, so it is no login node of Slurm",
+                f"this machine has no `{name}`, so it is not a Slurm login node",
                 "launch from a login node; `--dry-run` shows the scripts anywhere",
             )
 
@@ -215,7 +215,7 @@ def _require_not_queued(folder: Path) -> None:
     if launch.engine != "slurm":
         raise RunError(
             f"{folder} was launched on {launch.engine}",
-            f"if it does not run there any more, remove {folder / record.LAUNCH}",
+            f"if it no longer runs there, remove {folder / record.LAUNCH}",
         )
     if jobs := states(launch.queued):
         shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
@@ -283,7 +283,7 @@ def _require_partition(
         found = next((each for each in known.values() if each.default), None)
         if found is None:
             raise RunError(
-                "Slurm has no default partition, and the site file names none",
+                "Slurm has no default partition, and the site file sets none",
                 "write `partition = ` below [slurm]; there are " + ", ".join(known),
             )
     else:
@@ -294,8 +294,8 @@ def _require_partition(
         )
     if on.nodes > found.nodes:
         raise RunError(
-            f"the phase {phase.name} needs {on.nodes} nodes, and the partition `{found.name}` has "
-            f"{found.nodes}",
+            f"the phase {phase.name} needs {on.nodes} nodes, but the partition `{found.name}` "
+            f"has {found.nodes}",
             "name another partition in the site file, or plan for a smaller cluster",
         )
     asked = minutes(batch.time) if batch.time else None
@@ -303,7 +303,7 @@ def _require_partition(
         raise RunError(
             f'`time = "{batch.time}"` is more than the {found.limit:g} minutes that the '
             f"partition `{found.name}` allows",
-            "write less: a run saves its state before its time is up, and is queued again",
+            "write a shorter time: a run saves its state before its time is up, and is requeued",
         )
 
 

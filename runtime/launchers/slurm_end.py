@@ -51,10 +51,10 @@ def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
         return decided
     count = _in_vain(folder, name)
     if count >= most:
-        times = f"{name} was started {counted(count, 'times')} in a row and got no further"
+        times = f"{name} was started {counted(count, 'times')} in a row without progress"
         _stop(folder, RunError(f"{times}; the last time, {message}", help), told=False)
         return 1
-    print(f"etude: {message}; the job of {name} is queued again", flush=True)
+    print(f"etude: {message}; the job of {name} is requeued", flush=True)
     return AGAIN
 
 

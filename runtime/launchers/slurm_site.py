@@ -22,23 +22,23 @@ class Batch(Table):
     qos: str | None = Field(None, description="quality of service")
     time: str | None = Field(
         None,
-        description="how long a job may run, such as 12:00:00; five minutes before that the run "
-        "saves its state, and its job is queued again",
+        description="time limit of a job, such as 12:00:00; five minutes before it the run saves "
+        "its state, and its job is requeued",
     )
     gres: str | None = Field(
         None,
-        description="how GPUs are asked for, {devices} of a node; the default is gpu:{devices}",
+        description="how to request GPUs, {devices} per node; the default is gpu:{devices}",
     )
-    cpus: int | None = Field(None, ge=1, description="CPU cores of a rank")
-    memory: str | None = Field(None, description="of a node, such as 900G; 0 is all that it has")
-    exclusive: bool = Field(False, description="nodes are shared with nobody")
-    options: tuple[str, ...] = Field((), description="more options of sbatch")
+    cpus: int | None = Field(None, ge=1, description="CPU cores per rank")
+    memory: str | None = Field(None, description="memory per node, such as 900G; 0 is all of it")
+    exclusive: bool = Field(False, description="exclusive nodes")
+    options: tuple[str, ...] = Field((), description="more sbatch options")
 
     @field_validator("time")
     @classmethod
     def _time(cls, text: str | None) -> str | None:
         if text is not None and minutes(text) is None:
-            raise ValueError("is no time of Slurm; write hours:minutes:seconds, such as 12:00:00")
+            raise ValueError("is not a Slurm time; write hours:minutes:seconds, such as 12:00:00")
         return text
 
     @field_validator("gres")
@@ -56,13 +56,13 @@ class Container(Table):
     runs_with: Literal["pyxis", "apptainer"] = Field(
         "pyxis", description="pyxis (options of srun), or apptainer (a command before Python)"
     )
-    mounts: tuple[str, ...] = Field((), description="folders that it sees besides")
+    mounts: tuple[str, ...] = Field((), description="more folders to mount")
 
 
 class Kinds(Table):
     """What one kind of phase asks for instead."""
 
-    cpu: Batch | None = Field(None, description="the making of data")
+    cpu: Batch | None = Field(None, description="data preparation")
     gang: Batch | None = Field(None, description="training")
     generate: Batch | None = Field(None, description="sampling and evaluation")
     small: Batch | None = Field(None, description="exports, averages, verdicts")
@@ -72,25 +72,23 @@ class SlurmSite(Batch):
     """The table `[slurm]`."""
 
     python: str | None = Field(
-        None, description="the Python that has etude, on every node; default: that of this command"
+        None, description="the Python with etude, on every node; default: that of this command"
     )
     modules: tuple[str, ...] = Field((), description="environment modules, loaded first")
     setup: tuple[str, ...] = Field((), description="lines of bash before the ranks start")
-    environment: Mapping[str, str] = Field({}, description="variables of every rank")
+    environment: Mapping[str, str] = Field({}, description="environment variables of every rank")
     container: Container | None = Field(None, description="the image that ranks run in")
-    scratch: str | None = Field(
-        None, description="a folder that all nodes share, in which run folders lie"
-    )
+    scratch: str | None = Field(None, description="a folder for run folders that all nodes share")
     gpus_per_node: int | None = Field(
-        None, ge=1, description="where nodes have another number of GPUs than the spec says"
+        None, ge=1, description="GPUs of a node, if different from the spec's cluster"
     )
     parts: int = Field(
         1, ge=1, description="jobs (an array) that tokenize documents side by side, before the rest"
     )
     attempts: int = Field(
-        5, ge=1, description="starts of a phase in a row that get no further, before it is given up"
+        5, ge=1, description="how often in a row a phase may start without progress"
     )
-    phase: Kinds | None = Field(None, description="what one kind of phase asks for instead")
+    phase: Kinds | None = Field(None, description="settings for one kind of phase")
 
     def batch(self, kind: str) -> Batch:
         """What a kind of phase asks for."""

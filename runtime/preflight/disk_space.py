@@ -59,10 +59,10 @@ def require_room(plan: Plan, store: Store, on_event: OnEvent) -> list[RunError]:
     results, checkpoints = needed(plan, store)
     total = results + checkpoints
     said = (
-        f"the run needs about {in_bytes(total)} in {store.folder}, {in_bytes(results)} for results "
-        f"and {in_bytes(checkpoints)} for checkpoints, and {in_bytes(free)} are free"
+        f"the run needs about {in_bytes(total)} in {store.folder}, {in_bytes(results)} for "
+        f"results and {in_bytes(checkpoints)} for checkpoints, but only {in_bytes(free)} are free"
     )
-    help = "make room, or name a folder on a larger disk with --folder"
+    help = "free some space, or choose a folder on a larger disk with --folder"
     if total > free:
         return [RunError(said, help)]
     if total > TIGHT * free:

@@ -170,8 +170,8 @@ def _unshared(nodes: Sequence[Node], folder: Path) -> RunError | None:
     return RunError(
         f"{blind[0]}{_more(blind)} does not see the run folder {folder} of rank 0 on "
         f"{nodes[0].host}: a file written there did not appear in {PATIENCE:.0f} seconds",
-        "choose a folder on a file system that all nodes share, with --folder or `scratch` in the "
-        "site file",
+        "choose a folder on a file system that all nodes share, with --folder or `scratch` in "
+        "the site file",
     )
 
 
@@ -195,14 +195,14 @@ def _limits(nodes: Sequence[Node], folder: Path) -> RunError | None:
     for node in nodes:
         if node.files < FILES:
             return RunError(
-                f"{node} may open {node.files} files at a time, and {FILES} can be needed",
-                'raise the limit: setup = ["ulimit -n 65536"] in the site file, or ask whoever '
-                "runs the cluster",
+                f"{node} may open {node.files} files at a time, but up to {FILES} are needed",
+                'raise the limit: setup = ["ulimit -n 65536"] in the site file, or ask your '
+                "cluster's administrators",
             )
         if node.free < FREE:
             return RunError(
                 f"{node} has {in_bytes(node.free)} free in {folder}",
-                "make room, or choose another folder with --folder",
+                "free some space, or choose another folder with --folder",
             )
     return None
 

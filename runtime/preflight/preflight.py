@@ -270,7 +270,7 @@ def _require_protocol(pattern: str) -> None:
     known: Mapping[str, Any] = known_implementations.get(protocol, {})
     if not known:
         raise RunError(
-            f"nothing reads `{protocol}://`, of `{pattern}`",
+            f"no package can read `{protocol}://` in `{pattern}`",
             "write a path, or a URL such as s3://bucket/file.jsonl",
         )
     module = known["class"].partition(".")[0]
@@ -284,7 +284,7 @@ def _require_protocol(pattern: str) -> None:
 
 def _wandb() -> None:
     if importlib.util.find_spec("wandb") is None:
-        raise RunError("wandb, with which it tracks, is not installed", "pip install wandb")
+        raise RunError("wandb, which it uses for tracking, is not installed", "pip install wandb")
     if os.environ.get("WANDB_MODE") != "online" or os.environ.get("WANDB_API_KEY"):
         return
     try:
@@ -293,8 +293,8 @@ def _wandb() -> None:
         known = {}
     if not any("wandb" in host for host in known):
         raise RunError(
-            "WANDB_MODE is online, and nobody is logged in to W&B",
-            "log in with `wandb login`, or leave WANDB_MODE out to log offline",
+            "WANDB_MODE is online, but nobody is logged in to W&B",
+            "log in with `wandb login`, or unset WANDB_MODE to log offline",
         )
 
 
@@ -323,6 +323,6 @@ def _on_hub(repo: str, kind: str, revision: str | None) -> None:
         reason = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise DataError(
             f"{repo} is not in the local cache, and the Hub does not provide it: {reason}",
-            "check its name and whether it needs `hf auth login`; or download it where there is a "
-            f"network (`hf download {repo} --repo-type {kind}`)",
+            "check its name and whether it needs `hf auth login`; or download it on a machine "
+            f"with a network (`hf download {repo} --repo-type {kind}`)",
         ) from None

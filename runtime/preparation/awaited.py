@@ -43,8 +43,8 @@ def require(job: DatasetJob, root: Path, inputs: Mapping[str, Path], labels: Pat
     _write(path, candidates(inputs["candidates"], fields), fields)
     ranks = ", ".join(f"`{fields.name(rank)}`" for rank in RANKS)
     raise Stopped(
-        f"{message}; what is to be labelled is in {path}",
-        f"fill in {ranks} there (a response, or the number of one, from 0; one of "
+        f"{message}; the candidates to label are in {path}",
+        f"fill in {ranks} there (a response, or its index, from 0; one of "
         f"`{fields.name('edited')}` and `{fields.name('rejected')}` may stay null), {_HELP}",
     )
 
@@ -91,7 +91,7 @@ def _unlabelled(draws: list[dict[str, Any]], fields: Fields) -> dict[str, Any] |
     first = draws[0]
     if not first["messages"]:
         raise DataError(
-            "the candidates to be labelled answer plain prompts, which the draws do not hold",
+            "the candidates to be labelled answer plain prompts, which the draws do not contain",
             "write the prompts as messages",
         )
     record = {fields.name("prompt"): first["messages"][:-1], "responses": responses}

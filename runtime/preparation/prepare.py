@@ -108,7 +108,7 @@ def fingerprint_file(path: Path, what: str = "tokenizer") -> str:
         reason = (problem.strerror or str(problem)).lower()
         raise DataError(
             f"the {what} {path} cannot be read: {reason}",
-            "make sure that the file is there and that you may read it, then run again",
+            "make sure that the file exists and that you may read it, then run again",
         ) from None
 
 
@@ -250,7 +250,7 @@ def _read(
         on_event({"event": "sites", **about, "kept": counts.kept, "dropped": counts.dropped})
 
     for text in readers.read(source, root=root, bad_lines=bad_lines, on_bad=bad, on_sites=sites):
-        stopping.check(f"`{job}` begins anew")
+        stopping.check(f"`{job}` starts over")
         yield text
 
 

@@ -115,9 +115,7 @@ class RecordMaker:
                     file.write(records.dump({**made.normalized(), "place": row.place}))
                     count += 1
         if not count:
-            raise DataError(
-                f"the data set `{self._job.name}` has no prompts", "give it at least one"
-            )
+            raise DataError(f"the data set `{self._job.name}` has no prompts", "add at least one")
         summary = {"form": "prompts", "documents": count, **self.counted()}
         (result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
         self._report()
@@ -163,7 +161,7 @@ class RecordMaker:
         for row in readers.read_rows(
             source, self._job.form, bad, root=self._root, results=self._results
         ):
-            stopping.check(f"`{self._job.id}` begins anew")
+            stopping.check(f"`{self._job.id}` starts over")
             try:
                 made = make(row.fields)
             except DataError as problem:
@@ -176,7 +174,7 @@ class RecordMaker:
             raise DataError(
                 f"the data set `{self._job.name}` has no {self._job.form} of at most "
                 f"{counts.limit:,} tokens: all {counts.dropped:,} are dropped as too long",
-                "raise `seq_len` of the stages that read it, or give it shorter ones",
+                "raise `seq_len` of the stages that read it, or use shorter ones",
             )
 
     def _nothing_left(self) -> DataError:
@@ -185,7 +183,7 @@ class RecordMaker:
             return DataError(
                 f"the data set `{self._job.name}` has no preferences: every record's "
                 f"responses are too similar ({similar:,} dropped)",
-                "raise the percentage of `drop similar`, or give it responses that differ more",
+                "raise the percentage of `drop similar`, or use responses that differ more",
             )
         return self._bad_lines.nothing_left(self._job.name, self._job.form)
 
@@ -223,10 +221,10 @@ class RecordMaker:
         if teaches(record, every_token=self._job.every_token):
             return
         if record.branches:
-            raise DataError("a response holds nothing that the assistant says")
+            raise DataError("a response has nothing that the assistant says")
         raise DataError(
-            "nothing of the dialog is learned: no token of it is what the assistant says, or all "
-            "messages of the assistant say that they are not to be learned"
+            "the dialog has nothing to learn: the assistant says nothing in it, or all its "
+            "messages are marked as not learned"
         )
 
     def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:

@@ -114,6 +114,6 @@ def _held(folder: Path, form: str) -> int:
 def advice(reading: Reading) -> str:
     """Why so many passes are a matter, and what to do."""
     return (
-        f"more than {MOST[reading.form]} passes are known to help little: give the data set more, "
-        "train for less, or lower its share"
+        f"more than {MOST[reading.form]} passes rarely help: add data, train for less, or lower "
+        "its share"
     )

@@ -34,7 +34,7 @@ _LOOK = 0.5
 """Seconds after which it is looked whether the run is to stop."""
 _MUCH = 2**25
 """Bytes of files for which more processes are started."""
-_ALONE = "processes that tokenize have ended early; this one goes on alone"
+_ALONE = "processes that tokenize have ended early; this one continues alone"
 
 Stop = Callable[[], Any]
 
@@ -233,6 +233,6 @@ def each(task: Task, folder: Path, job: str) -> Iterator[tuple[Path, dict[str, A
     """
     for number in range(len(task)):
         unit = there(task, folder / UNITS, number)
-        assert unit is not None, f"unit {number} is not there"
+        assert unit is not None, f"unit {number} is missing"
         yield folder / UNITS / f"{number:06}", unit
         stopping.check(f"`{job}` is joined anew, from what is tokenized")

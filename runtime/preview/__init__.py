@@ -58,7 +58,7 @@ def _one(use: Use, shop: Shop, records: int) -> Preview:
     except NoFile as problem:
         if not use.data.awaited:
             return Preview(use, problem=problem)
-        note = f"nothing is there yet: `{problem.pattern}`, for which a run waits, is missing"
+        note = f"there are no data yet: a run waits for `{problem.pattern}`"
         shown = Preview(use, notes=[note])
     except RunError as problem:
         shown = Preview(use, problem=problem)

@@ -82,7 +82,7 @@ def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview
 
 def _not_drawn(key: str, shop: Shop) -> str:
     stage = next(job.stage or job.id for job in shop.plan.jobs if job.key == key)
-    return f"the stage `{stage}` makes these records, and has not done so yet in {shop.folder}"
+    return f"the stage `{stage}` makes these records, but has not run yet in {shop.folder}"
 
 
 def _found(
@@ -117,7 +117,7 @@ def _left_out(maker: RecordMaker) -> dict[str, int]:
     long, similar = counts.get("long") or {}, counts.get("similar") or {}
     found = {
         "dropped as too long": long.get("dropped", 0),
-        "cut off as too long": long.get("truncated", 0),
+        "truncated as too long": long.get("truncated", 0),
         "dropped as too similar": similar.get("records", 0),
     }
     return {what: count for what, count in found.items() if count}

@@ -65,8 +65,8 @@ def show_rows(use: Use, made: Made, shop: Shop, count: int) -> Preview:
         shards = shards and shop.result(use.filtered.key)
         if shards is None:
             preview.notes.append(
-                "documents that the stage leaves out by their scores are shown, too: they have "
-                f"no scores in {shop.folder} yet"
+                "documents that the stage will filter out by score are shown, too: they have no "
+                f"scores in {shop.folder} yet"
             )
     if shards is not None:
         stream = _stream(use, Shards(shards, "train"))

@@ -119,9 +119,9 @@ class Shop:
         bytes_of = {n: v for n, v in job.tokenizer.items() if n in ("special", "dialogs")}
         stand_in = job.model_copy(update={"tokenizer": {"kind": "bytes", **bytes_of}})
         note = (
-            f"the tokenizer `{name}` is not trained yet, so that tokens cannot be counted: the "
-            f"text is right, and counts are characters. {self.folder} will have it once "
-            "`etude run` has begun"
+            f"the tokenizer `{name}` is not trained yet, so tokens cannot be counted: the text "
+            f"is correct, but counts are in characters. {self.folder} will have the tokenizer "
+            "once `etude run` has started"
         )
         return Made(self._make(stand_in), False, None, note)
 

@@ -105,11 +105,11 @@ def _no_target(plan: Plan, target: str, stages: list[str], sources: list[str]) -
     readers = f"stages with data: {', '.join(stages) or 'none'}; data sets: {', '.join(sources)}"
     if target in plan.stages:
         kind = plan.stages[target].kind
-        return NoTarget(f"the stage `{target}` ({kind}) reads no data of its own", readers)
+        return NoTarget(f"the stage `{target}` ({kind}) reads no data", readers)
     for job in plan.jobs:
         if isinstance(job, TokenizerJob) and target in job.datasets:
             return NoTarget(
-                f"no stage reads the data set `{target}`: the tokenizer alone is trained on it",
+                f"no stage reads the data set `{target}`: only the tokenizer is trained on it",
                 readers,
             )
     if f"dataset.{target}" in plan.values:

@@ -61,7 +61,7 @@ def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
             found.append(Item("work", path, "", unused))
         else:
             found += _checkpoints(path, used[path.name])
-    found += (Item("cache", path, "", "it can be computed again") for path in _all(home / "cache"))
+    found += (Item("cache", path, "", "it can be recomputed") for path in _all(home / "cache"))
     return _measured([item for item in found if item.kind in kinds])
 
 

@@ -58,8 +58,8 @@ class Journal:
             os.replace(partial, self.path)
             os.replace(self._old, self._old.with_name(_SET_ASIDE))
         return (
-            f"the journal of an earlier version of etude, {len(rows):,} lines, is now {self.path}; "
-            f"{_SET_ASIDE} beside it is what it was"
+            f"converted the journal of an earlier version of etude, {len(rows):,} lines, to "
+            f"{self.path}; {_SET_ASIDE} next to it is the original"
         )
 
     def record(self, job: str, key: str, event: str, detail: Any) -> None:
@@ -82,7 +82,7 @@ class Journal:
             if set(row) != set(_NAMES):
                 raise RunError(
                     f"{self.path}:{number} is not a line of a journal",
-                    f"take it out, with a copy of the file kept: sed -i.old {number}d {self.path}",
+                    f"remove it, keeping a copy of the file: sed -i.old {number}d {self.path}",
                 )
             found.append(row)
         return found

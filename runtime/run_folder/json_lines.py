@@ -93,7 +93,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         if record is None:
             raise RunError(
                 f"{path}:{number} is not a line of JSON that etude wrote",
-                f"take the line out, with a copy of the file kept: sed -i.old {number}d {path}",
+                f"remove the line, keeping a copy of the file: sed -i.old {number}d {path}",
             )
         yield record
     if (record := _record(last)) is not None:

@@ -89,9 +89,9 @@ class Lease:
         """Raises: Interrupted: another run has taken the folder meanwhile."""
         if self._lost is not None:
             raise Interrupted(
-                f"another run has taken {self.name} since this one did not answer: "
+                f"another run has taken {self.name} because this one did not answer: "
                 f"{_who(self._lost)}",
-                "run again when it has ended",
+                "run again once it has ended",
             )
 
     def release(self) -> None:
@@ -187,7 +187,7 @@ class Lease:
         if there.get("host") == socket.gethostname() and there.get("space") == _space():
             return self._has_ended(there.get("processes", []))
         on_wait(
-            f"{self.name} is in use by {_who(there)}; waiting for up to {DEAD_SECONDS:.0f} s to "
+            f"{self.name} is in use by {_who(there)}; waiting up to {DEAD_SECONDS:.0f} s to "
             "see whether that run is alive"
         )
         end = time.monotonic() + DEAD_SECONDS

@@ -23,8 +23,8 @@ def wait_for(paths: Iterable[Path], rank: int) -> None:
         while not path.exists():
             if time.monotonic() > end:
                 raise RunError(
-                    f"rank {rank} on {socket.gethostname()} does not see {path.absolute()}, which "
-                    f"rank 0 sees, and has waited {PATIENCE_SECONDS:.0f} s for it",
+                    f"rank {rank} on {socket.gethostname()} has waited {PATIENCE_SECONDS:.0f} s "
+                    f"for {path.absolute()}, which rank 0 sees",
                     "put the run folder on a file system that all nodes share, and run again",
                 )
             time.sleep(pause)

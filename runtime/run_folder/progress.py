@@ -154,7 +154,7 @@ def _state(
     if complete:
         return "done", "", ""
     if begun:
-        return "stopped", "it has ended before its end", "run or launch it again to continue"
+        return "stopped", "it ended before it was done", "run or launch it again to continue"
     return "waiting", "", ""
 
 

@@ -328,6 +328,6 @@ def disk(path: Path) -> Iterator[None]:
             reason = "the disk is full" if problem.errno in _FULL else problem.strerror
             raise Stopped(
                 f"{problem.filename or path} cannot be written: {reason}",
-                "make room and run again: everything finished so far is kept",
+                "free some space and run again: everything finished so far is kept",
             ) from None
         raise

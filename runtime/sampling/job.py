@@ -81,7 +81,9 @@ def _draw(
     done, total, scored = _resume(partial, len(prompts), job.draws)
     with partial.open("a", encoding="utf-8") as file:
         for first in range(done, len(prompts), PROMPTS):
-            stopping.check(f"`{job.id}` has {first} of {len(prompts)} prompts, and continues there")
+            stopping.check(
+                f"`{job.id}` has {first} of {len(prompts)} prompts and continues from there"
+            )
             chunk = prompts[first : first + PROMPTS]
             answers = sampler.answer(chunk, first=first, draws=job.draws, seed=job.seed)
             for i, (prompt, drawn) in enumerate(zip(chunk, answers, strict=True)):
@@ -160,9 +162,9 @@ def _finish(
             tally.add(draws, kept, len(pair))
     if not tally.kept:
         raise RunError(
-            f"none of the {tally.draws} draws of {job.id} says something and ends within "
+            f"none of the {tally.draws} draws of {job.id} is non-empty and ends within "
             f"{counted(job.max_tokens, 'tokens')}, so none can be kept",
-            "raise max_tokens, or sample from a model that has learnt to end its answers",
+            "raise max_tokens, or sample from a model that has learned to end its answers",
         )
     summary = {"prompts": len(prompts), **tally.summary()}
     (ready / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

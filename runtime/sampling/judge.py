@@ -46,7 +46,7 @@ class Judge:
         fit = [i for i, each in enumerate(sequences) if len(each) <= self.context]
         order = sorted(fit, key=lambda i: (len(sequences[i]), i))
         while order:
-            stopping.check("what has no score yet is judged later")
+            stopping.check("draws without a score are judged later")
             longest = len(sequences[order[-1]])
             rows = max(BATCH_TOKENS // longest, 1)
             batch, order = order[-rows:], order[:-rows]
@@ -69,7 +69,7 @@ class Judge:
         last = hidden[torch.arange(len(sequences), device=device), (lengths - 1).to(device)]
         rewards = self._network.score(last).float()[:, 0]
         if not torch.isfinite(rewards).all():
-            raise RunError("the judge gives a reward that is not finite", "train it again")
+            raise RunError("the judge gave a reward that is not finite", "train it again")
         return rewards.tolist()
 
 

@@ -73,7 +73,7 @@ class Protocol:
         if messages is None:
             text = record.get("prompt")
             if not isinstance(text, str) or not text.strip():
-                raise DataError(f"{place}: the prompt is empty", "write one there, or drop it")
+                raise DataError(f"{place}: the prompt is empty", "write one, or remove the line")
             return Prompt(place, None, None, text, _array([*self._begin, *self._encode(text)]))
         try:
             tokens = self._renderer.render(messages, tools=tools, prompt=True).ids
@@ -139,10 +139,9 @@ def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = No
         prompt = protocol.prompt(record, place)
         if len(prompt.tokens) >= context:
             raise DataError(
-                f"{place}: the prompt has {counted(len(prompt.tokens), 'tokens')}, and the "
-                "context of "
-                f"{context} of model and judge leaves no room for an answer",
-                "shorten or drop it, or take a model and a judge with a longer context",
+                f"{place}: the prompt has {counted(len(prompt.tokens), 'tokens')}, so the "
+                f"context of {context} of model and judge leaves no room for an answer",
+                "shorten or remove it, or use a model and a judge with a longer context",
             )
         prompts.append(prompt)
     if not prompts:
@@ -184,4 +183,4 @@ def _array(tokens: list[int]) -> np.ndarray:
 
 
 def _placed(problem: DataError, place: str) -> DataError:
-    return DataError(f"{place}: {problem.message}", problem.help or "fix the line, or drop it")
+    return DataError(f"{place}: {problem.message}", problem.help or "fix the line, or remove it")

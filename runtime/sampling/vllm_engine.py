@@ -34,8 +34,8 @@ class Vllm:
         except (RuntimeError, ValueError) as problem:
             reason = " ".join(str(problem).split())[:300]
             raise RunError(
-                f"vLLM does not load {model}: {reason}",
-                "run without vLLM installed to sample with transformers",
+                f"vLLM cannot load {model}: {reason}",
+                "uninstall vLLM to sample with transformers",
             ) from None
         self.context: int = self._engine.llm_engine.model_config.max_model_len
 

@@ -89,9 +89,9 @@ def _valid(item: s.Allow, report: Report) -> bool:
     elif not item.reason.value.strip():
         report.add(
             "E333",
-            f"this does not say why {code} is silenced",
+            f"the reason for silencing {code} is missing",
             item.reason.span,
-            help="write the reason for those who read the spec after you",
+            help="write a reason for later readers of the spec",
         )
     else:
         return True

@@ -46,31 +46,31 @@ NOT_YET = (
         "lora_dropout lora_target_modules lora_target_linear lora_config peft_config "
         "target_modules ia3 prefix_tuning prompt_tuning modules_to_save",
         ANY,
-        "this version has no adapters: a stage trains all weights. Leave it out, and give `lr` for "
+        "this version has no adapters: a stage trains all weights. Remove it, and give `lr` for "
         "a full fine-tune: usually a tenth of an adapter's or less",
     ),
     Answer(
         "load_in_8bit load_in_4bit quantization quantize quantization_config bnb_config gptq awq "
         "bnb_4bit_quant_type bnb_4bit_compute_dtype qat int8 int4",
         ANY,
-        "this version quantizes nothing: weights are trained in fp32. Leave it out, and quantize "
+        "this version does not quantize: weights are trained in fp32. Remove it, and quantize "
         "the exported model with another program",
     ),
     Answer(
         "fp8 mxfp8 nvfp4 float8 mxfp4 fp8_recipe enable_fp8 fp8_format",
         ANY,
-        "this version computes nothing in 8 or 4 bits: `precision` is bf16 or fp32",
+        "this version does not compute in 8 or 4 bits: `precision` is bf16 or fp32",
     ),
     Answer(
         "muon lion adafactor sophia shampoo soap muon_lr muon_momentum",
         ANY,
-        "the optimizers of this version are `adamw` and `adam`, and rates that suit others do not "
-        "suit them",
+        "the optimizers in this version are `adamw` and `adam`; learning rates for other "
+        "optimizers do not suit them",
     ),
     Answer(
         "mtp mtp_loss mtp_num_layers num_nextn_predict_layers multi_token_prediction",
         ANY,
-        "this version trains no multi-token prediction. Leave it out",
+        "this version trains no multi-token prediction. Remove it",
     ),
     Answer(
         "z_loss_weight zloss z_loss_coef z_loss_coefficient z_loss_multiplier",
@@ -101,7 +101,7 @@ NOT_YET = (
         "freeze frozen freeze_layers freeze_embeddings unfrozen_parameters trainable_layers "
         "layerwise_lr_decay param_groups embedding_lr embedding_learning_rate",
         ANY,
-        "this version trains every weight, all at the rate that `lr` says. Leave it out",
+        "this version trains every weight, all at the rate that `lr` says. Remove it",
     ),
     Answer(
         "teacher teacher_model distill distillation kd kd_loss kd_temperature",
@@ -124,8 +124,8 @@ NOT_YET = (
     Answer(
         "early_stopping early_stopping_patience early_stopping_threshold",
         ANY,
-        "no stage of this version ends early. Cut it by checkpoint stages, and let a best stage "
-        "pick: {}",
+        "stages do not stop early in this version. Mark points with checkpoint stages, and let a "
+        "best stage pick: {}",
         "stage half: checkpoint { from = pretrain, after = 50% }, "
         "stage pick: best { of = [half, pretrain], loss = [web] }",
     ),
@@ -149,8 +149,8 @@ OUTSIDE = (
     Answer(
         "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo",
         ANY,
-        "nothing is uploaded. Results, `models/STAGE` in the run folder, are folders that "
-        "`hf upload` takes",
+        "nothing is uploaded. Results, `models/STAGE` in the run folder, are folders for `hf "
+        "upload`",
     ),
     Answer(
         "resume resume_from_checkpoint auto_resume auto_resume_from_checkpoints resume_path "
@@ -166,29 +166,29 @@ OUTSIDE = (
         "dataloader_pin_memory pin_memory prefetch_factor num_proc dataset_num_proc "
         "preprocessing_num_workers",
         ANY,
-        "it changes only the speed, and the engine chooses it. Leave it out",
+        "it affects only the speed, and the engine chooses it. Remove it",
     ),
     Answer(
         "logging_steps logging_strategy log_interval log_freq log_every log_every_n_steps "
         "iteration_step_info_interval",
         ANY,
-        "every step is logged, in `metrics/JOB.jsonl` of the run folder. Leave it out",
+        "every step is logged, in `metrics/JOB.jsonl` of the run folder. Remove it",
     ),
     Answer(
         "save_only_model save_safetensors",
         ANY,
         "a checkpoint has all that training needs to continue, and results are exported as "
-        "safetensors. Leave it out",
+        "safetensors. Remove it",
     ),
     Answer(
         "shuffle shuffle_seed data_shuffle shuffle_merged_datasets shuffle_data",
         ANY,
-        "data are always shuffled, by the recipe's `seed`. Leave it out",
+        "data are always shuffled, by the recipe's `seed`. Remove it",
     ),
     Answer(
         "trust_remote_code",
         ANY,
-        "nothing that weights or data bring along is executed. Leave it out",
+        "code that comes with weights or data is never executed. Remove it",
     ),
 )
 """What a spec does not say."""

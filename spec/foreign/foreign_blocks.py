@@ -91,8 +91,8 @@ BLOCKS = (
         "max_position_embeddings max_seq_len max_seq_length seq_len seq_length max_length "
         "context_length block_size n_ctx n_positions model_max_length",
         "model",
-        "`seq_len` of a stage says how long sequences are; `context` of a model with weights says "
-        "how long those were that it was trained on",
+        "`seq_len` of a stage is the length of sequences; `context` of a model with weights is "
+        "the length that it was trained on",
     ),
     Answer(
         "num_experts n_experts num_local_experts n_routed_experts n_shared_experts moe "
@@ -117,22 +117,22 @@ BLOCKS = (
     Answer(
         "hidden_act activation activation_function act_fn mlp_type ffn_type",
         "model",
-        "feed-forward layers are SwiGLU, in all families. Leave it out",
+        "feed-forward layers are SwiGLU, in all families. Remove it",
     ),
     Answer(
         "norm norm_type normalization layer_norm layernorm norm_position post_norm pre_norm",
         "model",
-        "norms are RMSNorm before each layer, in all families. Leave it out",
+        "norms are RMSNorm before each layer, in all families. Remove it",
     ),
     Answer(
         "attention_bias qkv_bias bias use_bias mlp_bias add_bias_linear",
         "model",
-        "of the families, only `gpt_oss` has biases, as published. Leave it out",
+        "of the families, only `gpt_oss` has biases, as published. Remove it",
     ),
     Answer(
         "qk_norm use_qk_norm qk_layernorm",
         "model",
-        "queries and keys are normed in the family `qwen3`, and in no other: {}",
+        "queries and keys are normalized only in the family `qwen3`: {}",
         'family = qwen3, size = "0.6B"',
     ),
     Answer(
@@ -145,7 +145,7 @@ BLOCKS = (
     Answer(
         "initializer_range init_std init init_method weight_init initialization",
         "model",
-        "weights begin as torchtitan draws them for the family, by the recipe's `seed`",
+        "torchtitan initializes weights as usual for the family, by the recipe's `seed`",
     ),
     Answer(
         "attention attention_type attn_type",
@@ -162,17 +162,18 @@ BLOCKS = (
         "weight proportion share probability ratio percentage sampling_ratio sampling_weight "
         "weights probabilities mix mixture interleave upsample repeat repeats oversample",
         "dataset",
-        "`data` of a stage says how much of a dataset is read: `data = { web 60%, code 40% }`",
+        "`data` of a stage sets the share of a dataset: `data = { web 60%, code 40% }`",
     ),
     Answer(
         "epochs num_epochs",
         "dataset",
-        "the length of a stage says how often data are read: `epochs = 2`, or its tokens or steps",
+        "the length of a stage determines how often data are read: `epochs = 2`, or its tokens "
+        "or steps",
     ),
     Answer(
         "text_field text_column dataset_text_field field text_key content_key column text",
         "dataset",
-        "`fields` says which field of a record holds its text: {}",
+        "`fields` names the field with the text of a record: {}",
         'files = "web.jsonl", fields = { text = "content" }',
     ),
     Answer(
@@ -180,15 +181,15 @@ BLOCKS = (
         "message_field message_property_mappings column_mapping columns field_map roles role "
         "role_key message_field_role message_field_content sharegpt",
         "dataset",
-        "`fields` says which field of a record holds what: {}",
+        "`fields` names the fields of a record: {}",
         'files = "chats.jsonl", kind = dialogs, fields = { messages = "conversations", role = '
         '"from", content = "value" }',
     ),
     Answer(
         "max_length max_seq_length sequence_len seq_len cutoff_len max_seq_len",
         "dataset",
-        "`seq_len` of a stage says how long rows are; longer dialogs and preferences are "
-        "refused, dropped or truncated: {}",
+        "`seq_len` of a stage is the length of rows; longer dialogs and preferences are refused, "
+        "dropped or truncated: {}",
         'files = "chats.jsonl", kind = dialogs, long = drop',
     ),
     Answer(
@@ -201,13 +202,13 @@ BLOCKS = (
     Answer(
         "streaming cache_dir keep_in_memory load_from_cache_file overwrite_cache buffer_size",
         "dataset",
-        "data are tokenized once, into the run folder, and read from there. Leave it out",
+        "data are tokenized once, into the run folder, and read from there. Remove it",
     ),
     Answer(
         "revision dataset_revision",
         "dataset",
-        "the newest revision of a data set on the Hub is read. To keep another, save it in a "
-        "folder and name that",
+        "the newest revision of a Hub data set is read. To use another, save it in a folder and "
+        "name the folder",
     ),
     Answer(
         "filter quality_filter filters score_filter",
@@ -285,7 +286,7 @@ OTHERS = (
         "batch_size num_fewshot few_shot num_shots eval_batch_size",
         "evaluate best",
         "this has no attribute: a task says how many examples it shows, and the engine how many "
-        "answers are computed at a time. Leave it out",
+        "answers are computed at a time. Remove it",
     ),
     Answer(
         "models stages inputs sources",
@@ -341,7 +342,7 @@ OTHERS = (
     Answer(
         "lr learning_rate warmup_steps lr_scheduler",
         "optimizer",
-        "the rate is an attribute of the stage, beside `optimizer`: `lr = 3e-4`",
+        "the rate is an attribute of the stage, next to `optimizer`: `lr = 3e-4`",
     ),
     Answer(
         "beta1 beta2 adam_beta1 adam_beta2 beta_1 beta_2 b1 b2 momentum",
@@ -366,7 +367,7 @@ OTHERS = (
     Answer(
         "foreach amsgrad nesterov state_dtype moment_dtype bits",
         "optimizer",
-        "the optimizer is torch's own, with moments in fp32. Leave it out",
+        "the optimizer is torch's own, with moments in fp32. Remove it",
     ),
 )
 """Of other stages, the recipe, clusters and optimizers."""

@@ -34,7 +34,7 @@ STAGES = (
         "max_grad_norm grad_clip clip_grad clip_grad_norm gradient_clipping gradient_clip "
         "gradient_clip_val max_norm grad_norm_clip",
         _TRAIN,
-        "did you mean `clip`? It is the largest norm of the gradient, 1 where it is left out: {}",
+        "did you mean `clip`? It is the maximum gradient norm, 1 by default: {}",
         "clip = 1.0",
     ),
     Answer(
@@ -56,8 +56,8 @@ STAGES = (
         "device_train_microbatch_size gradient_accumulation_steps gradient_accumulation "
         "grad_accum grad_accum_steps accumulate_grad_batches batch_accumulation_per_replica",
         "train sft",
-        "`batch` is what one step takes, over all ranks, and `micro_batch` what a rank works on at "
-        "a time; the rest is accumulated: {}",
+        "`batch` is the global batch of a step, and `micro_batch` what a rank processes at a "
+        "time; the rest is accumulated: {}",
         "batch = 64 seqs, parallel = { micro_batch 2 }",
     ),
     Answer(
@@ -66,8 +66,8 @@ STAGES = (
         "device_train_microbatch_size gradient_accumulation_steps gradient_accumulation "
         "grad_accum grad_accum_steps accumulate_grad_batches batch_accumulation_per_replica",
         _PAIRS,
-        "`batch` is the pairs that one step takes, over all ranks, and `micro_batch` those that a "
-        "rank works on at a time; the rest is accumulated: {}",
+        "`batch` is the global batch of a step in pairs, and `micro_batch` the pairs that a rank "
+        "processes at a time; the rest is accumulated: {}",
         "batch = 64 pairs, parallel = { micro_batch 2 }",
     ),
     Answer(
@@ -92,8 +92,8 @@ STAGES = (
     Answer(
         "train_tokens max_tokens total_tokens num_tokens n_tokens token_budget",
         _PAIRS,
-        "how long preferences are shows only when they are read: the length is in `steps` or "
-        "`epochs`: {}",
+        "the length of preferences is known only once they are read, so use `steps` or `epochs`: "
+        "{}",
         "steps = 500",
     ),
     Answer(
@@ -102,20 +102,20 @@ STAGES = (
         "block_size cutoff_len ctx_len n_ctx context_window max_prompt_length "
         "max_completion_length max_position_embeddings",
         _TRAIN,
-        "did you mean `seq_len`? {}. `long` of their dataset says what becomes of longer records",
+        "did you mean `seq_len`? {}. `long` of the dataset says what to do with longer records",
         "seq_len = 2Ki",
     ),
     Answer(
         "packing sample_packing pack packed neat_packing pack_sequences padding_free multipack "
         "eval_sample_packing pad_to_sequence_len group_by_length packing_strategy",
         "train sft",
-        "rows are always packed: documents or whole dialogs fill them, and none sees another. "
-        "Leave it out",
+        "rows are always packed with documents or whole dialogs, which do not attend to each "
+        "other. Remove it",
     ),
     Answer(
         "packing sample_packing pack packed pad_to_sequence_len group_by_length padding_free",
         _PAIRS,
-        "rows of preferences are not packed, but padded to the longest. Leave it out",
+        "rows of preferences are not packed, but padded to the longest. Remove it",
     ),
     Answer(
         "gradient_checkpointing grad_checkpointing activation_checkpointing checkpoint_activations "
@@ -161,15 +161,15 @@ STAGES = (
         "val_check_interval val_interval eval_dataset eval_datasets eval_data validation_data "
         "val_data test_datasets eval_batch_size per_device_eval_batch_size compute_metrics",
         _TRAIN,
-        "nothing is evaluated inside a stage: a checkpoint stage names a moment of it, and an "
-        "evaluate stage measures: {}",
+        "there is no evaluation inside a stage: a checkpoint stage names a point in it, and an "
+        "evaluate stage measures that: {}",
         "stage half: checkpoint { from = pretrain, after = 50% }, "
         "stage exam: evaluate { from = half, loss = [web] }",
     ),
     Answer(
         "metric_for_best_model load_best_model_at_end greater_is_better",
         _TRAIN,
-        "a best stage takes of several models the one that a measure puts first: {}",
+        "a best stage picks the best of several models by a measure: {}",
         "stage half: checkpoint { from = pretrain, after = 50% }, "
         "stage pick: best { of = [half, pretrain], loss = [web] }",
     ),
@@ -184,13 +184,13 @@ STAGES = (
     Answer(
         "save_total_limit keep_latest_k keep_last_n max_checkpoints",
         _TRAIN,
-        "how many checkpoints stay is a statement: {}",
+        "how many checkpoints to keep is a statement: {}",
         "keep last 2",
     ),
     Answer(
         "ema use_ema ema_decay swa swa_lr swa_start stochastic_weight_averaging",
         _TRAIN,
-        "averages of weights are plain means over the end of a stage, none exponential: {}",
+        "weight averages are plain means over the end of a stage, not exponential: {}",
         "average = polyak every 10 steps over 50%",
     ),
     Answer(
@@ -198,7 +198,7 @@ STAGES = (
         "pretrained_model_name_or_path init_from load_from load_weights initial_load_path hf_model "
         "model_id hub weights_path finetune_from",
         f"{_TRAIN} score sample evaluate",
-        "published weights are those of a model, which a stage names by `from`: {}",
+        "published weights belong to a model, which a stage names in `from`: {}",
         'model base { size = "8B", hub = "meta-llama/Meta-Llama-3-8B", context = 8Ki }',
     ),
     Answer(
@@ -211,7 +211,7 @@ STAGES = (
     Answer(
         "system_prompt system_message default_system_message default_system",
         f"{_TRAIN} dataset sample evaluate",
-        "a dialog block gives the system prompt of dialogs that have none: {}",
+        "a dialog block sets the system prompt for dialogs without one: {}",
         'dialog chat { protocol = chatml, system = "You are a helpful assistant." }',
     ),
     Answer(
@@ -220,7 +220,7 @@ STAGES = (
         "train_on_responses_only train_on_completions_only roles_to_train train_on_eos "
         "loss_mask mask_history",
         "sft",
-        "an sft stage learns what the assistant says and what ends it, and every token with {}",
+        "an sft stage learns what the assistant says and its end tokens, or every token with {}",
         "loss = all",
     ),
     Answer(
@@ -228,7 +228,7 @@ STAGES = (
         "add_bos_token add_eos_token pad_token_id eos_token_id bos_token_id tokens_to_add",
         f"{_TRAIN} dataset tokenizer model dialog",
         "the tokenizer's files say which tokens begin and end a text, and padding has no token; "
-        "a tokenizer that is trained here takes those of the protocol. Leave it out",
+        "a tokenizer that is trained here takes those of the protocol. Remove it",
     ),
     Answer(
         "data_path dataset dataset_name dataset_path datasets dataset_mixer dataset_weights "
@@ -289,8 +289,8 @@ STAGES = (
     Answer(
         "reward_model rm scorer",
         "train sft dpo",
-        "a reward model is a stage of the kind `reward`; a sample stage that names it as its "
-        "`judge` keeps the best answers, which an sft stage learns",
+        "a reward model is a stage of kind `reward`; a sample stage with it as `judge` keeps the "
+        "best answers, which an sft stage learns",
     ),
 )
 """Of stages that train."""

@@ -6,7 +6,7 @@ TORCHTITAN = (
     Answer(
         "model_spec hf_assets_path tokenizer dataloader lr_scheduler loss checkpoint",
         "torchtitan",
-        "etude sets this section, from the stage's own attributes. Leave it out",
+        "etude sets this section, from the stage's own attributes. Remove it",
     ),
     Answer(
         "profiler validator",
@@ -18,7 +18,7 @@ TORCHTITAN = (
         "metrics",
         "torchtitan",
         "the run logs every step, and to Weights & Biases with `tracking = wandb` of the recipe. "
-        "Leave it out",
+        "Remove it",
     ),
     Answer(
         "dump_folder", "torchtitan", "`etude run SPEC --folder FOLDER` says where a run is kept"
@@ -26,7 +26,7 @@ TORCHTITAN = (
     Answer(
         "override",
         "torchtitan",
-        "this section imports Python code, and a spec runs none. Leave it out",
+        "this section imports Python code, and a spec runs none. Remove it",
     ),
     Answer(
         "optimizer_factory_kwargs_by_name",
@@ -37,12 +37,12 @@ TORCHTITAN = (
     Answer(
         "disable_cuda_graphs",
         "torchtitan.training",
-        "this version runs without CUDA graphs. Leave it out",
+        "this version runs without CUDA graphs. Remove it",
     ),
     Answer(
         "mixed_precision_reduce",
         "torchtitan.training",
-        "torchtitan sums gradients in fp32, and knows nothing else. Leave it out",
+        "torchtitan sums gradients in fp32, and knows nothing else. Remove it",
     ),
     Answer(
         "module_fqns_per_model_part pipeline_parallel_layers_per_stage "
@@ -50,24 +50,24 @@ TORCHTITAN = (
         "pipeline_parallel_microbatch_size",
         "torchtitan.parallelism",
         "this follows from the degrees of `parallel`: 1F1B, or with `interleave` interleaved 1F1B. "
-        "Leave it out",
+        "Remove it",
     ),
     Answer(
         "context_parallel_load_balancer context_parallel_ptrr_mask_key",
         "torchtitan.parallelism",
-        "this version shares out sequences by `headtail`, torchtitan's default. Leave it out",
+        "this version shares out sequences by `headtail`, torchtitan's default. Remove it",
     ),
     Answer(
         "spmd_backend",
         "torchtitan.parallelism",
-        "etude's losses need `spmd_types`, torchtitan's default. Leave it out",
+        "etude's losses need `spmd_types`, torchtitan's default. Remove it",
     ),
     Answer(
         "save_traces_folder save_traces_file_prefix",
         "torchtitan.comm",
-        "traces are kept in the run folder. Leave it out",
+        "traces are kept in the run folder. Remove it",
     ),
-    Answer("mode", "torchtitan.comm", "the run sets it. Leave it out"),
+    Answer("mode", "torchtitan.comm", "the run sets it. Remove it"),
     Answer(
         "save_config_file",
         "torchtitan.debug",
@@ -76,6 +76,6 @@ TORCHTITAN = (
     Answer(
         "enable_structured_logging",
         "torchtitan.debug",
-        "this version does not start torchtitan's structured log. Leave it out",
+        "this version does not start torchtitan's structured log. Remove it",
     ),
 )

@@ -23,7 +23,8 @@ VALUES = (
         "adamw_8bit adamw_bnb_8bit paged_adamw paged_adamw_8bit paged_adamw_32bit adam8bit "
         "adamw8bit cpu_adam deepspeed_cpu_adam",
         "optimizer",
-        "moments are fp32 and on the GPU in this version, 8 bytes a parameter over all ranks: {}",
+        "moments are in fp32 and on the GPU in this version, 8 bytes per parameter over all "
+        "ranks: {}",
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
     ),
     Answer(
@@ -42,7 +43,7 @@ VALUES = (
     Answer(
         "fp8 float8 mxfp8 nvfp4 mxfp4 fp4 int8 int4 e4m3 hybrid",
         "precision",
-        "this version computes nothing in 8 or 4 bits: {}",
+        "this version does not compute in 8 or 4 bits: {}",
         "precision = bf16",
     ),
     Answer(
@@ -77,8 +78,8 @@ VALUES = (
         "completion completions response responses answer answers assistant_only target targets "
         "output masked completion_only",
         "loss",
-        "did you mean `assistant`? What the assistant says and what ends it is learned, also of "
-        "dialogs in a prompt and a completion: {}",
+        "did you mean `assistant`? It learns what the assistant says and its end tokens, also "
+        "for a prompt and a completion: {}",
         "loss = assistant",
     ),
     Answer(
@@ -103,14 +104,14 @@ VALUES = (
         "qwen qwen2 qwen3 im_start chat_ml openai smollm smollm3 hermes",
         "protocol",
         "its markup is that of `chatml`, but its template may add more, such as a system prompt "
-        "or thoughts. Where that matters, save the template and name the file: {}",
+        "or thoughts. If that matters, save the template and name the file: {}",
         'template = "chat.jinja"',
     ),
     Answer(
         "llama llama31 llama3_1 llama_3 llama32 llama33",
         "protocol",
-        "did you mean `llama3`? Its dates and tools' wording are not written: for those, save the "
-        "template and name the file: {}",
+        "did you mean `llama3`? It does not write the template's dates and wording of tools: for "
+        "those, save the template and name the file: {}",
         'template = "chat.jinja"',
     ),
     Answer(
@@ -128,19 +129,19 @@ VALUES = (
         "Biases; to no other tracker",
         "tracking = wandb",
     ),
-    Answer("none off false no disabled", "tracking", "leave `tracking` out"),
+    Answer("none off false no disabled", "tracking", "remove `tracking`"),
     Answer(
         "sharegpt conversations conversation chat messages chatml chat_template instruction "
         "instructions instruct sft prompt_completion openai dialog",
         "records",
-        "did you mean `dialogs`? Where records have other fields, `fields` says which: {}",
+        "did you mean `dialogs`? If records have other fields, name them in `fields`: {}",
         'files = "chats.jsonl", kind = dialogs, fields = { messages = "conversations", role = '
         '"from", content = "value" }',
     ),
     Answer(
         "alpaca",
         "records",
-        "its records are put into words of a template. Write them as dialogs in two parts, a "
+        "its records are filled into a text template. Write them as dialogs in two parts, a "
         "prompt and a completion: {}",
         'files = "alpaca.jsonl", kind = dialogs, fields = { prompt = "prompt", completion = '
         '"completion" }',
@@ -149,7 +150,7 @@ VALUES = (
         "text texts completion completions pretrain pretraining raw plain document corpus lm "
         "pretraining_dataset jsonl json parquet csv arrow",
         "records",
-        "did you mean `documents`? The format is told by the files' names: {}",
+        "did you mean `documents`? The file names give the format: {}",
         'files = "web.jsonl", kind = documents',
     ),
     Answer(
@@ -214,14 +215,14 @@ VALUES = (
     Answer(
         "dp data data_parallel data_parallel_size dp_size ddp",
         "degree",
-        "data parallelism takes the ranks that the other degrees leave; of those, `shard` share "
-        "one copy of the weights: {}",
+        "data parallelism uses the ranks that the other degrees leave; groups of `shard` ranks "
+        "share one copy of the weights: {}",
         "parallel = { shard 8, replicate 2 }",
     ),
     Answer(
         "fsdp fsdp2 zero zero2 zero3 dp_shard data_parallel_shard_degree",
         "degree",
-        "did you mean `shard`? Where it is left out, all data-parallel ranks share one copy of the "
+        "did you mean `shard`? By default, all data-parallel ranks share one copy of the "
         "weights: {}",
         "parallel = { shard 8, replicate 2 }",
     ),
@@ -246,15 +247,15 @@ VALUES = (
     Answer(
         "gradient_accumulation_steps gradient_accumulation grad_accum accumulation",
         "degree",
-        "the rest of a batch is accumulated: say the global `batch` of the stage, and what a rank "
-        "works on at a time: {}",
+        "the rest of a batch is accumulated: set the global `batch` of the stage, and what a "
+        "rank processes at a time: {}",
         "parallel = { micro_batch 2 }",
     ),
     Answer(
         "sp sequence sequence_parallel",
         "degree",
-        "sequences are cut with tensor parallelism where norms are computed, without being asked; "
-        "attention over long sequences is cut by `context`: {}",
+        "tensor parallelism includes sequence parallelism for norms; to split attention over "
+        "long sequences, use `context`: {}",
         "parallel = { context 2 }",
     ),
     Answer(
@@ -270,7 +271,7 @@ VALUES = (
     Answer(
         "ema exponential exponential_moving_average",
         "average",
-        "averages of weights are plain means over the end of a stage, none exponential: {}",
+        "weight averages are plain means over the end of a stage, not exponential: {}",
         "average = polyak every 10 steps over 50%",
     ),
     Answer(
@@ -362,7 +363,7 @@ VALUES = (
     Answer(
         "pretrain finetune training trainer training_args task job phase step",
         "block",
-        "stages are what is trained: `stage NAME: train { … }`",
+        "training is declared in stages: `stage NAME: train { … }`",
     ),
     Answer(
         "data datasets corpus source sources",
@@ -372,7 +373,7 @@ VALUES = (
     Answer(
         "optimizer optim scheduler lr_scheduler schedule checkpoint_config gate",
         "block",
-        "this belongs to stages: `optimizer`, `lr`, `checkpoint` and `gate` go into the stage",
+        "`optimizer`, `lr`, `checkpoint` and `gate` belong in the stage",
     ),
     Answer(
         "parallel parallelism placement fsdp deepspeed distributed",
@@ -399,7 +400,7 @@ VALUES = (
     Answer(
         "lora qlora peft adapter quantization",
         "block",
-        "this version has no adapters, and quantizes nothing: leave it out",
+        "this version has no adapters and no quantization: remove it",
     ),
     Answer(
         "wandb logging logger tracking report",
@@ -409,9 +410,9 @@ VALUES = (
     Answer("sweep ablation override overrides experiments", "block", "did you mean `variant`?"),
     Answer("loop repeat iterate iterations rounds_of", "block", "did you mean `rounds`?"),
     Answer("claims claim expected assert", "block", "did you mean `expect`?"),
-    Answer("import include", "block", 'another file is used by `use "FILE"`'),
+    Answer("import include", "block", 'include another file with `use "FILE"`'),
     Answer(
-        "reward_model", "block", "a reward model is made by a stage: `stage NAME: reward { … }`"
+        "reward_model", "block", "a reward model is trained by a stage: `stage NAME: reward { … }`"
     ),
     Answer("ref_model reference policy base_model", "block", "did you mean `model`?"),
 )

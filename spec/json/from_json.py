@@ -100,7 +100,7 @@ class _Reader(Values):
             begin = Span(self.source, root.span.start, root.span.start + 1)
             plan = "etude_plan" in top
             help = (
-                "it is a plan: `etude run` takes it as it is"
+                "this is a plan: run it with `etude run`"
                 if plan
                 else (f'a spec in JSON begins with "{form.MARK}": {form.VERSION}')
             )
@@ -143,7 +143,7 @@ class _Reader(Values):
         }
         if "name" not in top:
             for key, _ in own.values():
-                self.error("E305", "a recipe has a name", key, help='write "name": "my_recipe"')
+                self.error("E305", "a recipe needs a name", key, help='write "name": "my_recipe"')
             return None
         key, name = top["name"]
         word = self.string(name, "the recipe's name, a string")
@@ -187,7 +187,10 @@ class _Reader(Values):
         model = r.STAGES.get(kind.name)
         if kind.name == "rounds":
             self.error(
-                "E320", "rounds hold stages only", kind.span, help="declare everything else outside"
+                "E320",
+                "rounds can contain only stages",
+                kind.span,
+                help="declare everything else outside the rounds",
             )
             raise Bad
         if model is None:
@@ -225,7 +228,7 @@ class _Reader(Values):
                 )
         if "count" not in entries:
             self.error(
-                "E319", "rounds have a name and a number", name.span, help='write "count": 6'
+                "E319", "rounds need a name and a number", name.span, help='write "count": 6'
             )
         stages = self._named(entries, "stages", lambda w, n: self._stage(w, n, inner=True))
         items: tuple[s.Item, ...] = (*stages, *self._allows(entries))
@@ -252,9 +255,9 @@ class _Reader(Values):
         if len(reasons) > 1:
             self.error(
                 "E133",
-                "a claim has one reason",
+                "a claim can have only one reason",
                 entries[reasons[1]][0],
-                help="leave out `because` or `contradicted`",
+                help="remove `because` or `contradicted`",
             )
         value = self.value(entries["value"][1])
         claim = origin = reason = None
@@ -318,7 +321,7 @@ class _Reader(Values):
                 return (s.Every(word, form.in_steps(value), span),)
             return (s.Assign(s.Path((word,), word.span), None, value, None, origin, span),)
         if origin:
-            self.error("E133", f"`{word.name}` is not a value, and has no source", origin.span)
+            self.error("E133", f"`{word.name}` is not a value, so it has no source", origin.span)
         return items
 
     def _statements(
@@ -422,7 +425,7 @@ class _Reader(Values):
                 if name not in values:
                     self.error(
                         "E308",
-                        f"there is no `{name}` here that has a source",
+                        f"there is no `{name}` here",
                         key,
                         help=did_you_mean(name, values),
                     )
@@ -432,11 +435,11 @@ class _Reader(Values):
         return origins
 
     def _source(self, node: Node) -> s.Origin:
-        entries = self.object(node, 'where a value is from: {"cite": "Table 3"}')
+        entries = self.object(node, 'the source of a value: {"cite": "Table 3"}')
         if len(entries) != 1 or not entries.keys() <= {"cite", "assumed"}:
             self.error(
                 "E133",
-                "a value has one source",
+                "a value can have only one source",
                 node,
                 help='write {"cite": "where"} or {"assumed": "why"}',
             )

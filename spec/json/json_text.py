@@ -19,12 +19,12 @@ _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPES = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|.", re.DOTALL)
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _HELP = {
-    "NaN": "numbers of a spec are finite",
-    "Infinity": "numbers of a spec are finite",
-    "-Infinity": "numbers of a spec are finite",
+    "NaN": "numbers in a spec are finite",
+    "Infinity": "numbers in a spec are finite",
+    "-Infinity": "numbers in a spec are finite",
     "True": "write true",
     "False": "write false",
-    "None": "write null, or leave it out",
+    "None": "write null, or remove it",
 }
 
 
@@ -80,11 +80,11 @@ def read(source: Source, report: Report) -> Node | None:
     try:
         start = reader.blanks(0)
         if start == len(source.text):
-            raise _Wrong("there is nothing in this file", start, start, "write a spec: { … }")
+            raise _Wrong("this file is empty", start, start, "write a spec: { … }")
         node, end = reader.value(start, 0)
         end = reader.blanks(end)
         if end < len(source.text):
-            raise _Wrong("the JSON has ended before this", end, end + 1, reader.after(end))
+            raise _Wrong("the JSON ends before this", end, end + 1, reader.after(end))
         return node
     except _Wrong as wrong:
         # There is a place at the end of the last line, none behind it.
@@ -130,22 +130,22 @@ class _Reader:
             return Node(_CONSTANTS[word[0]], Span(self.source, at, word.end())), word.end()
         shown = word[0] if len(word[0]) < 40 else word[0][:40] + "…"
         help = _HELP.get(word[0]) or self.after(at) or "strings are written in double quotes"
-        raise _Wrong(f"`{shown}` is not a value of JSON", at, word.end(), help)
+        raise _Wrong(f"`{shown}` is not a JSON value", at, word.end(), help)
 
     def after(self, at: int) -> str:
         """A way out where something else stands than JSON has."""
         if self.text.startswith(("//", "/*", "#"), at):
-            return "JSON has no comments: write them in a text, or leave them out"
+            return "JSON has no comments: remove them, or write the spec as text"
         return "strings are written in double quotes" if self.text.startswith("'", at) else ""
 
     def _unexpected(self, at: int, wanted: str) -> NoReturn:
         if at >= len(self.text):
-            raise _Wrong(f"the file ends where {wanted} is wanted", at, at)
+            raise _Wrong(f"the file ends, but {wanted} is expected", at, at)
         sign = self.text[at]
         help = self.after(at)
         if sign in "}]" and self.text[:at].rstrip().endswith(","):
-            help = "leave out the comma before it"
-        raise _Wrong(f"`{sign}` is not expected here: {wanted} is wanted", at, at + 1, help)
+            help = "remove the comma before it"
+        raise _Wrong(f"unexpected `{sign}`: {wanted} is expected", at, at + 1, help)
 
     def _string(self, at: int) -> tuple[Node, int]:
         match = _STRING.match(self.text, at)
@@ -209,7 +209,7 @@ class _Reader:
                     "E132",
                     f"the key `{key.value}` is given twice",
                     key.span,
-                    help="leave one of them out",
+                    help="remove one of them",
                     notes=[(entries[key.value][0].span, "first given here")],
                 )
             entries.setdefault(key.value, (key, node))

@@ -112,15 +112,15 @@ class Values:
             case dict():
                 items = tuple(self.each(self.object(node, "entries").values(), self._entry))
                 return s.Braces(items, node.span)
-        self.wrong(node, "a value", "leave it out where there is none")
+        self.wrong(node, "a value", "remove it if there is none")
 
     def _number(self, node: Node) -> s.Number:
         if node.value.startswith("-"):
             self.error(
                 "E108",
-                "numbers of a spec are never negative",
+                "numbers in a spec are never negative",
                 node,
-                help="leave it out for its default",
+                help="remove it for the default",
             )
             raise Bad
         return number(node.value, None, node.span, node.span, self.report)
@@ -129,7 +129,7 @@ class Values:
         """A value that does not change over time, as lists have them."""
         value = self.value(node)
         if not isinstance(value, s.Operand):
-            self.error("E133", "this must be one value, which does not change", node)
+            self.error("E133", "this must be one constant value", node)
             raise Bad
         return value
 
@@ -206,9 +206,7 @@ class Values:
             self.wrong(node, f"a string such as {example}")
         items = self._parsed(node, prefix)
         if len(items) != 1 or not isinstance(items[0], wanted):
-            self.error(
-                "E133", "this is not one of what belongs here", node, help=f"write `{example}`"
-            )
+            self.error("E133", "this does not belong here", node, help=f"write `{example}`")
             raise Bad
         return items[0]
 
@@ -218,17 +216,17 @@ class Values:
         if _NAME.fullmatch(content):
             return s.Path((s.Word(content, node.inside),), node.inside)
         if not content.strip():
-            self.error("E133", "this string is empty", node, help="leave it out, or write a value")
+            self.error("E133", "this string is empty", node, help="remove it, or write a value")
             raise Bad
         found = self._parsed(node, _VALUE)
         item = found[0] if len(found) == 1 else None
         if not isinstance(item, s.Assign) or item.claim or item.origin:
             self.error(
                 "E133",
-                "this is more than a value",
+                "this is more than one value",
                 node,
-                help="a source stands under `sources`, a tolerance under `within`, and "
-                "other attributes by themselves",
+                help="write a source in `sources`, a tolerance in `within`, and other attributes "
+                "separately",
             )
             raise Bad
         return item.value

@@ -103,9 +103,9 @@ class Attributes(Statements):
         if known:
             self._error(
                 "E324",
-                f"`{chosen}` is {known[0]}, and a `let` has this name: which is meant?",
+                f"`{chosen}` is both {known[0]} and the name of a `let`",
                 value.span,
-                help=f"give the `let` another name, such as `{chosen}_value`",
+                help=f"rename the `let`, for example to `{chosen}_value`",
             )
         return not known
 
@@ -183,9 +183,9 @@ class Attributes(Statements):
         reason = item.reason.value.strip()
         self._error(
             "E335",
-            f"`{name}` is open" + (f": {reason}" if reason else ""),
+            f"`{name}` is not set yet" + (f": {reason}" if reason else ""),
             item.attribute.span,
-            help=f"write `{name} = …` in place of this line",
+            help=f"replace this line by `{name} = …`",
         )
 
     def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
@@ -198,9 +198,10 @@ class Attributes(Statements):
         if not text.strip():
             self._error(
                 "E322",
-                "this says nothing of where the value is from",
+                "the source is empty",
                 origin.span,
-                help='write where: cite "Table 3", or why: assumed "the report names none"',
+                help='write where the value is from: cite "Table 3", or why it was chosen: '
+                'assumed "the report gives none"',
             )
             return
         sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
@@ -215,14 +216,14 @@ class Attributes(Statements):
                     "E310",
                     f"`{item.path.name}` is not an attribute",
                     item.path.span,
-                    help="attributes have one name",
+                    help="an attribute has a single name",
                 )
                 return None
             misplaced = item.claim.within if item.claim else item.at
             if misplaced:
                 self._error(
                     "E310",
-                    "only expectations have a tolerance, or a place in a stage",
+                    "only claims have a tolerance or a point in training",
                     misplaced.span,
                     help="move this to the `expect` block",
                 )
@@ -254,7 +255,7 @@ class Attributes(Statements):
             return None
         known = ", ".join(sorted(r.attributes(model)))
         said = instead_of(name.name, (), model) if name else ""
-        form = f"attributes are written `name = value`; there is {known}"
+        form = f"attributes are written `name = value`; possible names: {known}"
         self._error("E311", "this is not an attribute", item.span, help=said or form)
         return None
 
@@ -270,7 +271,7 @@ class Attributes(Statements):
 
             name = item.word.name
             how = statement(name, f"every {item.every.span.text}")
-            form = "only checkpoints are written so: `checkpoint every 1000 steps`"
+            form = "only `checkpoint` is written this way: `checkpoint every 1000 steps`"
             help = f"write `{how}`" if how else instead_of(name, (), model) or form
             self._error("E323", f"`{name} every` is not a statement", item.span, help=help)
             return True

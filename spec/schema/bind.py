@@ -114,7 +114,9 @@ class _Binder(Attributes):
             if isinstance(item, s.Let | s.Use):
                 continue
             if not isinstance(item, s.Block):
-                self._error("E301", "only blocks, `let` and `use` may be outside blocks", item.span)
+                self._error(
+                    "E301", "only blocks, `let` and `use` are allowed outside blocks", item.span
+                )
             elif item.keyword.name not in BLOCKS:
                 word = item.keyword
                 help = did_you_mean(word.name, BLOCKS, of="block")
@@ -183,7 +185,7 @@ class _Binder(Attributes):
                     "N656",
                     f"nothing uses `let {name}`",
                     let.word.span,
-                    help=f"write `{name}` where the value stands, or leave the `let` out",
+                    help=f"write `{name}` in place of the value, or remove the `let`",
                 )
 
     def _replaced(self, item: s.Item) -> s.Item | None:
@@ -248,7 +250,7 @@ class _Binder(Attributes):
         kindless = block.keyword.name == "stage" and not block.kind
         if len(block.labels) > 1 and not kindless and block.keyword.name != "rounds":
             self._error(
-                "E305", "a block has one name", block.labels[1].span, help=f"write `{form}`"
+                "E305", "a block has only one name", block.labels[1].span, help=f"write `{form}`"
             )
         if block.kind and block.keyword.name != "stage":
             self._error("E305", "only stages have a kind", block.kind.span, help=f"write `{form}`")
@@ -286,7 +288,7 @@ class _Binder(Attributes):
         if not isinstance(number, s.Number) or len(block.labels) > 2:
             self._error(
                 "E319",
-                "rounds have a name and a number",
+                "rounds need a name and a number",
                 block.head,
                 help=f"write `rounds {name} 6 {{ … }}`",
             )
@@ -300,9 +302,9 @@ class _Binder(Attributes):
             if not isinstance(item, s.Block) or item.keyword.name != "stage":
                 self._error(
                     "E320",
-                    "rounds hold stages only",
+                    "rounds can contain only stages",
                     item.span,
-                    help="declare everything else outside",
+                    help="declare everything else outside the rounds",
                 )
                 continue
             stage = self._name(item)

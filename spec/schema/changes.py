@@ -23,7 +23,7 @@ _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster
 begins with the keyword."""
 _PATH = re.compile(r"[A-Za-z_][\w.\[\]]*")
 Model = type[r.Declaration] | None
-_WHOLE = "give it as a whole"
+_WHOLE = "write it as a whole"
 
 
 class Change(NamedTuple):
@@ -75,7 +75,7 @@ def _of_command_line(sets: Sequence[str], report: Report, parse: Any) -> list[Ch
             value = "1e-3" if shown.endswith("lr") else "…"
             report.add(
                 "E341",
-                f"`{shown}` has no value here" if path.strip() else "this does not say of what",
+                f"`{shown}` has no value here" if path.strip() else "the path is missing",
                 Span(source, len(text), len(text) + 1) if equals == "" else Span(source, 0, 1),
                 help=f"write a path and a value: --set {shown}={value}",
             )
@@ -185,9 +185,9 @@ class _Changer:
         elif len(of_name) > 1:
             keywords = [k for k in _NAMED if (k, first) in self.blocks]
             self._unknown(
-                f"`{first}` is a {' and a '.join(keywords)}",
+                f"`{first}` is both a {' and a '.join(keywords)}",
                 words[0].span,
-                f"write `{keywords[0]}.{change.path.name} = …`, or with `{keywords[1]}.` in front",
+                f"write `{keywords[0]}.{change.path.name} = …`, or begin with `{keywords[1]}.`",
             )
         else:
             self._block(of_name[0], words[1:], change)
@@ -240,7 +240,7 @@ class _Changer:
         if words[0].name not in stages or len(words) < 2:
             known = words[0].name in stages
             self._unknown(
-                f"`{name}.{words[0].name}` is a stage: which attribute of it?"
+                f"`{name}.{words[0].name}` is a stage: the attribute is missing"
                 if known
                 else f"there is no stage `{words[0].name}` in the rounds `{name}`",
                 words[0].span,
@@ -311,7 +311,7 @@ class _Changer:
                 "E343",
                 f"no part of `{whole}` can be changed: {what}",
                 change.path.span,
-                help=f"{_WHOLE}: `{whole} = …`, or `{whole} = default` to leave it out",
+                help=f"{_WHOLE}: `{whole} = …`, or `{whole} = default` to remove it",
             )
             return None
         entries = isinstance(kind, ScheduleOf) or any(isinstance(i, s.Entry) for i in braces.items)

@@ -58,9 +58,9 @@ def wrong_value(value: s.Value, wanted: str, example: str) -> Invalid:
     if name.lower() in ("none", "null", "nil", "undefined", "nan", "inf"):
         return Invalid(
             "E201",
-            f"this must be {wanted}: there is no `{name}` in a spec",
+            f"this must be {wanted}: specs have no `{name}`",
             value.span,
-            help="leave the attribute out for its default",
+            help="remove the attribute for its default",
         )
     return Invalid(
         "E201",
@@ -77,7 +77,7 @@ def items(value: s.List) -> "tuple[s.Operand | s.Range, ...]":
     Raises: Invalid: there is none.
     """
     if not value.items:
-        raise Invalid("E208", "this list is empty", value.span, help="leave it out or fill it")
+        raise Invalid("E208", "this list is empty", value.span, help="remove it or fill it")
     return value.items
 
 
@@ -91,7 +91,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
                 "E203",
                 f"`{number.text}` has both a `{unit}` and a unit",
                 number.span,
-                help="leave one of them out",
+                help="remove one of them",
             )
         unit = UNITS.get(number.unit.name)
         if unit is None:
@@ -114,7 +114,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
                 "E206",
                 f"`{number.text}` is in {unit}, but this is a plain number",
                 number.span,
-                help="leave the unit out",
+                help="remove the unit",
             )
         raise Invalid(
             "E206",
@@ -131,13 +131,13 @@ def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
     if unit.name in SHAPES:
         return Invalid(
             "E109",
-            f"`{unit.name}` is the shape of a ramp, and there is no ramp here",
+            f"`{unit.name}` is the shape of a ramp, but there is no ramp here",
             unit.span,
-            help=f"write where the ramp goes: `{bare} -> 0 {unit.name}`",
+            help=f"write the end of the ramp: `{bare} -> 0 {unit.name}`",
         )
     meant = did_you_mean(unit.name, UNITS, of="unit")
     if unit.name in ("k", "K", "M", "B", "T", "Ki", "Mi", "Gi", "x"):
-        meant = f"a suffix follows its number without a space: `{bare}{unit.name}`"
+        meant = f"write the suffix without a space: `{bare}{unit.name}`"
     elif unit.name in ("percent", "pct"):
         meant = f"write `{bare}%`"
     return Invalid("E204", f"`{unit.name}` is not a unit", unit.span, help=meant)
@@ -175,7 +175,7 @@ def whole(number: Quantity, span: Span, *, least: int = 1, most: int | None = No
             "E207",
             f"{plain(value)} {number.unit} is not a whole number".replace("  ", " "),
             span,
-            help=f"the neighbours are {plain(Fraction(low))} and {plain(Fraction(low + 1))}",
+            help=f"the nearest are {plain(Fraction(low))} and {plain(Fraction(low + 1))}",
         )
     if value < least:
         raise Invalid("E208", f"this must be at least {least}", span)

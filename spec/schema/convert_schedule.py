@@ -155,7 +155,7 @@ class Mixture(Operand):
                 "E211",
                 "this mixture has both percentages and plain weights",
                 value.span,
-                help="write all shares one way",
+                help="write all shares in the same way",
             )
         total = sum((number.value for number in weights.values()), Fraction(0))
         if units == {"%"} and total != 1:
@@ -169,9 +169,9 @@ def _scaled(value: s.Scaled) -> Last:
     if value.base.name != "last":
         raise Invalid(
             "E209",
-            f"`{value.base.name} with` has no meaning",
+            f"`{value.base.name} with` is not valid",
             value.base.span,
-            help="only `last with { name 1.5x }` scales a mixture",
+            help="only `last with { name 1.5x }` can scale a mixture",
         )
     factors = _entries(value.factors, ["x"], "a factor: 1.5x")
     return Last(tuple((name, number.value) for name, number in factors.items()))
@@ -198,7 +198,7 @@ def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quant
         if not isinstance(item, s.Entry) or not isinstance(item.value, s.Number):
             help = ""
             if isinstance(item, s.Assign) and isinstance(item.value, s.Number):
-                help = f"no `=` stands between them: write `{item.path.name} {item.value.text}`"
+                help = f"there is no `=` here: write `{item.path.name} {item.value.text}`"
             raise Invalid("E212", "this is not a name and " + example, item.span, help=help)
         if item.word.name in result:
             raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
@@ -278,7 +278,7 @@ def _no_shape(value: s.Value, ramp: bool) -> None:
         shapes = f"the shapes are {', '.join(f'`{shape}`' for shape in SHAPES)}"
         help = f"{near} {shapes}" if near.startswith("did") else shapes
         if word.name in ("constant", "hold", "const"):
-            help = "a value that stays is written alone, or with how long: `1e-3 for 2000 steps`"
+            help = "write a constant value alone, or with its length: `1e-3 for 2000 steps`"
         raise Invalid("E109", f"`{word.name}` is not the shape of a ramp", word.span, help=help)
 
 
@@ -325,9 +325,9 @@ class ScheduleOf(Kind, kw_only=False):
         if segment.bound is None and not last:
             raise Invalid(
                 "E216",
-                "this segment never ends, so the next one never begins",
+                "this segment has no end, so the next one never begins",
                 segment.span,
-                help="give it a bound: `for …` or `until …`",
+                help="add a bound: `for …` or `until …`",
             )
         read = self.operand.read
         if not isinstance(segment, s.Ramp):

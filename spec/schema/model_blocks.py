@@ -136,7 +136,7 @@ ROPE_SCALING = g.Tagged(
     names=("none", "llama"),
     holds=RopeScaling,
     typical="factor = 8, original = 8Ki",
-    what="a way of stretching positions",
+    what="a way of scaling positions",
     help="write `none`, `llama`, `llama { factor = 32 }`, or `yarn { factor = 8, original = 8Ki }`",
 )
 

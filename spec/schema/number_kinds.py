@@ -265,7 +265,7 @@ class Betas(Reals, kw_only=False):
         if len(rates) != 2:
             raise Invalid(
                 "E208",
-                "there are two betas, one for each moment",
+                "there must be two betas, one for each moment",
                 value.span,
                 help="write [0.9, 0.95]",
             )

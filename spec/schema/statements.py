@@ -149,7 +149,7 @@ class Statements(ABC):
             message, span = f"`{item.word.name}` is not a filter", item.word.span
             help = "write `keep 10% where …` or `drop where …`"
         elif item.share and (item.word.name == "drop" or item.op == "in"):
-            message, span = "no share belongs here", item.share.span
+            message, span = "a share is not allowed here", item.share.span
             help = "write `drop where …`, or `keep 10% where quality.loss > 4.0`"
         else:
             return False
@@ -162,7 +162,7 @@ class Statements(ABC):
         ):
             self._error(
                 "E312",
-                "a gate guards the increases of `seq_len`",
+                "a gate can only be on `seq_len`",
                 block.head,
                 help="write `gate seq_len { … }`",
             )
@@ -230,9 +230,9 @@ class Statements(ABC):
         if item.of and item.of.name != "start":
             self._error(
                 "E314",
-                f"`of {item.of.name}` has no meaning",
+                f"`of {item.of.name}` is not valid",
                 item.of.span,
-                help="write `of start`: where the stage began",
+                help="write `of start`, the beginning of the stage",
             )
             return
         percent = measure == "needle" or item.of is not None
@@ -290,7 +290,7 @@ class Statements(ABC):
                 if item.origin and item.origin.assumed:
                     self._error(
                         "E322",
-                        "a claim is a figure that was published",
+                        "a claim needs its published source",
                         item.origin.span,
                         help='write `cite "…"`',
                     )

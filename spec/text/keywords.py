@@ -40,19 +40,19 @@ STAGE_KINDS = (
 """What stands behind the name of a stage."""
 
 MEANINGS = {
-    "use": "brings in another file",
+    "use": "includes another file",
     "let": "gives a value a name",
     "require": "states a condition of a gate",
-    "otherwise": "says what happens where a condition fails",
+    "otherwise": "says what happens if a condition fails",
     "allow": "silences a warning",
-    "open": "leaves an attribute open",
+    "open": "marks an attribute as not set yet",
     "then": "joins the segments of a schedule",
     "for": "says how long a segment lasts",
     "until": "says where a segment ends",
     "over": "says how long a curve takes",
     **dict.fromkeys(SHAPES, "is the shape of a ramp"),
     "within": "gives the tolerance of a claim",
-    "at": "gives the moment of a claim",
+    "at": "gives the point in training of a claim",
     "because": "gives the reason of a tolerance",
     "contradicted": "says what contradicts a claim",
     "cite": "gives the source of a value",
@@ -62,15 +62,15 @@ MEANINGS = {
     "with": "scales a mixture",
     "or": "joins two references",
     "where": "gives the condition of a filter",
-    "in": "looks a value up in a file",
+    "in": "looks up a value in a file",
     "extend": "says how much longer a stage trains",
     "most": "limits how often",
-    "last": "stands for the value with which the stage before ended",
-    "round": "stands for the round of a stage",
-    "previous": "stands for the round before",
-    "auto": "stands for the placement that the compiler finds",
-    "default": "leaves an attribute out, in a variant",
-    "short": "stands for the sources at the length before a gate",
+    "last": "is the value at the end of the previous stage",
+    "round": "is the number of the stage's round",
+    "previous": "is the previous round",
+    "auto": "is the placement that the compiler finds",
+    "default": "removes an attribute, in a variant",
+    "short": "is the loss at the length before a gate",
     "true": "turns an attribute on",
     "false": "turns an attribute off",
 }
@@ -161,7 +161,7 @@ def advice(name: str, kind: str) -> str:
     such = f", such as `{other}`" if other else ""
     if name in RESERVED:
         return f"choose another name{such}"
-    return f"names are lower case: a letter, then letters, digits and _{such}"
+    return f"names are lower case and consist of a letter, then letters, digits and _{such}"
 
 
 def example(statement: str) -> str:

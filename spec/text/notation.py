@@ -170,10 +170,10 @@ def _quotes(line: str, at: int) -> Answer | None:
         name = re.fullmatch(r"[a-z_]\w*", match[1])
         return Answer(
             "E107",
-            "texts are written in double quotes, names in none"
+            "texts are written in double quotes, names without quotes"
             if name
             else "texts are written in double quotes",
-            f'write `"{match[1]}"`' + (f", or where a name is meant `{name[0]}`" if name else ""),
+            f'write `"{match[1]}"`' + (f", or for a name `{name[0]}`" if name else ""),
             match.start(),
             match.end(),
             "" if name else f'"{match[1]}"',
@@ -191,7 +191,7 @@ def _sign(line: str, at: int) -> Answer | None:
     if pairs:
         return Answer(
             "E107",
-            f'`{line[at]}` is another character than `"`',
+            f'`{line[at]}` is not the same character as `"`',
             f'write `"{pairs[1]}"`',
             at,
             at + pairs.end(),
@@ -199,7 +199,7 @@ def _sign(line: str, at: int) -> Answer | None:
         )
     return Answer(
         "E107",
-        f"`{line[at]}` has no meaning in a spec",
+        f"`{line[at]}` is not used in specs",
         f"write `{right}`",
         at,
         at + 1,
@@ -222,7 +222,7 @@ def _call(line: str, at: int) -> Answer | None:
             help = f"a shape follows its ramp: `{peak} -> 0 {name}`"
         elif re.search("warm|sched|wsd|decay|cycle|ramp|linear|cosine", name.lower()):
             help = f"write its parts: `0 -> {peak} for 5% then -> 0 cosine`"
-        return Answer("E107", "there are no functions in a spec", help, match.start(), match.end())
+        return Answer("E107", "specs have no functions", help, match.start(), match.end())
     return None
 
 
@@ -231,7 +231,7 @@ def _arithmetic(line: str, at: int) -> Answer | None:
     for match in _matches(pattern, line, at):
         result = _computed(match[1], match[2], match[3])
         help = f"write the result: `{result}`" if result else "write the result"
-        return Answer("E107", "there is no arithmetic in a spec", help, match.start(), match.end())
+        return Answer("E107", "specs have no arithmetic", help, match.start(), match.end())
     return None
 
 
@@ -257,16 +257,16 @@ def _negative(line: str, at: int) -> Answer | None:
     if not match or not re.search(r"(?:[=\[,{]|->|\w[ \t])[ \t]*$", line[:at]):
         return None
     name = re.search(r"(\w+)[ \t]*[=:][^=:]*$", line[:at])
-    help = "leave it out for the default"
+    help = "remove it for the default"
     if name and name[1] == "clip":
-        help = "leave `clip` out for a norm of 1; a large one, 1e9, clips nothing"
+        help = "remove `clip` for a norm of 1; a large one, 1e9, clips nothing"
     elif name and name[1] == "lr":
-        help = "rates fall to 0 at the least: `-> 0`"
+        help = "rates cannot fall below 0: `-> 0`"
     elif name:
-        help = f"leave `{name[1]}` out for its default"
+        help = f"remove `{name[1]}` for its default"
     return Answer(
         "E108",
-        f"`{match[0].replace(' ', '')}` is negative, and no number of a spec is",
+        f"`{match[0].replace(' ', '')}` is negative, but numbers in a spec cannot be",
         help,
         at,
         at + match.end(),
@@ -279,7 +279,7 @@ def _thousands(line: str, at: int) -> Answer | None:
         plain = match[0].replace(",", "")
         return Answer(
             "E107",
-            "a comma separates items, not thousands",
+            "commas separate items, not thousands",
             f"write `{plain}` or `{match[0].replace(',', '_')}`",
             match.start(),
             match.end(),
@@ -321,7 +321,7 @@ def _path(line: str, at: int) -> Answer | None:
         if re.search(r"[/\\]|\.\w+$|[A-Za-z]-\w", text) and not re.fullmatch(_NUMBER, text):
             return Answer(
                 "E107",
-                "a path or an address is a text, in double quotes",
+                "paths and addresses are texts, in double quotes",
                 f'write `"{text}"`',
                 match.start(1),
                 match.start(1) + len(text),
@@ -409,7 +409,7 @@ def _headed(line: str, at: int) -> Answer | None:
     for match in _matches(r"^[ \t]*use[ \t]+([^\"'\s]+)", line, at):
         return Answer(
             "E107",
-            "the name of a file is a text, in double quotes",
+            "a file name is a text, in double quotes",
             f'write `use "{match[1]}"`',
             match.start(1),
             match.end(1),
@@ -433,7 +433,7 @@ def _ramp(line: str, at: int) -> Answer | None:
     for match in _matches(rf"({_NUMBER})[ \t]*(\bto\b|\.\.|=>|~>|>)[ \t]*({_NUMBER})", line, at):
         return Answer(
             "E107",
-            f"`{match[2]}` does not make a ramp",
+            f"`{match[2]}` is not how a ramp is written",
             f"write `{match[1]} -> {match[3]}`",
             match.start(2),
             match.end(2),
@@ -448,9 +448,9 @@ def _variable(line: str, at: int) -> Answer | None:
     name = (match[1] or match[2] or match[3] or "name").lower()
     return Answer(
         "E107",
-        f"`{match[0]}` has no meaning in a spec",
-        "a value that may change is a "
-        f"`let {name} = …`, which `--set {name}=…` and variants change",
+        f"`{match[0]}` is not used in specs",
+        f"for a value that may change, write `let {name} = …`; `--set {name}=…` and variants can "
+        "change it",
         at,
         at + match.end(),
     )

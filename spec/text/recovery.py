@@ -168,7 +168,7 @@ def _report_missing_value(offset: int, source: Source | Piece, report: Report) -
         "E101",
         "a value is missing here",
         Span(source, offset, offset + 1),
-        help="write a value after it, or leave the attribute out",
+        help="write a value after it, or remove the attribute",
     )
 
 
@@ -215,9 +215,9 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
     if character in ":=" and "EQUAL" in expected:
         return "an attribute is written `name = value`"
     if character in "$@!?&|;^`~":
-        return f"`{character}` has no meaning in a spec"
+        return f"`{character}` is not used in specs"
     if re.search(r"\ballow[ \t]+[A-Z]\w*[ \t]*$", text[:offset]):
-        return 'say why: allow W601 "the reason"'
+        return 'give the reason: allow W601 "the reason"'
     if word and word[0] in CONTINUES:
         return _other_name(word[0])
     if character == "=" and text[:offset].rstrip().endswith("="):
@@ -242,7 +242,7 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
 
 
 def _other_name(word: str) -> str:
-    return f"`{word}` {MEANINGS[word]}: where it is meant as a name, choose another"
+    return f"`{word}` {MEANINGS[word]}: if you mean a name, choose another"
 
 
 def _last_open(text: str) -> int:

@@ -281,7 +281,7 @@ def _never_opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
                 f"this `{brace.kind}` is not closed",
                 brace.at,
                 brace.at + 1,
-                f"leave it out, or close it with `{_CLOSES[brace.kind]}`",
+                f"remove it, or close it with `{_CLOSES[brace.kind]}`",
             )
 
 
@@ -327,10 +327,10 @@ def _opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
             yield Repair(
                 text[:at] + open + text[at + 1 :],
                 "E106",
-                f"nothing is open that this `{brace.kind}` closes",
+                f"there is no open bracket for this `{brace.kind}`",
                 brace.at,
                 brace.at + 1,
-                f"write `{open}` before `{text[at:].split()[0]}`, or leave it out",
+                f"write `{open}` before `{text[at:].split()[0]}`, or remove it",
             )
 
 
@@ -365,7 +365,7 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
         yield Repair(
             text[: brace.at] + " " + text[brace.at + 1 :],
             "E106",
-            f"nothing is open that this `{brace.kind}` closes",
+            f"there is no open bracket for this `{brace.kind}`",
             brace.at,
             brace.at + 1,
             "leave it out",
@@ -377,7 +377,7 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
         yield Repair(
             "".join(" " if i in places else c for i, c in enumerate(text)),
             "E106",
-            f"nothing is open that `{kinds}` close",
+            f"there are no open brackets for `{kinds}`",
             extra[0].at,
             extra[-1].at + 1,
             "leave them out",

@@ -45,7 +45,7 @@ def test_findings_go_to_standard_error_and_the_exit_code_is_1(tmp_path: Path) ->
         "7 │   steps = 1.5\n"
         "  │           ^^^\n"
         "  │\n"
-        "  = help: the neighbours are 1 and 2\n"
+        "  = help: the nearest are 1 and 2\n"
         "  = see:  etude explain E207\n"
         "\n"
         "error[E214]: the percentages of this mixture add up to 97%, not 100%\n"

@@ -50,7 +50,7 @@ def test_check_and_verify_fail(folder: Path, command: str) -> None:
     ("file", "said"),
     [
         ("spec.etude", "error[E462]: `first.tokens` is 6,400 in this plan, not 6,500"),
-        ("plan.json", "claims 6,500 for `first.tokens`, and this plan has 6,400"),
+        ("plan.json", "claims 6,500 for `first.tokens`, but this plan has 6,400"),
     ],
 )
 def test_run_says_it_once_and_trains_nothing(folder: Path, file: str, said: str) -> None:

@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_written_is_named(spec: Path) -> None:
     full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4, 4))
     done = etude("fmt", "a.etude", cwd=spec.parent, preexec_fn=full)
     assert done.returncode == 1
-    assert "a.etude cannot be written, and is left as it is: file too large" in done.stderr
+    assert "a.etude cannot be written and stays unchanged: file too large" in done.stderr
     assert spec.read_bytes() == UGLY.encode()
     assert os.listdir(spec.parent) == ["a.etude"]
 

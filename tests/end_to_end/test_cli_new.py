@@ -14,12 +14,12 @@ from etude_cli import COMMAND, environment, etude
 def test_a_new_spec_is_fine_and_is_never_overwritten(tmp_path: Path) -> None:
     made = etude("new", "mine", "--template", "quickstart", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert made.stdout == "mine.etude is written; next: etude check mine.etude\n"
+    assert made.stdout == "wrote mine.etude; next: etude check mine.etude\n"
     assert etude("check", "mine.etude", cwd=tmp_path).returncode == 0
     text = (tmp_path / "mine.etude").read_text()
     again = etude("new", "mine", "--template", "pretrain", cwd=tmp_path)
     assert again.returncode == 1
-    assert "mine.etude is there already" in again.stderr
+    assert "mine.etude exists already" in again.stderr
     assert (tmp_path / "mine.etude").read_text() == text
     forced = etude("new", "mine", "--template", "pretrain", "--size", "1B", "--force", cwd=tmp_path)
     assert forced.returncode == 0
@@ -46,9 +46,13 @@ def test_what_is_wrong_is_one_message(tmp_path: Path) -> None:
     wrong = [
         ([], "which template?", 2),
         (["My Recipe", "--template", "quickstart"], "such as `my_recipe`", 2),
-        (["at", "--template", "quickstart"], "`at` cannot be a name: it gives the moment", 2),
-        (["x", "--template", "quickstart", "--rounds", "3"], "--rounds has no meaning here", 2),
-        (["x", "--template", "quickstart", "--after", "y.etude"], "--after has no meaning", 2),
+        (
+            ["at", "--template", "quickstart"],
+            "`at` cannot be a name: it gives the point in training",
+            2,
+        ),
+        (["x", "--template", "quickstart", "--rounds", "3"], "--rounds is not an option here", 2),
+        (["x", "--template", "quickstart", "--after", "y.etude"], "--after is not an option", 2),
         (["x", "--template", "pretrain", "--size", "9B"], "--size: `9B` is not one of", 2),
         (["x", "--template", "align", "--after", "bad.etude"], "error[E201]", 1),
         (["x", "--template", "quickstart", "-o", "no/x.etude"], "cannot be written", 1),

@@ -68,7 +68,7 @@ def test_what_cannot_be_changed_is_an_error_with_its_place(folder: Path) -> None
     assert etude(*made, cwd=folder).returncode == 0
     done = etude("run", "plan.json", "--variant", "hot", cwd=folder)
     assert done.returncode == 2
-    assert "--variant belongs to `etude plan`" in done.stderr
+    assert "use --variant with `etude plan`" in done.stderr
     done = etude("run", "plans.json", "--variant", "hot", cwd=folder)
     assert done.returncode == 1
     assert done.stderr.startswith("error[E124]: there is no file plans.json\n")

@@ -217,5 +217,6 @@ def test_without_pygls_the_command_says_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        "error: the language server needs pygls\n  = help: pip install 'etude[lsp]'\n"
+        "error: the language server needs pygls, which is not installed\n"
+        "  = help: pip install 'etude[lsp]'\n"
     )

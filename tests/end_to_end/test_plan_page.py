@@ -152,7 +152,7 @@ def test_mistakes_get_one_message(tmp_path):
     for options, code, words in (
         (["--html", tmp_path], 2, "is a folder"),
         (["--html", tmp_path / "no" / "page.html"], 1, "cannot be written"),
-        (["--html", tmp_path / "page.html", "--json"], 2, "--json does not go with --html"),
+        (["--html", tmp_path / "page.html", "--json"], 2, "--json cannot be combined with --html"),
         (["--html", tmp_path / "page.html", "--why", "pretrain.lr"], 2, "--why does not go"),
         (["--html", spec], 2, "would be overwritten"),
     ):

@@ -103,7 +103,7 @@ def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path
     (tmp_path / "use.etude").write_text(USE)
     folder = tmp_path / "runs" / "used"
     kill_when(lambda: lines(folder, "more.1") >= 3, "run", "use.etude", cwd=tmp_path)
-    assert "small: already there" in run(tmp_path, "use.etude")
+    assert "small: exists already" in run(tmp_path, "use.etude")
     whole, resumed = (weights_of(at / "runs" / "used", "dpo") for at in (place, tmp_path))
     assert all(whole[name].equal(resumed[name]) for name in whole)
 
@@ -121,7 +121,7 @@ def test_changed_weights_are_noticed(place: Path, tmp_path: Path) -> None:
     state["model.norm.weight"] *= 1.5
     save_file(state, path, metadata={"format": "pt"})
     said = run(tmp_path, "use.etude")
-    assert "small: the weights have changed: what depends on them is rerun" in said
+    assert "small: the weights have changed; what depends on them is rerun" in said
     before, after = (
         scores(at / "runs" / "used", "before")["loss(docs)"]["score"] for at in (place, tmp_path)
     )

@@ -42,7 +42,9 @@ def test_a_signal_in_training_saves_and_no_step_is_lost(
     assert done.returncode == 75, done.stderr
     reached = lines(run, "pretrain.2")
     assert f"{number.name}: saving and stopping" in done.stdout
-    assert f"`pretrain.2` is saved after step {reached} of 16, and continues there" in done.stderr
+    assert (
+        f"`pretrain.2` is saved after step {reached} of 16 and continues from there" in done.stderr
+    )
     assert "run again to continue: etude run tiny.etude --folder run" in done.stderr
     again = etude(*begun, "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -124,4 +126,4 @@ def test_a_signal_while_data_are_made_stops_there(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 75, done.stderr
-    assert "begins anew" in done.stderr or "comes next" in done.stderr
+    assert "starts over" in done.stderr or "comes next" in done.stderr

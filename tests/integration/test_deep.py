@@ -279,7 +279,7 @@ def test_a_builder_that_dies_is_said_in_one_sentence(monkeypatch: pytest.MonkeyP
     wanted = configurations(plan(HEAD + stage()))
     for program, words in (
         ("raise ModuleNotFoundError(\"No module named 'torchtitan'\")", "No module named"),
-        ("import os; os.kill(os.getpid(), 9)", "killed, probably for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "killed, probably because it ran out of memory"),
         ("raise SystemExit(3)", "exit code 3"),
     ):
         start = subprocess.Popen

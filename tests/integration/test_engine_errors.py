@@ -193,10 +193,10 @@ def test_a_checkpoint_of_the_job_itself_that_cannot_be_read_is_named(
         ({"torchtitan": {"parallelism": {"spmd_backend": "?"}}}, "spmd_backend must be one of"),
         (
             {"torchtitan": {"parallelism": {"tensor_parallel_degree": 2}}},
-            "refuses the job toy: assert dp_shard >= 1",
+            "rejects the job toy: assert dp_shard >= 1",
         ),
-        ({"batch": 5}, "batch of 5 sequences from step 0 on cannot be cut"),
-        ({"world_size": 2}, "needs 2 ranks, and there are 1"),
+        ({"batch": 5}, "batch of 5 sequences from step 0 on cannot be divided"),
+        ({"world_size": 2}, "needs 2 ranks, but there are 1"),
         ({"model": architecture(family="llama9")}, "no model family `llama9`"),
         ({"mixture": [(0, {"books": 1})]}, "no input `data:books`"),
     ],
@@ -215,13 +215,13 @@ def test_a_gpu_that_is_not_there_is_missed(inputs: dict[str, Path], tmp_path: Pa
     job = job.model_copy(update={"resources": replace(job.resources, device="H100 80GB")})
     if torch.accelerator.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(RunError, match="wants the GPU H100 80GB"):
+    with pytest.raises(RunError, match="needs the GPU H100 80GB"):
         run(job, inputs, tmp_path / "job")
 
 
 def test_tokens_beyond_the_vocabulary_are_found(inputs: dict[str, Path], tmp_path: Path) -> None:
     job = train_job(steps=1, model=architecture(vocab=200))
     with pytest.raises(
-        DataError, match=r"has the token 25\d, and the model's vocabulary ends at 199"
+        DataError, match=r"has the token 25\d, but the model's vocabulary ends at 199"
     ):
         run(job, inputs, tmp_path / "job")

@@ -154,11 +154,11 @@ def test_an_export_has_the_chat_template(roles: Roles, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_named(roles: Roles, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has preferences, and the stage learns from dialogs"):
+    with pytest.raises(DataError, match="has preferences, but the stage learns from dialogs"):
         run(record_job(Sft()), {**roles, "data:chat": roles["data:prefer"]}, tmp_path / "form")
-    with pytest.raises(DataError, match=r"has .* tokens, and a row has 8"):
+    with pytest.raises(DataError, match=r"has .* tokens, but a row has 8"):
         run(record_job(Sft(), seq_len=8), roles, tmp_path / "long dialog")
-    with pytest.raises(DataError, match="tokens, and the stage's sequences have 8"):
+    with pytest.raises(DataError, match="tokens, but the stage's sequences have 8"):
         run(record_job(Reward(), seq_len=8), roles, tmp_path / "long record")
     with pytest.raises(RunError, match="no input `reference:prefer`"):
         run(record_job(dpo()), roles, tmp_path / "reference")
@@ -175,7 +175,9 @@ def test_what_teaches_nothing_is_named_and_no_matter_of_rates(roles: Roles, tmp_
     options: Any = {"vocab": 512, "holdout": Fraction(0), "seed": 1}
     asked = Record(np.arange(9), np.full(9, OTHER, np.uint8))
     write_records([asked], tmp_path / "chat", form="dialogs", name="chat", **options)
-    with pytest.raises(DataError, match="nothing is learned of record 0") as error:
+    with pytest.raises(
+        DataError, match="record 0 of the data set `chat` has no token to learn"
+    ) as error:
         run(record_job(Sft()), {**roles, "data:chat": tmp_path / "chat"}, tmp_path / "sft")
     assert "rate" not in error.value.help
 
@@ -186,7 +188,7 @@ def test_what_teaches_nothing_is_named_and_no_matter_of_rates(roles: Roles, tmp_
     folder = {"root": tmp_path, "on_event": lambda _: None}
     reference(forward_job(ReferenceJob, "prefer"), given, tmp_path / "none", **folder)
     job = forward_job(ReferenceJob, "prefer", mask="formatting")
-    with pytest.raises(DataError, match="record 0 of the data set `prefer` differ in nothing"):
+    with pytest.raises(DataError, match="record 0 of the data set `prefer` differ only in tokens"):
         reference(job, given, tmp_path / "formatting", **folder)
 
 

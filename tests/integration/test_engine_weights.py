@@ -178,7 +178,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "another family": (
         lambda folder: change(folder, model_type="qwen3", head_dim=16),
-        "model_type qwen3, and `base` of the family llama3",
+        "model_type qwen3, but `base` has the family llama3",
     ),
     "an architecture that is not built": (
         lambda folder: change(folder, model_type="qwen2"),
@@ -197,7 +197,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
                 "original_max_position_embeddings": 64,
             },
         ),
-        "a YaRN that llama3 is not built with: attention_factor = 1.13863 in place of 1",
+        "a YaRN that llama3 does not support: attention_factor = 1.13863 instead of 1",
     ),
     "another factor": (
         lambda folder: change(
@@ -219,11 +219,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a shorter context": (
         lambda folder: change(folder, max_position_embeddings=128),
-        "max_position_embeddings is 128, and `context` of `base` is 256",
+        "max_position_embeddings 128, but `context` of `base` is 256",
     ),
     "a matrix that nothing says to tie": (
         lambda folder: retensor(folder, lambda state: state.pop("lm_head.weight")),
-        "two matrices, and the files lack lm_head.weight: transformers would draw it at random",
+        "the files lack lm_head.weight: transformers would initialize it at random",
     ),
     "pickled": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
@@ -231,7 +231,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "cut off": (
         lambda folder: os.truncate(folder / "model.safetensors", 100_000),
-        "model.safetensors is cut off, or no safetensors file",
+        "model.safetensors is truncated, or not a safetensors file",
     ),
     "a tensor missing": (
         lambda folder: retensor(folder, lambda state: state.pop(NORM)),
@@ -242,7 +242,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
             folder, lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(64)})
         ),
         "has the tensor model.layers.0.self_attn.q_proj.bias in model.safetensors, which the "
-        "model `base` has not",
+        "model `base` does not have",
     ),
     "a tensor of another shape": (
         lambda folder: retensor(folder, lambda s: s.update({NORM: torch.ones(65)})),
@@ -296,7 +296,7 @@ def test_a_configuration_that_ties_two_matrices_is_taken_as_transformers_takes_i
 
 def test_a_spec_that_believes_it_is_told_what_to_write(tmp_path: Path) -> None:
     lying(tmp_path / "w")
-    with pytest.raises(DataError, match="the files have an output matrix of their own") as raised:
+    with pytest.raises(DataError, match="the files have a separate output matrix") as raised:
         read(
             job(architecture(kv_heads=4, tied=True), tmp_path / "w"), tmp_path / "r", root=tmp_path
         )
@@ -336,7 +336,7 @@ def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
     made(architecture(), tmp_path / "x").save_pretrained(tmp_path / "w", max_shard_size="100KB")
     shard = sorted((tmp_path / "w").glob("*.safetensors"))[1]
     shard.unlink()
-    with pytest.raises(DataError, match=rf"lacks the file {shard.name}, which has the tensor"):
+    with pytest.raises(DataError, match=rf"lacks the file {shard.name} with the tensor"):
         read(job(architecture(), tmp_path / "w"), tmp_path / "read", root=tmp_path)
 
 

@@ -328,7 +328,7 @@ def test_what_cannot_be_sampled_is_said_with_its_place(
         ({"prompt": ""}, "questions.jsonl:2: the prompt is empty"),
         ({"messages": [user, {"role": "assistant", "content": "Yes"}]}, "ends with a message"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, "unknown role `wizard`"),
-        ("word " * 80, r"questions.jsonl:2: the prompt has \d+ tokens, and the context"),
+        ("word " * 80, r"questions.jsonl:2: the prompt has \d+ tokens, so the context"),
     ]
     for number, (question, message) in enumerate(cases):
         folder = tmp_path / str(number)

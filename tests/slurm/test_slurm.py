@@ -35,7 +35,7 @@ def test_a_preempted_run_goes_on_and_ends_with_the_same_bits(
     job = runs.jobs(run)["2-gang"]
     runs.wait(lambda: steps(run) >= 3, run, "training")
     runs.cluster.run("scancel", "--signal=USR1", f"{job}.0")
-    runs.wait(lambda: runs.restarts(job) == 1, run, "queued again")
+    runs.wait(lambda: runs.restarts(job) == 1, run, "requeued")
     saved = steps(run)
     assert saved < 60, "it was not stopped in the middle"
     runs.finish(run)

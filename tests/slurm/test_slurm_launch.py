@@ -40,7 +40,7 @@ def launched(
         ),
         (
             '[slurm]\noptions = ["--constraint=nothing"]\n',
-            "Slurm does not take",
+            "Slurm rejects",
             "correct the site file",
         ),
         ('[slurm]\npartiton = "main"\n', "site.toml:2: [slurm] has no key `partiton`", "partition"),
@@ -63,7 +63,7 @@ def test_a_partition_needs_as_many_nodes_as_the_plan(clusters: Clusters, tmp_pat
     text = SMALL.replace("nodes = 2", "nodes = 4")
     code, said = launched(clusters(2), tmp_path, text=text)
     assert code == 1
-    assert "the phase 2-gang needs 4 nodes, and the partition `main` has 2" in said
+    assert "the phase 2-gang needs 4 nodes, but the partition `main` has 2" in said
 
 
 def test_a_run_that_is_queued_is_not_launched_again(clusters: Clusters, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_login_node_says_what_to_type(clusters: Clusters, tmp_path: Path) -> N
     done = clusters(2).etude("run", "r.etude", cwd=tmp_path)
     said = " ".join(done.stderr.split())
     assert done.returncode == 1
-    assert "needs 1,024 processes and this machine has" in said
+    assert "needs 1,024 processes, but this machine has" in said
     assert "etude launch SPEC --on slurm" in said
 
 

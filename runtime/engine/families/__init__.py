@@ -51,7 +51,7 @@ def _require(name: str) -> None:
     """Raises: RunError: no such family."""
     if name not in FAMILIES:
         raise RunError(
-            f"the engine has no model family `{name}`", f"the families are: {', '.join(FAMILIES)}"
+            f"there is no model family `{name}`", f"the families are: {', '.join(FAMILIES)}"
         )
 
 

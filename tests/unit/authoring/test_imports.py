@@ -207,7 +207,7 @@ def test_a_model_is_written_as_its_configuration_describes_it(
     [
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "positions by linear"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "llama3 and yarn"),
-        ({"attention_bias": True}, "adds no biases"),
+        ({"attention_bias": True}, "has no biases there"),
         ({"model_type": "qwen2"}, "have biases"),
     ],
 )
@@ -230,7 +230,7 @@ def test_what_no_family_computes_is_left_open_with_the_reason(
 
 def test_what_to_look_at_stands_at_the_end_of_the_spec() -> None:
     text = imported("axolotl_dpo_lora.yaml").text
-    comments = text.partition("# Not carried over:")[2]
+    comments = text.partition("# Not converted:")[2]
     for expected in ("lora_r = 32 (line 30)", "# Assumed:"):
         assert expected in comments
     assert all(line.startswith("#") for line in comments.splitlines()[1:] if line)

@@ -64,14 +64,14 @@ MISTAKES = {
     "a function": (
         RATE + "\n  lr = cosine(1e-3) }",
         ("E107", (6, 8)),
-        "there are no functions in a spec",
+        "specs have no functions",
         "a shape follows its ramp: `1e-3 -> 0 cosine`",
     ),
     "a shape without a ramp": (
         RATE + "\n  lr = 1e-3 cosine }",
         ("E109", (6, 13)),
-        "`cosine` is the shape of a ramp, and there is no ramp here",
-        "write where the ramp goes: `1e-3 -> 0 cosine`",
+        "`cosine` is the shape of a ramp, but there is no ramp here",
+        "write the end of the ramp: `1e-3 -> 0 cosine`",
     ),
     "an unknown shape": (
         RATE + "\n  lr = 1e-3 -> 4e-5 rsqrt }",
@@ -88,8 +88,8 @@ MISTAKES = {
     "a negative number": (
         STAGE + " data = web\n  clip = -1 }",
         ("E108", (6, 10)),
-        "`-1` is negative, and no number of a spec is",
-        "leave `clip` out for a norm of 1",
+        "`-1` is negative, but numbers in a spec cannot be",
+        "remove `clip` for a norm of 1",
     ),
     "an adapter": (
         STAGE + " data = web\n  lora = { rank = 16 } }",
@@ -370,13 +370,13 @@ UNLEARNED = {
         {"messages": [user("q"), assistant("", tool_calls=[call("look", n=0)]), assistant("0")]},
         "stage s: sft { from = pre, steps = 1, seq_len = 256, batch = 2 seqs, lr = 1e-3, "
         "data = given, dialog = own }",
-        "the chat template does not write its `tool_calls` (the name of call 1)",
+        "the chat template does not render its `tool_calls` (the name of call 1)",
     ),
     "thoughts that a protocol has no words for": (
         {"messages": [user("q"), assistant("", reasoning_content="I think.")]},
         "stage s: sft { from = pre, steps = 1, seq_len = 256, batch = 2 seqs, lr = 1e-3, "
         "data = given, dialog = chat }",
-        "has `reasoning_content`, which the dialog's protocol has no way to write",
+        "has `reasoning_content`, which the dialog's protocol cannot render",
     ),
     "pairs that are equal once they are rendered": (
         PREFERRED,

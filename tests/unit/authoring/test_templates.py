@@ -134,7 +134,7 @@ def test_a_spec_that_only_averages_published_weights_says_nothing_of_training(
     shape = "layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 320, context = 64"
     models = "".join(f'model {n} {{ {shape}, weights = "{n}" }}\n' for n in ("one", "two"))
     text = f"recipe soup {{ seed = 1 }}\n{models}stage mean: average {{ of = [one, two] }}\n"
-    with pytest.raises(ConfigError, match=r"no stage of .* trains a model that writes text"):
+    with pytest.raises(ConfigError, match=r"no stage of .* trains a model that generates text"):
         base_of(saved(tmp_path, "first", text), tmp_path, Report())
 
 

@@ -58,7 +58,7 @@ def test_a_run_on_this_machine_is_told_to_save_and_waited_for(
     process = at_work(folder)
     assert main(["cancel", str(folder.path), "--yes"]) == 0
     said = capsys.readouterr().out
-    assert f"process {process.pid} was told to save and to end" in said
+    assert f"process {process.pid} was told to save and stop" in said
     assert "run it again to continue" in said
     assert process.wait(timeout=30) == 75
     assert (folder.path / "saved").exists()
@@ -92,7 +92,7 @@ def test_a_run_on_another_host_is_cancelled_there(
 def test_a_dead_run_is_no_run(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.owned(process=4_194_000)
     assert main(["cancel", str(folder.path), "--yes"]) == 0
-    assert "nobody is at work" in capsys.readouterr().out
+    assert "no run is active" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

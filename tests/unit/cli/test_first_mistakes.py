@@ -78,7 +78,7 @@ def test_carriage_returns_end_lines(tmp_path: Path) -> None:
     [
         ("parts/dta.etude", "did you mean `data.etude`?"),
         ("~/data.etude", "`~` is not expanded"),
-        ("parts/more/data.etude", "data.etude: a path begins at the file that has it"),
+        ("parts/more/data.etude", "data.etude: paths are relative to the file that contains them"),
     ],
 )
 def test_a_used_file_that_is_elsewhere(used: str, help: str, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_refusal_without_content_is_named(
     answer = {"role": "assistant", "content": None, "refusal": "I won't"}
     record = json.dumps({"messages": [{"role": "user", "content": "hi"}, answer]})
     shown = previewed(tmp_path, record, capsys)
-    assert "message 2 (assistant) has no `content`, but `refusal`" in shown
+    assert "message 2 (assistant) has no `content`, only `refusal`" in shown
 
 
 def test_where_files_were_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,8 +168,8 @@ def test_a_damaged_file_that_is_the_only_one_is_not_skipped(tmp_path: Path) -> N
     with pytest.raises(DataError) as caught:
         list(rows(find(["x.parquet"], tmp_path)[0], BadLines()))
     assert caught.value.help == (
-        "write or download the file again, or where the other files of the data set have enough, "
-        "leave out the rest of this one with `bad_lines = 1`"
+        "write or download the file again, or if the other files of the data set have enough data, "
+        "skip the rest of this one with `bad_lines = 1`"
     )
 
 

@@ -112,7 +112,7 @@ def finding(columns: int | None) -> list[str]:
         "`-1` is negative, and no number of a spec is, whatever it is a number of",
         Span(source, start, start + 2),
         label="a number below zero, which stands for nothing that a spec says",
-        help="rates fall to 0 at the least: `-> 0`",
+        help="rates cannot fall below 0: `-> 0`",
     )
     return render(found, columns=columns).splitlines()
 

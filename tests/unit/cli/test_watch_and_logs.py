@@ -87,7 +87,7 @@ def test_a_dead_run_says_since_when(folder: Folder, capsys: pytest.CaptureFixtur
     folder.owned(host="node17", process=4711, beat=3600)
     assert main(["status", str(folder.path), "--watch"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("dead: process 4711 on node17 has given no sign of life since ")
+    assert out.startswith("dead: process 4711 on node17 has sent no heartbeat since ")
 
 
 def test_a_run_in_a_queue_is_queued_and_between_phases_it_waits(
@@ -103,7 +103,7 @@ def test_a_run_in_a_queue_is_queued_and_between_phases_it_waits(
     assert out.startswith("waiting: the next phase is in the queue of slurm\n")
     programs.slurm({})
     assert main(["status", str(folder.path)]) == 0
-    assert capsys.readouterr().out.startswith("stopped: it has ended before its end\n")
+    assert capsys.readouterr().out.startswith("stopped: it ended before it was done\n")
     given_up = {"message": "2-gang ended with 1", "help": "correct the data"}
     save(folder.path, Launch("slurm", {"jobs": ["11"], "stopped": given_up}))
     assert main(["status", str(folder.path)]) == 0

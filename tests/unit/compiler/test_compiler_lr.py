@@ -117,7 +117,7 @@ def test_a_stage_after_a_decay_to_0_needs_a_rate_of_its_own() -> None:
     for rate in (None, "last", "last -> 0", "last for 3 steps then 0"):
         found = only(check(HEAD + stage(lr="1e-3 -> 0") + after(lr=rate)))
         assert found.code == "E449"
-        assert "the stage before it ended at 0" in found.help
+        assert "the previous stage ended at 0" in found.help
     first = only(check(HEAD + stage(lr="0")))
     assert (first.code, "stage before" in first.help) == ("E449", False)
     later = only(check(HEAD + stage(lr="1e-3") + after(lr="0")))

@@ -321,7 +321,7 @@ def test_a_prime_number_of_ranks_says_which_meshes_and_numbers_of_ranks_work() -
     [
         ("vocab = 301", "{ tensor 2 }", "does not divide the model's 301 vocab"),
         ("ffn = 129", "{ tensor 2 }", "does not divide the model's 129 ffn"),
-        ("tied = true", "{ pipeline 2 }", "one weight for embedding and output"),
+        ("tied = true", "{ pipeline 2 }", "ties embedding and output"),
     ],
 )
 def test_what_torchtitan_cannot_cut_is_an_error(model: str, parallel: str, words: str) -> None:
@@ -355,9 +355,14 @@ def test_an_interleaved_pipeline_has_several_stages_a_rank() -> None:
     ("parallel", "batch", "code", "words"),
     [
         ("{ interleave 2 }", 64, "E433", "needs a pipeline"),
-        ("{ pipeline 2, interleave 3 }", 64, "E433", "= 6 stages do not share out 6 layers"),
-        ("{ pipeline 2, interleave 5 }", 64, "E433", "= 10 stages do not share out 6 layers"),
-        ("{ pipeline 4, interleave 3 }", 64, "E433", "= 12 stages do not share out 6 layers"),
+        (
+            "{ pipeline 2, interleave 3 }",
+            64,
+            "E433",
+            "6 layers, the embedding and the output cannot be divided",
+        ),
+        ("{ pipeline 2, interleave 5 }", 64, "E433", "into pipeline 2 × interleave 5 = 10 stages"),
+        ("{ pipeline 4, interleave 3 }", 64, "E433", "into pipeline 4 × interleave 3 = 12 stages"),
         ("{ pipeline 4, tensor 2, interleave 2 }", 72, "E451", "do not divide into equal rounds"),
     ],
 )

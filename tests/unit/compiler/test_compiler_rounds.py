@@ -125,7 +125,7 @@ def test_a_mixture_of_the_round_before_says_how_all_rounds_are_named() -> None:
     assert found == [
         (
             "E502",
-            "the first round has none before it",
+            "the first round has no previous round",
             "write `drafts[1..round]`: those of all rounds up to this one",
         )
     ]
@@ -136,7 +136,7 @@ def test_the_round_before_is_one_round_and_has_none_to_choose() -> None:
     assert found == [
         (
             "E501",
-            "`previous.chat` is the stage of one round: there is none to choose",
+            "`previous.chat` is the stage of one round: it cannot be indexed",
             "write `previous.chat`, or `chat[1]`",
         )
     ]
@@ -152,7 +152,7 @@ def test_the_round_before_is_one_round_and_has_none_to_choose() -> None:
 )
 def test_a_choice_without_the_round_before_says_what_can_be_written(choice: str, help: str) -> None:
     found = findings(("from = sft, data = {", f"from = {choice}, data = {{"))
-    assert found == [("E502", "a choice begins with a stage of the round before", help)]
+    assert found == [("E502", "the first alternative must be a stage of the previous round", help)]
 
 
 @pytest.mark.parametrize(

@@ -146,5 +146,5 @@ def test_a_plan_of_a_family_that_is_not_there_is_refused(tmp_path: Path) -> None
         if job["kind"] == "train":
             job["model"]["family"] = "llama9"
     (tmp_path / "plan.json").write_text(json.dumps(data))
-    with pytest.raises(PlanError, match="family `llama9`, and this version of etude has llama3"):
+    with pytest.raises(PlanError, match="family `llama9`, but this version of etude has llama3"):
         read_plan(tmp_path / "plan.json")

@@ -273,4 +273,4 @@ def test_options_that_a_miniature_has_not_are_refused(
     option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(Namespace(**{option: 2}))
-    assert f"--{option} does not go with --miniature" in capsys.readouterr().err
+    assert f"--{option} cannot be combined with --miniature" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_drop_last_needs_one_batch() -> None:
     text = "stage tuned: sft { data = talk, steps = 9, lr = 1e-5, drop_last = true, "
     text += "batch = 4 seqs for 5 steps then 8 seqs }\n"
     (found,) = [d for d in check(AFTER + text) if d.code == "E458"]
-    assert found.message == "`drop_last` needs one batch, and here it changes"
+    assert found.message == "`drop_last` needs a constant batch, but it changes"
 
 
 def dpo(**attributes: str) -> str:

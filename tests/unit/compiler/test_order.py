@@ -50,7 +50,7 @@ def test_the_message_has_the_numbers_of_the_spec() -> None:
         "`until 1000 steps` is after 1,000 steps"
     )
     assert found.help == (
-        "`until` counts from where the stage begins, `for` from where the segment does: "
+        "`until` counts from the beginning of the stage, `for` from the beginning of the segment: "
         "`for 1000 steps` would end it after 3,000 steps; `until` takes more than 2,000 steps here"
     )
     seq_len = "16 until 60% then 32 until 50% then 64"

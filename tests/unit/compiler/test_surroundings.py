@@ -37,7 +37,7 @@ def books(attributes: str) -> str:
 
 
 MISSING = [
-    (books('files = "a.jsonl"'), "there is no file `a.jsonl`, of the data set `books`"),
+    (books('files = "a.jsonl"'), "there is no file `a.jsonl` of the data set `books`"),
     (books('files = ["a/*.txt", "b.txt"]'), "no file matches `a/*.txt`"),
     (
         books('sample = python_docs\n drop where url in "list.txt"').replace(
@@ -46,7 +46,7 @@ MISSING = [
         "`list.txt`, of a filter of `books`",
     ),
     ('tokenizer t { file = "t.json" }\n', "`t.json`, of the tokenizer `t`"),
-    ('dialog d { template = "d.jinja" }\n', "`d.jinja`, of the dialog `d`"),
+    ('dialog d { template = "d.jinja" }\n', "`d.jinja` of the dialog `d`"),
     ('stage exam: evaluate { suites = { math ["a"] }, tasks = "tasks" }\n', "no folder `tasks`"),
     (WEIGHTS, "no folder `w`, of the model `there`"),
 ]
@@ -227,7 +227,7 @@ URLS = [
     ),
     (
         WEIGHTS.replace('"w"', '"https://huggingface.co/some/model"'),
-        "is read from this machine only",
+        "but must be a local path",
         'write `hub = "some/model"`',
     ),
     (
@@ -254,7 +254,7 @@ URLS = [
     ),
     (
         'dialog d { template = "s3://bucket/d.jinja" }\n',
-        "of the dialog `d`, is a URL",
+        "of the dialog `d` is a URL",
         "download it, and write a path such as `chat.jinja`",
     ),
     (

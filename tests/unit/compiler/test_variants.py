@@ -190,7 +190,7 @@ def test_claims_are_about_the_recipe_and_not_about_its_variants() -> None:
         ("¦frist.lr = 3", "E342", "there is no `frist`"),
         ("¦preak = 3", "E342", "there is no `let preak`"),
         ("align.¦dop.beta = 3", "E342", "no stage `dop`"),
-        ("align.¦dpo = 3", "E342", "which attribute"),
+        ("align.¦dpo = 3", "E342", "the attribute is missing"),
         ("align.rounds = ¦[2]", "E201", "number of rounds"),
         ("¦first.optimizer.betas.x = 3", "E342", "is not an attribute"),
         ("¦first.lr.end = 3", "E343", "has no parts"),
@@ -230,7 +230,7 @@ def test_names_of_several_blocks_need_their_kind() -> None:
     found = only(errors(text))
     assert (found.code, found.help) == (
         "E342",
-        "write `model.tiny.dim = …`, or with `dataset.` in front",
+        "write `model.tiny.dim = …`, or begin with `dataset.`",
     )
     assert not errors(text.replace("{ tiny.dim", "{ model.tiny.dim"))
 

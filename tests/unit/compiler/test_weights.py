@@ -171,7 +171,7 @@ def test_a_miniature_has_a_short_training_in_their_place() -> None:
     assert jobs(small, "more")[0].optimizer_state == "fresh"
     row = only([row for row in small.miniature if row.attribute == "weights"])
     assert (row.block, row.full) == ("model base", "base")
-    assert row.miniature == f"random, and trained for {first.steps} steps on python_functions"
+    assert row.miniature == f"random, then trained for {first.steps} steps on python_functions"
 
 
 def test_a_context_is_shown_of_models_with_weights_alone() -> None:

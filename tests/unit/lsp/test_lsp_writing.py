@@ -342,7 +342,7 @@ def fixed(folder: Path, text: str) -> dict[str, str]:
         (stage(data="{ web 50%, math 40% }"), "Set `math` to 50%", "{ web 50%, math 50% }"),
         (
             stage(data="{ web 50%, math 40% }"),
-            "Write plain weights, which are normalised",
+            "Write plain weights, which are normalized",
             "{ web 50, math 40 }",
         ),
         (stage(batch="4K seqs"), "Write `Ki`: times 1024", "4Ki seqs"),

@@ -208,7 +208,7 @@ def test_the_command_shows_first_and_removes_when_told(
     assert run(tmp_path) == 0
     shown = capsys.readouterr().out
     assert "second.1" in shown
-    assert "can go: artifacts" in shown
+    assert "can be removed: artifacts" in shown
     assert "nothing was removed: --yes removes it" in shown
     assert len(removable(tmp_path)) == 2
 
@@ -219,9 +219,9 @@ def test_the_command_shows_first_and_removes_when_told(
     assert found["bytes"] == sum(item["bytes"] for item in found["items"])
 
     assert run(tmp_path, yes=True, keep=["artifacts"]) == 0
-    assert "has nothing that can go" in capsys.readouterr().out
+    assert "has nothing to remove" in capsys.readouterr().out
     assert run(tmp_path, yes=True) == 0
-    assert "are free again" in capsys.readouterr().out
+    assert "freed" in capsys.readouterr().out
     assert run(tmp_path, yes=True, json=True) == 0
     assert json.loads(capsys.readouterr().out) == {"removed": False, "bytes": 0, "items": []}
 

@@ -132,7 +132,7 @@ def test_with_drop_last_an_epoch_of_rows_has_whole_batches(records):
 
 def test_an_epoch_without_a_whole_batch_is_named(tmp_path):
     records = make(tmp_path, [30, 30, 30])
-    with pytest.raises(DataError, match="data set `chat` has 3 records, and a batch takes 4"):
+    with pytest.raises(DataError, match="data set `chat` has 3 records, but a batch needs 4"):
         Shuffled(records, seed=1, name="chat", batch=4)
     with pytest.raises(DataError, match="epoch 1 of the data set `chat` has 3 rows"):
         packed(records, batch=4).row(0)

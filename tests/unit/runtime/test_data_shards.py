@@ -205,7 +205,7 @@ def forget_file(folder):
         (cut("train-index.npy", 0), ""),
         (forget_last, "does not have"),
         (change_end, "does not end at"),
-        (forget_file, "the files do not hold"),
+        (forget_file, "the files do not contain"),
         (swap_offsets, "does not ascend"),
     ],
 )

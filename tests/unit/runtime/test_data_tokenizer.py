@@ -144,6 +144,6 @@ def test_the_hub_out_of_reach(monkeypatch):
             tokenizer.from_hub("org/name")
         return caught.value
 
-    assert "out of reach" in fails_with(errors.LocalEntryNotFoundError("offline")).message
+    assert "cannot be reached" in fails_with(errors.LocalEntryNotFoundError("offline")).message
     assert "has no tokenizer.json" in fails_with(errors.EntryNotFoundError("404")).message
     assert "gated" in fails_with(RuntimeError("this\nis gated")).message

@@ -269,7 +269,7 @@ def failure(made: Renderer, messages, **settings) -> str:
         (LLAMA3, [{"role": "user", "content": 3}], "content that is not text"),
         (LLAMA3, [{"role": "user", "content": [{"type": "image"}]}], "content that is not text"),
         (LLAMA3, [{"role": "user", "content": "\ud800"}], "lone surrogate"),
-        (CHATML, CALLS[1:3], "has `tool_calls`, which the dialog's protocol has no way to write"),
+        (CHATML, CALLS[1:3], "has `tool_calls`, which the dialog's protocol cannot render"),
         (CHATML, CODE[:1] + CODE[2:3], "no end of message"),
         (LLAMA3, [*say("user: a"), {"role": "assistant", "content": "b", "to": "moon"}], "`moon`"),
         (LLAMA3, [*say("user: a"), {"role": "assistant", "tool_calls": [{}]}], "without a name"),
@@ -293,7 +293,7 @@ def test_prompts_that_cannot_be_rendered(words):
     made = renderer(CHATML, words, Path())
     assert "prompt is empty" in failure(made, [], prompt=True)
     assert "ends with a message of the assistant" in failure(made, CHAT, prompt=True)
-    assert "no way to write tool definitions" in failure(made, CHAT, tools=TOOLS)
+    assert "cannot render tool definitions" in failure(made, CHAT, tools=TOOLS)
 
 
 def test_texts_in_parts_and_nulls_of_tables(words):
@@ -310,9 +310,9 @@ def test_texts_in_parts_and_nulls_of_tables(words):
     ("settings", "reason"),
     [
         ({"protocol": "telex"}, "no dialog protocol `telex`"),
-        ({"header": "<|x|>", "end_of_turn": "<|end|>"}, "does not name the role"),
-        ({"header": "<|{role}|>", "end_of_turn": "\n\n"}, "holds no special token"),
-        (OWN | {"end_of_message": "more"}, "end_of_message `more` holds no special token"),
+        ({"header": "<|x|>", "end_of_turn": "<|end|>"}, "does not contain the role"),
+        ({"header": "<|{role}|>", "end_of_turn": "\n\n"}, "contains no special token"),
+        (OWN | {"end_of_message": "more"}, "end_of_message `more` contains no special token"),
         (OWN | {"roles": ["user"]}, "lack the assistant"),
         ({"template": "nowhere.jinja"}, "cannot be read"),
         (OWN | {"end_of_turn": "<|over|>"}, r"lacks special tokens .*<\|over\|>"),

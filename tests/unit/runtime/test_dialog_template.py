@@ -156,11 +156,14 @@ def test_the_default_system_prompt(made, tmp_path):
     ("template", "reason"),
     [
         ("{% if %}", "broken in line 1"),
-        ("{{ messages.append(1) }}", "refuses the dialog: .*unsafe"),
-        ("{{ raise_exception('no') }}", "refuses the dialog: no"),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "ends the assistant's message with"),
-        ("{{ messages[0].nothing.at_all }}", "refuses the dialog"),
-        ("{{ 1 / 0 }}", "refuses the dialog: division by zero"),
+        ("{{ messages.append(1) }}", "rejects the dialog: .*unsafe"),
+        ("{{ raise_exception('no') }}", "rejects the dialog: no"),
+        (
+            "{% for m in messages %}{{ m.content }}{% endfor %}",
+            "does not end the assistant's message with",
+        ),
+        ("{{ messages[0].nothing.at_all }}", "rejects the dialog"),
+        ("{{ 1 / 0 }}", "rejects the dialog: division by zero"),
     ],
 )
 def test_templates_that_cannot_be(template, reason, made, tmp_path):
@@ -169,7 +172,7 @@ def test_templates_that_cannot_be(template, reason, made, tmp_path):
 
 
 def test_what_a_template_refuses_is_an_error(made, tmp_path):
-    with pytest.raises(DataError, match="refuses the dialog: Roles must alternate"):
+    with pytest.raises(DataError, match="rejects the dialog: Roles must alternate"):
         rendering(made, tmp_path, FOLDED).render(say("user: a", "user: b", "assistant: c"))
 
 

@@ -100,7 +100,7 @@ def test_who_waits_may_end_and_the_same_launch_continues(
     monkeypatch.setattr(kubectl, "sleep", lambda seconds: None)
     said = launch(tmp_path)
     assert phases_of(kubernetes.get("applied")) == list(PHASES)
-    assert any(line.endswith("2-gang is there already") for line in said)
+    assert any(line.endswith("2-gang exists already") for line in said)
     assert not at_work(record.queued)
 
 
@@ -156,7 +156,7 @@ def test_a_cluster_without_kubeflow_is_said_before_anything_is_queued(
     kubernetes.set(unknown=["TrainingRuntime", "TrainJob"])
     with pytest.raises(RunError, match="no matches for kind") as raised:
         launch(tmp_path)
-    assert "Kubeflow Trainer 2.2 or later has to be installed" in raised.value.help
+    assert "install Kubeflow Trainer 2.2 or later" in raised.value.help
     assert phases_of(kubernetes.get("applied")) == []
 
 

@@ -260,7 +260,7 @@ def test_a_site_may_have_other_nodes_than_the_spec(site: int | None, expected: M
 
 
 def test_what_does_not_fit_the_nodes_is_said_before_anything_is_queued() -> None:
-    with pytest.raises(RunError, match=r"2-gang has 16 ranks, which nodes of 6 GPUs cannot hold"):
+    with pytest.raises(RunError, match=r"2-gang has 16 ranks, which do not fill nodes of 6 GPUs"):
         made(FULL.model_copy(update={"gpus_per_node": 6}))
 
 
@@ -286,7 +286,7 @@ def test_a_site_that_cannot_be_is_refused(change: dict[str, Any], where: str) ->
 
 def test_a_plan_that_no_config_map_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("etude.runtime.launchers.kubernetes._MOST", 1000)
-    with pytest.raises(RunError, match=r"has [\d,]+ bytes, gzipped, and Kubernetes takes 1,000"):
+    with pytest.raises(RunError, match=r"has [\d,]+ bytes, gzipped, but Kubernetes allows 1,000"):
         made()
 
 

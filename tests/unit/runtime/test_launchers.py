@@ -67,7 +67,7 @@ def test_this_machine_refuses_what_it_has_no_devices_for(tmp_path: Path) -> None
     many = (os.cpu_count() or 1) + 1
     text = SPEC.format(cluster=f'cluster many {{ gpus = {many} of "cpu" }}')
     made = plan(text.replace("8 seqs", f"{many} seqs"))
-    with pytest.raises(RunError, match=rf"needs {many} processes and this machine has"):
+    with pytest.raises(RunError, match=rf"needs {many} processes, but this machine has"):
         execute(made, tmp_path / "r", tmp_path, lambda _: None)
     assert not (tmp_path / "r").exists()
 

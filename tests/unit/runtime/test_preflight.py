@@ -289,7 +289,7 @@ def test_files_of_weights_that_are_cut_off(tmp_path: Path) -> None:
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     require_whole(tmp_path)
     whole = file.read_bytes()
-    for cut, said in ((-1, "and its header says"), (20, "ends inside its header")):
+    for cut, said in ((-1, "but its header says"), (20, "ends inside its header")):
         file.write_bytes(whole[:cut])
         with pytest.raises(DataError, match=said):
             require_whole(tmp_path)
@@ -305,7 +305,7 @@ def test_what_reads_urls_of_later_stages(tmp_path: Path, monkeypatch: pytest.Mon
     assert "`s3://b/talk.jsonl` needs the package s3fs" in said
     assert way_out == "install it: pip install 'etude[s3]'"
     ((said, _),) = lacking(HEAD + TALK.replace("talk.j", "nope://b/talk.j") + SFT, tmp_path)
-    assert "nothing reads `nope://`" in said
+    assert "no package can read `nope://`" in said
 
 
 def test_task_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -169,10 +169,10 @@ def test_lists_of_sites_that_cannot_be(inputs, tmp_path):
 
     good = {"text": "a", "url": "a.org"}
     assert "cannot be read" in failure(None, good)
-    assert "holds no site" in failure("# a.org\n", good)
+    assert "has no site" in failure("# a.org\n", good)
     assert "sites.txt:2: `two words` is not a site" in failure("a.org\ntwo words\n", good)
     assert failure("a.org", {"text": "a"}).startswith("d.jsonl:1: no field `url`; there is text")
-    assert "d.jsonl:1: the field `url` holds no URL" in failure("a.org", good | {"url": None})
+    assert "d.jsonl:1: the field `url` has no URL" in failure("a.org", good | {"url": None})
     assert "no documents" in failure("a.org", good)
 
 
@@ -248,8 +248,8 @@ def test_filters_that_cannot_be(tmp_path):
         return caught.value.message
 
     assert "cannot be read" in failure(None)
-    assert "of the shape (19,), but there are 20 documents" in failure(np.zeros(19))
-    assert "leaves none of the 20 documents of `d`" in failure(np.ones(20))
+    assert "have the shape (19,), but there are 20 documents" in failure(np.zeros(19))
+    assert "drops all 20 documents of `d`" in failure(np.ones(20))
     (tmp_path / "s" / "train.npy").write_bytes(b"no")
     assert "damaged" in failure(None)
 
@@ -304,7 +304,7 @@ def test_what_is_to_be_labelled_is_written(inputs, tmp_path):
         "".join(json.dumps(draw, ensure_ascii=False) + "\n" for draw in DRAWS)
     )
     labels = tmp_path / "run" / "to_label"
-    with pytest.raises(Stopped, match=r"what is to be labelled is in .*to_label/d.jsonl"):
+    with pytest.raises(Stopped, match=r"the candidates to label are in .*to_label/d.jsonl"):
         prepare.job_fingerprint(awaited(), tmp_path, inputs=inputs, labels=labels)
     path = labels / "d.jsonl"
     empty = {"chosen": None, "rejected": None, "edited": None}
@@ -402,7 +402,7 @@ def test_a_loaded_tokenizer_must_have_the_special_tokens(tmp_path):
             tokenizer={"kind": "file", "file": "tokenizer.json", "special": special},
         )
         if fails:
-            with pytest.raises(DataError, match=r"lacks special tokens of the recipe: <\|b\|>"):
+            with pytest.raises(DataError, match=r"lacks special tokens for the recipe: <\|b\|>"):
                 prepare.make_tokenizer(wanted, tmp_path / "w", tmp_path, lambda event: None)
         else:
             prepare.make_tokenizer(wanted, tmp_path / "w", tmp_path, lambda event: None)

@@ -310,7 +310,7 @@ def test_where_a_tokenizer_is_far_from_trained_characters_are_counted(
     ("target", "message"),
     [
         ("sfft", "there is no stage or data set `sfft`; did you mean `sft`?"),
-        ("mean", "the stage `mean` (average) reads no data of its own"),
+        ("mean", "the stage `mean` (average) reads no data"),
     ],
 )
 def test_a_target_that_is_none_is_one_message(

@@ -113,7 +113,7 @@ def test_a_run_that_nobody_is_at_work_on(folder: Folder) -> None:
 
     assert now() == ("waiting", "")
     folder.finish("tokenizer.letters")
-    assert now() == ("stopped", "it has ended before its end")
+    assert now() == ("stopped", "it ended before it was done")
     assert now(queued=True) == ("waiting", "")
     with (folder.path / "events.jsonl").open("a") as file:
         error = {"event": "error", "message": "the disk is full", "help": "make room"}

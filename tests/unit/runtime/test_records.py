@@ -121,7 +121,7 @@ def test_other_names_of_fields():
         (read_dialog, {"prompt": ASK, "completion": ASK}, "`completion` has a message of `user`"),
         (read_dialog, {"text": "\ud800"}, "lone surrogate"),
         (read_dialog, {"messages": ASK + BLUE, "tools": "x"}, "`tools` is not a list"),
-        (read_preference, {"prompt": ASK, "chosen": BLUE}, "no ranking: beside `chosen`"),
+        (read_preference, {"prompt": ASK, "chosen": BLUE}, "no ranking: there is `chosen`"),
         (read_preference, {"prompt": ASK, "rejected": RED}, "no field `chosen`"),
         (
             read_preference,
@@ -131,7 +131,7 @@ def test_other_names_of_fields():
         (
             read_preference,
             {"prompt": ASK, "responses": ["a"], "chosen": 1, "rejected": 0},
-            "`chosen` is 1, which is none of `responses`",
+            "`chosen` is 1, which is not one of `responses`",
         ),
         (
             read_preference,
@@ -155,7 +155,7 @@ def test_other_names_of_fields():
         (
             read_preference,
             {"prompt": ASK, "chosen": BLUE + ASK, "rejected": RED},
-            "`chosen` has a message of `user` where the assistant answers",
+            "`chosen` has a message of `user` where the assistant should answer",
         ),
         (read_preference, {"prompt": ASK, "chosen": [], "rejected": RED}, "`chosen` is empty"),
         (read_prompt, {"text": "a"}, "no field `prompt`"),

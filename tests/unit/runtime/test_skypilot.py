@@ -148,9 +148,9 @@ def test_no_secret_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bucket": None}, "either `bucket` or `volume` has to say"),
-        ({"volume": "v"}, "either `bucket` or `volume`"),
-        ({"setup": None}, "`setup` or `image` has to say"),
+        ({"bucket": None}, "`bucket` or `volume` must say"),
+        ({"volume": "v"}, "`bucket` or `volume` must say"),
+        ({"setup": None}, "`setup` or `image` must install"),
         ({"region": "us-east-1"}, "belongs to a `cloud`"),
         ({"bucket": "my-bucket"}, "should match pattern"),
         ({"spot": True}, "Extra inputs"),
@@ -163,7 +163,7 @@ def test_a_site_that_cannot_be_is_refused(change: dict[str, Any], message: str) 
 
 
 def test_a_gpu_of_another_name_has_to_be_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="what SkyPilot calls the GPU H800 is not known"):
+    with pytest.raises(RunError, match="etude does not know SkyPilot's name of the GPU H800"):
         pipeline(LEAST, tmp_path, gpu="H800")
     (gang,) = [t for t in pipeline(FULL, tmp_path, gpu="H800")[1:] if t["name"] == "2-gang"]
     assert gang["resources"]["accelerators"] == {"H100": 8}

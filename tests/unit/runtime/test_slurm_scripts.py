@@ -132,7 +132,7 @@ def test_containers_are_started_around_the_ranks(tmp_path: Path) -> None:
 def test_nodes_of_the_site_may_have_other_numbers_of_gpus(tmp_path: Path) -> None:
     text = scripts(tmp_path, "[slurm]\ngpus_per_node = 4\n")["2-gang.sh"]
     assert directives(text) >= {"--nodes=8", "--ntasks-per-node=4", "--gres=gpu:4"}
-    with pytest.raises(RunError, match="32 ranks, which nodes of 5 GPUs cannot hold"):
+    with pytest.raises(RunError, match="32 ranks, which do not fill nodes of 5 GPUs"):
         scripts(tmp_path, "[slurm]\ngpus_per_node = 5\n")
 
 
@@ -169,6 +169,5 @@ def test_what_nobody_has_said_is_left_for_status(tmp_path: Path) -> None:
     assert [main(tmp_path, 2, 2, 0, 137) for _ in range(2)] == [75, 1]
     (said,) = json_lines.read(tmp_path / EVENTS)
     assert said["error"] == (
-        "2-gang was started 2 times in a row and got no further; the last time, 2-gang ended with "
-        "137"
+        "2-gang was started 2 times in a row without progress; the last time, 2-gang ended with 137"
     )

@@ -198,7 +198,9 @@ def test_an_array_of_json_is_read_whole_or_is_one_bad_line(tmp_path):
     with pytest.raises(DataError, match=r"a.json:2: not a JSON object"):
         list(readers.read(source, root=tmp_path))
     (tmp_path / "a.json").write_text('{\n "data": [{"text": "a"}]\n}')
-    with pytest.raises(DataError, match=r"a.json:1: .*holds an array of objects, or an object a l"):
+    with pytest.raises(
+        DataError, match=r"a.json:1: .*has an array of objects, or one object per l"
+    ):
         list(readers.read(source, root=tmp_path))
 
 

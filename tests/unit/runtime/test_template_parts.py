@@ -304,12 +304,14 @@ def test_metadata_need_not_be_written(made, tmp_path):
 
 def test_an_answer_that_is_empty_once_it_is_rendered_is_refused(made, tmp_path):
     messages = [*ASK, thinking("T", ""), *ASK, thinking("R", "B")]
-    with pytest.raises(DataError, match=r"message 2 \(assistant\) is empty as"):
+    with pytest.raises(DataError, match=r"message 2 \(assistant\) is rendered as empty"):
         rendering(made, tmp_path, FORGETS).render(messages)
 
 
 def test_a_template_without_ends_of_turns_is_refused(made, tmp_path):
-    with pytest.raises(DataError, match="ends the assistant's message with no special token"):
+    with pytest.raises(
+        DataError, match="does not end the assistant's message with a special token"
+    ):
         rendering(made, tmp_path, ALWAYS.replace("<|over|>", ""))
 
 
@@ -419,7 +421,7 @@ def test_the_case_of_calls_that_a_template_ignores(tmp_path):
     with pytest.raises(DataError) as caught:
         rendering(plain, tmp_path, template).render(CALLED)
     assert caught.value.message == (
-        "message 2 (assistant): the chat template does not write its `tool_calls` (the name of "
+        "message 2 (assistant): the chat template does not render its `tool_calls` (the name of "
         "call 1)"
     )
     assert 'fields = { ignore = "tool_calls" }' in caught.value.help

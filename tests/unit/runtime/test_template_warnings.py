@@ -43,7 +43,7 @@ def said(made: object, folder: Path, template: str, *dialogs: list) -> list[str]
 def test_an_end_that_is_not_learned_is_said(made: object, tmp_path: Path) -> None:
     assert said(made, tmp_path, STOPS, TALK) == []
     (warning,) = said(made, tmp_path, ENDLESS, TALK)
-    assert "hold no end of the turn" in warning
+    assert "do not contain the end of the turn" in warning
     assert "move `{% endgeneration %}` behind the token" in warning
 
 

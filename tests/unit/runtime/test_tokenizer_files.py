@@ -197,6 +197,6 @@ def test_the_hub_gives_what_stands_beside_it(
     # Where the settings may be there and cannot be had, texts would end otherwise.
     (tmp_path / "tokenizer_config.json").unlink()
     missing = errors.LocalEntryNotFoundError
-    with pytest.raises(DataError, match="out of reach") as problem:
+    with pytest.raises(DataError, match="cannot be reached") as problem:
         tokenizer.from_hub("org/name")
     assert "--include" in problem.value.help

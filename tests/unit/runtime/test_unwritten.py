@@ -56,7 +56,7 @@ def test_what_a_protocol_cannot_write_is_a_bad_line(dialog, key, content, inputs
         assert f"message 2 (assistant) has `{key}`" in error.message
         assert f'fields = {{ ignore = "{key}" }}' in error.help
     else:
-        reason = f"message 2 (assistant) has no `content`, but `{key}`, which alone is no answer"
+        reason = f"message 2 (assistant) has no `content`, only `{key}`, which is not an answer"
         assert reason in error.message
 
 
@@ -85,7 +85,7 @@ def test_what_a_template_does_not_write_is_a_bad_line(key, value, inputs, tmp_pa
     dialog = {"template": "chat.jinja"}
     error = bad(inputs, tmp_path, {"messages": [*ASK, ANSWER[0] | {key: value}]}, dialog=dialog)
     assert "message 2 (assistant)" in error.message
-    assert "the chat template does not write" in error.message
+    assert "the chat template does not render" in error.message
     assert key in error.message
     written = {"messages": [*ASK, ANSWER[0] | {"mood": "gaily", "to": "user", "id": 7}]}
     (found,), _ = made(inputs, tmp_path, written, dialog=dialog)
@@ -157,13 +157,16 @@ def test_the_older_form_of_calls_gives_the_same_tokens(inputs, tmp_path):
     assert one.parts.tolist() == other.parts.tolist()
     assert '{"name": "f", "parameters": {"a": 1}}' in taught(one)
     both = old["messages"][1] | {"tool_calls": [{"function": call}]}
-    assert "one of them is enough" in bad(inputs, tmp_path, {"messages": [*ASK, both]}).message
+    assert (
+        "has both `function_call` and `tool_calls`"
+        in bad(inputs, tmp_path, {"messages": [*ASK, both]}).message
+    )
 
 
 def test_a_call_whose_arguments_are_called_otherwise_is_a_bad_line(inputs, tmp_path):
     call = {"name": "f", "parameters": {"a": 1}}
     row = {"messages": [*ASK, {"role": "assistant", "tool_calls": [call]}]}
-    assert "the call of `f` has `parameters`, and no `arguments`" in (
+    assert "the call of `f` has `parameters`, but no `arguments`" in (
         bad(inputs, tmp_path, row).message
     )
 
@@ -203,7 +206,7 @@ def test_weights_of_one_change_nothing(inputs, tmp_path):
     [
         (ANSWER[0] | {"weight": 0.5}, "message 2 (assistant) has `weight` 0.5"),
         (ANSWER[0] | {"weight": 0, "train": True}, "`weight` and `train` contradict each other"),
-        (ANSWER[0] | {"weight": 0}, "nothing of the dialog is learned"),
+        (ANSWER[0] | {"weight": 0}, "the dialog has nothing to learn"),
     ],
 )
 def test_weights_that_cannot_be_honoured(message, reason, inputs, tmp_path):
@@ -219,7 +222,7 @@ def test_preferences_compare_whole_responses(inputs, tmp_path):
     off = say("assistant: no")[0] | {"weight": 0}
     row = {"prompt": ASK, "chosen": ANSWER, "rejected": [off]}
     error = bad(inputs, tmp_path, row, form="preferences")
-    assert "a message of `rejected` is not to be learned" in error.message
+    assert "a message of `rejected` is marked as not learned" in error.message
     # In the prompt, nothing is learned anyway.
     before = [*ASK, off, *ASK]
     row = {"prompt": before, "chosen": ANSWER, "rejected": say("assistant: no")}
@@ -263,7 +266,7 @@ def test_a_prompt_that_the_responses_do_not_begin_with_is_a_bad_line(inputs, tmp
     made(inputs, tmp_path, longer | {"prompt": ASK}, form="preferences")
     for prompt in ("another", say("user: another"), system + ASK):
         error = bad(inputs, tmp_path, whole | {"prompt": prompt}, form="preferences")
-        assert "`prompt` is another prompt than that with which the responses" in error.message
+        assert "`prompt` differs from the prompt with which the responses" in error.message
 
 
 SHARED = {"role": "from", "content": "value"}
@@ -331,7 +334,7 @@ def test_the_records_own_system_prompt_is_rendered(inputs, tmp_path):
     (found,), _ = made(inputs, tmp_path, row, form="preferences")
     assert "Be brief." in text(found)
     row = {"messages": say("system: Be long.") + ASK + ANSWER, "system": "Be brief."}
-    assert "another system prompt" in bad(inputs, tmp_path, row).message
+    assert "not the same system prompt" in bad(inputs, tmp_path, row).message
 
 
 def test_plain_texts_with_tools_are_messages(inputs, tmp_path):
@@ -360,4 +363,4 @@ def test_messages_in_a_text_are_messages(inputs, tmp_path):
     (found,), _ = made(inputs, tmp_path, {"messages": json.dumps(ASK + ANSWER)})
     assert found.tokens.tolist() == plain.tokens.tolist()
     row = {"prompt": str(ASK), "completion": "yes"}
-    assert "looks like a list of messages and is not JSON" in bad(inputs, tmp_path, row).message
+    assert "looks like a list of messages but is not JSON" in bad(inputs, tmp_path, row).message

@@ -30,5 +30,5 @@ def test_a_phase_is_done_with_all_that_comes_before_it() -> None:
 
 @pytest.mark.parametrize("number", ["0", "4", "two", "-1"])
 def test_a_number_that_no_phase_has_is_said(number: str) -> None:
-    with pytest.raises(RunError, match=f"{PHASE}={number}, and the plan has 3 phases"):
+    with pytest.raises(RunError, match=f"{PHASE}={number}, but the plan has 3 phases"):
         phase_of(MADE, {PHASE: number})

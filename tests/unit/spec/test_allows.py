@@ -69,4 +69,4 @@ def test_what_is_wrong_with_an_allow_is_said(text: str, code: str) -> None:
 
 def test_the_missing_reason_is_asked_for() -> None:
     _, report = compiled(HEAD + stage(body="clip = 100\nallow W606"))
-    assert 'say why: allow W601 "the reason"' in [d.help for d in report.ordered()]
+    assert 'give the reason: allow W601 "the reason"' in [d.help for d in report.ordered()]

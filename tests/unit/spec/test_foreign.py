@@ -175,12 +175,12 @@ HELP: list[Any] = [
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
     ("train", "lora { rank 16 }", "this version has no adapters"),
-    ("train", "eval every 100 steps", "nothing is evaluated inside a stage"),
+    ("train", "eval every 100 steps", "there is no evaluation inside a stage"),
     ("train", "LORA = 1", "this version has no adapters"),
     ("train", 'open lora "the configuration has one"', "this version has no adapters"),
     ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),
     ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
-    ("train", "average = ema every 10 steps", "averages of weights are plain means"),
+    ("train", "average = ema every 10 steps", "weight averages are plain means"),
     ("train", "stepz = 3", "did you mean `steps`?"),
     ("dataset", "filez = 1", "did you mean `files`?"),
     ("train", "nonsense = 1", "there is "),
@@ -200,7 +200,7 @@ def test_other_ways_of_writing(block: str, statement: str, help: str) -> None:
 
 SAID = {name: f"write `family = {family}`" for name, family in KINDS.items()}
 SAID |= {
-    name: f"no family of this version computes it: {why}" for name, why in UNKNOWN_KINDS.items()
+    name: f"no family in this version supports it: {why}" for name, why in UNKNOWN_KINDS.items()
 }
 
 

@@ -18,13 +18,13 @@ def codes(text: str) -> list[tuple[str, str]]:
 )
 def test_a_let_is_not_called_like_a_choice(let: str, attribute: str, value: str) -> None:
     found = codes(f"let {let}\n" + HEAD + stage(body=f"{attribute} = {value}"))
-    what = f"`{value}` is a choice of `{attribute}`, and a `let` has this name: which is meant?"
+    what = f"`{value}` is both a choice of `{attribute}` and the name of a `let`"
     assert found == [("E324", what)]
 
 
 def test_a_let_is_not_called_like_a_block_that_an_attribute_may_name() -> None:
     found = codes("let web = math\n" + HEAD + stage(data="web"))
-    what = "`web` is a dataset, and a `let` has this name: which is meant?"
+    what = "`web` is both a dataset and the name of a `let`"
     assert found == [("E324", what)]
 
 

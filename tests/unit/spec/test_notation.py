@@ -29,7 +29,7 @@ def errors(attribute: str) -> list:
         ("lr = 3*1e-4", "E107", "`0.0003`"),
         ("steps = 1,000", "E107", "`1000` or `1_000`"),
         ("lr: 3e-4", "E107", "`lr = 3e-4`"),
-        ("lr = 3e-4;", "E107", "end with their line"),
+        ("lr = 3e-4;", "E107", "ends with its line"),
         ("lr = 3e-4 // peak", "E107", "begin with `#`"),
         ("parallel = { tensor = 1 }", "E212", "`tensor 1`"),
         ("optimizer = adamw { betas = (0.9, 0.95) }", "E107", "`[0.9, 0.95]`"),
@@ -37,11 +37,11 @@ def errors(attribute: str) -> list:
         ("lr = 2 ** 3", "E107", "write the result: `8`"),
         ("lr = 1e-3 - 5e-4", "E107", "`0.0005`"),
         ("lr = 3e-4 / 0", "E107", "write the result"),
-        ("clip = -1", "E108", "leave `clip` out"),
+        ("clip = -1", "E108", "remove `clip`"),
         ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "leave `betas` out"),
         ("lr = 1e-3 cosine", "E109", "`1e-3 -> 0 cosine`"),
         ("lr = 1e-3 -> 4e-5 rsqrt", "E109", "`half_cosine`"),
-        ("clip = None", "E201", "leave the attribute out"),
+        ("clip = None", "E201", "remove the attribute"),
     ],
 )
 def test_each_has_its_own_answer(attribute: str, code: str, help: str) -> None:
@@ -67,7 +67,7 @@ def test_an_exponent_is_no_difference(attribute: str, code: str) -> None:
 def test_what_a_text_holds_is_no_notation() -> None:
     dataset = 'dataset more { files = "sft/*.jsonl", kind ;= dialogs }\n'
     found = only(check(HEAD + dataset + stage()))
-    assert (found.code, found.message) == ("E107", "`;` separates nothing")
+    assert (found.code, found.message) == ("E107", "`;` is not a separator")
 
 
 def test_a_text_without_its_first_quote_is_no_notation() -> None:

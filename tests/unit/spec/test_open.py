@@ -26,7 +26,7 @@ def test_an_open_attribute_is_one_error_with_its_reason() -> None:
     assert (found.code, found.message) == ("E335", f"`lr` is open: {WHY}")
     assert found.span
     assert OPEN[found.span.start : found.span.end] == "lr"
-    assert found.help == "write `lr = …` in place of this line"
+    assert found.help == "replace this line by `lr = …`"
 
 
 @pytest.mark.parametrize(

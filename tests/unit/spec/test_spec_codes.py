@@ -34,7 +34,7 @@ from etude.spec.load import load
 
 EXAMPLES: list[tuple[str, str, str]] = [
     ("E101", train(lr="1e-3 ¦5"), "is not expected here"),
-    ("E106", train(lr="¦)"), "nothing is open that this `)` closes"),
+    ("E106", train(lr="¦)"), "there is no open bracket for this `)`"),
     ("E105", train(data="{ web 70% ¦math 30% }"), "write `web 70%, math 30%`"),
     ("E105", train(body="¦clip 2.0"), "write `clip = 2.0`"),
     ("E106", train(data="¦{ web 70%, math 30%"), "write `}` after `30%`"),
@@ -42,7 +42,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E107", entry("let a = 'text'").replace("'text'", "¦'text'"), "double quotes"),
     ("E106", HEAD + "stage first: train ¦{\n  steps = 3\n", "write `}` after `3`"),
     ("E306", entry("dataset ¦every { sample = arithmetic }"), "such as `every_dataset`"),
-    ("E101", train(data="{ use ¦50%, web 50% }"), "`use` brings in another file"),
+    ("E101", train(data="{ use ¦50%, web 50% }"), "`use` includes another file"),
     ("E101", train(batch="¦= 4 seqs"), "one `=` is enough"),
     ("E101", train(lr="1e-3 untill ¦5 steps"), "did you mean `until`?"),
     ("E102", entry('dataset x { files = ¦"a.txt }'), "no closing quote"),
@@ -71,7 +71,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         "`10 tokens` is in tokens, but this is measured in `steps`",
     ),
     ("E206", entry("expect { first.steps = ¦100 tokens }"), "measured in `steps`"),
-    ("E207", train(steps="¦1.5 steps"), "the neighbours are 1 and 2"),
+    ("E207", train(steps="¦1.5 steps"), "the nearest are 1 and 2"),
     ("E208", train(steps="¦0"), "at least 1"),
     ("E208", train(clip="¦0"), "above 0"),
     ("E208", train(rope_theta="¦0"), "above 0"),
@@ -124,8 +124,8 @@ EXAMPLES: list[tuple[str, str, str]] = [
         gate("require needle >= 1%\nneedle = { depths = 2 }\n¦needle = { depths = 3 }"),
         "given twice",
     ),
-    ("E310", train("¦optimizer.eps = 1e-8"), "attributes have one name"),
-    ("E310", train("clip = 1 within ¦1%"), "only expectations"),
+    ("E310", train("¦optimizer.eps = 1e-8"), "an attribute has a single name"),
+    ("E310", train("clip = 1 within ¦1%"), "only claims"),
     ("E311", train("¦web 50%"), "not an attribute"),
     ("E311", gate("¦lr = 3"), "does not belong in a gate"),
     ("E312", train("¦gate lr { require needle >= 90% }"), "write `gate seq_len { … }`"),
@@ -154,7 +154,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         HEAD + CIRCLE.replace("from = b", "from = ¦b").replace("{ ¦from", "{ from"),
         "a → b → a",
     ),
-    ("E404", then(model="tiny", from_="¦first"), "leave one of them out"),
+    ("E404", then(model="tiny", from_="¦first"), "remove one of them"),
     ("E405", HEAD + "¦stage first: train { steps = 1 }", "write `model = …`"),
     ("E405", HEAD + "¦stage first: evaluate { loss = [web] }", "write `from = …`"),
     (
@@ -171,7 +171,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E410",
         HEAD + stage(average="polyak every 1 step") + after("second", "optimizer = ¦last"),
-        "start it afresh",
+        "start with a fresh one",
     ),
     (
         "E411",
@@ -179,7 +179,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         + "tokenizer a { bytes }\ntokenizer b { bytes }\n"
         + stage(tokenizer="a")
         + after(tokenizer="¦b"),
-        "leave `tokenizer` out",
+        "remove `tokenizer`",
     ),
     (
         "E412",
@@ -233,29 +233,29 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ),
     ("E425", HEAD + "tokenizer t { train = { on [web], vocab ¦200 } }\n" + stage(), "at least 258"),
     ("E431", placed("¦{ expert 2 }"), "no experts"),
-    ("E432", placed("¦{ tensor 3 }"), "the nearest that does is tensor 2"),
-    ("E432", placed("¦{ replicate 2, shard 4 }"), "is not the 16 data-parallel ranks"),
-    ("E433", placed("¦{ tensor 8 }"), "the nearest that does is 2"),
+    ("E432", placed("¦{ tensor 3 }"), "the nearest that fits is tensor 2"),
+    ("E432", placed("¦{ replicate 2, shard 4 }"), "is not 16, the number of data-parallel ranks"),
+    ("E433", placed("¦{ tensor 8 }"), "the nearest that divides it is 2"),
     ("E433", placed("¦{ pipeline 4 }"), "more than the model's 2 layers"),
     ("E441", train(lr="1e-3 for 100 steps then ¦1e-4"), "can never be reached"),
     ("E441", train(seq_len="16 for 200 steps then ¦32"), "can never be reached"),
     ("E442", train(batch="¦40 tokens"), "32 (2 sequences) and 48 (3 sequences)"),
     ("E443", train(epochs="¦2"), "declare `tokens = …` in the dataset `web`"),
-    ("E444", train(lr="¦-> 1e-3 for 10 steps then 1e-3"), "write where it begins"),
-    ("E445", then(data="¦last with { math 2x }"), "there is web"),
-    ("E445", then(data="¦last with { web 0x }"), "nothing is left"),
+    ("E444", train(lr="¦-> 1e-3 for 10 steps then 1e-3"), "write the starting value"),
+    ("E445", then(data="¦last with { math 2x }"), "the mixture has web"),
+    ("E445", then(data="¦last with { web 0x }"), "all shares of this mixture are 0"),
     ("E446", train(seq_len="¦16 -> 32"), "changes in steps, not in ramps"),
     ("E446", train(batch="¦4 seqs -> 8 seqs exponential"), "no exponential ramps"),
-    ("E447", train(lr="¦1e-3 for 10 steps"), "leave the bound of the last segment out"),
-    ("E447", train(batch="¦4 seqs until 50%"), "leave the bound of the last segment out"),
+    ("E447", train(lr="¦1e-3 for 10 steps"), "remove the bound of the last segment"),
+    ("E447", train(batch="¦4 seqs until 50%"), "remove the bound of the last segment"),
     ("E448", train(lr="¦1e-3 -> 0 exponential"), "end it at a small value"),
     ("E449", train(lr="¦0"), "is 0 throughout"),
     ("E451", placed("{ tensor 2 }", batch="¦12 seqs"), "8 sequences (128 tokens) and 16"),
     ("E452", placed("{ context 4 }", seq_len="¦520"), "the nearest is 512"),
     ("E461", entry("expect { ¦first.token = 5 }"), "did you mean `first.tokens`?"),
     ("E462", entry("expect { first.tokens = ¦6.5k within 1% }"), "the claim allows 1.00%"),
-    ("E206", rounds("", 2).replace("align 2", "align ¦2 steps"), "leave the unit out"),
-    ("E207", rounds("", 2).replace("align 2", "align ¦1.5"), "the neighbours are 1 and 2"),
+    ("E206", rounds("", 2).replace("align 2", "align ¦2 steps"), "remove the unit"),
+    ("E207", rounds("", 2).replace("align 2", "align ¦1.5"), "the nearest are 1 and 2"),
     ("E208", rounds("", 2).replace("align 2", "align ¦0"), "at least 1"),
     ("E208", rounds("", 2).replace("align 2", "align ¦1e9"), "at most 1,000"),
     ("E208", post(DPO, label_smoothing="¦0.5"), "below 0.5"),
@@ -283,14 +283,14 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E311",
         post(body='dataset x { sample = arithmetic, keep ¦1% where url in "a.txt" }'),
-        "no share belongs here",
+        "a share is not allowed here",
     ),
     ("E309", post(DPO, "drop similar > 90%\n¦drop similar > 80%"), "given twice"),
     ("E318", post(SAMPLE.replace("stage", "¦stage"), max_tokens=None), "needs `max_tokens`"),
     ("E319", rounds("").replace("rounds align 2", "¦rounds align"), "write `rounds align 6 { … }`"),
     ("E320", HEAD + stage() + "¦rounds align 2 { }", "have no stages"),
     ("E320", rounds("¦steps = 3"), "declare everything else outside"),
-    ("E320", rounds("¦dataset x { sample = arithmetic }"), "rounds hold stages only"),
+    ("E320", rounds("¦dataset x { sample = arithmetic }"), "rounds can contain only stages"),
     (
         "E321",
         post(body="dataset x { sample = arithmetic, keep 1% where ¦q.accuracy > 4 }"),
@@ -309,7 +309,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E406", post(SAMPLE) + post_stage(SFT, from_="¦drafts"), "write `first`"),
     ("E407", post(REWARD, steps=None, tokens="¦5k"), "`steps = …` or `epochs = …`"),
     ("E408", post(REWARD.replace("stage", "¦stage"), batch=None), "needs `batch`"),
-    ("E410", post(SFT, "optimizer = ¦last"), "gathered on another loss"),
+    ("E410", post(SFT, "optimizer = ¦last"), "belong to a different loss"),
     (
         "E411",
         HEAD
@@ -319,7 +319,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         + stage("other", tokenizer="b")
         + post_stage(REWARD, from_="other")
         + post_stage(SAMPLE, judge="¦rm"),
-        "another tokenizer than the model that it judges",
+        "a different tokenizer from the model that it judges",
     ),
     (
         "E412",
@@ -338,7 +338,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         "another shape",
     ),
     ("E443", post(REWARD, steps=None, epochs="¦2"), "declare `pairs = …` in the dataset `ranked`"),
-    ("E445", post(SFT, data="¦last with { talk 2x }"), "there is web"),
+    ("E445", post(SFT, data="¦last with { talk 2x }"), "the mixture has web"),
 ]
 
 

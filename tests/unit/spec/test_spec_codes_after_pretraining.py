@@ -19,8 +19,8 @@ from wrong_specs import (
 EXAMPLES: list[tuple[str, str, str]] = [
     ("E501", post(SFT, data="¦talk[0]"), "`talk[2]` elsewhere"),
     ("E501", post(SFT, data="¦talk[round]"), "in rounds"),
-    ("E501", rounds("", data="¦talk[2..1]"), "no index that means something here"),
-    ("E501", rounds("", data="¦talk[1, 2]"), "no index that means something here"),
+    ("E501", rounds("", data="¦talk[2..1]"), "is not valid here"),
+    ("E501", rounds("", data="¦talk[1, 2]"), "is not valid here"),
     ("E501", post(SFT, from_="¦first[2]"), "is not repeated"),
     ("E502", post(SFT, from_="¦previous.sft or first"), "write `first`"),
     ("E502", rounds("", from_="¦previous.chat"), "`previous.chat or first`"),
@@ -36,7 +36,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
             body='dataset x { files = "{round}.txt" }\n'
             "tokenizer t { train = { on ¦[x], vocab 300 } }"
         ),
-        "one dataset a round",
+        "has a part for each round",
     ),
     ("E511", post(SFT, data="¦web"), "write `kind = dialogs` in the dataset"),
     ("E511", rounds("", data="¦web"), "dialogs are needed here"),
@@ -48,16 +48,16 @@ EXAMPLES: list[tuple[str, str, str]] = [
         post(body="tokenizer t { train = { on ¦[talk], vocab 300 } }"),
         "documents are needed",
     ),
-    ("E512", post(REWARD) + post_stage(SAMPLE, from_="¦rm"), "writes none"),
-    ("E512", post(REWARD) + post_stage(SFT, from_="¦rm"), "writes none"),
-    ("E512", post(REWARD) + post_stage(DPO, reference="¦rm"), "writes none"),
+    ("E512", post(REWARD) + post_stage(SAMPLE, from_="¦rm"), "cannot generate any"),
+    ("E512", post(REWARD) + post_stage(SFT, from_="¦rm"), "cannot generate any"),
+    ("E512", post(REWARD) + post_stage(DPO, reference="¦rm"), "cannot generate any"),
     ("E512", post(EVALUATE, accuracy="¦[ranked]"), "write `loss = [DATASET]`"),
     (
         "E512",
         post(REWARD) + post_stage(EVALUATE, from_="rm", loss="¦[web]"),
         "write `accuracy = [DATASET]`",
     ),
-    ("E513", post(SAMPLE, judge="¦first"), "of the kind `reward`"),
+    ("E513", post(SAMPLE, judge="¦first"), "of kind `reward`"),
     (
         "E513",
         post(EVALUATE, judge="¦first", prompts="asks", max_tokens="8"),
@@ -66,12 +66,12 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E514",
         post(body='dataset x { files = "a", kind = dialogs\n¦drop where url in "b" }'),
-        "only documents are filtered",
+        "only documents can be filtered",
     ),
     (
         "E515",
         post(body="dataset x { sample = arithmetic, keep 1% where ¦first.loss > 4 }"),
-        "of the kind `score`",
+        "of kind `score`",
     ),
     (
         "E515",
@@ -81,7 +81,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         ),
         "add `x` to the `data` of `q`",
     ),
-    ("E516", post(body="dataset x { sample = arithmetic, ¦awaited }"), "where the file will be"),
+    ("E516", post(body="dataset x { sample = arithmetic, ¦awaited }"), "the file to wait for"),
     (
         "E516",
         post(SAMPLE, body='dataset x { files = "x", kind = preferences, candidates = ¦drafts }'),
@@ -90,7 +90,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E516",
         post(body='dataset x { files = "x", kind = preferences, awaited, candidates = ¦first }'),
-        "of the kind `sample`",
+        "of kind `sample`",
     ),
     (
         "E516",
@@ -99,11 +99,11 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ),
     ("E517", post(body="¦dialog a { }"), "exactly one of `protocol`, `template`, `header`"),
     ("E517", post(body='dialog a { template = "a", header = ¦"{role}" }'), "exactly one of"),
-    ("E517", post(body='¦dialog a { header = "{role}" }'), "nothing ends a turn of `a`"),
+    ("E517", post(body='¦dialog a { header = "{role}" }'), "`a` has no end of turn"),
     (
         "E517",
         post(body='dialog a { header = ¦"a", end_of_turn = "b", roles = [assistant] }'),
-        "whose message it is",
+        "must contain the role",
     ),
     (
         "E517",
@@ -113,7 +113,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     (
         "E517",
         post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
-        "nothing ends a turn",
+        "the end of turn is empty",
     ),
     ("E517", post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'), "of its own"),
     ("E518", post(SFT, seq_len="16 for 2 steps then ¦32"), "one sequence length"),
@@ -124,7 +124,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         + NODES
         + stage(batch="16 seqs")
         + post_stage(REWARD, parallel="¦{ context 2 }", batch="16 pairs"),
-        "no context parallelism",
+        "cannot use context parallelism",
     ),
     (
         "E519",
@@ -134,7 +134,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         + stage(parallel="{ pipeline 2 }", batch="16 seqs")
         + "¦"
         + post_stage(REWARD, batch="16 pairs"),
-        "which it would continue with",
+        "which it would inherit",
     ),
     ("E520", post(body="¦stage x: best { of = [first] }"), "exactly one measure"),
     (
@@ -143,7 +143,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
         "exactly one measure",
     ),
     ("E520", post(body="stage x: best { of = [first], loss = ¦[web, math] }"), "one measure"),
-    ("E521", post(SAMPLE, keep="¦best"), "without a judge"),
+    ("E521", post(SAMPLE, keep="¦best"), "needs a `judge` to rank"),
     ("E521", post(REWARD) + post_stage(SAMPLE, judge="rm", keep="¦5"), "write `draws = 5` or more"),
     ("E522", post(EVALUATE, loss="[web]", prompts="¦asks"), "write `judge = …` too"),
     ("E522", post(EVALUATE, loss="[web]", tasks='¦"tasks"'), "write `suites = …` too"),
