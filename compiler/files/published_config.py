@@ -134,7 +134,7 @@ class _Reader:
             self.values.problem(
                 "rope_scaling",
                 f"scales positions by {name}, which is not supported",
-                f"positions of {self.name} can be stretched by "
+                f"positions of {self.name} can be scaled by "
                 + " and ".join(
                     n
                     for n, of in _ROPES.items()

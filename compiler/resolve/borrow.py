@@ -74,7 +74,7 @@ def _fitting(
     if changes:
         report.add(
             "E506",
-            f"stages of the variant `{variant}` do not fit in: it changes a "
+            f"stages of the variant `{variant}` cannot be used here: it changes a "
             + " and a ".join(changes),
             at,
             help="use stages of variants that change only stages and data sets",

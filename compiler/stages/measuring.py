@@ -49,7 +49,7 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
         if measures and name in spec.places and all(getattr(spec, m) is None for m in measures):
             scope.error(
                 "E522",
-                f"`{name}` sets nothing here: it belongs to "
+                f"`{name}` has no effect here: it belongs to "
                 + " and ".join(f"`{m}`" for m in measures),
                 spec.at(name),
                 f"write `{measures[0]} = …` too, or remove `{name}`",

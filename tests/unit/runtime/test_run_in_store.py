@@ -263,7 +263,7 @@ def test_a_run_whose_lease_was_taken_learns_of_it(store: Server) -> None:
             "the store at http://127.0.0.1:9 does not answer",
             "endpoint",
         ),
-        ("s3://AKIA:pass@bucket/r", {}, "`s3://…@bucket/r`", "take it out"),
+        ("s3://AKIA:pass@bucket/r", {}, "`s3://…@bucket/r`", "remove it"),
         ("s3n://bucket/r", {}, "is not a URL of an object store", "s3://bucket/folder"),
     ],
 )

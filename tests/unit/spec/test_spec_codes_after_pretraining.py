@@ -115,7 +115,11 @@ EXAMPLES: list[tuple[str, str, str]] = [
         post(body='dialog a { header = "{role}", end_of_turn = ¦"", roles = [assistant] }'),
         "the end of turn is empty",
     ),
-    ("E517", post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'), "of its own"),
+    (
+        "E517",
+        post(body='dialog a { protocol = llama3, end_of_turn = ¦"b" }'),
+        "can be used only with `header`",
+    ),
     ("E518", post(SFT, seq_len="16 for 2 steps then ¦32"), "one sequence length"),
     (
         "E519",
