@@ -37,6 +37,6 @@ def secret(url: str, what: str) -> tuple[str, str]:
     """Message and help for a URL that has a secret in it."""
     return (
         f"the URL `{shown(url)}`, of {what}, has a user, a password or a signature in it",
-        "take it out: credentials come from the store's own places, such as AWS_ACCESS_KEY_ID and "
+        "remove it: credentials come from the store's own places, such as AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY, or ~/.aws",
     )

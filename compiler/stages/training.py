@@ -350,7 +350,7 @@ def cluster_hardware(scope: Scope, name: str | None) -> Hardware | None:
         if getattr(cluster, name) is not None and cluster.mtbf is None:
             scope.report.add(
                 "E428",
-                f"`{name}` sets nothing here: it belongs to `mtbf`",
+                f"`{name}` has no effect here: it belongs to `mtbf`",
                 cluster.at(name),
                 help=f"write `mtbf = 3 h` too, or leave `{name}` out",
             )
