@@ -1,4 +1,4 @@
-"""Settings of axolotl that decide nothing about the training in etude, or that it cannot follow."""
+"""Settings of axolotl that do not affect training in etude, or that it cannot follow."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A configuration of another program, and what has become of each value in it."""
+"""A configuration of another program, and how each of its values was converted."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A spec in the making: its blocks, the names it uses up, and what importers share."""
+"""A spec in the making: its blocks, its names, and what importers share."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction

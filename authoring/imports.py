@@ -1,4 +1,4 @@
-"""A configuration of torchtitan, nanotron or axolotl becomes a spec, with what could not follow."""
+"""Converts torchtitan, nanotron and axolotl configurations to specs, and lists what is lost."""
 
 from collections.abc import Callable
 from typing import NamedTuple

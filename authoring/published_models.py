@@ -1,4 +1,4 @@
-"""Models that others publish weights of: their shapes, as config.json of the weights has them."""
+"""Shapes of well-known published models, from their config.json."""
 
 import json
 import re

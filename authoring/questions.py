@@ -1,4 +1,4 @@
-"""What a template asks, and what an answer has to be."""
+"""The questions of templates, and the checks of their answers."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Shapes of models from torchtitan's configurations: of a size by its name, or layer by layer."""
+"""Model shapes in torchtitan's configurations: by size name, or layer by layer."""
 
 from fractions import Fraction
 

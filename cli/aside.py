@@ -1,4 +1,4 @@
-"""What libraries print while a run works: kept in the run folder, off the terminal.
+"""Keeps the output of libraries in the run folder, off the terminal.
 
 torch, transformers, datasets, W&B and programs that they start write to the process's standard
 output and standard error, each in its own way. So the two are turned to a file, and etude writes to

@@ -1,4 +1,4 @@
-"""`etude cancel`: stops a run, wherever it is queued or at work."""
+"""`etude cancel`: stops a run, queued or running."""
 
 import os
 import signal

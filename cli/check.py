@@ -1,4 +1,4 @@
-"""`etude check`: everything that is wrong with specs, all at once."""
+"""`etude check`: reports all errors and likely mistakes at once."""
 
 import sys
 from argparse import ArgumentParser, Namespace

@@ -1,4 +1,4 @@
-"""`etude clean`: what a run folder does not need any more, and its removal."""
+"""`etude clean`: lists and removes what a run folder no longer needs."""
 
 import json
 import sys

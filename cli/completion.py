@@ -1,4 +1,4 @@
-"""`etude completion`: what a shell needs to complete commands, options, files and codes."""
+"""`etude completion`: prints a completion script for a shell."""
 
 import argparse
 from argparse import ArgumentParser, Namespace

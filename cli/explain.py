@@ -1,4 +1,4 @@
-"""`etude explain`: what a code means, with an example that is wrong and the example fixed."""
+"""`etude explain`: explains a code, with a wrong and a fixed example."""
 
 import json
 import sys

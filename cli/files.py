@@ -1,4 +1,4 @@
-"""Writing what a command has made."""
+"""Writes the output files of commands."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`etude import`: a configuration of another program becomes a spec."""
+"""`etude import`: converts another program's configuration to a spec."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`etude launch`: hands a run to Slurm, Kubernetes or SkyPilot."""
+"""`etude launch`: submits a run to Slurm, Kubernetes or SkyPilot."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`etude logs`: what the ranks of a run print, as its folder keeps it."""
+"""`etude logs`: shows the output of a run's ranks."""
 
 import sys
 from argparse import ArgumentParser, Namespace

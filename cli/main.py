@@ -1,4 +1,4 @@
-"""The command `etude`: finds the module of the command that is called, and hands over to it."""
+"""The command `etude`: finds the module of a command and calls it."""
 
 import argparse
 import gc

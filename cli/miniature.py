@@ -1,4 +1,4 @@
-"""What became of what in a miniature: the table of `plan` and `run --miniature`."""
+"""The table of differences that `plan` and `run --miniature` begin with."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`etude plan --deep`: what torchtitan says of the plan."""
+"""`etude plan --deep`: has torchtitan build the plan."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""`etude plan --emit torchtitan`: configurations to continue with without etude."""
+"""`etude plan --emit torchtitan`: configurations for plain torchtitan."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`etude preview`: what stages will see of their data, and what they learn of it."""
+"""`etude preview`: shows the data as stages see it, and which tokens they learn."""
 
 import json
 import sys

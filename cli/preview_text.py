@@ -1,4 +1,4 @@
-"""Text of data sets for terminals: nothing in it can move a cursor, and all of it can be seen."""
+"""Text of data sets, made safe and fully visible for terminals."""
 
 import re
 import unicodedata

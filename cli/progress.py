@@ -1,4 +1,4 @@
-"""What a run shows: bars on a terminal, lines in a pipe, JSON lines for programs."""
+"""The progress of a run: bars on a terminal, lines in a pipe, JSON lines for programs."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Where every value of a plan came from, as a table."""
+"""The table of the origins of a plan's values."""
 
 from ..compiler.plan.plan import Plan, Provenance
 from ..compiler.plan.sources import in_words

@@ -1,4 +1,4 @@
-"""`etude report`: what a run has found out, as tables over its stages."""
+"""`etude report`: shows the results of a run, as tables over its stages."""
 
 import json
 from argparse import ArgumentParser, Namespace

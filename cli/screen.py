@@ -1,4 +1,4 @@
-"""Text on standard output: how wide it may be, its colours, and paragraphs."""
+"""Text on standard output: width, colours and paragraphs."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""`etude status`: how far a run is."""
+"""`etude status`: shows the progress of a run."""
 
 import json
 from argparse import ArgumentParser, Namespace

@@ -1,4 +1,4 @@
-"""`etude status --watch`: a run as it goes on, wherever it runs."""
+"""`etude status --watch`: follows a run, wherever it runs."""
 
 import os
 import sys

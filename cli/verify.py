@@ -1,4 +1,4 @@
-"""`etude verify PATH…`: the figures that specs claim, beside what their plans compute."""
+"""`etude verify PATH…`: compares the figures that specs claim with their plans."""
 
 import json
 from argparse import ArgumentParser, Namespace

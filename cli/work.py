@@ -1,4 +1,4 @@
-"""What `etude run` and `etude prepare` share: a plan, its run folder, and how it went."""
+"""What `etude run` and `etude prepare` share: the plan, its run folder, and the outcome."""
 
 import json
 import sys

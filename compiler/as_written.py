@@ -1,4 +1,4 @@
-"""Values as specs write them."""
+"""Values in spec notation."""
 
 from fractions import Fraction
 from typing import Any

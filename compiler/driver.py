@@ -1,4 +1,4 @@
-"""The driver: the one way of a spec through binding and the passes, to its findings and its plan.
+"""The driver: takes a spec through binding and the passes, to its findings and its plan.
 
     analysis = analyse(read(path))
     compiled = compile(analysis)

@@ -1,4 +1,4 @@
-"""The examples of the registry, checked: for `etude explain`, the documentation and the tests."""
+"""Checks the examples of the registry: for `etude explain`, the documentation and the tests."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

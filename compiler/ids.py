@@ -1,4 +1,4 @@
-"""What programs and plans call stages, data and figures: values, with one reader and one text.
+"""Identifiers of stages, data and figures in programs and plans.
 
 They are values where they are taken apart, and texts where they are keys, in programs as in plans.
 """

@@ -1,4 +1,4 @@
-"""Placements by hand or data-parallel by default: meshes and micro-batches."""
+"""Explicit placements, and data parallelism by default: meshes and micro-batches."""
 
 from collections.abc import Iterable, Mapping
 from itertools import product

@@ -1,4 +1,4 @@
-"""The program: the graph of stages while the passes make it absolute, one field after the other."""
+"""The program: the graph of stages that the passes make absolute, field by field."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""The plan of a program: its jobs, with what people want to see of its stages."""
+"""The plan of a program: its jobs, and a summary of its stages for people."""
 
 from collections.abc import Sequence
 from typing import Any

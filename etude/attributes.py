@@ -1,4 +1,4 @@
-"""What the models of `etude.build` are made of: values, texts, names, sources, reasons."""
+"""The building blocks of `etude.build` models: values, texts, names, sources, reasons."""
 
 from typing import Any, TypeAlias
 

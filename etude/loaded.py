@@ -1,4 +1,4 @@
-"""What `etude.load` and `etude.loads` give."""
+"""The result of `etude.load` and `etude.loads`."""
 
 from collections.abc import Sequence
 

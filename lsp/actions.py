@@ -1,4 +1,4 @@
-"""Quick fixes: what a finding's rule or its help says, done."""
+"""Quick fixes: applies what a finding's rule or help says."""
 
 import re
 from collections.abc import Iterator

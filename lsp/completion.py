@@ -1,4 +1,4 @@
-"""What may be written at the cursor."""
+"""Completion at the cursor."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

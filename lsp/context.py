@@ -1,4 +1,4 @@
-"""What stands before the cursor, told from the characters: what is being typed is broken."""
+"""What is before the cursor, from the characters alone: text being typed does not parse."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What is shown of the thing under the pointer."""
+"""Hover texts."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is shown between the characters: steps of a bound, epochs of a source, ends of ramps."""
+"""Inlay hints: steps of a bound, epochs of a source, ends of ramps."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is declared in a spec, and where it is referred to."""
+"""The names declared in a spec, and where they are used."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

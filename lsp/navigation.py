@@ -1,4 +1,4 @@
-"""From a name to its declaration and back, and all its places under another name."""
+"""Definitions, references and renaming."""
 
 from collections.abc import Iterable
 from pathlib import Path

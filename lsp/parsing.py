@@ -1,4 +1,4 @@
-"""Parsing again after an edit: blocks that were not touched are not read a second time."""
+"""Incremental parsing: after an edit, blocks that were not touched are not parsed again."""
 
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Diagnostic, Report

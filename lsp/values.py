@@ -1,4 +1,4 @@
-"""Resolved values: what an attribute of a stage comes to, in steps and tokens."""
+"""Resolved values of a stage's attributes, in steps and tokens."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction

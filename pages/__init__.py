@@ -1,1 +1,1 @@
-"""A plan as a page for people: one file that needs nothing else."""
+"""A plan as an HTML page for people: one self-contained file."""

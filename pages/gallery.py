@@ -1,4 +1,4 @@
-"""A page with a card for each of several plans, which leads to its page."""
+"""A page with a card for each of several plans, with links to their pages."""
 
 from collections.abc import Mapping
 from typing import Any

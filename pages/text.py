@@ -1,4 +1,4 @@
-"""The text of a spec as HTML: a line an anchor, its words coloured."""
+"""The text of a spec as HTML: an anchor per line, with coloured words."""
 
 import re
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""The variants of a recipe beside it: what they share, what they retrain, what they change."""
+"""The variants of a recipe: what they share, retrain and change."""
 
 from collections.abc import Iterator, Mapping
 from math import fsum

@@ -1,4 +1,4 @@
-"""A process that no launcher has started, and how torch is told so."""
+"""A process without a launcher, and how torch is told so."""
 
 import os
 from collections.abc import Mapping

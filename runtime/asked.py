@@ -1,4 +1,4 @@
-"""Parts of a plan in a run folder: what a part begins with has to be there."""
+"""Parts of a plan in a run folder: the inputs of a part must exist."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What rank 0 decides and all ranks of a gang follow.
+"""Decisions of rank 0 that all ranks of a gang follow.
 
 Rank 0 alone looks at the run folder: file systems of clusters may show another host a file up to a
 minute late, so ranks that each looked for themselves would each do something else.

@@ -1,4 +1,4 @@
-"""What the runtime says when it cannot continue: one message, one way out, never a traceback."""
+"""Errors of the runtime: one message and one fix, never a traceback."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Gangs: a run is a row of legs, each done by processes that stay up from job to job."""
+"""Gangs: a run is a sequence of legs, each done by processes that stay up from job to job."""
 
 import gc
 import json

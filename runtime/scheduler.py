@@ -1,4 +1,4 @@
-"""The scheduler: walks the plan's graph, runs what is not there yet, and lets gates decide."""
+"""The scheduler: walks the plan's graph, runs what is left, and lets gates decide."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A run that is asked to stop: a signal sets a flag, and work ends where it can continue later.
+"""Stopping a run: a signal sets a flag, and work ends at a point from which it can continue.
 
 SIGTERM and SIGUSR1 ask, and so does the first Ctrl-C; the second one stops at once. Training looks
 at the flag between two steps (`engine/border.py`, where all ranks agree), everything else between

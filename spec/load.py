@@ -1,4 +1,4 @@
-"""Files to a recipe: reading, `use`, parsing, binding."""
+"""Loads a recipe from files: reading, `use`, parsing, binding."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

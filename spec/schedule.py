@@ -1,4 +1,4 @@
-"""Schedules as the recipe has them: relative, with `last`, not yet cut into steps."""
+"""Schedules as written in the recipe: relative, with `last`, not yet in steps."""
 
 from fractions import Fraction
 from typing import Any, Literal, get_args

@@ -1,4 +1,4 @@
-"""The syntax tree: what was written, where, and nothing about what it means.
+"""The syntax tree: what was written, and where, without its meaning.
 
 Nodes are named tuples: of the standard library's records those that are made fastest, and checking
 a spec makes many and has 0.1 s.

@@ -1,4 +1,4 @@
-"""Warnings of probable mistakes: each rule is one function, registered with its code.
+"""Warnings about likely mistakes: each rule is one function, registered with its code.
 
 A rule takes the whole program, or every stage of one class, and yields what it finds. Its page in
 `spec/findings/rules/` says why, and where its thresholds come from. Where a spec has errors, rules

@@ -1,4 +1,4 @@
-"""Claims that say less than they seem to."""
+"""Advice on claims that say less than they seem to."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Placements that do not fit into the memory of their GPUs, and GPUs that nothing is known of."""
+"""Advice on placements that do not fit into GPU memory, and on unknown GPUs."""
 
 from collections.abc import Iterator
 from math import fsum

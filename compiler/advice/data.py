@@ -1,4 +1,4 @@
-"""What is trained on, how often, and what it is measured on."""
+"""Advice on data: what is trained on, how often, and what it is measured on."""
 
 from collections.abc import Iterator
 from fractions import Fraction

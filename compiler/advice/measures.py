@@ -1,4 +1,4 @@
-"""Gates, evaluations, checkpoints and averages."""
+"""Advice on gates, evaluations, checkpoints and averages."""
 
 from collections.abc import Iterator
 from fractions import Fraction

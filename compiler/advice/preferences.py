@@ -1,4 +1,4 @@
-"""What is learned from preferences, and the samples that they are made of."""
+"""Advice on preference training and its samples."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Learning rates, and what else the optimizer is told."""
+"""Advice on learning rates and other optimizer settings."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Batches, sequence lengths, shapes of models and their placement."""
+"""Advice on batches, sequence lengths, model shapes and their placement."""
 
 from collections.abc import Iterator
 from math import log

@@ -1,4 +1,4 @@
-"""What is declared and used by nothing."""
+"""Advice on declarations that nothing uses."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What is in force at a moment of a stage: for claims such as a rate at a step."""
+"""The values that apply at a point in a stage, for claims such as a rate at a step."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable

@@ -1,1 +1,1 @@
-"""What training costs: memory, time, energy and money, as formulas that can be read."""
+"""What training costs: memory, time, energy and money, as readable formulas."""

@@ -1,4 +1,4 @@
-"""Memory of a GPU and time of a step, of a model in a placement."""
+"""Estimates of GPU memory and step time for a model in a placement."""
 
 from functools import cache
 from types import CodeType

@@ -1,4 +1,4 @@
-"""The formulas of the cost model: each is a text that is computed as it is shown.
+"""The formulas of the cost model: each is a text that is evaluated exactly as shown.
 
 They are evaluated in order over symbols and the results of those before. Bytes, seconds and FLOPs
 throughout; of one GPU and one optimizer step unless said otherwise.

@@ -1,4 +1,4 @@
-"""GPUs: what their makers state, and what a node of them has between its GPUs.
+"""GPUs: their vendors' figures, and the links between them.
 
 Dense rates without sparsity. Links are a GPU's one-way bandwidth inside its node; the network is a
 GPU's share of its node's, one way, of the usual machines with it.

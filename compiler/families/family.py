@@ -1,4 +1,4 @@
-"""What a family of models is: its sizes, traits and weights, and how `config.json` says a model."""
+"""What defines a model family: sizes, traits, weights, and how `config.json` describes a model."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

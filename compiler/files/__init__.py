@@ -1,1 +1,1 @@
-"""Files beside a spec, as far as their names and headers tell."""
+"""Files that a spec names, as far as names and headers tell."""

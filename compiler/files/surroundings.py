@@ -1,4 +1,4 @@
-"""What stands around a spec: whether the files that it names are there, and of use.
+"""Checks around a spec: whether the files that it names exist and can be used.
 
 These findings come after the passes and are never part of a plan, which is the same on every
 machine. Only names and small files are looked at, so that checking stays fast.

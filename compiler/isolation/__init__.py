@@ -1,1 +1,1 @@
-"""What can be said of blocks beside those that have errors."""
+"""Findings about the other blocks of a spec with errors."""

@@ -1,4 +1,4 @@
-"""Blocks with errors, with something in place of what is wrong: what else is wrong with them.
+"""Checks blocks with errors further, with the wrong parts replaced.
 
 A statement with an error is taken out of its block, and where the block cannot do without it, a
 stand-in takes its place. What the later passes find in such a block is shown only where it follows

@@ -1,4 +1,4 @@
-"""Findings beside errors: what can be said of the blocks that no error touches.
+"""Finds what is wrong or doubtful in the blocks that errors do not affect.
 
 A block with an error is left out, and with it every block that names or continues from it; the
 others are checked as if they were the whole spec. Dependence is judged by the words of a block, so

@@ -1,4 +1,4 @@
-"""Stand-ins for attributes that a block cannot do without and that could not be read."""
+"""Stand-ins for required attributes that could not be read."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction

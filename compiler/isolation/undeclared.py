@@ -1,4 +1,4 @@
-"""The names of a recipe that nothing declares, whatever else is wrong with what uses them."""
+"""Reports names that nothing declares, whatever else is wrong with the blocks that use them."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""Stages to jobs of the plan."""
+"""Lowers stages to jobs of the plan."""

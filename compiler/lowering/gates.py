@@ -1,4 +1,4 @@
-"""Gates to jobs: evaluations at the end of a segment, and the extensions that follow a failure."""
+"""Lowers gates to jobs: evaluations at the end of a segment, and extensions after a failure."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What the jobs of stages are added to, and what they share."""
+"""The shared state of lowering: the list of jobs, and what stages have in common."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What stages take of trained models: their exports, and what measures take beside these."""
+"""The exports that stages need of trained models, and the other inputs of measures."""
 
 from typing import Any
 

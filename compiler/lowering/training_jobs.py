@@ -1,4 +1,4 @@
-"""Stages that train to jobs, one a segment."""
+"""Lowers training stages to jobs, one per segment."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How the kinds of stages that train differ, as far as their jobs go."""
+"""How the kinds of training stages differ in their jobs."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Miniatures: the same recipe, so small that a laptop runs it in minutes.
+"""Miniatures: the same recipe, scaled down so that a laptop runs it in minutes.
 
 A miniature is a recipe like any other, a pure function of the recipe that it is of.
 docs/miniature.md has the rules.

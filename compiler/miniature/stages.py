@@ -1,4 +1,4 @@
-"""Stages of a miniature: every attribute of a stage through its map."""
+"""Scales the stages of a miniature, attribute by attribute."""
 
 from collections.abc import Callable
 from fractions import Fraction

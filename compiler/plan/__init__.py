@@ -1,1 +1,1 @@
-"""The plan as a value: its models and JSON Schema, differences, and where values are from."""
+"""The plan as a value: its models and JSON Schema, differences, and the origins of values."""

@@ -1,4 +1,4 @@
-"""The checkpoints inside a train job: how many there will be, and what room they take."""
+"""The checkpoints inside a train job: their expected number and the space they take."""
 
 from fractions import Fraction
 

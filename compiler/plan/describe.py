@@ -1,4 +1,4 @@
-"""What a job does, in words: one description for the table, the page and the report."""
+"""Describes jobs in words, for the table, the page and the report."""
 
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""How a plan differs from another one: jobs that are kept, rerun, new or gone.
+"""Differences between two plans: jobs that are kept, rerun, new or gone.
 
 Equal keys are equal results up to rounding, whatever the jobs are called and wherever they run. A
 job that is rerun has another key because of what it says itself, or because of what one of its

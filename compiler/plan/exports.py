@@ -1,4 +1,4 @@
-"""The export of any stage's model, also of those that the plan does not export by itself."""
+"""Exports the model of any stage, including those that the plan does not export."""
 
 from collections.abc import Mapping
 from typing import Any

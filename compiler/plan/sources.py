@@ -1,4 +1,4 @@
-"""Where the values of a recipe are from, as its spec says: cited, assumed, or not said."""
+"""The sources of a recipe's values: cited, assumed, or not given."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

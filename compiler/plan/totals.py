@@ -1,4 +1,4 @@
-"""What jobs that train take together."""
+"""Totals over the jobs that train."""
 
 from collections.abc import Sequence
 from math import fsum

@@ -1,4 +1,4 @@
-"""What the values of a plan have in common."""
+"""The base of all values in a plan."""
 
 from typing import Any
 

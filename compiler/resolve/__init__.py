@@ -1,1 +1,1 @@
-"""Names to what they stand for: stages of rounds and variants, their graph, models and settings."""
+"""Resolves names: stages in rounds and variants, their graph, models and settings."""

@@ -1,4 +1,4 @@
-"""What a stage refers to: other stages and data sets, as the kinds of its attributes say."""
+"""What a stage refers to: other stages and data sets, as given by the kinds of its attributes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

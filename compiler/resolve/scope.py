@@ -1,4 +1,4 @@
-"""What the resolution of names looks things up in, and reports to."""
+"""The scope in which names are looked up, and to which errors are reported."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

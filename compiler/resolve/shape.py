@@ -1,4 +1,4 @@
-"""Declared models to architectures."""
+"""Resolves declared models to architectures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rounds to stages, and references to names: after this pass every reference is one plain name.
+"""Unrolls rounds into stages: after this pass, every reference is one plain name.
 
 The stage `rm` of round 2 of `rounds align 6` becomes `align.2.rm`; after the block `align.rm` is
 the stage of the last round, and `align.rm[2]` that of the second. A dataset that is indexed becomes

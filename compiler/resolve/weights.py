@@ -1,4 +1,4 @@
-"""Published weights: models that stages continue from, and that no stage of the recipe has made.
+"""Published weights: models that stages continue from, and that no stage in the recipe trains.
 
 A model with weights stands in the graph like a stage, under its own name.
 """

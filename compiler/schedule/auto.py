@@ -1,4 +1,4 @@
-"""`parallel = auto`: the fastest placement that fits, by the cost model's measure."""
+"""`parallel = auto`: the fastest placement that fits, according to the cost model."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""All knobs of a stage by step, and so what `last` means to the stages that continue from it."""
+"""All attributes of a stage by step, and so what `last` means for later stages."""
 
 from fractions import Fraction
 

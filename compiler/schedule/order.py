@@ -1,4 +1,4 @@
-"""Whether the segments of a schedule follow each other, and end with their stage."""
+"""Checks that the segments of a schedule follow each other, and end with their stage."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""The part of a stage up to one of its checkpoints: what stages continue from that start there."""
+"""The part of a stage up to one of its checkpoints, from which other stages continue."""
 
 from ...spec.record import fields, replace
 from ..program import CheckpointStage, ScheduledCheckpoint, ScheduledStage, State

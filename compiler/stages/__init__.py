@@ -1,4 +1,4 @@
-"""The kinds of stages, a room each: how a stage is resolved, its jobs, and what is shown of it."""
+"""The kinds of stages, a module each: resolving, jobs, and what is shown."""
 
 from collections.abc import Mapping
 

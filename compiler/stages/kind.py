@@ -1,4 +1,4 @@
-"""What the compiler knows of a kind of stage: the row that each room has in the table."""
+"""What the compiler knows about a kind of stage: the row for each kind in the table."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""The program to jobs: what runs, with complete torchtitan configurations and content keys."""
+"""Lowers the program to jobs, with complete torchtitan configurations and content keys."""
 
 from ..lowering.lowering import Lowering
 from ..program import Lowered, Scheduled

@@ -1,4 +1,4 @@
-"""Names to what they stand for: the graph of stages, their models, hardware and settings."""
+"""Resolves names in stages: their graph, models, hardware and settings."""
 
 from ...spec.findings.diagnostics import Report
 from ..program import Program, Resolved

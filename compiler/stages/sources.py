@@ -1,4 +1,4 @@
-"""What stages take that do not train: the result of another stage, or those of several."""
+"""The inputs of stages that do not train: the result of another stage, or of several."""
 
 from ...spec.schema import recipe as r
 from ..program import ModelStage

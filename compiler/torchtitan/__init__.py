@@ -1,1 +1,1 @@
-"""Jobs under torchtitan's own names: configurations, emitted modules, shards, what it refuses."""
+"""Jobs under torchtitan's names: configurations, emitted modules, shards, rejections."""

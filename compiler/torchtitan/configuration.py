@@ -1,4 +1,4 @@
-"""The configuration of jobs under torchtitan's own names."""
+"""The configuration of jobs under torchtitan's names."""
 
 from collections.abc import Iterable
 from typing import Any

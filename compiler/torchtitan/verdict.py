@@ -1,4 +1,4 @@
-"""What torchtitan says of a configuration, as findings at the places in the spec that set it."""
+"""torchtitan's verdicts on configurations, as findings at the places in the spec that set them."""
 
 import re
 

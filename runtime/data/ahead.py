@@ -1,4 +1,4 @@
-"""Reading ahead: a thread makes what comes next while something else is done."""
+"""Reading ahead: a thread prepares the next items in the background."""
 
 from collections.abc import Callable, Iterable, Iterator
 from queue import Full, Queue

@@ -1,4 +1,4 @@
-"""Records of more tokens than a row has: refused, dropped or cut off, and counted."""
+"""Records with more tokens than a row: refused, dropped or truncated, and counted."""
 
 import itertools
 import json

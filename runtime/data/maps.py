@@ -1,4 +1,4 @@
-"""Memory maps of flat files, read in a row or here and there."""
+"""Memory maps of flat files, read sequentially or at random."""
 
 import mmap
 import os

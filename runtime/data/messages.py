@@ -1,4 +1,4 @@
-"""Messages of dialogs, as they come in data sets, checked and in one form."""
+"""Messages of dialogs from data sets, checked and normalized."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which records an epoch holds in which order, and which of them share a row of tokens."""
+"""The records of an epoch in order, and which of them share a row of tokens."""
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Orders that a key decides, without a table of them."""
+"""Keyed permutations, computed without a table."""
 
 import json
 from hashlib import sha256

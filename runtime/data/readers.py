@@ -1,4 +1,4 @@
-"""Reads the documents of a data set, whatever it is kept in, in an order that never changes."""
+"""Reads the documents of a data set, in any format, in a fixed order."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""What renders dialogs: tokens with their parts, and a prompt with the answers to it."""
+"""The interface of renderers: dialogs as tokens with parts, and a prompt with its answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

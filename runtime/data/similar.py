@@ -1,4 +1,4 @@
-"""How much two responses are alike, and which of a record's responses are too much so."""
+"""Similarity of responses, and which responses of a record are too similar."""
 
 from collections.abc import Sequence
 

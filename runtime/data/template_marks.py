@@ -1,4 +1,4 @@
-"""What in the text of a chat template the dialog brought, and what of the dialog it leaves out.
+"""Which text of a rendered template comes from the dialog, and what the template leaves out.
 
 All texts of the dialog are put between marks, and the marks are looked for in the rendered text.
 """

@@ -1,4 +1,4 @@
-"""What in the text of a chat template is the assistant's, found by comparing renderings.
+"""Which text of a rendered template is the assistant's, found by comparing renderings.
 
 A template is a program that yields a text, and says nothing of what is what in it. So the dialog is
 rendered again with something changed, and what stays the same tells where things are:

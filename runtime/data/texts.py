@@ -1,4 +1,4 @@
-"""Texts as such."""
+"""Plain texts."""
 
 from collections.abc import Sequence
 

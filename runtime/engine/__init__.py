@@ -1,1 +1,1 @@
-"""torchtitan, driven: the only package of etude that imports torch when it is imported."""
+"""Drives torchtitan: the only package of etude whose import imports torch."""

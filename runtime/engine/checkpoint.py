@@ -1,4 +1,4 @@
-"""The checkpoints of a train job: the one that it begins with, those inside it, and its result."""
+"""The checkpoints of a train job: its starting point, those inside it, and its result."""
 
 import shutil
 import time

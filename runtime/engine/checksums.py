@@ -1,4 +1,4 @@
-"""Checkpoints whose files are checked: each rank sums up what it writes as it writes it.
+"""Checkpoints with checksums: each rank computes those of its files as it writes them.
 
 DCP's coordinator writes `.metadata` once all ranks are done, and here after it `checksums.json`, in
 which all files have their size and SHA-256. A checkpoint without it was never finished.

@@ -1,4 +1,4 @@
-"""Published weights, as Hugging Face's libraries write them, to a checkpoint of the engine's."""
+"""Converts published Hugging Face weights to a checkpoint of the engine."""
 
 import hashlib
 import json

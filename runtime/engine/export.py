@@ -1,4 +1,4 @@
-"""Export: a model as Hugging Face's libraries read it."""
+"""Exports a model in Hugging Face format."""
 
 import json
 import shutil

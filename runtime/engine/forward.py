@@ -1,4 +1,4 @@
-"""What a model says of data, without training: references for DPO, scores of documents.
+"""Forward passes without training: references for DPO, scores of documents.
 
 The rows of a split are worked on in chunks that depend on the data alone. Each chunk's figures are
 kept in a file, so that a job that was killed continues with the chunk that it had begun.

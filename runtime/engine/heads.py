@@ -1,4 +1,4 @@
-"""Decoders whose head is applied at a few places only, to say more than logits.
+"""Decoders whose head is applied at a few positions only, with more outputs than logits.
 
 Names carry shapes: B sequences, L tokens, D dimensions, N places, V tokens of the vocabulary.
 """

@@ -1,4 +1,4 @@
-"""The learning rate that the plan says, at every step."""
+"""Sets the plan's learning rate at every step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

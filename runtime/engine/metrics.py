@@ -1,4 +1,4 @@
-"""What a job reports of every step."""
+"""The metrics of every step."""
 
 import math
 import time

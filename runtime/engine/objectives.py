@@ -1,4 +1,4 @@
-"""Losses: of language models with terms beside the cross-entropy, and of preferences.
+"""Losses: of language models, with additional terms, and of preferences.
 
 Names carry shapes: N places at which the model says something, P ordered pairs, R records.
 """

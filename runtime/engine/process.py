@@ -1,4 +1,4 @@
-"""What surrounds a train job in its process: its rank, its log, its garbage collection."""
+"""The environment of a train job in its process: rank, log, garbage collection."""
 
 import atexit
 import gc

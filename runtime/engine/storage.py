@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints (DCP folders), and what is said where that fails."""
+"""Reads and writes checkpoints (DCP folders), and reports failures."""
 
 import shutil
 import warnings

@@ -1,1 +1,1 @@
-"""What is measured of exported models, one module a measure."""
+"""Measures of exported models, one module each."""

@@ -1,4 +1,4 @@
-"""How well a reward model ranks what people have ranked."""
+"""How well a reward model agrees with human rankings."""
 
 from collections.abc import Mapping
 from itertools import combinations, islice

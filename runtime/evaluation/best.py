@@ -1,4 +1,4 @@
-"""Best jobs: of several models the one that a measure prefers."""
+"""Best jobs: pick the best of several models by a measure."""
 
 import json
 import os

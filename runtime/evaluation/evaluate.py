@@ -1,4 +1,4 @@
-"""Measuring exported models: hands each measure to its module in `evaluation`."""
+"""Evaluates exported models: dispatches each measure to its module in `evaluation`."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Held-out loss: mean cross-entropy of documents that no training sees."""
+"""Held-out loss: mean cross-entropy of documents that are never trained on."""
 
 from collections.abc import Mapping
 from pathlib import Path

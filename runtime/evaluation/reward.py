@@ -1,4 +1,4 @@
-"""What a judge thinks of a model's answers."""
+"""The mean reward of a model's answers, from a judge."""
 
 from pathlib import Path
 from typing import Any

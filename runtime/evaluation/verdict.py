@@ -1,4 +1,4 @@
-"""What a gate decides."""
+"""The decision of a gate."""
 
 import operator
 from collections.abc import Mapping

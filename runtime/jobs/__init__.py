@@ -1,4 +1,4 @@
-"""What the runtime does for each kind of job: a function here, and a row in `WORK`."""
+"""The implementation of each kind of job: a function here, and a row in `WORK`."""
 
 from ...compiler.plan.plan import (
     AverageJob,

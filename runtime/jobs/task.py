@@ -1,4 +1,4 @@
-"""A job that is to be done, and what doing one kind of job consists of."""
+"""A job to do, and what implementing a kind of job consists of."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which rank this process is, as whatever started it says in the environment.
+"""Which rank this process is, according to its environment.
 
 - torchrun, and whatever sets what it sets: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
   MASTER_ADDR, MASTER_PORT;

@@ -1,4 +1,4 @@
-"""What a launcher is: it starts a leg of a run, and says how the leg ended."""
+"""The interface of launchers: start a leg of a run, and report how it ended."""
 
 from dataclasses import dataclass
 from pathlib import Path

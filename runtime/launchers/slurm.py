@@ -1,4 +1,4 @@
-"""Slurm: one batch job a phase, each waiting for the one before."""
+"""Slurm: one batch job per phase, each waiting for the previous one."""
 
 import contextlib
 import getpass

@@ -1,4 +1,4 @@
-"""The end of an attempt at a phase: what becomes of its Slurm job.
+"""The end of an attempt at a phase: whether its Slurm job is requeued.
 
     python -m etude.runtime.launchers.slurm_end RUN_FOLDER PHASE ATTEMPTS BEFORE CODE
 

@@ -1,4 +1,4 @@
-"""The batch script of a phase: plain bash, to be read by people.
+"""The batch script of a phase: plain, readable bash.
 
 A job lives longer than an attempt. Slurm queues it again where a node is lost or where it has to
 give way (`--requeue`); the script does so itself where the ranks end with 75 or crash, which Slurm

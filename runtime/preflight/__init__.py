@@ -1,1 +1,1 @@
-"""What a run needs, looked at before its first job."""
+"""Checks everything that a run needs before its first job."""

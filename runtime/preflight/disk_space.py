@@ -1,4 +1,4 @@
-"""How much room a run takes: results stay, checkpoints come and go."""
+"""The disk space that a run takes: results stay, checkpoints come and go."""
 
 import shutil
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""What every training needs before it: tokenizers, data sets, labels. Without torch."""
+"""Prepares what training needs: tokenizers, data sets, labels. Without torch."""

@@ -1,4 +1,4 @@
-"""Awaited data sets: what is to be labelled, and the stop until it is there."""
+"""Awaited data sets: the candidates to label, and the stop until the file arrives."""
 
 import json
 import os

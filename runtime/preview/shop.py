@@ -1,4 +1,4 @@
-"""What a run has made already, and tokenizers that a preview makes in its place."""
+"""What a run has made already, and tokenizers that a preview trains itself."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be removed from a run folder: what no plan in it uses any more."""
+"""Finds what can be removed from a run folder: what no plan in it uses."""
 
 import json
 import os

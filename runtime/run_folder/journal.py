@@ -1,4 +1,4 @@
-"""The journal of a run folder: what became of jobs, and when, in `journal.jsonl`.
+"""The journal of a run folder: the history of jobs, in `journal.jsonl`.
 
 Earlier versions kept it in a SQLite file, which is unsafe where several hosts share a folder.
 """

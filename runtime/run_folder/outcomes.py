@@ -1,4 +1,4 @@
-"""What has become of a plan's jobs in a run folder, whoever has done the work.
+"""The outcomes of a plan's jobs in a run folder, whichever run made them.
 
 Runs of a recipe and of its variants share artifacts. A job counts as finished where any of them
 has its result: a job of this run, one of the same content under another name, or another run's.

@@ -1,4 +1,4 @@
-"""How far a run is, from what lies in its folder alone: it may run on other hosts."""
+"""The progress of a run, from its folder alone: it may run on other hosts."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""On what a job ran: ranks, hosts, device, layout and versions, in its artifact's manifest.
+"""What a job ran on: ranks, hosts, device, layout and versions, in its artifact's manifest.
 
 The key of a job knows nothing of these (see `compiler/plan/keys.py`), and a job may continue on
 others than it began on. So each start is kept, from the step on that it did.

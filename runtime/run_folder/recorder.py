@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics as JSON lines, and W&B where asked for."""
+"""Records a run: metrics as JSON lines, and W&B if requested."""
 
 import json
 import os

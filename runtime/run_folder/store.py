@@ -1,4 +1,4 @@
-"""The run folder: all durable state of a run, and the rule by which artifacts come to exist.
+"""The run folder: all durable state of a run, and how artifacts are created.
 
     plan.json        the plan that was last run in the folder
     journal.jsonl    what became of jobs, and when: a line each, appended by rank 0

@@ -1,4 +1,4 @@
-"""What it is to draw answers: requests, settings, and the interface of what draws them."""
+"""The interface of sampling: requests, settings, and the engines that draw answers."""
 
 from dataclasses import dataclass
 from typing import Protocol

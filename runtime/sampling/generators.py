@@ -1,4 +1,4 @@
-"""Chooses what draws answers: vLLM, or transformers on one device."""
+"""Chooses the sampling engine: vLLM, or transformers on one device."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The judge: a reward model that gives every answer one number."""
+"""The judge: a reward model that scores every answer."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Drawing tokens so that a draw depends on its seed and its logits alone.
+"""Samples tokens so that a draw depends only on its seed and its logits.
 
 The largest of log p + g, with g drawn independently for every token from the standard Gumbel
 distribution, is distributed as p (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030, §2). Where

@@ -1,1 +1,1 @@
-"""What is said of a spec: codes, their pages, diagnostics, and how they are shown and silenced."""
+"""Findings about a spec: codes, their pages, diagnostics, and how they are shown and silenced."""

@@ -1,4 +1,4 @@
-"""What is wrong with a spec: collected, ordered, and shown with its place."""
+"""Diagnostics of a spec: collected, ordered, and shown with their places."""
 
 from collections.abc import Iterable
 from typing import Any, Literal

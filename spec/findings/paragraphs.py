@@ -1,4 +1,4 @@
-"""Paragraphs for terminals: broken between words, or where a long name has a slash or a dot."""
+"""Paragraphs for terminals, broken between words or, in long names, at slashes and dots."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Diagnostics as people read them: code, message, place, the line with carets, a way out."""
+"""Diagnostics for people: code, message, place, the line with carets, and a fix."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Names that other programs have and this language lacks: what is true of them in this version.
+"""Names from other programs that this language lacks, and what to use instead.
 
 Only what is unknown asks here, so that checking a spec that is right never reads the tables.
 """

@@ -1,4 +1,4 @@
-"""Attributes that other programs have: what is true of each in this version.
+"""Attributes from other programs, and what this version does instead.
 
 Of two answers with the same name and block the first counts.
 """

@@ -1,4 +1,4 @@
-"""Attributes of other blocks than stages that train, as other programs have them."""
+"""Attributes from other programs, of blocks other than training stages."""
 
 from .foreign_attributes import Answer
 

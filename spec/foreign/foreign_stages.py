@@ -1,4 +1,4 @@
-"""Attributes of stages that other programs have."""
+"""Attributes of stages from other programs."""
 
 from .foreign_attributes import Answer
 

@@ -1,4 +1,4 @@
-"""Values, kinds of stages, blocks, degrees and units that other programs have.
+"""Values, stage kinds, blocks, degrees and units from other programs.
 
 `where` of an answer is the attribute whose value it is, or `block`, `kind` (of a stage), `degree`
 (of parallelism) or `unit`.

@@ -1,4 +1,4 @@
-"""The JSON form of a spec to statements, whose places lie in the JSON.
+"""Converts the JSON form of a spec to statements, with places in the JSON.
 
 Whatever is no error of JSON or of the form becomes a statement, and is judged where those of texts
 are: `bind` and the compiler.

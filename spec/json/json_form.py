@@ -1,4 +1,4 @@
-"""The form of specs in JSON: what its names are, and which attributes are texts and groups.
+"""The form of JSON specs: its names, and which attributes are texts and groups.
 
     {
       "etude_spec": 1,

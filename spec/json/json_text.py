@@ -1,4 +1,4 @@
-"""JSON with places: reading it strictly, with one clear error each, and laying it out."""
+"""JSON with places: strict reading with one clear error, and formatting."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Values of the JSON form to values of the syntax tree.
+"""Converts values of the JSON form to values of the syntax tree.
 
 A string that holds what a spec says is parsed like a spec, so that what is wrong with it is found
 and said in the same way; its places are moved to where the string stands.

@@ -1,4 +1,4 @@
-"""Statements to their JSON form: plain data, with numbers as `Numeral`s."""
+"""Converts statements to their JSON form: plain data, with numbers as `Numeral`s."""
 
 import re
 from collections.abc import Iterable, Sequence

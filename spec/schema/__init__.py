@@ -1,1 +1,1 @@
-"""What blocks and attributes are: models, the readers of their values, and binding."""
+"""The schema: models of blocks and attributes, the readers of their values, and binding."""

@@ -1,4 +1,4 @@
-"""The attributes of blocks and groups: which one a statement gives, and what it is given."""
+"""Reads the attributes of blocks and groups: which one a statement sets, and to what."""
 
 from collections.abc import Iterable, Set
 from typing import Any, cast

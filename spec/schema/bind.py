@@ -1,4 +1,4 @@
-"""Syntax trees to a recipe: each block becomes its model, and all that is wrong is reported."""
+"""Binds syntax trees to a recipe: each block becomes its model, and all errors are reported."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Numbers and their units as written → as meant, and what is said of a value that is refused.
+"""Converts numbers and units, and reports values that are rejected.
 
 What the kinds of attributes (`kinds`) and statements have in common.
 """

@@ -1,4 +1,4 @@
-"""What the reference says of attributes: what they take, hold without being given, and mean."""
+"""Reference texts of attributes: what they take, their defaults and their meaning."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Kinds of attributes that are statements of their own, or groups of attributes."""
+"""Kinds of attributes that are statements, or groups of attributes."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

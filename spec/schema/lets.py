@@ -1,4 +1,4 @@
-"""`let`: names for values, put in place of the names before anything is read."""
+"""`let`: names for values, replaced by the values before anything else is read."""
 
 from collections.abc import Iterable
 from typing import Any

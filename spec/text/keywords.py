@@ -1,4 +1,4 @@
-"""The words that have a meaning of their own: what they do, and which of them cannot be names.
+"""Keywords: what each of them does, and which of them cannot be names.
 
 The grammar uses the words of `FORMS` and `STATEMENTS`. `tests/unit/spec/test_spec_keywords.py`
 holds that it has these and no others, and that names are refused where they could not be read.

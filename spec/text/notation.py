@@ -1,4 +1,4 @@
-"""Notation of other languages in a spec, and how the same is written here."""
+"""Notation from other languages in a spec, and how to write it here."""
 
 import re
 from collections.abc import Callable, Iterator

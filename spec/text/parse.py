@@ -1,4 +1,5 @@
-"""Text to syntax tree. One run reports every statement that cannot be read: see `recovery`."""
+"""Parses text to a syntax tree. One run reports every statement that cannot be parsed: see
+`recovery`."""
 
 import re
 from collections.abc import Sequence

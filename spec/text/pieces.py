@@ -1,4 +1,4 @@
-"""Cutting a text where one block has ended and a line begins the next statement."""
+"""Splits a text where one block has ended and a line begins the next statement."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a text says that cannot be read, and the text without it, so that the rest can be read."""
+"""Reports what cannot be parsed, and removes it, so that the rest can be parsed."""
 
 import re
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What was meant where one bracket or comma is missing, superfluous or of another kind.
+"""Guesses what was meant if one bracket or comma is missing, superfluous or of another kind.
 
 A repair is a text of the same length, so that all places stay: what is put in takes the place of
 blanks. It is taken where the text can be read with it, and everything else is then checked as if

@@ -1,4 +1,4 @@
-"""Syntax trees to text: what they say, in the canonical layout, without comments."""
+"""Converts syntax trees to text, in the canonical layout, without comments."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
