@@ -198,7 +198,7 @@ class Draft:
             reason = f"its config.json {problem.message}; {problem.help} (families are {families})"
         else:
             reason = (
-                f"etude does not know the shape of {place}; write family and size, or the shape, "
+                f"the shape of {place} is not known here; write family and size, or the shape, "
                 f"and the context from its config.json (families are {families})"
             )
         return self.open("family", reason, key=f"model of {place}")

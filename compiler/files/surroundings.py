@@ -29,7 +29,7 @@ MUCH = 2**32
 CONFIG = "config.json"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ON_HUB = re.compile(
-    r"(?:https?|hf)://(?:huggingface\.co/|hf\.co/)?(?:datasets/)?"
+    r"(?:https?://(?:huggingface|hf)\.co/|hf://)(?:datasets/)?"
     r"(\w[\w.-]*/\w[\w.-]*)/?(?:tree/[\w.-]+/?)?$"
 )
 

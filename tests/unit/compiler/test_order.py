@@ -119,9 +119,9 @@ def test_where_for_leaves_no_room_for_the_next_segment_until_is_proposed() -> No
 @pytest.mark.parametrize("over", ["101 steps", "200%", "1M tokens"])
 def test_an_average_is_over_a_part_of_the_stage(over: str) -> None:
     found = only(check(HEAD + stage(average=f"polyak every 1 step over {over}")))
-    assert (found.code, found.message.split(" of a stage ")[1][:6]) == (
+    assert (found.code, found.message.split(" the stage has ")[1][:3]) == (
         "E457",
-        "of 100" if "tok" not in over else "of 6,4",
+        "100" if "tok" not in over else "6,4",
     )
     assert check(HEAD + stage(average="polyak every 1 step over 100 steps")) == []
 

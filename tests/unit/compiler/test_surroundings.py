@@ -43,12 +43,12 @@ MISSING = [
         books('sample = python_docs\n drop where url in "list.txt"').replace(
             "sample = python_docs", 'files = "there.jsonl"'
         ),
-        "`list.txt`, of a filter of `books`",
+        "`list.txt` of a filter of `books`",
     ),
-    ('tokenizer t { file = "t.json" }\n', "`t.json`, of the tokenizer `t`"),
+    ('tokenizer t { file = "t.json" }\n', "`t.json` of the tokenizer `t`"),
     ('dialog d { template = "d.jinja" }\n', "`d.jinja` of the dialog `d`"),
     ('stage exam: evaluate { suites = { math ["a"] }, tasks = "tasks" }\n', "no folder `tasks`"),
-    (WEIGHTS, "no folder `w`, of the model `there`"),
+    (WEIGHTS, "no folder `w` of the model `there`"),
 ]
 
 
@@ -222,7 +222,7 @@ def test_a_path_that_no_disk_takes_is_missing(tmp_path: Path) -> None:
 URLS = [
     (
         WEIGHTS.replace('"w"', '"https://host/w"'),
-        "`https://host/w`, of the model `there`, is a URL",
+        "`https://host/w` of the model `there` is a URL",
         "download the weights, and write their folder",
     ),
     (
@@ -234,7 +234,7 @@ URLS = [
         WEIGHTS.replace("weights", "hub").replace(
             '"w"', '"https://huggingface.co/some/model/tree/main"'
         ),
-        "of the model `there`, is a URL, not a repository",
+        "of the model `there` is a URL, not a repository",
         'write `hub = "some/model"`',
     ),
     (
@@ -249,7 +249,7 @@ URLS = [
     ),
     (
         'tokenizer t { file = "gs://bucket/t.json" }\n',
-        "of the tokenizer `t`, is a URL",
+        "of the tokenizer `t` is a URL",
         "download it, and write a path such as `tokenizer/tokenizer.json`",
     ),
     (
@@ -259,7 +259,7 @@ URLS = [
     ),
     (
         books('files = "there.jsonl"\n drop where url in "s3://bucket/list.txt"'),
-        "of a filter of `books`, is a URL",
+        "of a filter of `books` is a URL",
         "download it, and write a path such as `sites.txt`",
     ),
 ]

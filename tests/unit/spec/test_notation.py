@@ -38,7 +38,7 @@ def errors(attribute: str) -> list:
         ("lr = 1e-3 - 5e-4", "E107", "`0.0005`"),
         ("lr = 3e-4 / 0", "E107", "write the result"),
         ("clip = -1", "E108", "remove `clip`"),
-        ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "leave `betas` out"),
+        ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "remove `betas`"),
         ("lr = 1e-3 cosine", "E109", "`1e-3 -> 0 cosine`"),
         ("lr = 1e-3 -> 4e-5 rsqrt", "E109", "`half_cosine`"),
         ("clip = None", "E201", "remove the attribute"),

@@ -23,7 +23,7 @@ def errors(text: str, *sets: str) -> list[Diagnostic]:
 
 def test_an_open_attribute_is_one_error_with_its_reason() -> None:
     (found,) = check(OPEN)
-    assert (found.code, found.message) == ("E335", f"`lr` is open: {WHY}")
+    assert (found.code, found.message) == ("E335", f"`lr` is not set yet: {WHY}")
     assert found.span
     assert OPEN[found.span.start : found.span.end] == "lr"
     assert found.help == "replace this line by `lr = …`"
@@ -72,8 +72,8 @@ def test_json_has_them_by_their_names() -> None:
     assert (first["open"], first["optimizer"]["open"]) == ({"lr": "why"}, {"eps": "c"})
     Draft202012Validator(spec_schema()).validate(made)
     assert [each.message for each in errors(as_json(text))] == [
-        "`eps` is open: c",
-        "`lr` is open: why",
+        "`eps` is not set yet: c",
+        "`lr` is not set yet: why",
     ]
     assert 'open lr "why"' in as_text(as_json(text))
     first["open"]["lr"] = 3
