@@ -162,7 +162,7 @@ def test_a_file_of_another_format_among_those_of_a_pattern_is_an_error(tmp_path:
 
 def test_the_way_out_is_for_the_file() -> None:
     assert "`xzcat d/a.jsonl.xz | zstd > d/a.jsonl.zst`" in way_out("d/a.jsonl.xz", ".xz")
-    assert "write `tokenized` in place of `files`" in way_out("train.bin", ".bin")
+    assert "write `tokenized` instead of `files`" in way_out("train.bin", ".bin")
 
 
 def test_what_checks_know_of_formats_is_what_runs_read() -> None:

@@ -102,7 +102,7 @@ BAD_LINES = {
     b'{"text": ': "not valid JSON",
     b'{"text": "a\xff"}': "not valid UTF-8",
     b'["a"]': "not a JSON object",
-    b'{"body": "a"}': "no field `text`; there is body",
+    b'{"body": "a"}': "no field `text`; the fields are body",
     b'{"text": 3}': "a number, not a text",
     b'{"text": null}': "null, not a text",
     b'{"text": ["a"]}': "a list, not a text",
@@ -210,7 +210,7 @@ def test_a_parquet_page_that_is_damaged(tmp_path):
 def test_a_missing_column_is_an_error_whatever_is_allowed(tmp_path):
     parquet(tmp_path / "a.parquet", ["one"], column="body")
     error = failure(tmp_path, "*", bad_lines=100)
-    assert error.message == "a.parquet has no column `text`; there is body"
+    assert error.message == "a.parquet has no column `text`; its columns: body"
 
 
 def test_patterns_that_name_no_documents(tmp_path):
@@ -257,8 +257,8 @@ def test_a_hub_data_set_in_a_local_folder(tmp_path, monkeypatch):
     saved_source = {"kind": "hub", "repo": "saved", "split": "train", "text": "body"}
     assert list(readers.read(saved_source, root=tmp_path)) == ["c", "d"]
     for wrong, reason in [
-        (saved_source | {"text": "text"}, "no column `text`; there is body"),
-        (saved_source | {"split": "dev"}, "no split `dev`; there is train"),
+        (saved_source | {"text": "text"}, "no column `text`; its columns: body"),
+        (saved_source | {"split": "dev"}, "no split `dev`; its splits are train"),
         (raw | {"split": "dev"}, "cannot be loaded"),
     ]:
         with pytest.raises(DataError, match=reason):

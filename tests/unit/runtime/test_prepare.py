@@ -171,7 +171,9 @@ def test_lists_of_sites_that_cannot_be(inputs, tmp_path):
     assert "cannot be read" in failure(None, good)
     assert "has no site" in failure("# a.org\n", good)
     assert "sites.txt:2: `two words` is not a site" in failure("a.org\ntwo words\n", good)
-    assert failure("a.org", {"text": "a"}).startswith("d.jsonl:1: no field `url`; there is text")
+    assert failure("a.org", {"text": "a"}).startswith(
+        "d.jsonl:1: no field `url`; the fields are text"
+    )
     assert "d.jsonl:1: the field `url` has no URL" in failure("a.org", good | {"url": None})
     assert "no documents" in failure("a.org", good)
 

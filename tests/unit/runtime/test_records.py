@@ -104,14 +104,18 @@ def test_other_names_of_fields():
     fields = Fields({"prompt": "question", "chosen": "better", "rejected": "worse"})
     record = {"question": "a", "better": "b", "worse": "c", "chosen": "no"}
     assert read_preference(record, fields) == Preference("a", ["b", "c"])
-    with pytest.raises(DataError, match="no field `better`; there is question, worse"):
+    with pytest.raises(DataError, match="no field `better`; the fields are question, worse"):
         read_preference({"question": "a", "worse": "c"}, fields)
 
 
 @pytest.mark.parametrize(
     ("read", "record", "reason"),
     [
-        (read_dialog, {"body": "x"}, "no `messages`, or `prompt` and `completion`; there is body"),
+        (
+            read_dialog,
+            {"body": "x"},
+            "no `messages`, or `prompt` and `completion`; the fields are body",
+        ),
         (read_dialog, {"prompt": "x"}, "no field `completion`"),
         (read_dialog, {"completion": "x"}, "no field `prompt`"),
         (read_dialog, {"messages": "x"}, "`messages` is not a list of messages"),

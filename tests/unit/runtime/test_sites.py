@@ -43,7 +43,7 @@ def test_what_is_wrong_is_said_with_its_line(
 
 
 def test_what_is_no_toml_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no TOML"):
+    with pytest.raises(RunError, match="is not TOML"):
         read("[slurm\n", tmp_path)
     with pytest.raises(RunError, match="cannot be read"):
         sites.read(tmp_path, "slurm", SlurmSite)

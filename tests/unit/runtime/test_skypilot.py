@@ -170,5 +170,5 @@ def test_a_gpu_of_another_name_has_to_be_said(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_the_nodes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="nodes of 3 GPUs cannot hold"):
+    with pytest.raises(RunError, match="do not fill nodes of 3 GPUs"):
         pipeline(LEAST | {"gpus_per_node": 3}, tmp_path)
