@@ -103,7 +103,7 @@ def data_files(program: Scheduled, root: Path, report: Report, matched: Matched)
                 what = f"no file matches `{pattern}`" if magic else f"there is no file `{pattern}`"
                 report.add(
                     "N657",
-                    f"{what}, of the data set `{name}`",
+                    f"{what} of the data set `{name}`",
                     dataset.at("files"),
                     help=_beside(dataset, pattern, root, matched) or _needed(root, pattern),
                 )
