@@ -1,5 +1,6 @@
 """A store of objects for tests: moto's server of S3, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -39,12 +40,12 @@ class Server:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def client(self) -> Any:
+    def client(self, service: str = "s3") -> Any:
         """boto3's client of it, which etude does not use."""
         import boto3
 
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             aws_access_key_id=KEY,
             aws_secret_access_key=SECRET,
@@ -85,15 +86,49 @@ class Server:
         client.delete_bucket(Bucket="bucket")
 
 
+READER = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}
+    ],
+}
+
+
 @contextmanager
-def server() -> Iterator[Server]:
-    """A server on a port that the system has chosen for it."""
+def guarded() -> Iterator[tuple[Server, dict[str, str]]]:
+    """A server that knows one user, who may list and read and not write; and that user's keys, in
+    the variables that programs look at."""
+    with server(open_for=4) as found:
+        iam = found.client("iam")
+        iam.create_user(UserName="reader")
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        iam.put_user_policy(
+            UserName="reader", PolicyName="reader", PolicyDocument=json.dumps(READER)
+        )
+        yield (
+            found,
+            {
+                "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+                "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            },
+        )
+
+
+@contextmanager
+def server(open_for: int | None = None) -> Iterator[Server]:
+    """A server on a port that the system has chosen for it.
+
+    Args:
+        open_for: requests that anybody may make; from then on it asks who somebody is.
+    """
+    guard = {} if open_for is None else {"INITIAL_NO_AUTH_ACTION_COUNT": str(open_for)}
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **guard},
     )
     assert process.stdin
     assert process.stdout

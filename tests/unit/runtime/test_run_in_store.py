@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from stores import KEY, SECRET, Server, server
+from stores import KEY, SECRET, Server, guarded, server
 
 from etude.runtime.errors import Interrupted, RunError
 from etude.runtime.run_folder import lease as lease_module
@@ -339,3 +339,38 @@ def test_a_checkpoint_that_only_the_local_folder_has_goes_up(store: Server) -> N
     assert here.remote
     catch_up(here.remote)
     assert len(store.names("run/work/k1/checkpoints/step-3/")) == 3
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[tuple[Server, dict[str, str]]]:
+    with guarded() as found:
+        yield found
+
+
+def test_wrong_credentials_are_one_message(
+    store: Server, reader: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", reader[0].endpoint)
+    with pytest.raises(StoreError) as problem:
+        opened()
+    assert problem.value.why.kind == "credentials"
+    assert "the credentials are wrong" in problem.value.message
+    assert "AWS_ACCESS_KEY_ID" in problem.value.help
+    assert KEY not in problem.value.message
+
+
+def test_who_may_not_write_learns_it_before_the_first_job(
+    store: Server, reader: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", reader[0].endpoint)
+    for name, value in reader[1].items():
+        monkeypatch.setenv(name, value)
+    here = opened()
+    with pytest.raises(StoreError) as problem, here.lease():
+        pytest.fail("the run has begun")
+    assert problem.value.exit_code == 1
+    assert problem.value.why.kind == "refused"
+    assert "s3://bucket/run/lease.json cannot be written: access is denied" in (
+        problem.value.message
+    )
+    assert not (here.folder / "lease.json").exists()
