@@ -27,12 +27,14 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude new` to its parser: one option for each question, too."""
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES
-    from .new_site import ENGINES
+    from .launch import ENGINES
 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name, or the site's")
     parser.add_argument("--template", choices=tuple(TEMPLATES), help="the template to start from")
     parser.add_argument(
-        "--on", choices=ENGINES, help="write a site file, with the settings of your cluster account"
+        "--on",
+        choices=tuple(ENGINES),
+        help="write a site file, with the settings of your cluster account",
     )
     parser.add_argument("--list", action="store_true", help="show the templates and their options")
     parser.add_argument("-o", "--output", metavar="SPEC", help="the file to write (NAME.etude)")

@@ -9,8 +9,6 @@ from pathlib import Path
 from .common import problem
 from .files import write_new
 
-ENGINES = ("slurm", "kubernetes", "skypilot")
-
 
 def run(args: Namespace, others: Iterable[str]) -> int:
     """Writes a site file in which every key is explained.

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from etude.cli import launch
 from etude.runtime.errors import RunError
 from etude.runtime.launchers import remote, sites
+from etude.runtime.launchers.launched import QUEUES
 from etude.runtime.launchers.slurm_site import SlurmSite, minutes, template
 
 
@@ -146,3 +148,7 @@ def test_what_is_wrong_for_other_engines_is_said_with_its_line(
 def test_without_a_site_file_that_is_said(engine: str) -> None:
     with pytest.raises(RunError, match="a site file is needed, and there is none"):
         sites.read(None, engine, remote.TABLES[engine])
+
+
+def test_every_engine_of_launch_has_site_files_and_a_queue() -> None:
+    assert {*launch.ENGINES} == {*sites.ENGINES} == {*QUEUES}
