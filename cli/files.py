@@ -15,7 +15,7 @@ def write_new(path: Path, text: str, *, force: bool) -> bool:
     from tempfile import NamedTemporaryFile
 
     if path.exists() and not force:
-        problem(f"{path} exists already", "choose another name, or --force to replace it")
+        problem(f"{path} already exists", "choose another name, or --force to replace it")
         return False
     part = None
     try:

@@ -100,7 +100,7 @@ def _new(args: Namespace) -> int:
         return 2
     target = Path(args.output or f"{name}.etude")
     if args.output != "-" and target.exists() and not args.force:
-        problem(f"{target} exists already", "choose another name, or --force to replace it")
+        problem(f"{target} already exists", "choose another name, or --force to replace it")
         return 1
     file, model = _base(args, template, target, asks)
     given = {each: getattr(args, each) for each in QUESTIONS}

@@ -36,7 +36,7 @@ def _message(event: dict[str, Any]) -> str | None:
     """An event as one line, or None where it is not worth one."""
     kind, job = event["event"], event.get("job", "")
     if kind == "kept":
-        return f"{job}: exists already"
+        return f"{job}: already done"
     if kind == "dataset":
         records = counted(event["documents"], event["form"])
         tokens = event["tokens"]  # prompts are laid out where they are answered

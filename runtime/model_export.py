@@ -29,7 +29,7 @@ def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, d
     """
     bucket = Bucket(to)
     if bucket.listed():
-        raise RunError(f"{bucket.url} is there already", "name a new one with --to")
+        raise RunError(f"{bucket.url} already exists", "name a new one with --to")
     # That writing is allowed is known before the model is made.
     bucket.write(LAST, b"")
     try:
@@ -72,7 +72,7 @@ def export_stage(
     aside = to.with_name(f".{to.name}.partial")
     try:
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
-            raise RunError(f"{to} exists already", "name a new folder with --to")
+            raise RunError(f"{to} already exists", "name a new folder with --to")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     except OSError as problem:

@@ -142,7 +142,7 @@ def _phase(made: Manifest, what: str, cluster: Cluster, say: Say) -> None:
         now = "active"
         say(f"{what}: {name} is queued")
     elif now == "active":
-        say(f"{what}: {name} exists already")
+        say(f"{what}: {name} already exists")
     answered = monotonic()
     while now == "active":
         sleep(POLL_SECONDS)

@@ -68,7 +68,7 @@ def test_in_bf16_it_is_half_as_large_and_rounded(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("anneal", "--to", "mine"), 1, "mine exists already"),
+        (("anneal", "--to", "mine"), 1, "mine already exists"),
         (("anneal", "--to", "tiny.etude/in"), 1, "cannot be written"),
         (("aneal", "--to", "new"), 2, "did you mean `anneal`?"),
         (("report", "--to", "new"), 2, "which leaves `report` out"),

@@ -18,7 +18,7 @@ def test_an_imported_file_is_checked_and_never_overwritten(tmp_path: Path) -> No
     text = (tmp_path / "new.etude").read_text()
     again = etude("import", CONFIGS / "torchtitan_8b.toml", "-o", "new.etude", cwd=tmp_path)
     assert again.returncode == 1
-    assert "new.etude exists already" in again.stderr
+    assert "new.etude already exists" in again.stderr
     assert (tmp_path / "new.etude").read_text() == text
     forced = etude(
         "import", CONFIGS / "torchtitan_8b.toml", "-o", "new.etude", "--force", cwd=tmp_path

@@ -19,7 +19,7 @@ def test_a_new_spec_is_fine_and_is_never_overwritten(tmp_path: Path) -> None:
     text = (tmp_path / "mine.etude").read_text()
     again = etude("new", "mine", "--template", "pretrain", cwd=tmp_path)
     assert again.returncode == 1
-    assert "mine.etude exists already" in again.stderr
+    assert "mine.etude already exists" in again.stderr
     assert (tmp_path / "mine.etude").read_text() == text
     forced = etude("new", "mine", "--template", "pretrain", "--size", "1B", "--force", cwd=tmp_path)
     assert forced.returncode == 0

@@ -103,7 +103,7 @@ def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path
     (tmp_path / "use.etude").write_text(USE)
     folder = tmp_path / "runs" / "used"
     kill_when(lambda: lines(folder, "more.1") >= 3, "run", "use.etude", cwd=tmp_path)
-    assert "small: exists already" in run(tmp_path, "use.etude")
+    assert "small: already done" in run(tmp_path, "use.etude")
     whole, resumed = (weights_of(at / "runs" / "used", "dpo") for at in (place, tmp_path))
     assert all(whole[name].equal(resumed[name]) for name in whole)
 

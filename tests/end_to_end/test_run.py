@@ -245,7 +245,7 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(finished: Path, tmp_path: 
     assert "checkpoint" in stopped.stderr
     done = etude("run", "tiny.etude", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "dataset.docs: exists already" in done.stdout
+    assert "dataset.docs: already done" in done.stdout
     run = tmp_path / "runs" / "tiny"
     assert weights(run, "anneal") == weights(finished / "runs" / "tiny", "anneal")
 

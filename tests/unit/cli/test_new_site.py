@@ -32,7 +32,7 @@ def test_it_lies_where_launch_finds_it_by_its_name(
     sites.read(path, engine, MODELS[engine])
     before = path.read_bytes()
     assert main(["new", "lab", "--on", engine]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert main(["new", "lab", "--on", engine, "--force"]) == 0
 

@@ -100,7 +100,7 @@ def test_who_waits_may_end_and_the_same_launch_continues(
     monkeypatch.setattr(kubectl, "sleep", lambda seconds: None)
     said = launch(tmp_path)
     assert phases_of(kubernetes.get("applied")) == list(PHASES)
-    assert any(line.endswith("2-gang exists already") for line in said)
+    assert any(line.endswith("2-gang already exists") for line in said)
     assert not at_work(record.queued)
 
 
