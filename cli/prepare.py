@@ -61,7 +61,9 @@ def _some(part: "Part", plan: "Plan", folder: Path, root: Path, on_event: "OnEve
 
 
 def _prepared(plan: "Plan", folder: Path) -> str:
-    return f"prepared: {folder} has the data; `etude run` trains on them"
+    from ..runtime.run_folder.store import Store
+
+    return f"prepared: {Store(folder).name} has the data; `etude run` trains on them"
 
 
 def _tokenized(part: "Part", plan: "Plan", folder: Path) -> str:
