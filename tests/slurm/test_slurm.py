@@ -97,6 +97,8 @@ def test_a_port_that_is_taken_is_changed_by_the_next_start(
 
 @pytest.mark.exhaustive
 def test_an_array_tokenizes_and_the_first_phase_joins(clusters: Clusters, tmp_path: Path) -> None:
+    """Data this small are one unit, which the first phase makes: what is shown here is the array.
+    That parts make the same bytes is shown in `test_units`."""
     runs = clusters(3)
     text = SMALL.replace("sample = arithmetic, documents = 200 docs", 'files = "docs/*.jsonl"')
     found = []
@@ -117,7 +119,6 @@ def test_an_array_tokenizes_and_the_first_phase_joins(clusters: Clusters, tmp_pa
     assert [
         line.partition(" is tokenized: ")[0] for log in logs for line in log.splitlines()[-1:]
     ] == ["part 1 of 3", "part 2 of 3", "part 3 of 3"]
-    assert [log.strip().rpartition(": ")[2] for log in logs] == ["2 units", "2 units", "1 units"]
 
 
 @pytest.mark.exhaustive
