@@ -100,7 +100,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _evaluation(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    of = names.get(job.inputs.get("model", ""))
+    from ..compiler.plan.describe import MEASURED
+
+    of = next((names.get(job.inputs[role]) for role in MEASURED if role in job.inputs), None)
     return _about(job) | {"of": of, "scores": _json(result / "scores.json")}
 
 

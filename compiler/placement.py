@@ -6,6 +6,7 @@ from math import fsum, gcd, lcm, log, prod
 
 from ..spec.findings.diagnostics import Report
 from ..spec.quantity import counted
+from ..spec.record import replace
 from ..spec.source import Span
 from .families.architectures import dense_layers
 from .program import Hardware
@@ -268,6 +269,20 @@ def sequence_divisor(resources: Resources) -> int:
     if context > 1 and resources.device != "cpu":
         divisor = lcm(divisor, context * MASK_BLOCK)
     return divisor
+
+
+def flat(resources: Resources) -> Resources:
+    """The same ranks, as they read data without learning: the layers and the tokens of a sequence
+    are on all of them, and what is left of the tensor degree shards."""
+    if resources.pipeline == resources.context == 1:
+        return resources
+    return replace(
+        resources,
+        shard=resources.world_size // (resources.replicate * resources.tensor),
+        context=1,
+        pipeline=1,
+        interleave=1,
+    )
 
 
 def _divisors(number: int) -> list[int]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.as_written import amount, counted
+from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import Plan
 from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Resources
 from .errors import RunError
-from .jobs import WORK
 from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Leg
 from .preflight.nodes import require_nodes
@@ -152,8 +152,7 @@ def _device(plan: Plan) -> str:
 
 def _meshes(plan: Plan) -> list[Resources]:
     """Those of the jobs that all ranks do."""
-    jobs: list[Any] = [job for job in plan.jobs if WORK[type(job)].on_all_ranks]
-    return [job.resources for job in jobs]
+    return [mesh for mesh in map(ranks_of, plan.jobs) if mesh is not None]
 
 
 def _require_ranks(plan: Plan, ranks: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..compiler.as_written import measured
-from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
+from ..compiler.plan.phases import ranks_of
+from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
 from ..compiler.values import Resources
 from . import stopping
 from .asked import lacking
@@ -29,8 +30,8 @@ from .run_folder.store import MANIFEST, Store, disk
 class Scheduler:
     """Runs a plan, or what is left of it.
 
-    In a gang rank 0 has it, and the other ranks `follow` what it decides: all ranks train, rank 0
-    alone does everything else.
+    In a gang rank 0 has it, and the other ranks `follow` what it decides: all ranks train, read
+    held-out data, and write on several GPUs; rank 0 alone does everything else.
 
     Args:
         root: the folder of the spec, where relative paths of data start.
@@ -57,8 +58,9 @@ class Scheduler:
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
         # torch remembers meshes by their sizes: those with and without experts apart, which are
-        # the same but for the experts, cannot follow each other in a process.
-        self.expert: int | None = None
+        # the same but for the experts, cannot follow each other in a process. vLLM makes groups of
+        # its own, and keeps its memory: what writes on several ranks has processes of its own.
+        self.use: int | str | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking)
         self.shared = Run(plan, store, root, on_event, self.recorder)
@@ -108,15 +110,13 @@ class Scheduler:
             if isinstance(job, GateJob):
                 raise lacking(self.plan, [job])
         elif self.store.artifact(key) is None:
-            if WORK[type(job)].on_all_ranks:
-                mesh = job.resources
-                if mesh.world_size != self.gang.world_size or self.expert not in (
-                    None,
-                    mesh.expert,
-                ):
+            mesh = ranks_of(job)
+            if mesh is not None:
+                use = "writing" if isinstance(job, WritingJob) else mesh.expert
+                if mesh.world_size != self.gang.world_size or self.use not in (None, use):
                     return mesh
-                self.expert = mesh.expert
-            self._make(job, key, inputs)
+                self.use = use
+            self._make(job, key, inputs, together=mesh is not None)
         else:
             self._record(job, key, "kept")
             kept = self._folder(key, only=(METRICS,))
@@ -182,7 +182,7 @@ class Scheduler:
         """Whether a conditional job runs: its gate has failed so far."""
         return job.extends.gate not in self.passed
 
-    def _make(self, job: Any, key: str, inputs: Mapping[str, str]) -> None:
+    def _make(self, job: Any, key: str, inputs: Mapping[str, str], *, together: bool) -> None:
         stopping.check(f"`{job.id}` comes next")
         work = WORK[type(job)]
         folders = {role: self._folder(key) for role, key in inputs.items()}
@@ -194,8 +194,8 @@ class Scheduler:
         with disk(task.work):
             task.work.mkdir(parents=True, exist_ok=True)
             ran.begin(task.work, job)
-        if not work.on_all_ranks:
-            work.do(task)
+        if not together:
+            work.do(replace(task, known=work.known(task)))
         elif not (task.work / "result").is_dir():
             task = replace(task, known=work.known(task))
             decision = Together(job.id, key, inputs, task.known)

@@ -13,7 +13,7 @@ from ..schedule.clock import nearest
 from ..values import BatchPiece, LrPiece
 from .job_list import Jobs
 from .measures import gate_measures
-from .model_jobs import Models
+from .model_jobs import Measured, Models
 
 
 class AddTrainJob(Protocol):
@@ -54,8 +54,8 @@ class Gates:
         if model is None or not any(q.of_start for q in stage.spec.gate.requirements):
             return None
         measures = gate_measures(stage, stage.segments[0], self._short(stage), of_start=True)
-        export = self.models.export(stage.parent or "", stage.parent or "")
-        return self.models.evaluation(f"{stage.name}.start", stage, measures, export, stage.name)
+        of = self.models.result(stage.parent or "")
+        return self.models.evaluation(of, measures, id=f"{stage.name}.start", stage=stage.name)
 
     def _short(self, stage: ScheduledStage) -> int:
         if stage.parent:
@@ -125,10 +125,10 @@ class Gates:
         gate = stage.spec.gate
         assert gate
         measures = gate_measures(stage, segment, self._short(stage), of_start=False)
-        export = self.models.export(name, stage.name, model, extends)
-        inputs = self.models.evaluation_inputs(measures, stage, export)
-        if begin:
-            inputs["start"] = begin
+        id = f"gate.{name}"
+        of = Measured(name, stage.name, model, stage, segment)
+        found = self.models.measured([of], measures, id=id, stage=stage.name, extends=extends)
+        inputs = {**found.inputs, "start": begin} if begin else found.inputs
         content = {
             "attempt": extends.number if extends else 0,
             "attempts": gate.attempts,
@@ -142,13 +142,13 @@ class Gates:
                 )
                 for q in gate.requirements
             ],
-            **self.models.writing(stage, measures, export),
+            **found.content,
         }
         self.jobs.add(
             GateJob,
             content,
             inputs,
-            id=f"gate.{name}",
+            id=id,
             stage=stage.name,
             segment=guarded,
             extends=extends,

@@ -12,6 +12,7 @@ from ..plan.measures import (
     SuiteMeasure,
 )
 from ..program import ScheduledStage, Segment, Trained
+from .job_list import Jobs
 
 LOSS_TOKENS = 65_536
 """Held-out tokens of each source that a loss is measured on, at most."""
@@ -62,21 +63,23 @@ REWARD_PROMPTS = 256
 
 
 def stage_measures(
-    spec: r.Measuring, dialog: dict[str, Any] | None, trained: Trained, seed: int
+    spec: r.Measuring, dialog: dict[str, Any] | None, trained: Trained, jobs: Jobs
 ) -> list[Measure]:
     """What a stage measures.
 
     Args:
-        dialog: of the answers that a judge scores.
+        dialog: of the answers that a judge scores, and of chats.
         trained: what trained the weights that are measured.
     """
-    longest = trained.last.seq_len
+    longest, seed = trained.last.seq_len, jobs.seed
+    learns_all = getattr(trained.spec, "loss_on", None) == "all"
     measures: list[Measure] = [
         LossMeasure(
             name=f"loss({name})",
             data=[name],
             seq_len=spec.seq_len or longest,
             tokens=LOSS_TOKENS,
+            every_token=learns_all and jobs.recipe.datasets[name].kind == "dialogs",
         )
         for name in spec.loss or []
     ]

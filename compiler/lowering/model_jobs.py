@@ -1,20 +1,53 @@
 """The exports that stages need of trained models, and the other inputs of measures."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ...spec.record import replace
-from ..plan.measures import AccuracyMeasure, LossMeasure, RewardMeasure
+from ..placement import flat
+from ..plan.measures import HELD_OUT, AccuracyMeasure, LossMeasure, RewardMeasure
 from ..plan.plan import (
     Attempt,
     BestJob,
+    DrawJob,
     EvaluateJob,
     ExportJob,
+    HeldOutJob,
+    JudgeJob,
     TrainJob,
 )
-from ..program import Scheduled, ScheduledStage, Trained
+from ..program import Form, Scheduled, ScheduledStage, Trained
+from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
-from .writing import for_measures
+from .writing import answers, for_measures, needs
+from .writing import prompts as asked
+
+HeldOut = LossMeasure | AccuracyMeasure
+
+
+class Measured(NamedTuple):
+    """A model that is measured.
+
+    Attributes:
+        name: what its export is called.
+        stage: of the export.
+        model: key of the job that makes it.
+        form: in which it was trained.
+    """
+
+    name: str
+    stage: str
+    model: str
+    trained: Trained
+    form: Form
+
+
+class Taken(NamedTuple):
+    """What a job that measures takes: its inputs, and the GPUs on which models write for it."""
+
+    inputs: dict[str, str]
+    content: dict[str, Any]
 
 
 class Models:
@@ -74,52 +107,195 @@ class Models:
         over their original length at least."""
         return max(self.jobs.contexts[model], shape.rope_original)
 
+    def result(self, stage: str) -> Measured:
+        """The result of a stage, to be measured."""
+        trained = self.program.trained(stage)
+        return Measured(stage, stage, self.jobs.result[stage], trained, trained.last)
+
     def evaluation(
         self,
-        id: str,
-        stage: Trained,
+        of: Measured,
         measures: list[Any],
-        export: str,
-        name: str,
+        *,
+        id: str,
+        stage: str,
         judge: str | None = None,
+        dialog: dict[str, Any] | None = None,
     ) -> str:
-        """Adds an evaluate job for stage `name`; returns its key."""
-        inputs = self.evaluation_inputs(measures, stage, export, judge)
-        content = {"measures": measures, **self.writing(stage, measures, export)}
-        return self.jobs.add(EvaluateJob, content, inputs, id=id, stage=name)
-
-    def writing(self, stage: Trained, measures: list[Any], export: str) -> dict[str, Any]:
-        """The GPUs on which an exported model writes what measures ask for."""
-        return for_measures(stage, [self.jobs.by_key[export].model], measures)
-
-    def evaluation_inputs(
-        self, measures: list[Any], stage: Trained, export: str, judge: str | None = None
-    ) -> dict[str, str]:
-        """The model, and what the measures take."""
-        return {"model": export} | self.measured(judge, measures, stage, [export])
+        """Adds the job of an evaluation; returns its key. Arguments as those of `measured`."""
+        found = self.measured([of], measures, id=id, stage=stage, judge=judge, dialog=dialog)
+        content = {"measures": measures, **found.content}
+        return self.jobs.add(EvaluateJob, content, found.inputs, id=id, stage=stage)
 
     def measured(
-        self, judge: str | None, measures: list[Any], stage: Trained, exports: list[str]
-    ) -> dict[str, str]:
-        """What measures take besides the models of `exports`."""
-        inputs = {}
-        judges = {"judge": self.export(judge, judge)} if judge else {}
-        for measure in measures:
-            if isinstance(measure, LossMeasure):
-                for name in measure.data:
-                    inputs[f"data:{name}"] = self.jobs.documents(name, stage.tokenizer)
-            elif isinstance(measure, AccuracyMeasure):
-                for name in measure.data:
-                    inputs[f"data:{name}"] = self.jobs.records(
-                        name, stage.tokenizer, stage.dialog, stage.last.seq_len
-                    )
-            elif isinstance(measure, RewardMeasure):
-                room = self.room([*exports, *judges.values()])
-                inputs[f"prompts:{measure.prompts}"] = self.jobs.records(
-                    measure.prompts, stage.tokenizer, measure.dialog, room
-                )
-        return inputs | judges
+        self,
+        of: Sequence[Measured],
+        measures: list[Any],
+        *,
+        id: str,
+        stage: str,
+        judge: str | None = None,
+        dialog: dict[str, Any] | None = None,
+        extends: Attempt | None = None,
+    ) -> Taken:
+        """What a job takes that measures one model, or several ones of one shape.
 
-    def room(self, exports: list[str]) -> int:
-        """Tokens of the longest prompt after which all of some models can still read an answer."""
-        return min(self.jobs.by_key[key].model.context for key in exports) - 1
+        Args:
+            of: the models.
+            id, stage, extends: of the job.
+            dialog: the protocol of chats that losses are measured on.
+        """
+        held = [each for each in measures if isinstance(each, HELD_OUT)]
+        rewards = [each for each in measures if isinstance(each, RewardMeasure)]
+        others = [each for each in measures if not isinstance(each, (*HELD_OUT, RewardMeasure))]
+        inputs, written, many = {}, [], len(of) > 1
+        for number, each in enumerate(of):
+            place = f".{number}" if many else ""
+            if held:
+                name = f"heldout.{id}{place}"
+                inputs[f"scores{place}"] = self._held_out(each, held, name, stage, dialog, extends)
+            for reward in rewards:
+                assert judge
+                inputs |= self._rewarded(each, reward, judge, id, place, stage, extends)
+            if others:
+                key = self.export(each.name, each.stage, each.model, extends)
+                inputs[f"export{place}" if many else "model"] = key
+                written.append(key)
+        if not others:
+            return Taken(inputs, {})
+        models = [self.jobs.by_key[key].model for key in written]
+        return Taken(inputs, for_measures(of[0].trained, models, others))
+
+    def _rewarded(
+        self,
+        of: Measured,
+        measure: RewardMeasure,
+        judge: str,
+        id: str,
+        place: str,
+        stage: str,
+        extends: Attempt | None,
+    ) -> dict[str, str]:
+        """What a judge thinks of a model's answers: the jobs that draw and that judge."""
+        settings = {
+            "dialog": measure.dialog,
+            "prompts": measure.prompts,
+            "limit": measure.limit,
+            "draws": 1,
+            "temperature": measure.temperature,
+            "top_p": 1.0,
+            "max_tokens": measure.max_tokens,
+            "seed": measure.seed,
+        }
+        drawn = self.drawn(
+            of,
+            id=f"{id}.draws{place}",
+            stage=stage,
+            judge=judge,
+            settings=settings,
+            extends=extends,
+        )
+        judged = self.judged(drawn, judge, measure.dialog, id=f"{id}.judge{place}", stage=stage)
+        return {f"draws{place}": drawn, f"judged{place}": judged}
+
+    def _held_out(
+        self,
+        of: Measured,
+        measures: list[Any],
+        id: str,
+        stage: str,
+        dialog: dict[str, Any] | None,
+        extends: Attempt | None,
+    ) -> str:
+        """Adds the job in which the ranks that trained a model measure it on held-out data."""
+        lengths = [each.seq_len for each in measures if isinstance(each, LossMeasure)]
+        # Positions are turned as in training, whatever length is measured.
+        content = {"measures": measures, **self._walk(of, max([of.form.seq_len, *lengths]))}
+        trained = of.trained
+        inputs = {"model": of.model}
+        for measure in measures:
+            for name in measure.data:
+                inputs[f"data:{name}"] = self._data(name, trained, measure, dialog)
+        return self.jobs.add(HeldOutJob, content, inputs, id=id, stage=stage, extends=extends)
+
+    def _data(
+        self, name: str, trained: Trained, measure: HeldOut, dialog: dict[str, Any] | None
+    ) -> str:
+        """The key of the job that makes held-out documents, dialogs or preferences."""
+        tokenizer, longest = trained.tokenizer, trained.last.seq_len
+        if isinstance(measure, AccuracyMeasure):
+            return self.jobs.records(name, tokenizer, trained.dialog, longest)
+        if self.jobs.recipe.datasets[name].kind == "documents":
+            return self.jobs.documents(name, tokenizer)
+        every = measure.every_token
+        return self.jobs.records(name, tokenizer, dialog, longest, every_token=every)
+
+    def drawn(
+        self,
+        of: Measured,
+        *,
+        id: str,
+        stage: str,
+        judge: str | None,
+        settings: dict[str, Any],
+        extends: Attempt | None = None,
+    ) -> str:
+        """Adds the job that draws answers of a model; returns its key.
+
+        Args:
+            judge: the stage whose model reads the answers, if one does.
+            settings: the fields of the job that say what is drawn.
+        """
+        export = self.export(of.name, of.stage, of.model, extends)
+        model, name = self.jobs.by_key[export].model, settings["prompts"]
+        contexts = [model.context, *([self._judge(judge)[1]] if judge else [])]
+        dataset = self.jobs.recipe.datasets[name]
+        prompts = self.jobs.records(
+            name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1
+        )
+        count = asked(dataset)
+        if settings["limit"] is not None:
+            count = min(settings["limit"], count or settings["limit"])
+        answer = answers((count or 0) * settings["draws"], settings["max_tokens"], model.context)
+        known = None if count is None else [answer]
+        content = {**settings, **needs(of.trained, model, model.context, known)}
+        inputs = {"model": export, "prompts": prompts}
+        return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
+
+    def _judge(self, stage: str) -> tuple[Measured, int]:
+        """A reward model, and the tokens that it can read."""
+        of = self.result(stage)
+        job = self.jobs.by_key[of.model]
+        shape = job.model if isinstance(job, TrainJob) else self.shape(of.trained)
+        return of, self._context(of.model, shape)
+
+    def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
+        """Adds the job in which the ranks of a reward model score answers; returns its key."""
+        of, context = self._judge(judge)
+        inputs = {
+            "model": of.model,
+            "draws": drawn,
+            "prompts": self.jobs.by_key[drawn].inputs["prompts"],
+        }
+        if of.trained.tokenizer:
+            inputs["tokenizer"] = self.jobs.tokenizer(of.trained.tokenizer)
+        content = {"dialog": dialog, **self._walk(of, context)}
+        return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
+
+    def _walk(self, of: Measured, longest: int) -> dict[str, Any]:
+        """What a job has that reads with a model on the ranks that trained it.
+
+        Args:
+            longest: tokens of the longest row.
+        """
+        trained, form, job = of.trained, of.form, self.jobs.by_key[of.model]
+        mesh = flat(form.resources)
+        micro_batch = form.micro_batch if mesh == form.resources else 1
+        walked = replace(form, resources=mesh, seq_len=longest, micro_batch=micro_batch)
+        rates = trained.lr if isinstance(trained, ScheduledStage) else []
+        return {
+            "model": job.model if isinstance(job, TrainJob) else self.shape(trained),
+            "seq_len": longest,
+            "resources": mesh,
+            "torchtitan": torchtitan(trained, walked, 1, self.jobs.seed, rates),
+        }

@@ -6,7 +6,7 @@ from typing import Any
 from ...spec.schema import recipe as r
 from ..costs.generation import Draws, generation, tensor_degrees
 from ..costs.hardware import gpu
-from ..plan.measures import Measure, NeedleMeasure, RewardMeasure, SuiteMeasure
+from ..plan.measures import Measure, NeedleMeasure, SuiteMeasure
 from ..program import ModelStage
 from ..values import Architecture, ModelShape, Resources
 
@@ -30,9 +30,6 @@ def for_measures(
             context = max(context, *each.lengths)
             of_length = each.depths * each.samples
             draws += [Draws(of_length, length - NEEDLE, NEEDLE) for length in each.lengths]
-        elif isinstance(each, RewardMeasure):
-            context = longest
-            draws.append(answers(each.limit, each.max_tokens, longest))
         elif isinstance(each, SuiteMeasure):
             context, known = longest, False
     if not context:

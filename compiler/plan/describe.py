@@ -9,7 +9,10 @@ from .plan import (
     AverageJob,
     BestJob,
     DatasetJob,
+    DrawJob,
     EvaluateJob,
+    HeldOutJob,
+    JudgeJob,
     Plan,
     ReferenceJob,
     SampleJob,
@@ -33,6 +36,10 @@ class Described(NamedTuple):
     what: str
 
 
+MEASURED = ("model", "scores", "draws")
+"""Roles of inputs that tell which model is measured, the first of them that there is."""
+
+
 def describe(job: Any, takes: Mapping[str, str]) -> Described | None:
     """What a job does; None of those that prepare, train and export, of which tables say more.
 
@@ -46,7 +53,13 @@ def describe(job: Any, takes: Mapping[str, str]) -> Described | None:
 
 def results(plan: Plan) -> dict[str, str]:
     """Key of a job → what its result is called: its stage, or how far that is."""
-    return {job.key: job.stage + _how_far(job) for job in plan.jobs if job.stage}
+    found: dict[str, str] = {}
+    for job in plan.jobs:
+        if isinstance(job, HeldOutJob | DrawJob | JudgeJob):  # what they find is of the model
+            found[job.key] = found.get(job.inputs["model"], "")
+        elif job.stage:
+            found[job.key] = job.stage + _how_far(job)
+    return found
 
 
 def _how_far(job: Any) -> str:
@@ -91,9 +104,9 @@ def _weights(job: WeightsJob, takes: Mapping[str, str]) -> Described:
 
 def _sample(job: SampleJob, takes: Mapping[str, str]) -> Described:
     kept = f", {job.keep or 'all'} kept"
-    judge = f" by {takes['judge']}" if "judge" in takes else ""
+    judge = f" by {takes['judged']}" if "judged" in takes else ""
     what = f"{counted(job.draws, 'draws')} of each of {job.prompts}{kept}{judge}"
-    return Described(job.id, job.kind, takes.get("model", ""), what)
+    return Described(job.id, job.kind, takes.get("draws", ""), what)
 
 
 def _walk(job: ScoreJob | ReferenceJob, takes: Mapping[str, str]) -> Described:
@@ -115,7 +128,12 @@ def _best(job: BestJob, takes: Mapping[str, str]) -> Described:
 
 def _evaluate(job: EvaluateJob, takes: Mapping[str, str]) -> Described:
     measures = ", ".join(measure.name for measure in job.measures)
-    return Described(job.id, job.kind, takes.get("model", ""), measures)
+    of = next((takes[role] for role in MEASURED if role in takes), "")
+    return Described(job.id, job.kind, of, measures)
+
+
+def _elsewhere(job: HeldOutJob | DrawJob | JudgeJob, takes: Mapping[str, str]) -> None:
+    """The evaluation, gate, choice or sample that takes what it finds tells of it."""
 
 
 DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] = {
@@ -127,5 +145,8 @@ DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] =
     AverageJob: _average,
     BestJob: _best,
     EvaluateJob: _evaluate,
+    HeldOutJob: _elsewhere,
+    DrawJob: _elsewhere,
+    JudgeJob: _elsewhere,
 }
 """A function a kind of job that is described."""

@@ -8,7 +8,7 @@ from ..costs.generation import generation
 from ..costs.hardware import GPUS, gpu
 from ..values import Architecture, Generation
 from .measures import SuiteMeasure
-from .plan import BestJob, Plan, WritingJob
+from .plan import Plan, WritingJob
 
 USUAL_NODE = 8
 """GPUs of a node of other GPUs."""
@@ -38,8 +38,8 @@ def misfits(plan: Plan) -> Iterator[Misfit]:
     for job in plan.jobs:
         if not isinstance(job, WritingJob) or plan.aside(job):
             continue
-        role = "export.0" if isinstance(job, BestJob) else "model"
-        for found in _of(job, jobs[job.inputs[role]].model):
+        key = job.inputs.get("export.0", job.inputs.get("model"))
+        for found in _of(job, jobs[key].model) if key in jobs else ():
             if (job.stage, found.code) not in told:
                 told.add((job.stage, found.code))
                 yield found

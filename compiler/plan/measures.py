@@ -8,13 +8,18 @@ from .value import Value
 
 
 class LossMeasure(Value):
-    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`."""
+    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`, or dialogs."""
 
     metric: Literal["loss"] = "loss"
     name: str
     data: list[str]
     seq_len: int
     tokens: int = Field(description="at most so many tokens of each source are measured")
+    every_token: bool = Field(
+        default=False,
+        description="of dialogs all tokens count, not the assistant's content and terminators",
+        exclude_if=lambda value: value is False,
+    )
 
 
 class NeedleMeasure(Value):
@@ -64,6 +69,11 @@ Measure = Annotated[
     LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | SuiteMeasure,
     Field(discriminator="metric"),
 ]
+
+
+HeldOut = Annotated[LossMeasure | AccuracyMeasure, Field(discriminator="metric")]
+"""Measures of held-out data, which ask nothing of a model but to read."""
+HELD_OUT = (LossMeasure, AccuracyMeasure)
 
 
 class Requirement(Value):

@@ -17,6 +17,7 @@ from .plan import (
     AverageJob,
     BestJob,
     DatasetJob,
+    DrawJob,
     EvaluateJob,
     ExportJob,
     FilterJob,
@@ -39,7 +40,8 @@ KINDS: dict[type, Kind] = {
     WeightsJob: "small",
     AverageJob: "small",
     ExportJob: "small",
-    SampleJob: "generate",
+    DrawJob: "generate",
+    SampleJob: "small",
     BestJob: "generate",
     EvaluateJob: "generate",
     GateJob: "generate",
@@ -73,11 +75,12 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
         mesh = _mesh(job, meshes)
         if mesh:
             meshes[job.key] = mesh
-        phase = _alone(job, _need(job, mesh), KINDS.get(type(job), "gang"))
+        phase = _alone(job, _need(job, mesh), kind_of(job))
         # Processes cannot place experts on another number of ranks than they have begun with.
         placed = mesh.expert if mesh and phase.kind == "gang" else expert
         same = expert in (None, placed)
-        if found and (found[-1].kind == "gang" if home else same and _together(found[-1], phase)):
+        joins = home and found and found[-1].kind == "gang"
+        if joins or (found and same and _together(found[-1], phase)):
             found[-1] = _joined(found[-1], phase)
             expert = placed
         else:
@@ -87,13 +90,15 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
-    """Each job, and whether it is done by the gang before it whatever it needs: what follows an
-    extension and runs only where that does, unless something of it has ranks of its own."""
+    """Each job, and whether it is done by the gang before it whatever it needs: what only compares
+    scores, and what follows an extension and runs only where that does, unless something of it has
+    ranks of its own."""
     apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
     found, extending = [], False
     for job in jobs:
         extending = job.extends is not None and (extending or type(job) not in KINDS)
-        found.append((job, extending and type(job) in KINDS and job.extends not in apart))
+        follows = extending and type(job) in KINDS and job.extends not in apart
+        found.append((job, follows or (isinstance(job, WritingJob) and kind_of(job) == "small")))
     return found
 
 
@@ -114,13 +119,13 @@ def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
     """The mesh that a job has, or that which its model was made on."""
     if isinstance(job, TrainJob | ForwardJob) or (isinstance(job, WritingJob) and job.resources):
         return job.resources
-    roles = ("model", "of.0", "export.0", "judge")
+    roles = ("model", "of.0", "export.0", "scores", "scores.0", "judged", "judged.0", "draws")
     return next((meshes[job.inputs[r]] for r in roles if job.inputs.get(r) in meshes), None)
 
 
 def _need(job: Any, mesh: Resources | None) -> Need:
     """What a job needs: all of a mesh, a node of it to generate on, or a process anywhere."""
-    kind = KINDS.get(type(job), "gang")
+    kind = kind_of(job)
     if isinstance(job, WritingJob) and job.resources:
         own = job.resources
         return Need(own.pipeline, own.tensor, own.device, own.tensor)
@@ -131,6 +136,18 @@ def _need(job: Any, mesh: Resources | None) -> Need:
     if kind == "generate":
         return Need(1, 1, mesh.device, devices)
     return Need(-(-mesh.world_size // each), each, mesh.device, devices)
+
+
+def kind_of(job: Any) -> Kind:
+    """What a job needs; what only compares scores needs no GPU."""
+    if isinstance(job, EvaluateJob | GateJob | BestJob) and not _exports(job):
+        return "small"
+    return KINDS.get(type(job), "gang")
+
+
+def _exports(job: WritingJob) -> bool:
+    """Whether a job measures exports, and not scores alone."""
+    return any(role == "model" or role.startswith("export") for role in job.inputs)
 
 
 def _alone(job: Any, need: Need, kind: Kind) -> Phase:

@@ -23,7 +23,7 @@ from ..values import (
     Scaled,
 )
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
-from .measures import Measure, Requirement
+from .measures import HeldOut, Measure, Requirement
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
@@ -261,10 +261,9 @@ class AverageJob(Job):
 
 
 class ForwardJob(Job):
-    """What a model says of data, without training: a row of figures a document or record."""
+    """What a model says of data, without training."""
 
     model: Architecture
-    source: str
     seq_len: int
     resources: Annotated[Resources, PLACEMENT]
     torchtitan: Annotated[dict[str, Any], UNTRAINED]
@@ -274,6 +273,7 @@ class ReferenceJob(ForwardJob):
     """Log-probabilities of the responses of preferences, for DPO."""
 
     kind: Literal["reference"] = "reference"
+    source: str
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
 
@@ -282,6 +282,14 @@ class ScoreJob(ForwardJob):
     """Mean cross-entropy of every document."""
 
     kind: Literal["score"] = "score"
+    source: str
+
+
+class HeldOutJob(ForwardJob):
+    """Losses of a model on held-out documents and dialogs, or the accuracy of a reward model."""
+
+    kind: Literal["heldout"] = "heldout"
+    measures: list[HeldOut]
 
 
 class ExportJob(Job):
@@ -299,7 +307,9 @@ class ExportJob(Job):
 
 
 class WritingJob(Job):
-    """A job whose model may have to write text, on GPUs of its own."""
+    """A job whose model may have to write text, on GPUs of its own. Its input `scores`, or of
+    several models `scores.0` and so on, has what a `heldout` job has measured; `draws` and
+    `judged` have answers, and what a judge thinks of them."""
 
     resources: Annotated[Resources | None, PLACEMENT] = later(
         None, description="null: one process does it"
@@ -309,18 +319,36 @@ class WritingJob(Job):
     )
 
 
-class SampleJob(WritingJob):
-    """Rejection sampling: draws for every prompt, scored by a judge where there is one."""
+class DrawJob(WritingJob):
+    """Answers to prompts."""
 
-    kind: Literal["sample"] = "sample"
+    kind: Literal["draw"] = "draw"
     dialog: dict[str, Any]
     prompts: str = Field(description="source of the prompts")
-    draws: int
+    limit: int | None = Field(description="at most so many prompts; null: all")
+    draws: int = Field(description="answers to each prompt")
     temperature: float
     top_p: float
     max_tokens: int
-    keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
     seed: int
+
+
+class JudgeJob(ForwardJob):
+    """What a reward model thinks of answers."""
+
+    kind: Literal["judge"] = "judge"
+    dialog: dict[str, Any]
+
+
+class SampleJob(Job):
+    """Rejection sampling: of draws for every prompt the best ones by a judge, where there is one,
+    and pairs of the best and the worst."""
+
+    kind: Literal["sample"] = "sample"
+    prompts: str = Field(description="source of the prompts")
+    draws: int
+    max_tokens: int
+    keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
 
 
 class BestJob(WritingJob):
@@ -359,7 +387,10 @@ AnyJob = Annotated[
     | BestJob
     | ReferenceJob
     | ScoreJob
+    | HeldOutJob
+    | JudgeJob
     | ExportJob
+    | DrawJob
     | SampleJob
     | EvaluateJob
     | GateJob,

@@ -42,22 +42,24 @@ def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
 def lower(stage: BestStage, to: "Lowering") -> None:
     """Adds the job that measures and chooses."""
     from ..lowering.measures import stage_measures
-    from ..lowering.writing import for_measures
     from ..plan.plan import BestJob
 
     trained = to.program.trained(stage.name)
-    (measure,) = stage_measures(stage.spec, stage.dialog, trained, to.jobs.seed)
-    exports = [to.models.export(name, name) for name in stage.of]
-    inputs = to.models.measured(stage.spec.judge, [measure], trained, exports)
-    for number, name in enumerate(stage.of):
-        inputs[f"of.{number}"] = to.jobs.result[name]
-        inputs[f"export.{number}"] = exports[number]
-    models = [to.jobs.by_key[export].model for export in exports]
+    (measure,) = stage_measures(stage.spec, stage.dialog, trained, to.jobs)
+    found = to.models.measured(
+        [to.models.result(name) for name in stage.of],
+        [measure],
+        id=stage.name,
+        stage=stage.name,
+        judge=stage.spec.judge,
+        dialog=stage.dialog,
+    )
+    inputs = found.inputs | {f"of.{n}": to.jobs.result[name] for n, name in enumerate(stage.of)}
     content = {
         "of": stage.of,
         "measure": measure,
         "higher": measure.metric != "loss",
-        **for_measures(trained, models, [measure]),
+        **found.content,
     }
     key = to.jobs.add(BestJob, content, inputs, id=stage.name, stage=stage.name)
     to.joined(stage, key)

@@ -46,10 +46,14 @@ def lower(stage: EvaluateStage, to: "Lowering") -> None:
     from ..lowering.measures import stage_measures
 
     trained = to.program.trained(stage.name)
-    export = to.models.export(stage.of, stage.of)
-    measures = stage_measures(stage.spec, stage.dialog, trained, to.jobs.seed)
+    measures = stage_measures(stage.spec, stage.dialog, trained, to.jobs)
     to.outputs[stage.name] = to.models.evaluation(
-        stage.name, trained, measures, export, stage.name, stage.spec.judge
+        to.models.result(stage.of),
+        measures,
+        id=stage.name,
+        stage=stage.name,
+        judge=stage.spec.judge,
+        dialog=stage.dialog,
     )
 
 

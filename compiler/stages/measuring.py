@@ -21,10 +21,13 @@ SHOWN = (
 
 
 def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | None:
-    """Checks what is measured of a model; returns the dialog of the samples that a judge scores."""
+    """Checks what is measured of a model; returns the dialog of the samples that a judge
+    scores, and of chats."""
     reward = not trained.spec.writes_text
+    datasets = scope.recipe.datasets
+    chats = {n for n in spec.loss or [] if n in datasets and datasets[n].kind == "dialogs"}
     for name in spec.loss or []:
-        scope.data(name, "documents", spec.at("loss"))
+        scope.data(name, "dialogs" if name in chats else "documents", spec.at("loss"))
     for name in spec.accuracy or []:
         scope.data(name, "preferences", spec.at("accuracy"))
     if spec.prompts:
@@ -55,7 +58,7 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                 f"write `{measures[0]} = …` too, or remove `{name}`",
             )
     if spec.judge is None:
-        return trained.dialog
+        return scope.dialog(spec.dialog, trained.dialog, spec.at()) if chats else trained.dialog
     for name in ("prompts", "max_tokens"):
         if getattr(spec, name) is None:
             scope.error(

@@ -61,32 +61,38 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
 
 
 def lower(stage: SampleStage, to: "Lowering") -> None:
-    """Adds the job that draws; what only judges is no result of the recipe."""
-    from ..lowering import writing
+    """Adds the jobs that draw, judge and keep; what only judges is no result of the recipe."""
     from ..plan.plan import SampleJob
 
-    spec, trained = stage.spec, to.program.trained(stage.of)
-    readers = {"model": to.models.export(stage.of, stage.of)}
-    if spec.judge:
-        readers["judge"] = to.models.export(spec.judge, spec.judge)
-    prompts = to.jobs.records(
-        spec.prompts, trained.tokenizer, stage.dialog, to.models.room(list(readers.values()))
+    spec = stage.spec
+    drawn = to.models.drawn(
+        to.models.result(stage.of),
+        id=f"{stage.name}.draws",
+        stage=stage.name,
+        judge=spec.judge,
+        settings={
+            "dialog": stage.dialog,
+            "prompts": spec.prompts,
+            "limit": None,
+            "draws": spec.draws,
+            "temperature": spec.temperature,
+            "top_p": spec.top_p,
+            "max_tokens": spec.max_tokens,
+            "seed": to.jobs.seed,
+        },
     )
-    inputs = {**readers, "prompts": prompts}
-    model = to.jobs.by_key[readers["model"]].model
-    count = writing.prompts(to.jobs.recipe.datasets[spec.prompts])
-    drawn = writing.answers((count or 0) * spec.draws, spec.max_tokens, model.context)
+    inputs = {"draws": drawn}
+    if spec.judge:
+        inputs["judged"] = to.models.judged(
+            drawn, spec.judge, stage.dialog, id=f"{stage.name}.judge", stage=stage.name
+        )
     content = {
-        "dialog": stage.dialog,
         "prompts": spec.prompts,
         "draws": spec.draws,
-        "temperature": spec.temperature,
-        "top_p": spec.top_p,
         "max_tokens": spec.max_tokens,
         "keep": stage.keep,
-        "seed": to.jobs.seed,
-        **writing.needs(trained, model, model.context, None if count is None else [drawn]),
     }
+    inputs["prompts"] = to.jobs.by_key[drawn].inputs["prompts"]
     key = to.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
     to.jobs.result[stage.name] = key
     to.outputs[stage.name] = key

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from ...spec.record import replace
 from ...spec.schema import recipe as r
+from ..placement import flat
 from ..program import ScheduledStage, StageOfOne
 from ..resolve.scope import Scope
 from .kind import Kind
@@ -35,7 +37,10 @@ def lower(stage: ScoreStage, to: "Lowering") -> None:
     from ..torchtitan.configuration import torchtitan
 
     trained = to.program.trained(stage.of)
-    form, rates = trained.last, trained.lr if isinstance(trained, ScheduledStage) else []
+    last, rates = trained.last, trained.lr if isinstance(trained, ScheduledStage) else []
+    mesh = flat(last.resources)
+    micro_batch = last.micro_batch if mesh == last.resources else 1
+    form = replace(last, resources=mesh, micro_batch=micro_batch)
     for name in stage.spec.data:
         data = to.jobs.documents(name, trained.tokenizer, filtered=False)
         content = {

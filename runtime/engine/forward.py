@@ -4,24 +4,31 @@ The rows of a split are worked on in chunks that depend on the data alone. Each 
 kept in a file, so that a job that was killed continues with the chunk that it had begun.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial as bound
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
     BatchPiece,
     Cost,
     Dpo,
+    ForwardJob,
+    HeldOutJob,
+    JudgeJob,
     LrPiece,
     MixturePiece,
+    Objective,
     ReferenceJob,
+    Reward,
     Schedule,
     ScoreJob,
     TrainJob,
@@ -31,7 +38,7 @@ from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..data.whole_files import write_whole
-from ..errors import Stopped
+from ..errors import RunError, Stopped
 from ..stopping import interrupted
 from .border import agree
 from .device import prepare
@@ -50,6 +57,9 @@ CHUNK = 1024
 RESPONSES = 3
 """The columns of a reference: as many responses as a preference may have."""
 
+SCORES = "scores.json"
+
+Ask = Callable[[Sequence["Row"], int], dict[str, torch.Tensor]]
 Make = Callable[[int], Sequence["Row"]]
 
 
@@ -81,7 +91,14 @@ def reference(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import check_counts, check_different, check_length, check_vocab, lay_out
+        from .rows import (
+            ask_tokens,
+            check_counts,
+            check_different,
+            check_length,
+            check_vocab,
+            lay_out,
+        )
 
         records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
 
@@ -95,7 +112,7 @@ def reference(
             check_different(row, job.mask, job.source, number)
             return [row]
 
-        walk = _Walk(trainer, job, folder, on_event, job.mask)
+        walk = _Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
         found = walk.over("train", records.count, rows, RESPONSES)
         # A response has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
@@ -122,9 +139,9 @@ def score(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import check_vocab, window
+        from .rows import ask_tokens, check_vocab, window
 
-        walk = _Walk(trainer, job, folder, on_event, "none")
+        walk = _Walk(trainer, job, folder, on_event, bound(ask_tokens, mask="none"))
         for split in SPLITS:
             shards = Shards(input_of(inputs, f"data:{job.source}"), split)
 
@@ -142,22 +159,110 @@ def score(
     _run(job, inputs, folder, root, on_event, work)
 
 
+def held_out(
+    job: HeldOutJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    on_event: "OnEvent",
+) -> None:
+    """Writes `result/scores.json`: measure → {"score", …}, see `held_out`; all ranks call this
+    together.
+
+    Arguments and errors as those of `reference`; `done` and `of` count the rows of a source.
+
+    Raises: DataError: a source holds nothing out.
+    """
+
+    def work(trainer: "Trainer", partial: Path) -> None:
+        from . import held_out as measures
+        from .rows import ask_ends, ask_tokens
+
+        scores = {}
+        for number, measure in enumerate(job.measures):
+            accuracy = isinstance(measure, AccuracyMeasure)
+            ask = ask_ends if accuracy else bound(ask_tokens, mask="none")
+            walk = _Walk(trainer, job, folder, on_event, ask)
+            found = {}
+            for place, source in enumerate(measure.data):
+                read = measures.ranked if accuracy else measures.windows
+                data = read(measure, job, input_of(inputs, f"data:{source}"), source)
+                made = walk.over(f"{number}-{place}", len(data.rows), data.row, 1)[:, :, 0]
+                found[source] = data, made
+            summed = measures.accuracy if accuracy else measures.loss
+            if dist.get_rank() == 0:
+                scores[measure.name] = summed(found)
+        if dist.get_rank() == 0:
+            (partial / SCORES).write_text(json.dumps(scores, indent=1) + "\n")
+
+    _run(job, inputs, folder, root, on_event, work)
+
+
+def judge(
+    job: JudgeJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    spec: Path,
+    on_event: "OnEvent",
+) -> None:
+    """Writes `result/scores.npy`, see `judging.SCORES`; all ranks call this together.
+
+    Arguments and errors as those of `reference`; `done` and `of` count answers.
+
+    Args:
+        inputs: "model", a reward model; "draws", "prompts" and "tokenizer", see `judging.Answered`.
+        spec: the folder of the spec, where a template's path starts.
+
+    Raises: RunError: a score is not finite.
+    """
+
+    def work(trainer: "Trainer", partial: Path) -> None:
+        from ..sampling.judging import SCORES as OF_DRAWS
+        from ..sampling.judging import Answered
+        from .rows import ask_ends, check_vocab, scored
+
+        answered = Answered(job, inputs, spec)
+
+        def rows(number: int) -> Sequence["Row"]:
+            tokens = answered.tokens(number)
+            check_vocab(tokens, "draws", job.model.vocab)
+            return [scored(tokens)] if len(tokens) <= job.seq_len else []
+
+        walk = _Walk(trainer, job, folder, on_event, ask_ends)
+        found = walk.over("draws", answered.count, rows, 1)[:, :, 0]
+        read = found[:, 1] > 0
+        if not np.isfinite(found[read, 0]).all():
+            raise RunError("the judge gives a reward that is not finite", "train it again")
+        _save(partial / OF_DRAWS, np.where(read, found[:, 0], np.nan).astype(np.float32))
+
+    _run(job, inputs, folder, root, on_event, work)
+
+
 class _Walk:
-    """Adds up the cross-entropies of the responses in the rows of a split, chunk by chunk."""
+    """Adds up what is asked of the responses in the rows of a split, chunk by chunk."""
 
     def __init__(
         self,
         trainer: "Trainer",
-        job: ReferenceJob | ScoreJob,
+        job: ForwardJob,
         folder: Path,
         on_event: "OnEvent",
-        mask: Literal["none", "formatting"],
+        ask: Ask,
     ) -> None:
+        """
+        Args:
+            ask: what the model is asked of the rows of a batch, of so many tokens each: `places`,
+                `targets` where it has an output of tokens, and `counts`, one a response, of the
+                values that belong to it.
+        """
         self._trainer = trainer
         self._job = job
         self._folder = folder / CHUNKS
         self._on_event = on_event
-        self._mask: Literal["none", "formatting"] = mask
+        self._ask = ask
 
     def over(self, split: str, count: int, make: Make, responses: int) -> np.ndarray:
         """
@@ -167,8 +272,9 @@ class _Walk:
             make: gives the rows of an item, each of at most so many responses.
 
         Returns:
-            Of each item and response, the sum of cross-entropies (nats) and the number of tokens:
-            float64, shape (count, 2, responses); on rank 0, elsewhere zeros.
+            Of each item and response, the sum of what the model says (cross-entropies in nats, or
+            scores) and the number of values: float64, shape (count, 2, responses); on rank 0,
+            elsewhere zeros.
         """
         found = np.zeros((count, 2, responses))
         rank = dist.get_rank()
@@ -200,7 +306,7 @@ class _Walk:
     def _sums(self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...]) -> np.ndarray:
         """What `over` returns, of one chunk; on all ranks."""
         from .objectives import sums_of
-        from .rows import ask_tokens, collate, row_multiple
+        from .rows import collate, row_multiple
 
         trainer, multiple = self._trainer, row_multiple(self._job.resources)
         mesh = trainer.batch_mesh
@@ -220,7 +326,7 @@ class _Walk:
             # A rank without rows takes part all the same: the ranks compute together.
             given = [row for _, row in own or rows[first : first + 1]]
             batch = collate(given, multiple, length)
-            batch |= ask_tokens(given, batch["input"].shape[1], self._mask)
+            batch |= self._ask(given, batch["input"].shape[1])
             sums = sums_of(trainer.say(batch).cpu(), batch["counts"]).tolist()
             counts = batch["counts"].tolist()
             for item, row in own:
@@ -253,7 +359,7 @@ def _save(path: Path, values: np.ndarray) -> None:
 
 
 def _run(
-    job: ReferenceJob | ScoreJob,
+    job: ForwardJob,
     inputs: Mapping[str, Path],
     folder: Path,
     root: Path,
@@ -298,21 +404,28 @@ def _run(
         ) from error
 
 
-def _as_train_job(job: ReferenceJob | ScoreJob) -> TrainJob:
+def _objective(job: ForwardJob) -> Objective:
+    """An objective whose model says what the job asks for: cross-entropies of tokens, or scores."""
+    ranks = isinstance(job, HeldOutJob) and isinstance(job.measures[0], AccuracyMeasure)
+    if ranks or isinstance(job, JudgeJob):
+        return Reward()
+    return Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask="none")
+
+
+def _as_train_job(job: ForwardJob) -> TrainJob:
     """A job of one step that builds the model as training would; the step is never taken."""
     resources = job.resources
     local = job.torchtitan.get("training", {}).get("local_batch_size", 1)
     sections = {**job.torchtitan}
     sections["training"] = {**sections.get("training", {}), "local_batch_size": local}
     batch = local * resources.replicate * resources.shard
-    mask: Literal["none", "formatting"] = job.mask if isinstance(job, ReferenceJob) else "none"
     return TrainJob(
         key=job.key,
         id=job.id,
         stage=job.stage,
         inputs=job.inputs,
         steps=1,
-        objective=Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask=mask),
+        objective=_objective(job),
         model=job.model,
         seed=0,
         seq_len=job.seq_len,
@@ -335,7 +448,7 @@ def _as_train_job(job: ReferenceJob | ScoreJob) -> TrainJob:
                 )
             ],
             batch=[BatchPiece(from_step=0, to_step=1, sequences=batch)],
-            mixture=[MixturePiece(from_step=0, to_step=1, weights={job.source: 1})],
+            mixture=[MixturePiece(from_step=0, to_step=1, weights={"rows": 1})],
         ),
         data={},
         optimizer_state="fresh",

@@ -126,6 +126,18 @@ def window(tokens: np.ndarray) -> Row:
     )
 
 
+def scored(tokens: np.ndarray) -> Row:
+    """A row whose last token has a score.
+
+    Args:
+        tokens: int64, shape (n,).
+    """
+    count, nothing = len(tokens), np.zeros(0, np.int64)
+    part = np.zeros(0, np.uint8)
+    ones = np.ones(count, np.int64)
+    return Row(tokens, np.arange(count), ones, [nothing], [nothing], [part], [count - 1])
+
+
 def row_multiple(resources: Resources) -> int:
     """Rows are padded to a multiple of so many tokens: few lengths, that all ranks can share."""
     return (8 if resources.device == "cpu" else 128) * resources.tensor
@@ -256,6 +268,13 @@ class PreferenceLoader(Loader):
                 "remove the artifact of the reference; the next run rebuilds it",
             )
         return known[[0, -1]].astype(np.float32)
+
+
+def ask_ends(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
+    """Where each response ends, whose scores are wanted: `places`, int64, shape (N,); `counts`,
+    int64, a 1 for each response."""
+    places = [i * width + end for i, row in enumerate(rows) for end in row.ends]
+    return {"places": torch.tensor(places), "counts": torch.ones(len(places), dtype=torch.int64)}
 
 
 def _ask_scores(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:

@@ -3,54 +3,41 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import BestJob
 from ..errors import RunError
 from ..run_folder.store import MANIFEST, disk
-from .evaluate import measure
 
 
 def pick(
-    job: BestJob,
-    inputs: Mapping[str, Path],
-    folder: Path,
-    *,
-    data: Mapping[str, Path],
-    prompts: Mapping[str, Path],
-    judge: Path | None,
-    root: Path,
+    job: BestJob, inputs: Mapping[str, Path], folder: Path, *, scores: Sequence[float]
 ) -> dict[str, Any]:
-    """Measures every model, and makes the best one the job's result in `folder/result`.
+    """Makes the best of several models the job's result in `folder/result`.
 
     The result has the winner's checkpoint as hard links, which take no room, and `verdict.json`:
     what is returned. Of equal scores the first wins.
 
     Args:
-        inputs: "of.0", "of.1", …: results of train or average jobs; "export.0", …: their exports.
-        data, prompts, judge, root: see `evaluate.measure`.
+        inputs: "of.0", "of.1", …: results of train or average jobs.
+        scores: of the models, by the job's measure.
 
     Returns:
         {"measure", "winner": a stage, "index", "score", "scores": [{"stage", "score"}, …]}.
 
     Raises:
-        RunError: a model cannot be measured, or a score is not a number.
+        RunError: a score is not a number.
         Stopped: the disk does not take the result.
     """
     name = job.measure.name
-    scores: list[float] = []
-    for number, stage in enumerate(job.of):
-        export = inputs[f"export.{number}"]
-        found = measure([job.measure], export, data, prompts=prompts, judge=judge, root=root)
-        score = float(found[name]["score"])
+    for stage, score in zip(job.of, scores, strict=True):
         if score != score:
             raise RunError(
                 f"{name} of `{stage}` is not a number, so {job.id} cannot compare it",
                 "look at the stage's loss, and remove the stage if it diverged",
             )
-        scores.append(score)
     index = scores.index(max(scores) if job.higher else min(scores))
     verdict = {
         "measure": name,

@@ -1,25 +1,23 @@
-"""Evaluates exported models: dispatches each measure to its module in `evaluation`."""
+"""Measuring what exported models write: hands each measure to its module in `evaluation`.
+
+Losses and accuracies are measured by the ranks that train (`engine/held_out.py`), and rewards by
+those of the judge (`engine/forward.py`).
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from ...compiler.plan.measures import (
-    AccuracyMeasure,
-    LossMeasure,
-    Measure,
-    NeedleMeasure,
-    RewardMeasure,
-)
-from ..data.whole_files import write_whole
+from ...compiler.plan.measures import Measure, NeedleMeasure, SuiteMeasure
+from ...compiler.values import Resources
 from ..errors import RunError
-from ..stopping import check
+from ..sampling.drawing import Generator
+from ..sampling.generators import generator
 from .verdict import verdict
 
 __all__ = ["measure", "verdict"]
@@ -28,12 +26,12 @@ __all__ = ["measure", "verdict"]
 def measure(
     measures: list[Measure],
     model: Path,
-    data: Mapping[str, Path],
     *,
-    prompts: Mapping[str, Path] | None = None,
-    judge: Path | None = None,
     root: Path = Path(),
-    kept: Path | None = None,
+    mesh: Resources | None = None,
+    context: int | None = None,
+    done: Mapping[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], None] = lambda scores: None,
 ) -> dict[str, Any]:
     """Scores of an exported model, by the measures' names.
 
@@ -41,23 +39,21 @@ def measure(
 
     Args:
         model: folder of a Hugging Face model and its tokenizer.
-        data: source → folder of its shards.
-        prompts: source → folder with prompts.jsonl.
-        judge: folder of an exported reward model.
         root: the folder of the spec, where relative paths of task files and templates start.
-        kept: the file that keeps the scores of finished measures, for when the rest is interrupted.
+        mesh: of the job, whose ranks all call this together; None: one process measures.
+        context: tokens of the longest sequence that the job needs; None: the model's.
+        done: scores of measures that are finished.
+        keep: is given the scores of all that are, after each of the others.
 
     Raises: RunError, DataError, Interrupted.
     """
     logging.disable_progress_bar()
-    exported = _Exported(model)
-    scores: dict[str, Any] = read_whole(kept) if kept else {}
+    exported = _Exported(model, mesh, context)
+    scores = dict(done or {})
     for each in measures:
-        if each.name in scores:
-            continue
-        scores[each.name] = _measure(each, exported, data, prompts or {}, judge, root)
-        if kept:
-            write_whole(kept, lambda file: file.write(json.dumps(scores).encode()))
+        if each.name not in scores:
+            scores[each.name] = _measure(each, exported, root)
+            keep(scores)
     return {each.name: scores[each.name] for each in measures}
 
 
@@ -70,52 +66,29 @@ def read_whole(path: Path) -> dict[str, Any]:
 
 
 class _Exported:
-    """An exported model, loaded in the forms that measures ask for."""
+    """An exported model, loaded once for all measures that it writes for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mesh: Resources | None, context: int | None) -> None:
         self.folder = folder
+        self.mesh = mesh
+        self.context = context
 
     @cached_property
-    def network(self) -> Any:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        network: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
-        network.register_forward_pre_hook(lambda *_: check("the measure starts over"))
-        return network.to(device).eval()
+    def generator(self) -> Generator:
+        return generator(self.folder, self.mesh, self.context)
 
     @property
     def tokenizer(self) -> Any:
         return AutoTokenizer.from_pretrained(self.folder)
 
 
-@torch.inference_mode()
-def _measure(
-    measure: Measure,
-    model: _Exported,
-    data: Mapping[str, Path],
-    prompts: Mapping[str, Path],
-    judge: Path | None,
-    root: Path,
-) -> dict[str, Any]:
-    if isinstance(measure, LossMeasure):
-        from .loss import loss
-
-        return loss(measure, model.network, data)
+def _measure(measure: Measure, model: _Exported, root: Path) -> dict[str, Any]:
     if isinstance(measure, NeedleMeasure):
         from .needle import needle
 
-        return needle(measure, model.network, model.tokenizer)
-    if isinstance(measure, AccuracyMeasure):
-        from ..sampling.judge import Judge
-        from .accuracy import accuracy
-
-        return accuracy(measure, Judge(model.folder), data)
-    if isinstance(measure, RewardMeasure):
-        from .reward import reward
-
-        if judge is None or measure.prompts not in prompts:
-            raise RunError(f"{measure.name} needs prompts and a judge, but has neither")
-        source = prompts[measure.prompts]
-        return reward(measure, model.folder, prompts=source, judge=judge, root=root)
+        return needle(measure, model.generator, model.tokenizer)
+    if not isinstance(measure, SuiteMeasure):
+        raise RunError(f"{measure.name} is measured by a job of its own", "plan again")
     from .suites import suite
 
-    return suite(measure, model.network, model.tokenizer, root)
+    return suite(measure, model.generator, model.tokenizer, root)

@@ -16,12 +16,12 @@ from tokenizers.processors import TemplateProcessing
 from ...compiler.plan.measures import SuiteMeasure
 from ..data.tokenizer import begins
 from ..errors import DataError, Interrupted, RunError
-
-BATCH = 16
-"""Sequences that go through the model at a time."""
+from ..sampling.drawing import Generator
 
 
-def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> dict[str, Any]:
+def suite(
+    measure: SuiteMeasure, generator: Generator, tokenizer: Any, root: Path
+) -> dict[str, Any]:
     """{"score", "tasks": task → {"metric", "score", "samples"}}.
 
     The score is the mean of the tasks' first metrics; a group of tasks counts as its tasks do. A
@@ -29,7 +29,7 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
     of text and the prompt. Paths in task files start in the folder of the task files.
 
     Args:
-        network: a transformers model, on its device.
+        generator: what draws: vLLM, which the harness is given, or a model of transformers.
         tokenizer: its tokenizer, changed here to write the beginning of text.
         root: the folder of the spec, where the measure's folder starts.
 
@@ -37,21 +37,9 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
         RunError: lm-evaluation-harness is not installed, or a task is unknown.
         DataError: a task file, or what it names, cannot be read.
     """
-    harness, models = _harness(measure)
+    harness = _harness(measure, "lm_eval")
     tasks, manager = _load(measure, root)
-    begin = begins(tokenizer)
-    if begin is not None:
-        name = tokenizer.convert_ids_to_tokens(begin)
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{name} $A", special_tokens=[(name, begin)]
-        )
-    model = models.HFLM(
-        pretrained=network,
-        tokenizer=tokenizer,
-        batch_size=BATCH,
-        max_length=network.config.max_position_embeddings,
-        add_bos_token=begin is not None,
-    )
+    model = _model(measure, generator, tokenizer)
     try:
         with _quiet():
             found = harness.simple_evaluate(
@@ -83,14 +71,26 @@ def suite(measure: SuiteMeasure, network: Any, tokenizer: Any, root: Path) -> di
     return {"score": sum(row["score"] for row in rows.values()) / len(rows), "tasks": rows}
 
 
-def _harness(measure: SuiteMeasure) -> tuple[Any, Any]:
-    """lm-evaluation-harness, and its module of transformers models.
+def _model(measure: SuiteMeasure, generator: Generator, tokenizer: Any) -> Any:
+    """The model as the harness takes it."""
+    begin = begins(tokenizer)
+    if begin is not None:
+        name = tokenizer.convert_ids_to_tokens(begin)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{name} $A", special_tokens=[(name, begin)]
+        )
+    return generator.in_harness(
+        lambda name: _harness(measure, name), tokenizer, begins=begin is not None
+    )
+
+
+def _harness(measure: SuiteMeasure, module: str) -> Any:
+    """A module of lm-evaluation-harness.
 
     Raises: RunError: it is not installed.
     """
     try:
-        harness: Any = import_module("lm_eval")
-        models: Any = import_module("lm_eval.models.huggingface")
+        harness: Any = import_module(module)
     except ImportError:
         raise RunError(
             f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
@@ -99,7 +99,7 @@ def _harness(measure: SuiteMeasure) -> tuple[Any, Any]:
     # Its advice, as below its bars, is for its own command line: kept where somebody keeps logs.
     if not logging.getLogger().hasHandlers():
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    return harness, models
+    return harness
 
 
 def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:

@@ -1,9 +1,10 @@
 """Jobs that measure models."""
 
 import json
-from pathlib import Path
 from typing import Any
 
+from ...compiler.plan.measures import RewardMeasure
+from ..data.whole_files import write_whole
 from ..preparation import prepare
 from ..run_folder.store import disk
 from .task import Task
@@ -13,11 +14,19 @@ SCORES = "scores.json"
 KEPT = "scores.partial.json"
 
 
+def kept(task: Task) -> dict[str, Any]:
+    """The scores of measures that are finished, from before the job was interrupted."""
+    from ..evaluation.evaluate import read_whole
+
+    return {"kept": read_whole(task.work / KEPT)}
+
+
 def evaluate(task: Task) -> None:
     """Measures a model, and writes the scores."""
     scores = _scores(task)
-    prepare.write_json(task.work, SCORES, scores)
-    task.run.emit({"event": "scores", "job": task.job.id, "scores": scores})
+    if task.leads:
+        prepare.write_json(task.work, SCORES, scores)
+        task.run.emit({"event": "scores", "job": task.job.id, "scores": scores})
 
 
 def gate(task: Task) -> None:
@@ -25,6 +34,8 @@ def gate(task: Task) -> None:
     from ..evaluation.evaluate import verdict
 
     scores = _scores(task)
+    if not task.leads:
+        return
     start = {}
     if "start" in task.inputs:
         start = json.loads((task.inputs["start"] / SCORES).read_text())
@@ -36,32 +47,67 @@ def best(task: Task) -> None:
     from ..evaluation.best import pick
 
     job, run = task.job, task.run
-    found = pick(job, task.inputs, task.work, **_read(task))
+    name = job.measure.name
+    scores = {}
+    for number, stage in enumerate(job.of):
+        found = _measured(task, [job.measure], f".{number}", f"{stage}: ")
+        scores[stage] = found[name]["score"]
+    if not task.leads:
+        return
+    found = pick(job, task.inputs, task.work, scores=list(scores.values()))
     assert run.recorder
-    run.recorder.scores(job.id, {job.measure.name: {"score": found["score"]}})
+    run.recorder.scores(job.id, {name: {"score": found["score"]}})
     run.emit({"event": "picked", "job": job.id, **found})
 
 
 def _scores(task: Task) -> dict[str, Any]:
-    from ..evaluation.evaluate import measure
-
-    kept = task.work / KEPT
-    with disk(kept):
-        scores = measure(task.job.measures, task.inputs["model"], kept=kept, **_read(task))
-    assert task.run.recorder
-    task.run.recorder.scores(task.job.id, scores)
+    scores = _measured(task, task.job.measures, "", "")
+    if task.run.recorder:
+        task.run.recorder.scores(task.job.id, scores)
     return scores
 
 
-def _read(task: Task) -> dict[str, Any]:
-    """What measures read besides the model."""
+def _measured(task: Task, measures: list[Any], number: str, prefix: str) -> dict[str, Any]:
+    """The scores of a model, by the measures' names.
 
-    def of(what: str) -> dict[str, Path]:
-        return {r.removeprefix(what): p for r, p in task.inputs.items() if r.startswith(what)}
+    Args:
+        number: of the model among several, as in roles of inputs.
+        prefix: of the names under which scores are kept.
+    """
+    held = task.inputs.get(f"scores{number}")
+    scores = json.loads((held / SCORES).read_text()) if held else {}
+    if f"judged{number}" in task.inputs:
+        from ..evaluation.reward import reward
 
-    return {
-        "data": of("data:"),
-        "prompts": of("prompts:"),
-        "judge": task.inputs.get("judge"),
-        "root": task.run.root,
-    }
+        (judged,) = [each for each in measures if isinstance(each, RewardMeasure)]
+        places = (task.inputs[f"{what}{number}"] for what in ("draws", "judged"))
+        scores[judged.name] = reward(judged, *places)
+    left = [each for each in measures if each.name not in scores]
+    if left:
+        scores |= _asked(task, left, number, prefix)
+    return {each.name: scores[each.name] for each in measures}
+
+
+def _asked(task: Task, measures: list[Any], number: str, prefix: str) -> dict[str, Any]:
+    """The scores of what a model has to write for."""
+    from ..evaluation.evaluate import measure
+
+    def keep(scores: dict[str, Any]) -> None:
+        if task.leads:
+            task.known["kept"].update({prefix + name: score for name, score in scores.items()})
+            text = json.dumps(task.known["kept"]).encode()
+            write_whole(task.work / KEPT, lambda file: file.write(text))
+
+    known = task.known["kept"].items()
+    done = {name.removeprefix(prefix): each for name, each in known if name.startswith(prefix)}
+    job = task.job
+    with disk(task.work / KEPT):
+        return measure(
+            measures,
+            task.inputs[f"export{number}" if number else "model"],
+            root=task.run.root,
+            mesh=job.resources,
+            context=job.generation.context if job.generation else None,
+            done=done,
+            keep=keep,
+        )

@@ -51,8 +51,30 @@ def export(task: Task) -> None:
     export(task.job, task.inputs, task.work, root=task.run.root)
 
 
-def sample(task: Task) -> None:
+def drawn(task: Task) -> dict[str, Any]:
+    """What was drawn before the job was interrupted."""
+    from ..sampling.draws import drawn
+
+    return {"done": drawn(task.work, task.job.draws)}
+
+
+def draw(task: Task) -> None:
     """Draws answers to prompts."""
+    from ..sampling import draw
+
+    draw(
+        task.job,
+        task.inputs,
+        task.work,
+        root=task.run.root,
+        on_event=task.run.emit,
+        done=task.known["done"],
+        leads=task.leads,
+    )
+
+
+def sample(task: Task) -> None:
+    """Keeps the best draws."""
     from ..sampling import sample
 
-    sample(task.job, task.inputs, task.work, root=task.run.root, on_event=task.run.emit)
+    sample(task.job, task.inputs, task.work, on_event=task.run.emit)

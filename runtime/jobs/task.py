@@ -61,6 +61,11 @@ class Task:
     run: Run
     known: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which writes and tells."""
+        return self.run.recorder is not None
+
 
 def _nothing(task: Task) -> None:
     """There is nothing to do."""
@@ -75,7 +80,8 @@ class Work(NamedTuple):
     """What is done for a kind of job.
 
     Attributes:
-        do: makes the result; rank 0 alone does that, or all ranks of the job's mesh.
+        do: makes the result; rank 0 alone does that, or all ranks of the job's mesh
+            (`phases.ranks_of`), of which rank 0 alone writes.
         prepares: whether it makes data, and needs no model.
         outside: digests of what the result depends on and the plan does not know, from the job and
             the folders of its inputs; None: there is no such thing.
@@ -86,7 +92,6 @@ class Work(NamedTuple):
     """
 
     do: Callable[[Task], None]
-    on_all_ranks: bool = False
     prepares: bool = False
     outside: Callable[[Any, Mapping[str, Path], Run], list[str]] | None = None
     known: Callable[[Task], dict[str, Any]] = _nothing_known

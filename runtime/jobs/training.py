@@ -83,6 +83,29 @@ def reference(task: Task) -> None:
     reference(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
 
 
+def held_out(task: Task) -> None:
+    """Measures losses and accuracies on held-out data."""
+    from ..engine.forward import held_out
+
+    run = task.run
+    held_out(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
+
+
+def judge(task: Task) -> None:
+    """Scores answers with a reward model."""
+    from ..engine.forward import judge
+
+    run = task.run
+    judge(
+        task.job,
+        task.inputs,
+        task.work,
+        root=run.store.folder,
+        spec=run.root,
+        on_event=run.emit,
+    )
+
+
 def score(task: Task) -> None:
     """Computes the cross-entropy of documents."""
     from ..engine.forward import score

@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from ...compiler.as_written import counted
+from ...compiler.plan.phases import ranks_of
 from ...compiler.plan.plan import Plan
+from ...compiler.values import Resources
 from .. import stopping
 from ..errors import RunError
-from ..jobs import WORK
 from ..run_folder.json_lines import Follower, whole_size
 from ..run_folder.lease import INHERITED
 from ..run_folder.recorder import OnEvent
@@ -41,8 +42,9 @@ class Local:
         """
         forget()
         for job in plan.jobs:
-            if WORK[type(job)].on_all_ranks and not plan.aside(job):
-                _affordable(job)
+            mesh = ranks_of(job)
+            if mesh is not None and not plan.aside(job):
+                _affordable(job.id, mesh)
 
     def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
         """Runs a leg, in this process where it needs one rank.
@@ -59,13 +61,13 @@ class Local:
         return _gang(leg, store, on_event)
 
 
-def _affordable(job: Any) -> None:
+def _affordable(job: str, mesh: Resources) -> None:
     """Raises: RunError: the job needs devices that this machine does not have."""
-    ranks, device = job.resources.world_size, job.resources.device
+    ranks, device = mesh.world_size, mesh.device
     cpus = os.cpu_count() or 1
     if device == "cpu" and ranks > cpus:
         raise RunError(
-            f"the job {job.id} needs {counted(ranks, 'processes')}, but this machine has "
+            f"the job {job} needs {counted(ranks, 'processes')}, but this machine has "
             f"{counted(cpus, 'cores')}",
             elsewhere(f"run it with --ranks {cpus}, or on a larger machine"),
         )
@@ -75,7 +77,7 @@ def _affordable(job: Any) -> None:
         gpus = torch.cuda.device_count()
         if ranks > gpus:
             raise RunError(
-                f"the job {job.id} needs {ranks} × {device}, but this machine has {gpus} GPUs",
+                f"the job {job} needs {ranks} × {device}, but this machine has {gpus} GPUs",
                 elsewhere(
                     "train a small copy here with --miniature, or run it on such a cluster: "
                     "etude launch SPEC --on slurm, kubernetes or skypilot"

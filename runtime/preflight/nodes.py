@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.measures import SuiteMeasure
-from ...compiler.plan.plan import DatasetJob, Plan
+from ...compiler.plan.phases import ranks_of
+from ...compiler.plan.plan import DatasetJob, Plan, WritingJob
 from ..errors import RunError
 from .disk_space import in_bytes
 
@@ -138,6 +139,8 @@ def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
         measures: list[Any] = [*getattr(job, "measures", ()), getattr(job, "measure", None)]
         if any(isinstance(measure, SuiteMeasure) for measure in measures):
             found["lm_eval"] = ("suites", "eval")
+        if isinstance(job, WritingJob) and ranks_of(job) is not None:
+            found["vllm"] = ("a model on several GPUs", "")
     return found
 
 
@@ -158,7 +161,8 @@ def wrong(
             what, extra = needs.get(module, ("the phase", ""))
             return RunError(
                 f"{node} lacks the package {module.replace('_', '-')}, which {what} needs",
-                f"install it on every node: pip install 'etude[{extra}]'",
+                "install it on every node: pip install "
+                + (f"'etude[{extra}]'" if extra else module),
             )
     return None
 

@@ -16,17 +16,19 @@ from tokenizers import Tokenizer
 
 from ...compiler.files.store_errors import missing_package
 from ...compiler.files.urls import in_store, shown
+from ...compiler.plan.fitting import misfits
 from ...compiler.plan.measures import SuiteMeasure
 from ...compiler.plan.plan import (
     BestJob,
     DatasetJob,
+    DrawJob,
     EvaluateJob,
     GateJob,
     Plan,
-    SampleJob,
     TokenizerJob,
     WeightsJob,
 )
+from ...compiler.values import Resources
 from .. import weight_files
 from ..asked import require_before
 from ..data import dialog, readers, token_files, tokenizer
@@ -96,6 +98,8 @@ class _Preflight:
             yield from self._each(_wandb, "the recipe")
         if not (prepare or elsewhere):
             yield from self._each(lambda: require_before(self.plan, self.store), "")
+        if not prepare:
+            yield from (RunError(each.message, each.help) for each in misfits(self.plan))
         for job in self.plan.jobs:
             if self.plan.aside(job):
                 continue
@@ -154,10 +158,12 @@ class _Preflight:
         else:
             _on_hub(job.source["hub"], "model", job.source["revision"])
 
-    def sample(self, job: SampleJob) -> None:
+    def draw(self, job: DrawJob) -> None:
         self._dialog(job.dialog)
+        _require_vllm(job.resources)
 
     def measures(self, job: EvaluateJob | GateJob | BestJob) -> None:
+        _require_vllm(job.resources)
         found = [job.measure] if isinstance(job, BestJob) else job.measures
         for measure in found:
             if isinstance(measure, SuiteMeasure):
@@ -165,8 +171,6 @@ class _Preflight:
                 from ..evaluation.suites import task_folder
 
                 task_folder(measure, self.root)
-            elif settings := getattr(measure, "dialog", None):
-                self._dialog(settings)
 
     def _tokenizer(self, key: str | None) -> Tokenizer | None:
         """The tokenizer that a job makes, as far as it is known now; of one that is yet to be
@@ -244,7 +248,7 @@ LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     TokenizerJob: _Preflight.tokenizers,
     DatasetJob: _Preflight.dataset,
     WeightsJob: _Preflight.weights,
-    SampleJob: _Preflight.sample,
+    DrawJob: _Preflight.draw,
     EvaluateJob: _Preflight.measures,
     GateJob: _Preflight.measures,
     BestJob: _Preflight.measures,
@@ -258,6 +262,13 @@ def _require_package(module: str, what: str, extra: str) -> None:
             f"{what} needs the package {module.replace('_', '-')}, which is not installed",
             f"install it: pip install 'etude[{extra}]'",
         )
+
+
+def _require_vllm(mesh: Resources | None) -> None:
+    if mesh is not None and mesh.world_size > 1:
+        what = f"a model that writes on {mesh.world_size} GPUs"
+        if importlib.util.find_spec("vllm") is None:
+            raise RunError(f"{what} needs vLLM, which is not installed", "pip install vllm")
 
 
 def _require_protocol(pattern: str) -> None:

@@ -6,15 +6,16 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from ...compiler.ids import DataId, StageId
-from ...compiler.plan.measures import AccuracyMeasure, LossMeasure, Measure, RewardMeasure
+from ...compiler.plan.measures import LossMeasure
 from ...compiler.plan.plan import (
     BestJob,
     DatasetJob,
+    DrawJob,
     EvaluateJob,
     FilterJob,
+    HeldOutJob,
     Objective,
     Plan,
-    SampleJob,
     ScoreJob,
     TokenizerJob,
 )
@@ -135,9 +136,15 @@ def _every(plan: Plan) -> Iterator[Use]:
     """All uses of sources, those that train first, in the order of the jobs."""
     yield from _trained(plan)
     by_key = {job.key: job for job in plan.jobs}
+    reports = [job for job in plan.jobs if isinstance(job, EvaluateJob | BestJob)]
+    taken = {key for job in reports for key in job.inputs.values()}
     for job in plan.jobs:
         if type(job) in _READ:
             purpose, read = _READ[type(job)]
+            if job.key in taken:
+                purpose = "measures"
+            elif purpose == "measures":  # what a gate measures is data of its stage
+                continue
             for role, source, more in read(job):
                 seed = plan.seed if more else 0
                 made = _made(by_key, job.inputs[role])
@@ -173,40 +180,25 @@ Read = Iterator[tuple[str, str, dict[str, Any]]]
 """Role of the input, source, and `seq_len` where rows are shuffled: None where they have none."""
 
 
-def _asked(job: SampleJob) -> Read:
-    yield "prompts", job.prompts, {}
+def _asked(job: DrawJob) -> Read:
+    yield "prompts", job.prompts, {} if job.limit is None else {"seq_len": None}
 
 
 def _scored(job: ScoreJob) -> Read:
     yield f"data:{job.source}", job.source, {"seq_len": job.seq_len}
 
 
-def _evaluated(job: EvaluateJob) -> Read:
+def _held_out(job: HeldOutJob) -> Read:
     for measure in job.measures:
-        yield from _measured(measure)
-
-
-def _compared(job: BestJob) -> Read:
-    yield from _measured(job.measure)
-
-
-def _measured(measure: Measure) -> Read:
-    match measure:
-        case LossMeasure():
-            for name in measure.data:
-                yield f"data:{name}", name, {"seq_len": measure.seq_len}
-        case AccuracyMeasure():
-            for name in measure.data:
-                yield f"data:{name}", name, {"seq_len": None}
-        case RewardMeasure():
-            yield f"prompts:{measure.prompts}", measure.prompts, {"seq_len": None}
+        length = measure.seq_len if isinstance(measure, LossMeasure) else None
+        for name in measure.data:
+            yield f"data:{name}", name, {"seq_len": length}
 
 
 _READ: dict[type, tuple[Purpose, Callable[[Any], Read]]] = {
-    SampleJob: ("draws answers to", _asked),
+    DrawJob: ("draws answers to", _asked),
     ScoreJob: ("scores", _scored),
-    EvaluateJob: ("measures", _evaluated),
-    BestJob: ("measures", _compared),
+    HeldOutJob: ("measures", _held_out),
 }
 """Kinds of jobs that read sources without training → what for, and which."""
 

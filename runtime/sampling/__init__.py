@@ -1,5 +1,6 @@
 """Rejection sampling: answers to prompts, scored by a judge."""
 
+from .draws import draw
 from .job import sample
 
-__all__ = ["sample"]
+__all__ = ["draw", "sample"]

@@ -1,9 +1,12 @@
 """The interface of sampling: requests, settings, and the engines that draw answers."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from .. import stopping
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,29 @@ class Generator(Protocol):
 
     context: int
 
-    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-        """The tokens of each answer, up to and with the one that ends it, or the request's most."""
+    def draw(
+        self, requests: Sequence[Request], settings: Settings
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Number and tokens of each answer as it is ready: the tokens up to and with the one that
+        ends it, or the request's most. In a gang, all ranks draw alike."""
         ...
+
+    def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
+        """The model as lm-evaluation-harness takes it.
+
+        Args:
+            load: gives a module of the harness.
+            begins: whether texts begin with the tokenizer's token for that.
+        """
+        ...
+
+
+def all_of(
+    generator: Generator, requests: Sequence[Request], settings: Settings
+) -> list[list[int]]:
+    """The tokens of each answer, in the order of the requests."""
+    found = {}
+    for number, tokens in generator.draw(requests, settings):
+        stopping.check("what is being drawn is drawn again")
+        found[number] = tokens
+    return [found[number] for number in range(len(requests))]

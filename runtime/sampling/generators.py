@@ -1,5 +1,6 @@
 """Chooses the sampling engine: vLLM, or transformers on one device."""
 
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,30 +10,53 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
+from ...compiler.as_written import counted
+from ...compiler.values import Resources
 from ..errors import RunError
+from ..stopping import check
 from .drawing import Generator, Request, Settings
 from .noise import Gumbel
 
 BATCH_TOKENS = 16_384
 """Tokens, those to come included, that a CPU holds in its cache of keys and values at a time."""
 
+BATCH = 16
+"""Sequences that lm-evaluation-harness sends through the model at a time."""
+
 SHARE = 0.5
 """Of a GPU's memory, for the cache of keys and values."""
 
 
-def generator(model: Path, *, judged: bool) -> Generator:
+def with_vllm() -> bool:
+    """Whether vLLM draws: where it is installed, and there is a GPU."""
+    return find_spec("vllm") is not None and torch.cuda.is_available()
+
+
+def generator(model: Path, mesh: Resources | None = None, context: int | None = None) -> Generator:
     """vLLM where it is installed and a GPU is there, transformers otherwise.
 
     Args:
-        judged: whether a judge needs room on the same device.
+        mesh: of the job, whose ranks all call this together; None: one process draws.
+        context: tokens of the longest sequence that the job needs; None: the model's.
 
-    Raises: RunError: the model cannot be loaded.
+    Raises: RunError: the model cannot be loaded, or needs vLLM, which is not there.
     """
-    if find_spec("vllm") and torch.cuda.is_available():
+    if with_vllm():
         from .vllm_engine import Vllm
 
-        return Vllm(model, share=0.5 if judged else 0.9)
+        return Vllm.load(model, mesh, context)
+    require_vllm(mesh)
     return Transformers(model)
+
+
+def require_vllm(mesh: Resources | None) -> None:
+    """Raises: RunError: a model on several GPUs needs vLLM, and it is not there."""
+    if mesh is not None and mesh.world_size > 1 and find_spec("vllm") is None:
+        raise RunError(
+            f"the model that writes needs {counted(mesh.world_size, 'GPUs')}, over which vLLM "
+            "spreads it, and vLLM is not installed",
+            "pip install vllm, on all nodes",
+        )
 
 
 class Transformers:
@@ -60,20 +84,30 @@ class Transformers:
         self.context: int = network.config.max_position_embeddings
         self._batch_tokens = batch_tokens or _cache_tokens(network)
 
-    @torch.inference_mode()
-    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-        """See `Generator.generate`."""
-        answers: list[list[int]] = [[] for _ in requests]
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
+    def draw(
+        self, requests: Sequence[Request], settings: Settings
+    ) -> Iterator[tuple[int, list[int]]]:
+        """See `Generator.draw`."""
+        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].tokens), i))
         while order:
             longest = max(len(requests[i].tokens) + requests[i].most for i in order)
             rows = max(self._batch_tokens // longest, 1)
-            batch, order = order[-rows:], order[:-rows]
+            batch, order = order[:rows], order[rows:]
             drawn = self._batch([requests[i] for i in batch], settings)
-            for i, answer in zip(batch, drawn, strict=True):
-                answers[i] = answer
-        return answers
+            yield from zip(batch, drawn, strict=True)
 
+    def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
+        """See `Generator.in_harness`."""
+        self._network.register_forward_pre_hook(lambda *_: check("the measure begins anew"))
+        return load("lm_eval.models.huggingface").HFLM(
+            pretrained=self._network,
+            tokenizer=tokenizer,
+            batch_size=BATCH,
+            max_length=self.context,
+            add_bos_token=begins,
+        )
+
+    @torch.inference_mode()
     def _batch(self, requests: list[Request], settings: Settings) -> list[list[int]]:
         lengths = torch.tensor([len(each.tokens) for each in requests])
         width = int(lengths.max())

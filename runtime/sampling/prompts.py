@@ -122,26 +122,28 @@ def said(message: Message) -> bool:
     return bool(message["content"].strip() or message.get("tool_calls"))
 
 
-def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = None) -> list[Prompt]:
+def read(
+    path: Path, protocol: Protocol, *, context: int | None, limit: int | None = None
+) -> list[Prompt]:
     """The prompts of a file of JSON lines, in order.
 
     Args:
-        context: tokens that the model and its judge can read.
+        context: tokens that the model can read.
         limit: the most of them.
 
     Raises: DataError: there are none; one is damaged, empty, or leaves no room for an answer.
     """
     prompts = []
-    for number, record in enumerate(_records(path)):
+    for number, record in enumerate(records(path)):
         if limit is not None and number >= limit:
             break
         place = str(record.get("place") or f"{path.name}:{number + 1}")
         prompt = protocol.prompt(record, place)
-        if len(prompt.tokens) >= context:
+        if context is not None and len(prompt.tokens) >= context:
             raise DataError(
                 f"{place}: the prompt has {counted(len(prompt.tokens), 'tokens')}, so the "
-                f"context of {context} of model and judge leaves no room for an answer",
-                "shorten or remove it, or use a model and a judge with a longer context",
+                f"context of {context} of the model leaves no room for an answer",
+                "shorten or remove it, or use a model with a longer context",
             )
         prompts.append(prompt)
     if not prompts:
@@ -149,7 +151,11 @@ def read(path: Path, protocol: Protocol, *, context: int, limit: int | None = No
     return prompts
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file of prompts, in order.
+
+    Raises: DataError: it cannot be read.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
@@ -183,4 +189,4 @@ def _array(tokens: list[int]) -> np.ndarray:
 
 
 def _placed(problem: DataError, place: str) -> DataError:
-    return DataError(f"{place}: {problem.message}", problem.help or "fix the line, or remove it")
+    return DataError(f"{place}: {problem.message}", problem.help or "fix the line, or drop it")

@@ -1,60 +1,117 @@
-"""Answers from vLLM: continuous batches and paged attention, over all GPUs of the machine."""
+"""Answers from vLLM: its scheduler batches, its cache is paged, over all GPUs of the job.
 
+A model on several GPUs is drawn from by as many processes, which torchrun or a batch system has
+started, on one node or several: vLLM's executor for external launchers. Each has a part of the
+model, and all ask for the same answers in the same order, and get the same
+(docs.vllm.ai, v0.21: `ExecutorWithExternalLauncher`; its example for torchrun).
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ...compiler.costs.generation import CHUNK, MOST, SHARE
+from ...compiler.values import Resources
 from ..errors import RunError
 from .drawing import Request, Settings
 
+AHEAD = 4 * MOST
+"""Requests that vLLM has at a time: it never waits for one, and need not hold a million."""
 
-class Vllm:
-    """The model in a vLLM engine.
+
+def settings(mesh: Resources | None, context: int | None) -> dict[str, Any]:
+    """What vLLM is told beside the model; see its `LLM`.
 
     Args:
-        model: folder of the exported model.
-        share: of each GPU's memory, for weights and cache.
+        mesh: tensor and pipeline degrees; None: one GPU.
+        context: tokens of the longest sequence; None: the model's.
+    """
+    told: dict[str, Any] = {
+        "dtype": "bfloat16",
+        "tensor_parallel_size": mesh.tensor if mesh else 1,
+        "pipeline_parallel_size": mesh.pipeline if mesh else 1,
+        "gpu_memory_utilization": SHARE,
+        "max_num_seqs": MOST,
+        "max_num_batched_tokens": CHUNK,
+        # All ranks schedule alike. What is drawn has seeds of its own.
+        "seed": 0,
+        "disable_log_stats": True,
+    }
+    if context is not None:
+        told["max_model_len"] = context
+    if mesh is not None and mesh.world_size > 1:
+        told["distributed_executor_backend"] = "external_launcher"
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    return told
 
-    Raises: RunError: vLLM does not take the model.
+
+class Vllm:
+    """A model in a vLLM engine.
+
+    Args:
+        engine: a `vllm.LLM`.
+        model: the folder that it has been loaded from.
     """
 
-    def __init__(self, model: Path, *, share: float) -> None:
-        vllm: Any = import_module("vllm")
-        self._parameters = vllm.SamplingParams
-        try:
-            self._engine: Any = vllm.LLM(
-                model=str(model),
-                dtype="bfloat16",
-                tensor_parallel_size=torch.cuda.device_count(),
-                gpu_memory_utilization=share,
-                disable_log_stats=True,
-            )
-        except (RuntimeError, ValueError) as problem:
-            reason = " ".join(str(problem).split())[:300]
-            raise RunError(
-                f"vLLM cannot load {model}: {reason}",
-                "uninstall vLLM to sample with transformers",
-            ) from None
-        self.context: int = self._engine.llm_engine.model_config.max_model_len
+    def __init__(self, engine: Any, model: Path) -> None:
+        self._whole, self._model = engine, model
+        self._engine: Any = engine.llm_engine
+        self._parameters: Any = import_module("vllm").SamplingParams
+        self.context: int = self._engine.model_config.max_model_len
 
-    def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-        """See `Generator.generate`; vLLM draws each request with its own seed."""
-        outputs = self._engine.generate(
-            [{"prompt_token_ids": request.tokens.tolist()} for request in requests],
-            [self._sampling(request, settings) for request in requests],
-            use_tqdm=False,
-        )
-        answers = []
-        for output in outputs:
-            drawn = output.outputs[0]
-            tokens = list(drawn.token_ids)
-            # Whether the token that stopped the answer is among them, vLLM does not promise.
-            if drawn.finish_reason == "stop" and tokens[-1:] != [drawn.stop_reason]:
-                tokens.append(drawn.stop_reason)
-            answers.append(tokens)
-        return answers
+    @classmethod
+    def load(cls, model: Path, mesh: Resources | None, context: int | None) -> "Vllm":
+        """The exported model in a folder; see `settings`.
+
+        Raises: RunError: vLLM does not take it.
+        """
+        vllm: Any = import_module("vllm")
+        try:
+            return cls(vllm.LLM(model=str(model), **settings(mesh, context)), model)
+        except (RuntimeError, ValueError) as problem:
+            raise refused(model, problem) from None
+
+    def draw(
+        self, requests: Sequence[Request], settings: Settings
+    ) -> Iterator[tuple[int, list[int]]]:
+        """See `Generator.draw`; vLLM draws each request with its own seed."""
+        waiting = iter(enumerate(requests))
+        asked = self._ask(waiting, settings, AHEAD)
+        while asked:
+            for output in self._engine.step():
+                if output.finished:
+                    asked -= 1
+                    yield int(output.request_id), _tokens(output.outputs[0])
+            asked += self._ask(waiting, settings, AHEAD - asked)
+
+    def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
+        """See `Generator.in_harness`: the harness's model of vLLM, with the engine that is there.
+        Two would not fit on the same GPUs."""
+        models = load("lm_eval.models.vllm_causallms")
+        loads, models.LLM = models.LLM, lambda **_: self._whole
+        try:
+            made = models.VLLM(
+                pretrained=str(self._model),
+                add_bos_token=begins,
+                batch_size="auto",
+                max_model_len=self.context,
+            )
+        finally:
+            models.LLM = loads
+        made.tokenizer = tokenizer
+        return made
+
+    def _ask(self, waiting: Iterator[tuple[int, Request]], settings: Settings, most: int) -> int:
+        """Hands vLLM up to so many requests more; how many there were."""
+        for asked in range(most):
+            number, request = next(waiting, (0, None))
+            if request is None:
+                return asked
+            prompt = {"prompt_token_ids": request.tokens.tolist()}
+            self._engine.add_request(str(number), prompt, self._sampling(request, settings))
+        return most
 
     def _sampling(self, request: Request, settings: Settings) -> Any:
         return self._parameters(
@@ -69,3 +126,22 @@ class Vllm:
             skip_special_tokens=False,
             detokenize=False,
         )
+
+
+def _tokens(drawn: Any) -> list[int]:
+    """The tokens of an answer, with the one that ended it."""
+    tokens = list(drawn.token_ids)
+    # Whether the token that stopped the answer is among them, vLLM does not promise.
+    if drawn.finish_reason == "stop" and tokens[-1:] != [drawn.stop_reason]:
+        tokens.append(drawn.stop_reason)
+    return tokens
+
+
+def refused(model: Path, problem: Exception) -> RunError:
+    """What is said where vLLM does not load a model."""
+    reason = " ".join(str(problem).split())[:300]
+    return RunError(
+        f"vLLM does not load {model}: {reason}",
+        "see docs/evaluation.md for what it is told; a model that fits on one GPU is sampled "
+        "through transformers where vLLM is not installed",
+    )

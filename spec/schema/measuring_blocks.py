@@ -124,8 +124,8 @@ class Measuring(Stage):
     loss: list[str] | None = attribute(
         k.Ref(*DATA, many=True),
         None,
-        doc="mean cross-entropy in nats per token on their held-out documents, at most 65,536 "
-        "tokens of each",
+        doc="mean cross-entropy in nats per token on their held-out documents or dialogs, at most "
+        "65,536 tokens of each",
     )
     seq_len: int | None = attribute(
         nk.Whole("tokens"),

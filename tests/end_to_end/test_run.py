@@ -110,7 +110,7 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     events = [json.loads(line) for line in done.stdout.splitlines()]
     begun = {event["job"] for event in events if event["event"] == "started"}
     kept = {event["job"] for event in events if event["event"] == "kept"}
-    assert begun == {"anneal.1", "export.anneal", "report"}
+    assert begun == {"anneal.1", "export.anneal", "heldout.report", "report"}
     assert {"tokenizer.words", "pretrain.1", "pretrain.2"} <= kept
     assert (weights(run, "anneal"), (run / "plan.json").read_bytes()) == before
     told = [event for event in events if event["event"] == "reading"]

@@ -46,6 +46,7 @@ LINES = (
     "prefer",
     "reference.",
     "export.",
+    "heldout.",
     "exam",
     "done: ",
 )

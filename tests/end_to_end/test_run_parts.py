@@ -43,7 +43,7 @@ def test_a_plan_until_a_stage_is_shown_without_what_follows(folder: Path) -> Non
     done = etude("plan", "tiny.etude", "--until", "pretrain", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "anneal" not in done.stdout
-    assert "a part of the plan: 3 jobs of the plan left out" in done.stdout
+    assert "a part of the plan: 4 jobs of the plan left out" in done.stdout
 
 
 def test_data_until_a_stage_are_prepared(folder: Path) -> None:
@@ -61,11 +61,11 @@ def test_until_a_stage_makes_its_model_and_the_rest_follows_later(folder: Path) 
     assert "anneal.1" in shown["part"]["left_out"]
     assert {row["state"] for row in shown["jobs"]} == {"finished"}
     text = etude("status", "runs/tiny", cwd=folder).stdout
-    assert "a part of the plan: --until pretrain; 3 jobs of the plan are left out" in text
+    assert "a part of the plan: --until pretrain; 4 jobs of the plan are left out" in text
 
     refused = etude("run", "tiny.etude", "--only", "report", cwd=folder)
     assert refused.returncode == 1
-    assert "begins with the result of export.anneal, which is not there" in refused.stderr
+    assert "begins with the result of anneal.1, which is not there" in refused.stderr
 
     done = etude("run", "tiny.etude", "--only", "anneal", "--json", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,7 +73,7 @@ def test_until_a_stage_makes_its_model_and_the_rest_follows_later(folder: Path) 
     assert weights(folder / "runs" / "tiny", "anneal")
 
     done = etude("run", "tiny.etude", "--from", "report", "--json", cwd=folder)
-    assert begun(done.stdout) == ["report"]
+    assert begun(done.stdout) == ["heldout.report", "report"]
     done = etude("run", "tiny.etude", "--json", cwd=folder)
     assert done.returncode == 0
     assert begun(done.stdout) == []
@@ -94,7 +94,7 @@ def test_what_is_not_needed_any_more_is_not_made_again(folder: Path) -> None:
         made[gone].rmdir()
     done = etude("run", "tiny.etude", "--only", "report", "--json", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert begun(done.stdout) == ["report"]
+    assert begun(done.stdout) == ["heldout.report", "report"]
 
 
 def test_a_part_of_a_variant_and_of_a_miniature(folder: Path) -> None:

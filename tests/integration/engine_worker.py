@@ -16,15 +16,16 @@ from typing import Any
 
 import torch
 
-from etude.compiler.plan.plan import ReferenceJob, ScoreJob, TrainJob
+from etude.compiler.plan.plan import HeldOutJob, ReferenceJob, ScoreJob, TrainJob
 from etude.runtime.engine import forward
-from etude.runtime.engine.forward import reference, score
+from etude.runtime.engine.forward import held_out, reference, score
 from etude.runtime.engine.train import train
 
 JOBS: dict[str, tuple[Any, Any]] = {
     "train": (TrainJob, train),
     "reference": (ReferenceJob, reference),
     "score": (ScoreJob, score),
+    "heldout": (HeldOutJob, held_out),
 }
 
 

@@ -11,7 +11,15 @@ import torch
 from engine_jobs import architecture, run, tensors, train_job
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from etude.compiler.plan.plan import Architecture, Dpo, Objective, ReferenceJob, ScoreJob, TrainJob
+from etude.compiler.plan.measures import AccuracyMeasure, LossMeasure
+from etude.compiler.plan.plan import (
+    Architecture,
+    Dpo,
+    HeldOutJob,
+    Objective,
+    ReferenceJob,
+    TrainJob,
+)
 from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.record_shards import Record, write_records
 from etude.runtime.engine.families import hf_config, model_spec
@@ -41,7 +49,7 @@ def preference(rng: np.random.Generator, responses: int) -> Record:
     return Record(rng.integers(0, 512, len(parts)), np.array(parts, np.uint8), (prompt, *lengths))
 
 
-def make_records(folder: Path) -> dict[str, Path]:
+def make_records(folder: Path, holdout: Fraction = Fraction(0)) -> dict[str, Path]:
     """The inputs `data:chat` and `data:prefer`."""
     rng = np.random.default_rng(3)
     made = {
@@ -54,7 +62,7 @@ def make_records(folder: Path) -> dict[str, Path]:
             folder / source,
             form=form,
             vocab=512,
-            holdout=Fraction(0),
+            holdout=holdout,
             seed=1,
             name=source,
         )
@@ -67,7 +75,19 @@ def record_job(objective: Objective, **keywords: Any) -> TrainJob:
     return train_job(**{**values, **keywords}).model_copy(update={"objective": objective})
 
 
-def forward_job(kind: type[ReferenceJob] | type[ScoreJob], source: str, **changes: Any) -> Any:
+def held_out_job(*measures: Any, **changes: Any) -> Any:
+    return forward_job(HeldOutJob, None, measures=list(measures), **changes)
+
+
+LOSSES = (
+    LossMeasure(name="documents", data=["web", "code"], seq_len=16, tokens=150),
+    LossMeasure(name="chats", data=["chat"], seq_len=SEQ_LEN, tokens=10_000),
+    LossMeasure(name="whole", data=["chat"], seq_len=SEQ_LEN, tokens=10_000, every_token=True),
+)
+ACCURACY = AccuracyMeasure(name="accuracy", data=["prefer"])
+
+
+def forward_job(kind: Any, source: str | None, **changes: Any) -> Any:
     job = record_job_defaults(changes.pop("world_size", 1))
     values = {
         "key": "x",
@@ -75,7 +95,7 @@ def forward_job(kind: type[ReferenceJob] | type[ScoreJob], source: str, **change
         "stage": "toy",
         "inputs": {},
         "model": architecture(),
-        "source": source,
+        **({"source": source} if source else {}),
         "seq_len": SEQ_LEN,
         **job,
     }

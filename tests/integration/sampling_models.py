@@ -5,11 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from engine_jobs import architecture
+from record_jobs import forward_job
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from etude.compiler.plan.plan import SampleJob
+from etude.compiler.plan.plan import Architecture, DrawJob, JudgeJob, SampleJob
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import special_tokens
+from etude.runtime.engine.families import model_spec
+from etude.runtime.engine.forward import judge as judge_draws
+from etude.runtime.engine.storage import write_tensors
 
 DIALOG = {"protocol": "llama3"}
 CONTEXT = 320
@@ -45,12 +51,23 @@ def policy(folder: Path, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
-def judge(folder: Path, seed: int = 1, labels: int = 1) -> Path:
+def judge(folder: Path, seed: int = 1) -> Path:
+    """A reward model as transformers has it, and its checkpoint in `state`."""
     vocab = save_tokenizer(folder)
     torch.manual_seed(seed)
-    shape = config(vocab, num_labels=labels, initializer_range=0.5)
-    LlamaForSequenceClassification(shape).save_pretrained(folder)
+    made = LlamaForSequenceClassification(config(vocab, num_labels=1, initializer_range=0.5))
+    made.save_pretrained(folder)
+    spec = model_spec(judge_shape(vocab), "cpu", CONTEXT, "score")
+    assert spec.state_dict_adapter is not None
+    theirs = dict(made.state_dict())
+    theirs["lm_head.weight"] = theirs.pop("score.weight")
+    state = spec.state_dict_adapter(spec.model, None).from_hf(theirs)
+    write_tensors(state, folder / "state", DefaultSavePlanner())
     return folder
+
+
+def judge_shape(vocab: int) -> Architecture:
+    return architecture(dim=32, ffn=64, head_dim=8, vocab=vocab, context=CONTEXT, norm_eps=1e-6)
 
 
 def prompts(folder: Path, questions: list[Any]) -> Path:
@@ -68,20 +85,53 @@ def prompts(folder: Path, questions: list[Any]) -> Path:
     return folder
 
 
+def draw_job(**changes: Any) -> DrawJob:
+    values: dict[str, Any] = {
+        "key": "d",
+        "id": "drafts.1.draws",
+        "stage": "drafts",
+        "inputs": {},
+        "dialog": DIALOG,
+        "prompts": "questions",
+        "limit": None,
+        "draws": 4,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 64,
+        "seed": 11,
+    }
+    return DrawJob(**{**values, **changes})
+
+
+def judge_job(folder: Path, context: int = CONTEXT) -> JudgeJob:
+    vocab = tokenizer.load(folder / "tokenizer.json").get_vocab_size()
+    values = {"dialog": DIALOG, "model": judge_shape(vocab), "seq_len": context}
+    return forward_job(JudgeJob, None, **values)
+
+
+def judged(roles: dict[str, Path], draws: Path, folder: Path, context: int = CONTEXT) -> Path:
+    """The result of a judge job on draws."""
+    given = {
+        "model": roles["judge"],
+        "tokenizer": roles["judge"],
+        "prompts": roles["prompts"],
+        "draws": draws,
+    }
+    job = judge_job(roles["judge"], context)
+    judge_draws(job, given, folder, root=folder, spec=folder, on_event=lambda _: None)
+    return folder / "result"
+
+
 def sample_job(**changes: Any) -> SampleJob:
     values: dict[str, Any] = {
         "key": "s",
         "id": "drafts.1",
         "stage": "drafts",
         "inputs": {},
-        "dialog": DIALOG,
         "prompts": "questions",
         "draws": 4,
-        "temperature": 1.0,
-        "top_p": 1.0,
         "max_tokens": 64,
         "keep": 1,
-        "seed": 11,
     }
     return SampleJob(**{**values, **changes})
 

@@ -1,5 +1,7 @@
 """SFT, reward models, DPO and what they need: on two ranks as on one, killed or not."""
 
+import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +9,26 @@ import numpy as np
 import pytest
 import torch
 from engine_jobs import run, same, tensors, train_job
-from record_jobs import forward_job, make_records, record_job
+from record_jobs import (
+    ACCURACY,
+    LOSSES,
+    forward_job,
+    held_out_job,
+    make_records,
+    record_job,
+)
 from test_engine_ranks import Run, Workplace
 
 from etude.compiler.plan.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
-from etude.runtime.engine.forward import reference, score
+from etude.runtime.engine.forward import held_out, reference, score
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
 OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+HELD = [
+    each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
+    for each in LOSSES
+]
+RANKED = ACCURACY.model_copy(update={"data": ["held prefer"]})
 LAYOUTS = {"sharded": {}, "tensor": {"tensor_parallel_degree": 2}}
 
 
@@ -34,7 +48,10 @@ def _with_degree(made: Any, layout: str) -> Any:
 
 
 def forward_on_two(kind: Any, source: str, layout: str, **changes: Any) -> Any:
-    made = forward_job(kind, source, world_size=2, **changes)
+    return on_two(forward_job(kind, source, world_size=2, **changes), layout)
+
+
+def on_two(made: Any, layout: str) -> Any:
     sections = {**made.torchtitan, "parallelism": LAYOUTS[layout]}
     return _with_degree(made.model_copy(update={"torchtitan": sections}), layout)
 
@@ -43,7 +60,9 @@ def forward_on_two(kind: Any, source: str, layout: str, **changes: Any) -> Any:
 def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """One rank has made the model and its reference; two have run everything else."""
     root = tmp_path_factory.mktemp("record_ranks")
-    roles = {**inputs, **make_records(root)}
+    held = make_records(root / "held", Fraction(1, 2))
+    named = {f"data:held {role.removeprefix('data:')}": path for role, path in held.items()}
+    roles = {**inputs, **make_records(root), **named}
     # Not the same model, so that no margin is 0.
     for name, seed in (("lm", 1), ("other", 2)):
         first = train_job(steps=2, torchtitan={"debug": {"seed": seed}})
@@ -72,6 +91,12 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
                 f"reference {layout}",
             ),
             Run(forward_on_two(ScoreJob, "web", layout), f"score {layout}"),
+            Run(on_two(held_out_job(*HELD, world_size=2), layout), f"losses {layout}"),
+            Run(
+                on_two(held_out_job(RANKED, world_size=2), layout),
+                f"accuracy {layout}",
+                model="whole reward",
+            ),
         ]
     assert made.run(*runs) == 0
     return made
@@ -140,3 +165,21 @@ def test_what_two_ranks_say_is_what_one_says(place: Workplace, tmp_path: Path, l
         ours = np.load(tmp_path / "score" / "result" / f"{split}.npy")
         theirs = np.load(place.result(f"score {layout}") / f"{split}.npy")
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_ranks_measure_what_one_measures(place: Workplace, tmp_path: Path, layout: str) -> None:
+    """Losses of documents and of chats, and the accuracy of a reward model."""
+    rewards = {**place.inputs, "model": place.result("whole reward")}
+    for name, given, measures in (
+        ("losses", place.inputs, HELD),
+        ("accuracy", rewards, [RANKED]),
+    ):
+        job = held_out_job(*measures)
+        held_out(job, given, tmp_path / name, root=tmp_path, on_event=lambda _: None)
+        one = json.loads((tmp_path / name / "result" / "scores.json").read_text())
+        two = json.loads((place.result(f"{name} {layout}") / "scores.json").read_text())
+        assert one.keys() == two.keys() == {each.name for each in measures}
+        for measure, figures in one.items():
+            for figure, value in figures.items():
+                assert value == pytest.approx(two[measure][figure], rel=1e-5, abs=1e-6), figure

@@ -2,25 +2,23 @@
 
 import json
 import sys
-from fractions import Fraction
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sampling_models import DIALOG, judge, policy, prompts, read_lines
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from sampling_models import DIALOG, draw_job, judge, judged, policy, prompts, read_lines
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from etude.compiler.plan.measures import AccuracyMeasure, RewardMeasure, SuiteMeasure
-from etude.compiler.plan.plan import BestJob, SampleJob
-from etude.runtime.data.encode import CONTENT, OTHER
-from etude.runtime.data.record_shards import Record, write_records
+from etude.compiler.plan.measures import RewardMeasure, SuiteMeasure
+from etude.compiler.plan.plan import BestJob
 from etude.runtime.errors import DataError, RunError
 from etude.runtime.evaluation.best import pick
 from etude.runtime.evaluation.evaluate import measure
-from etude.runtime.sampling import sample
+from etude.runtime.evaluation.reward import reward
+from etude.runtime.sampling import draw
+from etude.runtime.sampling.generators import Transformers
 
 TASKS = Path(__file__).parents[2] / "examples" / "tasks"
 QUESTIONS = ["What is it?", "Say a word.", "Why?"]
@@ -37,74 +35,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def preferences(folder: Path, *, count: int = 40, responses: int = 3) -> Path:
-    random = np.random.default_rng(1)
-
-    def record() -> Record:
-        lengths = [int(n) for n in random.integers(2, 12, responses + 1)]
-        tokens = random.integers(0, 256, sum(lengths))
-        parts = np.full(len(tokens), CONTENT, np.uint8)
-        parts[: lengths[0]] = OTHER
-        return Record(tokens, parts, tuple(lengths))
-
-    records = (record() for _ in range(count))
-    write_records(
-        records, folder, form="preferences", vocab=263, holdout=Fraction(1, 2), seed=1, name="p"
-    )
-    return folder
-
-
-def test_accuracy_is_the_share_of_pairs_that_are_ranked_right(
-    models: dict[str, Path], tmp_path: Path
-) -> None:
-    from etude.runtime.data.record_shards import Records
-
-    data = {"three": preferences(tmp_path / "3"), "two": preferences(tmp_path / "2", responses=2)}
-    wanted = AccuracyMeasure(name="accuracy", data=["three", "two"])
-    found = measure([wanted], models["judge"], data)["accuracy"]
-    network: Any = AutoModelForSequenceClassification.from_pretrained(models["judge"]).eval()
-    margins: dict[str, list[float]] = {}
-    for name, folder in data.items():
-        records = Records(folder, "heldout")
-        margins[name] = []
-        for number in range(records.count):
-            record = records.record(number)
-            ends = np.cumsum(record.branches)
-            rewards = []
-            for begin, end in pairwise(ends):
-                text = np.concatenate([record.tokens[: ends[0]], record.tokens[begin:end]])
-                with torch.no_grad():
-                    rewards.append(network(torch.from_numpy(text)[None]).logits.item())
-            margins[name] += [a - b for a, b in combinations(rewards, 2)]
-    every = [m for each in margins.values() for m in each]
-    assert found["pairs"] == len(every) > 40
-    assert found["score"] == np.mean([m > 0 for m in every])
-    assert 0.2 < found["score"] < 0.8
-    assert found["margin"] == pytest.approx(np.mean(every), abs=1e-5)
-    assert found["sources"] == {n: np.mean([m > 0 for m in ms]) for n, ms in margins.items()}
-
-
-def test_accuracy_needs_a_reward_model_and_preferences_held_out(
-    models: dict[str, Path], tmp_path: Path
-) -> None:
-    wanted = AccuracyMeasure(name="accuracy", data=["p"])
-    data = {"p": preferences(tmp_path / "p")}
-    with pytest.raises(RunError, match="is not a reward model"):
-        measure([wanted], models["model"], data)
-    none = write_records(
-        [Record(np.arange(6), np.zeros(6, np.uint8), (2, 2, 2))],
-        tmp_path / "none",
-        form="preferences",
-        vocab=263,
-        holdout=Fraction(0),
-        seed=1,
-        name="p",
-    )
-    assert none
-    with pytest.raises(DataError, match="has no held-out preferences"):
-        measure([wanted], models["judge"], {"p": tmp_path / "none"})
-
-
 def reward_measure(**changes: Any) -> RewardMeasure:
     values: dict[str, Any] = {
         "name": "reward(rm)",
@@ -118,38 +48,29 @@ def reward_measure(**changes: Any) -> RewardMeasure:
     return RewardMeasure(**{**values, **changes})
 
 
-def rewarded(models: dict[str, Path], model: Path, **changes: Any) -> dict[str, Any]:
-    wanted = reward_measure(**changes)
-    source = {"questions": models["prompts"]}
-    found = measure([wanted], model, {}, prompts=source, judge=models["judge"])
-    return found["reward(rm)"]
-
-
-def test_the_reward_is_the_mean_over_the_draws_of_a_sample_job(
+def test_the_reward_is_the_mean_over_the_answers_that_the_judge_can_read(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    found = rewarded(models, models["model"], max_tokens=64)
-    assert found["prompts"] == 2
-    assert found == rewarded(models, models["model"], max_tokens=64)
-    job = SampleJob(
-        key="s",
-        id="s",
-        stage="s",
-        inputs={},
-        dialog=DIALOG,
-        prompts="questions",
-        draws=6,
-        temperature=0.8,
-        top_p=1.0,
-        max_tokens=64,
-        keep=1,
-        seed=3,
-    )
-    sample(job, models, tmp_path, root=tmp_path, on_event=lambda event: None)
-    draws = read_lines(tmp_path / "result" / "draws.jsonl")
-    first = [d["score"] for d in draws if d["draw"] == 0 and d["prompt"] < 2]
-    assert found["score"] == pytest.approx(np.mean(first), abs=1e-4)
-    assert rewarded(models, models["model"], seed=4)["score"] != found["score"]
+    (tmp_path / "draws").mkdir()
+    job = draw_job(draws=1, limit=2, seed=3)
+    draw(job, models, tmp_path / "draws", root=tmp_path, on_event=lambda event: None)
+    draws = tmp_path / "draws" / "result"
+    scores = judged(models, draws, tmp_path / "judge")
+    found = reward(reward_measure(), draws, scores)
+    each = np.load(scores / "scores.npy")
+    finished = [line["finished"] for line in read_lines(draws / "draws.jsonl")]
+    assert found == {
+        "score": pytest.approx(each.mean(), abs=1e-6),
+        "prompts": 2,
+        "unjudged": 0,
+        "finished": np.mean(finished),
+    }
+    np.save(scores / "scores.npy", np.array([np.nan, 0.5], np.float32))
+    short = reward(reward_measure(), draws, scores)
+    assert (short["score"], short["prompts"], short["unjudged"]) == (0.5, 2, 1)
+    np.save(scores / "scores.npy", np.full(2, np.nan, np.float32))
+    with pytest.raises(RunError, match="are longer than the judge's context"):
+        reward(reward_measure(), draws, scores)
 
 
 def best_job(of: list[str], wanted: Any, *, higher: bool = True) -> BestJob:
@@ -173,23 +94,12 @@ def results(folder: Path, count: int) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("higher", [True, False])
-def test_the_best_model_is_linked_into_the_result(
-    higher: bool, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_best_model_is_linked_into_the_result(higher: bool, tmp_path: Path) -> None:
     roles = results(tmp_path, 3)
-    named = ("model", "other", "model")
-    exports = {f"export.{number}": models[name] for number, name in enumerate(named)}
     (tmp_path / "work").mkdir()
-    found = pick(
-        best_job(["a", "b", "c"], reward_measure(), higher=higher),
-        roles | exports,
-        tmp_path / "work",
-        data={},
-        prompts={"questions": models["prompts"]},
-        judge=models["judge"],
-        root=tmp_path,
-    )
-    scores = [rewarded(models, models[name])["score"] for name in named]
+    scores = [0.5, -1.0, 0.5] if higher else [0.5, -1.0, -1.0]
+    job = best_job(["a", "b", "c"], reward_measure(), higher=higher)
+    found = pick(job, roles, tmp_path / "work", scores=scores)
     assert [each["score"] for each in found["scores"]] == scores
     index = scores.index(max(scores) if higher else min(scores))
     assert found["index"] == index
@@ -199,6 +109,12 @@ def test_the_best_model_is_linked_into_the_result(
     for name in ("state/.metadata", "state/__0_0.distcp", "positions.json"):
         assert (result / name).samefile(roles[f"of.{index}"] / name)
     assert not (result / "manifest.json").exists()
+
+
+def test_a_score_that_is_no_number_is_not_compared(tmp_path: Path) -> None:
+    job = best_job(["a", "b"], reward_measure())
+    with pytest.raises(RunError, match=r"reward\(rm\) of `b` is not a number"):
+        pick(job, results(tmp_path, 2), tmp_path, scores=[1.0, float("nan")])
 
 
 def suite_measure(*tasks: str, **changes: Any) -> SuiteMeasure:
@@ -230,7 +146,7 @@ def test_the_example_tasks_are_measured_offline(
     pytest.importorskip("lm_eval")
     monkeypatch.chdir(tmp_path)
     wanted = suite_measure("sums", "python_values")
-    found = measure([wanted], models["model"], {})["math"]
+    found = measure([wanted], models["model"])["math"]
     shown = capfd.readouterr()
     assert "Running" not in shown.err + shown.out
     assert "git" not in shown.err
@@ -265,7 +181,8 @@ def test_a_model_with_a_chat_template_is_asked_through_it(
 ) -> None:
     pytest.importorskip("lm_eval")
     seen: list[str] = []
-    network: Any = AutoModelForCausalLM.from_pretrained(models["model"]).eval()
+    generator = Transformers(models["model"])
+    network: Any = generator._network
     tokenizer: Any = AutoTokenizer.from_pretrained(models["model"])
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
@@ -279,7 +196,7 @@ def test_a_model_with_a_chat_template_is_asked_through_it(
     network.forward = record
     from etude.runtime.evaluation.suites import suite
 
-    suite(suite_measure("python_values", limit=1), network, tokenizer, tmp_path)
+    suite(suite_measure("python_values", limit=1), generator, tokenizer, tmp_path)
     assert seen
     assert all(text.count("<|begin_of_text|><user>>>> ") == 1 for text in seen)
     assert all(text.count("<|begin_of_text|>") == 1 for text in seen)
@@ -290,7 +207,7 @@ def test_a_model_with_a_chat_template_is_asked_through_it(
     ("file", "message"),
     [
         ("task: t\noutput_type: [", r"broken\.yaml:\d: the task file cannot be read"),
-        ("- a\n- b", r"broken\.yaml: the task file has no task"),
+        ("- a\n- b", r"broken\.yaml: the task file holds no task"),
         (
             "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: no.jsonl}}\n"
             "test_split: test\noutput_type: multiple_choice",
@@ -306,7 +223,7 @@ def test_a_broken_task_file_is_named(
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "broken.yaml").write_text(file)
     with pytest.raises(DataError, match=message) as problem:
-        measure([suite_measure("t", folder="tasks")], models["model"], {}, root=tmp_path)
+        measure([suite_measure("t", folder="tasks")], models["model"], root=tmp_path)
     assert problem.value.help
 
 
@@ -315,11 +232,11 @@ def test_unknown_tasks_and_folders_and_a_missing_harness_are_said(
 ) -> None:
     pytest.importorskip("lm_eval")
     with pytest.raises(RunError, match="names the unknown task `juggling`") as problem:
-        measure([suite_measure("juggling")], models["model"], {})
+        measure([suite_measure("juggling")], models["model"])
     assert "python_values, sums" in problem.value.help
     with pytest.raises(DataError, match=r"there is no folder .*/nowhere"):
-        measure([suite_measure("sums", folder="nowhere")], models["model"], {}, root=tmp_path)
+        measure([suite_measure("sums", folder="nowhere")], models["model"], root=tmp_path)
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(RunError, match="needs lm-evaluation-harness") as problem:
-        measure([suite_measure("sums")], models["model"], {})
+        measure([suite_measure("sums")], models["model"])
     assert "pip install 'etude[eval]'" in problem.value.help

@@ -1,8 +1,6 @@
 """Rejection sampling: what is drawn, kept and written, and what it depends on."""
 
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,9 @@ from engine_jobs import architecture, run, train_job, weights
 from sampling_models import (
     CONTEXT,
     DIALOG,
-    config,
+    draw_job,
     judge,
+    judged,
     policy,
     prompts,
     read_lines,
@@ -21,16 +20,18 @@ from sampling_models import (
     save_tokenizer,
 )
 from test_engine_model import build, logits
-from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from etude.compiler.plan.plan import ExportJob
+from etude.runtime import sampling
 from etude.runtime.data import tokenizer
 from etude.runtime.engine.export import export
 from etude.runtime.errors import DataError, RunError
-from etude.runtime.sampling import generators, job, sample
-from etude.runtime.sampling.drawing import Request, Settings
+from etude.runtime.sampling import draws as draws_of
+from etude.runtime.sampling import sample
+from etude.runtime.sampling.drawing import Request, Settings, all_of
+from etude.runtime.sampling.draws import drawn as drawn_so_far
 from etude.runtime.sampling.generators import Transformers
-from etude.runtime.sampling.judge import Judge
 from etude.runtime.sampling.noise import Gumbel, draw_seed
 from etude.runtime.sampling.prompts import Protocol
 
@@ -48,17 +49,42 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def draw(roles: dict[str, Path], folder: Path, generator: Any = None, **changes: Any) -> Path:
+def drawn_by(
+    roles: dict[str, Path], folder: Path, generator: Any = None, *, kill: Any = None, **changes: Any
+) -> Path:
+    """The result of a draw job, continued where it was killed."""
     folder.mkdir(parents=True, exist_ok=True)
-    sample(
-        sample_job(**changes),
+    job = draw_job(**changes)
+    sampling.draw(
+        job,
         roles,
         folder,
         root=folder,
-        on_event=lambda event: None,
-        draw=generator,
+        on_event=kill or (lambda event: None),
+        done=drawn_so_far(folder, job.draws),
+        generate=generator,
     )
     return folder / "result"
+
+
+def draw(
+    roles: dict[str, Path],
+    folder: Path,
+    generator: Any = None,
+    *,
+    keep: int = 1,
+    context: int = CONTEXT,
+    **changes: Any,
+) -> Path:
+    """What is kept of draws that the judge has scored, where there is one."""
+    draws = drawn_by(roles, folder / "draws", generator, **changes)
+    given = {"draws": draws, "prompts": roles["prompts"]}
+    if "judge" in roles:
+        given["judged"] = judged(roles, draws, folder / "judge", context)
+    known = {name: changes[name] for name in ("draws", "max_tokens") if name in changes}
+    (folder / "sample").mkdir()
+    sample(sample_job(keep=keep, **known), given, folder / "sample", on_event=lambda event: None)
+    return folder / "sample" / "result"
 
 
 def contents(result: Path) -> list[bytes]:
@@ -142,32 +168,63 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("torn", [False, True], ids=["between chunks", "in a line"])
-def test_killed_and_resumed_the_files_are_the_same(
+@pytest.mark.parametrize("torn", [False, True], ids=["between lines", "in a line"])
+def test_killed_and_resumed_the_draws_are_the_same(
     torn: bool, roles: dict[str, Path], drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "PROMPTS", 1)
-    whole = draw(roles, tmp_path / "whole", draws=6, keep=2)
+    monkeypatch.setattr(draws_of, "SAFE", 5)
+    whole = drawn_by(roles, tmp_path / "whole", draws=6)
     folder = tmp_path / "killed"
-    folder.mkdir()
 
     def kill(event: dict[str, Any]) -> None:
-        if event["prompts"] == 2:
+        if event["draws"] == 10:
             raise Killed
 
     with pytest.raises(Killed):
-        sample(sample_job(draws=6, keep=2), roles, folder, root=folder, on_event=kill)
+        drawn_by(roles, folder, draws=6, kill=kill)
     partial = folder / "draws.partial.jsonl"
-    assert len(read_lines(partial)) == 12
+    assert len(read_lines(partial)) == 10
     if torn:
         partial.write_bytes(partial.read_bytes()[:-20])
     events: list[dict[str, Any]] = []
-    sample(sample_job(draws=6, keep=2), roles, folder, root=folder, on_event=events.append)
-    assert [e["prompts"] for e in events] == ([2, 3] if torn else [3])
-    assert events[-1]["reward"] == pytest.approx(read_summary(whole)["reward"])
-    assert contents(folder / "result") == contents(whole)
+    drawn_by(roles, folder, draws=6, kill=events.append)
+    assert [e["draws"] for e in events] == ([10, 15, 18] if torn else [15, 18])
+    assert [e["prompts"] for e in events][-1] == events[-1]["of"] == 3
+    assert (folder / "result" / "draws.jsonl").read_bytes() == (whole / "draws.jsonl").read_bytes()
     texts = [d["text"] for d in read_lines(drawn / "draws.jsonl")]
     assert texts == [d["text"] for d in read_lines(whole / "draws.jsonl")]
+
+
+def test_all_prompts_are_asked_in_one_stream_and_ranks_that_do_not_lead_write_nothing(
+    roles: dict[str, Path], tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    class Backwards:
+        context = CONTEXT
+
+        def draw(self, requests: list[Request], settings: Settings) -> Any:
+            asked.append(len(requests))
+            for number in reversed(range(len(requests))):
+                yield number, [65 + number, min(settings.stop)]
+
+    result = drawn_by(roles, tmp_path / "leads", Backwards(), draws=4)
+    assert asked == [12]
+    assert [d["text"] for d in read_lines(result / "draws.jsonl")] == list("ABCDEFGHIJKL")
+    follower = tmp_path / "follows"
+    follower.mkdir()
+    sampling.draw(
+        draw_job(),
+        roles,
+        follower,
+        root=follower,
+        on_event=lambda event: None,
+        done=[(0, 5)],
+        leads=False,
+        generate=Backwards(),
+    )
+    assert asked == [12, 7], "it draws what the leading rank draws"
+    assert not list(follower.iterdir())
 
 
 def test_greedy_sampling_is_what_the_torchtitan_model_says(
@@ -186,8 +243,10 @@ def test_greedy_sampling_is_what_the_torchtitan_model_says(
     protocol = Protocol(DIALOG, made, tmp_path)
     asked = [protocol.prompt({"messages": [{"role": "user", "content": q}]}, "") for q in QUESTIONS]
     requests = [Request(prompt.tokens, 0, 24) for prompt in asked]
-    drawn = Transformers(tmp_path / "export" / "result").generate(
-        requests, Settings(0.0, 1.0, protocol.stop)
+    drawn = all_of(
+        Transformers(tmp_path / "export" / "result"),
+        requests,
+        Settings(0.0, 1.0, protocol.stop),
     )
     for prompt, answer in zip(asked, drawn, strict=True):
         tokens = prompt.tokens.tolist()
@@ -236,12 +295,19 @@ def test_draws_are_distributed_as_temperature_and_nucleus_say(
     assert chi_square < 40
 
 
-def test_a_judge_reads_the_reward_at_the_last_token(roles: dict[str, Path]) -> None:
+def test_a_judge_says_what_transformers_says_of_the_last_token(
+    roles: dict[str, Path], drawn: Path
+) -> None:
     network: Any = AutoModelForSequenceClassification.from_pretrained(roles["judge"]).eval()
-    rows = [np.arange(5, 5 + n) for n in (9, 3, 30)]
-    with torch.no_grad():
-        wanted = [network(torch.from_numpy(row)[None]).logits.item() for row in rows]
-    assert Judge(roles["judge"]).score(rows) == pytest.approx(wanted, abs=1e-5)
+    network.config.pad_token_id = None
+    made = tokenizer.load(roles["judge"] / "tokenizer.json")
+    protocol = Protocol(DIALOG, made, drawn)
+    for each in read_lines(drawn / "draws.jsonl"):
+        prompt = protocol.prompt({"messages": each["messages"][:-1]}, "")
+        tokens = protocol.whole(prompt, each["messages"][-1])
+        with torch.no_grad():
+            wanted = network(torch.from_numpy(tokens)[None]).logits.item()
+        assert each["score"] == pytest.approx(wanted, rel=3e-5, abs=3e-5)
 
 
 def test_the_judge_reads_what_training_renders(roles: dict[str, Path], tmp_path: Path) -> None:
@@ -299,8 +365,8 @@ def test_equal_draws_make_no_pair(roles: dict[str, Path], tmp_path: Path) -> Non
     class Parrot:
         context = CONTEXT
 
-        def generate(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-            return [[72, 105, max(settings.stop)] for _ in requests]
+        def draw(self, requests: list[Request], settings: Settings) -> Any:
+            yield from enumerate([[72, 105, max(settings.stop)] for _ in requests])
 
     result = draw(roles, tmp_path, Parrot())
     assert len(read_lines(result / "drafts.jsonl")) == 3
@@ -341,25 +407,11 @@ def test_what_cannot_be_sampled_is_said_with_its_place(
         draw(empty, tmp_path)
 
 
-def test_a_judge_that_is_no_reward_model_is_refused(roles: dict[str, Path], tmp_path: Path) -> None:
-    for wrong, message in [
-        (roles["model"], "is not a reward model, but LlamaForCausalLM"),
-        (judge(tmp_path / "two", labels=2), "it has 2 labels, not one"),
-        (tmp_path / "nothing", "is not an exported model"),
-    ]:
-        with pytest.raises(RunError, match=message) as problem:
-            draw({**roles, "judge": wrong}, tmp_path)
-        assert "kind `reward`" in problem.value.help
-
-
 def test_an_answer_too_long_for_the_judge_is_never_kept(
     roles: dict[str, Path], tmp_path: Path
 ) -> None:
-    vocab = save_tokenizer(tmp_path / "judge")
-    short = LlamaForSequenceClassification(config(vocab, num_labels=1, max_position_embeddings=60))
-    short.save_pretrained(tmp_path / "judge")
-    asked = {"judge": tmp_path / "judge", "prompts": prompts(tmp_path / "p", ["Why?"])}
-    result = draw({**roles, **asked}, tmp_path, draws=24, keep=0)
+    asked = {"prompts": prompts(tmp_path / "p", ["Why?"])}
+    result = draw({**roles, **asked}, tmp_path, draws=24, keep=0, context=60)
     draws = read_lines(result / "draws.jsonl")
     kept = [d for d in draws if d["finished"] and d["text"].strip() and d["score"] is not None]
     unjudged = sum(d["score"] is None for d in draws)
@@ -372,48 +424,3 @@ def test_a_model_that_never_ends_is_said(roles: dict[str, Path], tmp_path: Path)
     with pytest.raises(RunError, match=r"none of the 12 draws of drafts\.1") as problem:
         draw(roles, tmp_path, max_tokens=1)
     assert "max_tokens" in problem.value.help
-
-
-def test_vllm_gets_the_same_requests(
-    roles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against a stand-in for the module: which calls are made, not what vLLM does."""
-    asked: list[Any] = []
-
-    class Engine:
-        def __init__(self, **settings: Any) -> None:
-            asked.append(settings)
-            shape = SimpleNamespace(max_model_len=CONTEXT)
-            self.llm_engine = SimpleNamespace(model_config=shape)
-
-        def generate(self, prompts: Any, sampling: Any, use_tqdm: bool) -> list[Any]:
-            asked.append((prompts, sampling))
-            stops = [each["stop_token_ids"][-1] for each in sampling]
-            with_stop = SimpleNamespace(
-                token_ids=(72, stops[0]), finish_reason="stop", stop_reason=stops[0]
-            )
-            without = SimpleNamespace(token_ids=[72], finish_reason="stop", stop_reason=stops[0])
-            cut = SimpleNamespace(token_ids=[72, 72], finish_reason="length", stop_reason=None)
-            made = [with_stop, without, cut]
-            return [SimpleNamespace(outputs=[made[i % 3]]) for i in range(len(prompts))]
-
-    module: Any = ModuleType("vllm")
-    module.LLM, module.SamplingParams = Engine, dict
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    monkeypatch.setattr(generators, "find_spec", lambda name: object())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    chosen = generators.generator(roles["model"], judged=True)
-    monkeypatch.undo()
-    result = draw(roles, tmp_path, chosen, draws=3, top_p=0.9, temperature=0.7)
-    settings, (sent, sampling) = asked
-    assert settings["model"] == str(roles["model"])
-    assert settings["tensor_parallel_size"] == 2
-    assert len(sent) == len(sampling) == 9
-    assert sampling[4]["seed"] == draw_seed(11, 1, 1)
-    assert (sampling[4]["temperature"], sampling[4]["top_p"]) == (0.7, 0.9)
-    assert sampling[4]["max_tokens"] == 64
-    assert sampling[4]["ignore_eos"]
-    draws = read_lines(result / "draws.jsonl")
-    assert [d["finished"] for d in draws[:3]] == [True, True, False]
-    assert [d["text"] for d in draws[:3]] == ["H", "H", "HH"]

@@ -50,15 +50,9 @@ def test_a_plan_survives_json(full: Plan) -> None:
 def test_a_plan_follows_its_published_schema(full: Plan) -> None:
     jsonschema.Draft202012Validator.check_schema(plan_schema())
     jsonschema.validate(json.loads(full.to_json()), plan_schema())
-    assert {job.kind for job in full.jobs} == {
-        "tokenizer",
-        "dataset",
-        "train",
-        "average",
-        "export",
-        "evaluate",
-        "gate",
-    }
+    prepared, made = {"tokenizer", "dataset"}, {"train", "average", "export"}
+    measured = {"evaluate", "gate", "heldout"}
+    assert {job.kind for job in full.jobs} == prepared | made | measured
 
 
 def test_jobs_come_after_what_they_need_and_keys_are_unique(full: Plan) -> None:
@@ -117,16 +111,17 @@ def test_a_change_changes_the_keys_of_what_it_changes_and_of_what_follows(
     before, after_ = keys(FULL), keys(FULL.replace(old, new, 1))
     assert before.keys() == after_.keys()
     for job, key in before.items():
-        if job.startswith("gate."):
+        if job.startswith("heldout."):
+            of = {"start": {"first", "first.2"}, "report": {"mean"}}
+            touched = of.get(job.rpartition(".")[2], {"second"})
+        elif job.startswith("gate."):
             touched = {"gate", "second"}
         elif job.startswith("export."):
             touched = {job.split(".")[1]}
         else:
             # `second.start` measures where `first` ends, `report` what `mean` is.
-            touched = {job, job.split(".")[0]}
-            touched = {"second.start": {"first", "first.2"}, "report": {"mean", "report"}}.get(
-                job, touched
-            )
+            of = {"second.start": {"first", "first.2"}, "report": {"mean", "report"}}
+            touched = of.get(job, {job, job.split(".")[0]})
         if job == "export.first":
             touched.add("first.2")
         assert (after_[job] != key) == bool(touched & stages), job

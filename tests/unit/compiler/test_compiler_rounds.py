@@ -42,20 +42,23 @@ def test_every_stage_stands_once_a_round() -> None:
 
 
 def test_previous_is_the_round_before_and_in_the_first_round_what_stands_after_or() -> None:
-    assert sources("align.1.drafts")["model"] == "export.first"
-    assert sources("align.2.drafts")["model"] == "export.align.1.chat"
+    assert sources("align.1.drafts.draws")["model"] == "export.first"
+    assert sources("align.2.drafts.draws")["model"] == "export.align.1.chat"
     assert sources("align.1.chat") == {"of.0": "align.1.dpo.1", "of.1": "align.1.dpo.1"}
     assert sources("align.2.chat") == {"of.0": "align.2.dpo.1", "of.1": "align.1.dpo.1"}
 
 
 def test_a_name_in_rounds_is_the_stage_of_the_same_round() -> None:
-    assert sources("align.2.drafts")["judge"] == "export.align.2.rm"
+    assert sources("align.2.drafts.judge")["model"] == "align.2.rm.1"
+    assert sources("align.2.drafts.judge")["draws"] == "align.2.drafts.draws"
+    assert sources("align.2.drafts")["judged"] == "align.2.drafts.judge"
     assert sources("align.2.dpo.1")["model"] == "align.2.sft.1"
 
 
 def test_outside_a_name_is_the_last_round_and_an_index_any_round() -> None:
-    assert sources("exam")["model"] == "export.align.2.chat"
-    assert sources("exam")["judge"] == "export.align.2.rm"
+    assert sources("exam.draws")["model"] == "export.align.2.chat"
+    assert sources("exam.judge")["model"] == "align.2.rm.1"
+    assert sources("exam") == {"draws": "exam.draws", "judged": "exam.judge"}
     assert job("pick").of == ["align.2.chat", "align.1.chat"]
     made = plan(POST_TRAINING + "stage mean: average { of = [align.sft[1..2], first] }\n")
     assert list(sources("mean", made).values()) == ["align.1.sft.1", "align.2.sft.1", "first.1"]
@@ -113,7 +116,7 @@ def test_data_of_the_round_before_are_those_of_an_or_in_the_first() -> None:
             + IN_ROUNDS,
         ),
     )
-    measured = [sources(f"align.{number}.seen", made) for number in (1, 2)]
+    measured = [sources(f"heldout.align.{number}.seen", made) for number in (1, 2)]
     assert [[v for k, v in found.items() if k.startswith("data:")] for found in measured] == [
         ["dataset.ranked"],
         ["dataset.align.1.drafts.pairs"],
@@ -225,7 +228,8 @@ def test_similar_responses_are_dropped_where_the_spec_says_so_only() -> None:
 
 
 def test_exports_of_reward_models_have_their_head_and_all_the_dialog() -> None:
-    assert job("export.align.1.rm").head == "score"
+    text = "stage rm: reward { from = first, data = ranked, steps = 1, batch = 4 pairs, lr = 1e-4 }"
+    assert job("export.rm", plan(POST_TRAINING + text)).head == "score"
     chat = job("export.align.1.chat")
     assert (chat.head, chat.dialog) == ("tokens", {"protocol": "llama3"})
     assert job("export.first").dialog is None
@@ -282,7 +286,8 @@ def test_another_round_changes_no_key_of_the_earlier_ones() -> None:
     two = changed(*LABELS_ONLY)
     three = changed(*LABELS_ONLY, ("align 2", "align 3"))
     keys = {job.id: job.key for job in three.jobs}
-    earlier = {j.id: j.key for j in two.jobs if j.id not in ("exam", "pick", "export.pick")}
+    last = ("exam", "exam.draws", "exam.judge", "pick", "export.pick", "heldout.pick.0")
+    earlier = {j.id: j.key for j in two.jobs if j.id not in last}
     assert earlier
     assert {name: keys[name] for name in earlier} == earlier
 

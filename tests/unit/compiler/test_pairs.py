@@ -155,7 +155,7 @@ EVALUATE = Kind(
         UNKNOWN,
         Fault("E402", {"from": "nowhere"}),
         Fault("E402", {"loss": "[nowhere]"}),
-        Fault("E511", {"loss": "[human]"}),
+        Fault("E511", {"loss": "[ranked]"}),
         Fault("E402", {"judge": "nowhere"}),
         Fault("E513", {"judge": "first"}),
         Fault("E402", {"prompts": "nowhere"}),

@@ -73,7 +73,7 @@ def test_from_a_stage_is_the_rest_and_begins_with_results(whole: Plan) -> None:
 
 def test_only_a_stage_is_its_jobs_and_the_data_that_they_take(whole: Plan) -> None:
     part = part_of(whole, only="align.2.rm")
-    assert made(part) == ["dataset.ranked[1..2]", "align.2.rm.1", "export.align.2.rm"]
+    assert made(part) == ["dataset.ranked[1..2]", "align.2.rm.1"]
     assert [job.id for job in needed(part)] == ["first.1"]
     assert part.totals
     assert part.totals.steps == 10

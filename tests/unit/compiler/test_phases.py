@@ -6,7 +6,7 @@ import pytest
 from specs import HEAD, POST_TRAINING, after, plan, stage
 
 from etude.compiler.plan.phases import KINDS, phases
-from etude.compiler.plan.plan import AnyJob, ForwardJob, Plan, TrainJob
+from etude.compiler.plan.plan import AnyJob, ForwardJob, HeldOutJob, Plan, TrainJob
 from etude.compiler.values import Phase
 
 GPUS = 'cluster big { nodes = 4, gpus = 8 of "H100 80GB" }\n'
@@ -17,6 +17,7 @@ GATE = """stage longer: train {
                  otherwise extend 2 steps at most 2 times }
 }
 """
+NEEDLES = GATE.replace("loss(short) <= 105% of start", "needle >= 10%")
 WORDS = "tokenizer words { train = { on [web], vocab 300 } }\n"
 
 
@@ -47,13 +48,37 @@ def test_two_nodes_train_while_one_process_prepares_and_exports() -> None:
 
 
 def test_nodes_have_the_gpus_that_the_cluster_says() -> None:
-    made = pretraining(GPUS, "stage exam: evaluate { loss = [web] }\n")
+    made = pretraining(GPUS, "stage exam: evaluate { needle = { lengths = [64] } }\n")
     assert shown(made) == [
         ("1-cpu", 1, 1, "cpu", 0),
         ("2-gang", 4, 8, "H100 80GB", 8),
-        ("3-generate", 1, 1, "H100 80GB", 8),
+        ("3-generate", 1, 1, "H100 80GB", 1),
     ]
     assert of(made, "exam").jobs[0].startswith("export."), "a small job joins what follows it"
+
+
+def test_the_gang_that_trains_measures_what_is_held_out() -> None:
+    made = pretraining(GPUS, "stage exam: evaluate { loss = [web] }\n")
+    assert [p.kind for p in phases(made)] == ["cpu", "gang", "small"]
+    assert of(made, "exam").jobs == ["first.1", "heldout.exam", "exam"]
+    (measured,) = [job for job in made.jobs if isinstance(job, HeldOutJob)]
+    assert measured.resources == made.trained()[0].resources
+    assert "export.first" not in {i for job in made.jobs for i in job.inputs.values()}
+
+
+def test_held_out_data_are_read_on_a_mesh_without_pipeline_and_context() -> None:
+    parallel = "{ tensor 2, pipeline 2, context 2 }"
+    first = stage(batch="64 seqs", seq_len="512", data="{ web 100% }", parallel=parallel)
+    text = HEAD + WORDS + GPUS + first + "stage exam: evaluate { loss = [web] }\n"
+    (measured,) = [job for job in plan(text).jobs if isinstance(job, HeldOutJob)]
+    mesh = measured.resources
+    assert (mesh.world_size, mesh.tensor, mesh.shard) == (32, 2, 16)
+    assert (mesh.pipeline, mesh.context, mesh.interleave) == (1, 1, 1)
+    degrees = measured.torchtitan["parallelism"]
+    assert degrees["data_parallel_shard_degree"] == 16
+    assert degrees["pipeline_parallel_degree"] == degrees["context_parallel_degree"] == 1
+    assert "pipeline_parallel_schedule" not in degrees
+    assert [p.kind for p in phases(plan(text))] == ["cpu", "gang", "small"]
 
 
 def test_a_gang_takes_as_long_as_the_cost_model_says() -> None:
@@ -72,8 +97,11 @@ def test_extensions_train_in_the_gang_that_trains_on(cluster: str) -> None:
     for job in made.jobs:
         if job.extends and job.extends.gate == made_by(made, "longer.1"):
             assert job.id in gang.jobs
-    assert of(made, "gate.longer.1").kind == "generate"
-    assert of(made, "gate.longer.1") != gang
+    assert of(made, "gate.longer.1") == gang, "losses are measured by the gang"
+    asked = pretraining(cluster, NEEDLES)
+    gate = of(asked, "gate.longer.1")
+    assert gate.kind == "generate"
+    assert gate != of(asked, "longer.2") == of(asked, "gate.longer.1+1")
 
 
 def made_by(made: Plan, id: str) -> str:
@@ -81,7 +109,7 @@ def made_by(made: Plan, id: str) -> str:
 
 
 def test_where_nothing_trains_on_they_are_a_phase_that_only_a_failed_gate_needs() -> None:
-    made = pretraining(GPUS, GATE)
+    made = pretraining(GPUS, NEEDLES)
     last = of(made, "longer.2+1")
     assert last.conditional
     assert last.seconds is None

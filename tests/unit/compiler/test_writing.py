@@ -12,7 +12,7 @@ from etude.compiler.families.architectures import published
 from etude.compiler.plan.fitting import misfits
 from etude.compiler.plan.keys import content_key
 from etude.compiler.plan.phases import phases
-from etude.compiler.plan.plan import GateJob, Plan, SampleJob, WritingJob
+from etude.compiler.plan.plan import DrawJob, GateJob, Plan, WritingJob
 from etude.compiler.values import Generation
 from etude.spec.record import replace
 
@@ -125,10 +125,10 @@ def test_a_phase_has_the_gpus_that_its_job_needs() -> None:
     cluster = 'cluster big { nodes = 8, gpus = 8 of "H100 80GB" }\n'
     for size, machines in (("8B", (1, 1)), ("70B", (1, 2)), ("405B", (2, 8))):
         made = plan(text(cluster, size))
-        (phase,) = [each for each in phases(made) if "drafts" in each.jobs]
+        (phase,) = [each for each in phases(made) if "drafts.draws" in each.jobs]
         assert phase.kind == "generate"
         assert (phase.nodes, phase.ranks) == (phase.nodes, phase.devices) == machines
-        job = of(made, SampleJob)
+        job = of(made, DrawJob)
         assert job.generation
         assert phase.seconds == job.generation.seconds
         assert job.generation.context == 512
@@ -136,7 +136,7 @@ def test_a_phase_has_the_gpus_that_its_job_needs() -> None:
 
 def test_placement_is_no_part_of_keys() -> None:
     small, large = (
-        of(plan(text(f'cluster c {{ nodes = {n}, gpus = 8 of "{gpu}" }}\n', "70B")), SampleJob)
+        of(plan(text(f'cluster c {{ nodes = {n}, gpus = 8 of "{gpu}" }}\n', "70B")), DrawJob)
         for n, gpu in ((8, "H100 80GB"), (4, "MI300X"))
     )
     assert small.resources != large.resources
@@ -146,13 +146,13 @@ def test_placement_is_no_part_of_keys() -> None:
 
 
 def test_on_a_cpu_one_process_writes() -> None:
-    job = of(plan(text("", "8B")), SampleJob)
+    job = of(plan(text("", "8B")), DrawJob)
     assert (job.resources, job.generation) == (None, None)
     assert "resources" not in json.loads(job.model_dump_json())
 
 
 def test_of_a_gpu_that_nobody_knows_a_node_is_taken() -> None:
-    job = of(plan(text('cluster c { nodes = 8, gpus = 8 of "X9" }\n')), SampleJob)
+    job = of(plan(text('cluster c { nodes = 8, gpus = 8 of "X9" }\n')), DrawJob)
     assert job.resources
     assert (job.resources.tensor, job.resources.pipeline, job.generation) == (8, 1, None)
 
@@ -161,8 +161,8 @@ def test_what_fits_nowhere_is_said_with_what_would() -> None:
     (found,) = misfits(plan(text('cluster c { gpus = 8 of "H100 80GB" }\n', "405B")))
     assert found.code == "E561"
     assert found.message == (
-        "llama3 405B does not fit where drafts writes with it: on 8 GPUs each has 101.5 GB of "
-        "weights, 1.3 of activations and 0.0 of cache for 512 tokens, and room for 77.3"
+        "llama3 405B does not fit where drafts.draws writes with it: on 8 GPUs each has 101.5 GB "
+        "of weights, 1.3 of activations and 0.0 of cache for 512 tokens, and room for 77.3"
     )
     assert found.help == "it fits on 2 nodes × 8 × H100 80GB or 1 node × 8 × H200"
 

@@ -8,6 +8,8 @@ from typing import Any, get_args
 from specs import HEAD, POST_TRAINING, plan, stage
 
 from etude.compiler.plan.describe import DESCRIPTIONS, Described, described
+from etude.compiler.plan.phases import KINDS as PHASES
+from etude.compiler.plan.phases import ranks_of
 from etude.compiler.plan.plan import (
     AnyJob,
     DatasetJob,
@@ -34,8 +36,11 @@ def test_every_kind_of_job_is_done_by_a_function_of_the_table() -> None:
 
 
 def test_jobs_with_a_mesh_are_those_of_all_ranks() -> None:
-    meshed = {kind for kind in KINDS if "resources" in kind.model_fields}
-    assert {kind for kind, work in WORK.items() if work.on_all_ranks} == meshed
+    made = plan(POST_TRAINING, ranks=2)
+    for job in made.jobs:
+        mesh = getattr(job, "resources", None)
+        assert ranks_of(job) == mesh, "on CPUs, what writes has no mesh"
+        assert (mesh is None) == (type(job) in PHASES)
 
 
 def test_tokenizers_and_data_are_made_without_a_model() -> None:

@@ -1,0 +1,162 @@
+"""Held-out data as rows, and what is made of what a model says of them: losses and accuracies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...compiler.plan.measures import AccuracyMeasure, LossMeasure
+from ...compiler.plan.plan import HeldOutJob
+from ..data.encode import CONTENT
+from ..data.packing import learned
+from ..data.record_shards import SUMMARY, Record, Records
+from ..data.shards import Shards
+from ..errors import DataError
+from .rows import Row, check_length, check_vocab, lay_out, window
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of a source.
+
+    Attributes:
+        responses: of each record that they are made of, how many there are; of preferences.
+    """
+
+    rows: Sequence[Row]
+    responses: Sequence[int] = ()
+
+    def row(self, number: int) -> Sequence[Row]:
+        """What is one item of a walk."""
+        return [self.rows[number]]
+
+
+def windows(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
+    """Held-out documents cut into windows of at most seq_len + 1 tokens, or dialogs, each a row of
+    its own; with `measure.tokens` labels in all, or a window's more.
+
+    Raises: DataError: there are none, or a token is none of the model's.
+    """
+    rows: list[Row] = []
+    total = 0
+    dialogs = (folder / SUMMARY).is_file()
+    made = _dialogs(measure, job, folder, source) if dialogs else _documents(measure, folder)
+    for row in made:
+        check_vocab(row.tokens, source, job.model.vocab)
+        check_vocab(row.targets[0], source, job.model.vocab)
+        rows.append(row)
+        total += len(row.targets[0])
+        if total >= measure.tokens:
+            break
+    if not rows:
+        what = "dialogs" if dialogs else "documents"
+        raise _nothing_held_out(source, what, "loss")
+    return Data(rows)
+
+
+def _documents(measure: LossMeasure, folder: Path) -> Any:
+    shards = Shards(folder, "heldout")
+    for number in range(shards.documents):
+        tokens = shards.document(number).astype(np.int64)
+        for begin in range(0, len(tokens) - 1, measure.seq_len):
+            yield window(tokens[begin : begin + measure.seq_len + 1])
+
+
+def _dialogs(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Any:
+    records = Records(folder, "heldout")
+    for number in range(records.count):
+        record = records.record(number)
+        check_length(len(record.tokens), job.seq_len, source, number)
+        row = dialog_row(record, every_token=measure.every_token)
+        if len(row.targets[0]):
+            yield row
+
+
+def dialog_row(record: Record, *, every_token: bool) -> Row:
+    """A dialog in which the tokens are predicted that training on it learns."""
+    taught = np.flatnonzero(learned(record.parts, every_token=every_token)[1:])
+    tokens = record.tokens.astype(np.int64)
+    count = len(tokens) - 1
+    return Row(
+        tokens[:-1],
+        np.arange(count),
+        np.ones(count, np.int64),
+        [taught],
+        [tokens[1:][taught]],
+        [np.full(len(taught), CONTENT, np.uint8)],
+        [count - 1],
+    )
+
+
+def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
+    """{"score", "tokens", "sources": source → loss}, in nats a token.
+
+    Args:
+        found: source → its rows, and of each the sum of cross-entropies and the number of tokens.
+    """
+    sums = {source: values.sum(0) for source, (_, values) in found.items()}
+    nats, tokens = sum(sums.values())
+    return {
+        "score": float(nats / tokens),
+        "tokens": int(tokens),
+        "sources": {source: float(each[0] / each[1]) for source, each in sums.items()},
+    }
+
+
+def ranked(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
+    """Held-out preferences: of each response, the best first, a row with the prompt before it.
+
+    Raises: DataError: there are none, or one is longer than the rows of the job.
+    """
+    records = Records(folder, "heldout")
+    if records.form != "preferences" or not records.count:
+        raise _nothing_held_out(source, "preferences", "accuracy")
+    rows, responses = [], []
+    for number in range(records.count):
+        record = records.record(number)
+        check_vocab(record.tokens, source, job.model.vocab)
+        each = [lay_out(record, [place], "pairs") for place in range(len(record.branches) - 1)]
+        for row in each:
+            check_length(len(row.tokens), job.seq_len, source, number)
+        rows += each
+        responses.append(len(each))
+    return Data(rows, responses)
+
+
+def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
+    """{"score", "pairs", "margin", "sources": source → share}.
+
+    The score is the share of ordered pairs of held-out responses whose better one has the higher
+    reward (an equal one is not higher), the margin the mean difference of the rewards.
+
+    Args:
+        found: source → its rows, and of each the reward.
+    """
+    margins = {source: _margins(data, values[:, 0]) for source, (data, values) in found.items()}
+    every = [margin for of in margins.values() for margin in of]
+    return {
+        "score": _share(every),
+        "pairs": len(every),
+        "margin": sum(every) / len(every),
+        "sources": {source: _share(of) for source, of in margins.items()},
+    }
+
+
+def _margins(data: Data, rewards: np.ndarray) -> list[float]:
+    """Reward of the better less that of the worse, over the ordered pairs of every record."""
+    parts = np.split(rewards, np.cumsum(data.responses)[:-1])
+    return [float(a - b) for of in parts for a, b in combinations(of.tolist(), 2)]
+
+
+def _share(margins: list[float]) -> float:
+    return sum(margin > 0 for margin in margins) / len(margins)
+
+
+def _nothing_held_out(source: str, what: str, measure: str) -> DataError:
+    return DataError(
+        f"the data set `{source}` holds no {what} out, so no {measure} can be measured on it",
+        f"give it a larger share: holdout = 5% in dataset {source}",
+    )

@@ -1,0 +1,192 @@
+"""Draw jobs: answers to prompts, all in one stream, and each safe as soon as it is drawn."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...compiler.plan.plan import DrawJob
+from .. import stopping
+from ..data import tokenizer
+from ..run_folder.recorder import OnEvent
+from ..run_folder.store import disk
+from .drawing import Generator, Request, Settings
+from .generators import generator
+from .noise import draw_seed
+from .prompts import Prompt, Protocol, read
+
+DRAWS = "draws.jsonl"
+PARTIAL = "draws.partial.jsonl"
+SAFE = 64
+"""After so many answers they are on the disk, whatever happens to the machine."""
+
+Ranges = list[tuple[int, int]]
+"""Numbers from the first to before the second of each."""
+
+
+def drawn(folder: Path, draws: int) -> Ranges:
+    """What a job that was interrupted has drawn: numbers of answers, that of draw d of prompt p
+    being p × draws + d. What a crash has torn is cut off."""
+    path = folder / PARTIAL
+    numbers, end = set(), 0
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            found = json.loads(line)
+            numbers.add(found["prompt"] * draws + found["draw"])
+            end += len(line)
+    os.truncate(path, end)
+    return _ranges(sorted(numbers))
+
+
+def _ranges(numbers: Sequence[int]) -> Ranges:
+    ordered = enumerate(numbers)
+    groups = [[n for _, n in each] for _, each in groupby(ordered, lambda e: e[1] - e[0])]
+    return [(each[0], each[-1] + 1) for each in groups]
+
+
+def draw(
+    job: DrawJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    root: Path,
+    on_event: OnEvent,
+    done: Sequence[Sequence[int]] = (),
+    leads: bool = True,
+    generate: Generator | None = None,
+) -> None:
+    """Draws answers and writes them into `folder/result/draws.jsonl`: every draw in the order of
+    prompts and draws, with prompt, draw, seed, text, messages (None of plain text) and finished.
+
+    All ranks of the job's mesh call this together; one of them writes. What a killed job had drawn
+    is kept, and the file becomes the same, byte for byte.
+
+    Args:
+        inputs: "model", an export; "prompts", with prompts.jsonl.
+        folder: the job's work folder.
+        root: the folder of the spec, where a template's path starts.
+        on_event: gets an event `sampled` every now and then.
+        done: what `drawn` has found.
+        leads: whether this process writes.
+        generate: what draws; chosen by the machine where it is not given.
+
+    Raises:
+        RunError: the model cannot be loaded.
+        DataError: a prompt is damaged, empty or too long; protocol and tokenizer do not go
+            together.
+        Interrupted: asked to stop.
+        Stopped: the disk does not take the result.
+    """
+    model = inputs["model"]
+    protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
+    context = job.generation.context if job.generation else None
+    generate = generate or generator(model, job.resources, context)
+    path = inputs["prompts"] / "prompts.jsonl"
+    prompts = read(path, protocol, context=generate.context, limit=job.limit)
+    total = len(prompts) * job.draws
+    have = {number for begin, end in done for number in range(begin, end) if number < total}
+    left = [number for number in range(total) if number not in have]
+    requests = [_request(job, prompts, number, generate.context) for number in left]
+    settings = Settings(job.temperature, job.top_p, protocol.stop)
+    answers = generate.draw(requests, settings)
+    if not leads:
+        for _ in answers:
+            pass
+        return
+    partial = folder / PARTIAL
+    with disk(partial):
+        with partial.open("ab") as file:
+            written = _Written(job, file, len(have), total, on_event)
+            for place, tokens in answers:
+                number = left[place]
+                line = _line(job, prompts, number, protocol.answer(tokens))
+                written.add(line)
+                stopping.check(f"`{job.id}` has {written.count} of {total} draws, and continues")
+            written.save()
+        _finish(folder, job.draws)
+
+
+def _request(job: DrawJob, prompts: list[Prompt], number: int, context: int) -> Request:
+    prompt, which = divmod(number, job.draws)
+    tokens = prompts[prompt].tokens
+    most = min(job.max_tokens, context - len(tokens))
+    return Request(tokens, draw_seed(job.seed, prompt, which), most)
+
+
+def _line(
+    job: DrawJob, prompts: list[Prompt], number: int, answer: tuple[str, dict[str, Any], bool]
+) -> dict[str, Any]:
+    prompt, which = divmod(number, job.draws)
+    asked, (text, message, finished) = prompts[prompt], answer
+    return {
+        "prompt": prompt,
+        "draw": which,
+        "seed": draw_seed(job.seed, prompt, which),
+        "text": text,
+        "messages": None if asked.messages is None else [*asked.messages, message],
+        "finished": finished,
+    }
+
+
+class _Written:
+    """Answers as they are written, in the order in which they are ready."""
+
+    def __init__(
+        self, job: DrawJob, file: BinaryIO, count: int, total: int, on_event: OnEvent
+    ) -> None:
+        self.count = count
+        self._job, self._file, self._total, self._on_event = job, file, total, on_event
+
+    def add(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self.count += 1
+        if self.count % SAFE == 0 and self.count < self._total:
+            self.save()
+
+    def save(self) -> None:
+        """Has what was written on the disk, and tells of it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        draws = self._job.draws
+        self._on_event(
+            {
+                "event": "sampled",
+                "job": self._job.id,
+                "prompts": self.count // draws,
+                "of": self._total // draws,
+                "draws": self.count,
+                "reward": None,
+            }
+        )
+
+
+def _finish(folder: Path, draws: int) -> None:
+    """Writes the result from all draws, in their order, and puts it in place at once."""
+    ready = folder / "result.partial"
+    shutil.rmtree(ready, ignore_errors=True)
+    ready.mkdir()
+    places: dict[int, int] = {}
+    with (folder / PARTIAL).open("rb") as file:
+        place = 0
+        for line in file:
+            found = json.loads(line)
+            places[found["prompt"] * draws + found["draw"]] = place
+            place += len(line)
+        with (ready / DRAWS).open("wb") as result:
+            for _, place in sorted(places.items()):
+                file.seek(place)
+                result.write(file.readline())
+    ready.rename(folder / "result")
+
+
+def read_draws(folder: Path) -> Iterator[dict[str, Any]]:
+    """The draws of a draw job's result, in their order."""
+    with (folder / DRAWS).open(encoding="utf-8") as file:
+        yield from map(json.loads, file)

@@ -1,0 +1,54 @@
+"""What a judge reads: prompts with answers, as its training renders them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...compiler.plan.plan import JudgeJob
+from ..data import tokenizer
+from .draws import DRAWS
+from .prompts import Prompt, Protocol, read
+
+SCORES = "scores.npy"
+"""In the result of a judge job: of each draw, in their order, its score; float32, nan where the
+answer is too long for the judge."""
+
+
+class Answered:
+    """Answers as the tokens that a judge reads.
+
+    Args:
+        inputs: "draws", the result of a draw job; "prompts"; "tokenizer", the judge's.
+        root: the folder of the spec, where a template's path starts.
+
+    Attributes:
+        count: how many answers there are.
+
+    Raises: DataError: the prompts are damaged, or protocol and tokenizer do not go together.
+    """
+
+    def __init__(self, job: JudgeJob, inputs: Mapping[str, Path], root: Path) -> None:
+        made = tokenizer.load(inputs["tokenizer"] / "tokenizer.json")
+        self._protocol = Protocol(job.dialog, made, root)
+        self._prompts: list[Prompt] = read(
+            inputs["prompts"] / "prompts.jsonl", self._protocol, context=None
+        )
+        self._file = (inputs["draws"] / DRAWS).open("rb")
+        self._places = [0]
+        for line in self._file:
+            self._places.append(self._places[-1] + len(line))
+        self.count = len(self._places) - 1
+
+    def tokens(self, number: int) -> np.ndarray:
+        """Prompt and answer: int64, shape (n,).
+
+        Raises: DataError: the protocol cannot write the answer.
+        """
+        self._file.seek(self._places[number])
+        draw: dict[str, Any] = json.loads(self._file.readline())
+        said = {"role": "assistant", "content": draw["text"]}
+        message = draw["messages"][-1] if draw["messages"] else said
+        return self._protocol.whole(self._prompts[draw["prompt"]], message)

@@ -1,0 +1,262 @@
+"""Which calls vLLM gets, against a stand-in for its module.
+
+The signatures are those that vLLM 0.21 documents (docs.vllm.ai: `vllm.LLM`, `EngineArgs`,
+`SamplingParams`, `LLMEngine`, `RequestOutput`). Nothing here shows what vLLM does with them.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from sampling_models import CONTEXT, policy
+
+from etude.compiler.lowering.writing import _mesh
+from etude.runtime.errors import RunError
+from etude.runtime.sampling import generators, vllm_engine
+from etude.runtime.sampling.drawing import Request, Settings, all_of
+from etude.runtime.sampling.vllm_engine import Vllm
+
+STOP = 9
+
+
+@dataclass
+class SamplingParams:
+    """The parameters that etude sets, as vLLM names them."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    max_tokens: int | None = 16
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    detokenize: bool = True
+
+
+@dataclass
+class Engine:
+    """vLLM's engine: each step draws a token of some requests, the last asked first."""
+
+    model_config: Any
+    asked: dict[str, Any] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    most: int = 0
+
+    def add_request(self, request_id: str, prompt: Any, params: SamplingParams) -> None:
+        assert request_id not in self.asked
+        assert set(prompt) == {"prompt_token_ids"}
+        assert all(isinstance(token, int) for token in prompt["prompt_token_ids"])
+        self.asked[request_id] = prompt["prompt_token_ids"], params
+        self.waiting.append(request_id)
+        self.most = max(self.most, len(self.waiting))
+
+    def step(self) -> list[Any]:
+        name = self.waiting.pop()
+        last = self.asked[name][0][-1]
+        ends = [
+            ((last, STOP), "stop", STOP),
+            ([last], "stop", STOP),
+            ([last, last], "length", None),
+        ][last % 3]
+        tokens, reason, stopped = ends
+        drawn = SimpleNamespace(token_ids=tokens, finish_reason=reason, stop_reason=stopped)
+        ready = SimpleNamespace(request_id=name, finished=True, outputs=[drawn])
+        return [SimpleNamespace(request_id="?", finished=False, outputs=[]), ready]
+
+
+class LLM:
+    """The arguments that etude gives, as vLLM names them."""
+
+    made: ClassVar[list[Any]] = []
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str,
+        tensor_parallel_size: int,
+        pipeline_parallel_size: int,
+        gpu_memory_utilization: float,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        seed: int,
+        disable_log_stats: bool,
+        max_model_len: int | None = None,
+        distributed_executor_backend: str | None = None,
+    ) -> None:
+        if "too_large" in model:
+            raise ValueError("No available memory\n for the cache blocks")
+        self.told = dict(vars(), self=None)
+        self.llm_engine = Engine(SimpleNamespace(max_model_len=max_model_len or CONTEXT))
+        LLM.made.append(self)
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
+    module: Any = ModuleType("vllm")
+    module.LLM, module.SamplingParams = LLM, SamplingParams
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(generators, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    monkeypatch.setattr(LLM, "made", [])
+    return LLM
+
+
+def requests(count: int) -> list[Request]:
+    return [Request(np.array([1, number], np.int32), 100 + number, 7) for number in range(count)]
+
+
+def test_one_gpu_needs_no_launcher(vllm: type[LLM], tmp_path: Path) -> None:
+    made = generators.generator(tmp_path, _mesh("H100", 1, 1), 4096)
+    (engine,) = vllm.made
+    assert isinstance(made, Vllm)
+    assert made.context == 4096
+    told = {name: value for name, value in engine.told.items() if value is not None}
+    assert told == {
+        "model": str(tmp_path),
+        "dtype": "bfloat16",
+        "tensor_parallel_size": 1,
+        "pipeline_parallel_size": 1,
+        "gpu_memory_utilization": 0.9,
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 8192,
+        "seed": 0,
+        "disable_log_stats": True,
+        "max_model_len": 4096,
+    }
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
+
+
+def test_several_gpus_are_ranks_that_somebody_else_has_started(
+    vllm: type[LLM], tmp_path: Path
+) -> None:
+    generators.generator(tmp_path, _mesh("H100", 8, 2), None)
+    (engine,) = vllm.made
+    assert engine.told["tensor_parallel_size"] == 8
+    assert engine.told["pipeline_parallel_size"] == 2
+    assert engine.told["distributed_executor_backend"] == "external_launcher"
+    assert engine.told["max_model_len"] is None
+    # Without this each rank's engine would be in another process than its worker.
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_requests_go_in_one_stream_with_their_own_seeds(
+    vllm: type[LLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "AHEAD", 5)
+    made = generators.generator(tmp_path)
+    found = all_of(made, requests(12), Settings(0.7, 0.9, frozenset([STOP, 3])))
+    engine = vllm.made[0].llm_engine
+    assert engine.most == 5
+    assert not engine.waiting
+    assert found[:3] == [[0, STOP], [1, STOP], [2, 2]]
+    assert found == [[[n, STOP], [n, STOP], [n, n]][n % 3] for n in range(12)]
+    tokens, sent = engine.asked["4"]
+    assert tokens == [1, 4]
+    assert sent == SamplingParams(
+        temperature=0.7,
+        top_p=0.9,
+        seed=104,
+        max_tokens=7,
+        stop_token_ids=[3, STOP],
+        ignore_eos=True,
+        skip_special_tokens=False,
+        detokenize=False,
+    )
+
+
+def test_greedy_drawing_has_no_nucleus(vllm: type[LLM], tmp_path: Path) -> None:
+    made = generators.generator(tmp_path)
+    all_of(made, requests(1), Settings(0.0, 0.9, frozenset([STOP])))
+    sent = vllm.made[0].llm_engine.asked["0"][1]
+    assert (sent.temperature, sent.top_p) == (0.0, 1.0)
+
+
+def test_what_vllm_refuses_is_said(vllm: type[LLM], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"does not load .*: No available memory for the cache"):
+        generators.generator(tmp_path / "too_large")
+
+
+def test_several_gpus_without_vllm_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generators, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match="needs 16 GPUs, over which vLLM spreads it") as problem:
+        generators.generator(tmp_path, _mesh("H100", 8, 2), None)
+    assert "pip install vllm" in problem.value.help
+
+
+def test_the_harness_gets_the_engine_that_is_there(vllm: type[LLM], tmp_path: Path) -> None:
+    """lm-evaluation-harness's own model of vLLM, whose arguments are those of its version here."""
+    made = generators.generator(tmp_path, _mesh("H100", 2, 1), 4096)
+
+    class Harness:
+        def __init__(
+            self, pretrained: str, add_bos_token: bool, batch_size: str, max_model_len: int
+        ) -> None:
+            self.model = models.LLM(model=pretrained, max_model_len=max_model_len)
+            self.told = (add_bos_token, batch_size, max_model_len)
+            self.tokenizer = "its own"
+
+    models: Any = SimpleNamespace(LLM=LLM, VLLM=Harness)
+    loaded = made.in_harness(lambda name: {NAME: models}[name], "ours", begins=True)
+    assert loaded.model is vllm.made[0]
+    assert len(vllm.made) == 1
+    assert models.LLM is LLM
+    assert (loaded.told, loaded.tokenizer) == ((True, "auto", 4096), "ours")
+
+
+NAME = "lm_eval.models.vllm_causallms"
+
+
+def test_the_harness_knows_these_arguments() -> None:
+    """Its module imports vLLM, so its text is read."""
+    lm_eval = pytest.importorskip("lm_eval")
+    path = Path(lm_eval.__file__).parent / "models" / "vllm_causallms.py"
+    text = path.read_text()
+    for name in ("pretrained: str", "add_bos_token:", "batch_size:", "max_model_len:"):
+        assert name in text
+    assert "self.model = LLM(**self.model_args)" in text
+    assert "self.tokenizer:" in text
+
+
+def test_needles_go_in_one_stream(tmp_path: Path) -> None:
+    """Every cell of the grid at once, and the score is the share of right ones."""
+    from transformers import AutoTokenizer
+
+    from etude.compiler.plan.measures import NeedleMeasure
+    from etude.runtime.evaluation.needle import needle
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(policy(tmp_path / "model"))
+    asked: list[int] = []
+
+    class Knows:
+        """Answers right where the haystack is short."""
+
+        context = 4096
+
+        def draw(self, requests: list[Request], settings: Settings) -> Any:
+            asked.append(len(requests))
+            assert settings.temperature == 0
+            for number, request in reversed(list(enumerate(requests))):
+                text = tokenizer.decode(request.tokens)
+                place = text.index("The password is ") + len("The password is ")
+                answer = " " + text[place:].partition(".")[0] + "."
+                right = len(request.tokens) < 256
+                yield number, tokenizer.encode(answer if right else " no", add_special_tokens=False)
+
+    measure = NeedleMeasure(name="needle", lengths=[200, 400], depths=2, samples=3, seed=1)
+    generator: Any = Knows()
+    found = needle(measure, generator, tokenizer)
+    assert asked == [12]
+    assert found == {
+        "score": 0.5,
+        "grid": {"200": {"0%": 1.0, "100%": 1.0}, "400": {"0%": 0.0, "100%": 0.0}},
+    }
