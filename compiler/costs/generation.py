@@ -114,7 +114,7 @@ DRAWING: dict[str, Formula] = {
 class Draws(NamedTuple):
     """Answers of a job, alike: how many, and tokens of a prompt and of an answer."""
 
-    count: int
+    number: int
     prompt: int
     answer: int
 
@@ -246,10 +246,10 @@ def _seconds(gpu: Gpu, at: dict[str, float], context: int, draws: Draws) -> floa
     symbols = at | {"T": length, "T_w": min(at["window"], length)}
     sequence = evaluate(symbols, _sequence_code())["sequence"]
     symbols |= {
-        "n": draws.count,
+        "n": draws.number,
         "P": draws.prompt,
         "A": draws.answer,
-        "b": max(min(_held(gpu, at, sequence), draws.count), 1),
+        "b": max(min(_held(gpu, at, sequence), draws.number), 1),
         "e_matmul": FITTED["e_matmul"],
         "peak": gpu.bf16,
         "hbm": gpu.bandwidth,

@@ -34,7 +34,7 @@ def for_measures(
             context, known = longest, False
     if not context:
         return {}
-    every = [Draws(each.count * len(models), each.prompt, each.answer) for each in draws]
+    every = [Draws(each.number * len(models), each.prompt, each.answer) for each in draws]
     return needs(stage, models[0], context, every if known else None)
 
 

@@ -39,7 +39,8 @@ def misfits(plan: Plan) -> Iterator[Misfit]:
         if not isinstance(job, WritingJob) or plan.aside(job):
             continue
         key = job.inputs.get("export.0", job.inputs.get("model"))
-        for found in _of(job, jobs[key].model) if key in jobs else ():
+        model = getattr(jobs.get(key or ""), "model", None)
+        for found in _of(job, model) if isinstance(model, Architecture) else ():
             if (job.stage, found.code) not in told:
                 told.add((job.stage, found.code))
                 yield found

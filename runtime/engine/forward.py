@@ -186,8 +186,7 @@ def held_out(
             walk = _Walk(trainer, job, folder, on_event, ask)
             found = {}
             for place, source in enumerate(measure.data):
-                read = measures.ranked if accuracy else measures.windows
-                data = read(measure, job, input_of(inputs, f"data:{source}"), source)
+                data = measures.rows_of(measure, job, input_of(inputs, f"data:{source}"), source)
                 made = walk.over(f"{number}-{place}", len(data.rows), data.row, 1)[:, :, 0]
                 found[source] = data, made
             summed = measures.accuracy if accuracy else measures.loss

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.plan.measures import AccuracyMeasure, LossMeasure
+from ...compiler.plan.measures import AccuracyMeasure, HeldOut, LossMeasure
 from ...compiler.plan.plan import HeldOutJob
 from ..data.encode import CONTENT
 from ..data.packing import learned
@@ -32,6 +32,16 @@ class Data:
     def row(self, number: int) -> Sequence[Row]:
         """What is one item of a walk."""
         return [self.rows[number]]
+
+
+def rows_of(measure: HeldOut, job: HeldOutJob, folder: Path, source: str) -> Data:
+    """What a measure is computed on, of one source.
+
+    Raises: DataError: nothing is held out, or a token is none of the model's.
+    """
+    if isinstance(measure, AccuracyMeasure):
+        return ranked(measure, job, folder, source)
+    return windows(measure, job, folder, source)
 
 
 def windows(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
@@ -98,7 +108,7 @@ def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
         found: source → its rows, and of each the sum of cross-entropies and the number of tokens.
     """
     sums = {source: values.sum(0) for source, (_, values) in found.items()}
-    nats, tokens = sum(sums.values())
+    nats, tokens = np.sum([*sums.values()], axis=0)
     return {
         "score": float(nats / tokens),
         "tokens": int(tokens),
