@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial as bound
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -198,44 +198,48 @@ def held_out(
     _run(job, inputs, folder, root, on_event, work)
 
 
+class Answers(Protocol):
+    """Answers as the tokens that a judge reads: int64, shape (n,) each."""
+
+    count: int
+
+    def tokens(self, number: int, /) -> np.ndarray: ...
+
+
 def judge(
     job: JudgeJob,
+    answers: Answers,
     inputs: Mapping[str, Path],
     folder: Path,
     *,
     root: Path,
-    spec: Path,
     on_event: "OnEvent",
 ) -> None:
-    """Writes `result/scores.npy`, see `judging.SCORES`; all ranks call this together.
+    """Writes `result/scores.npy`, of each answer its score: float32, nan where it is too long for
+    the judge; all ranks call this together.
 
     Arguments and errors as those of `reference`; `done` and `of` count answers.
 
     Args:
-        inputs: "model", a reward model; "draws", "prompts" and "tokenizer", see `judging.Answered`.
-        spec: the folder of the spec, where a template's path starts.
+        inputs: "model", a reward model.
 
     Raises: RunError: a score is not finite.
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from ..sampling.judging import SCORES as OF_DRAWS
-        from ..sampling.judging import Answered
         from .rows import ask_ends, check_vocab, scored
 
-        answered = Answered(job, inputs, spec)
-
         def rows(number: int) -> Sequence["Row"]:
-            tokens = answered.tokens(number)
+            tokens = answers.tokens(number)
             check_vocab(tokens, "draws", job.model.vocab)
             return [scored(tokens)] if len(tokens) <= job.seq_len else []
 
         walk = _Walk(trainer, job, folder, on_event, ask_ends)
-        found = walk.over("draws", answered.count, rows, 1)[:, :, 0]
+        found = walk.over("draws", answers.count, rows, 1)[:, :, 0]
         read = found[:, 1] > 0
         if not np.isfinite(found[read, 0]).all():
             raise RunError("the judge gives a reward that is not finite", "train it again")
-        _save(partial / OF_DRAWS, np.where(read, found[:, 0], np.nan).astype(np.float32))
+        _save(partial / "scores.npy", np.where(read, found[:, 0], np.nan).astype(np.float32))
 
     _run(job, inputs, folder, root, on_event, work)
 

@@ -94,16 +94,11 @@ def held_out(task: Task) -> None:
 def judge(task: Task) -> None:
     """Scores answers with a reward model."""
     from ..engine.forward import judge
+    from ..sampling.judging import Answered
 
     run = task.run
-    judge(
-        task.job,
-        task.inputs,
-        task.work,
-        root=run.store.folder,
-        spec=run.root,
-        on_event=run.emit,
-    )
+    answers = Answered(task.job, task.inputs, run.root)
+    judge(task.job, answers, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
 
 
 def score(task: Task) -> None:

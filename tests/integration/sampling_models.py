@@ -16,6 +16,7 @@ from etude.runtime.data.dialog import special_tokens
 from etude.runtime.engine.families import model_spec
 from etude.runtime.engine.forward import judge as judge_draws
 from etude.runtime.engine.storage import write_tensors
+from etude.runtime.sampling.judging import Answered
 
 DIALOG = {"protocol": "llama3"}
 CONTEXT = 320
@@ -118,7 +119,8 @@ def judged(roles: dict[str, Path], draws: Path, folder: Path, context: int = CON
         "draws": draws,
     }
     job = judge_job(roles["judge"], context)
-    judge_draws(job, given, folder, root=folder, spec=folder, on_event=lambda _: None)
+    answers = Answered(job, given, folder)
+    judge_draws(job, answers, given, folder, root=folder, on_event=lambda _: None)
     return folder / "result"
 
 
