@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lark import Lark
-from lark.grammar import Rule
+from lark.grammar import Rule, Terminal
 from lark.lexer import TerminalDef
 from lark.parsers.lalr_analysis import Shift
 
@@ -88,7 +88,7 @@ def _walk(table: Any) -> list[int]:
 def _reduction(rule: Rule) -> list[Any]:
     parts = [
         (DROP if symbol.filter_out else KEEP)
-        if symbol.is_term
+        if isinstance(symbol, Terminal)
         else INLINE
         if symbol.name.startswith("_")
         else KEEP

@@ -207,7 +207,7 @@ def test_a_model_with_a_chat_template_is_asked_through_it(
     ("file", "message"),
     [
         ("task: t\noutput_type: [", r"broken\.yaml:\d: the task file cannot be read"),
-        ("- a\n- b", r"broken\.yaml: the task file holds no task"),
+        ("- a\n- b", r"broken\.yaml: the task file has no task"),
         (
             "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: no.jsonl}}\n"
             "test_split: test\noutput_type: multiple_choice",

@@ -1,5 +1,6 @@
 """Rejection sampling: what is drawn, kept and written, and what it depends on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,13 @@ def test_all_prompts_are_asked_in_one_stream_and_ranks_that_do_not_lead_write_no
     class Backwards:
         context = CONTEXT
 
-        def draw(self, requests: list[Request], settings: Settings) -> Any:
+        def draw(self, requests: Sequence[Request], settings: Settings) -> Any:
             asked.append(len(requests))
             for number in reversed(range(len(requests))):
                 yield number, [65 + number, min(settings.stop)]
+
+        def in_harness(self, load: Any, tokenizer: Any, *, begins: bool) -> Any:
+            raise NotImplementedError
 
     result = drawn_by(roles, tmp_path / "leads", Backwards(), draws=4)
     assert asked == [12]

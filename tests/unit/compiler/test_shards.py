@@ -3,13 +3,13 @@
 from etude.compiler.families.architectures import complete, parameters
 from etude.compiler.placement import interleaves
 from etude.compiler.torchtitan.shards import first_layer, layers_of_stage, local_parameters
-from etude.compiler.values import Architecture, Resources
+from etude.compiler.values import ModelShape, Resources
 from etude.spec.record import replace
 
 SHAPE = {"layers": 1, "dim": 16, "heads": 4, "kv_heads": 4, "ffn": 32, "vocab": 64}
 
 
-def model(layers: int) -> Architecture:
+def model(layers: int) -> ModelShape:
     return replace(complete("llama3", None, SHAPE), layers=layers, tied=False)
 
 

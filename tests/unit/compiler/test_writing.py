@@ -118,7 +118,9 @@ def text(cluster: str, size: str = "8B", more: str = "") -> str:
 
 
 def of(made: Plan, kind: type) -> WritingJob:
-    return next(job for job in made.jobs if isinstance(job, kind))
+    found = next(job for job in made.jobs if isinstance(job, kind))
+    assert isinstance(found, WritingJob)
+    return found
 
 
 def test_a_phase_has_the_gpus_that_its_job_needs() -> None:
