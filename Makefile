@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 LINT := build/lint
 EXTENSION := editors/vscode
 SKYPILOT := build/skypilot
+MOTO := build/moto
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 # In the order of the folders: end-to-end tests first, so that no worker has nothing to do while another
 # one ends with them.
-PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz docs gallery clean
 
@@ -17,10 +18,10 @@ demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
 	$(BIN)/etude run examples/quickstart.etude
 
-test: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
+test: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $(MOTO)/.installed
 	$(PARALLEL) -m "not exhaustive"
 
-test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed
+test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $(MOTO)/.installed
 	$(PARALLEL)
 
 # Everything that can happen to a run on a Slurm cluster, on a virtual one: about ten minutes.
@@ -92,6 +93,12 @@ $(EXTENSION)/node_modules: $(EXTENSION)/package-lock.json
 $(SKYPILOT)/.installed:
 	$(PYTHON) -m venv $(SKYPILOT)
 	$(SKYPILOT)/bin/pip install --quiet "skypilot>=0.11"
+	touch $@
+
+# The store of objects that tests start, for the same reason.
+$(MOTO)/.installed:
+	$(PYTHON) -m venv $(MOTO)
+	$(MOTO)/bin/pip install --quiet "moto[server,s3]>=5.1"
 	touch $@
 
 clean:
