@@ -17,12 +17,14 @@ class Hardware(Record, kw_only=False):
         device: "cpu", or a GPU's name.
         per_node: ranks of a machine.
         price: of a GPU-hour, where one is given.
+        torchtitan: what the cluster tells torchtitan by its own names.
     """
 
     world_size: int
     device: str
     per_node: int = 1
     price: float | None = None
+    torchtitan: r.Torchtitan | None = None
 
 
 class MixturePart(Record, kw_only=False):

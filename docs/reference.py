@@ -34,6 +34,13 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: evaluate`": r.Evaluate,
     "Measures": r.Measuring,
     "`needle`": r.Needle,
+    "`torchtitan`": r.Torchtitan,
+    "`training` of `torchtitan`": r.TrainingFields,
+    "`parallelism` of `torchtitan`": r.ParallelismFields,
+    "`compile` of `torchtitan`": r.CompileFields,
+    "`comm` of `torchtitan`": r.CommFields,
+    "`debug` of `torchtitan`": r.DebugFields,
+    "`optimizer` of `torchtitan`": r.OptimizerFields,
 }
 """Heading → the model whose attributes its table lists."""
 _TABLE = re.compile(re.escape(HEAD) + r"(?:\| .*\n)*")

@@ -156,6 +156,70 @@ class Dataset(Block):
     filters: list[str] = []
 
 
+class TrainingFields(Block):
+    """torchtitan's section `training`."""
+
+    enable_cpu_offload: bool | Let | None = None
+    gc_freq: Number | None = None
+    gc_debug: bool | Let | None = None
+
+
+class ParallelismFields(Block):
+    """torchtitan's section `parallelism`."""
+
+    fsdp_reshard_after_forward: Literal["default", "always", "never"] | Let | None = None
+    enable_fsdp_symm_mem: bool | Let | None = None
+    enable_sequence_parallel: bool | Let | None = None
+    pipeline_parallel_first_stage_less_layers: Number | None = None
+    pipeline_parallel_last_stage_less_layers: Number | None = None
+
+
+class CompileFields(Block):
+    """torchtitan's section `compile`."""
+
+    enable: bool | Let | None = None
+    components: Texts = None
+    backend: Text = None
+    enable_async_tensor_parallel: bool | Let | None = None
+
+
+class CommFields(Block):
+    """torchtitan's section `comm`."""
+
+    init_timeout_seconds: Number | None = None
+    train_timeout_seconds: Number | None = None
+    trace_buf_size: Number | None = None
+
+
+class DebugFields(Block):
+    """torchtitan's section `debug`."""
+
+    deterministic: bool | Let | None = None
+    deterministic_warn_only: bool | Let | None = None
+    batch_invariant: bool | Let | None = None
+    detect_anomaly: bool | Let | None = None
+    moe_force_load_balance: bool | Let | None = None
+    spmd_typechecking: bool | Let | None = None
+    print_config: bool | Let | None = None
+
+
+class OptimizerFields(Block):
+    """torchtitan's section `optimizer`."""
+
+    implementation: Literal["foreach", "fused"] | Let | None = None
+
+
+class Torchtitan(Block):
+    """Fields of torchtitan's configuration, by section."""
+
+    training: TrainingFields | Let | None = None
+    parallelism: ParallelismFields | Let | None = None
+    compile: CompileFields | Let | None = None
+    comm: CommFields | Let | None = None
+    debug: DebugFields | Let | None = None
+    optimizer: OptimizerFields | Let | None = None
+
+
 class Cluster(Block):
     """Nodes and their devices."""
 
@@ -163,6 +227,7 @@ class Cluster(Block):
     gpus: str | None = None
     cpus: Number | None = None
     price: Number | None = None
+    torchtitan: Torchtitan | Let | None = None
 
 
 class Dialog(Block):
@@ -212,6 +277,7 @@ class Training(Stage):
     checkpoint: Number | None = None
     export: Literal["bf16", "fp32", "none"] | Let | None = None
     keep: str | int | None = None
+    torchtitan: Torchtitan | Let | None = None
 
 
 class Needle(Block):

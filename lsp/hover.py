@@ -117,7 +117,7 @@ def _block(item: s.Block, here: Place, analysis: Analysis) -> tuple[list[str], A
     keyword = item.keyword.name
     model = r.block_model(keyword, item.kind.name if item.kind else None)
     if keyword == "gate":
-        return _attribute(analysis, Place(here.blocks[:-1], "", item, ()), "gate"), item.head
+        return _attribute(analysis, Place(here.blocks[:-1], (), item, ()), "gate"), item.head
     if keyword not in BLOCKS:
         return [], None
     text = f"`{BLOCKS[keyword]}`"
@@ -131,7 +131,7 @@ def _attribute(analysis: Analysis, here: Place, name: str) -> list[str]:
     model = here.model
     entry = documentation.documentation(model, name) if model else None
     parts = [documentation.markdown(name, entry)] if entry else []
-    if here.stage and not here.group:
+    if here.stage and not here.groups:
         parts += _resolved(analysis, here, name)
     elif model is r.Model:
         parts += _model(analysis, here)

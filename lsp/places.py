@@ -14,12 +14,13 @@ class Place(NamedTuple):
 
     Attributes:
         blocks: from the outside to the inside.
+        groups: the attributes around it that are groups, likewise.
         item: the innermost statement.
         nodes: the parts of its value that hold the place, from the outside to the inside.
     """
 
     blocks: tuple[s.Block, ...]
-    group: str
+    groups: tuple[str, ...]
     item: s.Item
     nodes: tuple[Any, ...]
 
@@ -56,32 +57,34 @@ class Place(NamedTuple):
         model = r.block_model(block.keyword.name, block.kind.name if block.kind else None)
         for inner in self.blocks[self.blocks.index(block) + 1 :]:
             model = names.group_model(model, inner.keyword.name)
-        return names.group_model(model, self.group) if self.group else model
+        for group in self.groups:
+            model = names.group_model(model, group)
+        return model
 
 
 def place(items: Iterable[s.Item], offset: int) -> Place | None:
     """What a character of a file belongs to."""
-    return _within(items, offset, (), "")
+    return _within(items, offset, (), ())
 
 
 def _within(
-    items: Iterable[s.Item], offset: int, blocks: tuple[s.Block, ...], group: str
+    items: Iterable[s.Item], offset: int, blocks: tuple[s.Block, ...], groups: tuple[str, ...]
 ) -> Place | None:
     for item in items:
         if not _holds(item.span, offset):
             continue
         if isinstance(item, s.Block):
-            inside = _within(item.items, offset, (*blocks, item), "")
-            return inside or Place((*blocks, item), "", item, ())
+            inside = _within(item.items, offset, (*blocks, item), ())
+            return inside or Place((*blocks, item), (), item, ())
         value = getattr(item, "value", None)
         nodes = tuple(_path(value, offset))
         for node in nodes:
             braces = node.braces if isinstance(node, s.Tagged) else node
             if isinstance(item, s.Assign) and isinstance(braces, s.Braces):
-                inside = _within(braces.items, offset, blocks, item.path.name)
+                inside = _within(braces.items, offset, blocks, (*groups, item.path.name))
                 if inside and isinstance(inside.item, s.Assign | s.Entry) and inside.model:
                     return inside
-        return Place(blocks, group, item, nodes)
+        return Place(blocks, groups, item, nodes)
     return None
 
 

@@ -128,6 +128,39 @@ def unknown_gpu(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     )
 
 
+UNPRICED = {
+    "training": ("enable_cpu_offload",),
+    "parallelism": (
+        "fsdp_reshard_after_forward",
+        "enable_fsdp_symm_mem",
+        "enable_sequence_parallel",
+        "pipeline_parallel_first_stage_less_layers",
+        "pipeline_parallel_last_stage_less_layers",
+    ),
+    "compile": ("enable", "enable_async_tensor_parallel"),
+}
+"""Fields of torchtitan that change memory or time, and that the cost model knows nothing of."""
+
+
+@rule("N662")
+def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    told = stage.spec.torchtitan or (None if stage.parent else stage.hardware.torchtitan)
+    if stage.hardware.device == "cpu" or told is None:
+        return
+    names = [
+        f"{section}.{name}"
+        for section, fields in told.given().items()
+        for name in fields
+        if name in UNPRICED.get(section, ())
+    ]
+    if names:
+        yield Found(
+            f"memory and time are estimated without {' and '.join(names)}",
+            told.at(),
+            "measure a few steps before you rely on the estimates",
+        )
+
+
 @rule("W649", needs="cluster")
 def large_model_without_a_cluster(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A large model on one process of a CPU, since no cluster is declared."""

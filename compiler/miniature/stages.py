@@ -99,6 +99,7 @@ class Stages:
             "cluster": None,
             "precision": None,
             "recompute": None,
+            "torchtitan": None,
             "checkpoint": None,
             "keep": None,
             "parallel": self._placement(spec, stage, steps_of, length),

@@ -43,11 +43,19 @@ PLACEMENT = Outside("changes a result only up to rounding", told=True)
 _HOW = (
     "training.local_batch_size",
     "training.disable_cuda_graphs",
+    "training.enable_cpu_offload",
+    "training.gc_freq",
+    "training.gc_debug",
     "parallelism",
     "optimizer.implementation",
     "activation_checkpoint",
     "compile",
     "debug.deterministic",
+    "debug.deterministic_warn_only",
+    "debug.batch_invariant",
+    "debug.detect_anomaly",
+    "debug.spmd_typechecking",
+    "debug.print_config",
     "comm",
 )
 PLACED = Outside(PLACEMENT.why, parts=_HOW, told=True)

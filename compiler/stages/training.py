@@ -346,9 +346,11 @@ def cluster_hardware(scope: Scope, name: str | None) -> Hardware | None:
             help='write `gpus = 8 of "H100 80GB"`, or `cpus = 2` for two processes',
         )
         return None
-    if cluster.gpus:
-        return Hardware(
-            cluster.nodes * cluster.gpus[0], cluster.gpus[1], cluster.gpus[0], cluster.price
-        )
-    each = cluster.cpus or 1
-    return Hardware(cluster.nodes * each, "cpu", each)
+    each, device = cluster.gpus or (cluster.cpus or 1, "cpu")
+    return Hardware(
+        world_size=cluster.nodes * each,
+        device=device,
+        per_node=each,
+        price=cluster.price if cluster.gpus else None,
+        torchtitan=cluster.torchtitan,
+    )

@@ -28,7 +28,7 @@ def torchtitan(
     peak = max((max(piece.start, piece.end) for piece in lr), default=0)
     optimizer = stage.optimizer
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
-    return {
+    sections = {
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
@@ -68,6 +68,10 @@ def torchtitan(
         "debug": {"seed": seed, "deterministic": True},
         "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
     }
+    for told in (stage.hardware.torchtitan, stage.settings["torchtitan"]):
+        for section, values in (told.given() if told else {}).items():
+            sections[section] = {**sections[section], **values}
+    return sections
 
 
 def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:

@@ -10,9 +10,18 @@ from .foreign_attributes import ANY, NOT_YET, OUTSIDE, Answer
 from .foreign_blocks import BLOCKS as OF_BLOCKS
 from .foreign_blocks import OTHERS, RENAMED
 from .foreign_stages import STAGES
+from .foreign_torchtitan import TORCHTITAN
 from .foreign_values import VALUES
 
-ATTRIBUTES: tuple[Answer, ...] = (*STAGES, *OTHERS, *OF_BLOCKS, *RENAMED, *OUTSIDE, *NOT_YET)
+ATTRIBUTES: tuple[Answer, ...] = (
+    *TORCHTITAN,
+    *STAGES,
+    *OTHERS,
+    *OF_BLOCKS,
+    *RENAMED,
+    *OUTSIDE,
+    *NOT_YET,
+)
 """What is said of attributes; of a block's own before what is said anywhere."""
 
 PLACES: Mapping[str, str] = {
@@ -30,6 +39,11 @@ PLACES: Mapping[str, str] = {
     "optimizer": "`optimizer = adamw { … }` of a stage",
     "gate": "a gate",
     "needle": "`needle = { … }` of an evaluate stage",
+    "torchtitan": "`torchtitan = { … }` of a stage or cluster",
+    **{
+        f"torchtitan.{section}": f"`torchtitan = {{ {section} = {{ … }} }}` of a stage or cluster"
+        for section in ("training", "parallelism", "compile", "comm", "debug", "optimizer")
+    },
 }
 """Where attributes of these belong; those of stages belong in stages of their kinds."""
 _ALIKE = 0.8

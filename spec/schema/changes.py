@@ -7,6 +7,7 @@ compared with, its claims, is left out.
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .. import syntax as s
@@ -258,7 +259,8 @@ class _Changer:
 
     def _with(self, block: Any, words: Sequence[s.Word], change: Change) -> Any:
         """The block with another value of an attribute, or of a part of it."""
-        if len(words) > 2:
+        model = r.block_model(block.keyword.name, block.kind and block.kind.name)
+        if not _is_part(words, model):
             self._unknown(
                 f"`{change.path.name}` is not an attribute",
                 change.path.span,
@@ -266,10 +268,9 @@ class _Changer:
                 "`pretrain.optimizer.weight_decay`",
             )
             return block
-        model = r.block_model(block.keyword.name, block.kind and block.kind.name)
         name = words[0].name
-        if len(words) == 2:
-            part = self._part(block, words, change, model)
+        if len(words) > 1:
+            part = self._part(block.items, words, change, model)
             return block if part is None else self._put(block, {name}, part)
         if _is(change.value, "default"):
             new, others = None, {name}
@@ -282,11 +283,15 @@ class _Changer:
         return block._replace(items=_replaced(block.items, names, new))
 
     def _part(
-        self, block: s.Block, words: Sequence[s.Word], change: Change, model: Model
+        self, items: Sequence[s.Item], words: Sequence[s.Word], change: Change, model: Model
     ) -> s.Item | None:
-        """The statement of an attribute that is a group, with another value of a part."""
-        name, part = words
-        old = next((item for item in block.items if _gives(item, {name.name})), None)
+        """The statement of an attribute that is a group, with another value of a part.
+
+        Args:
+            items: of the block or group that has the attribute.
+        """
+        name, part, *deeper = words
+        old = next((item for item in items if _gives(item, {name.name})), None)
         value: Any = old.value if isinstance(old, s.Assign | s.Entry) else None
         if isinstance(value, s.Path) and value.name in self.lets:
             value = self.items[self.lets[value.name]].value  # type: ignore[union-attr]
@@ -310,14 +315,29 @@ class _Changer:
             )
             return None
         entries = isinstance(kind, ScheduleOf) or any(isinstance(i, s.Entry) for i in braces.items)
-        new = _item(part, change, kind and kind.model)
-        if _is(change.value, "default"):
+        if deeper:
+            new = self._part(braces.items, words[1:], change, kind and kind.model)
+            if new is None:
+                return None
+        else:
+            new = _item(part, change, kind and kind.model)
+        if _is(change.value, "default") and not deeper:
             new = None
         elif entries:
             new = s.Entry(part, change.value, change.span)  # type: ignore[arg-type]
         group = braces._replace(items=_replaced(braces.items, {part.name}, new), span=change.span)
         whole = group if value is braces else value._replace(braces=group, span=change.span)
         return s.Assign(s.Path((name,), name.span), None, whole, None, change.origin, change.span)
+
+
+def _is_part(words: Sequence[s.Word], model: Model) -> bool:
+    """Whether a path leads to an attribute, to a part of one, or through groups in groups."""
+    for outer, inner in pairwise(words[:-1]):
+        kind = r.kind_of(model, outer.name)
+        model = kind and kind.model
+        if not isinstance(r.kind_of(model, inner.name), g.Group):
+            return False
+    return True
 
 
 def _is(value: s.Value, name: str) -> bool:

@@ -215,6 +215,8 @@ class OneOf(Kind):
         return listed(self.names)
 
     def read(self, value: s.Value) -> Any:
+        if not isinstance(value, s.Path | s.Text):
+            raise wrong_value(value, listed(self.names), f"`{self.names[0]}`, without quotes")
         chosen = name(value)
         if chosen not in self.names:
             raise Invalid(

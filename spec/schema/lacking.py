@@ -20,6 +20,13 @@ BLOCKS: Mapping[type[r.Declaration], str] = {
     r.Optimizer: "optimizer",
     r.Gate: "gate",
     r.Needle: "needle",
+    r.Torchtitan: "torchtitan",
+    r.TrainingFields: "torchtitan.training",
+    r.ParallelismFields: "torchtitan.parallelism",
+    r.CompileFields: "torchtitan.compile",
+    r.CommFields: "torchtitan.comm",
+    r.DebugFields: "torchtitan.debug",
+    r.OptimizerFields: "torchtitan.optimizer",
     **{model: kind for kind, model in r.STAGES.items()},
 }
 """The blocks and groups that have attributes: what the tables call them."""

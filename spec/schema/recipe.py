@@ -47,6 +47,14 @@ from .model_blocks import Experts as Experts
 from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import RopeScaling as RopeScaling
+from .torchtitan_fields import TORCHTITAN
+from .torchtitan_fields import CommFields as CommFields
+from .torchtitan_fields import CompileFields as CompileFields
+from .torchtitan_fields import DebugFields as DebugFields
+from .torchtitan_fields import OptimizerFields as OptimizerFields
+from .torchtitan_fields import ParallelismFields as ParallelismFields
+from .torchtitan_fields import Torchtitan as Torchtitan
+from .torchtitan_fields import TrainingFields as TrainingFields
 from .training_blocks import DIALOG as DIALOG
 from .training_blocks import OPTIMIZERS as OPTIMIZERS
 from .training_blocks import POLYAK as POLYAK
@@ -102,6 +110,9 @@ class Cluster(Declaration):
         nk.Real(above=0),
         None,
         doc="of a GPU-hour, in any currency; the plan then has [prices](cost.md)",
+    )
+    torchtitan: Torchtitan | None = attribute(
+        TORCHTITAN, None, doc="see [`torchtitan`](#torchtitan): of all stages that run here"
     )
 
 

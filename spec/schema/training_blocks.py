@@ -13,6 +13,7 @@ from . import number_kinds as nk
 from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
 from .model_blocks import ROPE_SCALING, RopeScaling
+from .torchtitan_fields import TORCHTITAN, Torchtitan
 
 WITH_WEIGHTS = ("stage", "model")
 
@@ -214,6 +215,12 @@ class Training(Stage):
         None,
         otherwise="the last two",
         doc="which checkpoints stay while a job runs; changes no result",
+    )
+    torchtitan: Torchtitan | None = attribute(
+        TORCHTITAN,
+        None,
+        inherits=None,
+        doc="see [`torchtitan`](#torchtitan); a group replaces the one of the stage before",
     )
 
 

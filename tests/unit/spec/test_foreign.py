@@ -28,6 +28,13 @@ GROUPS = {
     "fields": ("dataset", "fields = {{ {} }}"),
     "optimizer": ("train", "optimizer = adamw {{ {} }}"),
     "needle": ("evaluate", "needle = {{ {} }}"),
+    "torchtitan": ("train", "torchtitan = {{ {} }}"),
+    "torchtitan.training": ("train", "torchtitan = {{ training = {{ {} }} }}"),
+    "torchtitan.parallelism": ("train", "torchtitan = {{ parallelism = {{ {} }} }}"),
+    "torchtitan.compile": ("train", "torchtitan = {{ compile = {{ {} }} }}"),
+    "torchtitan.comm": ("train", "torchtitan = {{ comm = {{ {} }} }}"),
+    "torchtitan.debug": ("train", "torchtitan = {{ debug = {{ {} }} }}"),
+    "torchtitan.optimizer": ("train", "torchtitan = {{ optimizer = {{ {} }} }}"),
 }
 """Groups: the block that they stand in, and how."""
 VALUES = {

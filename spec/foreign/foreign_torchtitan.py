@@ -1,0 +1,81 @@
+"""Sections and fields of torchtitan that `torchtitan = { … }` does not have: who sets them."""
+
+from .foreign_attributes import Answer
+
+TORCHTITAN = (
+    Answer(
+        "model_spec hf_assets_path tokenizer dataloader lr_scheduler loss checkpoint",
+        "torchtitan",
+        "etude sets this section, from the stage's own attributes. Leave it out",
+    ),
+    Answer(
+        "profiler validator",
+        "torchtitan",
+        "this version's training loop runs neither torchtitan's profiler nor its validator. Leave "
+        "it out",
+    ),
+    Answer(
+        "metrics",
+        "torchtitan",
+        "the run logs every step, and to Weights & Biases with `tracking = wandb` of the recipe. "
+        "Leave it out",
+    ),
+    Answer(
+        "dump_folder", "torchtitan", "`etude run SPEC --folder FOLDER` says where a run is kept"
+    ),
+    Answer(
+        "override",
+        "torchtitan",
+        "this section imports Python code, and a spec runs none. Leave it out",
+    ),
+    Answer(
+        "optimizer_factory_kwargs_by_name",
+        "torchtitan.optimizer",
+        "the optimizer's settings are those of the stage: {}",
+        "stage long: train { from = pretrain, steps = 10, optimizer = adamw { eps = 1e-8 } }",
+    ),
+    Answer(
+        "disable_cuda_graphs",
+        "torchtitan.training",
+        "this version runs without CUDA graphs. Leave it out",
+    ),
+    Answer(
+        "mixed_precision_reduce",
+        "torchtitan.training",
+        "torchtitan sums gradients in fp32, and knows nothing else. Leave it out",
+    ),
+    Answer(
+        "module_fqns_per_model_part pipeline_parallel_layers_per_stage "
+        "pipeline_parallel_schedule pipeline_parallel_schedule_csv "
+        "pipeline_parallel_microbatch_size",
+        "torchtitan.parallelism",
+        "this follows from the degrees of `parallel`: 1F1B, or with `interleave` interleaved 1F1B. "
+        "Leave it out",
+    ),
+    Answer(
+        "context_parallel_load_balancer context_parallel_ptrr_mask_key",
+        "torchtitan.parallelism",
+        "this version shares out sequences by `headtail`, torchtitan's default. Leave it out",
+    ),
+    Answer(
+        "spmd_backend",
+        "torchtitan.parallelism",
+        "etude's losses need `spmd_types`, torchtitan's default. Leave it out",
+    ),
+    Answer(
+        "save_traces_folder save_traces_file_prefix",
+        "torchtitan.comm",
+        "traces are kept in the run folder. Leave it out",
+    ),
+    Answer("mode", "torchtitan.comm", "the run sets it. Leave it out"),
+    Answer(
+        "save_config_file",
+        "torchtitan.debug",
+        "the plan has the configuration of every job: `etude plan SPEC --json`",
+    ),
+    Answer(
+        "enable_structured_logging",
+        "torchtitan.debug",
+        "this version does not start torchtitan's structured log. Leave it out",
+    ),
+)

@@ -1,0 +1,146 @@
+"""Fields that a stage or cluster hands to torchtitan as they are."""
+
+from typing import Any
+
+import pytest
+from specs import HEAD, after, check, compiled, jobs, miniature, plan, stage
+
+from etude.compiler.plan.plan import Plan
+from etude.runtime.emission.emit import emit
+
+POD = 'cluster pod { gpus = 4 of "H100 80GB", torchtitan = { comm = { trace_buf_size = 9 } } }\n'
+
+
+def of(made: Plan, name: str = "first") -> dict[str, Any]:
+    return jobs(made, name)[0].torchtitan
+
+
+def test_a_field_stands_beside_those_that_etude_sets() -> None:
+    without = of(plan(HEAD + stage()))
+    told = of(plan(HEAD + stage(torchtitan="{ training = { gc_freq = 7 } }")))
+    assert told == {**without, "training": {**without["training"], "gc_freq": 7}}
+
+
+def test_a_field_takes_the_place_of_what_etude_chose() -> None:
+    told = of(plan(HEAD + stage(torchtitan="{ debug = { deterministic = false } }")))
+    assert of(plan(HEAD + stage()))["debug"]["deterministic"] is True
+    assert told["debug"]["deterministic"] is False
+
+
+def test_a_stage_takes_over_the_group_of_the_one_before_as_a_whole() -> None:
+    text = HEAD + stage(torchtitan="{ training = { gc_freq = 7 }, comm = { trace_buf_size = 1 } }")
+    other = after("third", from_="second", torchtitan="{ comm = { trace_buf_size = 2 } }")
+    made = plan(text + after() + other)
+    assert of(made, "second")["training"]["gc_freq"] == 7
+    assert "gc_freq" not in of(made, "third")["training"]
+    assert of(made, "third")["comm"]["trace_buf_size"] == 2
+    shown = made.stages["second"].values["torchtitan"]
+    assert shown
+    assert shown.origin == "from first"
+    assert shown.value == "training gc_freq 7, comm trace_buf_size 1"
+
+
+def test_what_a_cluster_says_holds_unless_the_stage_says_otherwise() -> None:
+    made = plan(
+        HEAD
+        + POD
+        + stage()
+        + after(torchtitan="{ training = { gc_freq = 7 } }")
+        + after("third", from_="second", torchtitan="{ comm = { trace_buf_size = 2 } }")
+    )
+    sizes = [of(made, name)["comm"]["trace_buf_size"] for name in ("first", "second", "third")]
+    assert sizes == [9, 9, 2]
+    assert of(made, "second")["training"]["gc_freq"] == 7
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "training = { enable_cpu_offload = true, gc_freq = 3, gc_debug = true }",
+        "parallelism = { fsdp_reshard_after_forward = always, enable_fsdp_symm_mem = true }",
+        'compile = { enable = false, components = "model", backend = "eager" }',
+        "comm = { init_timeout_seconds = 60, train_timeout_seconds = 60, trace_buf_size = 0 }",
+        "debug = { deterministic = false, deterministic_warn_only = true, batch_invariant = true }",
+        "debug = { detect_anomaly = true, spmd_typechecking = true, print_config = true }",
+        "optimizer = { implementation = fused }",
+    ],
+)
+def test_how_a_step_is_computed_is_no_part_of_the_key(fields: str) -> None:
+    without = plan(HEAD + stage())
+    told = plan(HEAD + stage(torchtitan=f"{{ {fields} }}"))
+    assert of(told) != of(without)
+    assert [job.key for job in told.jobs] == [job.key for job in without.jobs]
+
+
+def test_what_changes_results_is() -> None:
+    told = plan(HEAD + stage(torchtitan="{ debug = { moe_force_load_balance = true } }"))
+    assert jobs(told)[0].key != jobs(plan(HEAD + stage()))[0].key
+
+
+def test_they_are_emitted() -> None:
+    group = "{ parallelism = { fsdp_reshard_after_forward = never }, training = { gc_freq = 7 } }"
+    text = emit(plan(HEAD + stage(torchtitan=group)))
+    assert "fsdp_reshard_after_forward='never'" in text
+    assert "gc_freq=7" in text
+
+
+def test_a_miniature_leaves_them_out() -> None:
+    text = HEAD + stage(torchtitan="{ training = { gc_freq = 7 } }")
+    small = miniature(text)
+    assert "gc_freq" not in of(small)["training"]
+
+
+def test_a_part_is_changed_by_a_variant() -> None:
+    text = HEAD + stage(torchtitan="{ training = { gc_freq = 7, gc_debug = true } }")
+    change = "variant slow { first.torchtitan.training.gc_freq = 90 }\n"
+    training = of(plan(text + change, variant="slow"))["training"]
+    assert (training["gc_freq"], training["gc_debug"]) == (90, True)
+
+
+GPU = 'cluster pod { gpus = 4 of "H100 80GB" }\n'
+
+
+def notes(text: str) -> list[str]:
+    return [each.message for each in compiled(text)[1].ordered() if each.code == "N662"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "noted"),
+    [
+        ("training = { enable_cpu_offload = true }", ["training.enable_cpu_offload"]),
+        ("compile = { enable = false }", ["compile.enable"]),
+        ("comm = { train_timeout_seconds = 100 }", []),
+    ],
+)
+def test_what_the_estimates_do_not_know_is_said(fields: str, noted: list[str]) -> None:
+    told = stage(torchtitan=f"{{ {fields} }}")
+    assert notes(HEAD + GPU + told) == [
+        f"memory and time are estimated without {name}" for name in noted
+    ]
+    assert notes(HEAD + told) == []  # of a CPU
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "help"),
+    [
+        ("compil = { enable = false }", "E308", "did you mean `compile`?"),
+        ("compile = { enabled = false }", "E308", "did you mean `enable`?"),
+        ("compile = { enable = 3 }", "E201", "write `true`, without quotes"),
+        ("compile = { enable = maybe }", "E202", "there is `false`, `true`"),
+        ("compile = false", "E201", "write `compile = { … }`"),
+        ("training = { gc_freq = 1.5 }", "E207", ""),
+        ("training = { seq_len = 64 }", "E308", "`seq_len` is an attribute of train"),
+        ("training = { max_norm = 1.0 }", "E308", "did you mean `clip`?"),
+        ("parallelism = { tensor_parallel_degree = 2 }", "E308", "a part of `parallel`"),
+        ("debug = { seed = 2 }", "E308", "`seed` is an attribute of the recipe"),
+        ("activation_checkpoint = { mode = full }", "E308", "did you mean `recompute`?"),
+        ("profiler = { enable_profiling = true }", "E308", "neither torchtitan's profiler"),
+        ('override = { imports = ["os"] }', "E308", "a spec runs none"),
+    ],
+)
+def test_what_torchtitan_does_not_have_and_what_etude_sets(
+    fields: str, code: str, help: str
+) -> None:
+    found = [e for e in check(HEAD + stage(torchtitan=f"{{ {fields} }}")) if e.code[0] == "E"]
+    assert [each.code for each in found] == [code]
+    assert help in found[0].help
