@@ -13,6 +13,13 @@ NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 too, which are no parts of linear layers) and attention sinks; a test compares them with the shapes
 of all families."""
 
+FIRST_STEP_SECONDS = 1800
+"""A collective may wait so long for compilation in a first step, and for other ranks that write a
+result. On CPUs it always may: steps of minutes are no sign of a fault there."""
+STEP_SECONDS = 100
+"""torchtitan's own limit for all other steps. Every minute that 512 GPUs wait for one that does not
+come costs 9 GPU-hours."""
+
 
 def torchtitan(
     stage: ModelStage, segment: Form, steps: int, seed: int, lr: Iterable[LrPiece]
@@ -66,11 +73,19 @@ def torchtitan(
         "activation_checkpoint": recompute[stage.recompute],
         "compile": {"enable": not on_cpu},
         "debug": {"seed": seed, "deterministic": True},
-        "comm": {"init_timeout_seconds": 1800, "train_timeout_seconds": 1800},
+        "comm": {
+            "init_timeout_seconds": FIRST_STEP_SECONDS,
+            "train_timeout_seconds": FIRST_STEP_SECONDS if on_cpu else STEP_SECONDS,
+        },
     }
+    return _with_told(stage, sections)
+
+
+def _with_told(stage: ModelStage, sections: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the fields that the cluster gives, and the stage."""
     for told in (stage.hardware.torchtitan, stage.settings["torchtitan"]):
         for section, values in (told.given() if told else {}).items():
-            sections[section] = {**sections[section], **values}
+            sections = {**sections, section: {**sections[section], **values}}
     return sections
 
 

@@ -83,7 +83,10 @@ class CommFields(Declaration):
         nk.Whole(), None, otherwise="1800", doc="how long a collective may take in the first step"
     )
     train_timeout_seconds: int | None = attribute(
-        nk.Whole(), None, otherwise="1800", doc="how long one may take afterwards"
+        nk.Whole(),
+        None,
+        otherwise="100 on GPUs, 1800 on CPUs",
+        doc="how long one may take afterwards",
     )
     trace_buf_size: int | None = attribute(
         nk.Whole(least=0), None, otherwise="20000", doc="collectives that the flight recorder keeps"
