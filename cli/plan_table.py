@@ -150,9 +150,15 @@ def _costs(plan: Plan) -> None:
     sums = ("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price))
     names = ("memory", "of", "step", "tokens/s/GPU", "MFU", "hours", "GPU-hours", "price")
     columns = [Column("estimated"), *(Column(name, right=True) for name in names)]
+    last = [sums]
+    if total.seconds and total.expected_seconds:
+        share = total.seconds / total.expected_seconds
+        label = f"with failures, {share:.1%} training"
+        last.append((label, "", "", "", "", "", _hours(total.expected_seconds / 3600), "", ""))
     if not any(row[-1] for row in [*rows, sums]):  # nobody has said what a GPU-hour costs
-        columns, sums, rows = columns[:-1], sums[:-1], [row[:-1] for row in rows]
-    show(columns, [[Row(row) for row in rows], [Row(sums)]])
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        last = [row[:-1] for row in last]
+    show(columns, [[Row(row) for row in rows], [Row(row) for row in last]])
 
 
 def _phases(plan: Plan) -> None:

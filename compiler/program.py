@@ -17,6 +17,8 @@ class Hardware(Record, kw_only=False):
         device: "cpu", or a GPU's name.
         per_node: ranks of a machine.
         price: of a GPU-hour, where one is given.
+        mtbf, restart, save: seconds between two failures, from one until training continues, and
+            that a checkpoint holds training up, as far as they are given.
         torchtitan: what the cluster tells torchtitan by its own names.
     """
 
@@ -24,6 +26,9 @@ class Hardware(Record, kw_only=False):
     device: str
     per_node: int = 1
     price: float | None = None
+    mtbf: float | None = None
+    restart: float | None = None
+    save: float | None = None
     torchtitan: r.Torchtitan | None = None
 
 

@@ -25,7 +25,7 @@ SECTIONS = {
     "E34": "Variants and changes on the command line",
     "E40": "Stages",
     "E41": "Optimizers, tokenizers, clusters and models",
-    "E42": "Averages, evaluations, data sets and tokenizers",
+    "E42": "Averages, evaluations, data sets, tokenizers and clusters",
     "E43": "Placements",
     "E44": "Schedules in steps",
     "E45": "Batches and sequences on ranks, and segments that do not fit",
@@ -49,7 +49,7 @@ SECTIONS = {
     "N61": "Batches, lengths and shapes",
     "N62": "Data and reproducibility",
     "N65": "What nothing uses",
-    "N66": "Memory",
+    "N66": "Memory and time",
 }
 """The first characters of codes → the heading of their section."""
 

@@ -140,7 +140,7 @@ def _annotation(kind: k.Kind) -> str:
             return "bool | Let"
         case k.OneOf(names=names):
             return f"Literal[{', '.join(map(repr, names))}] | Let"
-        case nk.Whole() | nk.Every() | nk.Real() | nk.Share() | nk.Amount():
+        case nk.Whole() | nk.Every() | nk.Duration() | nk.Real() | nk.Share() | nk.Amount():
             return "Number"
         case nk.Wholes() | nk.Reals():
             return "Numbers"

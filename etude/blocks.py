@@ -227,6 +227,9 @@ class Cluster(Block):
     gpus: str | None = None
     cpus: Number | None = None
     price: Number | None = None
+    mtbf: Number | None = None
+    restart: Number | None = None
+    save: Number | None = None
     torchtitan: Torchtitan | Let | None = None
 
 

@@ -23,6 +23,7 @@ UNITS = {
     "GiB": "GiB",
     "h": "h",
     "min": "min",
+    "s": "s",
     "time": "times",
     "times": "times",
 }
@@ -31,7 +32,7 @@ UNITS = {
 
 _DECIMAL = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3))
 _BINARY = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
-_SINGULAR = {"seqs": "seq", "docs": "doc", "times": "time"}
+_SINGULAR = {"seqs": "seq", "docs": "doc", "times": "time", "s": "s"}
 _DIGITS = re.compile(r"[0-9_]+")
 
 

@@ -6,14 +6,17 @@ from math import fsum
 from ...spec.findings.diagnostics import did_you_mean
 from ...spec.quantity import counted, short
 from ...spec.record import replace
+from ..costs.failures import best_interval
 from ..costs.hardware import GIB, GPUS, Gpu, gpu
-from ..costs.jobs import segment_batch, segment_estimate
+from ..costs.jobs import expected, segment_batch, segment_estimate
 from ..families.architectures import parameters
 from ..program import Scheduled, ScheduledStage, Segment
 from . import Found, rule
 
 LARGE = 1e9
 """Parameters from which nobody means to train a model on a CPU."""
+NOTED = 0.01
+"""A share of the time that is worth another interval of checkpoints."""
 STATE = ("parameters", "gradients", "optimizer")
 
 
@@ -159,6 +162,36 @@ def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
             told.at(),
             "measure a few steps before you rely on the estimates",
         )
+
+
+@rule("N663")
+def better_interval(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    """Checkpoints so rare, or so frequent, that a run with failures takes longer than it must."""
+    where = stage.hardware
+    last = stage.segments[-1]
+    step = segment_estimate(stage, last, segment_batch(stage, last)[-1].sequences)
+    if step is None or where.mtbf is None or not where.save:
+        return
+    best = max(best_interval(where.save, where.mtbf), step.seconds)
+    day = 24 * 3600.0
+    now, then = (expected(stage, day, step.seconds, between) for between in (None, best))
+    assert now is not None
+    assert then is not None
+    if now > (1 + NOTED) * then:
+        yield Found(
+            f"with these failures, {now / then - 1:.1%} of the time would be saved by another "
+            "interval of checkpoints",
+            stage.spec.at("checkpoint"),
+            f"write `checkpoint every {_interval(best)}`",
+        )
+
+
+def _interval(seconds: float) -> str:
+    """A time as specs write it, to about a tenth."""
+    unit, size = next(
+        of for of in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= of[1] or of[1] == 1
+    )
+    return f"{float(f'{seconds / size:.2g}'):g} {unit}"
 
 
 @rule("W649", needs="cluster")

@@ -5,12 +5,17 @@ from functools import lru_cache
 from math import fsum
 from typing import Any
 
+from ...spec.quantity import Quantity
 from ...spec.record import replace
+from ...spec.schema.number_kinds import EVERY, SECONDS
 from ..program import Form, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece
 from .estimate import Estimate, Setting, estimate
+from .failures import with_failures
 from .hardware import gpu
 
+RESTART = 600.0
+"""Seconds from a failure until training continues, where the cluster does not say it."""
 DIGITS = 4
 """Significant digits of an estimate: more would claim more than is known."""
 
@@ -73,6 +78,7 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
         (piece.to_step - piece.from_step) * (low.seconds + (piece.sequences - sizes[0]) * slope)
         for piece in batch
     )
+    lost = expected(stage, seconds, fsum(last.time.values()))
     hours = seconds / 3600 * stage.hardware.world_size
     price = stage.hardware.price
     return {
@@ -80,12 +86,38 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
         "gpu_memory": device.memory,
         "step_seconds": {part: digits(of) for part, of in last.time.items()},
         "seconds": digits(seconds),
+        "expected_seconds": None if lost is None else digits(lost),
         "gpu_hours": digits(hours),
         "energy_kwh": digits(hours * device.watts / 1000),
         "price": None if price is None else digits(hours * price),
         "mfu": digits(last.mfu),
         "tokens_per_second": digits(last.tokens_per_second),
     }
+
+
+def expected(
+    stage: ModelStage, seconds: float, step: float, between: float | None = None
+) -> float | None:
+    """The time of a job with the failures of its cluster; None where nothing is said of them.
+
+    Args:
+        seconds: the job's time without them.
+        step: the time of a step.
+        between: seconds between two checkpoints, where they are not those of the stage.
+    """
+    hardware = stage.hardware
+    if hardware.mtbf is None:
+        return None
+    if between is None:
+        every: Quantity = getattr(stage.spec, "checkpoint", None) or EVERY
+        between = float(every.value) * SECONDS.get(every.unit, step)
+    return with_failures(
+        seconds,
+        between=between,
+        save=hardware.save or 0.0,
+        restart=RESTART if hardware.restart is None else hardware.restart,
+        mtbf=hardware.mtbf,
+    )
 
 
 def digits(value: float) -> float:

@@ -62,6 +62,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E424": ("file|hub|bytes|train",),
     "E425": (),
     "E426": ("weights", "hub"),
+    "E428": ("mtbf",),
     "E431": _MESH,
     "E432": ("parallel", "cluster"),
     "E433": _MESH,

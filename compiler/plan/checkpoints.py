@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
-from ...spec.schema.number_kinds import EVERY, LAST, Kept
+from ...spec.schema.number_kinds import EVERY, LAST, SECONDS, Kept
 from ..families.architectures import parameters
 from ..values import Saving
 from .plan import TrainJob
@@ -13,7 +13,6 @@ WEIGHTS = 4
 """Bytes of a parameter: weights are kept in float32."""
 MOMENTS = 8
 """Bytes of a parameter for both moments of Adam, float32."""
-SECONDS = {"min": 60, "h": 3600}
 OTHERWISE = 10
 """How many checkpoints a job has where nobody knows how long it takes, and steps are wanted."""
 

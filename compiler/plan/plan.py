@@ -37,6 +37,12 @@ class MixturePiece(Value):
     weights: dict[str, int]
 
 
+def later(default: Any, **keywords: Any) -> Any:
+    """A field that came later: at its default it is not written, so that plans, and with them keys
+    of jobs, are what they were without it."""
+    return Field(default=default, exclude_if=lambda value: value == default, **keywords)
+
+
 class Schedule(Value):
     lr: list[LrPiece]
     batch: list[BatchPiece]
@@ -78,6 +84,7 @@ class Cost(Value):
         default=None, description="estimated seconds of the job's last step, by what they go into"
     )
     seconds: float | None = Field(default=None, description="estimated, of the whole job")
+    expected_seconds: float | None = later(None, description="the same, with failures")
     gpu_hours: float | None = None
     energy_kwh: float | None = Field(default=None, description="GPUs at their power limit")
     price: float | None = Field(default=None, description="GPU-hours × the cluster's price")
@@ -92,12 +99,6 @@ class Attempt(Value):
 
     gate: str
     number: int
-
-
-def later(default: Any, **keywords: Any) -> Any:
-    """A field that came later: at its default it is not written, so that plans, and with them keys
-    of jobs, are what they were without it."""
-    return Field(default=default, exclude_if=lambda value: value == default, **keywords)
 
 
 DROP_LAST = "an epoch ends with its last whole batch"
@@ -391,6 +392,9 @@ class Totals(Value):
     steps: int
     flops: int
     seconds: float | None = None
+    expected_seconds: float | None = later(
+        None, description="with failures, where a cluster says how often it fails"
+    )
     gpu_hours: float | None = None
     energy_kwh: float | None = None
     price: float | None = None

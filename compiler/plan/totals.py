@@ -23,7 +23,17 @@ def totals(jobs: Sequence[Any]) -> Totals:
         steps=sum(job.steps for job in trained),
         flops=sum(job.cost.flops for job in trained),
         seconds=total("seconds"),
+        expected_seconds=_expected(trained),
         gpu_hours=total("gpu_hours"),
         energy_kwh=total("energy_kwh"),
         price=total("price"),
     )
+
+
+def _expected(trained: Sequence[TrainJob]) -> float | None:
+    """Seconds with failures; of jobs on clusters that say nothing of failures, without them."""
+    costs = [job.cost for job in trained]
+    if all(cost.expected_seconds is None for cost in costs):
+        return None
+    times = [cost.expected_seconds or cost.seconds for cost in costs]
+    return None if None in times else digits(fsum(time or 0.0 for time in times))

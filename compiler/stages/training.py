@@ -346,11 +346,23 @@ def cluster_hardware(scope: Scope, name: str | None) -> Hardware | None:
             help='write `gpus = 8 of "H100 80GB"`, or `cpus = 2` for two processes',
         )
         return None
+    for name in ("restart", "save"):
+        if getattr(cluster, name) is not None and cluster.mtbf is None:
+            scope.report.add(
+                "E428",
+                f"`{name}` sets nothing here: it belongs to `mtbf`",
+                cluster.at(name),
+                help=f"write `mtbf = 3 h` too, or leave `{name}` out",
+            )
+            return None
     each, device = cluster.gpus or (cluster.cpus or 1, "cpu")
     return Hardware(
         world_size=cluster.nodes * each,
         device=device,
         per_node=each,
         price=cluster.price if cluster.gpus else None,
+        mtbf=cluster.mtbf,
+        restart=cluster.restart,
+        save=cluster.save,
         torchtitan=cluster.torchtitan,
     )

@@ -91,6 +91,40 @@ class Every(Kind):
         return f"{name} every {self.example}"
 
 
+class Duration(Kind):
+    """A time: `10 min`. Read as seconds."""
+
+    example_of: str
+    zero: bool
+
+    def __init__(self, example: str, *, zero: bool = False) -> None:
+        """
+        Args:
+            zero: it may be none at all.
+        """
+        Record.__init__(self, example_of=example, zero=zero)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return tuple(SECONDS)
+
+    @property
+    def example(self) -> str:
+        return self.example_of
+
+    def takes(self, name: str) -> str:
+        return "time"
+
+    def read(self, value: s.Value) -> float:
+        found = quantity(plain_number(value, "a time"), self.units)
+        if not found.value and not self.zero:
+            raise Invalid("E208", "this must be more than nothing", value.span)
+        return float(found.value * SECONDS[found.unit])
+
+
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
 class Kept(NamedTuple):
     """Which checkpoints of a job stay on the disk while it runs.
 
