@@ -27,12 +27,14 @@ class _Flag:
 
     Attributes:
         asked: the number of the first signal; 0: none.
+        at_once: a second Ctrl-C came.
         tell: gets the name of the signal.
         ranks: processes that are asked as soon as this one is.
         depth: how many `listening` are open.
     """
 
     asked = 0
+    at_once = False
     tell: Tell | None = None
     ranks: frozenset[int] = frozenset()
     depth = 0
@@ -74,12 +76,16 @@ def listening() -> Iterator[None]:
     """Takes signals as requests to stop, for as long as the context lasts; in the main thread.
 
     Processes that are forked meanwhile end at SIGTERM as ever, and leave Ctrl-C to this one.
+
+    Raises: KeyboardInterrupt: at a second Ctrl-C, whatever a library made of it on its way here.
     """
     _flag.asked = 0
+    _flag.at_once = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         if _flag.asked:
             if number == signal.SIGINT:
+                _flag.at_once = True
                 raise KeyboardInterrupt
             return
         _flag.asked = number
@@ -90,6 +96,10 @@ def listening() -> Iterator[None]:
     _flag.depth += 1
     try:
         yield
+    except BaseException as problem:
+        if _flag.at_once and not isinstance(problem, KeyboardInterrupt):
+            raise KeyboardInterrupt from problem
+        raise
     finally:
         _flag.depth -= 1
         _flag.asked = 0

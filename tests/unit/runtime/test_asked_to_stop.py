@@ -40,6 +40,18 @@ def test_the_second_ctrl_c_stops_at_once_and_a_second_request_does_not() -> None
             send(signal.SIGINT)
 
 
+def test_whatever_a_library_makes_of_the_second_ctrl_c_it_stops_at_once() -> None:
+    class Wrapped(BaseException):
+        """As torch's CheckpointException is."""
+
+    with pytest.raises(KeyboardInterrupt), stopping.listening():
+        send(signal.SIGINT)
+        try:
+            send(signal.SIGINT)
+        except KeyboardInterrupt as problem:
+            raise Wrapped from problem
+
+
 def test_signals_mean_what_they_did_afterwards() -> None:
     before = [signal.getsignal(number) for number in stopping.ASKING]
     with stopping.listening():
