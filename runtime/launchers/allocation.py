@@ -67,7 +67,9 @@ def here(environ: Mapping[str, str] = os.environ) -> Place | None:
     Raises: RunError: the environment says it in part, or contradicts itself.
     """
     said = {name: value for name, value in environ.items() if value}
-    if is_alone(said):  # a process that started this one had no launcher, and used a port of its own
+    if is_alone(
+        said
+    ):  # a process that started this one had no launcher, and used a port of its own
         said = {name: value for name, value in said.items() if name not in (*_TORCH, *_MASTER)}
     if any(name in said for name in _TORCH):
         return _torch(said)

@@ -190,14 +190,11 @@ class Lease:
             time.sleep(0.1)
         return True
 
-    def _succeed(
-        self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]
-    ) -> bool:
+    def _succeed(self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]) -> bool:
         """Puts this owner in the place of a dead one, unless another process does.
 
-        Of those who want to, the one that makes the file of the successor may replace the lease, and
-        does so only while it is still that of the dead owner. A successor that has died before it
-        did is succeeded in the same way.
+        Whoever makes the successor's file may replace the lease, and does so only while it is still
+        the dead owner's. A successor that has died before it did is succeeded in the same way.
 
         Args:
             path: the file with the dead owner.
