@@ -159,7 +159,8 @@ class Writer:
             f"  allow {self.one(CODES)} {self.one(TEXTS)}\n" for _ in range(2) if self.rarely()
         )
 
-    def attributes(self, model: type[r.Declaration]) -> Iterator[str]:
+    def attributes(self, model: type[r.Declaration], *, in_value: bool = False) -> Iterator[str]:
+        """What a block or group gives; in a value nothing can be allowed."""
         for name, attribute in r.attributes(model).items():
             if not (attribute.required or self.often()):
                 continue
@@ -175,8 +176,9 @@ class Writer:
                 steps = self.maybe_let(self.one(STEPS))
                 yield self.one([f"{name} all", f"{name} last {number}", f"{name} every {steps}"])
             elif isinstance(kind, g.Group) and model is not r.Gate and self.rarely():
-                inner = list(self.attributes(kind.holds))
-                yield f"{name} {{\n" + "\n".join([*inner, self.allows().strip()]) + "\n}"
+                inner = list(self.attributes(kind.holds, in_value=in_value))
+                allows = "" if in_value else self.allows().strip()
+                yield f"{name} {{\n" + "\n".join([*inner, allows]) + "\n}"
             elif model.entries and self.often():
                 yield f"{name} {self.value(model, name)}"
             else:
@@ -275,10 +277,12 @@ class Writer:
                 return self.one(REALS)
             case nk.Share():
                 return self.one(SHARES)
+            case nk.Duration():
+                return self.one(["20 s", "10 min", "3 h", "0.5 h"])
         raise KeyError(f"{model.__name__}.{name}")
 
     def group(self, model: type[r.Declaration]) -> str:
-        lines = list(self.attributes(model))
+        lines = list(self.attributes(model, in_value=True))
         return f"{{ {', '.join(lines)} }}" if lines else "{ }"
 
     def schedule(self, name: str, *, pairs: bool) -> str:

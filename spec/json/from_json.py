@@ -341,7 +341,7 @@ class _Reader(Values):
                 label = s.Word("seq_len", word.span)
                 return (s.Block(word, (label,), None, self._gate(node), span),)
             case g.Group(holds=group) if _is_object(node) and model is not r.Gate:
-                if node.value.keys() & {"allow", "open"}:
+                if _says_more(node):
                     return (s.Block(word, (), None, self._group(word.name, node, group), span),)
         return None
 
@@ -475,6 +475,14 @@ class _Reader(Values):
 def _several(of: Node) -> tuple[Node, ...]:
     """The values of an array, or the one that stands for itself."""
     return of.value if isinstance(of.value, tuple) else (of,)
+
+
+def _says_more(node: Node) -> bool:
+    """Whether a group, or one inside it, has what only blocks have."""
+    return _is_object(node) and bool(
+        node.value.keys() & {"allow", "open"}
+        or any(_says_more(of) for _, of in node.value.values())
+    )
 
 
 def _is_object(of: Node) -> bool:
