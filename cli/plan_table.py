@@ -150,7 +150,7 @@ def _costs(plan: Plan) -> None:
     sums = ("all", "", "", "", "", "", _hours(hours), _hours(total.gpu_hours), _money(total.price))
     names = ("memory", "of", "step", "tokens/s/GPU", "MFU", "hours", "GPU-hours", "price")
     columns = [Column("estimated"), *(Column(name, right=True) for name in names)]
-    last = [sums]
+    last: list[tuple[str, ...]] = [sums]
     if total.seconds and total.expected_seconds:
         share = total.seconds / total.expected_seconds
         label = f"with failures, {share:.1%} training"

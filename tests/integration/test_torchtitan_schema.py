@@ -101,7 +101,7 @@ def test_all_of_them_reach_the_trainer_and_change_nothing_here(
     for section, values in TOLD.items():
         assert values.keys() == r.attributes(SECTIONS[section].kind.model).keys()
     plain = train_job(steps=3)
-    sections = {
+    sections: dict[str, dict[str, Any] | None] = {
         name: {**(plain.torchtitan.get(name) or {}), **values} for name, values in TOLD.items()
     }
     configured: list[Trainer.Config] = []

@@ -68,6 +68,9 @@ def test_the_interval_of_a_stage_counts_in_steps_or_minutes() -> None:
     text = HEAD + pod(mtbf="1 s", restart="0 s")
     often = plan(text + stage(body="checkpoint every 1 steps", steps="1000")).totals
     rare = plan(text + stage(body="checkpoint every 1000 steps", steps="1000")).totals
+    assert often
+    assert rare
+    assert often.seconds
     assert often.seconds == rare.seconds
     assert often.expected_seconds
     assert rare.expected_seconds
@@ -76,6 +79,7 @@ def test_the_interval_of_a_stage_counts_in_steps_or_minutes() -> None:
 
 def test_without_failures_a_plan_is_what_it_was() -> None:
     made = plan(HEAD + pod() + stage())
+    assert made.totals
     assert made.totals.expected_seconds is None
     assert "expected_seconds" not in made.to_json()
 
