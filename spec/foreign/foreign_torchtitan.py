@@ -74,6 +74,11 @@ TORCHTITAN = (
         "the plan has the configuration of every job: `etude plan SPEC --json`",
     ),
     Answer(
+        "batch_invariant",
+        "torchtitan.debug",
+        "torchtitan has this for reinforcement learning alone, and refuses it here. Leave it out",
+    ),
+    Answer(
         "enable_structured_logging",
         "torchtitan.debug",
         "this version does not start torchtitan's structured log. Leave it out",
