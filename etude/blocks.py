@@ -198,7 +198,6 @@ class DebugFields(Block):
 
     deterministic: bool | Let | None = None
     deterministic_warn_only: bool | Let | None = None
-    batch_invariant: bool | Let | None = None
     detect_anomaly: bool | Let | None = None
     moe_force_load_balance: bool | Let | None = None
     spmd_typechecking: bool | Let | None = None

@@ -1,7 +1,7 @@
 """Advice on placements that do not fit into GPU memory, and on unknown GPUs."""
 
 from collections.abc import Iterator
-from math import fsum
+from math import fsum, isinf
 
 from ...spec.findings.diagnostics import did_you_mean
 from ...spec.quantity import counted, short
@@ -147,21 +147,22 @@ UNPRICED = {
 
 @rule("N662")
 def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    told = stage.spec.torchtitan or (None if stage.parent else stage.hardware.torchtitan)
-    if stage.hardware.device == "cpu" or told is None:
+    if stage.hardware.device == "cpu":
         return
-    names = [
-        f"{section}.{name}"
-        for section, fields in told.given().items()
-        for name in fields
-        if name in UNPRICED.get(section, ())
-    ]
-    if names:
-        yield Found(
-            f"memory and time are estimated without {' and '.join(names)}",
-            told.at(),
-            "measure a few steps before you rely on the estimates",
-        )
+    of_cluster = None if stage.parent else stage.hardware.torchtitan  # said once
+    for told in (of_cluster, stage.spec.torchtitan):
+        names = [
+            f"{section}.{name}"
+            for section, fields in (told.given() if told else {}).items()
+            for name in fields
+            if name in UNPRICED.get(section, ())
+        ]
+        if told and names:
+            yield Found(
+                f"memory and time are estimated without {' and '.join(names)}",
+                told.at(),
+                "measure a few steps before you rely on the estimates",
+            )
 
 
 @rule("N663")
@@ -170,17 +171,24 @@ def better_interval(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
     where = stage.hardware
     last = stage.segments[-1]
     step = segment_estimate(stage, last, segment_batch(stage, last)[-1].sequences)
-    if step is None or where.mtbf is None or not where.save:
+    if step is None or where.mtbf is None:
         return
-    best = max(best_interval(where.save, where.mtbf), step.seconds)
+    best = max(best_interval(where.save or 0.0, where.mtbf), step.seconds)
     day = 24 * 3600.0
     now, then = (expected(stage, day, step.seconds, between) for between in (None, best))
     assert now is not None
     assert then is not None
-    if now > (1 + NOTED) * then:
+    if isinf(now):
         yield Found(
-            f"with these failures, {now / then - 1:.1%} of the time would be saved by another "
-            "interval of checkpoints",
+            f"with a failure every {_interval(where.mtbf)}, training never gets from one "
+            "checkpoint to the next",
+            stage.spec.at("checkpoint"),
+            "save more often, or correct `mtbf`, which is of the whole cluster, and `restart`",
+        )
+    elif where.save and 1 - then / now > NOTED:
+        yield Found(
+            f"with these failures, another interval of checkpoints would save {1 - then / now:.1%} "
+            "of the time",
             stage.spec.at("checkpoint"),
             f"write `checkpoint every {_interval(best)}`",
         )

@@ -6,7 +6,10 @@ failures come at random, one every `mtbf` seconds on average; each loses what wa
 last checkpoint, and `restart` seconds.
 """
 
-from math import exp, expm1, sqrt
+from math import exp, expm1, inf, sqrt
+
+NEVER = 100.0
+"""Multiples of the time between failures from which on nothing is ever finished: e^100 attempts."""
 
 
 def with_failures(
@@ -21,10 +24,14 @@ def with_failures(
         save: δ, seconds that training stands still for each.
         restart: R, seconds from a failure until training continues.
         mtbf: M, seconds between two failures of the whole cluster, on average.
+
+    Returns: infinity where failures come so often that a job as good as never ends.
     """
     between = min(between, seconds)
     if not between:
         return 0.0
+    if (restart + between + save) / mtbf > NEVER:
+        return inf
     return mtbf * exp(restart / mtbf) * expm1((between + save) / mtbf) * seconds / between
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import fsum
+from math import fsum, isfinite
 from typing import Any
 
 from ...spec.quantity import Quantity
@@ -108,7 +108,7 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
         "gpu_memory": device.memory,
         "step_seconds": {part: digits(of) for part, of in last.time.items()},
         "seconds": digits(seconds),
-        "expected_seconds": None if lost is None else digits(lost),
+        "expected_seconds": digits(lost) if lost is not None and isfinite(lost) else None,
         "gpu_hours": digits(hours),
         "energy_kwh": digits(hours * device.watts / 1000),
         "price": None if price is None else digits(hours * price),

@@ -52,7 +52,6 @@ _HOW = (
     "compile",
     "debug.deterministic",
     "debug.deterministic_warn_only",
-    "debug.batch_invariant",
     "debug.detect_anomaly",
     "debug.spmd_typechecking",
     "debug.print_config",

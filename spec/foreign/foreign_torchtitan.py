@@ -74,6 +74,11 @@ TORCHTITAN = (
         "the plan has the configuration of every job: `etude plan SPEC --json`",
     ),
     Answer(
+        "batch_invariant",
+        "torchtitan.debug",
+        "torchtitan has this for reinforcement learning alone, and refuses it here. Remove it",
+    ),
+    Answer(
         "enable_structured_logging",
         "torchtitan.debug",
         "this version does not start torchtitan's structured log. Remove it",

@@ -91,18 +91,11 @@ class Every(Kind):
         return f"{name} every {self.example}"
 
 
-class Duration(Kind):
-    """A time: `10 min`. Read as seconds."""
+class Duration(Kind, kw_only=False):
+    """A time, such as `typical`, read as seconds; with `zero` it may be none at all."""
 
-    example_of: str
-    zero: bool
-
-    def __init__(self, example: str, *, zero: bool = False) -> None:
-        """
-        Args:
-            zero: it may be none at all.
-        """
-        Record.__init__(self, example_of=example, zero=zero)
+    typical: str
+    zero: bool = False
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -110,7 +103,7 @@ class Duration(Kind):
 
     @property
     def example(self) -> str:
-        return self.example_of
+        return self.typical
 
     def takes(self, name: str) -> str:
         return "time"
@@ -118,7 +111,7 @@ class Duration(Kind):
     def read(self, value: s.Value) -> float:
         found = quantity(plain_number(value, "a time"), self.units)
         if not found.value and not self.zero:
-            raise Invalid("E208", "this must be more than nothing", value.span)
+            raise Invalid("E208", "this must be longer than zero", value.span)
         return float(found.value * SECONDS[found.unit])
 
 

@@ -105,12 +105,6 @@ class DebugFields(Declaration):
         otherwise="`false`",
         doc="warn where there is no such kernel, and take another one",
     )
-    batch_invariant: bool | None = attribute(
-        k.Flag(),
-        None,
-        otherwise="`false`",
-        doc="take kernels whose rows do not depend on the rest of the batch",
-    )
     detect_anomaly: bool | None = attribute(
         k.Flag(), None, otherwise="`false`", doc="look for NaN in every backward pass; slow"
     )

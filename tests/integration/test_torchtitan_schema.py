@@ -84,7 +84,6 @@ TOLD: dict[str, dict[str, Any]] = {
     "debug": {
         "deterministic": False,
         "deterministic_warn_only": False,
-        "batch_invariant": False,
         "detect_anomaly": True,
         "moe_force_load_balance": False,
         "spmd_typechecking": False,

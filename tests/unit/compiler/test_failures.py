@@ -1,9 +1,9 @@
 """What failures of a cluster cost, and how often to save."""
 
-from math import exp
+from math import exp, inf
 
 import pytest
-from specs import HEAD, compiled, plan, stage
+from specs import HEAD, compiled, jobs, plan, stage
 
 from etude.compiler.costs.failures import best_interval, with_failures
 
@@ -106,6 +106,17 @@ def test_a_better_interval_is_proposed_where_it_saves_a_hundredth() -> None:
     assert often[1] == "write `checkpoint every 11 min`"
     # Without the time of a checkpoint nothing says that saving more often costs anything.
     assert notes(HEAD + pod(mtbf="3 h") + stage(body="checkpoint every 2 h")) == []
+
+
+def test_failures_that_let_nothing_be_finished_are_said() -> None:
+    """No number is so large; the plan has none."""
+    long = stage(steps="1000000000", lr="1e-3", body="checkpoint every 2 h")
+    text = HEAD + pod(mtbf="1 s") + long
+    ((message, help),) = notes(text)
+    assert message.startswith("with a failure every 1 s, training never gets")
+    assert "save more often" in help
+    assert jobs(plan(text))[0].cost.expected_seconds is None
+    assert with_failures(1e9, between=1e6, save=0, restart=0, mtbf=1.0) == inf
 
 
 @pytest.mark.parametrize(

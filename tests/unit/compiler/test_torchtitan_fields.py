@@ -60,7 +60,7 @@ def test_what_a_cluster_says_holds_unless_the_stage_says_otherwise() -> None:
         "parallelism = { fsdp_reshard_after_forward = always, enable_fsdp_symm_mem = true }",
         'compile = { enable = false, components = "model", backend = "eager" }',
         "comm = { init_timeout_seconds = 60, train_timeout_seconds = 60, trace_buf_size = 0 }",
-        "debug = { deterministic = false, deterministic_warn_only = true, batch_invariant = true }",
+        "debug = { deterministic = false, deterministic_warn_only = true }",
         "debug = { detect_anomaly = true, spmd_typechecking = true, print_config = true }",
         "optimizer = { implementation = fused }",
     ],
@@ -118,6 +118,8 @@ def test_what_the_estimates_do_not_know_is_said(fields: str, noted: list[str]) -
         f"memory and time are estimated without {name}" for name in noted
     ]
     assert notes(HEAD + told) == []  # of a CPU
+    of_both = GPU.replace(" }", f", torchtitan = {{ {fields} }} }}")
+    assert len(notes(HEAD + of_both + told)) == 2 * len(noted)
 
 
 @pytest.mark.parametrize(
