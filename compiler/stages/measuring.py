@@ -43,8 +43,8 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                     else "measures how well a reward model ranks, but this model generates text"
                 ),
                 spec.at(name),
-                f"leave `{name}` out, or measure "
-                + ("a model that writes text" if reward else "a reward model")
+                f"write `{'accuracy' if reward else 'loss'} = [DATASET]`, or measure "
+                + ("a model that generates text" if reward else "a reward model")
                 + " with `from`",
             )
     for name, attribute in r.attributes(type(spec)).items():

@@ -158,9 +158,9 @@ def _semicolon(line: str, at: int) -> Answer | None:
     help = (
         "write `,` instead: commas separate statements of one line"
         if item
-        else "leave it out: statements end with their line"
+        else "remove it: a statement ends with its line"
     )
-    return Answer("E107", "`;` separates nothing", help, at, at + 1, "," if item else " ")
+    return Answer("E107", "`;` is not a separator", help, at, at + 1, "," if item else " ")
 
 
 def _quotes(line: str, at: int) -> Answer | None:

@@ -153,7 +153,7 @@ def test_mistakes_get_one_message(tmp_path):
         (["--html", tmp_path], 2, "is a folder"),
         (["--html", tmp_path / "no" / "page.html"], 1, "cannot be written"),
         (["--html", tmp_path / "page.html", "--json"], 2, "--json cannot be combined with --html"),
-        (["--html", tmp_path / "page.html", "--why", "pretrain.lr"], 2, "--why does not go"),
+        (["--html", tmp_path / "page.html", "--why", "pretrain.lr"], 2, "--why cannot be combined"),
         (["--html", spec], 2, "would be overwritten"),
     ):
         done = etude("plan", spec, *options, cwd=tmp_path)

@@ -36,7 +36,7 @@ def test_a_stage_that_the_plan_does_not_have_is_named_with_the_nearest(folder: P
         assert "did you mean `pretrain`?" in done.stderr
     done = etude("plan", "tiny.etude", "--until", "pretrain", "--deep", cwd=folder)
     assert done.returncode == 2
-    assert "leave out --until" in done.stderr
+    assert "remove --until" in done.stderr
 
 
 def test_a_plan_until_a_stage_is_shown_without_what_follows(folder: Path) -> None:

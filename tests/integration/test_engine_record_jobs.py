@@ -106,7 +106,7 @@ def test_a_reward_model_goes_on_with_its_own_head(roles: Roles, tmp_path: Path) 
     run(job, {**roles, "model": first}, tmp_path / "second")
     before, after = weights(first / "state"), weights(tmp_path / "second" / "result" / "state")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    with pytest.raises(RunError, match="is that of a reward model"):
+    with pytest.raises(RunError, match="belongs to a reward model"):
         run(record_job(Sft(), steps=1), {**roles, "model": first}, tmp_path / "sft")
 
 
@@ -140,7 +140,7 @@ def test_an_exported_reward_model_scores_as_the_engine_does(roles: Roles, tmp_pa
         theirs = model(padded, attention_mask=mask).logits[:, 0]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     wrong = job.model_copy(update={"head": "tokens"})
-    with pytest.raises(RunError, match="is that of a reward model"):
+    with pytest.raises(RunError, match="belongs to a reward model"):
         export(wrong, {"model": result, "tokenizer": roles["tokenizer"]}, tmp_path / "wrong")
 
 
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_named(roles: Roles, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no input `reference:prefer`"):
         run(record_job(dpo()), roles, tmp_path / "reference")
     np.save(tmp_path / "reference.npy", np.zeros((3, 3), np.float32))
-    with pytest.raises(DataError, match="is not that of the 60 records of `prefer`"):
+    with pytest.raises(DataError, match="does not match the 60 records of `prefer`"):
         run(record_job(dpo()), {**roles, "reference:prefer": tmp_path}, tmp_path / "other")
     pipeline = record_job(dpo(), torchtitan={"parallelism": {"pipeline_parallel_degree": 2}})
     with pytest.raises(RunError, match="cannot have pipeline parallelism"):

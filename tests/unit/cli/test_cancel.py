@@ -122,7 +122,7 @@ def test_slurm_that_does_not_answer_is_said_and_nothing_is_forgotten(
     save(folder.path, Launch("slurm", {"jobs": ["10"]}))
     assert main(["cancel", str(folder.path), "--yes"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "`squeue` refuses: slurm_load_jobs error: Unable to contact" in said
+    assert "`squeue` fails: slurm_load_jobs error: Unable to contact" in said
     assert load(folder.path) is not None
 
 

@@ -122,7 +122,7 @@ def test_findings_are_as_wide_as_the_terminal(columns: int) -> None:
     lines = finding(columns)
     assert max(map(len, lines)) <= columns
     words = " ".join(lines).split()
-    for word in ["negative,", "whatever", "number", "stands", "least:", "`->"]:
+    for word in ["negative,", "whatever", "number", "stands", "below", "`->"]:
         assert word in words
     excerpt, pointer = lines[lines.index("  ┌─ recipe.etude:1:187") + 1 :][:2]
     assert excerpt[pointer.index("^") : pointer.rindex("^") + 1] == "-1"

@@ -118,8 +118,8 @@ def test_a_variant_whose_name_ends_that_of_the_rounds_is_taken_too() -> None:
 def test_where_variants_meet_they_are_one_model_again() -> None:
     made = plan(ROUNDS)
     assert not [name for name in made.stages if name.endswith("soft.chat")]
-    assert sources("align.2.soft.drafts", made)["model"] == "export.align.1.chat"
-    assert sources("align.2.soft.drafts", made)["judge"] == "export.align.2.rm"
+    assert sources("align.2.soft.drafts.draws", made)["model"] == "export.align.1.chat"
+    assert sources("align.2.soft.drafts.judge", made)["model"] == "align.2.rm.1"
 
 
 def test_a_stage_of_a_variant_that_reads_a_later_round_is_warned_of_too() -> None:

@@ -55,13 +55,13 @@ def test_published_weights_keep_their_context(of: str) -> None:
 
 
 def test_the_weights_themselves_are_exported_with_their_context() -> None:
-    text = HEAD + WEIGHTS + "stage x: evaluate { from = base, loss = [web], seq_len = 64 }"
+    text = HEAD + WEIGHTS + "stage x: evaluate { from = base, needle = { } }"
     assert contexts(text) == {"base": 8192}
 
 
 def test_a_best_stage_keeps_what_each_model_of_it_knows() -> None:
     two = stage("a", seq_len="64") + stage("b", seq_len="256", model="tiny", lr="2e-3")
-    text = HEAD + two + "stage x: best { of = [a, b], loss = [web] }"
+    text = HEAD + two + "stage x: best { of = [a, b], needle = { } }"
     assert contexts(text) == {"a": 64, "b": 256, "x": 64}
     exports = {job.id: job for job in plan(text).jobs if isinstance(job, ExportJob)}
     assert exports["export.x"].contexts == [64, 256]

@@ -146,6 +146,6 @@ def test_a_stage_without_jobs_of_its_own_names_the_other() -> None:
         + "stage half: checkpoint { from = first, after = 50% }\n"
         + "stage mean: average { of = [first, half] }\n"
     )
-    with pytest.raises(NoSuchStage, match="a moment of `first`") as problem:
+    with pytest.raises(NoSuchStage, match="a point inside `first`") as problem:
         part_of(half, until="half")
     assert problem.value.help == "name `first`"

@@ -67,10 +67,11 @@ def test_every_kind_of_stage_takes_the_weights_of_the_model() -> None:
         assert first.inputs["model"] == job.key
         assert (first.optimizer_state, first.model.rope_theta) == ("fresh", 5e5)
     takes = {each.id: set(each.inputs.values()) for each in found.jobs}
-    for name in ("reference.dpo.likes", "soup", "quality.web"):
+    measured = ("heldout.again.start", "heldout.pick.0")
+    for name in ("reference.dpo.likes", "soup", "quality.web", "pick", *measured):
         assert job.key in takes[name]
     export = only([j for j in found.jobs if isinstance(j, ExportJob) and j.stage == "base"])
-    for name in ("before", "drafts", "again.start", "pick"):
+    for name in ("before", "drafts.draws"):
         assert export.key in takes[name]
     assert "base" not in found.outputs
     assert found.stages["base"].kind == "weights"

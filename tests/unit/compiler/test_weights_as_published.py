@@ -208,4 +208,4 @@ def test_weights_of_the_hub_are_looked_at_where_they_are_in_its_cache(
     write(repository / "snapshots", name="0" * 40, num_hidden_layers=3)
     (found,) = check(text, tmp_path)
     assert (found.code, found.help) == ("E542", "write `layers = 3`")
-    assert found.message.startswith("org/tiny/config.json says")
+    assert found.message.startswith("org/tiny/config.json has")

@@ -112,10 +112,10 @@ def test_a_shell_of_salloc_on_a_node_is_no_task() -> None:
 
 
 WRONG = {
-    "a rank of nobody knows how many": ({"RANK": "3"}, "it has RANK=3, and WORLD_SIZE"),
+    "a rank of nobody knows how many": ({"RANK": "3"}, "it has RANK=3, but WORLD_SIZE"),
     "a node's number and no local one": (
         without(TORCHRUN, "LOCAL_RANK"),
-        "and LOCAL_RANK is missing",
+        "but LOCAL_RANK is missing",
     ),
     "nowhere to meet": (
         without(TORCHRUN, "MASTER_ADDR", "MASTER_PORT"),

@@ -188,7 +188,7 @@ def test_bad_parquet_rows(tmp_path):
     skipped: list[str] = []
     assert read(tmp_path, "*", bad_lines=2, on_bad=skipped.append) == ["one", "two"]
     assert skipped == [
-        "a.parquet:2: the field `text` holds null, not a text",
+        "a.parquet:2: the field `text` has null, not a text",
         "a.parquet:3: the text in `text` is empty",
     ]
 
@@ -221,7 +221,7 @@ def test_patterns_that_name_no_documents(tmp_path):
     assert "no file matches `corpus/*.jsonl`" in failure(tmp_path, "corpus/*.jsonl").message
     assert "no file matches `f*`" in failure(tmp_path, "f*").message
     assert "folder is a folder" in failure(tmp_path, "folder").message
-    assert "a.xls, which `*.xls` matches, is of no known kind" in failure(tmp_path, "*.xls").message
+    assert "a.xls, which `*.xls` matches, has an unknown format" in failure(tmp_path, "*.xls").message
     assert "link.txt cannot be read: No such file" in failure(tmp_path, "link.txt").message
     assert "is not a regular file" in failure(tmp_path, "pipe.txt").message
     assert "there is no file" in failure(tmp_path, "a\0b").message

@@ -51,7 +51,7 @@ def test_nodes_that_are_alike_are_fine() -> None:
             "use one environment",
         ),
         (but(files=256), "gpu002 (rank 4) may open 256 files at a time", "ulimit -n 65536"),
-        (but(free=FREE // 2), "gpu002 (rank 4) has 32 MiB free in /scratch/run", "make room"),
+        (but(free=FREE // 2), "gpu002 (rank 4) has 32 MiB free in /scratch/run", "free some space"),
         (
             but(lacks=["lm_eval"]),
             "gpu002 (rank 4) lacks the package lm-eval, which suites needs",

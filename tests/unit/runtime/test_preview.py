@@ -388,7 +388,7 @@ def test_an_awaited_file_that_is_not_there_is_a_note(folder: Path) -> None:
     spec = spec.replace('"talk.jsonl", kind', '"later.jsonl", awaited, kind')
     (folder / "r.etude").write_text(spec)
     (found,) = previewed(folder, "sft")
-    assert "`later.jsonl`, for which a run waits" in found.notes[0]
+    assert "a run waits for `later.jsonl`" in found.notes[0]
     assert not found.stops
 
 

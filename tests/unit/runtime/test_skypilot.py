@@ -96,7 +96,7 @@ def test_skypilot_reads_the_pipeline(
 ) -> None:
     found = read(pipeline(said, tmp_path), tmp_path / "home", secrets)
     assert found["name"] == "etude-small"
-    assert [task["name"] for task in found["tasks"]] == ["1-cpu", "2-gang", "3-generate"]
+    assert [task["name"] for task in found["tasks"]] == ["1-cpu", "2-gang", "3-small"]
     assert [task["num_nodes"] for task in found["tasks"]] == [1, 2, 1]
     gang = found["tasks"][1]
     (resources,) = gang["resources"]

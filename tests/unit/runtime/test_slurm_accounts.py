@@ -91,7 +91,7 @@ def test_where_slurm_keeps_no_books_sbatch_decides(
         "echo 'sbatch: error: Invalid account or account/partition combination' >&2; exit 1",
     )
     problem = refused(tmp_path, 'account = "anything"')
-    assert "Slurm does not take" in problem.message
+    assert "Slurm rejects" in problem.message
     assert "Invalid account or account/partition combination" in problem.message
 
 
