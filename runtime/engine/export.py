@@ -91,7 +91,7 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
         tensors = model_tensors(path)
         if HEAD in tensors and (tensors[HEAD].size[0] == 1) != score:
             raise RunError(
-                f"the checkpoint {path} is {'not ' * score}that of a reward model",
+                f"the checkpoint {path} {'does not belong' if score else 'belongs'} to a reward model",
                 "plan again with this version of etude",
             )
     for name, entry in tensors.items():

@@ -2,7 +2,7 @@
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
 "kill_at"}]}. At the event of step `kill_at`, or of so many finished items, the process kills
-itself. With BACKWARD_ELSEWHERE in the environment, backward runs as on a GPU: in a thread of
+itself, once the last checkpoint before it is whole. With BACKWARD_ELSEWHERE in the environment, backward runs as on a GPU: in a thread of
 autograd's own, unless that is turned off.
 """
 
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,36 @@ def as_on_a_gpu() -> None:
     torch.Tensor.backward = elsewhere  # type: ignore[method-assign]
 
 
+def await_checkpoint(job: Any, folder: Path, at: int) -> None:
+    """Waits for the last checkpoint before a step: others write it while training goes on."""
+    every = job.saving.every if isinstance(job, TrainJob) else None
+    last = folder / "checkpoints" / f"step-{at // every * every}" if every and at >= every else None
+    for _ in range(1000):
+        if last is None or (last / ".metadata").is_file():
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{last} is not whole after 50 seconds")
+
+
+def run_item(item: dict[str, Any], root: Path) -> None:
+    """Runs one job, and writes its events unless it is killed."""
+    inputs = {role: Path(path) for role, path in item["inputs"].items()}
+    folder, at = Path(item["folder"]), item["kill_at"]
+    events: list[dict[str, Any]] = []
+    kind, run = JOBS[item["job"]["kind"]]
+    job = kind.model_validate(item["job"])
+
+    def on_event(event: dict[str, Any]) -> None:
+        events.append(event)
+        if at in (event.get("step"), event.get("done")) and at is not None:
+            await_checkpoint(job, folder, at)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(job, inputs, folder, root=root, on_event=on_event)
+    if os.environ["RANK"] == "0":
+        Path(item["events"]).write_text(json.dumps(events))
+
+
 def main() -> None:
     if "BACKWARD_ELSEWHERE" in os.environ:
         as_on_a_gpu()
@@ -49,21 +80,7 @@ def main() -> None:
     forward.CHUNK = 16
     work = json.loads(Path(sys.argv[1]).read_text())
     for item in work["runs"]:
-        inputs = {role: Path(path) for role, path in item["inputs"].items()}
-        events: list[dict[str, Any]] = []
-
-        def on_event(
-            event: dict[str, Any], events: list[dict[str, Any]] = events, at: Any = item["kill_at"]
-        ) -> None:
-            events.append(event)
-            if at in (event.get("step"), event.get("done")) and at is not None:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        kind, run = JOBS[item["job"]["kind"]]
-        job = kind.model_validate(item["job"])
-        run(job, inputs, Path(item["folder"]), root=Path(work["root"]), on_event=on_event)
-        if os.environ["RANK"] == "0":
-            Path(item["events"]).write_text(json.dumps(events))
+        run_item(item, Path(work["root"]))
 
 
 if __name__ == "__main__":

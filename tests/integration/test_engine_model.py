@@ -264,7 +264,7 @@ def test_a_large_export_has_several_files(
 def test_an_average_is_the_weighted_mean(inputs: dict[str, Path], tmp_path: Path) -> None:
     roles = {}
     for number in range(3):
-        job = train_job(steps=1, torchtitan={"debug": {"seed": number}})
+        job = train_job(steps=1).model_copy(update={"seed": number})
         run(job, inputs, tmp_path / str(number))
         roles[f"of.{number}"] = tmp_path / str(number) / "result"
     job = AverageJob(

@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_named(roles: Roles, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not match the 60 records of `prefer`"):
         run(record_job(dpo()), {**roles, "reference:prefer": tmp_path}, tmp_path / "other")
     pipeline = record_job(dpo(), torchtitan={"parallelism": {"pipeline_parallel_degree": 2}})
-    with pytest.raises(RunError, match="cannot have pipeline parallelism"):
+    with pytest.raises(RunError, match="cannot use pipeline parallelism"):
         run(pipeline, {**roles, "reference:prefer": roles["none"]}, tmp_path / "pipeline")
 
 
