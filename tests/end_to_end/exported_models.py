@@ -32,7 +32,7 @@ stage other: train {{
   model = fresh, tokenizer = plain, steps = 3, seq_len = 96, batch = 4 seqs, lr = 1e-3, data = texts
 }}
 stage average: average {{ of = [random, other] }}
-stage look: evaluate {{ from = base, loss = [texts], seq_len = 64 }}
+stage look: evaluate {{ from = base, needle = {{ lengths = [128], depths = 1, samples = 1 }} }}
 """
 _SHORT = "seq_len = 64, lr = 1e-2, precision = fp32"
 _ENDINGS = {

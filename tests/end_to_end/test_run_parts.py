@@ -88,7 +88,7 @@ def test_what_is_not_needed_any_more_is_not_made_again(folder: Path) -> None:
         for path in (run / "artifacts").iterdir()
     }
     assert {job["id"] for job in plan["jobs"]} == made.keys()
-    for gone in ("pretrain.1", "report"):
+    for gone in ("pretrain.1", "heldout.report", "report"):
         for file in sorted(made[gone].rglob("*"), reverse=True):
             file.unlink() if file.is_file() else file.rmdir()
         made[gone].rmdir()
