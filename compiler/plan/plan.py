@@ -41,12 +41,6 @@ class MixturePiece(Value):
     weights: dict[str, int]
 
 
-def later(default: Any, **keywords: Any) -> Any:
-    """A field that came later: at its default it is not written, so that plans, and with them keys
-    of jobs, are what they were without it."""
-    return Field(default=default, exclude_if=lambda value: value == default, **keywords)
-
-
 class Schedule(Value):
     lr: list[LrPiece]
     batch: list[BatchPiece]

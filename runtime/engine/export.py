@@ -90,8 +90,9 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with reading(path, help):
         tensors = model_tensors(path)
         if HEAD in tensors and (tensors[HEAD].size[0] == 1) != score:
+            belongs = "does not belong" if score else "belongs"
             raise RunError(
-                f"the checkpoint {path} {'does not belong' if score else 'belongs'} to a reward model",
+                f"the checkpoint {path} {belongs} to a reward model",
                 "plan again with this version of etude",
             )
     for name, entry in tensors.items():

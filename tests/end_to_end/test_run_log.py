@@ -65,7 +65,9 @@ def folder(tmp_path: Path) -> Path:
     datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
     pairs = [{"prompt": f"p{n}", "chosen": "yes", "rejected": "no"} for n in range(8)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
-    (tmp_path / "asked.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "q1"}]}))
+    (tmp_path / "asked.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": "q1"}]})
+    )
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "sums.yaml").write_text(TASK)
     sums = [{"question": f"{n + 1}+1=", "answer": n} for n in range(2)]

@@ -2,8 +2,8 @@
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
 "kill_at"}]}. At the event of step `kill_at`, or of so many finished items, the process kills
-itself, once the last checkpoint before it is whole. With BACKWARD_ELSEWHERE in the environment, backward runs as on a GPU: in a thread of
-autograd's own, unless that is turned off.
+itself, once the last checkpoint before it is whole. With BACKWARD_ELSEWHERE in the environment,
+backward runs as on a GPU: in a thread of autograd's own, unless that is turned off.
 """
 
 import json

@@ -221,7 +221,9 @@ def test_patterns_that_name_no_documents(tmp_path):
     assert "no file matches `corpus/*.jsonl`" in failure(tmp_path, "corpus/*.jsonl").message
     assert "no file matches `f*`" in failure(tmp_path, "f*").message
     assert "folder is a folder" in failure(tmp_path, "folder").message
-    assert "a.xls, which `*.xls` matches, has an unknown format" in failure(tmp_path, "*.xls").message
+    assert (
+        "a.xls, which `*.xls` matches, has an unknown format" in failure(tmp_path, "*.xls").message
+    )
     assert "link.txt cannot be read: No such file" in failure(tmp_path, "link.txt").message
     assert "is not a regular file" in failure(tmp_path, "pipe.txt").message
     assert "there is no file" in failure(tmp_path, "a\0b").message
