@@ -25,6 +25,7 @@ class Gpu(Record):
         fp8: the same, 0 where it has none.
         link, network: bytes a second, one way, to a GPU of its node and of another one.
         watts: its power limit.
+        capability: the compute capability of CUDA (developer.nvidia.com/cuda-gpus); 0 of others.
         source: where the figures stand.
     """
 
@@ -37,6 +38,7 @@ class Gpu(Record):
     link: float
     network: float
     watts: float
+    capability: float
     source: str
 
 
@@ -50,6 +52,7 @@ def _gpu(
     link: float,
     network: float,
     watts: float,
+    capability: float,
     source: str,
 ) -> Gpu:
     """Memory in GiB, rates in TB/s and TFLOP/s, links in GB/s, power in W."""
@@ -63,6 +66,7 @@ def _gpu(
         link=link * _GIGA,
         network=network * _GIGA,
         watts=watts,
+        capability=capability,
         source=source,
     )
 
@@ -70,8 +74,8 @@ def _gpu(
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("A100 40GB", 40, 1.555, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
-        _gpu("A100 80GB", 80, 2.039, 312, 19.5, 0, 300, 25, 400, "NVIDIA A100 datasheet, SXM"),
+        _gpu("A100 40GB", 40, 1.555, 312, 19.5, 0, 300, 25, 400, 8.0, "NVIDIA A100 datasheet, SXM"),
+        _gpu("A100 80GB", 80, 2.039, 312, 19.5, 0, 300, 25, 400, 8.0, "NVIDIA A100 datasheet, SXM"),
         _gpu(
             "A800",
             80,
@@ -82,6 +86,7 @@ GPUS = {
             200,
             25,
             400,
+            8.0,
             "an A100 80GB with NVLink of 400 GB/s both ways: tweakers.net/nieuws/203182",
         ),
         _gpu(
@@ -94,6 +99,7 @@ GPUS = {
             200,
             50,
             700,
+            9.0,
             "an H100 with NVLink of 400 GB/s both ways, and 400G cards: arXiv:2505.09343 §4",
         ),
         _gpu(
@@ -106,6 +112,7 @@ GPUS = {
             450,
             50,
             400,
+            9.0,
             "no data sheet is public; willitrunai.com/es/gpus/h20-96gb, and fp32: "
             "zangshuxian.com/new/674733024499207168",
         ),
@@ -119,6 +126,7 @@ GPUS = {
             32,
             25,
             350,
+            8.9,
             "NVIDIA L40S datasheet; PCIe 4.0, no NVLink; a network of 200 Gbit/s is assumed",
         ),
         _gpu(
@@ -131,10 +139,11 @@ GPUS = {
             450,
             50,
             500,
+            9.0,
             "torchtitan, benchmarks/llama3_h100_202412_torchtitan.md: HBM2e, power limit 500 W",
         ),
-        _gpu("H100 80GB", 80, 3.35, 989, 67, 1979, 450, 50, 700, "NVIDIA H100 datasheet, SXM"),
-        _gpu("H200", 141, 4.8, 989, 67, 1979, 450, 50, 700, "NVIDIA H200 datasheet, SXM"),
+        _gpu("H100 80GB", 80, 3.35, 989, 67, 1979, 450, 50, 700, 9.0, "NVIDIA H100 datasheet, SXM"),
+        _gpu("H200", 141, 4.8, 989, 67, 1979, 450, 50, 700, 9.0, "NVIDIA H200 datasheet, SXM"),
         _gpu(
             "B200",
             180,
@@ -145,6 +154,7 @@ GPUS = {
             900,
             50,
             1000,
+            10.0,
             "NVIDIA DGX B200 datasheet, an eighth of the machine",
         ),
         _gpu(
@@ -157,6 +167,7 @@ GPUS = {
             448,
             50,
             750,
+            0,
             "AMD Instinct MI300X data sheet; 7 links of 64 GB/s",
         ),
     )

@@ -63,6 +63,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E425": (),
     "E426": ("weights", "hub"),
     "E428": ("mtbf",),
+    "E429": ("torchtitan", "cluster"),
     "E431": _MESH,
     "E432": ("parallel", "cluster"),
     "E433": _MESH,

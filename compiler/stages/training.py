@@ -12,6 +12,7 @@ from ..resolve.graph import parents
 from ..resolve.references import mixed
 from ..resolve.scope import Scope
 from ..resolve.shape import architecture, scaled
+from ..torchtitan.told import refused
 from ..values import ModelShape
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def resolve_training(
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
+    settings = {name: setting(name, default) for name, default in r.INHERITED.items()}
+    if scope.ranks is None:
+        _told(scope, where, settings["torchtitan"])
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
     return TrainStage(
@@ -90,7 +94,7 @@ def resolve_training(
         hardware=where,
         optimizer=optimizer,
         carries=carries,
-        settings={name: setting(name, default) for name, default in r.INHERITED.items()},
+        settings=settings,
         precision=setting("precision", default_precision(where)),
         recompute=setting("recompute", DEFAULTS["recompute"]),
         dialog=dialog,
@@ -311,6 +315,12 @@ def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
             help=f"write `tokenizer = {names[0]}`",
         )
     return names[0] if names else None
+
+
+def _told(scope: Scope, where: Hardware, stage: r.Torchtitan | None) -> None:
+    """Reports fields that torchtitan does not take on this hardware."""
+    for field in refused(where.device, where.torchtitan, stage):
+        scope.error("E429", field.message, field.span, field.help)
 
 
 def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:

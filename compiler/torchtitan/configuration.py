@@ -7,6 +7,7 @@ from ...spec.schema import recipe as r
 from ..placement import layers_per_stage
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, Value
+from .told import on_cpus, told
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 """torchtitan's names of embeddings, norms (of queries, keys and latents, too), biases (of experts,
@@ -35,7 +36,7 @@ def torchtitan(
     peak = max((max(piece.start, piece.end) for piece in lr), default=0)
     optimizer = stage.optimizer
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
-    sections = {
+    sections: dict[str, Any] = {
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
@@ -78,14 +79,9 @@ def torchtitan(
             "train_timeout_seconds": FIRST_STEP_SECONDS if on_cpu else STEP_SECONDS,
         },
     }
-    return _with_told(stage, sections)
-
-
-def _with_told(stage: ModelStage, sections: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the fields that the cluster gives, and the stage."""
-    for told in (stage.hardware.torchtitan, stage.settings["torchtitan"]):
-        for section, values in (told.given() if told else {}).items():
-            sections = {**sections, section: {**sections[section], **values}}
+    given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
+    for section, fields in (on_cpus(given) if on_cpu else given).items():
+        sections[section] = {**sections[section], **fields}
     return sections
 
 

@@ -62,12 +62,13 @@ def test_what_a_cluster_says_holds_unless_the_stage_says_otherwise() -> None:
         "comm = { init_timeout_seconds = 60, train_timeout_seconds = 60, trace_buf_size = 0 }",
         "debug = { deterministic = false, deterministic_warn_only = true }",
         "debug = { detect_anomaly = true, spmd_typechecking = true, print_config = true }",
-        "optimizer = { implementation = fused }",
+        "optimizer = { implementation = foreach }",
     ],
 )
 def test_how_a_step_is_computed_is_no_part_of_the_key(fields: str) -> None:
-    without = plan(HEAD + stage())
-    told = plan(HEAD + stage(torchtitan=f"{{ {fields} }}"))
+    pod = HEAD + POD.replace(", torchtitan = { comm = { trace_buf_size = 9 } }", "")
+    without = plan(pod + stage(batch="4 seqs"))
+    told = plan(pod + stage(batch="4 seqs", torchtitan=f"{{ {fields} }}"))
     assert of(told) != of(without)
     assert [job.key for job in told.jobs] == [job.key for job in without.jobs]
 
@@ -146,3 +147,65 @@ def test_what_torchtitan_does_not_have_and_what_etude_sets(
     found = [e for e in check(HEAD + stage(torchtitan=f"{{ {fields} }}")) if e.code[0] == "E"]
     assert [each.code for each in found] == [code]
     assert help in found[0].help
+
+
+OFFLOAD = "training = { enable_cpu_offload = true }"
+SYMMETRIC = "parallelism = { enable_fsdp_symm_mem = true }"
+ASYNC = "compile = { enable_async_tensor_parallel = true"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "fields", "message"),
+    [
+        ("", OFFLOAD, "`training.enable_cpu_offload` needs GPUs"),
+        ("", SYMMETRIC, "`parallelism.enable_fsdp_symm_mem` needs GPUs"),
+        ("", ASYNC + " }", "`compile.enable_async_tensor_parallel` needs GPUs"),
+        ("cpus = 1", OFFLOAD, "`training.enable_cpu_offload` needs GPUs"),
+        ('gpus = 4 of "A100 80GB"', SYMMETRIC, "capability 9.0, but A100 80GB has 8.0"),
+        ('gpus = 4 of "L40S"', SYMMETRIC, "capability 9.0, but L40S has 8.9"),
+        ('gpus = 4 of "H100 80GB"', ASYNC + ", enable = false }", "needs a compiled model"),
+        ('gpus = 4 of "H100 80GB"', ASYNC + ', components = "loss" }', "needs a compiled model"),
+    ],
+)
+def test_what_torchtitan_would_refuse_in_the_first_job_is_an_error(
+    cluster: str, fields: str, message: str
+) -> None:
+    """Written in the stage or in the cluster, of a stage or of those that continue from it."""
+    pod = f"cluster pod {{ {cluster} }}\n" if cluster else ""
+    texts = [HEAD + pod + stage(batch="4 seqs", torchtitan=f"{{ {fields} }}") + after()]
+    if cluster:
+        told = f"cluster pod {{ {cluster}, torchtitan = {{ {fields} }} }}\n"
+        texts.append(HEAD + told + stage(batch="4 seqs") + after())
+    for text in texts:
+        (found,) = [found for found in check(text) if found.severity == "error"]
+        assert found.code == "E429"
+        assert message in found.message
+        assert found.span
+        assert text[found.span.start : found.span.end] == "true"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "fields"),
+    [
+        ("H100 80GB", SYMMETRIC),
+        ("H200", OFFLOAD),
+        ("MI300X", SYMMETRIC),
+        ("A100 80GB", SYMMETRIC.replace("true", "false")),
+        ("H100 80GB", ASYNC + " }"),
+        ("H100 80GB", ASYNC + ', components = ["loss", "model"] }'),
+        ("another", SYMMETRIC),
+    ],
+)
+def test_what_a_gpu_has_is_none(gpu: str, fields: str) -> None:
+    pod = f'cluster pod {{ gpus = 4 of "{gpu}" }}\n'
+    found = check(HEAD + pod + stage(batch="4 seqs", torchtitan=f"{{ {fields} }}"))
+    assert not [each for each in found if each.severity == "error"]
+
+
+def test_on_the_processes_of_this_machine_what_only_gpus_have_is_left_out() -> None:
+    fields = f"{{ {OFFLOAD}, comm = {{ trace_buf_size = 1 }} }}"
+    text = HEAD + POD + stage(batch="4 seqs", torchtitan=fields)
+    assert of(plan(text))["training"]["enable_cpu_offload"] is True
+    here = of(plan(text, ranks=2))
+    assert "enable_cpu_offload" not in here["training"]
+    assert here["comm"]["trace_buf_size"] == 1

@@ -1,0 +1,92 @@
+"""What a spec tells torchtitan under torchtitan's own names, and where torchtitan would refuse it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ...spec.schema.torchtitan_fields import Torchtitan
+from ...spec.source import Span
+from ..costs.hardware import gpu
+
+Sections = dict[str, dict[str, Any]]
+
+GPUS_ONLY = {
+    "training": ("enable_cpu_offload",),
+    "parallelism": ("enable_fsdp_symm_mem",),
+    "compile": ("enable_async_tensor_parallel",),
+}
+"""Fields that do not exist on CPUs: they move weights to the host, or memory between GPUs."""
+
+SYMMETRIC = 9.0
+"""The CUDA compute capability from which on torchtitan takes `enable_fsdp_symm_mem`
+(torchtitan 0.3, `config/configs.py`)."""
+
+
+class Refused(NamedTuple):
+    """A field that torchtitan does not take on a device."""
+
+    message: str
+    span: Span | None
+    help: str
+
+
+def told(*groups: Torchtitan | None) -> Sections:
+    """The fields of all groups, by section; what a later group says counts."""
+    found: Sections = {}
+    for group in groups:
+        for section, fields in (group.given() if group else {}).items():
+            found[section] = {**found.get(section, {}), **fields}
+    return found
+
+
+def on_cpus(sections: Sections) -> Sections:
+    """The same without what only GPUs have: `--ranks` runs a stage on CPUs, whatever its cluster."""
+    return {
+        section: {
+            name: value for name, value in fields.items() if name not in GPUS_ONLY.get(section, ())
+        }
+        for section, fields in sections.items()
+    }
+
+
+def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -> Iterator[Refused]:
+    """The fields that torchtitan would refuse when the first job begins.
+
+    Args:
+        device: "cpu", or a GPU's name.
+        cluster, stage: what each of them tells torchtitan.
+    """
+    sections = told(cluster, stage)
+
+    def place(section: str, name: str) -> Span | None:
+        for group in (stage, cluster):
+            fields = getattr(group, section, None)
+            if fields is not None and getattr(fields, name) is not None:
+                return fields.at(name)
+        return None
+
+    for section, names in GPUS_ONLY.items() if device == "cpu" else ():
+        for name in names:
+            if sections.get(section, {}).get(name):
+                yield Refused(
+                    f"`{section}.{name}` needs GPUs, but this stage runs on CPUs",
+                    place(section, name),
+                    f"remove `{name}`, or give the stage a cluster with `gpus`",
+                )
+    found = gpu(device)
+    if sections.get("parallelism", {}).get("enable_fsdp_symm_mem") and found:
+        if 0 < found.capability < SYMMETRIC:
+            yield Refused(
+                f"`parallelism.enable_fsdp_symm_mem` needs a GPU of compute capability "
+                f"{SYMMETRIC:.1f}, but {found.name} has {found.capability:.1f}",
+                place("parallelism", "enable_fsdp_symm_mem"),
+                "remove `enable_fsdp_symm_mem`",
+            )
+    compiled = sections.get("compile", {})
+    if compiled.get("enable_async_tensor_parallel") and device != "cpu":
+        components = compiled.get("components", ["model"])
+        if not compiled.get("enable", True) or "model" not in components:
+            yield Refused(
+                "`compile.enable_async_tensor_parallel` needs a compiled model",
+                place("compile", "enable_async_tensor_parallel"),
+                "remove it, or write `enable = true` and a list of `components` with `model`",
+            )
