@@ -7,7 +7,7 @@ from ...spec.schema import recipe as r
 from ..placement import layers_per_stage
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, Value
-from .told import on_cpus, told
+from .told import merged, on_cpus, told
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 """torchtitan's names of embeddings, norms (of queries, keys and latents, too), biases (of experts,
@@ -36,7 +36,7 @@ def torchtitan(
     peak = max((max(piece.start, piece.end) for piece in lr), default=0)
     optimizer = stage.optimizer
     recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
-    sections: dict[str, Any] = {
+    sections = {
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
@@ -80,9 +80,7 @@ def torchtitan(
         },
     }
     given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
-    for section, fields in (on_cpus(given) if on_cpu else given).items():
-        sections[section] = {**sections[section], **fields}
-    return sections
+    return merged(sections, on_cpus(given) if on_cpu else given)
 
 
 def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""What a spec tells torchtitan under torchtitan's own names, and where torchtitan would refuse it."""
+"""What a spec tells torchtitan under torchtitan's own names, and what torchtitan would refuse."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -33,13 +33,17 @@ def told(*groups: Torchtitan | None) -> Sections:
     """The fields of all groups, by section; what a later group says counts."""
     found: Sections = {}
     for group in groups:
-        for section, fields in (group.given() if group else {}).items():
-            found[section] = {**found.get(section, {}), **fields}
+        found = merged(found, group.given() if group else {})
     return found
 
 
+def merged(sections: Sections, more: Sections) -> Sections:
+    """Sections with the fields of both; those of `more` count."""
+    return sections | {name: sections.get(name, {}) | fields for name, fields in more.items()}
+
+
 def on_cpus(sections: Sections) -> Sections:
-    """The same without what only GPUs have: `--ranks` runs a stage on CPUs, whatever its cluster."""
+    """The same without fields for GPUs alone: `--ranks` runs any stage on CPUs."""
     return {
         section: {
             name: value for name, value in fields.items() if name not in GPUS_ONLY.get(section, ())
@@ -73,14 +77,14 @@ def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -
                     f"remove `{name}`, or give the stage a cluster with `gpus`",
                 )
     found = gpu(device)
-    if sections.get("parallelism", {}).get("enable_fsdp_symm_mem") and found:
-        if 0 < found.capability < SYMMETRIC:
-            yield Refused(
-                f"`parallelism.enable_fsdp_symm_mem` needs a GPU of compute capability "
-                f"{SYMMETRIC:.1f}, but {found.name} has {found.capability:.1f}",
-                place("parallelism", "enable_fsdp_symm_mem"),
-                "remove `enable_fsdp_symm_mem`",
-            )
+    old = found is not None and 0 < found.capability < SYMMETRIC
+    if found and old and sections.get("parallelism", {}).get("enable_fsdp_symm_mem"):
+        yield Refused(
+            f"`parallelism.enable_fsdp_symm_mem` needs a GPU of compute capability "
+            f"{SYMMETRIC:.1f}, but {found.name} has {found.capability:.1f}",
+            place("parallelism", "enable_fsdp_symm_mem"),
+            "remove `enable_fsdp_symm_mem`",
+        )
     compiled = sections.get("compile", {})
     if compiled.get("enable_async_tensor_parallel") and device != "cpu":
         components = compiled.get("components", ["model"])
