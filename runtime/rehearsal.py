@@ -193,7 +193,6 @@ def _died(log: str, code: int) -> RunError:
         )
     how = f"on signal {-code}" if code < 0 else f"with exit code {code}"
     return RunError(
-        f"the process in which torchtitan builds has ended {how}: {{last or 'there is no "
-        "message'}",
+        f"the process in which torchtitan builds has ended {how}: {last or 'there is no message'}",
         "plan without --deep, or try with the versions of torch and torchtitan that etude needs",
     )
