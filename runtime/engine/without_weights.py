@@ -23,6 +23,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from ...compiler.plan.plan import TrainJob
+from ...compiler.torchtitan.told import on_cpus
 from ..errors import RunError
 from .device import prepare
 
@@ -125,8 +126,9 @@ def _play(
         def build(self, *, model_parts: list[nn.Module], **_: Any) -> Any:
             raise _Built(model_parts)
 
+    # Fields that only GPUs have change no shape, and this machine may have none.
     config = trainer_config(
-        job,
+        job.model_copy(update={"torchtitan": on_cpus(job.torchtitan)}),
         Path("unused"),
         dataloader=cast(Any, BaseDataLoader.Config()),
         start=None,

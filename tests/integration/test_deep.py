@@ -228,6 +228,18 @@ def test_checking_and_torchtitan_agree_on_hundreds() -> None:
     assert compare(cases, build(case.asked(LIKE) for case in cases)) == []
 
 
+def test_fields_for_gpus_are_built_on_a_machine_without_any() -> None:
+    fields = (
+        "{ training = { enable_cpu_offload = true }, parallelism = { enable_fsdp_symm_mem = true }"
+        ", compile = { enable_async_tensor_parallel = true } }"
+    )
+    placed = stage(batch="8 seqs", parallel="{ tensor 2 }", torchtitan=fields)
+    made = plan(HEAD + CLUSTER.format(nodes=1, gpus=8) + placed)
+    assert jobs(made)[0].torchtitan["parallelism"]["enable_fsdp_symm_mem"] is True
+    (built,) = build(configurations(made))
+    assert (built.rejected, built.differences) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("reason", "place"),
     [

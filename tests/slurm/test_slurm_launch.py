@@ -36,7 +36,7 @@ def launched(
         (
             '[slurm]\npartition = "short"\ntime = "1:00:00"\n',
             '`time = "1:00:00"` is more than the 5 minutes that the partition `short` allows',
-            "write less",
+            "write a shorter time",
         ),
         (
             '[slurm]\noptions = ["--constraint=nothing"]\n',
