@@ -134,28 +134,6 @@ class Cluster(Declaration):
     torchtitan: Torchtitan | None = attribute(
         TORCHTITAN, None, doc="see [`torchtitan`](#torchtitan): of all stages that run here"
     )
-    mtbf: float | None = attribute(
-        nk.Duration("3 h"),
-        None,
-        doc="mean time between two failures of the whole cluster; the plan then has "
-        "[expected hours](cost.md#failures)",
-    )
-    restart: float | None = attribute(
-        nk.Duration("10 min", zero=True),
-        None,
-        otherwise="10 min",
-        needs=("mtbf",),
-        doc="from a failure until training continues",
-    )
-    save: float | None = attribute(
-        nk.Duration("20 s", zero=True),
-        None,
-        needs=("mtbf",),
-        doc="how long a checkpoint holds training up; the plan then proposes how often to save",
-    )
-    torchtitan: Torchtitan | None = attribute(
-        TORCHTITAN, None, doc="see [`torchtitan`](#torchtitan): of all stages that run here"
-    )
 
 
 STAGES: dict[str, type[Stage]] = {

@@ -226,12 +226,6 @@ class Training(Stage):
         inherits=None,
         doc="see [`torchtitan`](#torchtitan); a group replaces the one of the stage before",
     )
-    torchtitan: Torchtitan | None = attribute(
-        TORCHTITAN,
-        None,
-        inherits=None,
-        doc="see [`torchtitan`](#torchtitan); a group replaces the one of the stage before",
-    )
 
 
 class Train(Training):

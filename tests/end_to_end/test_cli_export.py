@@ -71,7 +71,7 @@ def test_in_bf16_it_is_half_as_large_and_rounded(place: Path) -> None:
         (("anneal", "--to", "mine"), 1, "mine already exists"),
         (("anneal", "--to", "tiny.etude/in"), 1, "cannot be written"),
         (("aneal", "--to", "new"), 2, "did you mean `anneal`?"),
-        (("report", "--to", "new"), 2, "which leaves `report` out"),
+        (("report", "--to", "new"), 2, "a part of a plan without `report`"),
     ],
 )
 def test_what_cannot_be_exported_is_one_message(

@@ -6,6 +6,9 @@ import pytest
 from specs import HEAD, compiled, jobs, plan, stage
 
 from etude.compiler.costs.failures import best_interval, with_failures
+from etude.compiler.costs.jobs import RESTART
+from etude.spec.schema.declaration import attributes
+from etude.spec.schema.recipe import Cluster
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 24 * 3600.0
 
@@ -132,3 +135,7 @@ def test_failures_that_let_nothing_be_finished_are_said() -> None:
 def test_times_have_a_unit(given: dict[str, str], code: str) -> None:
     found = compiled(HEAD + pod(**given) + stage())[1].ordered()
     assert code in [each.code for each in found]
+
+
+def test_the_reference_names_the_restart_that_the_plan_assumes() -> None:
+    assert attributes(Cluster)["restart"].otherwise == f"{RESTART / 60:g} min"
