@@ -16,9 +16,9 @@ one by one on demand: checking a spec without findings reads none.
 
 `etude` is followed by the example's frame: a file beside the pages with the rest of the spec. In an
 example about files, the file's name follows; the block is `json` if the file is JSON. A block of
-`sh` makes `spec.etude` if that is not a text. Codes that only `etude plan --deep` or `--miniature`
-finds, or that need folders of weights or large files, have no examples: checking a spec alone does
-not find them.
+`sh` makes `spec.etude` if that is not a text. There is no example if only `etude plan --deep` or
+`--miniature` finds the code, or if that takes folders of weights or large files: checking a spec
+alone does not find it.
 """
 
 import re
@@ -45,7 +45,7 @@ class Example(Record):
 
     Attributes:
         frame: the name of the file with the rest of the spec; "" for a complete spec.
-        texts: file name -> text, `MAIN` among them; the name is "" if the example is not about
+        texts: file name → text, `MAIN` among them; the name is "" if the example is not about
             files.
         shell: commands that make the main file, if that is not a text.
     """

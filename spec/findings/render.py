@@ -13,7 +13,7 @@ _LONGEST = 160
 
 
 def _printable(text: str) -> str:
-    """The text with every control character replaced by a visible sign."""
+    """The text with a sign in place of every unprintable character: a terminal might act on it."""
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
 
 

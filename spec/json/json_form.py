@@ -51,7 +51,7 @@ RESERVED = ("kind", "sources", "allow", "open")
 Of = TypeVar("Of")
 
 Model = type[r.Declaration] | None
-"""The model of a block; None where its kind is unknown."""
+"""The model of a block; None if its kind is unknown."""
 
 
 def group(model: Model, name: str) -> type[r.Declaration] | None:

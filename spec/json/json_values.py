@@ -172,7 +172,7 @@ class Values:
         return s.Path(tuple(words), key.inside)
 
     def figure(self, key: Node) -> tuple[s.Path, s.Number | s.Path | None]:
-        """`pretrain.lr at 2000 steps`: a figure, and the point that a claim is about."""
+        """`pretrain.lr at 2000 steps`: a figure, and the point that it is claimed for."""
         if _PATH.fullmatch(key.value):
             return self.path(key), None
         items = self._parsed(key, "", " = 0")

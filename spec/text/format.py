@@ -24,11 +24,11 @@ _COMMENT = re.compile(r"#[^\n]*")
 
 
 class FormatError(Exception):
-    """The text would change its meaning: a bug in the formatter."""
+    """Formatting would change the meaning of the text: a bug in the formatter."""
 
 
 def format_text(source: Source, report: Report) -> str | None:
-    """The text in its canonical layout; None, with the findings, where it cannot be read.
+    """The text in its canonical layout; None, with the findings, if it cannot be parsed.
 
     Raises: FormatError: the layout does not parse to what the text did; never seen.
     """

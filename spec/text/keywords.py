@@ -112,10 +112,10 @@ SNIPPETS = {
 """How the statements that are not `name = value` are written, with `${1:…}` to fill in."""
 
 VALUES = ("last", "round", "previous", "auto", "default", "short", "true", "false")
-"""Names that mean the same everywhere, whatever is declared."""
+"""Names that mean the same everywhere, regardless of declarations."""
 
 FREE = frozenset({"open", "extend", "most"})
-"""Words that the grammar never treats as keywords where a name is possible."""
+"""Words that the grammar never treats as keywords where a name is allowed."""
 
 RESERVED = frozenset(MEANINGS) - FREE
 """Words that cannot be names."""

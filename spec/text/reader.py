@@ -71,7 +71,7 @@ class _Reduction(NamedTuple):
 
 
 class Reader:
-    """Parses what the grammar describes; frozen tables, made once.
+    """Parses what the grammar describes, with frozen tables that are made once.
 
     Args:
         tables: written by `docs/parse_tables.py`.

@@ -405,7 +405,7 @@ def _indent(text: str, at: int) -> int:
 
 
 def _line_end(text: str, at: int) -> int:
-    """The end of a line without blanks and a comment."""
+    """The end of a line's content, before blanks and a comment."""
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
     end = len(text) if end < 0 else end
@@ -421,7 +421,7 @@ def _over_lines(text: str, at: int) -> bool:
 
 
 def _next_line(text: str, at: int) -> int | None:
-    """The indentation of the next line that is not empty."""
+    """The indentation of the next line that is neither empty nor a comment."""
     match = re.compile(r"\n(?:[ \t\r]*(?:#[^\n]*)?\n)*([ \t]*)(?=\S)").search(text, at)
     return len(match[1]) if match else None
 

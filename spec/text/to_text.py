@@ -188,7 +188,7 @@ def _(node: s.Assign) -> str:
 
 
 def figure(node: s.Assign) -> str:
-    """The left side of an assignment: for a claim, with the point that it is about."""
+    """The left side of an assignment: for a claim, with the point that it is made for."""
     return node.path.name + (f" at {shown(node.at)}" if node.at else "")
 
 
