@@ -95,7 +95,7 @@ class Report:
 
     Attributes:
         silenced: findings that an `allow` silences.
-        failures: how many findings prevent a plan.
+        failures: how many findings prevent a plan, repeats included.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class Report:
         self.take(Diagnostic(code, message, span, label, help, notes))
 
     def take(self, finding: Diagnostic) -> None:
-        """Adds a finding that was made elsewhere."""
+        """Adds an existing finding, unless it repeats one."""
         self.failures += finding.stops
         place = finding.span and (finding.span.source.name, finding.span.start, finding.span.end)
         texts = map(without_rounds, (finding.message, finding.help))
