@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _LOOK = 0.1
-"""Seconds between checks of a blocked thread whether it should stop."""
+"""How often, in seconds, a waiting thread checks whether to stop."""
 
 
 class Ahead(Generic[T], Iterator[T]):
@@ -63,7 +63,7 @@ class Ahead(Generic[T], Iterator[T]):
             self._put(error)
 
     def _put(self, made: list[T] | BaseException) -> bool:
-        """Whether the thread should go on."""
+        """Whether the items are still needed."""
         while not self._closed.is_set():
             try:
                 self._queue.put(made, timeout=_LOOK)

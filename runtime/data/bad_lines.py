@@ -1,4 +1,4 @@
-"""The budget of bad lines of one data set: so many are skipped, and the next one stops the run."""
+"""The budget of bad lines of one data set: this many are skipped; the next one stops the run."""
 
 from collections.abc import Callable
 

@@ -263,7 +263,7 @@ def tool_schemas(tools: object) -> list[dict[str, Any]] | None:
     """Tool definitions: a list of JSON schemas, or the JSON text of one.
 
     Raises:
-        DataError: something else.
+        DataError: another form.
     """
     if isinstance(tools, str):
         try:

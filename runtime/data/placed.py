@@ -33,7 +33,7 @@ class TokenFile:
 
     Attributes:
         file: its name in the folder of the shards, or its absolute path.
-        tokens: how many tokens it holds.
+        tokens: how many it holds, from `offset` to its end.
         dtype: of the tokens, little-endian: "uint16".
         offset: the byte at which they begin.
     """

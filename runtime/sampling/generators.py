@@ -50,7 +50,7 @@ def generator(model: Path, mesh: Resources | None = None, context: int | None = 
 
 
 def require_vllm(mesh: Resources | None) -> None:
-    """Raises: RunError: a model on several GPUs needs vLLM, which cannot be used here."""
+    """Raises: RunError: a model on several GPUs needs vLLM, which is not installed."""
     if mesh is not None and mesh.world_size > 1 and find_spec("vllm") is None:
         raise RunError(
             f"the model that writes needs {counted(mesh.world_size, 'GPUs')}, over which vLLM "
