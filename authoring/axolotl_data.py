@@ -10,7 +10,7 @@ from .draft import Draft
 _FILES = (".jsonl", ".json", ".parquet", ".txt", ".csv", ".arrow", ".zst", ".gz")
 _REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
 _LONG = {"drop": "drop", "truncate": "truncate"}
-"""What axolotl does with records that do not fit, if it does not stop; it drops unless told."""
+"""What axolotl does with records that do not fit, unless it stops; by default it drops them."""
 _ALPACA = (
     "alpaca adds its own wording around the instruction and `input`, which etude does not write; "
     'to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
@@ -18,8 +18,8 @@ _ALPACA = (
 _SHAREGPT = {"user": "human", "assistant": "gpt"}
 _KIND = {"train": "documents", "sft": "dialogs", "reward": "preferences", "dpo": "preferences"}
 
-# Formats by name → the fields that hold what etude reads. What follows the dot in a format such as
-# `chatml.intel` says which public data set it was made for.
+# Format → the fields that etude reads. In a format such as `chatml.intel`, the part after the dot
+# names the public data set that it was made for.
 _FIELDS: dict[str, dict[str, str]] = {
     "completion": {},
     "pretrain": {},
@@ -123,7 +123,7 @@ def _split(config: Config, path: str) -> str:
 
 
 def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
-    """Which field holds what, where that is not as etude expects it; open where it is not known."""
+    """The fields that differ from etude's defaults; open if they are not known."""
     form = config.text(f"{path}.type", default=None)
     if form is None and config.node(f"{path}.type") is not None:
         config.lost(f"{path}.type", "a custom format")
@@ -164,7 +164,7 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
 
 
 def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
-    """What the parts of a message are called, where it is not `role` and `content`."""
+    """The names of a message's parts that are not `role` and `content`."""
     found = {}
     for part in ("role", "content"):
         given = config.text(
@@ -211,7 +211,7 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
 
 
 def _size(config: Config, made: Draft, name: str, kind: str) -> w.Line:
-    """How much there is, which a length in epochs needs."""
+    """The size of a data set, which a length in epochs needs."""
     epochs = config.whole("max_steps", default=0) <= 0
     attribute = "pairs" if kind in ("reward", "dpo") else "tokens"
     why = f"`epochs` needs the number of {attribute}" if epochs else ""

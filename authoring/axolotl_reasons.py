@@ -160,7 +160,7 @@ PLUGINS = (
 """Plugins that change speed and memory only."""
 
 OFF: list[list[Any]] = [[False], [False, 0]]
-"""Values that mean that something is off."""
+"""Values that turn something off."""
 _NONE = OFF[0]
 _ZERO = OFF[1]
 _ADAPTER = "all weights are trained: there are no adapters"

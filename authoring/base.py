@@ -15,10 +15,10 @@ from .tree import ConfigError
 
 
 def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | None:
-    """What there is to know of a spec that another one in `folder` is to `use`.
+    """The file, stage, names and model of a spec that another one in `folder` is to `use`.
 
     Args:
-        report: takes what is wrong with the spec; None is returned where that includes an error.
+        report: takes the spec's findings; with an error among them, None is returned.
 
     Raises: ConfigError: it is not in the folder or below it, or none of its stages makes a
         language model.
@@ -72,8 +72,8 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
 
 
 def _last_model(recipe: r.Recipe, program: Scheduled) -> tuple[StageId, ScheduledStage] | None:
-    """The last stage with weights that write text, and what trained them; in rounds, that of the
-    last round."""
+    """The last stage whose weights generate text, and the stage that trained them; in rounds, that
+    of the last round."""
     for name, stage in reversed(recipe.stages.items()):
         if isinstance(stage, r.Rounds):
             place = StageId("", rounds=name, round=stage.count)

@@ -8,16 +8,16 @@ from typing import Any, Literal, NamedTuple
 from .tree import ConfigError, Leaf, Node, Scalar, leaves, number_in
 
 Fate = Literal["carried", "irrelevant", "assumed", "needed", "lost"]
-"""What became of a value.
+"""How a value was converted.
 
-carried: it is in the spec. irrelevant: it decides nothing about the training. assumed: the spec
-says something that the configuration does not say, or says it a little differently. needed: the
-user has to fill something in. lost: it changes the training and has no counterpart.
+carried: it is in the spec. irrelevant: it does not affect the training. assumed: the spec says
+something that the configuration does not say, or says slightly differently. needed: the user has to
+fill something in. lost: it affects the training and has no counterpart.
 """
 
 
 class Finding(NamedTuple):
-    """What became of one value; `key` is its path, or what is assumed or needed."""
+    """How one value was converted; `key` is its path, or the name of what is assumed or needed."""
 
     fate: Fate
     key: str
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 
 class Config:
-    """Hands out values and notes which were asked for; whatever nobody asks for counts as lost."""
+    """Hands out values and notes which were read; values that nobody reads count as lost."""
 
     def __init__(self, root: dict[str, Node]) -> None:
         self.root = root
@@ -54,14 +54,14 @@ class Config:
         return node
 
     def count(self, path: str) -> int:
-        """How many elements the list of groups at a path has."""
+        """The length of the list of groups at a path."""
         node = self.node(path)
         return len(node) if isinstance(node, list) else 0
 
     def number(self, *paths: str, default: Any = None) -> Any:
         """A number, as a Fraction; the first path that has a value counts.
 
-        Raises: ConfigError: the value is no number.
+        Raises: ConfigError: the value is not a number.
         """
         for path in paths:
             leaf = self._leaf(path)
@@ -142,24 +142,24 @@ class Config:
         return {name: self.number(f"{path}.{name}", default=Fraction(1)) for name in node}
 
     def carried(self, *paths: str) -> None:
-        """Notes that what is at the paths is in the spec, by whatever way."""
+        """Notes that the spec has the values at the paths."""
         for path in paths:
             for leaf in self._under(path):
                 self._note("carried", leaf)
 
     def irrelevant(self, reasons: Mapping[str, str]) -> None:
-        """Notes that what is at the paths decides nothing about the training, and why."""
+        """Notes that the values at the paths do not affect the training, and why."""
         for path, reason in reasons.items():
             for leaf in self._under(path):
                 self._note("irrelevant", leaf, reason)
 
     def lost(self, path: str, reason: str) -> None:
-        """Notes that what is at a path has no counterpart; also where it was asked for."""
+        """Notes that the values at a path have no counterpart, even if they were read."""
         for leaf in self._under(path):
             self._note("lost", leaf, reason, again=True)
 
     def lost_unless(self, path: str, same: Iterable[Any], reason: str, why_same: str) -> None:
-        """`lost`, or irrelevant where the value is one of those that are as in etude."""
+        """Like `lost`, but irrelevant if the value is in `same`, which etude does too."""
         for key in self._under(path):
             value = self.leaves[key].value
             if value is None or value in list(same):
@@ -176,7 +176,7 @@ class Config:
         self._remark("needed", key, reason)
 
     def findings(self) -> list[Finding]:
-        """What became of every value, in the file's order; then what is assumed and needed."""
+        """How every value was converted, in the file's order; then what is assumed and needed."""
         for path, leaf in self.leaves.items():
             if path in self.found:
                 continue
@@ -198,7 +198,7 @@ class Config:
         return leaf if leaf and leaf.value is not None and leaf.value != "" else None
 
     def _under(self, path: str) -> list[str]:
-        """The leaves at and below a path, in which `[]` stands for any number."""
+        """The leaves at and below a path, in which `[]` stands for any index."""
         pattern = re.escape(path).replace(re.escape("[]"), r"\[\d+\]")
         return [leaf for leaf in self.leaves if re.match(pattern + r"(?=[.\[]|$)", leaf)]
 
@@ -218,7 +218,7 @@ class Config:
 
 
 def shown(value: Scalar) -> str:
-    """A value as its file has it."""
+    """A value as written in its file."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -229,7 +229,7 @@ def shown(value: Scalar) -> str:
 
 
 def shorten(value: Scalar | list[Scalar], most: int = 60) -> str:
-    """A value on one line, at most so long."""
+    """A value on one line, at most `most` characters long."""
     if isinstance(value, list):
         text = f"[{', '.join(shown(item) for item in value)}]"
     else:

@@ -1,4 +1,4 @@
-"""A spec in the making: its blocks, its names, and what importers share."""
+"""A spec that is being written: its blocks, its names, and code shared by importers."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -17,7 +17,7 @@ NO_TOKENIZER = 'the configuration has none; declare one: tokenizer words { hub =
 
 
 class Base(NamedTuple):
-    """A spec that trains the model with which an imported stage continues.
+    """A spec that trains the model that an imported stage continues from.
 
     Attributes:
         file: its path as `use` takes it.
@@ -31,12 +31,12 @@ class Base(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a configuration does not say, and the user does.
+    """What a configuration does not say and the user does.
 
     Attributes:
-        gpus: GPUs of the whole run.
-        gpu: their name.
-        sizes: tokens or pairs by data set.
+        gpus: number of GPUs of the whole run.
+        gpu: the GPU model.
+        sizes: data set → its tokens or pairs.
     """
 
     gpus: int | None = None
@@ -56,7 +56,7 @@ class Draft:
         self.unused = set(options.sizes)
 
     def name(self, wish: str, otherwise: str) -> str:
-        """A name that nothing in the spec has yet."""
+        """A name that is still free in the spec."""
         found = w.name(wish, self.taken, otherwise)
         self.taken.add(found)
         return found
@@ -65,16 +65,16 @@ class Draft:
         self.blocks.append(block)
 
     def open(self, attribute: str, reason: str, *, key: str = "") -> str:
-        """The line that leaves an attribute open, which `check` reports until it is given.
+        """The line that leaves an attribute open; `check` reports it until it is set.
 
         Args:
-            key: what is missing, as the summary names it; the attribute, if left out.
+            key: what is missing, as named in the summary; by default the attribute.
         """
         self.config.needed(key or attribute, reason)
         return f"open {attribute} {w.quoted(reason)}"
 
     def open_optimizer(self, kind: str) -> str:
-        """The line in place of an optimizer that etude lacks."""
+        """The line that replaces an optimizer that etude lacks."""
         return self.open(
             "optimizer",
             f"the configuration has {kind}, which needs different rates from AdamW and Adam, the "
@@ -82,11 +82,11 @@ class Draft:
         )
 
     def open_rates(self, segments: Sequence[str], reason: str) -> list[w.Line]:
-        """A learning rate that is open, with the configuration's schedule as a comment."""
+        """An open learning rate, with the configuration's schedule as a comment."""
         return [f"# lr = {' then '.join(segments)}", self.open("lr", reason)]
 
     def header(self, name: str, title: str, *lines: w.Line) -> None:
-        """The `recipe` block; after another spec, what takes its place."""
+        """The `recipe` block, or the `use` of the base spec."""
         if self.options.base:
             self.blocks.insert(0, f"use {w.quoted(self.options.base.file)}")
         else:
@@ -102,7 +102,7 @@ class Draft:
         return "model", model
 
     def cluster(self, world: int | None) -> None:
-        """The machines for so many ranks, None where nobody tells; after another spec, its own."""
+        """A cluster for `world` ranks, open if None; with a base spec, none: its own is used."""
         if self.options.base:
             return
         if world is None:
@@ -123,7 +123,7 @@ class Draft:
         self.add(w.block("cluster gpus", nodes, ("gpus", f"{size} of {w.quoted(gpu)}")))
 
     def size(self, dataset: str, attribute: str, why: str) -> w.Line:
-        """The declared tokens or pairs of a data set, where the user gave them."""
+        """The declared tokens or pairs of a data set, if the user gave them."""
         if dataset in self.options.sizes:
             self.unused.discard(dataset)
             return attribute, w.count(self.options.sizes[dataset])
@@ -142,7 +142,7 @@ class Draft:
 
         Args:
             shape: attributes of a model, groups as dicts: layers, dim, heads, kv_heads, ffn, …
-            published: the folder of its weights and their context, where it has some.
+            published: the folder of its weights and their context, if it has any.
         """
         weights: list[w.Line] = []
         if published:
@@ -168,7 +168,7 @@ class Draft:
     def weights(self, place: str, revision: str | None = None) -> str:
         """A model with published weights, on the Hub or in a folder; returns its name.
 
-        The shape is that of config.json where the folder is there, else what the name says.
+        The shape is from config.json if the folder exists, else from the name.
         """
         local = is_local(place)
         described = by_config(Path(place)) if local else None
@@ -191,7 +191,7 @@ class Draft:
         return name
 
     def _unknown(self, place: str, described: Described | None) -> str:
-        """What is said of a model whose family and shape are not known, or computed otherwise."""
+        """The open line of a model whose family and shape are unknown or not supported."""
         families = ", ".join(FAMILIES)
         if described:
             problem = described.problems[0]
@@ -204,7 +204,7 @@ class Draft:
         return self.open("family", reason, key=f"model of {place}")
 
     def tokenizer(self, place: str) -> None:
-        """A tokenizer on the Hub or in a file; after another spec, its own."""
+        """A tokenizer on the Hub or in a file; with a base spec, none: its own is used."""
         if self.options.base:
             return
         if not is_local(place):
@@ -221,13 +221,13 @@ class Draft:
 
 
 def is_local(place: str) -> bool:
-    """Whether a name is that of a file or folder, and not of a repository on the Hub."""
+    """Whether a name is a file or folder, not a repository on the Hub."""
     begins = place.startswith((".", "/", "~"))
     return begins or place.endswith((".json", ".model")) or place.count("/") != 1
 
 
 def _changed(known: dict[str, Any], shape: dict[str, Any]) -> dict[str, object]:
-    """What a shape has otherwise than a published size; of a group the part."""
+    """Where a shape differs from a published size; for a group, only the parts that differ."""
     found = {}
     for key, value in shape.items():
         if isinstance(value, dict) and isinstance(known[key], dict):
@@ -262,7 +262,7 @@ def attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
 
 
 def placement(**degrees: int | None) -> w.Line:
-    """`parallel`, where a degree is not one."""
+    """The line `parallel` with all degrees above one, if there are any."""
     shown = [
         f"{name} {degree}"
         for name, degree in degrees.items()

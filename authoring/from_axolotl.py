@@ -1,4 +1,4 @@
-"""axolotl's YAML to a spec: one stage of the kind train, sft, reward or dpo."""
+"""Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward or dpo."""
 
 import re
 from fractions import Fraction
@@ -18,7 +18,7 @@ _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
 
 def is_axolotl(config: Config) -> bool:
-    """Whether the configuration has axolotl's names."""
+    """Whether the configuration has axolotl's settings."""
     data = any(name in config.root for name in ("datasets", "pretraining_dataset"))
     return "base_model" in config.root and data
 
@@ -74,7 +74,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
 
 
 def _left(config: Config, kind: str) -> None:
-    """What becomes of the settings that no block has."""
+    """Classifies the settings that no block uses."""
     if not config.flag("sample_packing") and kind != "train" and kind not in PAIRS:
         config.assumed(
             "sample_packing",
@@ -127,8 +127,8 @@ def _start(config: Config, made: Draft) -> str:
 
 
 def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | None]:
-    """The degrees of parallelism, and how many ranks have their own part of a batch; None where
-    neither the configuration nor the user tells."""
+    """The degrees of parallelism, and the number of data-parallel ranks; None if neither the
+    configuration nor the user gives it."""
     tensor = config.whole("tensor_parallel_size", default=1, least=1)
     context = config.whole("context_parallel_size", "sequence_parallel_degree", default=1, least=1)
     replicate = config.whole("dp_replicate_size", default=1, least=1)
@@ -151,7 +151,7 @@ def _degrees(config: Config, options: Options) -> tuple[dict[str, int], int | No
 
 
 def _batch(made: Draft, own: int, ranks: int | None, unit: str) -> w.Line:
-    """The global batch; open where nobody tells how many ranks there are."""
+    """The global batch; open if the number of ranks is unknown."""
     if ranks is None:
         each = unit if own != 1 else unit.removesuffix("s")
         reason = f"each GPU takes {own} {each} a step; import with --gpus N, or write the product"
@@ -170,8 +170,8 @@ def _length(config: Config, kind: str) -> w.Line:
 
 
 def _rates(config: Config, made: Draft) -> list[w.Line]:
-    """The learning rate; open where the configuration's is that of an adapter, or has a shape that
-    the language lacks. The schedule then stands beside it, as a comment."""
+    """The learning rate; open if the configuration's is that of an adapter, or has a shape that the
+    language lacks. The schedule is then beside it, as a comment."""
     kind = config.text("lr_scheduler", default="cosine")
     segments = _segments(config, kind)
     adapter = config.text("adapter")
@@ -189,7 +189,7 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
 
 
 def _warmup(config: Config) -> str:
-    """How long the rate warms up; a number of steps below 1 is a share, as in transformers 5."""
+    """The length of the warmup; a number of steps below 1 is a share, as in transformers 5."""
     steps = config.number("warmup_steps", default=None)
     ratio = config.number("warmup_ratio", default=None)
     if steps is not None and 0 < steps < 1:
@@ -205,7 +205,7 @@ def _warmup(config: Config) -> str:
 
 
 def _segments(config: Config, kind: str) -> list[str]:
-    """transformers' schedules: step i of a warm-up of n steps has i / n of the peak."""
+    """transformers' schedules: step i of an n-step warmup has i / n of the peak."""
     peak = config.number("learning_rate")
     if peak is None:
         raise ConfigError("`learning_rate` is missing")
@@ -270,13 +270,13 @@ def _precision(config: Config) -> w.Line:
 
 
 def _on(config: Config, *paths: str) -> bool:
-    """Whether one of the settings is on: true, or a way of it such as `auto` or `offload`."""
-    given = [config.text(path, default="false") for path in paths]  # all of them are read
+    """Whether one of the settings is on: true, or a mode such as `auto` or `offload`."""
+    given = [config.text(path, default="false") for path in paths]  # marks all of them as read
     return any(value not in ("false", "no") for value in given)
 
 
 def _checkpoints(config: Config) -> list[w.Line]:
-    """How often checkpoints are made, and how many stay."""
+    """How often checkpoints are saved, and how many are kept."""
     lines: list[w.Line] = []
     steps = config.number("save_steps", default=None)
     if steps is not None and (steps.denominator != 1 or steps < 1):
@@ -285,13 +285,13 @@ def _checkpoints(config: Config) -> list[w.Line]:
         lines.append(f"checkpoint every {w.plain(int(steps))} steps")
     kept = config.whole("save_total_limit", default=None)
     if kept is not None:
-        # Without a limit above 0 transformers keeps all.
+        # Without a limit above 0, transformers keeps all.
         lines.append(f"keep last {w.plain(kept)}" if kept > 0 else "keep all")
     return lines
 
 
 def _dialog(config: Config, made: Draft) -> str | None:
-    """The chat protocol: built in, or a Jinja file."""
+    """The chat protocol: a built-in one, or a Jinja file."""
     kind = config.text("chat_template") or _of_type(config)
     inline = config.text("chat_template_jinja")
     system = config.text("default_system_message")
@@ -321,14 +321,14 @@ def _dialog(config: Config, made: Draft) -> str | None:
 
 
 def _of_type(config: Config) -> str | None:
-    """The protocol that the formats of all data sets name: `chatml` of `chatml.intel`."""
+    """The protocol named by the formats of all data sets: `chatml` for `chatml.intel`."""
     count = config.count("datasets")
     forms = {config.text(f"datasets[{n}].type", default="").partition(".")[0] for n in range(count)}
     return forms.pop() if len(forms) == 1 and forms <= {"llama3", "chatml"} else None
 
 
 def _speaks(config: Config) -> bool:
-    """Whether one of the data sets holds messages, which a template writes; others are texts."""
+    """Whether one of the data sets has messages, which need a template; the others have texts."""
     count = config.count("datasets")
     forms = [config.text(f"datasets[{n}].type", default="") for n in range(count)]
     written = [form for form in forms if not form.startswith(("alpaca", "completion"))]

@@ -1,4 +1,4 @@
-"""nanotron's YAML to a spec: one model, one schedule, data in stages."""
+"""Converts nanotron's YAML to a spec: one model, one schedule, data in stages."""
 
 from fractions import Fraction
 
@@ -69,7 +69,7 @@ IRRELEVANT = {
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"
 Z_LOSS = Fraction(1, 10_000)
-"""Its coefficient where none is given (PaLM, arXiv:2204.02311, §5)."""
+"""The default coefficient (PaLM, arXiv:2204.02311, §5)."""
 _ADAM = "optimizer.optimizer_factory"
 _KNOWN = frozenset(
     {
@@ -100,7 +100,7 @@ def is_nanotron(config: Config) -> bool:
 def draft(config: Config, options: Options, title: str) -> Draft:
     """The spec of a nanotron configuration.
 
-    Raises: ConfigError: a value that is needed is missing or of the wrong kind, or the model has an
+    Raises: ConfigError: a required value is missing or of the wrong kind, or the model has an
         architecture that the engine cannot build.
     """
     made = Draft(config, options)
@@ -186,7 +186,7 @@ def _required(config: Config, path: str) -> int:
 
 
 def _model(config: Config, made: Draft) -> str:
-    """The model block; its family is open where the configuration is not that of a Llama."""
+    """The model block; its family is open unless the configuration is a Llama's."""
     _check_kind(config)
     shape = _shape(config)
     others = _unlike_llama(config)
@@ -202,7 +202,7 @@ def _model(config: Config, made: Draft) -> str:
 
 
 def _unlike_llama(config: Config) -> list[str]:
-    """Settings of the model that make it another than Llama, or that are not known here."""
+    """Settings that make the model differ from Llama, or that are unknown here."""
     config.lost_unless(f"{_MODEL}.attention_bias", [False], "linear layers have no bias", "off")
     config.lost_unless(f"{_MODEL}.hidden_act", ["silu"], "feed-forward layers are SwiGLU", "SwiGLU")
     known = {*_KNOWN, *(path.rpartition(".")[2] for path in IRRELEVANT if path.startswith(_MODEL))}
@@ -219,7 +219,7 @@ def _unlike_llama(config: Config) -> list[str]:
 
 
 def _optimizer(config: Config, made: Draft) -> w.Line:
-    """AdamW, whose settings stood beside the factory, in `optimizer`, before nanotron had one."""
+    """AdamW; older versions of nanotron have its settings in `optimizer`, not in the factory."""
     kind = config.text(f"{_ADAM}.name", default="adamW")
     if kind.lower() != "adamw":
         return made.open_optimizer(kind)
@@ -251,7 +251,7 @@ def _shape(config: Config) -> dict[str, object]:
 
 
 def _vocab(config: Config) -> int:
-    """Rows of the embedding: nanotron fills them up, so that all tensor-parallel ranks have as
+    """Rows of the embedding: nanotron pads them, so that all tensor-parallel ranks have equally
     many."""
     vocab = _required(config, f"{_MODEL}.vocab_size")
     multiple = config.whole("parallelism.tp", default=1, least=1) * config.whole(
@@ -284,7 +284,7 @@ def _scaling(config: Config) -> object:
 
 
 def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
-    """The learning rate; open where it decays in a shape that the language lacks."""
+    """The learning rate; open if its decay has a shape that the language lacks."""
     style = config.text(f"{_RATES}.lr_decay_style", default="linear")
     segments = _segments(config, steps, style)
     if style in _SHAPES:
@@ -294,7 +294,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
 
 
 def _segments(config: Config, steps: int, style: str) -> list[str]:
-    """The learning rate by step as nanotron counts, from 0."""
+    """The learning rate by step, which nanotron counts from 0."""
     peak = config.number(f"{_RATES}.learning_rate")
     if peak is None:
         raise ConfigError(f"`{_RATES}.learning_rate` is missing")
@@ -302,8 +302,8 @@ def _segments(config: Config, steps: int, style: str) -> list[str]:
     constant = config.text(f"{_RATES}.lr_warmup_style", default="linear") == "constant"
     low = config.number(f"{_RATES}.min_decay_lr", default=peak)
     start = config.whole(f"{_RATES}.lr_decay_starting_step", least=0)
-    # Without a number of its own the decay takes what warm-up and its start leave: both are
-    # subtracted, although the start is counted from the beginning.
+    # By default, the decay takes the steps that warmup and `lr_decay_starting_step` leave: both
+    # are subtracted, although the latter is counted from the beginning.
     length = config.whole(
         f"{_RATES}.lr_decay_steps", default=steps - warmup - (start or 0), least=0
     )
@@ -363,7 +363,7 @@ def _changing(values: list[str], ends: list[int], steps: int) -> str:
 def _sources(
     config: Config, made: Draft, path: str, known: dict[tuple[str, ...], str]
 ) -> dict[str, Fraction]:
-    """The shares of a stage's sources, whose data sets are declared where they are new."""
+    """The shares of a stage's sources; declares data sets that are new."""
     if config.node(f"{path}.dataset_folder") is not None:
         return _tokenized(config, made, path, known)
     if config.node(f"{path}.hf_dataset_or_datasets") is None:
@@ -435,7 +435,7 @@ def _tokenized(
 
 
 def _no_data(made: Draft, known: dict[tuple[str, ...], str] | None = None) -> str:
-    """A data set that is yet to be named."""
+    """A data set whose source is left open."""
     known = {} if known is None else known
     if () not in known:
         known[()] = made.name("data", "data")

@@ -1,4 +1,4 @@
-"""torchtitan's configurations to specs: job files in TOML, and what 0.3 saves as JSON."""
+"""Converts torchtitan's configurations to specs: job files in TOML, and the JSON that 0.3 saves."""
 
 from fractions import Fraction
 from typing import Any
@@ -170,7 +170,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
 
 
 def _checkpoints(config: Config) -> list[w.Line]:
-    """How often checkpoints are made, which stay, and what the result is exported as."""
+    """How often checkpoints are saved, which are kept, and the precision of the export."""
     interval = config.whole("checkpoint.interval", default=500, least=1)
     kept = config.whole("checkpoint.keep_latest_k", default=10, least=0)
     exports = config.flag("checkpoint.last_save_in_hf")
@@ -202,7 +202,7 @@ def _header(config: Config, made: Draft, title: str) -> None:
 
 
 def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
-    """The stages of a rank, of which torchtitan gives the layers; by default there are two."""
+    """Pipeline stages per rank, from the layers that torchtitan gives; by default two."""
     named = config.node(SCHEDULE)
     if pipeline == 1 or not isinstance(named, Leaf) or named.value != "Interleaved1F1B":
         return None
@@ -212,7 +212,7 @@ def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
 
 
 def _batch(config: Config, made: Draft, local: int, replicate: int, shard: int | None) -> w.Line:
-    """The global batch; open where it follows from GPUs whose number nobody tells."""
+    """The global batch; open if it depends on an unknown number of GPUs."""
     batch = config.whole("training.global_batch_size", default=-1)
     if batch <= 0 and shard is None:
         reason = (
@@ -224,7 +224,7 @@ def _batch(config: Config, made: Draft, local: int, replicate: int, shard: int |
 
 
 def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str, int], int | None]:
-    """The degrees of parallelism, and the number of ranks; `mixed` where there are experts."""
+    """The degrees of parallelism, and the number of ranks; `mixed`: there are experts."""
 
     def degree(new: str, *old: str) -> int:
         paths = (f"parallelism.{new}", f"training.{new}", f"experimental.{new}", *old)
@@ -274,7 +274,7 @@ def _degrees(config: Config, options: Options, *, mixed: bool) -> tuple[dict[str
 
 
 def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
-    """The learning rate; open where it decays in a shape that the language lacks."""
+    """The learning rate; open if its decay has a shape that the language lacks."""
     kind = config.text("lr_scheduler.decay_type", "lr_scheduler.lr_decay_type", default="linear")
     segments = _segments(config, steps, kind)
     if kind in _SHAPES:
@@ -284,7 +284,7 @@ def _rates(config: Config, made: Draft, steps: int) -> list[w.Line]:
 
 
 def _segments(config: Config, steps: int, kind: str) -> list[str]:
-    """The learning rate by step: step i of a warm-up of n steps has (i + 1) / n of the peak."""
+    """The learning rate by step: step i of an n-step warmup has (i + 1) / n of the peak."""
     peak = config.number("optimizer.lr", default=None)
     if peak is None:
         peak = config.number(f"{_group(config)}.lr", default=Fraction("8e-4"))
@@ -304,7 +304,7 @@ def _segments(config: Config, steps: int, kind: str) -> list[str]:
         config.assumed("lr_scheduler.total_steps", "after it the learning rate stays where it is")
     pieces: list[w.Piece] = []
     if warmup > 1:
-        # The peak is reached with the last step of the warm-up, and kept until the decay.
+        # The last step of the warmup reaches the peak, which is kept until the decay.
         pieces.append(w.Piece(total - decay, f"{w.real(peak / warmup)} -> {high}", warmup - 1))
     else:
         pieces.append(w.Piece(total - decay, high))
@@ -316,7 +316,7 @@ def _segments(config: Config, steps: int, kind: str) -> list[str]:
 
 
 def _group(config: Config) -> str:
-    """The settings of the one group of parameters that 0.3 has for all."""
+    """The settings of the one parameter group that 0.3 uses for all parameters."""
     groups = config.count("optimizer.param_groups")
     for number in range(1, groups):
         config.lost(f"optimizer.param_groups[{number}]", "all parameters are optimized alike")
@@ -400,7 +400,7 @@ def _precision(config: Config) -> w.Line:
 def _recompute(config: Config) -> w.Line:
     section = config.node("activation_checkpoint")
     if "model_spec" in config.root:
-        # 0.3 saves no name of the class; its settings tell which it is.
+        # 0.3 does not save the class's name; its settings identify it.
         if not isinstance(section, dict):
             return None
         if "memory_budget" in section:
@@ -416,7 +416,7 @@ def _recompute(config: Config) -> w.Line:
 
 
 def _published(config: Config, options: Options) -> tuple[str, int] | None:
-    """The folder of published weights that the model starts from, and how long they may be read."""
+    """The folder of published weights that the model starts from, and their context length."""
     if options.base or not config.flag("checkpoint.initial_load_in_hf"):
         return None
     path = config.text("checkpoint.initial_load_path", "hf_assets_path", "model.hf_assets_path")

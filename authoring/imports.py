@@ -14,7 +14,7 @@ KINDS: dict[str, tuple[Callable[[Config], bool], Callable[[Config, Options, str]
     "nanotron": (from_nanotron.is_nanotron, from_nanotron.draft),
     "axolotl": (from_axolotl.is_axolotl, from_axolotl.draft),
 }
-"""Kind → whether a configuration looks like one, and what makes a spec of it."""
+"""Kind → a test for its configurations, and the function that converts them."""
 
 _HEADINGS = {
     "lost": "Not converted",
@@ -23,28 +23,28 @@ _HEADINGS = {
 
 
 class Imported(NamedTuple):
-    """A spec, and what became of every value of the configuration."""
+    """A spec, and how every value of the configuration was converted."""
 
     kind: str
     text: str
     findings: list[Finding]
 
     def of(self, fate: str) -> list[Finding]:
-        """The findings of one fate."""
+        """The findings with this fate."""
         return [finding for finding in self.findings if finding.fate == fate]
 
 
 def import_config(
     text: str, file: str, *, kind: str | None = None, options: Options | None = None
 ) -> Imported:
-    """The spec that says what a configuration says.
+    """Converts a configuration to a spec.
 
     Args:
-        file: the configuration's name, for its format and for the comments.
-        kind: a key of `KINDS`; None: told by the content.
+        file: the configuration's name; gives its format and appears in comments.
+        kind: a key of `KINDS`; None: detected from the content.
 
-    Raises: ConfigError: the text cannot be read or is of no known kind, or a value that the spec
-        needs is missing, of the wrong kind, or means a model or an objective that etude lacks.
+    Raises: ConfigError: the text cannot be read or its kind is unknown, or a required value is
+        missing, of the wrong kind, or means a model or an objective that etude lacks.
     """
     options = options or Options()
     config = Config(read(text, toml=_is_toml(text, file)))
@@ -88,7 +88,7 @@ def _is_toml(text: str, file: str) -> bool:
 
 
 def _comments(findings: list[Finding]) -> list[str]:
-    """What the user should look at, at the end of the spec."""
+    """What the user should check, at the end of the spec."""
     sections = []
     for fate, heading in _HEADINGS.items():
         found = [finding for finding in findings if finding.fate == fate]

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from . import writing as w
 from .tree import ConfigError
 
-# Peak learning rates: 8B, 70B and 405B of arXiv:2407.21783, Table 3; 1B and 3B as 8B.
+# Peak learning rates: 8B, 70B and 405B from arXiv:2407.21783, Table 3; 1B and 3B as 8B.
 _PEAKS = {"tiny": "3e-3", "1B": "3e-4", "3B": "3e-4", "8B": "3e-4", "70B": "1.5e-4", "405B": "8e-5"}
 _LOWS = {"tiny": "3e-4", "1B": "3e-6", "3B": "3e-6", "8B": "3e-6", "70B": "1.5e-6", "405B": "8e-7"}
-# Tokens a batch; 405B: arXiv:2407.21783, §3.4.1.
+# Tokens per batch; 405B: arXiv:2407.21783, §3.4.1.
 _BATCHES = {"1B": 2**21, "3B": 2**22, "8B": 2**22, "70B": 2**23, "405B": 2**24}
 _LENGTH = 8192
 _FEWEST_STEPS = 200
@@ -23,14 +23,14 @@ class Model(NamedTuple):
         stage: the stage that made it.
         length: the sequence length at its end.
         rope_theta: the base of its rotary positions.
-        ranks: processes of the cluster.
+        ranks: processes on the cluster.
         tensor: degree of tensor parallelism at its end.
         pipeline: degree of pipeline parallelism at its end.
-        batch: tokens of a step at its end.
+        batch: tokens per step at its end.
         small: whether it is a tiny one, on CPUs.
-        rate: the learning rate before it was annealed to 0; None where it was not.
+        rate: the learning rate before it was annealed to 0; None if it was not.
         context: degree of context parallelism at its end.
-        dialogs: the chat protocols that are declared.
+        dialogs: the declared chat protocols.
     """
 
     stage: str
@@ -53,10 +53,10 @@ def header(name: str, title: str) -> str:
 
 
 def pretrained(answers: dict[str, Any], *, last: bool) -> tuple[list[str], Model]:
-    """Blocks that train a model of the wanted size from new weights.
+    """Blocks that train a model of the requested size from new weights.
 
     Args:
-        last: whether the recipe ends with it, so that the learning rate is annealed.
+        last: whether this ends the recipe; the learning rate is then annealed.
 
     Raises: ConfigError: the GPUs do not fit, or there are too few tokens.
     """
@@ -170,7 +170,7 @@ def _stage(
 
 
 def batch_of_all(model: Model, lengths: list[int], contexts: list[int]) -> int:
-    """The tokens of a batch that is whole sequences on all ranks at every length."""
+    """Tokens of a batch that is a whole number of sequences on all ranks at every length."""
     ranks = model.ranks // model.tensor // model.pipeline
     unit = lcm(
         *(length * (ranks // context) for length, context in zip(lengths, contexts, strict=True))

@@ -16,10 +16,10 @@ from ..spec.schema import recipe as r
 
 
 class Published(NamedTuple):
-    """A model: its family, its size or its shape, and the longest sequence that it was trained on.
+    """A model: its family, its size or shape, and the longest sequence that it was trained on.
 
     Attributes:
-        shape: attributes of a model in a spec, `size` among them.
+        shape: attributes of a model in a spec, including `size`.
     """
 
     family: str
@@ -37,7 +37,7 @@ def llama_scaling(
     high: Fraction | float | None = None,
 ) -> str | dict[str, Any]:
     """`rope_scaling` of a model that stretches positions as Llama 3.1 does: `llama`, with the
-    numbers that are not Llama 3.1's. What is None is as there."""
+    numbers that differ from Llama 3.1's. None means the same number."""
     given = {"factor": factor, "original": original, "low": low, "high": high}
     changed = {
         name: value if name == "original" else float(value)
@@ -48,7 +48,7 @@ def llama_scaling(
 
 
 def by_name(name: str) -> Published | None:
-    """The model that weights of this name are of, as far as it is known."""
+    """The model that weights of this name belong to, as far as it is known."""
     for family, of in FAMILIES.items():
         for model in of.known:
             found = re.search(model.name, name.rpartition("/")[2], re.IGNORECASE)
@@ -60,7 +60,7 @@ def by_name(name: str) -> Published | None:
 
 
 def by_config(folder: Path) -> Described | None:
-    """What config.json in a folder describes; None where there is none that can be read."""
+    """The contents of a folder's config.json; None if there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -69,7 +69,7 @@ def by_config(folder: Path) -> Described | None:
 
 
 def of_config(found: Described) -> Published | None:
-    """The model that a configuration describes; None where no family computes it."""
+    """The model that a configuration describes; None if no family supports it."""
     model = found.model
     if model is None or found.problems:
         return None
@@ -85,7 +85,7 @@ def of_config(found: Described) -> Published | None:
 
 
 def _shape(model: ModelShape) -> dict[str, Any]:
-    """Attributes of a model of no published size."""
+    """Attributes of a model that is not of a published size."""
     family = FAMILIES[model.family]
     names = list(NUMBERS)
     if family.latent:

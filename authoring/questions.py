@@ -15,14 +15,13 @@ LENGTHS = ("16Ki", "32Ki", "64Ki", "128Ki")
 
 
 class Question(NamedTuple):
-    """One answer that a template takes; the option of `etude new` has the same name.
+    """One answer that a template needs; the option of `etude new` has the same name.
 
     Attributes:
         ask: the question, for a person at a terminal.
-        help: what the option is, for `etude new --help`.
-        read: makes the answer's value from its text; raises ConfigError.
-        default: the text of the answer that is taken where none is given; by what was answered
-            before.
+        help: the option's help, for `etude new --help`.
+        read: converts the text of the answer; raises ConfigError.
+        default: previous answers → the default answer, as text.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Question(NamedTuple):
 def count(text: str) -> int:
     """A whole number such as 15T or 8_000, at least 1.
 
-    Raises: ConfigError: it is none.
+    Raises: ConfigError: it is not.
     """
     parts = re.fullmatch(r"(\d[\d_]{0,30}(?:\.\d{1,30})?)([A-Za-z]{0,2})", text.strip())
     size = SUFFIXES.get(parts[2]) if parts else None
@@ -56,7 +55,7 @@ def _rounds(text: str) -> int:
 def words(text: str) -> str:
     """Text on one line.
 
-    Raises: ConfigError: there is none, or it holds a line feed.
+    Raises: ConfigError: it is empty, or contains a line feed.
     """
     if not text.strip() or "\n" in text:
         raise ConfigError("this must be text on one line")
@@ -64,9 +63,9 @@ def words(text: str) -> str:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of some words.
+    """Reads one of some words.
 
-    Raises: ConfigError: another one.
+    Raises: ConfigError: it is another word.
     """
 
     def read(text: str) -> str:
@@ -83,7 +82,7 @@ def _of_size(**values: str) -> Callable[[dict[str, Any]], str]:
 
 
 def fixed(value: str) -> Callable[[dict[str, Any]], str]:
-    """The same default whatever was answered before."""
+    """A default that does not depend on previous answers."""
     return lambda answers: value
 
 

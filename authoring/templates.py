@@ -9,13 +9,13 @@ from .model_parts import Model, batch_of_all, header, pretrained
 from .tree import ConfigError
 
 Answers = dict[str, Any]
-"""By the names of the questions; and `name`, and `after`: the base spec's file, or None."""
+"""Question → answer; also `name`, and `after`: the base spec's file, or None."""
 
 _LARGE = ("gpus", "gpu", "data", "tokenizer")
 
 
 class Names(dict[str, str]):
-    """Names in a spec; what the spec before it has taken gets another one."""
+    """Names in a spec; a name that the base spec has already gets replaced."""
 
     def __init__(self, taken: frozenset[str] = frozenset()) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class Names(dict[str, str]):
 
 
 class Template(NamedTuple):
-    """A start for a spec.
+    """A starting point for a spec.
 
     Attributes:
-        line: what it is, for a list.
+        line: one line about it, for a list.
         asks: the names of its questions.
-        write: the blocks of the spec, by the answers and the model to continue from, if any.
+        write: makes the blocks from the answers and the model to continue from, if any.
     """
 
     line: str
@@ -44,10 +44,10 @@ def text_of(template: str, answers: Answers, base: Model | None) -> str:
     """The text of a spec.
 
     Args:
-        answers: a value for each question of the template, `name` and `title`; with `base`,
+        answers: a value for each question of the template, `name` and `title`; with `base`, also
             `after`, its file.
 
-    Raises: ConfigError: the answers do not fit together.
+    Raises: ConfigError: the answers are inconsistent.
     """
     made = TEMPLATES[template]
     name = answers["name"]
@@ -64,7 +64,7 @@ def text_of(template: str, answers: Answers, base: Model | None) -> str:
 
 
 def asked(template: str, answers: Answers, *, after: bool) -> list[str]:
-    """The questions that matter, by what was answered so far."""
+    """The questions that apply, given the answers so far."""
     left_out: set[str] = set()
     if after:
         left_out |= {"size", "tokens", *_LARGE}
@@ -98,14 +98,14 @@ def _long_context(answers: Answers, base: Model | None) -> list[str]:
     batch = batch_of_all(model, lengths, contexts)
     share = 100 // len(lengths)
     steps = 100 if model.small else 1000
-    # Every length is trained on for the same number of steps, a whole number of batches.
+    # Every length is trained for the same number of steps: a whole number of batches.
     bounds = [f"{w.count(n)} for {share}%" for n in lengths[:-1]] + [w.count(lengths[-1])]
     placements = [_placement(model, context) for context in contexts]
     timed = [f"{p} for {share}%" for p in placements[:-1]] + placements[-1:]
     theta = 8_000_000 if max(lengths) > 131_072 else 500_000
     raised = not model.small and model.rope_theta < theta
     n = answers["names"]
-    rate = model.rate  # where the model was annealed, that from before
+    rate = model.rate  # if the model was annealed, the rate before that
     stage = w.block(
         f"stage {n['long_context']}: train",
         ("from", model.stage),
@@ -140,9 +140,9 @@ def _long_context(answers: Answers, base: Model | None) -> list[str]:
 
 
 def _doubled(model: Model, answers: Answers) -> list[int]:
-    """The lengths of a long-context stage: each twice the one before.
+    """The lengths of a long-context stage: each twice the previous one.
 
-    Raises: ConfigError: the model has sequences as long as that already.
+    Raises: ConfigError: the model's sequences are already as long.
     """
     if "length" in answers:
         goal = int(answers["length"].removesuffix("Ki")) * 1024
@@ -224,7 +224,7 @@ def _aside(model: Model) -> w.Line:
 
 
 def _chat(answers: Answers, model: Model) -> tuple[list[str], w.Line]:
-    """The block of the chat protocol, and the line of the stages that have to name it."""
+    """The block of the chat protocol, and the line that names it in stages that need it."""
     if not model.dialogs:
         return [
             "# Headers, end of turn, tools: its special tokens have to be the tokenizer's.\n"
@@ -236,7 +236,7 @@ def _chat(answers: Answers, model: Model) -> tuple[list[str], w.Line]:
 def _sft(
     name: str, data: str, steps: str, model: Model, fitting: dict[str, str], speaks: w.Line
 ) -> str:
-    """A stage on dialogs, from the model that the post-training starts with."""
+    """A stage on dialogs, from the model that post-training starts with."""
     return w.block(
         f"stage {name}: sft",
         ("from", model.stage),
@@ -321,8 +321,8 @@ def _round(n: Names, model: Model, fitting: dict[str, str], speaks: w.Line) -> l
 
     Args:
         n: the names of stages and data sets.
-        fitting: sizes, as `_post` gives them.
-        speaks: the line of stages that have to name the chat protocol.
+        fitting: sizes, as `_post` returns them.
+        speaks: the line that names the chat protocol in stages that need it.
     """
     small, start = model.small, model.stage
     rm, drafts, sft, dpo, mean = (n[x] for x in ("rm", "drafts", "sft", "dpo", "mean"))

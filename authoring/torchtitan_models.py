@@ -1,4 +1,4 @@
-"""Model shapes in torchtitan's configurations: by size name, or layer by layer."""
+"""Model shapes in torchtitan's configurations: by the name of a size, or layer by layer."""
 
 from fractions import Fraction
 
@@ -9,13 +9,13 @@ from .tree import ConfigError
 
 BUILT = "model_spec.model"
 _BALANCE = 0.001
-"""Of the bias that balances experts, at every size."""
+"""The step size of the bias that balances experts, for every size."""
 
 
 def model_shape(config: Config, family: str) -> dict[str, object]:
     """Attributes of a model in a spec, groups as dicts.
 
-    Raises: ConfigError: no such family, or no such size of it.
+    Raises: ConfigError: the family, or its size, is unknown.
     """
     if family not in FAMILIES:
         raise ConfigError(
@@ -72,7 +72,7 @@ def _layered(config: Config, family: str) -> dict[str, object]:
             shape["head_dim"] = width
     mixed = [n for n in range(layers) if isinstance(config.node(f"{BUILT}.layers[{n}].moe"), dict)]
     if not kind.sparse:
-        # Where all layers have experts, nothing has this width.
+        # If all layers have experts, no feed-forward layer has this width.
         shape["ffn"] = config.whole(f"{layer}.feed_forward.w1.out_features", default=dim, least=1)
     if kind.windowed:
         shape["window"] = config.whole(f"{attention}.sliding_window_size", default=0)
@@ -89,7 +89,7 @@ def _layered(config: Config, family: str) -> dict[str, object]:
 
 
 def _experts(config: Config, family: str, dense: int) -> dict[str, object]:
-    """Experts, of which the first `dense` layers have none."""
+    """The experts; the first `dense` layers have none."""
     kind, moe = FAMILIES[family], f"{BUILT}.layers[{dense}].moe"
     router, inner = f"{moe}.router", f"{moe}.routed_experts.inner_experts"
     width = config.whole(f"{inner}.hidden_dim", least=1)

@@ -1,6 +1,6 @@
 """Configurations in YAML, JSON and TOML as one tree whose leaves know their line.
 
-Nothing in a file is ever executed, and no anchor is followed more often than `MOST_LEAVES` allows.
+Nothing in a file is ever executed, and aliases are expanded to at most `MOST_LEAVES` leaves.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 MAX_BYTES = 1_000_000
 MAX_YAML = 200_000
-"""YAML is read at about 100 kB a second."""
+"""YAML is read at about 100 kB/s."""
 MOST_LEAVES = 20_000
 MOST_LEVELS = 40
 
@@ -22,8 +22,8 @@ class ConfigError(Exception):
     """A configuration that cannot be read, or a value in it of the wrong kind.
 
     Attributes:
-        line: where, counted from one; None where the file as a whole is meant.
-        help: a way out.
+        line: counted from 1; None for the file as a whole.
+        help: how to fix it.
     """
 
     def __init__(self, message: str, line: int | None = None, help: str = "") -> None:
@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"[+-]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 
 def number_in(text: str) -> Fraction | None:
-    """The number that a text is, exactly; None where it is none."""
+    """The exact number in a text; None if it is not a number."""
     if len(text) > 60 or not _NUMBER.fullmatch(text):
         return None
     return Fraction(text.replace("_", ""))
@@ -56,9 +56,9 @@ def read(text: str, *, toml: bool) -> dict[str, Node]:
     """The tree of a configuration.
 
     Args:
-        toml: whether it is TOML; else it is JSON where it begins with a brace, and YAML.
+        toml: whether it is TOML; else it is JSON if it begins with a brace, or YAML.
 
-    Raises: ConfigError: where it breaks the rules of its format.
+    Raises: ConfigError: it breaks the rules of its format.
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise ConfigError("the file is larger than 1 MB, too large for a configuration")
@@ -112,7 +112,7 @@ def _yaml(text: str) -> Node:
     if len(text) > MAX_YAML:
         raise ConfigError(f"more than {MAX_YAML // 1000} kB of YAML, too large for a configuration")
     open_ones = accumulate(+1 if c in "[{" else -1 for c in text if c in "[{]}")
-    if max(open_ones, default=0) > MOST_LEVELS:  # PyYAML takes the square of the depth
+    if max(open_ones, default=0) > MOST_LEVELS:  # PyYAML's time is quadratic in the depth
         raise ConfigError(f"the file is nested more than {MOST_LEVELS} deep")
     try:
         loader = yaml.SafeLoader(text)
@@ -135,14 +135,14 @@ def _yaml(text: str) -> Node:
 
 
 def _composed(node: Any, loader: Any, budget: _Budget, level: int) -> Node:
-    """The tree of a node of PyYAML."""
+    """The tree of a PyYAML node."""
     import yaml
 
     line = node.start_mark.line + 1
     budget.spend(level, line)
     if isinstance(node, yaml.MappingNode):
         _refuse_twins(node)
-        loader.flatten_mapping(node)  # `<<: *defaults` comes first, what is given here overrides it
+        loader.flatten_mapping(node)  # `<<: *defaults` comes first; keys given here override it
         return {
             _clean(key.value): _composed(value, loader, budget, level + 1)
             for key, value in node.value
@@ -154,7 +154,7 @@ def _composed(node: Any, loader: Any, budget: _Budget, level: int) -> Node:
 
 
 def _refuse_twins(node: Any) -> None:
-    """Raises: ConfigError: where a name is given twice, or is not a text."""
+    """Raises: ConfigError: a name is given twice, or is not a text."""
     import yaml
 
     if hasattr(node, "checked"):  # used by several aliases, and flattened since
@@ -226,7 +226,7 @@ def _converted(value: Any, path: str, lines: dict[str, int], budget: _Budget, le
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Where names are given in TOML. Parsers do not tell; a line in a long text may mislead."""
+    """Lines where names are given in TOML. Parsers do not report them; a long text may mislead."""
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
@@ -239,7 +239,7 @@ def _lines(text: str) -> dict[str, int]:
 
 
 def _listed(items: "list[Node]", line: int | None) -> Node:
-    """A list of plain values is one leaf."""
+    """A list of plain values becomes one leaf."""
     values: list[Scalar] = []
     for item in items:
         if not isinstance(item, Leaf) or isinstance(item.value, list):

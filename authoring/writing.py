@@ -14,13 +14,13 @@ from ..spec.text.format import format_text
 from ..spec.text.keywords import RESERVED
 
 Line: TypeAlias = "tuple[str, str] | str | None"
-"""An attribute with its value, any other line, or None for no line at all."""
+"""An attribute with its value, any other line, or None for no line."""
 
 WIDTH = 100
 
 
 def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> str:
-    """A name that the language admits, like the requested one, and unlike those that are taken."""
+    """A valid name that resembles the requested one and is not taken."""
     plain = re.sub("[^a-z0-9]+", "_", wish.lower()).strip("_")[:40].strip("_")
     if not plain:
         plain = otherwise
@@ -35,7 +35,7 @@ def name(wish: str, taken: Iterable[str] = (), otherwise: str = "unnamed") -> st
 
 
 def laid_out(text: str) -> str:
-    """A spec in its canonical layout; as it is where it cannot be read, which `check` tells."""
+    """A spec in its canonical layout; unchanged if it cannot be parsed, which `check` reports."""
     return format_text(Source("spec", text), Report()) or text
 
 
@@ -45,7 +45,7 @@ def quoted(text: str) -> str:
 
 
 def count(number: int) -> str:
-    """A whole number, with a suffix where that says it exactly."""
+    """A whole number, with a suffix if that is exact."""
     return literal(number)
 
 
@@ -55,7 +55,7 @@ def plain(number: int) -> str:
 
 
 def real(number: Fraction) -> str:
-    """A number, as short as it can be read back as the same float."""
+    """The shortest number that reads back as the same float."""
     if number.denominator == 1 and number < 10**6:
         return plain(int(number))
     exact = Decimal(repr(float(number))).normalize()
@@ -71,7 +71,7 @@ def percent(share: Fraction) -> str:
 
 
 def mixture(shares: dict[str, Fraction]) -> str:
-    """A mixture: percentages where they add up to all, else weights."""
+    """A mixture: percentages if they add up to 100 exactly, else weights."""
     if len(shares) == 1:
         return next(iter(shares))
     total = sum(shares.values())
@@ -83,7 +83,7 @@ def mixture(shares: dict[str, Fraction]) -> str:
 
 
 def schedule(segments: Sequence[str]) -> str:
-    """Segments, one a line."""
+    """Segments, one per line."""
     return "\n            then ".join(segments)
 
 
@@ -120,7 +120,7 @@ def timed(pieces: Iterable[Piece], steps: int) -> list[str]:
 
 
 def block(head: str, *lines: Line) -> str:
-    """A block with its attributes one below the other, their values aligned."""
+    """A block with one attribute per line and aligned values."""
     kept = [line for line in lines if line is not None]
     width = max((len(line[0]) for line in kept if isinstance(line, tuple)), default=0)
     body = [

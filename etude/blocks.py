@@ -45,7 +45,7 @@ class RopeScaling(Attributes):
 
 
 class Latent(Block):
-    """Attention through latents: widths."""
+    """Multi-head latent attention: widths."""
 
     queries: Number | None = None
     keys: Number | None = None
@@ -69,7 +69,7 @@ class Experts(Block):
 
 
 class Model(Block):
-    """An architecture, of a published size or a shape of one's own; and weights that it has."""
+    """An architecture, of a published size or your own shape, and its weights, if it has any."""
 
     family: Name | None = None
     size: Text = None
@@ -235,7 +235,7 @@ class Cluster(Block):
 
 
 class Dialog(Block):
-    """A chat protocol: a built-in one, a Jinja template, or one's own."""
+    """A chat protocol: a built-in one, a Jinja template, or your own."""
 
     protocol: Literal["llama3", "chatml"] | Let | None = None
     template: Text = None
@@ -327,7 +327,7 @@ class Sft(Training):
 
 
 class PreferenceTraining(Training):
-    """Training on preferences; responses more alike than `similar` are left out."""
+    """Training on preferences; leaves out pairs whose responses are more alike than `similar`."""
 
     dialog: Name | None = None
     layout: Literal["joint", "pairs"] | Let | None = None
@@ -364,7 +364,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt, the best by a judge kept."""
+    """Rejection sampling: draws for every prompt; the judge keeps the best."""
 
     kind: Literal["sample"] = "sample"
     from_: Name | None = FROM
@@ -379,7 +379,7 @@ class Sample(Stage):
 
 
 class Checkpoint(Stage):
-    """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
+    """A checkpoint in the middle of a stage, `after` some tokens, steps or percent of it."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     from_: Name | None = FROM
@@ -420,7 +420,7 @@ class Best(Measuring):
 
 
 class Evaluate(Measuring):
-    """Measures of a stage's result."""
+    """Measures a stage's result."""
 
     kind: Literal["evaluate"] = "evaluate"
     from_: Name | None = FROM

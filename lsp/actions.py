@@ -25,7 +25,7 @@ _NEIGHBOURS = re.compile(r"the nearest are (\d[\d ]*)(?: \([^)]*\))? and (\d[\d 
 
 
 def layout(analysis: Analysis, path: Path) -> list[types.TextEdit]:
-    """The edit that lays a file out; none where it is laid out, or cannot be read."""
+    """The edit that formats a file; none if it is formatted already, or cannot be parsed."""
     source = analysis.source(path)
     text = format_text(source, Report())
     if text is None or text == source.text:
@@ -35,7 +35,7 @@ def layout(analysis: Analysis, path: Path) -> list[types.TextEdit]:
 
 
 def actions(analysis: Analysis, path: Path, start: int, end: int) -> list[types.CodeAction]:
-    """The fixes of the findings that touch a stretch of a file."""
+    """The fixes of the findings that overlap a range of a file."""
     offered: list[types.CodeAction] = []
     source = analysis.source(path)
     for finding in analysis.diagnostics:
@@ -67,7 +67,7 @@ class _Fixes:
         self.start, self.end = finding.span.start, finding.span.end
 
     def all(self) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
-        """Title, edits, and whether the fix is surely what is meant."""
+        """Title, edits, and whether the fix is certainly what is meant."""
         code, help = self.finding.code, self.finding.help
         meant = _DID_YOU_MEAN.search(help)
         if meant:
@@ -89,7 +89,7 @@ class _Fixes:
             yield from self._allow(code)
 
     def _named(self, meant: str) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
-        """The mistyped name replaced: it is the place, or stands in it."""
+        """Replaces the mistyped name, which is the marked text or part of it."""
         written = self.text[self.start : self.end]
         wrong = next((q for q in _QUOTED.findall(self.finding.message) if q in written), None)
         if wrong is None or len(wrong) == len(written):
@@ -115,7 +115,7 @@ class _Fixes:
             yield f"Write `{suffix}`: times {meaning}", [edit], False
 
     def _mixture(self) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
-        """One share changed so that all come to 100 %, or all written as weights."""
+        """Changes one share so that all add up to 100 %, or writes all as weights."""
         here = place(self.analysis.items(self.path), self.start)
         braces = (
             next((n for n in reversed(here.nodes) if isinstance(n, s.Braces)), None)
@@ -143,7 +143,7 @@ class _Fixes:
             yield "Write plain weights, which are normalized", edits, False
 
     def _neighbours(self, low: str, high: str) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
-        """A number that is not whole, replaced by one beside it; its unit stays."""
+        """Replaces a number that is not whole with a neighbouring one; keeps its unit."""
         number = re.fullmatch(
             r"[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z]*((?:\s+[a-z]+)?)",
             self.text[self.start : self.end],
@@ -157,7 +157,7 @@ class _Fixes:
                 yield f"Write {digits}{number[1]}", [edit], False
 
     def _written(self, text: str) -> Iterator[tuple[str, list[types.TextEdit], bool]]:
-        """What the help says to write: an attribute, into the block or in place of its like."""
+        """Writes what the help says: adds an attribute to the block, or replaces the old one."""
         here = place(self.analysis.items(self.path), self.start)
         name = text.partition(" = ")[0]
         if _ATTRIBUTE.fullmatch(text) and here and isinstance(here.item, s.Block):
@@ -177,7 +177,7 @@ class _Fixes:
             yield f"Allow {code} here, with a reason", [edit], False
 
     def _into(self, block: s.Block, statement: str) -> types.TextEdit:
-        """A statement at the beginning of a block, laid out as the block is."""
+        """Inserts a statement at the beginning of a block, in the block's layout."""
         brace = self.text.index("{", block.head.end)
         line_end = self.text.find("\n", brace, block.span.end)
         if line_end < 0:

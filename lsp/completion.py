@@ -30,7 +30,7 @@ FILTERS = {"keep": "filter by a model's loss", "drop": "drop the documents that 
 
 
 def completion(analysis: Analysis, path: Path, offset: int) -> list[types.CompletionItem]:
-    """What may stand at a place of a file, whatever is broken around it."""
+    """What may be at a place in a file, whatever is broken around it."""
     here = context(analysis.source(path).text, offset)
     last = here.statement[-1] if here.statement else None
     if here.inside == "comment" or (last and last.kind == "number" and last.end == offset):
@@ -130,10 +130,10 @@ class _Completer:
             item.sort_text = ("0" if attribute.required else "1") + name
             yield item
         yield _statement("open")
-        if "=" not in self.here.blocks[-1].words:  # nothing is allowed inside a value
+        if "=" not in self.here.blocks[-1].words:  # a value cannot contain `allow`
             yield _statement("allow")
 
-    # Where values stand
+    # In values
 
     def _statement(self, model: type[r.Declaration]) -> Iterator[types.CompletionItem]:
         here, words = self.here, self.words
@@ -168,7 +168,7 @@ class _Completer:
             yield from self._plain(kind, attribute, before)
 
     def _keywords(self, *forms: str) -> Iterator[types.CompletionItem]:
-        """The words of some forms that the grammar can use behind the statement so far."""
+        """The words of some forms that the grammar accepts after the statement so far."""
         wanted = [word for form in forms for word in FORMS[form]]
         accepted = following(self.here.before)
         for word in dict.fromkeys(wanted):
@@ -178,7 +178,7 @@ class _Completer:
     def _plain(
         self, kind: k.Kind | None, attribute: str, before: list[str]
     ) -> Iterator[types.CompletionItem]:
-        """What a value may be: choices, names of blocks, groups."""
+        """Completions of a value: choices, names of blocks, groups."""
         if kind is None:
             return
         for choice in kind.choices:
@@ -204,7 +204,7 @@ class _Completer:
             yield from self._lets()
 
     def _named(self, kinds: Iterable[str], before: list[str]) -> Iterator[types.CompletionItem]:
-        """Names of the right kinds; behind a dot, what is inside the thing before it."""
+        """Names of the right kinds; after a dot, what is inside the thing before it."""
         rounds = self.here.rounds
         if before[-1:] == ["."]:
             owner = before[-2] if len(before) > 1 else ""
@@ -268,7 +268,7 @@ class _Completer:
                 for number in range(1, min(int(count.value), 20) + 1):
                     yield _item(str(number), Kind.Value, f"a round of {declared.symbol.name}")
 
-    # Inside groups and lists
+    # In groups and lists
 
     def _in_list(self, frame: Frame) -> Iterator[types.CompletionItem]:
         head, model = frame.words, self.here.outer_model
@@ -372,7 +372,7 @@ class _Completer:
             yield _item(name, Kind.Property, entry.value, f"{name} = ")
 
     def _changed(self, path: list[s.Word], before: list[str]) -> Iterator[types.CompletionItem]:
-        """What the new value of what a path names may be."""
+        """Completions of the new value of what a path names."""
         _, model, rest = self.names.change(path)
         for word in rest[:-1]:
             model = names.group_model(model, word.name)
@@ -417,7 +417,7 @@ def _statement(word: str) -> types.CompletionItem:
 def _statements(
     name: str, kind: k.Kind, entry: documentation.Entry | None, given: frozenset[str]
 ) -> Iterator[types.CompletionItem]:
-    """The statements that give an attribute; of filters there may be several."""
+    """The statements that set an attribute; there may be several filters."""
     told = entry.meaning if entry else ""
     if isinstance(kind, g.Filters):
         for word, does in FILTERS.items():
@@ -429,7 +429,7 @@ def _statements(
 
 
 def _forms(kind: k.Kind | None) -> Iterator[str]:
-    """What a value of a kind may be."""
+    """The forms that a value of a kind may have."""
     match kind:
         case ScheduleOf():
             yield "schedule"
@@ -444,7 +444,7 @@ def _forms(kind: k.Kind | None) -> Iterator[str]:
 
 
 def _measured(kind: k.Kind | None, before: list[str]) -> tuple[str, ...]:
-    """The units of the number before the cursor: of a value, or of how long something lasts."""
+    """The units of the number before the cursor: a value, or a duration."""
     word = before[-2] if len(before) > 1 else ""
     if isinstance(kind, g.Periodic):
         part = r.attributes(kind.holds).get(word)
@@ -459,13 +459,13 @@ def _units(units: Iterable[str]) -> Iterator[types.CompletionItem]:
 
 
 def _weights(declared: names.Declaration) -> bool:
-    """Whether a model has weights that a stage could continue from."""
+    """Whether a model has weights that a stage can continue from."""
     items = declared.item.items if isinstance(declared.item, s.Block) else ()
     return any(isinstance(i, s.Assign) and i.path.name in ("weights", "hub") for i in items)
 
 
 def _kind(declared: names.Declaration) -> str:
-    """`sample` of a sample stage, `rounds`, `dataset`, `let`."""
+    """`sample` for a sample stage, `rounds`, `dataset`, `let`."""
     kind = declared.item.kind if isinstance(declared.item, s.Block) else None
     return kind.name if kind else declared.what
 

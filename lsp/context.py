@@ -1,4 +1,4 @@
-"""What is before the cursor, from the characters alone: text being typed does not parse."""
+"""What is before the cursor, from the characters alone: unfinished text does not parse."""
 
 import re
 from typing import NamedTuple
@@ -29,8 +29,8 @@ class Frame(NamedTuple):
 
     Attributes:
         head: the tokens of the statement before its brace.
-        start: where the brace stands.
-        given: the first words of the statements in it, before and behind the cursor.
+        start: the place of the brace.
+        given: the first words of the statements in it, before and after the cursor.
     """
 
     brace: str
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """The texts of the statement before the brace."""
+        """The words of the statement before the brace."""
         return [token.text for token in self.head]
 
 
@@ -48,12 +48,12 @@ class Context(NamedTuple):
     """Where the cursor is.
 
     Attributes:
-        frames: what is open, from the outside to the inside.
+        frames: the open frames, outermost first.
         statement: the tokens of the statement before the cursor, without the word being typed.
-        before: the text of the statement, as far.
+        before: the text of the statement up to there.
         prefix: the part before the cursor of the word, or of the text in quotes, being typed.
-        start: where that begins.
-        inside: "text" or "comment", where the cursor stands in one.
+        start: where the prefix begins.
+        inside: "text" or "comment" if the cursor is in one.
     """
 
     frames: tuple[Frame, ...]
@@ -76,7 +76,7 @@ class Context(NamedTuple):
 
     @property
     def model(self) -> type[r.Declaration] | None:
-        """What the innermost group or block in braces may hold."""
+        """The model of the innermost group or block in braces."""
         blocks = self.blocks
         if blocks and blocks[0].words[:1] == ["rounds"]:
             blocks = blocks[1:]
@@ -90,14 +90,14 @@ class Context(NamedTuple):
 
     @property
     def outer_model(self) -> type[r.Declaration] | None:
-        """What the block around holds, where the cursor is in a list or group of an attribute."""
+        """The model of the block around the list or group that the cursor is in."""
         if not self.frames or not self.frames[-1].words:
             return None
         return self._replace(frames=self.frames[:-1]).model
 
 
 def context(text: str, offset: int) -> Context:
-    """What stands before a place of a text, whatever else is wrong with the text."""
+    """What is before a place in a text, whatever else is wrong with the text."""
     stack: list[tuple[str, tuple[Token, ...], int, set[str]]] = []
     statement: list[Token] = []
     inside, prefix, start = "", "", offset
@@ -149,7 +149,7 @@ def _without_ends(statement: list[Token]) -> list[Token]:
 
 
 def _unclosed(token: Token, offset: int) -> bool:
-    """Whether the cursor stands in a text: the scan ends there, so that its quote is missing."""
+    """Whether the cursor is in a text in quotes: the scan ends there, so its quote is missing."""
     if token.kind != "text" or token.end != offset:
         return False
     body = re.sub(r"\\.", "", token.text)
@@ -165,7 +165,7 @@ def _new_line(statement: list[Token], following: str) -> bool:
 
 
 def _behind(text: str, offset: int) -> set[str]:
-    """The first words of the statements behind the cursor, up to where its block ends."""
+    """The first words of the statements after the cursor, up to the end of its block."""
     words: set[str] = set()
     depth, first = 0, False
     for match in _TOKEN.finditer(text, offset):

@@ -17,7 +17,7 @@ SEVERITIES = {
 
 
 def diagnostics(analysis: Analysis) -> dict[Path, list[types.Diagnostic]]:
-    """The findings of a spec by file; one without a place stands at the main file's beginning."""
+    """The findings of a spec by file; those without a place are at the main file's beginning."""
     by_file: dict[Path, list[types.Diagnostic]] = {path: [] for path in analysis.trees}
     for finding in analysis.diagnostics:
         path = analysis.paths.get(finding.span.source) if finding.span else analysis.main
@@ -27,7 +27,7 @@ def diagnostics(analysis: Analysis) -> dict[Path, list[types.Diagnostic]]:
 
 
 def one(finding: Diagnostic, path: Path, analysis: Analysis) -> types.Diagnostic:
-    """A finding in a file."""
+    """A finding as a diagnostic of its file."""
     lines = analysis.lines(path)
     span = finding.span
     place = lines.range(span.start, max(span.end, span.start)) if span else lines.range(0, 0)
@@ -53,7 +53,7 @@ def one(finding: Diagnostic, path: Path, analysis: Analysis) -> types.Diagnostic
 
 
 def location_of(span: Span, analysis: Analysis) -> types.Location | None:
-    """Where a span is, as editors name places."""
+    """The editor's location of a span."""
     path = analysis.paths.get(span.source)
     if path is None:
         return None

@@ -22,7 +22,7 @@ MAX_LINES = 16
 
 
 def hover(analysis: Analysis, path: Path, offset: int) -> types.Hover | None:
-    """The meaning, value and origin of what is written at a place; findings with their rule."""
+    """The meaning, value and origin of what is at a place; findings with their rule."""
     source, lines = analysis.source(path), analysis.lines(path)
     parts: list[str] = []
     span = None
@@ -48,7 +48,7 @@ def hover(analysis: Analysis, path: Path, offset: int) -> types.Hover | None:
 
 
 def _declaration(analysis: Analysis, symbol: names.Symbol) -> list[str]:
-    """A name's declaration as it is written, and what it comes to."""
+    """A name's declaration as written, and its resolved values."""
     declared = analysis.names.declarations[symbol]
     span = declared.item.span
     path = analysis.paths.get(span.source)
@@ -71,7 +71,7 @@ def _declaration(analysis: Analysis, symbol: names.Symbol) -> list[str]:
 
 
 def _at(analysis: Analysis, here: Place, offset: int) -> tuple[list[str], Any]:
-    """What is to be said of a place that is no name, and where it is."""
+    """The text for a place that is not a name, and the span that it describes."""
     item, model = here.item, here.model
     match item:
         case s.Block() if _within(item.keyword, offset):
@@ -127,7 +127,7 @@ def _block(item: s.Block, here: Place, analysis: Analysis) -> tuple[list[str], A
 
 
 def _attribute(analysis: Analysis, here: Place, name: str) -> list[str]:
-    """An attribute's documentation, and what it comes to in the stage around it."""
+    """An attribute's documentation, and its resolved value in the stage around it."""
     model = here.model
     entry = documentation.documentation(model, name) if model else None
     parts = [documentation.markdown(name, entry)] if entry else []
@@ -177,7 +177,7 @@ def _model(analysis: Analysis, here: Place) -> list[str]:
 
 
 def _number(analysis: Analysis, here: Place, number: s.Number) -> str:
-    """A number exactly; a length of a stage also in the other unit."""
+    """A number exactly; the length of a stage also in the other unit."""
     name, model = _name(here.item), here.model
     unit = UNITS.get(number.unit.name, "") if number.unit else ""
     if model and not unit and number.suffix != "%" and here.nodes[0] is number:

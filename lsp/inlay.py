@@ -16,7 +16,7 @@ from .project import Analysis
 
 
 def hints(analysis: Analysis, path: Path, start: int, end: int) -> list[types.InlayHint]:
-    """The hints of a stretch of a file; none where the spec has errors."""
+    """The hints in a range of a file; none if the spec has errors."""
     if analysis.program is None:
         return []
     lines = analysis.lines(path)
@@ -50,7 +50,7 @@ def _stages(items: Iterable[s.Item], scope: str) -> Iterator[tuple[s.Block, str]
 def _of_stage(
     block: s.Block, stage: ScheduledStage, analysis: Analysis
 ) -> Iterator[tuple[int, str]]:
-    """Character and text of the hints in a stage."""
+    """Offset and text of the hints in a stage."""
     assert analysis.program
     epochs = values.epochs(stage, analysis.program)
     for item in block.items:
@@ -81,7 +81,7 @@ def _bounds(schedule: s.Schedule, knob: str, stage: ScheduledStage) -> Iterator[
 
 
 def _lengths(segment: s.Hold | s.Ramp, begin: int) -> Iterator[tuple[s.Number, int]]:
-    """The lengths in a segment, each with the step from which it counts."""
+    """The lengths in a segment, each with the step that it counts from."""
     if isinstance(segment, s.Ramp) and isinstance(segment.over, s.Number):
         yield segment.over, begin
     if segment.bound and isinstance(segment.bound.quantity, s.Number):
@@ -89,7 +89,7 @@ def _lengths(segment: s.Hold | s.Ramp, begin: int) -> Iterator[tuple[s.Number, i
 
 
 def _end(segment: s.Ramp, place: int, stage: ScheduledStage) -> Iterator[tuple[int, str]]:
-    """Where a ramp ends: said where the text does not say it, or the ramp does not get there."""
+    """The value at which a ramp ends, unless the text says it and the ramp reaches it."""
     end = values.ramp_end(stage, place)
     if end is None:
         return
@@ -99,7 +99,7 @@ def _end(segment: s.Ramp, place: int, stage: ScheduledStage) -> Iterator[tuple[i
 
 
 def _epochs(value: Any, epochs: dict[str, float]) -> Iterator[tuple[int, str]]:
-    """Behind the first mention of each source, how often it is gone through."""
+    """After the first mention of each source, its number of epochs."""
     ahead = dict(epochs)
 
     def said(name: str, end: int) -> Iterator[tuple[int, str]]:

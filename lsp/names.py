@@ -13,15 +13,16 @@ DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "va
 
 
 CHANGEABLE = ("stage", "model", "dataset", "tokenizer", "dialog", "cluster")
-"""Blocks that variants change, in the order in which a name without a keyword is looked for."""
+"""Blocks that variants change, in the order in which a name without a keyword is looked up."""
 
 
 class Symbol(NamedTuple):
-    """What a name stands for.
+    """What a name refers to.
 
     Attributes:
-        kind: a block's keyword or `let`; rounds are of the kind `stage`, whose names they share.
-        scope: of a stage in rounds, the name of the rounds; else "".
+        kind: a block's keyword or `let`; rounds have the kind `stage`, because they share names
+            with stages.
+        scope: for a stage in rounds, the name of the rounds; else "".
     """
 
     kind: str
@@ -30,7 +31,7 @@ class Symbol(NamedTuple):
 
 
 class Occurrence(NamedTuple):
-    """A place where a name stands: its declaration, or a reference to it."""
+    """A place where a name is written: its declaration, or a reference to it."""
 
     symbol: Symbol
     span: Span
@@ -38,7 +39,7 @@ class Occurrence(NamedTuple):
 
 
 class Declaration(NamedTuple):
-    """A statement that gives a name its meaning: a block, or a `let`."""
+    """A statement that declares a name: a block, or a `let`."""
 
     symbol: Symbol
     word: s.Word
@@ -51,21 +52,21 @@ class Declaration(NamedTuple):
 
 
 def referred(model: type[r.Declaration] | None, attribute: str) -> tuple[str, ...]:
-    """The kinds of things that an attribute of a block names; none where it takes no names."""
+    """The kinds of things that an attribute of a block names; empty if it takes no names."""
     kind = r.kind_of(model, attribute)
     return kind.refers if kind else ()
 
 
 def group_model(model: type[r.Declaration] | None, attribute: str) -> type[r.Declaration] | None:
-    """What the group of attributes that an attribute takes may hold."""
+    """The model of the group that is the value of an attribute."""
     kind = r.kind_of(model, attribute)
     return kind.model if kind else None
 
 
 def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]:
-    """Of the path of a change in a variant the words that name a block, and kinds of blocks.
+    """From the path of a change in a variant: the words that name a block, and kinds of blocks.
 
-    Attributes follow; the keyword may stand in front, as in `model.tiny.dim`.
+    Attributes follow; the keyword may come first, as in `model.tiny.dim`.
     """
     if len(words) > 2 and words[0].name in (*CHANGEABLE, "rounds"):
         kind = words[0].name
@@ -74,7 +75,7 @@ def changed(words: Sequence[s.Word]) -> tuple[Sequence[s.Word], tuple[str, ...]]
 
 
 class Names:
-    """Declarations and every place that refers to one, over all files of a spec."""
+    """Declarations and every reference to one, across all files of a spec."""
 
     def __init__(self, trees: Iterable[Iterable[s.Item]]) -> None:
         self.declarations: dict[Symbol, Declaration] = {}
@@ -98,18 +99,18 @@ class Names:
                     self._block(item, "")
 
     def at(self, source: Source | None, offset: int) -> Occurrence | None:
-        """The occurrence at a place of a source, its end included."""
+        """The occurrence at a place in a source, its end included."""
         for of in self.occurrences:
             if of.span.start <= offset <= of.span.end and of.span.source is source:
                 return of
         return None
 
     def of(self, symbol: Symbol) -> list[Occurrence]:
-        """Every place of a name, in the order of the files."""
+        """Every occurrence of a name, in the order of the files."""
         return [of for of in self.occurrences if of.symbol == symbol]
 
     def kind(self, kind: str, scope: str = "") -> list[Declaration]:
-        """What is declared of a kind."""
+        """All declarations of a kind."""
         found = self.declarations.items()
         return [of for symbol, of in found if (symbol.kind, symbol.scope) == (kind, scope)]
 
@@ -176,7 +177,7 @@ class Names:
     def change(
         self, words: Sequence[s.Word]
     ) -> tuple[Symbol | None, type[r.Declaration] | None, Sequence[s.Word]]:
-        """Of the path of a change the block that it names, what that may hold, and the rest: an
+        """From the path of a change: the block that it names, that block's model, and the rest: an
         attribute, and a part of it."""
         if words[0].name == "recipe":
             return None, r.Header, words[1:]
@@ -226,7 +227,7 @@ class Names:
                         self._value(part, (), scope)
 
     def _drawing(self, value: s.Value) -> str:
-        """The rounds whose stage the candidates of a data set are: those that have it."""
+        """The rounds whose stage draws a data set's candidates; "" if none or several do."""
         name = value.words[0].name if isinstance(value, s.Path) else ""
         if Symbol("stage", "", name) in self.declarations:
             return ""
@@ -303,8 +304,8 @@ class Names:
             self._refers(symbol, word)
 
     def _reference(self, words: Sequence[s.Word], kinds: tuple[str, ...]) -> reference.Reference:
-        """The parts of a dotted name: only that of a stage begins with a variant, and the path of
-        a change does not."""
+        """The parts of a dotted name: only a stage's can begin with a variant, and the path of a
+        change cannot."""
         if "stage" not in kinds:
             return reference.Reference(words[0].name)
         names = self._of_recipe if kinds == CHANGEABLE else self._of_variants
@@ -313,12 +314,12 @@ class Names:
     def resolve(
         self, words: "Iterable[s.Word]", kinds: tuple[str, ...], scope: str
     ) -> Symbol | None:
-        """What a dotted name stands for: `anneal`, `align.chat`, `previous.chat`, `drafts.pairs`.
+        """What a dotted name refers to: `anneal`, `align.chat`, `previous.chat`, `drafts.pairs`.
 
-        Where rounds have no such stage, the rounds.
+        If rounds have no such stage, the rounds.
 
         Args:
-            scope: the rounds in which the name stands, or "".
+            scope: the rounds that contain the name, or "".
         """
         words = list(words)
         if not words:

@@ -19,7 +19,7 @@ class Refused(Exception):
 
 
 def definition(analysis: Analysis, path: Path, offset: int) -> types.Location | None:
-    """Where the name at a place is declared; of a `use`, the file."""
+    """Where the name at a place is declared; for a `use`, the file."""
     named = analysis.names.at(analysis.source(path), offset)
     if named:
         return location_of(analysis.names.declarations[named.symbol].word.span, analysis)
@@ -38,7 +38,7 @@ _START = types.Position(0, 0)
 def references(
     analysis: Analysis, path: Path, offset: int, *, declaration: bool = True
 ) -> list[types.Location]:
-    """Every place of the name at a place, in all files of the spec."""
+    """Every occurrence of the name at a place, in all files of the spec."""
     named = analysis.names.at(analysis.source(path), offset)
     if named is None:
         return []
@@ -51,7 +51,7 @@ def references(
 
 
 def highlights(analysis: Analysis, path: Path, offset: int) -> list[types.DocumentHighlight]:
-    """The places of the name at a place in this file."""
+    """The occurrences in this file of the name at a place."""
     source, lines = analysis.source(path), analysis.lines(path)
     named = analysis.names.at(source, offset)
     kinds = types.DocumentHighlightKind
@@ -68,7 +68,7 @@ def highlights(analysis: Analysis, path: Path, offset: int) -> list[types.Docume
 def renameable(
     analysis: Analysis, path: Path, offset: int
 ) -> types.PrepareRenamePlaceholder | None:
-    """The name at a place, if it has a declaration that could be renamed."""
+    """The name at a place, if its declaration can be renamed."""
     named = analysis.names.at(analysis.source(path), offset)
     if named is None:
         return None
@@ -79,9 +79,9 @@ def renameable(
 def rename(
     analyses: Iterable[Analysis], path: Path, offset: int, name: str
 ) -> dict[str, list[types.TextEdit]]:
-    """The edits by file that give the thing at a place another name, in every spec it is part of.
+    """The edits, by file, that rename what is at a place in every spec that it is part of.
 
-    Raises: Refused: the name cannot be one, or is taken.
+    Raises: Refused: the new name is invalid or taken.
     """
     edits: dict[str, dict[tuple[int, int], types.TextEdit]] = {}
     for analysis in analyses:
@@ -115,7 +115,7 @@ def _allowed(analysis: Analysis, named: Occurrence, name: str) -> None:
 
 
 def _clashes(symbol: Symbol, name: str) -> list[Symbol]:
-    """What else must not have the new name, for every reference to mean what it meant."""
+    """What else must not have the new name, so that every reference keeps its meaning."""
     symbols = [Symbol(symbol.kind, symbol.scope, name), Symbol("let", "", name)]
     if symbol.kind in r.DATA:
         symbols += [Symbol(kind, "", name) for kind in r.DATA]

@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def symbols(analysis: Analysis, path: Path) -> list[types.DocumentSymbol]:
-    """The declarations of a file, stages of rounds inside these, attributes inside blocks."""
+    """The declarations of a file, with stages inside rounds and attributes inside blocks."""
     return [of for item in analysis.items(path) if (of := _symbol(item, analysis, path))]
 
 

@@ -1,4 +1,4 @@
-"""Incremental parsing: after an edit, blocks that were not touched are not parsed again."""
+"""Incremental parsing: after an edit, unchanged blocks are not parsed again."""
 
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Diagnostic, Report
@@ -7,24 +7,24 @@ from ..spec.text.parse import parse
 from ..spec.text.pieces import pieces
 
 Read = tuple[Piece, tuple[s.Item, ...], list[Diagnostic]]
-"""A piece, what it says, and what is wrong with it."""
+"""A piece, its statements, and its findings."""
 
 
 class Parser:
-    """Gives what `parse` gives, for texts that differ little from the one before.
+    """Returns what `parse` returns, for texts that differ little from the previous one.
 
-    A text is cut where one block has ended and a line begins the next statement. Where braces do
-    not match there is no telling where blocks end, and the text is read as a whole.
+    A text is cut where a block has ended and the next statement begins on a new line. If braces do
+    not match, the ends of blocks are unknown, and the text is parsed as a whole.
 
-    The statements of a piece that is still there are the same objects as before, with their places
-    moved: those that were given for an earlier text are of no use then.
+    The statements of an unchanged piece are the same objects as before, with their places moved:
+    those returned for an earlier text must not be used any more.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, list[Read]] = {}
 
     def parse(self, source: Source, report: Report) -> tuple[s.Item, ...]:
-        """The statements of a source; what cannot be read is reported and left out."""
+        """The statements of a source; reports and leaves out what cannot be read."""
         cuts = pieces(source.text)
         if cuts is None:
             return parse(source, report)
@@ -41,7 +41,7 @@ class Parser:
 
     def _read(self, text: str, source: Source, start: int) -> Read:
         same = self.known.get(text)
-        if same:  # each of several blocks that are the same is an object of its own
+        if same:  # identical blocks have an object each
             read = same.pop()
             read[0].move(source, start)
             return read

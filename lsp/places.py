@@ -1,4 +1,4 @@
-"""The part of a syntax tree that a place of the text lies in."""
+"""The part of a syntax tree that contains a place in the text."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ class Place(NamedTuple):
     """An attribute, or another item, and the blocks and groups around it.
 
     Attributes:
-        blocks: from the outside to the inside.
-        groups: the attributes around it that are groups, likewise.
+        blocks: outermost first.
+        groups: the attributes around it that are groups, outermost first.
         item: the innermost statement.
-        nodes: the parts of its value that hold the place, from the outside to the inside.
+        nodes: the parts of its value that contain the place, outermost first.
     """
 
     blocks: tuple[s.Block, ...]
@@ -35,13 +35,13 @@ class Place(NamedTuple):
 
     @property
     def block(self) -> s.Block | None:
-        """The declared block around: not the rounds, and no group inside it."""
+        """The declared block around the place: neither rounds nor a group inside it."""
         blocks = [block for block in self.blocks if block.keyword.name != "rounds"]
         return blocks[0] if blocks else None
 
     @property
     def stage(self) -> str:
-        """The name of the stage around, or ""."""
+        """The name of the stage around the place, or ""."""
         block = self.block
         if block is None or block.keyword.name != "stage" or not block.labels:
             return ""
@@ -50,7 +50,7 @@ class Place(NamedTuple):
 
     @property
     def model(self) -> type[r.Declaration] | None:
-        """What the innermost block or group may hold."""
+        """The model of the innermost block or group."""
         block = self.block
         if block is None:
             return None
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 def place(items: Iterable[s.Item], offset: int) -> Place | None:
-    """What a character of a file belongs to."""
+    """What contains a character of a file."""
     return _within(items, offset, (), ())
 
 
@@ -89,7 +89,7 @@ def _within(
 
 
 def _path(node: Any, offset: int) -> Iterator[Any]:
-    """The parts of a value that hold a place, from the outside to the inside."""
+    """The parts of a value that contain a place, outermost first."""
     while node is not None:
         if hasattr(node, "span"):
             yield node

@@ -1,4 +1,4 @@
-"""Places of an editor (lines, and columns in units of an encoding) and places in a text."""
+"""Places in an editor (lines, and columns in units of an encoding) and places in a text."""
 
 import re
 from bisect import bisect_right
@@ -12,8 +12,8 @@ class Lines:
     """The lines of a text as editors count them: from zero, ended by LF, CR LF or CR.
 
     Args:
-        encoding: what a column counts: code units of "utf-16" (what editors use unless they agree
-            with the server on another), bytes of "utf-8", or characters ("utf-32").
+        encoding: what a column counts: code units of "utf-16" (the default unless editor and server
+            agree on another), bytes of "utf-8", or characters ("utf-32").
     """
 
     def __init__(self, text: str, encoding: str = "utf-16") -> None:
@@ -25,7 +25,7 @@ class Lines:
         self.stops = [*(start for start, _ in ends), len(text)]
 
     def position(self, offset: int) -> types.Position:
-        """The place of a character of the text; places behind the text are its end."""
+        """The position of a character of the text; an offset after the text gives its end."""
         offset = min(max(offset, 0), len(self.text))
         line = bisect_right(self.starts, offset) - 1
         start = self.starts[line]
@@ -33,7 +33,7 @@ class Lines:
         return types.Position(line, len(before) if self.ascii else self._units(before))
 
     def offset(self, position: types.Position) -> int:
-        """The character at a place; a column behind the end of its line is that end."""
+        """The character at a position; a column after the end of its line gives that end."""
         if position.line >= len(self.starts):
             return len(self.text)
         start, stop = self.starts[position.line], self.stops[position.line]
@@ -47,7 +47,7 @@ class Lines:
         return stop
 
     def range(self, start: int, end: int) -> types.Range:
-        """The client's range of a stretch of the text."""
+        """The client's range for a range of the text."""
         return types.Range(self.position(start), self.position(end))
 
     def _units(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""The texts that an editor shows, and the specs that they are parts of."""
+"""The texts that an editor shows, and the specs that they are part of."""
 
 import logging
 import re
@@ -25,13 +25,13 @@ MAX_FILES_SEARCHED = 300
 
 
 class Analysis:
-    """A spec with all its files, as far as they can be understood.
+    """A spec with all its files, as far as they can be parsed.
 
     Attributes:
-        main: the file that holds the `recipe` block, or a part on its own.
-        trees: by path, every file of the spec and its statements.
+        main: the file with the `recipe` block, or a part on its own.
+        trees: path → statements, for every file of the spec.
         diagnostics: what is wrong.
-        program: the stages with all that the passes found out before one of them found an error.
+        program: the stages with all that the passes resolved before one of them found an error.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Analysis:
 
     @cached_property
     def names(self) -> Names:
-        """What is declared in all files of the spec, and where it is referred to."""
+        """What all files of the spec declare, and where it is referred to."""
         return Names(items for _, items in self.trees.values())
 
     @cached_property
@@ -71,7 +71,7 @@ class Analysis:
         return self._lines[path]
 
     def source(self, path: Path) -> Source:
-        """The text of a file, as it was when the spec was analysed."""
+        """The text of a file when the spec was analysed."""
         return self.trees[path][0]
 
     def items(self, path: Path) -> Sequence[s.Item]:
@@ -80,11 +80,11 @@ class Analysis:
 
 
 class Project:
-    """Open texts by resolved path, and what is known of the specs they belong to.
+    """Open texts by resolved path, and the analyses of their specs.
 
     Attributes:
         encoding: what columns count, see `Lines`.
-        folders: the editor's folders; specs are not looked for outside them.
+        folders: the editor's folders; specs outside them are not searched for.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Project:
         self._matched = cache(matched)
 
     def open(self, path: Path, text: str) -> None:
-        """Takes a text of the editor, which stands for the file's on the disk."""
+        """Takes a text from the editor, which replaces the file's on disk."""
         text = text.removeprefix("\ufeff")
         if path not in self.texts or _shape(self.texts[path]) != _shape(text):
             self.forget()
@@ -105,19 +105,19 @@ class Project:
         self._analyses = {m: of for m, of in self._analyses.items() if path not in of.trees}
 
     def close(self, path: Path) -> None:
-        """Forgets the text of a file that is open no more: the one on disk counts again."""
+        """Forgets the text of a closed file: the one on disk counts again."""
         self.texts.pop(path, None)
         self._parsers = {of: parser for of, parser in self._parsers.items() if path not in of}
         self.forget()
 
     def forget(self) -> None:
-        """Files on the disk may have changed."""
+        """Drops everything cached: files on disk may have changed."""
         self._analyses = {}
         self._mains = {}
         self._matched = cache(matched)
 
     def analysis(self, path: Path) -> Analysis | None:
-        """The spec that a file is part of: the first where several use it."""
+        """The spec that a file is part of: the first if several use it."""
         return next(iter(self.analyses(path)), None)
 
     def analyses(self, path: Path) -> list[Analysis]:
@@ -127,13 +127,13 @@ class Project:
         return [of for main in self._mains[path] if path in (of := self.whole(main)).trees]
 
     def whole(self, main: Path) -> Analysis:
-        """The spec whose main file, or only part, is the one given."""
+        """The spec whose main file, or only part, is `main`."""
         if main not in self._analyses:
             self._analyses[main] = self._analyse(main)
         return self._analyses[main]
 
     def _found(self, path: Path) -> list[Path]:
-        """The main files of the specs that a file belongs to; the file, where nobody uses it."""
+        """The main files of the specs that a file is part of; the file itself if none uses it."""
         reach = {of: self._reach(of) for of in self._candidates(path)}
         users = [of for of, used in reach.items() if of != path and path in used]
         first = [of for of in users if not any(of in reach[other] - {other} for other in users)]
@@ -152,7 +152,7 @@ class Project:
         return list(dict.fromkeys(files[:MAX_FILES_SEARCHED]))
 
     def _reach(self, main: Path) -> set[Path]:
-        """A file and all that it uses, as far as can be told without parsing."""
+        """A file and all that it uses, as far as is known without parsing."""
         reached: set[Path] = set()
         ahead = [main]
         while ahead and len(reached) < MAX_FILES_SEARCHED:
@@ -162,7 +162,7 @@ class Project:
             reached.add(path)
             try:
                 ahead += [(path.parent / used).resolve() for used in _shape(self._text(path))[1]]
-            except (OSError, ValueError, RuntimeError):  # what check has a message for
+            except (OSError, ValueError, RuntimeError):  # `check` reports it
                 continue
         return reached
 

@@ -11,12 +11,12 @@ def known(code: str) -> bool:
 
 
 def page(code: str) -> str:
-    """Where a rule is documented."""
+    """The URL of a rule's documentation."""
     return PAGES.format(code=code)
 
 
 def markdown(code: str) -> str:
-    """What a code means, with an example that is wrong and the example fixed."""
+    """What a code means, with a wrong example and the example fixed."""
     rule = codes.rule(code)
     parts = [f"**{rule.code}: {rule.title}**", rule.text]
     for name, example in (("Wrong", rule.wrong), ("Right", rule.right)):
@@ -26,4 +26,4 @@ def markdown(code: str) -> str:
 
 
 UNUSED = frozenset(("N652", "N654", "N655", "N656", "W651"))
-"""Rules that say that something can go, and nothing changes: editors show it pale."""
+"""Rules that say that something can be removed without effect: editors show it faded."""

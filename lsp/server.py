@@ -1,4 +1,4 @@
-"""The server: messages in, answers of the pure functions out; it outlives every error."""
+"""The server: passes messages to pure functions and returns their answers; survives all errors."""
 
 import asyncio
 import logging
@@ -18,12 +18,12 @@ from .project import Analysis, Project
 
 log = logging.getLogger(__name__)
 DEBOUNCE = 0.002
-"""Seconds without another edit before a text is looked at: a key held down is looked at once."""
+"""Seconds to wait for another edit before a text is analysed, so that a burst is analysed once."""
 Answer = TypeVar("Answer")
 
 
 class EtudeServer(LanguageServer):
-    """Keeps the open texts; looks at them in one thread beside the one that takes messages."""
+    """Keeps the open texts; analyses them in a thread separate from the one that takes messages."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,9 +42,9 @@ class EtudeServer(LanguageServer):
     async def ask(
         self, uri: str, answer: Callable[[Analysis, Path], Answer], otherwise: Answer
     ) -> Answer:
-        """What a function says of the file; `otherwise` where there is no telling.
+        """What a function returns for the file; `otherwise` without an analysis or after an error.
 
-        Raises: JsonRpcInvalidParams: the function refused, in words for the user.
+        Raises: JsonRpcInvalidParams: the function refused, with a message for the user.
         """
         path = path_of(uri)
         if path is None:
@@ -63,9 +63,9 @@ class EtudeServer(LanguageServer):
             return otherwise
 
     async def work(self, task: Callable[[], Answer]) -> Answer:
-        """Does a task on the texts as they are now; tasks follow one another.
+        """Runs a task on the current texts; tasks run one after another.
 
-        A task that is cancelled before its turn is left out.
+        A task that is cancelled before its turn is skipped.
         """
 
         def run() -> Answer:
@@ -76,7 +76,7 @@ class EtudeServer(LanguageServer):
         return await asyncio.get_running_loop().run_in_executor(self.worker, run)
 
     def take(self, uri: str, number: int | None, text: str) -> None:
-        """Takes a text of the editor, to be looked at soon."""
+        """Takes a text from the editor, to be analysed soon."""
         path = path_of(uri)
         if path is None:
             return
@@ -84,12 +84,12 @@ class EtudeServer(LanguageServer):
         self.change(lambda project: project.open(path, text))
 
     def change(self, how: Callable[[Project], None]) -> None:
-        """Has the texts changed before the next task, and looked at."""
+        """Changes the texts before the next task, and schedules an analysis."""
         self.changes.append(how)
         self.look()
 
     def look(self) -> None:
-        """Has the open texts looked at once no more edits come."""
+        """Schedules an analysis of the open texts, once no more edits arrive."""
         if self.pending:
             self.pending.cancel()
         self.pending = asyncio.ensure_future(self._look())
@@ -103,7 +103,7 @@ class EtudeServer(LanguageServer):
             log.exception("no diagnostics")
             return
         if any(self.versions.get(path) != number for path, number in versions.items()):
-            return  # a later edit has its own look
+            return  # the later edit has scheduled its own analysis
         found |= {path: [] for path in self.published.keys() - found.keys()}
         for path, of in found.items():
             shown = (versions.get(path), of)
@@ -114,7 +114,7 @@ class EtudeServer(LanguageServer):
                 self.published[path] = shown
 
     def _findings(self, paths: list[Path]) -> dict[Path, list[types.Diagnostic]]:
-        """The findings of the specs that open files are parts of, each once."""
+        """The findings of the specs that open files are part of, each once."""
         by_file: dict[Path, list[types.Diagnostic]] = {}
         mains: set[Path] = set()
         for path in paths:
@@ -129,7 +129,7 @@ class EtudeServer(LanguageServer):
 
 
 def path_of(uri: str) -> Path | None:
-    """The file of a document, resolved; None where it is in no file system."""
+    """The file of a document, resolved; None if it is in no file system."""
     name = to_fs_path(uri) if uri.startswith("file:") else None
     try:
         return Path(name).resolve() if name else None
@@ -262,7 +262,7 @@ def _editing(server: EtudeServer) -> None:
 def _there(
     given: Any, function: Callable[[Analysis, Path, int], Answer]
 ) -> Callable[[Analysis, Path], Answer]:
-    """The function at the place that a request names."""
+    """Applies the function at the position of a request."""
     return lambda analysis, path: function(
         analysis, path, analysis.lines(path).offset(given.position)
     )
@@ -271,7 +271,7 @@ def _there(
 def _stretch(
     place: types.Range, function: Callable[[Analysis, Path, int, int], Answer]
 ) -> Callable[[Analysis, Path], Answer]:
-    """The function on the stretch that a request names."""
+    """Applies the function to the range of a request."""
 
     def answer(analysis: Analysis, path: Path) -> Answer:
         lines = analysis.lines(path)

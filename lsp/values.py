@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
 
 def stages(program: Resolved | None, name: str, scope: str) -> list[Any]:
-    """The stage of a name, or that of every round where it stands in rounds."""
+    """The stage with a name; if it is in rounds, that of every round."""
     if program is None:
         return []
     if not scope:
@@ -42,7 +42,7 @@ def scheduled(stage: Any) -> TypeGuard[ScheduledStage]:
 
 
 def length(stage: ScheduledStage) -> Length:
-    """How long the stage is, as its spec says it."""
+    """The length of the stage, as its spec gives it."""
     if stage.spec.tokens is not None:
         return Length("tokens", Fraction(stage.spec.tokens))
     if stage.spec.steps is not None:
@@ -52,7 +52,7 @@ def length(stage: ScheduledStage) -> Length:
 
 
 class _Same:
-    """A stage as a key of a cache: equal to itself alone."""
+    """A stage as a cache key: equal only to itself."""
 
     def __init__(self, stage: ScheduledStage) -> None:
         self.stage = stage
@@ -134,8 +134,8 @@ def steps_and_tokens(stage: ScheduledStage) -> str:
 
 
 def ramp_end(stage: ScheduledStage, place: int) -> float | None:
-    """The learning rate at which a segment's ramp ends, where that is not what it is written to
-    go to: its curve is longer than the segment."""
+    """The learning rate at which a segment's ramp ends if that is not the written end: its curve is
+    longer than the segment."""
     if place >= len(stage.lr):
         return None
     piece = stage.lr[place]
@@ -148,7 +148,7 @@ def ramp_end(stage: ScheduledStage, place: int) -> float | None:
 
 
 def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
-    """How often each source with a declared size is gone through."""
+    """The number of epochs over each source with a declared size."""
     parts: dict[str, Fraction] = {}
     for part in stage.mixture:
         total = sum(part.weights.values())
@@ -171,7 +171,7 @@ def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
 
 
 def resolved(stage: Any, attribute: str, program: Resolved) -> list[str]:
-    """Lines that say what an attribute of a stage comes to; none where there is nothing to add."""
+    """Lines with the resolved value of a stage's attribute; empty if there is nothing to add."""
     if not scheduled(stage):
         return []
     if attribute in _RESOLVED:
@@ -231,7 +231,7 @@ def _optimizer(stage: ScheduledStage) -> list[str]:
 
 
 def summary(stage: Any, program: Resolved) -> list[str]:
-    """What a stage that trains comes to: values that it gives and inherits."""
+    """Values of a stage that trains, given and inherited."""
     if not scheduled(stage):
         return []
     lines = resolved(stage, "steps", program)[:1]
@@ -244,7 +244,7 @@ def summary(stage: Any, program: Resolved) -> list[str]:
 
 
 def datasets_epochs(program: Resolved | None, name: str) -> list[str]:
-    """How often each stage goes through a data set whose size is declared."""
+    """The number of epochs of each stage over a data set whose size is declared."""
     lines = []
     for stage in program.stages.values() if program else ():
         if scheduled(stage) and program:
@@ -290,7 +290,7 @@ def _at(stage: ScheduledStage, begin: int, end: int, text: str) -> str:
 
 
 def _some(lines: Iterable[str]) -> list[str]:
-    """Few enough lines to read: the first, and the last ones of many."""
+    """Shortens a long list of lines: the first ones, and the last."""
     lines = list(lines)
     if len(lines) <= 8:
         return lines
@@ -305,4 +305,4 @@ _RESOLVED: dict[str, Callable[[ScheduledStage], list[str]]] = {
     "from": _parent,
     "optimizer": _optimizer,
 }
-"""Attribute → the lines that say what it comes to, where they need nothing but the stage."""
+"""Attribute → the lines with its resolved value, if they need nothing but the stage."""

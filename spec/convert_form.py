@@ -1,4 +1,4 @@
-"""A spec from one of its forms to the other: texts to JSON and JSON to texts."""
+"""Converts a spec from one form to the other: text to JSON and JSON to text."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from .text.to_text import text as written
 
 
 def to_json(source: Source, report: Report) -> str | None:
-    """A spec as JSON, in the canonical layout; None, with the findings, where it has errors that
-    JSON could not hold. Comments are lost.
+    """A spec as canonical JSON; None, with the findings, if it has errors that JSON could not
+    hold. Comments are lost.
 
-    Raises: FormatError: JSON cannot hold what is no error; never seen.
+    Raises: FormatError: JSON cannot hold a spec without errors; never seen.
     """
     items = _read(source, report)
     if items is None:
@@ -33,8 +33,8 @@ def to_json(source: Source, report: Report) -> str | None:
 
 
 def to_text(source: Source, report: Report) -> str | None:
-    """A spec as a text, in the canonical layout; None, with the findings, where it cannot be read.
-    Of a text, comments stay."""
+    """A spec as canonical text; None, with the findings, if it cannot be read. A text keeps its
+    comments."""
     if not in_json(source):
         return format_text(source, report)
     items = _read(source, report)

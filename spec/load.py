@@ -16,18 +16,18 @@ from .text.parse import parse
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
-"""What the names of specs in JSON end with."""
+"""The file extension of specs in JSON."""
 _TEXT = re.compile(r"(?:\s|#[^\n]*)*[A-Za-z]")
-"""How a spec that is a text begins, behind comments."""
+"""How a spec in text form begins, after comments."""
 
 
 class Sources(NamedTuple):
-    """All that the files of a spec say.
+    """The contents of all files of a spec.
 
     Attributes:
         items: the statements of all files, in order.
         where: the beginning of the main file, if there is one.
-        findings: what is wrong with reading them.
+        findings: what was wrong while reading them.
     """
 
     items: Sequence[s.Item]
@@ -35,7 +35,7 @@ class Sources(NamedTuple):
     findings: Sequence[Diagnostic] = ()
 
     def more(self, name: str, text: str) -> "Sources":
-        """The same with the statements of another text, which a command adds."""
+        """The same plus the statements of another text, which a command adds."""
         report = Report()
         items = [*self.items, *parse(Source(name, text), report)]
         return self._replace(items=items, findings=[*self.findings, *report.diagnostics])
@@ -44,12 +44,12 @@ class Sources(NamedTuple):
 def load(
     path: Path, report: Report, *, variant: str = "", sets: Sequence[str] = ()
 ) -> Recipe | None:
-    """The recipe in a file and in what it `use`s. Touches no other file.
+    """The recipe in a file and in the files that it `use`s. Touches no other file.
 
     Args:
-        report: takes what is wrong; None is returned where that includes an error.
+        report: takes the findings; with an error among them, None is returned.
         variant: a variant of the recipe; "" for none.
-        sets: changes on top of it, as `--set` takes them: `pretrain.lr=1e-3`.
+        sets: changes on top of it, as for `--set`: `pretrain.lr=1e-3`.
     """
     return bound(read(path), report, variant=variant, sets=sets)
 
@@ -57,12 +57,12 @@ def load(
 def loads(
     text: str, report: Report, *, name: str = "<text>", variant: str = "", sets: Sequence[str] = ()
 ) -> Recipe | None:
-    """The recipe in a text, or in its JSON form, which cannot `use` files."""
+    """The recipe in a text, or in its JSON form; it cannot `use` files."""
     return bound(reads(text, name=name), report, variant=variant, sets=sets)
 
 
 def read(path: Path) -> Sources:
-    """The statements of a file and of what it `use`s. Touches no other file."""
+    """The statements of a file and of the files that it `use`s. Touches no other file."""
     report = Report()
     files = Files(report, path.parent)
     items = files.read(path, None)
@@ -85,11 +85,11 @@ def bound(
     variant: str = "",
     sets: Sequence[str] = (),
 ) -> Recipe | None:
-    """The recipe that statements declare, or None where the report has an error.
+    """The recipe that statements declare, or None if the report has an error.
 
     Args:
         report: takes the findings of the sources, too.
-        part: the statements are those of a file that specs `use`, where nothing is missing.
+        part: the statements are from a file that specs `use`; nothing is reported as missing.
     """
     for found in sources.findings:
         report.take(found)
@@ -102,7 +102,7 @@ def bound(
 
 
 def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:
-    """The statements of a text that is in no file; those that bring in files are reported."""
+    """The statements of a text without a file; reports those that bring in files."""
     for item in items:
         if isinstance(item, s.Use):
             report.add("E121", "a text that is not in a file cannot `use` files", item.span)
@@ -110,14 +110,14 @@ def no_use(items: Sequence[s.Item], report: Report) -> Sequence[s.Item]:
 
 
 def in_json(source: Source) -> bool:
-    """Whether a spec is in its JSON form, by its name, or where that does not tell, by how it
-    begins: no text begins with a brace."""
+    """Whether a spec is in its JSON form: by its name or, if that does not tell, by its beginning:
+    no text begins with a brace."""
     begins = source.text.lstrip().startswith("{")
     return source.name.endswith(JSON) or (begins and not source.name.endswith(".etude"))
 
 
 def is_misnamed(source: Source, report: Report) -> bool:
-    """Reports a file whose name has the ending of the other form than what it holds."""
+    """Reports a file whose extension is that of the other form."""
     path = Path(source.name)
     if path.suffix == ".etude" and source.text.lstrip().startswith("{"):
         form, right = "JSON", JSON
@@ -142,21 +142,21 @@ def statements(
         return []
     if not in_json(source):
         return parse(source, report)
-    from .json import from_json  # only where there is JSON: checking a spec has 0.1 s
+    from .json import from_json  # only for JSON: checking a spec may take only 0.1 s
 
     return from_json.statements(source, report)
 
 
 class Files:
-    """Reads a file and what it `use`s.
+    """Reads a file and the files that it `use`s.
 
     Args:
-        root: the folder that `use` does not leave.
-        texts: by resolved path, texts that stand for those on the disk: an editor's.
-        parse: reads the statements of a source that is a text.
+        root: the folder that `use` must not leave.
+        texts: resolved path → text that replaces the file's, as in an editor.
+        parse: reads the statements of a source in text form.
 
     Attributes:
-        trees: by resolved path, every file that was read and its statements.
+        trees: resolved path → every file that was read and its statements.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Files:
         self.start: Span | None = None
 
     def read(self, path: Path, use: Span | None) -> list[s.Item]:
-        """The statements of a file, and of the files that it uses in their place."""
+        """The statements of a file, with those of the files that it uses in place of each `use`."""
         text = self._text(path, use)
         if text is None:
             return []
@@ -200,7 +200,7 @@ class Files:
         target = path.parent / item.file.value
         try:
             resolved = target.resolve()
-        except (OSError, ValueError, RuntimeError) as problem:  # null characters, links in circles
+        except (OSError, ValueError, RuntimeError) as problem:  # null characters, circular links
             reason = str(problem).lower()
             self.report.add("E124", f"this file cannot be found: {reason}", item.file.span)
             return []
@@ -232,7 +232,7 @@ class Files:
 
 
 def _nearby(path: Path) -> str:
-    """The advice to name a file that is there, of a similar name or in a folder beside."""
+    """Advice to name an existing file with a similar name or in a folder nearby."""
     if path.parts[:1] == ("~",) or "~" in path.parts:
         return "`~` is not expanded: write a path relative to the file's folder"
     try:
@@ -249,13 +249,13 @@ def _nearby(path: Path) -> str:
 
 
 def _with_line_feeds(text: str) -> str:
-    """The text with lines that end as the grammar has it, also where carriage returns alone end
-    them; all places stay."""
+    """The text with line feeds in place of lone carriage returns, as the grammar needs; all
+    places stay."""
     return re.sub(r"\r(?!\n)", "\n", text) if "\r" in text else text
 
 
 def read_text(path: Path, report: Report, use: Span | None = None) -> str | None:
-    """The text of a file; None, with the reason in the report, where there is none.
+    """The text of a file; None, with the reason in the report, if it cannot be read.
 
     Args:
         use: the statement that brings the file in.

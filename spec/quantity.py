@@ -27,7 +27,7 @@ UNITS = {
     "time": "times",
     "times": "times",
 }
-"""Every unit as it may be written → the unit."""
+"""Every spelling of a unit → the unit."""
 
 
 _DECIMAL = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3))
@@ -40,7 +40,7 @@ class Quantity(Record, kw_only=False):
     """A count or a share; the unit is a value of `UNITS`, `%` (value 1/2 for 50 %), `x` or "".
 
     Attributes:
-        text: the number as the spec writes it, `16Mi`; empty where nobody wrote it.
+        text: the number as the spec writes it, `16Mi`; empty if it is not from a spec.
     """
 
     value: Fraction
@@ -55,14 +55,14 @@ class Quantity(Record, kw_only=False):
 
 
 def plain(value: Fraction | int | float) -> str:
-    """A number for people: exact where it is whole, thousands grouped, else ten digits."""
+    """A number for people: exact if it is whole, thousands grouped, else ten digits."""
     number = Fraction(value)
     return f"{int(number):,}" if number.denominator == 1 else f"{float(number):.10g}"
 
 
 def amount(value: float) -> str:
-    """A claimed or computed figure, six digits: 3B, 405.853B, 3.79879e+25; below a billion all
-    digits before the point: 29,987,181.
+    """A claimed or computed figure with six digits: 3B, 405.853B, 3.79879e+25; below a billion,
+    all digits before the point: 29,987,181.
     """
     rounded = float(f"{value:.6g}")
     for suffix, size in _DECIMAL[:2]:
@@ -74,12 +74,12 @@ def amount(value: float) -> str:
 
 
 def echoed(text: str) -> str:
-    """A number as a spec writes it, thousands grouped where it has no suffix: `500k`, 53,248."""
+    """A number as a spec writes it; without a suffix, thousands grouped: `500k`, 53,248."""
     return f"{int(text):,}" if _DIGITS.fullmatch(text) else text
 
 
 def literal(value: Fraction | int) -> str:
-    """A number that a spec can hold, exact and short: `500k`, `4Mi`, `1_000_001`."""
+    """A number as a spec can write it, exact and short: `500k`, `4Mi`, `1_000_001`."""
     number = Fraction(value)
     if number.denominator != 1:
         return f"{float(number):.10g}"
@@ -109,8 +109,8 @@ def short(value: Fraction | int | float) -> str:
 
 
 def measured(number: Fraction | float, digits: int = 3) -> str:
-    """A figure that was computed, to so many significant digits, and with all of those before the
-    point: 0.0211, 1,707, 4,601,723; from 10¹⁵ on and below 10⁻⁴ with an exponent, 3.99e+25.
+    """A computed figure with `digits` significant digits, and all those before the point: 0.0211,
+    1,707, 4,601,723; from 10¹⁵ on and below 10⁻⁴ with an exponent, 3.99e+25.
     """
     value = float(number)
     whole = 10 ** (digits - 1) <= abs(value) < 1e15
@@ -118,7 +118,7 @@ def measured(number: Fraction | float, digits: int = 3) -> str:
 
 
 def singular(noun: str) -> str:
-    """The noun of one: `step` of `steps`, `entry` of `entries`, `batch` of `batches`."""
+    """The singular of a noun: `step` for `steps`, `entry` for `entries`, `batch` for `batches`."""
     if noun in _SINGULAR or not noun.endswith("s"):
         return _SINGULAR.get(noun, noun)
     if noun.endswith(("sses", "ches", "shes", "xes")):
@@ -130,7 +130,7 @@ def counted(number: Fraction | int, nouns: str) -> str:
     """How many of something, exact: `1 step`, `53,248 tokens`, `1 GPU of a node`.
 
     Args:
-        nouns: their name in the plural; words after it stay as they are.
+        nouns: their name in the plural; the words after it do not change.
     """
     noun, _, more = nouns.partition(" ")
     return f"{plain(number)} {singular(noun) if number == 1 else noun} {more}".rstrip()

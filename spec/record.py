@@ -1,7 +1,8 @@
 """Records: frozen values with named fields, like data classes, but made without generating code.
 
-The standard library writes the methods of every data class as text and compiles them, a millisecond
-or two each. There are dozens here, and checking a spec may not take as long as making them would.
+The standard library writes the methods of every data class as text and compiles them, which takes a
+millisecond or two each. There are dozens here, and that alone would exceed the time that checking
+a spec may take.
 """
 
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 Of = TypeVar("Of", bound="Record")
 MISSING: Any = object()
-"""The default of a field that has to be given."""
+"""The default of a required field."""
 
 
 class Field(NamedTuple):
-    """What a record knows of one of its fields; see `field`."""
+    """What a record knows about one of its fields; see `field`."""
 
     default: Any
     default_factory: Callable[[], Any] | None
@@ -28,23 +29,23 @@ def field(
     compare: bool = True,
     metadata: Any = None,
 ) -> Any:
-    """A field of which there is more to say than its type and its default.
+    """A field that needs more than a type and a default.
 
     Args:
         default_factory: makes a new default for each record.
-        compare: whether records that differ here are different. If not, it is not shown either.
-        metadata: for whoever declares the field.
+        compare: whether equality uses the field. If not, it is not shown either.
+        metadata: for the code that declares the field.
     """
     return Field(default, default_factory, compare, metadata)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class Record:
-    """A value whose fields are the annotated attributes of its class and of those above it.
+    """A value whose fields are the annotated attributes of its class and of its base classes.
 
-    They are given by name; with `kw_only=False` also by position. Records are equal where they are
-    of one class and their fields are equal. With `before="x"` the fields that a class adds stand
-    before the inherited `x`, and not behind all others.
+    Fields are given by name; with `kw_only=False` also by position. Records are equal if they have
+    the same class and equal fields. With `before="x"`, the fields that a class adds come before the
+    inherited `x` instead of last.
     """
 
     _fields: ClassVar[dict[str, Field]] = {}
@@ -72,7 +73,7 @@ class Record:
         cls._factories = {n: of.default_factory for n, of in known.items() if of.default_factory}
 
     def __init__(self, *args: Any, **values: Any) -> None:
-        """Raises: TypeError: where a value is missing, unknown or given twice."""
+        """Raises: TypeError: a value is missing, unknown or given twice."""
         fields = self._fields
         if not args and values.keys() == fields.keys():
             self.__dict__.update(values)
@@ -89,7 +90,7 @@ class Record:
         self.__dict__.update(own)
 
     def _refuse(self, args: tuple[Any, ...], values: dict[str, Any], own: dict[str, Any]) -> None:
-        """Raises: TypeError: always, with what is wrong."""
+        """Raises: TypeError: always; says what is wrong."""
         if len(args) > len(self._positional):
             raise TypeError(f"{type(self).__name__}: too many values by position")
         wrong = (
@@ -123,5 +124,5 @@ def fields(of: type[Record] | Record) -> dict[str, Field]:
 
 
 def replace(record: Of, **changes: Any) -> Of:
-    """The record with other values in some of its fields."""
+    """The record with some fields changed."""
     return type(record)(**{name: getattr(record, name) for name in record._fields} | changes)

@@ -1,7 +1,7 @@
-"""How specs refer to stages and data: values, with one reader and one text.
+"""How specs refer to stages and data: values, with one reader and one text form.
 
-The fields of recipes hold the texts. What becomes of a reference in a program and in a plan are the
-values of `compiler/ids.py`.
+The fields of recipes hold the text. `compiler/ids.py` has the values that references become in a
+program and in a plan.
 """
 
 import re
@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 PREVIOUS, ROUND, PAIRS = "previous", "round", "pairs"
-"""Words that references give a meaning: the round before, this round, and what a judge makes of
-draws."""
+"""Words with a meaning in references: the round before, this round, and the pairs that a judge
+makes of draws."""
 OUTPUTS = (PAIRS,)
-"""What a stage offers as data beside its draws."""
+"""What a stage offers as data besides its draws."""
 MOST_DIGITS = 5
-"""Of the number of a round: what is longer is none."""
+"""Digits of a round's number: anything longer is not a number."""
 _NUMBERS = re.compile(r"\.\d+(?=\.)|\[\d+(?:\.\.\d+)?\]")
 
 
@@ -22,8 +22,8 @@ class Index(NamedTuple):
     """`[2]`, `[round]` or `[1..round]`: rounds to choose from, the last included.
 
     Attributes:
-        first: a number, `round`, or what stands there and is neither.
-        last: the same; of one round, as `first`.
+        first: a number or `round`; any other text is kept as written.
+        last: likewise; for one round, the same as `first`.
     """
 
     first: int | str
@@ -31,7 +31,7 @@ class Index(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Index":
-        """The index in a text without its brackets; any text is one, whatever it means."""
+        """The index in a text without its brackets; accepts any text."""
         ends = [_end(end) for end in text.split("..")]
         return cls(ends[0], ends[1]) if len(ends) == 2 else cls(_end(text), _end(text))
 
@@ -44,10 +44,10 @@ class Index(NamedTuple):
         return f"{self.first}" if self.first == self.last else f"{self.first}..{self.last}"
 
     def numbers(self, round: int = 0) -> tuple[int, int] | None:
-        """The first and the last round; None where there is no telling or they are none.
+        """The first and the last round; None if they are unknown or invalid.
 
         Args:
-            round: that in which the index stands; 0 outside of rounds.
+            round: the round that the index is in; 0 outside of rounds.
         """
         first, last = (
             round if end == ROUND else end if isinstance(end, int) else 0 for end in self
@@ -63,12 +63,12 @@ class Reference(NamedTuple):
     """A stage or data set as a spec names it: `hot.align.drafts.pairs[1..round]`.
 
     Attributes:
-        name: of the stage or data set; dotted where nothing has such a name.
-        rounds: the block of rounds that it stands in, or `previous`; "" where none is said.
-        variant: the variant whose stage is meant; "" for the recipe's own.
-        output: `pairs` where not the draws of a stage are meant, but the pairs made of them.
-        among: the rounds that are meant; None where none are said.
-        otherwise: what is meant in the first round, `previous.chat or anneal`.
+        name: of the stage or data set; dotted if nothing has that name.
+        rounds: its block of rounds, or `previous`; "" if none is given.
+        variant: the variant that the stage is in; "" for the recipe's own.
+        output: `pairs` for the pairs made of a stage's draws; "" for the draws.
+        among: the rounds to choose from; None if none are given.
+        otherwise: the reference in the first round: `previous.chat or anneal`.
     """
 
     name: str
@@ -90,40 +90,40 @@ class Reference(NamedTuple):
 
     @property
     def own(self) -> str:
-        """What the stage is called in its rounds, or outside of any: `drafts`, `hot.drafts`."""
+        """The stage's name within its rounds, or outside of any: `drafts`, `hot.drafts`."""
         return dotted(self.variant, self.name)
 
     @property
     def original(self) -> "Reference":
-        """What the recipe has in place of what is of a variant."""
+        """The same reference in the recipe itself, without the variant."""
         return self._replace(variant="")
 
     @property
     def choices(self) -> "tuple[Reference, ...]":
-        """What is meant in later rounds and in the first, each without an alternative."""
+        """The references for later rounds and for the first, each without an alternative."""
         if self.otherwise is None:
             return (self,)
         return (self._replace(otherwise=None), *self.otherwise.choices)
 
     def mapped(self, change: "Callable[[Reference], Reference]") -> "Reference":
-        """The reference with each of its choices changed."""
+        """The reference with `change` applied to each of its choices."""
         otherwise = self.otherwise.mapped(change) if self.otherwise else None
         return change(self._replace(otherwise=None))._replace(otherwise=otherwise)
 
 
 class Names(NamedTuple):
-    """Names that tell the parts of a dotted name apart: one of a variant, then one of rounds.
+    """Names that split a dotted name: first a variant's, then that of a block of rounds.
 
     Attributes:
-        variants: the recipe's.
-        rounds: its blocks of rounds, which come first where a variant has the same name.
+        variants: of the recipe.
+        rounds: its blocks of rounds, which take precedence over variants of the same name.
     """
 
     variants: Collection[str] = ()
     rounds: Collection[str] = ()
 
     def parse(self, text: str) -> Reference:
-        """The reference in a text, which is any that the grammar has."""
+        """The reference in a text that the grammar accepts."""
         first, _, otherwise = text.partition(" or ")
         dotted, bracket, index = first.partition("[")
         return self.reference(
@@ -138,7 +138,7 @@ class Names(NamedTuple):
         index: Index | None = None,
         otherwise: Reference | None = None,
     ) -> Reference:
-        """The reference of a dotted name, of which the words are given."""
+        """The reference of a dotted name, given as words."""
         variant = rounds = output = ""
         if len(words) > 1 and words[0] in self.variants and words[0] not in self.rounds:
             variant, *words = words
@@ -150,10 +150,10 @@ class Names(NamedTuple):
 
 
 def without_rounds(text: str) -> str:
-    """A message without the numbers of rounds in the names of stages and data sets."""
+    """A message without round numbers in the names of stages and data sets."""
     return _NUMBERS.sub("", text)
 
 
 def dotted(*parts: str) -> str:
-    """A dotted name of those of its parts that there are."""
+    """Joins the non-empty parts with dots."""
     return ".".join(part for part in parts if part)

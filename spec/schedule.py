@@ -8,9 +8,9 @@ from .record import Record
 from .source import Span
 
 Shape = Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
-"""How the value of a segment goes from its beginning to its end."""
+"""How the value of a segment changes from its beginning to its end."""
 SHAPES: tuple[Shape, ...] = tuple(shape for shape in get_args(Shape) if shape != "hold")
-"""The shapes of ramps, by the words of the language."""
+"""The shapes of ramps, as the language names them."""
 
 
 class Last(Record, kw_only=False):
@@ -30,7 +30,7 @@ AUTO = Auto()
 
 
 class Bound(Record, kw_only=False):
-    """`for` (relative: from where the segment begins) or `until` (from where the stage begins)."""
+    """`for` (from the beginning of the segment) or `until` (from the beginning of the stage)."""
 
     relative: bool
     quantity: Quantity
@@ -41,7 +41,7 @@ class Segment(Record, kw_only=False):
     """A constant (`shape` hold, `start` is None) or a ramp.
 
     Attributes:
-        start: where a ramp begins; None: at the value that the knob has there.
+        start: where a ramp begins; None: at the current value of the knob.
         end: the constant, or where the ramp ends.
         over: length of the whole curve; None: the segment's own length.
     """
@@ -55,7 +55,7 @@ class Segment(Record, kw_only=False):
 
 
 class Schedule(Record, kw_only=False):
-    """Segments, one after the other."""
+    """Consecutive segments."""
 
     segments: tuple[Segment, ...]
     span: Span | None = None

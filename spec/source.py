@@ -7,11 +7,11 @@ from typing import ClassVar, NamedTuple
 from .record import Record
 
 SET = "--set "
-"""What the names of sources begin with that were given on the command line; a number follows."""
+"""The prefix of the names of sources given on the command line; a number follows."""
 
 
 class Source(Record, kw_only=False):
-    """A file's text, as the user knows it.
+    """A file's text as the user knows it.
 
     Attributes:
         name: the path as it should be shown.
@@ -24,7 +24,7 @@ class Source(Record, kw_only=False):
 
     @property
     def source(self) -> "Source":
-        """Itself: the places of spans may also be counted in a `Piece`."""
+        """Itself: spans refer to a `Source` or to a `Piece`."""
         return self
 
     @cached_property
@@ -36,26 +36,26 @@ class Source(Record, kw_only=False):
         return starts
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of an offset, both from one, in characters."""
+        """Line and column of an offset, both from 1, in characters."""
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (from one), without its end."""
+        """The text of a line (from 1), without its line break."""
         starts = self._line_starts
         end = starts[number] - 1 if number < len(starts) else len(self.text)
         return self.text[starts[number - 1] : end].rstrip("\r")
 
 
 class Piece:
-    """A stretch of a source that is read by itself.
+    """A part of a source that is read on its own.
 
-    Places in it stay right when it moves: an editor's text is read again after every edit, and what
-    was made of the pieces that are the same is not made anew. This is the one value that changes.
+    Its places stay right when it moves: an editor's text is read again after every edit, and the
+    results for unchanged pieces are reused. This is the only value that changes.
 
     Attributes:
         text: what is read.
-        source: the source that it is in now.
+        source: the source that contains it now.
         offset: where it begins there.
     """
 
@@ -67,13 +67,13 @@ class Piece:
         self.offset = offset
 
     def move(self, source: Source, offset: int) -> None:
-        """To where the same text stands in another source."""
+        """Moves it to where the same text is in another source."""
         self.source = source
         self.offset = offset
 
 
 class Span(NamedTuple):
-    """A half-open range of characters of a source, counted in the whole or in a piece of it."""
+    """A half-open range of characters, counted from the beginning of a source or of a piece."""
 
     origin: Source | Piece
     first: int
@@ -81,7 +81,7 @@ class Span(NamedTuple):
 
     @property
     def source(self) -> Source:
-        """The file in which the place lies."""
+        """The file that contains the place."""
         return self.origin.source
 
     @property
@@ -91,7 +91,7 @@ class Span(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset behind the last character in the file."""
+        """The offset after the last character in the file."""
         return self.origin.offset + self.last
 
     @property
@@ -114,7 +114,7 @@ class Span(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What stands there."""
+        """The text at the place."""
         return self.source.text[self.start : self.end]
 
     def __repr__(self) -> str:

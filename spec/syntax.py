@@ -1,7 +1,7 @@
 """The syntax tree: what was written, and where, without its meaning.
 
-Nodes are named tuples: of the standard library's records those that are made fastest, and checking
-a spec makes many and has 0.1 s.
+Nodes are named tuples, the standard library's records that are fastest to make: checking a spec
+makes many and may take only 0.1 s.
 """
 
 from fractions import Fraction
@@ -18,7 +18,7 @@ class Word(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A text in quotes, its escapes resolved."""
+    """A text in quotes, with its escapes resolved."""
 
     value: str
     span: Span
@@ -46,7 +46,7 @@ class Number(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A name. Where a number or a text is wanted, it is that of a `let`."""
+    """A name. In place of a number or a text, it is that of a `let`."""
 
     words: tuple[Word, ...]
     span: Span
@@ -100,7 +100,7 @@ class Either(NamedTuple):
 
 
 def _index(item: object) -> str:
-    """An index as text: what is no index stays recognisable as none."""
+    """An index as text; anything else stays recognisably invalid."""
     if isinstance(item, Number):
         return item.text
     return item.name if isinstance(item, Path | Range) else "…"
@@ -185,7 +185,7 @@ Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
 
 
 class Reason(NamedTuple):
-    """`because "why"` or `contradicted "by what"`: what is said of a claim that is far off."""
+    """`because "why"` or `contradicted "by what"`: why a claim may be far off."""
 
     contradicted: bool
     text: Text | Path
@@ -200,7 +200,7 @@ class Claim(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """`cite "§3.4"` or `assumed "why"`: where a value is from."""
+    """`cite "§3.4"` or `assumed "why"`: where a value comes from."""
 
     assumed: bool
     text: Text | Path
@@ -208,7 +208,7 @@ class Origin(NamedTuple):
 
 
 class Assign(NamedTuple):
-    """`path = value`; `at` is where in a stage an expectation is about."""
+    """`path = value`; `at` is the point in a stage that an expectation is about."""
 
     path: Path
     at: Number | Path | None
@@ -249,7 +249,7 @@ class Keep(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """A word that stands alone: `bytes`."""
+    """A word alone: `bytes`."""
 
     word: Word
     span: Span
@@ -304,7 +304,7 @@ class Allow(NamedTuple):
 
 
 class Open(NamedTuple):
-    """`open lr "the source gives the rate of an adapter"`: an attribute that is yet to be given."""
+    """`open lr "the source gives the rate of an adapter"`: an attribute that is left open."""
 
     attribute: Word
     reason: Text
@@ -337,7 +337,7 @@ class Block(NamedTuple):
 
     @property
     def head(self) -> Span:
-        """The keyword and the name: the place to point to for the block as a whole."""
+        """The keyword and the name: the place of the block as a whole."""
         last = self.kind or (self.labels[-1] if self.labels else self.keyword)
         return Span(self.span.origin, self.keyword.span.first, last.span.last)
 

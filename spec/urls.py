@@ -9,21 +9,21 @@ _SIGNED = re.compile(
     r"AWSAccessKeyId|GoogleAccessId)=)([^&#\s\"]+)"
 )
 _CONTAINER = re.compile(r"(?i)\babfss?://[^/:@]*@")
-"""`abfss://container@account…` names a container, and nothing that is secret."""
+"""`abfss://container@account…` names a container, and nothing secret."""
 
 
 def has_secret(url: str) -> bool:
-    """Whether a user, a password or a signature stands in a URL."""
+    """Whether a URL contains a user, a password or a signature."""
     return bool(_SIGNED.search(url)) or bool(_USER.search(url) and not _CONTAINER.search(url))
 
 
 def shown(text: str) -> str:
-    """A text with the URLs in it as messages show them: with `…` for what is secret."""
+    """A text in which URLs are shown with `…` in place of secrets."""
     return _hidden(text, lambda secret: "…")
 
 
 def masked(text: str) -> str:
-    """The same with as many characters, for excerpts with places marked in them."""
+    """The same with unchanged length, for excerpts with places marked in them."""
     return _hidden(text, lambda secret: "…" * len(secret))
 
 

@@ -8,26 +8,26 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _LOOK = 0.1
-"""Seconds after which a thread that waits looks whether it is still wanted."""
+"""How often, in seconds, a waiting thread checks whether to stop."""
 
 
 class Ahead(Generic[T], Iterator[T]):
-    """The items of an iterable, made by a thread of its own, a few ahead.
+    """The items of an iterable, prepared a few ahead by a background thread.
 
-    They come in order, and an error where it would have come: after all items before it. Items
-    that were made and never taken change nothing. The thread ends with the items, with the first
-    error, or soon after `close`.
+    Items come in order. An error comes after all items before it. Items that were prepared and
+    never taken have no effect. The thread ends after the last item, after the first error, or soon
+    after `close`.
 
     Args:
-        items: is iterated over by the thread alone.
-        most: so many items at most wait to be taken.
+        items: iterated over only by the thread.
+        most: how many items may wait to be taken.
         begin: what the thread does first.
     """
 
     def __init__(
         self, items: Iterable[T], most: int, *, begin: Callable[[], None] | None = None
     ) -> None:
-        # A list of one item, or of none at the end.
+        # A list of one item; an empty one at the end.
         self._queue: Queue[list[T] | BaseException] = Queue(most)
         self._closed = Event()
         self._thread = Thread(
@@ -47,7 +47,7 @@ class Ahead(Generic[T], Iterator[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Ends the thread, and waits for it; what is made and not taken is dropped."""
+        """Stops the thread and waits for it; items not yet taken are dropped."""
         self._closed.set()
         self._thread.join()
 
@@ -63,7 +63,7 @@ class Ahead(Generic[T], Iterator[T]):
             self._put(error)
 
     def _put(self, made: list[T] | BaseException) -> bool:
-        """Whether it is still wanted."""
+        """Whether the items are still needed."""
         while not self._closed.is_set():
             try:
                 self._queue.put(made, timeout=_LOOK)

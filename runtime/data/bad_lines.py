@@ -1,4 +1,4 @@
-"""The budget of bad lines of one data set: that many are skipped, the next one stops the run."""
+"""The budget of bad lines of one data set: this many are skipped; the next one stops the run."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from ..errors import DataError
 
 
 class BadLines:
-    """Counts bad lines and says when there are too many.
+    """Counts bad lines and raises an error when there are too many.
 
     Args:
         allowed: how many may be skipped (the data set's `bad_lines`); None for any number.
@@ -27,11 +27,11 @@ class BadLines:
         """Counts the bad line at `place` ("corpus/a.jsonl:17").
 
         Args:
-            help: what else could be done than to fix, remove or skip it.
-            rest_is_lost: the file is damaged: who skips the line, skips all that is behind it.
+            help: an alternative to fixing, removing or skipping the line.
+            rest_is_lost: the file is damaged: skipping this line skips the rest of the file.
 
         Raises:
-            DataError: where more lines are bad than are allowed.
+            DataError: more lines are bad than allowed.
         """
         self.count += 1
         message = f"{place}: {reason}"
@@ -55,10 +55,10 @@ class BadLines:
         raise DataError(message, f"{help or 'fix or remove it'}, or {skip}")
 
     def nothing_left(self, name: str, what: str) -> DataError:
-        """What is wrong with a data set of which all lines, if there were any, have been skipped.
+        """The error for a data set that has no lines, or only skipped ones.
 
         Args:
-            what: what it should hold: "documents", "records", "prompts".
+            what: what the data set should hold: "documents", "records", "prompts".
         """
         if not self.count:
             return DataError(f"there are no {what} in `{name}`", "add at least one")
@@ -69,7 +69,7 @@ class BadLines:
         )
 
     def checked(self, value: object, field: str, place: str) -> str | None:
-        """The document text `value` of the field `field`, or None for a bad one, then counted."""
+        """The text in `value` of the field `field`; None for a bad one, which is counted."""
         if not isinstance(value, str):
             self.report(place, f"the field `{field}` has {_kind(value)}, not a text")
         elif not value.strip():

@@ -18,26 +18,26 @@ from jinja2.utils import Namespace
 from ..errors import DataError
 
 DAY = datetime(2025, 1, 1)
-"""What `strftime_now` takes for now: the tokens of a data set never depend on the day."""
+"""What `strftime_now` uses as the current date: tokens must not depend on the day."""
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""The keys under which messages hold thoughts; transformers gives templates the first two."""
+"""Message keys that hold thoughts; transformers passes the first two to templates."""
 
 PRIVATE = range(0xE000, 0xF900)
-"""Characters that mean nothing, from which marks are taken."""
+"""Private-use characters, used as marks."""
 
 _MARKS = "generation marks"
-# What objects of these types have themselves, which for templates comes before their entries.
+# Attributes of dict, which take precedence over a dict's entries in templates.
 _OF_DICT = frozenset(dir(dict))
-# Those that the sandbox lets templates have as they are; it wraps the two that format.
+# Attributes of str that the sandbox leaves unchanged; it wraps the two that format.
 _OF_TEXT = frozenset(n for n in dir(str) if not n.startswith("_")) - {"format", "format_map"}
 
 
 class _Generation(Extension):
-    """`{% generation %}` … `{% endgeneration %}`, by which templates say what the model writes.
+    """`{% generation %}` … `{% endgeneration %}`, which mark what the model writes.
 
-    It opens a scope of its own, as in transformers. Where the context holds marks, they are
-    written around the block.
+    The block has its own scope, as in transformers. If the context holds marks, they are written
+    around the block.
     """
 
     tags = {"generation"}  # noqa: RUF012
@@ -54,7 +54,7 @@ class _Generation(Extension):
 
 
 class _Dict:
-    """The `dict` of templates: it makes them, and gives nothing else away."""
+    """`dict` in templates: creates dicts and exposes nothing else."""
 
     def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
         return dict(*args, **values)
@@ -79,10 +79,10 @@ class _Namespace(Namespace):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox of transformers, with short ways for what templates read most: dicts and texts.
+    """The sandbox of transformers, with fast paths for what templates read most: dicts and strings.
 
-    Whether an attribute is safe depends on its name and on the type of what has it, and is decided
-    once for each.
+    Whether an attribute is safe depends on its name and its object's type, and is decided once per
+    pair.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -130,10 +130,10 @@ def _to_json(
 
 
 def compiled(text: str) -> jinja2.Template:
-    """A template, with what transformers gives to chat templates.
+    """Compiles a template in the environment that transformers gives to chat templates.
 
     Raises:
-        DataError: it is no Jinja template.
+        DataError: it is not a Jinja template.
     """
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
@@ -158,11 +158,11 @@ class Template:
     """A chat template with the special tokens that it may write.
 
     Attributes:
-        tokens: the special tokens by the names that templates have for them.
-        tells: whether it says itself what the model writes, by `{% generation %}`.
+        tokens: the special tokens, by their names in templates.
+        tells: whether the template marks what the model writes, with `{% generation %}`.
 
     Raises:
-        DataError: it is no Jinja template.
+        DataError: it is not a Jinja template.
     """
 
     def __init__(self, text: str, tokens: Mapping[str, str]) -> None:
@@ -186,11 +186,11 @@ class Template:
         """The text of a dialog.
 
         Args:
-            prompt: whether the assistant's header follows (`add_generation_prompt`).
+            prompt: whether to add the assistant's header (`add_generation_prompt`).
             marks: what to write before and after each `{% generation %}` block.
 
         Raises:
-            DataError: the template refuses the dialog.
+            DataError: the template rejects the dialog.
         """
         try:
             return self._compiled.render(
@@ -201,7 +201,7 @@ class Template:
                 **self.tokens,
                 **({_MARKS: marks} if marks else {}),
             )
-        # A template is a program of others, in which any operation may fail.
+        # A template is someone else's program, in which any operation may fail.
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(f"the chat template rejects the dialog: {reason}") from None
@@ -209,10 +209,10 @@ class Template:
     def generations(
         self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None, text: str
     ) -> list[tuple[int, int]]:
-        """Where the `{% generation %}` blocks stand in `text`, the dialog as it is rendered.
+        """The positions of the `{% generation %}` blocks in `text`, the rendered dialog.
 
         Raises:
-            DataError: the template writes something else when the blocks are marked.
+            DataError: the template writes a different text when the blocks are marked.
         """
         left, right = free_characters(2, text)
         marked = self.render(messages, tools, marks=(left, right))
@@ -231,13 +231,13 @@ class Template:
 
 
 def free_characters(count: int, *texts: str) -> list[str]:
-    """The first `count` characters without a meaning that none of the texts holds."""
+    """The first `count` private-use characters that occur in none of the texts."""
     free = (chr(code) for code in PRIVATE if not any(chr(code) in text for text in texts))
     return list(islice(free, count))
 
 
 def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message with its thoughts under the names that templates read, as in transformers."""
+    """A message with its thoughts under the keys that templates read, as in transformers."""
     thoughts = next((message[key] for key in REASONING if message.get(key) is not None), None)
     if thoughts is None:
         return dict(message)

@@ -1,7 +1,7 @@
-"""Chooses what renders the dialogs of a protocol, and says which special tokens it needs.
+"""Chooses the renderer for the dialogs of a protocol, and lists the special tokens it needs.
 
-Two protocols are built in (`protocols`); a recipe may describe its own, or take the Jinja template
-of a Hugging Face tokenizer (`dialog_template`).
+Two protocols are built in (`protocols`). A recipe may also define its own, or use the Jinja
+template of a Hugging Face tokenizer (`dialog_template`).
 """
 
 import re
@@ -22,10 +22,9 @@ def renderer(settings: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> R
 
     Args:
         settings: `{"protocol": "llama3"}`, `{"protocol": "chatml"}`, `{"template": "file.jinja"}`
-            or `{"header": "<|{role}|>", "end_of_turn": "<|end|>"}`, the latter with
-            `end_of_message` and `roles` where there are; and `system`, the system prompt of
-            dialogs that have none.
-        root: the folder that the template's path starts from.
+            or `{"header": "<|{role}|>", "end_of_turn": "<|end|>"}`, the latter optionally with
+            `end_of_message` and `roles`. `system` is the system prompt of dialogs without one.
+        root: the folder that the template's path is relative to.
 
     Raises:
         DataError: an unknown protocol, a broken template, or a tokenizer that lacks special
@@ -41,7 +40,7 @@ def renderer(settings: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> R
 def special_tokens(settings: Mapping[str, Any]) -> list[str]:
     """The special tokens of a protocol, without a tokenizer; [] for a Jinja template.
 
-    The tokens at the beginning and end of a text, which every tokenizer has, are not among them.
+    Excludes the tokens at the beginning and end of a text, which every tokenizer has.
 
     Raises:
         DataError: an unknown protocol.
@@ -50,9 +49,9 @@ def special_tokens(settings: Mapping[str, Any]) -> list[str]:
 
 
 def needed_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
-    """The special tokens that a tokenizer made for a protocol gets.
+    """The special tokens to add to a tokenizer made for a protocol.
 
-    Of a Jinja template, all of the form `<|…|>` that are written in it.
+    For a Jinja template: every token of the form `<|…|>` in its text.
 
     Raises:
         DataError: an unknown protocol, or the template cannot be read.

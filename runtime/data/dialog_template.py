@@ -1,7 +1,7 @@
-"""Renders dialogs by the Jinja chat template of a Hugging Face tokenizer.
+"""Renders dialogs with the Jinja chat template of a Hugging Face tokenizer.
 
-`chat_template` renders; `template_parts` finds out what in the text is the assistant's, and
-`template_marks` what the dialog brought and what of it is missing.
+`chat_template` renders. `template_parts` finds the assistant's parts of the text. `template_marks`
+finds the dialog's own text, and what the template leaves out.
 """
 
 import re
@@ -25,7 +25,7 @@ from .tokenizer import named, special
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
 _MADE_UP = "stranger"
 """A role that no template knows."""
-# Dialogs made up to find out what ends an answer.
+# Dialogs made up to find the tokens that end an answer.
 _QUESTION = {"role": "user", "content": "one"}
 _TALK = [_QUESTION, {"role": "assistant", "content": "two"}]
 _CALLING = [_QUESTION, {"role": "assistant", "content": "", "tool_calls": [_CALL]}]
@@ -39,22 +39,22 @@ _WITH_END = (
 )
 
 Cut = tuple[int, int]
-"""Where a stretch of the text ends, and its part."""
+"""Where a span of the text ends, and its part."""
 
 
 class TemplateRenderer(Renderer):
-    """Renders by a Jinja template.
+    """Renders with a Jinja template.
 
     Raises:
-        DataError: the template is broken, or it does not end the assistant's message with a
-            special token of the tokenizer.
+        DataError: the template is broken, or does not end the assistant's message with a special
+            token of the tokenizer.
     """
 
     def __init__(self, text: str, settings: Mapping[str, Any], tokenizer: Tokenizer) -> None:
         self.chat_template = _system_line(settings.get("system")) + text
         self.encoder = Encoder(tokenizer)
         self._template = Template(self.chat_template, named(tokenizer))
-        # What it writes of the keys that it names, `Left` finds out.
+        # `Left` determines which of these keys the template writes.
         self._named = {*re.findall(r"\w+", text), *SPOKEN}
         self._ends: list[str] = []
         self._endless = False
@@ -82,12 +82,12 @@ class TemplateRenderer(Renderer):
                 if part == TERMINATION:
                     ends += [text[a:b] for a, b in self.encoder.find(text, begin, stop)]
         if last and not ends and self._template.tells:
-            # The template may end answers with what it does not let them learn.
+            # The template may end answers with a token outside its `{% generation %}` blocks.
             ends = [text[a:b] for a, b in self.encoder.find(text, last)[:1]]
         return ends[-1:]
 
     def _learned_end(self, messages: list[Message]) -> bool:
-        """Whether the last answer of a dialog is learned with a special token that ends it."""
+        """Whether the special token that ends a dialog's last answer is learned."""
         text = self._template.render(messages, None)
         answers = self._answers(text, messages, None)
         return any(
@@ -120,11 +120,11 @@ class TemplateRenderer(Renderer):
         text: str,
         prompt: bool,
     ) -> bool:
-        """Whether a template writes messages of a role otherwise than those of one made up."""
+        """Whether a template writes messages of a role differently from those of an unknown one."""
         changed = [m if m["role"] != role else {**m, "role": _MADE_UP} for m in messages]
         try:
             return self._template.render(changed, tools, prompt=prompt) != text
-        except DataError:  # it refuses a role that it does not know
+        except DataError:  # it rejects unknown roles
             return True
 
     def text(
@@ -156,7 +156,7 @@ class TemplateRenderer(Renderer):
     def _without_header(
         self, messages: list[Message], tools: list[dict[str, Any]] | None, text: str
     ) -> int:
-        """Where the header begins that ends a prompt."""
+        """Where the header at the end of a prompt begins."""
         try:
             return uncut(self.encoder, text, common(text, self._template.render(messages, tools)))
         except DataError:
@@ -165,10 +165,10 @@ class TemplateRenderer(Renderer):
     def _answers(
         self, text: str, messages: list[Message], tools: list[dict[str, Any]] | None
     ) -> dict[int, tuple[int, list[Cut]]]:
-        """Where each message of the assistant begins, and its stretches with their parts.
+        """Where each message of the assistant begins, and its spans with their parts.
 
         Raises:
-            DataError: it cannot be told, or one says nothing.
+            DataError: they cannot be determined, or a message says nothing.
         """
         compared = Comparison(self._template, self.encoder, messages, tools, text, self._ends)
         numbers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
@@ -193,7 +193,7 @@ class TemplateRenderer(Renderer):
     def _told(
         self, text: str, numbers: list[int], spans: list[tuple[int, int]], compared: Comparison
     ) -> dict[int, tuple[int, list[Cut]]]:
-        """As `_answers`, by the template's own `{% generation %}` blocks."""
+        """Like `_answers`, from the template's own `{% generation %}` blocks."""
         places = [compared.place(n) if len(numbers) > 1 else 0 for n in numbers]
         found: dict[int, list[tuple[int, int]]] = {number: [] for number in numbers}
         for start, stop in spans:
@@ -218,7 +218,7 @@ class TemplateRenderer(Renderer):
 
 
 def _stretches(start: int, cuts: Sequence[Cut]) -> Iterator[tuple[int, int, int]]:
-    """Beginning, end and part of each stretch."""
+    """Beginning, end and part of each span."""
     for stop, part in cuts:
         yield start, stop, part
         start = stop
@@ -227,7 +227,7 @@ def _stretches(start: int, cuts: Sequence[Cut]) -> Iterator[tuple[int, int, int]
 def _require_apart(
     answers: Mapping[int, tuple[int, list[Cut]]], brought: Sequence[Brought]
 ) -> None:
-    """Checks that no answer holds what another message brought.
+    """Checks that no answer contains text from another message.
 
     Raises: DataError
     """
@@ -258,7 +258,7 @@ def _pieces(
             yield from _cut(text, begin, stop, brought, (OTHER, messages[each]["role"], each))
             begin = stop
         if begin < start:
-            # Nothing but what the template adds stands between two answers.
+            # Between two answers there is only what the template adds.
             last = max(number - 1, 0)
             yield from _cut(text, begin, start, brought, (OTHER, messages[last]["role"], last))
             begin = start
@@ -269,7 +269,7 @@ def _pieces(
 
 
 def _after(text: str, message: int, brought: Sequence[Brought], encoder: Encoder, most: int) -> int:
-    """Where a message of somebody else ends: after the special token that follows its text."""
+    """Where another role's message ends: after the special token that follows its text."""
     own = [each.stop for each in brought if each.message == message]
     if not own:
         return 0
@@ -283,7 +283,7 @@ def _after(text: str, message: int, brought: Sequence[Brought], encoder: Encoder
 def _cut(
     text: str, start: int, stop: int, brought: Sequence[Brought], about: tuple[int, str, int]
 ) -> Iterator[Piece]:
-    """The pieces of a stretch, cut where the dialog's texts begin and end."""
+    """The pieces of a span, cut where the dialog's texts begin and end."""
     part, role, message = about
     piece = partial(Piece, part=part, role=role, message=message)
     for each in brought:
@@ -298,7 +298,7 @@ def _cut(
 
 
 def _system_line(system: str | None) -> str:
-    """What gives a dialog without a system prompt one, before a template."""
+    """Template code that gives a system prompt to dialogs without one."""
     if not system:
         return ""
     return (

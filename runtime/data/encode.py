@@ -1,4 +1,4 @@
-"""Text with parts → tokens with parts; special tokens only where the protocol put them."""
+"""Text with parts → tokens with parts; special tokens only where the protocol puts them."""
 
 import json
 import re
@@ -10,24 +10,24 @@ from itertools import accumulate
 from tokenizers import Tokenizer
 
 OTHER, CONTENT, TERMINATION, FORMATTING, EXCLUDED = 0, 1, 2, 3, 4
-"""What a token is of an assistant's message; a token of anything else is OTHER.
+"""A token's part of an assistant's message; any other token is OTHER.
 
-CONTENT: the text, tool calls and the mark of their destination included. TERMINATION: what ends
-the message and is the model's to write. FORMATTING: header and separators, written by others.
-EXCLUDED: anything of a message of which its record says that it is not learned.
+CONTENT: the text, including tool calls and the mark of their destination. TERMINATION: what ends
+the message, written by the model. FORMATTING: header and separators, written by others. EXCLUDED:
+any token of a message that its record excludes from learning.
 """
 
 
 @dataclass
 class Rendered:
-    """A rendered dialog: lists with one entry a token.
+    """A rendered dialog: lists with one entry per token.
 
     Attributes:
         ids: token ids.
         parts: OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
         roles: the role of the token's message, "" outside of messages.
         messages: the number of the token's message in the dialog, from 0; -1 outside of messages.
-        free: whether the token was taken from the dialog, and not written by the protocol.
+        free: whether the token comes from the dialog rather than the protocol.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -53,10 +53,10 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the text.
+    """A span of the text.
 
     Attributes:
-        free: whether it was taken from the dialog: no special token is recognised in it.
+        free: whether it comes from the dialog: no special token is recognised in it.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         settings = json.loads(tokenizer.to_str())
-        # Post-processors add tokens, and that of byte-level tokenizers trims the offsets.
+        # Post-processors add tokens, and the byte-level one trims the offsets.
         settings |= {"post_processor": None, "truncation": None, "padding": None}
         text = json.dumps(settings)
         self._whole = Tokenizer.from_str(text)
@@ -83,20 +83,20 @@ class Encoder:
         self._pattern = re.compile("|".join(map(re.escape, names)) if names else "(?!)")
 
     def find(self, text: str, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
-        """Where special tokens stand in a part of a text."""
+        """The positions of special tokens in a part of a text."""
         return list(self.found(text, start, stop))
 
     def found(
         self, text: str, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[int, int]]:
-        """As `find`, looking no further than it is asked to."""
+        """Like `find`, but lazily."""
         stop = len(text) if stop is None else stop
         return (match.span() for match in self._pattern.finditer(text, start, stop))
 
     def encode(self, pieces: Sequence[Piece]) -> Rendered:
         """The tokens of the joined pieces.
 
-        A token that reaches over a border of pieces belongs to the piece in which it ends.
+        A token that spans several pieces belongs to the one it ends in.
         """
         pieces = [piece for piece in pieces if piece.text]
         text = "".join(piece.text for piece in pieces)
@@ -113,7 +113,7 @@ class Encoder:
         )
 
     def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        """Token ids, and the place of the last character of each."""
+        """Token ids, and the position of each one's last character."""
         if self.find(text) == placed:
             return _with_ends(self._whole, text, 0)
         ids: list[int] = []
@@ -132,13 +132,13 @@ def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> tuple[list[int], 
     if not text:
         return [], []
     encoding = tokenizer.encode(text, add_special_tokens=False)
-    # A token without characters, as offsets of some tokenizers are, is where it begins.
+    # Some tokenizers give a token empty offsets: such a token is where it begins.
     lasts = [shift + (stop - 1 if stop > start else start) for start, stop in encoding.offsets]
     return encoding.ids, lasts
 
 
 def _fixed(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
-    """The stretches of text between free pieces."""
+    """The spans of text between free pieces."""
     begin = place = 0
     for piece in pieces:
         if piece.free:

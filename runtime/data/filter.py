@@ -1,4 +1,4 @@
-"""Token shards with some of their documents, chosen by scores."""
+"""Token shards with a subset of the documents, selected by scores."""
 
 import json
 import operator
@@ -18,7 +18,7 @@ from .split_writer import Batch, SplitWriter
 from .streams import unreadable
 
 _PLACES = 2**18
-"""Documents whose places are looked up at a time."""
+"""Documents whose places are looked up at once."""
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -36,23 +36,23 @@ def filter_shards(
     seed: int,
     shard_tokens: int = 2**28,
 ) -> dict[str, Any]:
-    """Writes the documents that all rules keep, in their order, as `write_shards` does; of tokens
-    that lie elsewhere, only where they are.
+    """Writes the documents that all rules keep, in their order, as `write_shards` does. If the
+    tokens are in files elsewhere, it writes only their places.
 
     Args:
         source: a folder of token shards.
-        rules: (scores, op, value, share): of the documents whose score compares so with the
-            value, about this share is kept. `scores` is a folder with `train.npy` and
-            `heldout.npy`, one score a document; one that is not a number compares with nothing,
-            so that its document is kept.
-        seed: with the name, the split, the rule and the document's number, draws which are kept.
+        rules: (scores, op, value, share): of the documents whose score satisfies the comparison
+            with the value, about this share is kept. `scores` is a folder with `train.npy` and
+            `heldout.npy`, one score per document. NaN satisfies no comparison, so its document is
+            kept.
+        seed: with the name, the split, the rule and the document's number, decides which are kept.
 
     Returns:
-        What `shards.json` says: that of the source, with the new counts, and under `filtered`
-        the documents read.
+        The contents of `shards.json`: the source's, with the new counts, and the documents read
+        under `filtered`.
 
     Raises:
-        DataError: scores are missing or do not fit the documents, or none is left to train on.
+        DataError: scores are missing or do not match the documents, or nothing is left to train on.
         OSError: writing failed.
     """
     splits = {split: Shards(source, split) for split in SPLITS}
@@ -87,7 +87,7 @@ def filter_shards(
 def _written(
     shards: Shards, numbers: np.ndarray, folder: Path, dtype: np.dtype, shard_tokens: int
 ) -> dict[str, Any]:
-    """Writes documents of a split, and returns its part of the summary."""
+    """Writes documents of a split and returns its part of the summary."""
     if shards.elsewhere:
         with PlacedWriter(folder, shards.split) as placed:
             for first in range(0, len(numbers), _PLACES):

@@ -1,4 +1,4 @@
-"""Renders dialogs by a protocol of headers and ends."""
+"""Renders dialogs in a protocol of headers and ends."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from .tokenizer import require, special
 
 @dataclass(frozen=True)
 class _Turn:
-    """A header, a text and an end; a message with tool calls makes several."""
+    """A header, a text and an end; a message with tool calls becomes several."""
 
     message: int
     role: str
@@ -28,7 +28,7 @@ class _Turn:
 
 
 class FormatRenderer(Renderer):
-    """Renders by a `Format`."""
+    """Renders according to a `Format`."""
 
     def __init__(self, form: Format, system: str | None, tokenizer: Tokenizer) -> None:
         self.form = form

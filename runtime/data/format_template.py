@@ -1,4 +1,4 @@
-"""Jinja templates that render as the protocols of headers and ends do, for other programs."""
+"""Jinja templates, for other programs, equivalent to the protocols of headers and ends."""
 
 import json
 import re
@@ -7,12 +7,12 @@ from .protocols import IPYTHON, TOOL_INTRODUCTION, Format
 
 
 def quoted(text: str) -> str:
-    """A Jinja literal; braces and per cent signs apart, lest they end the block."""
+    """A Jinja literal; braces and percent signs are split, lest they end the block."""
     return re.sub(r"[{}%#]", lambda m: f"\\x{ord(m[0]):02x}", json.dumps(text, ensure_ascii=False))
 
 
 def template_of(form: Format, begin: str, system: str | None) -> str:
-    """The Jinja template that renders as `FormatRenderer` does, for other programs."""
+    """A Jinja template, for other programs, that renders as `FormatRenderer` does."""
     before, _, after = form.header.partition("{role}")
     role = "role"
     if form.tools:

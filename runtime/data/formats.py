@@ -1,7 +1,7 @@
 """Documents and records in one file: JSON, Parquet, Arrow, CSV or plain text, compressed or not.
 
-A file's compression and format are read off its suffixes. What is wrong with a document is
-counted as a bad line (see `bad_lines`); what is wrong with the disk or the network is an error.
+A file's suffixes tell its compression and format. Errors in a document count as bad lines (see
+`bad_lines`); disk and network failures are errors.
 """
 
 import codecs
@@ -27,7 +27,7 @@ suffix = ending
 
 @dataclass(frozen=True)
 class Row:
-    """What a file holds at one place: a JSON object or the columns of a table's row.
+    """A record of a file: a JSON object, or the columns of a table's row.
 
     Attributes:
         place: as messages show it ("corpus/a.jsonl:17").
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Document:
-    """A text, and where it stands, as messages show it ("corpus/a.jsonl:17")."""
+    """A text and its place, as messages show it ("corpus/a.jsonl:17")."""
 
     place: str
     text: str
@@ -48,14 +48,13 @@ class Document:
 def rows(
     file: File, bad: BadLines, *, columns: Sequence[str] | None = None, example: str = "text"
 ) -> Iterator[Row]:
-    """Yields the records of a file of JSON or of a table in order.
+    """Yields the records of a JSON file or a table in order.
 
     Args:
         file: its name must end with one of SUFFIXES.
-        bad: counts what cannot be used. Of a damaged compressed stream everything up to the
-            damage is used, and the rest of it is one bad line. White lines between JSON lines
-            are no records and no errors.
-        columns: what is needed of a table; None for all columns.
+        bad: counts what cannot be used. A damaged compressed stream is used up to the damage; the
+            rest counts as one bad line. Blank lines between JSON lines are ignored.
+        columns: the columns needed of a table; None for all.
         example: a field's name, for messages.
 
     Raises:
@@ -100,10 +99,10 @@ def documents(
 
     Args:
         field: the field or column with the text (plain text has none).
-        further: other fields that `keeps` looks at.
-        keeps: leaves out the rows for which it is false.
-        on_lines: called with numbers of lines that have been read of a stretch of lines. Places
-            are counted from its beginning; rows of a table from that of the file.
+        further: other fields that `keeps` reads.
+        keeps: drops the rows for which it returns false.
+        on_lines: called with the number of lines read, after each piece of a stretch of lines.
+            Places count from the stretch's beginning; rows of a table from the file's.
 
     Raises: as `rows`.
     """
@@ -121,13 +120,13 @@ def documents(
 
 
 def missing(row: Row, field: str, bad: BadLines, help: str = "") -> None:
-    """Counts a row without a field that it must have; `help` is what else could be done."""
+    """Counts a row that lacks a required field; `help` is an alternative."""
     there = ", ".join(map(str, list(row.fields)[:8])) or "nothing"
     bad.report(row.place, f"no field `{field}`; the fields are {there}", help)
 
 
 def _instead(row: Row) -> str:
-    """What to write in the dataset so that a row without the text's field is read."""
+    """What to write in the dataset so that a row without the text field can be read."""
     lists = (value for value in row.fields.values() if isinstance(value, list) and value)
     if any(isinstance(value[0], dict) for value in lists):
         return "write `kind = dialogs` in the dataset, for a stage of kind `sft`"
@@ -146,7 +145,7 @@ def _numbered(
     bad: BadLines,
     on_lines: OnLines | None,
 ) -> Numbered:
-    """Records with the number of their line, or, in what has no lines, of the record."""
+    """Records with their line number, or, in formats without lines, the number of the record."""
     file = stretch.file
     if kind == ".parquet":
         groups = (stretch.first, stretch.last)
@@ -163,7 +162,7 @@ def _numbered(
 
 
 def _json(file: File, content: Iterator[bytes], example: str, bad: BadLines) -> Numbered:
-    """The objects of one array, which is read whole, or of lines."""
+    """The objects of one array, which is read whole, or of JSON lines."""
     begun = b""
     for chunk in content:
         begun += chunk
@@ -203,7 +202,7 @@ def _json_lines(
 
 
 _NOTHING = object()
-"""What is not JSON."""
+"""Stands for what is not JSON."""
 
 
 def _parsed(text: bytes, report: Callable[[str], None], name: str = "") -> Any:

@@ -1,6 +1,6 @@
 """The sample `python_functions`: requests for functions of the standard library, and answers.
 
-A preference's rejected answer is the function with faults that anyone who reads it can see.
+The rejected answer of a preference is the function with faults that any reader can see.
 """
 
 import ast
@@ -18,7 +18,7 @@ LONGEST = 400
 """Characters of the longest function, without its docstring."""
 
 EDITED = 3
-"""Every how many preferences there is a third, edited response."""
+"""One in this many preferences has a third, edited response."""
 
 _OPERATORS = {
     "==": "!=",
@@ -40,7 +40,7 @@ _OPERATOR = re.compile("|".join(re.escape(each) for each in sorted(_OPERATORS, k
 
 @dataclass(frozen=True)
 class Function:
-    """A function, asked for and written.
+    """A function: the request for it and its source.
 
     Attributes:
         question: asks for it by signature and the first line of its docstring.
@@ -52,13 +52,13 @@ class Function:
 
 
 def documents(*, count: int | None, seed: int) -> Iterator[str]:
-    """Question and answer of each function as a text."""
+    """Question and answer of each function, as one text."""
     for function in itertools.islice(functions(seed), count):
         yield f"{function.question}\n\n{function.answer}\n"
 
 
 def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
-    """Records with the default names of their fields.
+    """Records with the default field names.
 
     Args:
         form: "dialogs", "preferences" or "prompts".
@@ -87,7 +87,7 @@ def _ranked(answer: str, rng: random.Random) -> dict[str, Any]:
 
 
 def functions(seed: int) -> list[Function]:
-    """Short functions and methods that have a docstring, each answer once, in an order by seed."""
+    """Short functions and methods with a docstring, each answer once; the seed sets the order."""
     order = list(_all())
     random.Random(f"python_functions {seed}").shuffle(order)
     return order
@@ -117,7 +117,7 @@ def _function(node: ast.FunctionDef, lines: list[str]) -> Function | None:
         return None
     first, after = node.body[0], node.body[1]
     begin, end = first.lineno, first.end_lineno or first.lineno
-    # The docstring must have its lines for itself.
+    # The docstring must be alone on its lines.
     if begin == node.lineno or after.lineno == end:
         return None
     source = [*lines[node.lineno - 1 : begin - 1], *lines[end : node.end_lineno]]
@@ -143,7 +143,7 @@ def _is_python(source: str) -> bool:
 
 
 def spoiled(source: str, rng: random.Random, *, faults: int) -> str:
-    """A function with faults, never the function itself.
+    """A function with faults; never the function itself.
 
     Args:
         faults: 1 for one that is easily overlooked, more for gross ones.
@@ -157,14 +157,14 @@ def spoiled(source: str, rng: random.Random, *, faults: int) -> str:
 
 
 def _renamed(source: str, rng: random.Random) -> str:
-    """One use of a variable reads another one, or one that there is not."""
+    """One use of a variable reads another one, or an undefined one."""
     names = [node for node in ast.walk(python_sources.parse(source)) if isinstance(node, ast.Name)]
     if not names:
         return _inverted(source, rng)
     node = rng.choice(names)
     others = sorted({each.id for each in names} - {node.id}) or [node.id + "_"]
     lines = source.split("\n")
-    # The places count bytes.
+    # AST columns count bytes.
     line = lines[node.lineno - 1].encode()
     end = node.col_offset + len(node.id.encode())
     new = line[: node.col_offset] + rng.choice(others).encode() + line[end:]
@@ -173,7 +173,7 @@ def _renamed(source: str, rng: random.Random) -> str:
 
 
 def _inverted(source: str, rng: random.Random) -> str:
-    """One operator is its opposite, or the result is lost."""
+    """One operator is inverted, or the result is lost."""
     found = list(_OPERATOR.finditer(source))
     if not found:
         return source.replace("return ", "", 1)
@@ -182,7 +182,7 @@ def _inverted(source: str, rng: random.Random) -> str:
 
 
 def _swapped(source: str, rng: random.Random) -> str:
-    """Two lines have changed places."""
+    """Two lines are swapped."""
     lines = source.split("\n")
     if len(lines) > 2:
         i, j = rng.sample(range(1, len(lines)), 2)
@@ -191,7 +191,7 @@ def _swapped(source: str, rng: random.Random) -> str:
 
 
 def _dedented(source: str, rng: random.Random) -> str:
-    """A line of the body stands where none may."""
+    """A line of the body has an invalid indentation."""
     lines = source.split("\n")
     row = rng.randrange(1, len(lines)) if len(lines) > 1 else 0
     lines[row] = lines[row].lstrip() if lines[row].startswith(" ") else "  " + lines[row]
@@ -204,7 +204,7 @@ def _cut(source: str, rng: random.Random) -> str:
 
 
 def _repeated(source: str, rng: random.Random) -> str:
-    """A line stands there several times."""
+    """A line is repeated several times."""
     lines = source.split("\n")
     row = rng.randrange(len(lines))
     return "\n".join(lines[: row + 1] + [lines[row]] * rng.randint(2, 4) + lines[row + 1 :])

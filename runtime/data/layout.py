@@ -1,4 +1,4 @@
-"""Where the tokens of a shuffled epoch lie: blocks in an order without a table, in windows."""
+"""The layout of a shuffled epoch: blocks in an order without a table, grouped into windows."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,29 @@ import numpy as np
 from .permutation import Permutation, digest
 
 WINDOW_DOCUMENTS = 2**20
-"""So many documents are shuffled with each other, one by one: 16 MB for a window's table."""
+"""Documents that are shuffled individually with each other: 16 MB for a window's table."""
 WINDOW_BLOCKS = 1024
-"""So many blocks make a window. More would spread documents further and cut more of them."""
+"""Blocks per window. More would spread documents further and cut more of them."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """How an epoch of a split is cut.
 
-    Of up to `WINDOW_DOCUMENTS` documents, an epoch is one window of all of them. More are laid end
-    to end in a circle, which each epoch cuts, from a place of its own on, in blocks of the same
-    number of tokens. The blocks are permuted, and every `WINDOW_BLOCKS` of them or fewer make a
-    window, whose documents are shuffled.
+    With up to `WINDOW_DOCUMENTS` documents, an epoch is one window of all of them. More documents
+    are laid end to end in a circle. Each epoch cuts it, from its own starting point, into blocks
+    of the same number of tokens. The blocks are permuted, every `WINDOW_BLOCKS` of them or fewer
+    form a window, and the documents of a window are shuffled.
 
-    Since all blocks but the last are of the same size, where a window begins in the epoch, and
-    which blocks it has, takes no sums over documents: nothing is made or read ahead, whatever the
-    size of the split.
+    All blocks but the last have the same size, so a window's start in the epoch and its blocks
+    follow without sums over documents: nothing is built or read ahead, whatever the size of the
+    split.
 
     Attributes:
-        tokens: of the split.
-        block: tokens of a block; 0 where all documents are one window.
-        blocks: whole ones.
-        windows: how many.
+        tokens: tokens of the split.
+        block: tokens per block; 0 if all documents form one window.
+        blocks: how many whole blocks.
+        windows: how many windows.
     """
 
     tokens: int
@@ -39,7 +39,7 @@ class Layout:
 
     @staticmethod
     def of(documents: int, tokens: int) -> "Layout":
-        """The layout of a split with so many documents, one or more, and tokens."""
+        """The layout of a split with this many documents (at least one) and tokens."""
         if documents <= WINDOW_DOCUMENTS:
             return Layout(tokens, 0, 0, 1)
         block = max(tokens * (WINDOW_DOCUMENTS // WINDOW_BLOCKS) // documents, 1)
@@ -47,7 +47,7 @@ class Layout:
         return Layout(tokens, block, blocks, -(-blocks // WINDOW_BLOCKS))
 
     def window_at(self, place: int) -> int:
-        """The window that holds this token of an epoch."""
+        """The window that contains this token of an epoch."""
         if self.windows == 1:
             return 0
         block = min(place // self.block, self.blocks - 1)
@@ -61,14 +61,14 @@ class Layout:
         return window * self.blocks // self.windows
 
     def ranges(self, window: int, *identity: object) -> tuple[np.ndarray, np.ndarray]:
-        """The stretches of the split that a window is made of.
+        """The ranges of the split that make up a window.
 
         Args:
             identity: JSON values: seed, name and epoch.
 
         Returns:
-            begins, ends: int64, shape (stretches,): tokens of the split, each stretch at least
-            one. Together the windows of an epoch hold every token once.
+            begins, ends: int64, shape (stretches,): tokens of the split, at least one per range.
+            Together the windows of an epoch contain every token once.
         """
         if not self.block:
             return np.array([0]), np.array([self.tokens])
@@ -82,7 +82,7 @@ class Layout:
             begins, ends = np.append(begins, rest), np.append(ends, self.tokens)
         begins, ends = (begins + turn) % self.tokens, (ends + turn - 1) % self.tokens + 1
         over = begins >= ends
-        # One that runs over the end of the split continues at its beginning.
+        # A range that runs past the end of the split continues at its beginning.
         begins = np.concatenate([begins, np.zeros(over.sum(), np.int64)])
         ends = np.concatenate([np.where(over, self.tokens, ends), ends[over]])
         return begins, ends

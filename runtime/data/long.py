@@ -15,13 +15,13 @@ from .packing import learned
 from .record_shards import SUMMARY, Record
 
 PROMPTS = "prompts.json"
-"""The summary of a data set of prompts, beside `prompts.jsonl`."""
+"""The summary of a data set of prompts, next to `prompts.jsonl`."""
 
 
 class TooLong(DataError):
-    """A record of more tokens than its readers take, where nothing says what becomes of it.
+    """A record has more tokens than its readers take, and no policy handles it.
 
-    The help says what to write so that there is no such record.
+    The help says what to write to avoid such records.
     """
 
     def __init__(self, what: str, length: int, limit: int, *, cut: bool = True) -> None:
@@ -41,12 +41,12 @@ class TooLong(DataError):
 
 @dataclass
 class Counts:
-    """What became of the records that were too long.
+    """Counts of the records that were too long.
 
     Attributes:
-        limit: tokens that a record may have.
-        dropped: records left out, those included of which cutting leaves nothing to learn.
-        truncated: records of which the beginning was kept.
+        limit: the most tokens of a record.
+        dropped: records left out, including those that truncation leaves with nothing to learn.
+        truncated: records cut to their beginning.
     """
 
     limit: int
@@ -58,13 +58,13 @@ class Long:
     """Makes records fit the rows of the stages that read them.
 
     Args:
-        limit: tokens that a record may have; None for any number. Of a preference, the prompt and
-            all responses count together.
+        limit: the most tokens of a record; None for any number. The prompt and all responses of a
+            preference count together.
         policy: "refuse", "drop" or "truncate".
-        every_token: whether every token of a dialog is learned, not the assistant's alone.
+        every_token: whether every token of a dialog is learned, not only the assistant's.
 
     Attributes:
-        counts: None where records that are too long are refused.
+        counts: None if records that are too long are refused.
     """
 
     def __init__(self, limit: int | None, policy: str, *, every_token: bool = False) -> None:
@@ -74,13 +74,13 @@ class Long:
         self.counts = None if limit is None or policy == "refuse" else Counts(limit)
 
     def fits(self, length: int, what: str, *, cut: bool = True) -> bool:
-        """Whether a text of so many tokens is kept whole; one that is dropped is counted.
+        """Whether a text of this many tokens is kept whole; a dropped one is counted.
 
         Args:
             what: what the message calls it.
             cut: whether it could be truncated.
 
-        Raises: TooLong: it is longer and refused.
+        Raises: TooLong: it is too long and refused.
         """
         if self._limit is None or length <= self._limit:
             return True
@@ -91,9 +91,9 @@ class Long:
         return False
 
     def fit(self, record: Record) -> Record | None:
-        """The record, whole or cut off; None where it is dropped.
+        """The record, whole or truncated; None if it is dropped.
 
-        Raises: TooLong: it is longer and refused.
+        Raises: TooLong: it is too long and refused.
         """
         what = "the prompt with all responses" if record.branches else "the dialog"
         if self.fits(len(record.tokens), what):
@@ -108,7 +108,7 @@ class Long:
         return cut
 
     def summary(self) -> dict[str, Any]:
-        """`{"long": counts}`, or nothing where nothing was dropped or cut off on purpose."""
+        """`{"long": counts}`; {} if there is no limit or too long records are refused."""
         return {} if self.counts is None else {"long": asdict(self.counts)}
 
 
@@ -133,10 +133,10 @@ def equal_responses(record: Record) -> tuple[int, int] | None:
 
 
 def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | None:
-    """The beginning of a record: of a dialog the first tokens, of a preference the prompt and the
-    first tokens of all responses, so many of each that they fit.
+    """The beginning of a record: the first tokens of a dialog, or the prompt of a preference and as
+    many first tokens of every response as fit.
 
-    None where that teaches nothing: no label is left, or two responses are equal.
+    None if that teaches nothing: no label is left, or two responses are equal.
     """
     kept = np.arange(len(record.tokens)) < limit
     branches = ()
@@ -157,8 +157,8 @@ def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | Non
 
 
 def _most(lengths: list[int], room: int) -> int:
-    """The most tokens of each response with which all fit: the largest n for which the sum of
-    min(length, n) is at most `room`; 0 or less where there is none."""
+    """The most tokens per response with which all fit: the largest n for which the sum of
+    min(length, n) is at most `room`; 0 or less if nothing fits."""
     rest = sorted(lengths)
     while rest and rest[0] * len(rest) <= room:
         room -= rest.pop(0)
@@ -166,8 +166,8 @@ def _most(lengths: list[int], room: int) -> int:
 
 
 def counted(result: Path) -> dict[str, Any]:
-    """What the making of a data set has counted besides its records: `bad_lines`, `long` and
-    `similar`, those that there are.
+    """The counts of a data set besides its records: those of `bad_lines`, `long` and `similar` that
+    exist.
 
     Args:
         result: the folder of a data set's job.
@@ -182,7 +182,7 @@ def counted(result: Path) -> dict[str, Any]:
 
 
 def left_out(counts: Mapping[str, Any]) -> bool:
-    """Whether a record was left out or cut off, by what `counted` gives."""
+    """Whether a record was left out or truncated, according to the counts of `counted`."""
     long, similar = counts.get("long", {}), counts.get("similar", {})
     found = (counts.get("bad_lines"), long.get("dropped"), long.get("truncated"))
     return any(found) or bool(similar.get("responses"))

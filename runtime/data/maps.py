@@ -10,21 +10,21 @@ _PAGE = mmap.PAGESIZE
 
 
 class Map:
-    """Numbers in a file, mapped.
+    """A memory map of numbers in a file.
 
-    The file's other parts are not looked at, and nothing is held in memory but what the kernel's
-    page cache keeps for all processes.
+    The rest of the file is not read, and nothing is held in memory except in the kernel's page
+    cache, which all processes share.
 
     Args:
         path: of the file.
         dtype: of the numbers.
         count: how many.
         offset: the byte at which they begin.
-        scattered: whether they are read here and there. The kernel then reads what is asked for,
-            where it would else read 32 pages around every page.
+        scattered: whether they are read in random order. The kernel then reads only the requested
+            pages, instead of 32 pages around each.
 
     Attributes:
-        numbers: all of them, of the shape (count,); read when used.
+        numbers: all of them, shape (count,); read when used.
 
     Raises:
         OSError: the file cannot be opened.
@@ -50,8 +50,8 @@ class Map:
         self.numbers = np.frombuffer(self._map, dtype, count, offset)
 
     def read(self, begin: int, count: int) -> np.ndarray:
-        """Some of the numbers: a view of the file. Where they fill more than a page, all of them
-        are asked for at once."""
+        """Some of the numbers, as a view of the file. If they fill more than a page, all of them
+        are requested at once."""
         size = count * self._itemsize
         if self._scattered and size > _PAGE and self._map is not None:
             first = self._offset + begin * self._itemsize
@@ -62,7 +62,7 @@ class Map:
 
 
 def map_npy(path: Path, *, scattered: bool = False) -> Map:
-    """The numbers of an `.npy` file of one dimension.
+    """The numbers of a one-dimensional `.npy` file.
 
     Raises:
         OSError: the file cannot be opened.

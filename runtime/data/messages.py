@@ -8,7 +8,7 @@ from ..errors import DataError
 
 DESTINATIONS = ("user", "ipython")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Keys of the assistant's messages that hold what it thinks before it answers."""
+"""Keys of the assistant's messages that hold its thoughts."""
 METADATA = frozenset(
     [
         *("annotations", "country", "created", "created_at", "date", "finish_reason", "hash"),
@@ -29,27 +29,27 @@ ROLES = {
     "observation": "tool",
     "function_response": "tool",
 }
-"""Names of roles in data sets of the form ShareGPT → those that protocols know."""
+"""Role names in ShareGPT data sets → role names of protocols."""
 _SHAREGPT = (
     "name the field with the role, so that roles are translated, human to user and gpt to "
     'assistant: write `fields = { role = "role" }` in the dataset'
 )
 _CALL = ("name", "id", "type", "index", "description", "strict")
-"""Keys of a tool call that are not its arguments."""
+"""Keys of a tool call other than its arguments."""
 _LEARNED = ("weight", "train", "training", "loss")
-"""Keys that say whether a message is learned."""
+"""Keys that tell whether a message is learned."""
 
 
 def normal(messages: object, what: str = "messages") -> list[dict[str, Any]]:
-    """Messages in one form: `content` is text, keys without a value are left out.
+    """Messages in normal form: `content` is text, and keys without a value are left out.
 
     Content may be a text, null, or a list of texts `{"type": "text", "text": "…"}`, which are
     joined. Null counts as missing. A `function_call` becomes one of `tool_calls`, and the role
-    `function` the role `tool`. What says that a message is not learned becomes `"weight": 0`; what
-    says that it is, is left out.
+    `function` becomes `tool`. Any mark that a message is not learned becomes `"weight": 0`; marks
+    that it is learned are left out.
 
     Raises:
-        DataError: no list of messages, or a message without a role or with other content.
+        DataError: not a list of messages, a message without a role, or unsupported content.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
         raise DataError(f"`{what}` is not a list of messages")
@@ -76,7 +76,7 @@ def _message(message: object, place: str) -> dict[str, Any]:
 
 
 def _weighted(message: dict[str, Any], place: str) -> dict[str, Any]:
-    """The message with `weight` where it is not learned, and no other key that says so."""
+    """The message with `weight` if it is not learned, and no other such key."""
     said = {key: message.pop(key) for key in _LEARNED if key in message}
     for key, value in said.items():
         if value not in (0, 1):
@@ -99,7 +99,7 @@ def excluded(messages: Sequence[Mapping[str, Any]]) -> set[int]:
 
 
 def unweighted(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without what says whether they are learned, which is nothing to render."""
+    """The messages without `weight`, which is not rendered."""
     return [{k: v for k, v in message.items() if k != "weight"} for message in messages]
 
 
@@ -125,11 +125,11 @@ def check(
     """Checks the order of a dialog in normal form.
 
     Args:
-        roles: those of the protocol; None where only a template knows them.
+        roles: the protocol's; None if only a template knows them.
         prompt: whether the assistant answers next, instead of having the last word.
 
     Raises:
-        DataError: no messages, an unknown role, an empty message, the wrong end.
+        DataError: no messages, an unknown role, an empty message, or the wrong end.
     """
     if not messages:
         raise DataError("the prompt is empty" if prompt else "the dialog has no messages")
@@ -158,7 +158,7 @@ def check(
 
 
 def _empty(message: Mapping[str, Any], place: str) -> DataError:
-    """What to say of a message without content, which may have another text."""
+    """The error for a message without content, which may have another text."""
     known = {"role", "content", "weight", "to", "tool_calls", *METADATA}
     others = [key for key, value in message.items() if key not in known and value]
     if not others:
@@ -174,15 +174,15 @@ def _called(message: Mapping[str, Any]) -> bool:
 
 
 def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], what: str) -> None:
-    """Checks that a protocol can write all that messages in normal form hold.
+    """Checks that a protocol can write everything in messages in normal form.
 
     Args:
         written: keys that it writes besides role and content.
-        what: what says so, "the dialog's protocol has no way to write".
+        what: begins the message: "the dialog's protocol has no way to write".
 
     Raises:
-        DataError: a key has a value that is not written and no metadata; or names tell speakers of
-            one role apart.
+        DataError: a key with a value is neither written nor metadata, or names distinguish speakers
+            of one role.
     """
     speakers: dict[str, str] = {}
     for number, message in enumerate(messages, 1):
@@ -191,7 +191,7 @@ def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], w
         for key, value in message.items():
             if key in written and (key != "tool_calls" or role == "assistant"):
                 continue
-            # What a table or an interface fills in where there is nothing.
+            # Tables and APIs fill missing values with these.
             empty = value is False or value in ("", [], {})
             if key in known or empty or (key == "to" and value == "user"):
                 continue
@@ -212,10 +212,10 @@ def unwritten(messages: Sequence[Mapping[str, Any]], written: Collection[str], w
 
 
 def calls(message: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
-    """Name and arguments, as the text of a JSON object, of each of a message's tool calls.
+    """The name and the arguments, as JSON text of an object, of each of a message's tool calls.
 
-    A call is `{"type": "function", "function": {"name": "…", "arguments": {…}}}`, or what stands
-    under `function` alone; the arguments are an object or its JSON text, which stays as it is.
+    A call is `{"type": "function", "function": {"name": "…", "arguments": {…}}}`, or just the value
+    of `function`. The arguments are an object or its JSON text, which is left as it is.
 
     Raises:
         DataError: another form.
@@ -251,7 +251,7 @@ def _call(call: object, place: str) -> tuple[str, str]:
 
 
 def text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """All that messages say, for comparing them."""
+    """Everything that the messages say, for comparing them."""
     said = []
     for message in messages:
         said += [message["content"]] if message["content"] else []
@@ -263,7 +263,7 @@ def tool_schemas(tools: object) -> list[dict[str, Any]] | None:
     """Tool definitions: a list of JSON schemas, or the JSON text of one.
 
     Raises:
-        DataError: something else.
+        DataError: another form.
     """
     if isinstance(tools, str):
         try:

@@ -1,11 +1,11 @@
 """The built-in sample corpus `needles`, and the needle-in-a-haystack test that goes with it.
 
 Documents state a password ("The password is red tiger iron.") among filler sentences and ask for
-it again later, near by in some and far away in others. A model that predicts the answers has to
-look them up in its context: each of the three words is one of eight with equal chance, so that
-guessing is right once in 512 times. A document has one password only, and the other facts in it
-("The guard is Anna.") are never asked for: a two-layer model learns this from about half a million
-tokens, while telling two secrets apart takes it twice as many, or more.
+it again later, nearby in some and far away in others. To predict the answers, a model must look
+them up in its context: each of the three words is one of eight with equal probability, so a guess
+is right once in 512 times. A document has only one password, and its other facts ("The guard is
+Anna.") are never asked for: a two-layer model learns this from about half a million tokens, while
+telling two secrets apart takes at least twice as many.
 """
 
 import random
@@ -19,16 +19,16 @@ PASSWORDS = (
     ("lion", "tiger", "wolf", "bear", "fox", "horse", "goat", "mouse"),
     ("gold", "iron", "silver", "copper", "tin", "zinc", "lead", "steel"),
 )
-"""The words of which one stands in each place of a password."""
+"""The words of a password: one of each tuple, in this order."""
 
 QUESTION = "What password? The password is"
 
 MOST_FILLER = 0.95
-"""Documents are filler to a share between 0 and this; the dense ones teach to look up at all, the
-sparse ones to look far back."""
+"""The share of filler in a document is between 0 and this. Dense documents teach lookup itself,
+sparse ones long-range lookup."""
 
 SENTENCES = (4, 40)
-"""Fewest and most sentences of a document: about 35 to 400 tokens."""
+"""Fewest and most sentences per document: about 35 to 400 tokens."""
 
 _PLACES = ("river", "garden", "market", "village", "forest", "kitchen", "station", "library")
 _MOODS = ("quiet", "warm", "cold", "bright", "dark", "empty", "busy", "old")
@@ -42,9 +42,9 @@ class Haystack:
     """One test item.
 
     Attributes:
-        prompt: the text to continue: filler with the needle in it, and the question at the end.
-        answer: the one continuation that counts as right.
-        needle: the sentence that states it, which the prompt holds once.
+        prompt: the text to continue: filler that contains the needle, with the question at the end.
+        answer: the one correct continuation.
+        needle: the sentence with the answer, which occurs once in the prompt.
     """
 
     prompt: str
@@ -53,7 +53,7 @@ class Haystack:
 
 
 def documents(seed: int, count: int) -> Iterator[str]:
-    """`count` training documents; document i depends on nothing but the seed and i."""
+    """`count` training documents; document i depends only on the seed and i."""
     for index in range(count):
         yield _document(random.Random(f"needles training {seed} {index}"))
 
@@ -62,9 +62,9 @@ def haystack(seed: int, *, depth: float, length: int, count: Callable[[str], int
     """A test item whose prompt and answer take at most `length` tokens, and nearly as many.
 
     Args:
-        seed: one item a seed; no seed repeats what `documents` draws.
-        depth: where the needle stands in the filler, from 0 (its beginning) to 1 (its end).
-        count: number of tokens of a text.
+        seed: one item per seed; no seed repeats a document of `documents`.
+        depth: the position of the needle in the filler, from 0 (beginning) to 1 (end).
+        count: returns the number of tokens of a text.
 
     Raises:
         RunError: not even the needle and the question fit.

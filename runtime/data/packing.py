@@ -1,4 +1,4 @@
-"""The records of an epoch in order, and which of them share a row of tokens."""
+"""The order of an epoch's records, and which of them share a row of tokens."""
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
@@ -23,18 +23,18 @@ Mask = Literal["none", "formatting"]
 
 # A batch that straddles two epochs needs both of them; more are never in use at once.
 _EPOCHS_KEPT = 2
-# So many records of the shuffled order are packed with each other: enough that rows are nearly
-# full, few enough that a row's records come from about the same place of the order.
+# Records of the shuffled order that are packed together: enough that rows are nearly full, few
+# enough that a row's records come from about the same place in the order.
 _WINDOW = 4096
-# An order of up to so many records is a table, of more, a permutation that is computed.
+# Up to this many records, the order is a table; above, a computed permutation.
 _TABLE_RECORDS = 2**20
 
 
 def whole_batches(count: int, batch: int, what: str, of: str) -> int:
-    """How many of so many records or rows make whole batches.
+    """How many of `count` records or rows fill whole batches.
 
     Raises:
-        DataError: none does.
+        DataError: there is not one whole batch.
     """
     if count < batch:
         raise DataError(
@@ -46,19 +46,18 @@ def whole_batches(count: int, batch: int, what: str, of: str) -> int:
 
 
 def _batch(job: TrainJob) -> int:
-    """What an epoch of a job has a whole number of; the plan sees to it that the batch stays."""
+    """An epoch has a multiple of these sequences; the plan ensures that the batch size is fixed."""
     drop_last = getattr(job.objective, "drop_last", False)
     return job.schedule.batch[0].sequences if drop_last else 1
 
 
 class Shuffled:
-    """Records, epoch after epoch, each epoch in an order of its own.
+    """Records, epoch after epoch, each epoch in its own order.
 
-    The order depends on (seed, name, epoch) and the number of records alone.
+    The order depends only on (seed, name, epoch) and the number of records.
 
     Args:
-        batch: records of which an epoch has a whole number: the last ones of its order are left
-            out.
+        batch: an epoch has a multiple of this many records: the last ones of its order are dropped.
 
     Raises:
         DataError: the split has no records, or fewer than a batch.
@@ -77,11 +76,11 @@ class Shuffled:
 
     @classmethod
     def of(cls, job: TrainJob, source: str, records: Records) -> "Shuffled":
-        """The order in which a job learns the records of a source."""
+        """The order in which a job learns a source's records."""
         return cls(records, seed=job.seed, name=source, batch=_batch(job))
 
     def index(self, ordinal: int) -> int:
-        """The number of the record that comes at this place, counted from epoch 0 on."""
+        """The number of the record at this place, counted from the beginning of epoch 0."""
         epoch, place = divmod(ordinal, self._used)
         return int(self._order(epoch)(np.array([place]))[0])
 
@@ -92,20 +91,20 @@ class Shuffled:
 
 
 class Packing:
-    """Rows of `seq_len` tokens, each of whole records of one epoch.
+    """Rows of `seq_len` tokens, each with whole records of one epoch.
 
-    Records of the shuffled order are packed best fit first, the longest first, `_WINDOW` of them
-    at a time; the rows of a window come in the order of the first record of each. Rows depend on
-    (seed, name, epoch), the records' lengths and `seq_len` alone.
+    Records of the shuffled order are packed best fit, longest first, `_WINDOW` of them at a time.
+    The rows of a window are ordered by their first records. Rows depend only on (seed, name,
+    epoch), the records' lengths and `seq_len`.
 
     Args:
-        batch: rows of which an epoch has a whole number: the last ones are left out.
-        cache: a folder for the epochs' rows, shared by all ranks; without it each process makes
+        batch: an epoch has a multiple of this many rows: the last ones are dropped.
+        cache: a folder for the epochs' rows, shared by all ranks; without it each process computes
             its own.
 
     Raises:
-        DataError: the split has no records, or one of more than `seq_len` tokens, or an epoch has
-            fewer rows than a batch.
+        DataError: the split has no records, a record has more than `seq_len` tokens, or an epoch
+            has fewer rows than a batch.
         OSError: the cache folder cannot be written.
     """
 
@@ -138,12 +137,12 @@ class Packing:
             )
         self._digest = sha256(self._lengths.data).hexdigest() if cache else ""
         self._epoch = lru_cache(maxsize=_EPOCHS_KEPT)(self._load_epoch)
-        # Rows before each epoch; an epoch's number of rows is known once it has been packed.
+        # Rows before each epoch; an epoch's number of rows is known only after packing it.
         self._rows_before = [0]
 
     @classmethod
     def of(cls, job: TrainJob, source: str, records: Records, cache: Path) -> "Packing":
-        """The rows from which a job learns the dialogs of a source."""
+        """The rows from which a job learns a source's dialogs."""
         identity = {"seed": job.seed, "name": source}
         return cls(records, **identity, seq_len=job.seq_len, batch=_batch(job), cache=cache)
 
@@ -153,7 +152,7 @@ class Packing:
         return whole_batches(int(self._epoch(epoch)[0]), self._batch, what, "rows of dialogs")
 
     def row(self, ordinal: int) -> list[int]:
-        """The numbers of the records in this row, counted from the first row of epoch 0."""
+        """The numbers of the records in this row, counting rows from epoch 0."""
         while self._rows_before[-1] <= ordinal:
             epoch = len(self._rows_before) - 1
             self._rows_before.append(self._rows_before[-1] + self.rows(epoch))
@@ -168,13 +167,13 @@ class Packing:
         return [self._records.record(i) for i in self.row(ordinal)]
 
     def _load_epoch(self, epoch: int) -> np.ndarray:
-        """Of an epoch, joined: the number of its rows, where in the order each begins and the
+        """An epoch in one array: its number of rows, where in the order each row begins and the
         last one ends, and the order."""
         if self._cache is None:
             return self._make_epoch(epoch)
         name = digest(*self._identity, epoch, self._seq_len, self._digest).hex()[:32]
         path = self._cache / f"rows-{name}.npy"
-        # A file that is missing, or that a crash of the machine has cut off, is rebuilt.
+        # A file that is missing, or truncated by a crash of the machine, is rebuilt.
         with suppress(OSError, ValueError, EOFError, IndexError):
             made = np.load(path, mmap_mode="r")
             if len(made) == made[0] + 2 + self._records.count:
@@ -194,13 +193,13 @@ class Packing:
 
 
 def _best_fit(lengths: list[int], capacity: int, first: int) -> list[list[int]]:
-    """Packs items into rows: each, the longest first, into the fullest row that has room for it.
+    """Packs items into rows: each, longest first, into the fullest row that has room for it.
 
     Args:
-        first: what to count the items from.
+        first: the number of the first item.
 
     Returns:
-        The items of each row, ascending; the rows by their first items.
+        The items of each row, ascending; the rows are ordered by their first items.
     """
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # (tokens left, row), ascending
@@ -224,8 +223,7 @@ def learned(parts: np.ndarray, *, every_token: bool) -> np.ndarray:
     The first one never is, since nothing predicts it.
 
     Args:
-        every_token: whether to learn every token, and not only the assistant's content and
-            terminators.
+        every_token: whether to learn every token, not only the assistant's content and terminators.
     """
     taught = parts != EXCLUDED if every_token else np.isin(parts, (CONTENT, TERMINATION))
     taught[:1] = False
@@ -235,7 +233,7 @@ def learned(parts: np.ndarray, *, every_token: bool) -> np.ndarray:
 def counted(parts: np.ndarray, mask: Mask) -> np.ndarray:
     """Which tokens of a response count: bool, shape of `parts`.
 
-    All of them, or, where formatting is masked, content alone: neither headers nor terminators
+    All of them, or, if formatting is masked, only content: neither headers nor terminators
     (Llama 3, arXiv:2407.21783, §4.1.4).
     """
     return parts == CONTENT if mask == "formatting" else np.ones(len(parts), bool)
@@ -246,7 +244,7 @@ def compared(responses: int, *, ends: bool) -> Sequence[int]:
 
     Args:
         responses: how many there are.
-        ends: whether it compares the best and the worst alone.
+        ends: whether it compares only the best and the worst.
     """
     return (0, responses - 1) if ends else range(responses)
 
@@ -256,16 +254,16 @@ def pack_dialogs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Makes one training sequence of dialogs.
 
-    What follows the last dialog counts as one more document, whose labels are all ignored.
+    The padding after the last dialog counts as one more document, whose labels are all ignored.
 
     Args:
-        records: dialogs of no more than `seq_len` tokens in all.
-        every_token: whether to learn every token of a dialog, and not only the assistant's
-            content and terminators.
+        records: dialogs of at most `seq_len` tokens in total.
+        every_token: whether to learn every token of a dialog, not only the assistant's content and
+            terminators.
 
     Returns:
         inputs: int64, shape (seq_len,).
-        labels: int64, shape (seq_len,): the next token where it is to be learned, else IGNORE.
+        labels: int64, shape (seq_len,): the next token if it is learned, else IGNORE.
         positions: int64, shape (seq_len,): from 0 in every dialog.
     """
     inputs = np.zeros(seq_len, np.int64)

@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 
 _ROUNDS = 12
-"""Even: each pair of rounds changes both halves. Three pairs would do for large domains."""
+"""Even: each pair of rounds changes both halves. Three pairs suffice for large domains."""
 _LEAST_BITS = 6
 """With halves of one or two bits, some orders would be more likely than others."""
 
@@ -16,15 +16,15 @@ _LAST_SHIFT = 31
 
 
 class Permutation:
-    """The numbers below `count` in an order of their own, computed one by one.
+    """The numbers below `count` in a pseudorandom order, computed one by one.
 
-    A Feistel network permutes the numbers of just enough bits; what it maps to a number that is
-    not below `count` is mapped again until it is (cycle walking), for counts above 32 fewer than
-    two times on the average. It needs no memory and no time to set up, whatever `count` is.
+    A Feistel network permutes the numbers with just enough bits. Results that are not below `count`
+    are permuted again until they are (cycle walking): for counts above 32 fewer than two times on
+    average. It needs no memory and no setup time, whatever `count` is.
 
     Args:
         count: at least 1, less than 2**62.
-        key: with `count` it decides the order; others give unrelated ones.
+        key: determines the order, with `count`; different keys give unrelated orders.
     """
 
     def __init__(self, count: int, key: bytes) -> None:
@@ -33,7 +33,7 @@ class Permutation:
         self._count = count
         bits = max((count - 1).bit_length(), _LEAST_BITS)
         self._low = np.uint64(bits // 2)
-        # What each half keeps of a round's 64 bits: the left one, the high bits, then the other.
+        # The bits of a round's 64 that each half keeps: the left half (high bits), then the right.
         widths = (bits - bits // 2, bits // 2)
         self._masks = [np.uint64((1 << width) - 1) for width in widths]
         self._keys = [
@@ -42,7 +42,7 @@ class Permutation:
         ]
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        """What stands at these places: int64, the shape of `places`, all below `count`."""
+        """The numbers at these places: int64, the shape of `places`, all below `count`."""
         if len(places) and not (places.min() >= 0 and places.max() < self._count):
             raise IndexError(f"no such place among {self._count}")
         numbers = self._network(places.astype(np.uint64))
@@ -68,10 +68,10 @@ def _mixed(numbers: np.ndarray, mask: np.uint64) -> np.ndarray:
 
 
 def shuffled(count: int, *parts: object) -> np.ndarray:
-    """The numbers below `count` in an order that JSON values decide: int64, shape (count,)."""
+    """The numbers below `count`, in an order set by JSON values: int64, shape (count,)."""
     number = int.from_bytes(digest(*parts), "big")
-    # Sorted raw numbers, since NumPy promises only these, and not `permutation`, to stay the
-    # same from version to version: a run can be resumed after an update.
+    # Sorts raw numbers, because NumPy guarantees only these, not `permutation`, to stay the same
+    # across versions: a run can be resumed after an update.
     numbers = np.random.PCG64(np.random.SeedSequence(number)).random_raw(count)
     return np.argsort(numbers, kind="stable").astype(np.int64)
 

@@ -1,14 +1,14 @@
-"""Token shards that hold no tokens of their own: documents as stretches of files of tokens.
+"""Token shards without tokens of their own: documents as stretches of token files.
 
-The files lie in the folder, such as those that parts of preparing have made, or anywhere else, such
-as tokens of another program. They are never copied. All files are thought of as laid end to end;
+The files may be in the folder, such as those of parts of a preparation, or anywhere else, such as
+tokens from another program. They are never copied. All files count as laid end to end.
 `shards.json` lists them under `files`, each with its `file` (a name in the folder, or an absolute
 path), `tokens`, `dtype` and `offset`, the byte at which its tokens begin.
 
-A split has an index like any other (see `shards`), and is cut in runs: documents that also follow
-one another in the files. `train-runs.npy` says where in the split each run begins, and
-`train-places.npy` where in the files; both are 64-bit tokens. So what is held out takes 16 bytes a
-document, and no copy.
+A split has an index like any other (see `shards`), and is divided into runs: documents that are
+also consecutive in the files. `train-runs.npy` gives the position of each run in the split, and
+`train-places.npy` its position in the files, both as 64-bit token counts. So holding out a document
+takes 16 bytes, and no copy.
 """
 
 import json
@@ -33,7 +33,7 @@ class TokenFile:
 
     Attributes:
         file: its name in the folder of the shards, or its absolute path.
-        tokens: how many it holds, up to its end.
+        tokens: how many it holds, from `offset` to its end.
         dtype: of the tokens, little-endian: "uint16".
         offset: the byte at which they begin.
     """
@@ -45,11 +45,11 @@ class TokenFile:
 
 
 class Places(NamedTuple):
-    """Documents that follow one another in a data set.
+    """Consecutive documents of a data set.
 
     Attributes:
         begins: where each begins in all files end to end: int64, shape (documents,).
-        lengths: tokens of each, one or more: int64, shape (documents,). None lies in two files.
+        lengths: tokens of each, at least one: int64, shape (documents,). None spans two files.
     """
 
     begins: np.ndarray
@@ -71,13 +71,13 @@ def write_placed(
 
     Args:
         batches: read once.
-        files: all that documents lie in.
-        folder: is there; the caller renames it into place.
-        dtype: that holds all tokens.
+        files: all files that contain documents.
+        folder: exists; the caller renames it into place.
+        dtype: large enough for all tokens.
         holdout, seed, name: see `shards.held_out`.
-        extra: gives further entries of the summary, once all documents have been read.
+        extra: returns further entries of the summary, once all documents have been read.
 
-    Returns: what `shards.json` says.
+    Returns: the contents of `shards.json`.
     Raises:
         DataError: there are no documents.
         OSError: writing failed.
@@ -120,7 +120,7 @@ class PlacedWriter:
         self.name = name
         self._folder = folder
         self._documents = self._tokens = self._runs = 0
-        # The place in the files at which the last run ends so far.
+        # Where the last run so far ends in the files.
         self._end = -1
         self._paths = {
             part: folder / f"{name}-{part}.tmp" for part in ("lengths", "runs", "places")
@@ -151,7 +151,7 @@ class PlacedWriter:
         self._end = int(batch.begins[-1] + batch.lengths[-1])
 
     def finish(self) -> dict[str, Any]:
-        """Writes index and runs, and returns the split's part of the summary."""
+        """Writes index and runs and returns the split's part of the summary."""
         self.__exit__()
         names = {part: f"{self.name}-{part}.npy" for part in ("index", "runs", "places")}
         write_index(self._paths["lengths"], self._folder / names["index"], self._documents)

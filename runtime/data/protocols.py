@@ -1,18 +1,18 @@
-"""Protocols of headers and ends: those that are built in, and those that recipes describe.
+"""Protocols of headers and ends: the built-in ones, and those that recipes define.
 
 `llama3` is the published prompt format of Llama 3.1, by these rules:
 
-- A message is `<|start_header_id|>ROLE<|end_header_id|>`, two line feeds, its text without the
-  white space around it, and `<|eot_id|>`. The text begins with `<|begin_of_text|>`.
-- A message of the assistant after which its turn continues ends with `<|eom_id|>`: one that is sent
-  to `ipython`, and one that another message of the assistant follows.
+- A message is `<|start_header_id|>ROLE<|end_header_id|>`, two line feeds, its text without
+  surrounding white space, and `<|eot_id|>`. The text begins with `<|begin_of_text|>`.
+- A message of the assistant ends with `<|eom_id|>` if its turn continues: if it is sent to
+  `ipython`, or if another message of the assistant follows.
 - A message to `ipython` without tool calls is code and begins with `<|python_tag|>`. A tool call
-  is a message to `ipython` of its own: `{"name": …, "parameters": …}`. What a tool answers is a
-  message of the role `ipython` (`tool` is the same).
-- Tool definitions stand in the system message before its text, after `Environment: ipython`, as
-  JSON indented by 4. No line tells a date.
+  is a separate message to `ipython`: `{"name": …, "parameters": …}`. A tool's answer is a message
+  of the role `ipython` (`tool` is the same).
+- Tool definitions are in the system message before its text, after `Environment: ipython`, as
+  JSON indented by 4. No line gives a date.
 
-`chatml` is `<|im_start|>ROLE`, a line feed, the text as it is, `<|im_end|>`, a line feed.
+`chatml` is `<|im_start|>ROLE`, a line feed, the text unchanged, `<|im_end|>`, a line feed.
 """
 
 import re
@@ -39,12 +39,12 @@ class Format:
 
     Attributes:
         begin: what the text begins with; None for the tokenizer's beginning of text.
-        header: with `{role}` in it.
+        header: contains `{role}`.
         end: ends a turn.
-        more: ends a message after which the assistant's turn continues; "" where there is none.
-        code: begins a message to ipython that is no tool call.
-        tools: whether there is a way to write tool definitions and calls.
-        strip: whether white space around a text is left out.
+        more: ends a message after which the assistant's turn continues; "" if there is none.
+        code: begins a message to ipython that is not a tool call.
+        tools: whether the protocol can write tool definitions and calls.
+        strip: whether white space around a text is removed.
     """
 
     begin: str | None
@@ -62,7 +62,7 @@ class Format:
         return list(dict.fromkeys(SPECIAL.findall(" ".join(texts))))
 
     def shown(self, role: str) -> str:
-        """The role as headers name it."""
+        """The role's name in headers."""
         return IPYTHON if self.tools and role == "tool" else role
 
 
@@ -87,9 +87,9 @@ PROTOCOLS = {"llama3": LLAMA3, "chatml": CHATML}
 
 
 def format_of(settings: Mapping[str, Any]) -> Format:
-    """The protocol that settings describe, as `dialog.renderer` takes them.
+    """The protocol for these settings, in the form that `dialog.renderer` takes.
 
-    Raises: DataError: there is no such protocol, or nothing ends a turn of it.
+    Raises: DataError: there is no such protocol, or it has nothing that ends a turn.
     """
     if "protocol" in settings:
         if settings["protocol"] not in PROTOCOLS:

@@ -1,4 +1,4 @@
-"""The sources of the running Python's standard library, which are parsed and never imported."""
+"""Source files of the running Python's standard library, parsed and never imported."""
 
 import ast
 import sys
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..errors import DataError
 
-# Tests and demos, tables that are data in the form of code, and the topics of `pydoc`, which
-# `python_docs` reads by themselves.
+# Tests and demos, data tables in the form of code, and the topics of `pydoc`, which `python_docs`
+# reads separately.
 _SKIPPED = {"test", "tests", "idlelib", "turtledemo", "encodings", "pydoc_data", "__pycache__"}
 
 
@@ -39,7 +39,7 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 
 def _source_files(library: Path) -> Iterator[Path]:
-    """The library's own files in order; what else is installed below it is not walked through."""
+    """The library's own files in order; anything else installed below it is skipped."""
     for name in sorted(sys.stdlib_module_names):
         if (library / f"{name}.py").is_file():
             yield library / f"{name}.py"

@@ -41,11 +41,11 @@ def read(
 
     Args:
         source: see `read_documents`.
-        root: the folder that relative patterns and paths start from.
-        bad_lines: how many lines that are no document (not JSON, not UTF-8, no text, an empty
-            text, a damaged file's rest) are skipped.
+        root: the folder that patterns and paths are relative to.
+        bad_lines: how many lines that are not documents (not JSON, not UTF-8, no text, an empty
+            text, the rest of a damaged file) may be skipped.
         on_bad: called with the message of each skipped line.
-        on_sites: called in the end where there are lists of sites; it holds their counts.
+        on_sites: called at the end if there are lists of sites, with their counts.
 
     Raises:
         DataError: nothing found, not readable, or more bad lines than allowed.
@@ -70,12 +70,12 @@ def read_documents(
             `root` or absolute, or fsspec URLs; the files of all patterns, each once, local ones
             first, ordered by name;
             `{"kind": "hub", "repo": "org/name", "config": null, "split": "train",
-            "text": "text"}`: a Hugging Face data set, or a folder below `root` that holds one;
+            "text": "text"}`: a Hugging Face data set, or a folder below `root` with one;
             `{"kind": "sample", "sample": name, "documents": count or null, "seed": seed}`:
             see `samples`.
-            Files and Hub data sets may have `"sites": [rules]`, see `sites`, and any one
-            `"deal": [hands, first, last]`: dealt out in turn to so many hands, those of the hands
-            from first to last, counted from 1.
+            Files and Hub data sets may have `"sites": [rules]`, see `sites`. Any source may have
+            `"deal": [hands, first, last]`: documents are dealt out in turn to this many hands, and
+            only those of hands first to last, counted from 1, are read.
         bad, root, on_sites: see `read`.
 
     Raises:
@@ -96,8 +96,8 @@ def read_stretches(
     """Yields the texts of stretches of the files of a data set; see `read_documents`.
 
     Args:
-        on_lines: called with numbers of lines that have been read of a stretch of a larger file.
-            Places of documents and of bad lines are counted from its beginning.
+        on_lines: called with the number of lines read, after each piece of a larger file's stretch.
+            Places of documents and bad lines count from the stretch's beginning.
     """
     sites = Sites(source.get("sites") or (), root)
     for stretch in stretches:
@@ -167,8 +167,8 @@ def read_rows(
     """Yields the records of a data set of dialogs, preferences or prompts.
 
     Args:
-        source: as for `read`; or `{"kind": "job", "file": name}`, that file of each of `results`.
-        form: what a sample is to yield.
+        source: as for `read`; or `{"kind": "job", "file": name}`, this file in each of `results`.
+        form: "dialogs", "preferences" or "prompts", for samples.
         results: folders of the jobs that the records come from.
 
     Raises:
@@ -178,13 +178,13 @@ def read_rows(
 
 
 def _last(source: Mapping[str, Any]) -> int | None:
-    """How many documents or records are read, those that are skipped included; None: all."""
+    """How many documents or records are read, including skipped ones; None: all."""
     documents = source.get("documents")
     return None if documents is None else documents + source.get("skip", 0)
 
 
 def _dealt(items: Iterator[Item], source: Mapping[str, Any]) -> Iterator[Item]:
-    """Those that are neither skipped nor too many, of the hands that are meant."""
+    """Items within the source's `skip` and `documents`, of the selected hands."""
     hands, first, last = source.get("deal") or (1, 1, 1)
     for number, item in enumerate(islice(items, source.get("skip", 0), _last(source))):
         if first <= number % hands + 1 <= last:
@@ -221,7 +221,7 @@ def _rows(
 
 
 class NoFile(DataError):
-    """A pattern names no file.
+    """A pattern matches no file.
 
     Attributes:
         pattern: the pattern.
@@ -236,10 +236,10 @@ class NoFile(DataError):
 
 
 def find(patterns: list[str], root: Path) -> list[File]:
-    """All files that the patterns name, each once, local files first, ordered by name.
+    """All files that match the patterns, each once, local files first, ordered by name.
 
     Raises:
-        DataError: a pattern that names no file, or one that is no known kind of file.
+        DataError: a pattern matches no file, or a file of an unknown kind.
     """
     local: dict[str, File] = {}
     remote: dict[str, File] = {}
@@ -252,10 +252,10 @@ def find(patterns: list[str], root: Path) -> list[File]:
 
 
 def find_local(pattern: str, root: Path, attribute: str = "files") -> dict[str, File]:
-    """The files on this machine that a pattern names, by their absolute paths; those of `files`
-    are of a known kind.
+    """The files on this machine that match a pattern, by absolute path; those of `files` are of a
+    known kind.
 
-    Raises: DataError: there is none, or one is no file that can be read.
+    Raises: DataError: there is none, or one is not a readable file.
     """
     literal = os.path.lexists(root / pattern)
     names = [pattern] if literal else glob.glob(pattern, root_dir=root, recursive=True)
@@ -279,7 +279,7 @@ def find_local(pattern: str, root: Path, attribute: str = "files") -> dict[str, 
 def _find_remote(pattern: str) -> dict[str, File]:
     if has_secret(pattern):
         raise DataError(*secret(pattern, "a data set"))
-    # Every file system has errors of its own, so that all of them are caught here.
+    # Each file system raises its own exceptions, so catch all of them.
     try:
         system, _ = opened(pattern)
         sizes = matching(pattern)
@@ -301,13 +301,13 @@ _PATTERN_HELP = (
 
 
 def _shown(relative: str, full: str) -> str:
-    """A path as messages show it: relative where it is below the root, and always printable."""
+    """A path as messages show it: relative if it is below the root, and always printable."""
     name = full if relative.startswith(os.pardir) else relative
     return os.fsencode(name).decode(errors="replace")
 
 
 def _require_regular(path: Path, name: str, pattern: str, attribute: str) -> int:
-    """Returns: the size in bytes. Raises: DataError: it is no file that can be read."""
+    """Returns: the size in bytes. Raises: DataError: it is not a readable file."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -349,7 +349,7 @@ def _load(repo: str, config: str | None, split: str, root: Path) -> Any:
 
     folder = root / repo
     saved = [folder / name for name in ("state.json", "dataset_dict.json")]
-    # The library passes on whatever its file systems, parsers and the network raise.
+    # The library passes on whatever its file systems, its parsers and the network raise.
     try:
         if any(path.is_file() for path in saved):
             dataset = datasets.load_from_disk(str(folder))

@@ -1,4 +1,4 @@
-"""Fields of records by the names that a data set gives them, and what to write for other names."""
+"""Fields of records by a data set's names, and what to write in the dataset for other names."""
 
 import json
 import re
@@ -13,22 +13,22 @@ Message = dict[str, Any]
 Text = str | list[Message]
 
 UNREAD = ("images", "image", "videos", "video", "audio", "audios", "chat_template_kwargs")
-"""Fields that change what a dialog says, and that nothing here can render."""
+"""Fields that change what a dialog says, and that cannot be rendered here."""
 PROMPTS = ("instruction", "question", "query", "problem", "input")
 COMPLETIONS = ("output", "response", "answer", "solution", "completion")
 _DIALOGS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
-# How texts begin that are lists of messages, in JSON or as Python writes them.
+# How a text begins that is a list of messages, in JSON or as a Python literal.
 _WRITTEN = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Reads a record's fields by the names that the data set gives them.
+    """Reads a record's fields by the data set's names.
 
     Args:
-        names: default name → the data set's name, for those that differ. `role` and `content` are
-            fields of messages; where `role` is named, roles have the names of `ROLES` too.
-        ignored: keys of messages that are left out.
+        names: default name → the data set's name, if they differ. `role` and `content` are fields
+            of messages; if `role` is renamed, the role names in `ROLES` are also known.
+        ignored: keys of messages to leave out.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Fields:
         return record.get(self.name(key))
 
     def tools(self, record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        """The definitions of tools, also those of the older `functions`.
+        """The tool definitions, including those of the older `functions`.
 
         Raises: DataError
         """
@@ -51,9 +51,9 @@ class Fields:
         return [{"type": "function", "function": each} for each in tool_schemas(functions) or []]
 
     def text(self, record: Mapping[str, Any], key: str) -> Text | None:
-        """Plain text or messages; None where the field is missing or null.
+        """Plain text or messages; None if the field is missing or null.
 
-        One message, and the text of a list of messages in JSON, count as a list.
+        A single message, and a list of messages as JSON text, count as a list.
 
         Raises: DataError
         """
@@ -70,7 +70,7 @@ class Fields:
         return normal(self._renamed(value), name)
 
     def system(self, record: Mapping[str, Any], messages: list[Message]) -> list[Message]:
-        """Messages with the record's own system prompt before them, where it has one.
+        """Messages preceded by the record's own system prompt, if it has one.
 
         Raises: DataError: the messages begin with another one.
         """
@@ -87,13 +87,13 @@ class Fields:
         return [{"role": "system", "content": text}, *messages]
 
     def is_dialog(self, record: Mapping[str, Any]) -> bool:
-        """Whether plain texts of a record are messages: it has a system prompt, or tools."""
+        """Whether a record's plain texts are messages: it has a system prompt or tools."""
         text = self.get(record, "system")
         system = isinstance(text, str) and bool(text.strip())
         return system or bool(self.tools(record))
 
     def require_readable(self, record: Mapping[str, Any]) -> None:
-        """Raises: DataError: the record holds what cannot be rendered, such as images."""
+        """Raises: DataError: the record has content that cannot be rendered, such as images."""
         for key in UNREAD:
             if record.get(key) and key not in self.names.values():
                 raise DataError(
@@ -102,7 +102,7 @@ class Fields:
                 )
 
     def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
-        """What to say where a record lacks what it is to be read from."""
+        """The error for a record that lacks the fields it should be read from."""
         empty = [name for name in re.findall(r"`(\w+)`", wanted) if record.get(name, "") is None]
         if empty:
             return DataError(
@@ -113,7 +113,7 @@ class Fields:
         return DataError(f"no {wanted}; the fields are {there}", proposal(record))
 
     def _renamed(self, messages: object) -> object:
-        """Messages with `role` and `content` where the data set calls them otherwise."""
+        """Messages with `role` and `content` in place of the data set's names for them."""
         if not isinstance(messages, Sequence):
             return messages
         return [self._message(one) if isinstance(one, Mapping) else one for one in messages]
@@ -140,7 +140,7 @@ def _text(value: object) -> bool:
 
 
 def _translated() -> str:
-    """How roles are called in data sets of the form ShareGPT."""
+    """Role names in ShareGPT data sets."""
     return "human is read as user, gpt as assistant"
 
 
@@ -164,12 +164,11 @@ def _require_unicode(text: str, name: str) -> None:
 def proposal(
     record: Mapping[str, Any], asked: str = "messages", known: Collection[str] = ()
 ) -> str:
-    """What to write in the dataset so that a record is read that has fields of other names; ""
-    where that is not known.
+    """What to write in the dataset to read a record whose fields have other names; "" if unknown.
 
     Args:
-        asked: the field for which a list of messages may be meant.
-        known: fields of which is known what they hold.
+        asked: the field that a list of messages may be meant for.
+        known: fields whose content is known.
     """
     for name in (*_DIALOGS, *record):
         keys = _message_keys(record.get(name)) if name not in known else None
@@ -194,7 +193,7 @@ def proposal(
 
 
 def _message_keys(value: object) -> dict[str, str] | None:
-    """How messages call role and content, where a value is a list of messages."""
+    """The names for role and content in messages, if a value is a list of messages."""
     if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):
         return None
     role = next((key for key in ("role", "from") if key in value[0]), None)

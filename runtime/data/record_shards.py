@@ -1,10 +1,9 @@
 """Tokenized dialogs and preferences in memory-mapped files.
 
-A folder of record shards is one of token shards (see `shards`) in which a code stands for every
-token: so many times its id as there are `parts`, plus what part of a dialog it is, see `encode`.
-`records.json` says what there is.
-Preferences have, beside it, for each split the lengths of their branches: `train-branches.npy`,
-int32, (records, branches), 0 where a record has fewer branches than others.
+A folder of record shards has the form of token shards (see `shards`), with a code for every token:
+the token id times the number of `parts`, plus the token's part of the dialog (see `encode`).
+`records.json` is the summary. Preferences also have, for each split, the lengths of their branches:
+`train-branches.npy`, int32, (records, branches), 0 if a record has fewer branches than others.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +23,7 @@ SUMMARY = "records.json"
 FORMS = ("dialogs", "preferences")
 _PARTS = 5
 _OLD_PARTS = 4
-"""Parts in data sets that were made before there was EXCLUDED: their summary does not say."""
+"""Parts in older data sets, made before EXCLUDED, whose summary does not say."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Record:
     Attributes:
         tokens: int64, shape (n,).
         parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
-        branches: () for a dialog; the lengths of the prompt and of each response, which add up
-            to n, for a preference.
-        rendered: what the record has just been made of: the dialog, or the prompt and each
-            response; () of a record that is read from its file.
+        branches: () for a dialog; for a preference, the lengths of the prompt and of each response,
+            which add up to n.
+        rendered: the source of a new record: the dialog, or the prompt and each response; () for a
+            record that is read from its file.
     """
 
     tokens: np.ndarray
@@ -57,22 +56,22 @@ def write_records(
     name: str,
     extra: Callable[[], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Writes records in two splits, by the rule of `shards.held_out`.
+    """Writes records in two splits, assigned by `shards.held_out`.
 
     Args:
         records: read once, never all in memory.
-        folder: is made where it is missing; the caller renames it into place.
+        folder: created if missing; the caller renames it into place.
         form: "dialogs" or "preferences".
         vocab: every token is smaller.
-        extra: gives further entries of the summary, once all records have been written.
+        extra: returns further entries of the summary, once all records have been written.
 
     Returns:
-        What `records.json` says too: the summary of `shards.write_splits`, with `form`, `vocab`
+        The contents of `records.json`: the summary of `shards.write_splits`, with `form`, `vocab`
         and the entries of `extra`.
 
     Raises:
         DataError: there are no records.
-        ValueError: a record is empty, or its tokens, parts and branches do not fit each other.
+        ValueError: a record is empty, or its tokens, parts and branches do not match.
         OSError: writing failed.
     """
     if form not in FORMS:
@@ -107,7 +106,7 @@ def write_records(
 
 
 def _table(lengths: list[tuple[int, ...]]) -> np.ndarray:
-    """Lengths of branches, shape (records, most branches), filled up with 0."""
+    """Lengths of branches, shape (records, most branches), padded with 0."""
     table = np.zeros((len(lengths), max(map(len, lengths), default=0)), np.int32)
     for row, each in zip(table, lengths, strict=True):
         row[: len(each)] = each
@@ -134,7 +133,7 @@ class Records:
     Args:
         folder: what `write_records` wrote.
         split: `train` or `heldout`; it may have no records.
-        scattered: whether records are read here and there, and not one after the other.
+        scattered: whether records are read in random order, not sequentially.
 
     Attributes:
         form: "dialogs" or "preferences".
@@ -142,7 +141,7 @@ class Records:
         vocab: every token is smaller.
 
     Raises:
-        DataError: files are missing, truncated or do not fit each other.
+        DataError: files are missing, truncated or inconsistent.
     """
 
     def __init__(self, folder: Path, split: str, *, scattered: bool = False) -> None:
@@ -176,7 +175,7 @@ class Records:
 
     @property
     def branches(self) -> np.ndarray:
-        """Lengths of each preference's prompt and responses: int32, (count, branches), 0 where a
+        """Lengths of each preference's prompt and responses: int32, (count, branches), 0 if a
         record has fewer."""
         if self._branches is None:
             raise ValueError("dialogs have no branches")
@@ -187,7 +186,7 @@ class Records:
 
         Raises:
             IndexError: there is no such record.
-            DataError: its branches do not add up to it.
+            DataError: its branches do not add up to its length.
         """
         codes = self._shards.document(i).astype(np.int64)
         tokens, parts = np.divmod(codes, self._parts)

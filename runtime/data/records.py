@@ -1,7 +1,7 @@
-"""Records of dialogs, preferences and prompts, in the formats that TRL documents.
+"""Records of dialogs, preferences and prompts, in the formats documented by TRL.
 
-A record is *conversational* where its texts are lists of messages, and *standard* where they are
-plain text; plain text is rendered without any protocol.
+A record is *conversational* if its texts are lists of messages, and *standard* if they are plain
+text. Plain text is rendered without a protocol.
 """
 
 import json
@@ -24,12 +24,12 @@ from .texts import common_start
 from .tokenizer import special
 
 RANKS = ("edited", "chosen", "rejected")
-"""Fields of ranked responses, the best first."""
+"""Fields of ranked responses, best first."""
 
 
 @dataclass(frozen=True)
 class Dialog:
-    """A prompt, possibly none, and what is learned after it; whole dialogs have no prompt.
+    """A prompt, if any, and what is learned after it; whole dialogs have no prompt.
 
     Attributes:
         prompt: plain text; "" for dialogs.
@@ -43,10 +43,10 @@ class Dialog:
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt and at least two different responses, the best first.
+    """A prompt and at least two different responses, best first.
 
     Attributes:
-        names: how the record calls the responses.
+        names: the record's names for the responses.
     """
 
     prompt: Text
@@ -55,7 +55,7 @@ class Preference:
     names: tuple[str, ...] = field(default=(), compare=False)
 
     def only(self, kept: Sequence[int]) -> "Preference":
-        """The preference with some of its responses alone."""
+        """The preference with only some of its responses."""
         return replace(
             self,
             responses=[self.responses[number] for number in kept],
@@ -68,7 +68,7 @@ class Preference:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is to answer."""
+    """The prompt for a model to answer."""
 
     text: Text
     tools: list[dict[str, Any]] | None = None
@@ -82,7 +82,7 @@ class Prompt:
 def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     """A dialog from `messages`, from `prompt` and `completion`, or from plain `text`.
 
-    Raises: DataError: another form; the message is the reason alone.
+    Raises: DataError: another form; the message is only the reason.
     """
     fields.require_readable(record)
     tools = fields.tools(record)
@@ -117,11 +117,11 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
 def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
     """A preference from `chosen`, `rejected` and `edited`, with `prompt` or the prompt in each.
 
-    The order is edited > chosen > rejected; one of `edited` and `rejected` may be missing. A
-    response may also be the number, from 0, of one of the record's `responses`.
+    The order is edited > chosen > rejected; `edited` or `rejected` may be missing. A response may
+    also be an index, from 0, into the record's `responses`.
 
-    Raises: DataError: another form, equal responses, no common prompt, a response that is not
-        the assistant's; the message is the reason alone.
+    Raises: DataError: another form, equal responses, no common prompt, or a response that is not
+        the assistant's; the message is only the reason.
     """
     fields.require_readable(record)
     tools = fields.tools(record)
@@ -156,16 +156,16 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
 
 
 def equal(one: str, other: str, how: str = "") -> DataError:
-    """What to say of two responses that are equal."""
+    """The error for two equal responses."""
     return DataError(f"`{one}` and `{other}` are equal{how}, so they have no order")
 
 
 def _asked_and_answered(
     record: Mapping[str, Any], fields: Fields, texts: list[Text]
 ) -> tuple[Text, list[Text]]:
-    """The prompt of a preference, and its responses.
+    """The prompt of a preference and its responses.
 
-    Raises: DataError: there is no common prompt, or `prompt` is another one.
+    Raises: DataError: there is no common prompt, or `prompt` differs from it.
     """
     prompt = fields.text(record, "prompt")
     whole = all(isinstance(text, list) and _asks(text) for text in texts)
@@ -189,8 +189,8 @@ def _asked_and_answered(
 
 
 def _agrees(prompt: Text, shared: Text) -> bool:
-    """Whether a prompt is what responses begin with: the same messages, but perhaps the system
-    prompt, or the text of the first or last thing that the user says."""
+    """Whether a prompt matches what the responses begin with: the same messages, except perhaps the
+    system prompt, or the text of the user's first or last message."""
     if isinstance(shared, str):
         return isinstance(prompt, str) and shared.strip() == prompt.strip()
     if isinstance(prompt, str):
@@ -205,7 +205,7 @@ def _agrees(prompt: Text, shared: Text) -> bool:
 def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
     """A prompt from `prompt` or `messages`.
 
-    Raises: DataError: there is none, it is empty, or it ends with the assistant's answer.
+    Raises: DataError: it is missing or empty, or ends with the assistant's answer.
     """
     fields.require_readable(record)
     text = fields.text(record, "prompt")
@@ -256,7 +256,7 @@ def _require_answer(answer: Text, name: str) -> None:
 
 
 def _asks(messages: list[Message]) -> bool:
-    """Whether messages hold the prompt too."""
+    """Whether messages include the prompt."""
     return bool(messages) and messages[0]["role"] in ("system", "user")
 
 
@@ -269,13 +269,13 @@ def _as_response(text: Text) -> list[Message]:
 
 
 def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
-    """The prompt with which all texts begin, and what follows it in each.
+    """The prompt that all texts begin with, and the rest of each.
 
-    Raises: DataError: they begin differently, or one is but the beginning of another.
+    Raises: DataError: they begin differently, or one is only the beginning of another.
     """
     if all(isinstance(text, str) for text in texts):
         common = common_start([str(text) for text in texts])
-        # A response begins at a word, and with the space before it.
+        # A response begins at a word, including the space before it.
         while common and not (common[-1].isspace() or _at_word(common, texts)):
             common = common[:-1]
         common = common[:-1] if common.endswith(" ") else common
@@ -289,7 +289,7 @@ def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
     lists = [text for text in texts if isinstance(text, list)]
     same = takewhile(lambda ms: all(m == ms[0] for m in ms), zip(*lists, strict=False))
     count = len(list(same))
-    # A response that is equal to the others' beginning still begins with the assistant.
+    # A response that equals the others' beginning still begins with the assistant.
     while count and any(len(text) <= count for text in lists):
         count -= 1
     while count and lists[0][count - 1]["role"] == "assistant":
@@ -304,10 +304,10 @@ def _at_word(common: str, texts: Sequence[Text]) -> bool:
 
 
 class Tokens:
-    """Makes records of tokens.
+    """Tokenizes records.
 
     Args:
-        renderer: of the data set's dialogs; None where there is no protocol.
+        renderer: for the data set's dialogs; None if there is no protocol.
     """
 
     def __init__(self, tokenizer: Tokenizer, renderer: Renderer | None) -> None:
@@ -318,7 +318,7 @@ class Tokens:
         self._end = tokenizer.id_to_token(ids.eos) or ""
 
     def warnings(self) -> list[str]:
-        """What is likely wrong with the dialogs so far, a sentence each."""
+        """Likely problems with the dialogs so far, one sentence each."""
         return self._renderer.warnings() if self._renderer else []
 
     def dialog(self, dialog: Dialog) -> Record:
@@ -337,7 +337,7 @@ class Tokens:
         return _record(head, *answers)
 
     def asked(self, prompt: Prompt) -> Rendered:
-        """A prompt as a model gets it, with the assistant's header where it is a dialog.
+        """A prompt as a model receives it, with the assistant's header if it is a dialog.
 
         Raises: DataError: it cannot be rendered.
         """

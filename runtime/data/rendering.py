@@ -12,7 +12,7 @@ from .messages import excluded, normal, unweighted
 
 
 class Renderer(ABC):
-    """What renders the dialogs of one protocol with one tokenizer.
+    """Renders the dialogs of one protocol with one tokenizer.
 
     Attributes:
         special: special tokens that the tokenizer must have.
@@ -32,17 +32,17 @@ class Renderer(ABC):
         tools: list[dict[str, Any]] | None = None,
         prompt: bool = False,
     ) -> Rendered:
-        """The tokens of a dialog, those of its whole text tokenized at once.
+        """The tokens of a dialog, whose whole text is tokenized at once.
 
-        Messages that are not to be learned (`weight` 0, see `messages.normal`) are EXCLUDED.
+        Messages that are not learned (`weight` 0, see `messages.normal`) are EXCLUDED.
 
         Args:
-            prompt: the dialog does not end with the assistant, and its header follows, so that
-                a model continues with the answer.
+            prompt: the dialog does not end with the assistant, and the assistant's header follows,
+                so that a model continues with the answer.
 
         Raises:
             DataError: the dialog is empty, has an unknown role, an empty message or the wrong
-                end, or the protocol has no way to write it.
+                end, or the protocol cannot write it.
         """
         return self.encoder.encode(self.pieces(messages, tools=tools, prompt=prompt))
 
@@ -62,7 +62,7 @@ class Renderer(ABC):
         return list(_weighted(pieces, messages))
 
     def warnings(self) -> list[str]:
-        """What is likely wrong with the dialogs that were rendered so far, a sentence each."""
+        """Likely problems with the dialogs rendered so far, one sentence each."""
         return []
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Renderer(ABC):
         tools: list[dict[str, Any]] | None = None,
         prompt: bool = False,
     ) -> list[Piece]:
-        """The pieces of a dialog in normal form, whatever is learned of it."""
+        """The pieces of a dialog in normal form, regardless of what is learned."""
 
 
 def continuations(
@@ -84,12 +84,12 @@ def continuations(
 ) -> tuple[Rendered, list[Rendered]]:
     """The tokens of a prompt, up to the assistant's header, and those of each answer to it.
 
-    The prompt is the one that a model gets, whatever the protocol would write before an answer.
-    Where the header begins something that some answer does not have, such as a thought, the prompt
-    ends before that for all of them, so that each answer follows on the same prompt.
+    The prompt is what a model receives, whatever the protocol would write before an answer. If the
+    header begins something that some answer lacks, such as a thought, the prompt ends before it for
+    all of them, so that all answers follow the same prompt.
 
-    Where an answer's first characters would join the prompt's last token, the answer is tokenized
-    by itself, as a model would write it.
+    If an answer's first characters would merge with the prompt's last token, the answer is
+    tokenized separately, as a model would write it.
 
     Raises:
         DataError: as `render`; or an answer has another header than the prompt.
@@ -126,14 +126,14 @@ def continuations(
 
 
 def _weighted(pieces: Sequence[Piece], messages: Sequence[Mapping[str, Any]]) -> Iterator[Piece]:
-    """The pieces of a dialog in normal form, EXCLUDED where it says so."""
+    """The pieces of a dialog in normal form, EXCLUDED for messages that are not learned."""
     skipped = excluded(messages)
     for piece in pieces:
         yield replace(piece, part=EXCLUDED) if piece.message in skipped else piece
 
 
 def _header(pieces: Sequence[Piece], message: int) -> str:
-    """The header of a message of the assistant."""
+    """The header of an assistant message."""
     own = dropwhile(lambda piece: piece.message < message, pieces)
     return "".join(p.text for p in takewhile(lambda p: p.part == FORMATTING, own))
 
@@ -141,13 +141,13 @@ def _header(pieces: Sequence[Piece], message: int) -> str:
 def _answer(
     renderer: Renderer, head: Rendered, start: str, whole: list[Piece], cut: int, message: int
 ) -> Rendered:
-    """The tokens of an answer that follows on a prompt.
+    """The tokens of an answer to a prompt.
 
     Args:
         head: the tokens of the prompt.
         start: the text of the prompt.
-        whole: the prompt and the answer, as they are rendered together.
-        cut: the length of what the prompt has of the answer's message.
+        whole: the prompt and the answer, rendered together.
+        cut: the length of the answer message's part in the prompt.
         message: the number of that message.
     """
     if "".join(piece.text for piece in whole).startswith(start):

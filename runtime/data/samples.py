@@ -1,7 +1,6 @@
 """Corpora that need no download: read from the running Python's sources, or generated.
 
-For one version of Python, and one seed, the documents
-and their order are always the same.
+For a given version of Python and seed, the documents and their order are always the same.
 """
 
 import ast
@@ -27,12 +26,12 @@ def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
 
     Args:
         sample: one of SAMPLES.
-        count: how many documents at most; None for all that there are of those from Python's
-            sources, and for GENERATED_DOCUMENTS of the generated ones.
+        count: how many documents at most; None for all documents from Python's sources, and for
+            GENERATED_DOCUMENTS of the generated ones.
         seed: for the generated ones and `python_functions`.
 
     Raises:
-        DataError: no such sample, or this Python comes without its sources.
+        DataError: no such sample, or this Python has no sources.
     """
     match sample:
         case "python_docs":
@@ -62,7 +61,7 @@ def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator
         count, seed: as for `documents`.
 
     Raises:
-        DataError: the sample has nothing but documents.
+        DataError: the sample has only documents.
     """
     if sample == "python_functions":
         from . import functions
@@ -95,7 +94,7 @@ def _docs() -> Iterator[str]:
 
 
 def _help(node: _Definition, prefix: str, indent: str) -> str:
-    """Signature and docstring of a public definition, its public methods included; or ""."""
+    """Signature and docstring of a public definition, including its public methods; or ""."""
     doc = ast.get_docstring(node)
     if node.name.startswith("_") or not doc:
         return ""
@@ -123,7 +122,7 @@ def _code(longest: int = _LONGEST_CODE) -> Iterator[str]:
 def split_source(text: str, longest: int) -> list[str]:
     """Cuts a source text before top-level definitions into parts of at most `longest` characters.
 
-    A part is longer where one definition, or what stands between two, is. Joined, the parts are
+    A part is longer if a single definition, or the code between two, is. Joined, the parts give
     the text again.
     """
     if len(text) <= longest:
@@ -146,7 +145,7 @@ def split_source(text: str, longest: int) -> list[str]:
 
 
 def _arithmetic(seed: int, count: int) -> Iterator[str]:
-    """Sums and differences of numbers of one to four digits, 8 to 24 in a document."""
+    """Sums and differences of numbers with one to four digits, 8 to 24 per document."""
     random_numbers = random.Random(f"arithmetic {seed}")
     for _ in range(count):
         problems = [_problem(random_numbers) for _ in range(random_numbers.randint(8, 24))]

@@ -1,11 +1,11 @@
 """Tokenized documents in memory-mapped files.
 
-A folder of shards holds, for each of the splits `train` and `heldout`, flat files of token ids
-(`train-00000.bin`, …; little-endian, 16 bits where the vocabulary fits, 32 otherwise) and the
-index `train-index.npy`: 64-bit offsets, `documents + 1` of them, so that document `i` is the
-tokens from `index[i]` to `index[i + 1]` of the files joined. No document lies in two files.
-`shards.json` says what there is. Where the tokens are in files that both splits share, two more
-arrays say where each stretch of a split lies in those: see `placed`.
+For each of the splits `train` and `heldout`, a folder of shards has flat files of token ids
+(`train-00000.bin`, …; little-endian, 16 bits if the vocabulary fits, else 32) and the index
+`train-index.npy`: `documents + 1` 64-bit offsets. Document `i` is the tokens from `index[i]` to
+`index[i + 1]` of the joined files. No document spans two files. `shards.json` is the summary. If
+the tokens are in files that both splits share, two more arrays say where each stretch of a split is
+in them: see `placed`.
 """
 
 import json
@@ -30,10 +30,10 @@ from .tokenizer import special
 SPLITS = ("train", "heldout")
 SUMMARY = "shards.json"
 
-# What is tokenized at once: enough to keep all threads busy, little enough to stay in memory.
+# Tokenized at once: enough to keep all threads busy, little enough to stay in memory.
 _BATCH_DOCUMENTS = 1024
 _BATCH_CHARACTERS = 4_000_000
-# Every map holds a file descriptor, and a process may often have no more than 1024 of them.
+# Every map holds a file descriptor, and a process is often limited to 1024 of them.
 _MAPS_KEPT = 64
 
 
@@ -50,17 +50,17 @@ def write_shards(
 ) -> dict[str, Any]:
     """Tokenizes documents as `[bos] + ids + [eos]` and writes them in two splits.
 
-    A special token's name inside a document is tokenized like any other text.
+    The name of a special token inside a document is tokenized like any other text.
 
     Args:
         texts: the documents; read once, never all in memory.
-        folder: is made where it is missing; the caller renames it into place.
-        holdout: the share of documents that the split `heldout` gets, see `held_out`.
-        shard_tokens: a file that has as many tokens gets no further document.
+        folder: created if missing; the caller renames it into place.
+        holdout: the share of documents in the split `heldout`, see `held_out`.
+        shard_tokens: a file with this many tokens gets no further document.
         progress: called now and then with the documents and tokens so far.
 
     Returns:
-        What `shards.json` says too: `name`, `seed`, `holdout`, `dtype`, `vocab`, `bos`, `eos`,
+        The contents of `shards.json`: `name`, `seed`, `holdout`, `dtype`, `vocab`, `bos`, `eos`,
         `documents`, `tokens` and, under `splits`, for each split its `documents`, `tokens`,
         `index` (file name) and `files` (`file` and `tokens` of each).
 
@@ -81,7 +81,7 @@ def write_shards(
 
 
 def kinds(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the tokens of a tokenizer are like: `dtype` and `extra` for `write_splits`."""
+    """The properties of a tokenizer's tokens: `dtype` and `extra` for `write_splits`."""
     ids = special(tokenizer)
     vocab = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     dtype = np.dtype("<u2" if vocab <= 2**16 else "<u4")
@@ -101,13 +101,13 @@ def write_splits(
     extra: Callable[[], dict[str, Any]] | None = None,
     what: str = "documents",
 ) -> dict[str, Any]:
-    """Writes documents that are tokens already, as `write_shards` does.
+    """Writes tokenized documents, as `write_shards` does.
 
     Args:
-        batches: of documents with one token or more, of `dtype`; read once, never all in memory.
-        summary: name of the file that says what there is.
-        extra: gives further entries of the summary, once all documents have been read.
-        what: what the documents are, for people.
+        batches: documents of at least one token, of `dtype`; read once, never all in memory.
+        summary: name of the summary file.
+        extra: returns further entries of the summary, once all documents have been read.
+        what: what messages call the documents.
 
     Raises:
         DataError: there are no documents.
@@ -147,7 +147,7 @@ def tokenized(
     tokenizer: Tokenizer,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Batch]:
-    """Documents as `write_shards` writes them, which describes the arguments."""
+    """Tokenizes documents for `write_shards`, which describes the arguments."""
     ids = special(tokenizer)
     dtype = kinds(tokenizer)["dtype"]
     head = [] if ids.bos is None else [ids.bos]
@@ -167,7 +167,7 @@ def tokenized(
 def _by_split(
     batch: Batch, first: int, share: Fraction, seed: int, name: str
 ) -> Iterator[tuple[bool, Batch]]:
-    """Runs of documents that are all held out or all not.
+    """Runs of documents that are all held out, or all not.
 
     Args:
         first: the number of the batch's first document.
@@ -186,9 +186,9 @@ def _by_split(
 def held_out(ordinal: int, share: Fraction, *, seed: int, name: str) -> bool:
     """Whether the document with this number (from 0) is held out.
 
-    A hash of (seed, name, ordinal) decides, except for the first two documents: where anything
-    is held out, the first one never is and the second one always is, so that neither split of
-    two or more documents is empty.
+    A hash of (seed, name, ordinal) decides, except for the first two documents: if anything is
+    held out, the first one never is and the second one always is, so that with at least two
+    documents neither split is empty.
     """
     if share <= 0 or ordinal == 0:
         return False
@@ -223,7 +223,7 @@ def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[list[int]]:
 
 
 class _Flat(NamedTuple):
-    """A file of tokens: from the byte `offset` on, `tokens` of them and nothing else."""
+    """A file of tokens: `tokens` of them from the byte `offset` on, and nothing after them."""
 
     path: Path
     tokens: int
@@ -236,21 +236,21 @@ class _Flat(NamedTuple):
 
 
 class Shards:
-    """The documents of one split, memory-mapped: a process holds nothing a document.
+    """The documents of one split, memory-mapped: no memory per document.
 
     Args:
-        folder: what `write_shards` wrote.
+        folder: written by `write_shards`.
         split: `train` or `heldout`; it may have no documents.
-        summary: name of the file that says what there is.
-        scattered: whether documents are read here and there, and not one after the other.
+        summary: name of the summary file.
+        scattered: whether documents are read in random order, not sequentially.
 
     Attributes:
         documents: how many.
         tokens: how many in all documents.
-        summary: what that file says.
+        summary: the contents of the summary file.
 
     Raises:
-        DataError: files are missing, truncated or do not fit each other.
+        DataError: files are missing, truncated or inconsistent.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class Shards:
         except OSError as error:
             raise unreadable(str(folder), error) from error
         self._check(part)
-        # The place, in all files end to end, at which each file begins.
+        # Where each file begins in all files end to end.
         self._begins = list(accumulate((file.tokens for file in self._files), initial=0))[:-1]
         self._map = lru_cache(maxsize=_MAPS_KEPT)(self._open_map)
 
@@ -305,7 +305,7 @@ class Shards:
         return self._ascending(np.diff(self._offsets))
 
     def document(self, i: int) -> np.ndarray:
-        """The tokens of document `i`, bos and eos included: a view of the file, read when used.
+        """The tokens of document `i`, including bos and eos: a view of the file, read when used.
 
         Raises:
             IndexError: there is no such document.
@@ -319,7 +319,7 @@ class Shards:
         return self.read(begin, end - begin)
 
     def read(self, begin: int, count: int) -> np.ndarray:
-        """So many tokens of the split from `begin` on, all of one document: a view of the file,
+        """`count` tokens of the split from `begin` on, all of one document: a view of the file,
         read when used."""
         if self._runs is not None:
             run = int(np.searchsorted(self._runs, begin, side="right")) - 1
@@ -335,8 +335,8 @@ class Shards:
         )
 
     def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where documents begin in the files that the splits share, end to end, and their lengths:
-        int64, of the shape of `numbers`."""
+        """Where documents begin in the splits' shared files, laid end to end, and their lengths:
+        int64, the shape of `numbers`."""
         assert self._runs is not None
         begins = self._offsets[numbers]
         runs = np.searchsorted(self._runs, begins, side="right") - 1
@@ -344,11 +344,11 @@ class Shards:
         return begins - self._runs[runs] + self._places[runs], lengths
 
     def owner(self, token: int) -> int:
-        """The number of the document that holds this token of the split."""
+        """The number of the document that contains this token of the split."""
         return int(np.searchsorted(self._offsets, token, side="right")) - 1
 
     def cut(self, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The documents in stretches of the split, where a stretch cuts one, a part of it.
+        """The documents in stretches of the split, or parts of them at the ends of a stretch.
 
         Args:
             begins, ends: tokens of the split: int64, shape (stretches,).
@@ -383,7 +383,7 @@ class Shards:
             raise self._lost(file, f" has {found} bytes instead of {file.bytes}")
 
     def _lost(self, file: _Flat, reason: str) -> DataError:
-        """What to raise where a file of tokens is not as it was."""
+        """The error for a file of tokens that has changed."""
         if file.path.is_relative_to(self.folder):
             return self.damaged(f"{file.path.name}{reason}")
         return DataError(
@@ -402,7 +402,7 @@ class Shards:
             raise unreadable(str(file.path), error) from error
 
     def damaged(self, reason: str) -> DataError:
-        """What to raise where the files are not as they were written."""
+        """The error for files that are not as they were written."""
         return DataError(
             f"the token shards in {self.folder} are damaged: {reason}",
             "remove that folder; the next run rebuilds it from the documents",
@@ -410,7 +410,7 @@ class Shards:
 
 
 def _flat_files(summary: dict[str, Any], part: dict[str, Any], folder: Path) -> list[_Flat]:
-    """The files that hold the tokens of a split: its own, or those that the splits share."""
+    """The files with the tokens of a split: its own, or those that the splits share."""
     if "runs" not in part:
         dtype = np.dtype(summary["dtype"]).newbyteorder("<")
         return [_Flat(folder / file["file"], int(file["tokens"]), dtype) for file in part["files"]]

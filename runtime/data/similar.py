@@ -6,10 +6,10 @@ from ..errors import RunError
 
 
 def similarity(one: str, other: str) -> float:
-    """The share of two texts that is common to both, from 0 to 1.
+    """The share of two texts that they have in common, from 0 to 1.
 
-    1 − d / (|one| + |other|), d the least number of characters to insert and delete that makes
-    one text the other (rapidfuzz's `Indel`); two empty texts are equal.
+    1 − d / (|one| + |other|), where d is the least number of insertions and deletions of characters
+    that turn one text into the other (rapidfuzz's `Indel`). Two empty texts are equal.
 
     Raises:
         RunError: rapidfuzz is not installed.
@@ -25,10 +25,10 @@ def similarity(one: str, other: str) -> float:
 
 
 def unlike(texts: Sequence[str], limit: float) -> list[int]:
-    """Which responses, best first, are left when similar ones are dropped.
+    """Which responses, best first, remain when similar ones are dropped.
 
-    From the best to the worst, each is dropped that is more alike than `limit` to one that is
-    kept. Of two similar ones the better is kept, and so is the widest contrast.
+    From best to worst, a response is dropped if its similarity to a kept one exceeds `limit`. Of
+    two similar ones the better is kept, and so is the widest contrast.
     """
     kept: list[int] = []
     for number, text in enumerate(texts):

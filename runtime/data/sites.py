@@ -1,4 +1,4 @@
-"""Lists of sites: documents are kept or dropped by the host that they come from."""
+"""Lists of sites: documents are kept or dropped according to their host."""
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from .formats import Row, missing
 
 
 class Sites:
-    """Rules that say by a field of a document whether it is kept.
+    """Rules that decide by a field whether a document is kept.
 
     Args:
         rules: `{"field": "url", "file": "sites.txt", "keep": false}` each. The field holds a URL
-            or a host. With `keep` only documents of listed sites are kept, without it they are
-            dropped. A host is of a site if it is the site or a subdomain of it.
-        root: the folder that the files' paths start from.
+            or a host. If `keep` is true, only documents of listed sites are kept; otherwise they
+            are dropped. A host belongs to a site if it is the site or a subdomain of it.
+        root: the folder that the files' paths are relative to.
 
     Attributes:
-        fields: those that a document must have.
+        fields: the fields that a document must have.
         kept, dropped: documents so far.
 
     Raises:
@@ -36,7 +36,7 @@ class Sites:
         self.kept = self.dropped = 0
 
     def keeps(self, row: Row, bad: BadLines) -> bool:
-        """Whether all rules keep a document; one whose field names no host is a bad line."""
+        """Whether all rules keep a document; one without a host in its field is a bad line."""
         kept = True
         for field, listed, keep in self._rules:
             if field not in row.fields:
@@ -54,7 +54,7 @@ class Sites:
 
 
 def load(path: Path) -> frozenset[str]:
-    """The sites of a list: one a line, `#` begins a comment.
+    """The sites in a list: one per line; `#` begins a comment.
 
     Raises: DataError
     """
@@ -84,7 +84,7 @@ def load(path: Path) -> frozenset[str]:
 
 
 def host(value: str) -> str | None:
-    """The host of a URL, or a host itself, in lower case and ASCII; None where there is none."""
+    """The host of a URL, or a host itself, in lower-case ASCII; None if there is none."""
     value = value.strip()
     try:
         name = urlsplit(value if "://" in value else f"//{value}").hostname

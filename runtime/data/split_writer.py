@@ -1,4 +1,4 @@
-"""Writes one split of token shards: its files, and the index of its documents."""
+"""Writes one split of token shards: its files and the index of its documents."""
 
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -9,11 +9,11 @@ _INDEX_PIECE = 1 << 20
 
 
 class Batch(NamedTuple):
-    """Documents that follow one another.
+    """Consecutive documents.
 
     Attributes:
         tokens: of all of them: shape (tokens,).
-        lengths: tokens of each, one or more: int64, shape (documents,).
+        lengths: tokens of each, at least one: int64, shape (documents,).
     """
 
     tokens: np.ndarray
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class SplitWriter:
-    """Writes one split: token files one after the other, lengths beside them."""
+    """Writes one split: token files one after the other, and the documents' lengths."""
 
     def __init__(self, folder: Path, name: str, dtype: np.dtype, shard_tokens: int) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class SplitWriter:
             self._file.close()
 
     def add(self, batch: Batch) -> None:
-        """Writes documents. A file that has as many tokens as a shard gets no further one."""
+        """Writes documents. A file that has reached the size of a shard gets no further one."""
         ends = np.cumsum(batch.lengths)
         begin = token = 0
         while begin < len(ends):
@@ -63,7 +63,7 @@ class SplitWriter:
         self._documents += len(batch.lengths)
 
     def finish(self) -> dict[str, Any]:
-        """Writes the index from the lengths, and returns the split's part of the summary."""
+        """Writes the index from the lengths and returns the split's part of the summary."""
         self.__exit__()
         index = f"{self.name}-index.npy"
         tokens = write_index(self._lengths_path, self._folder / index, self._documents)
@@ -79,13 +79,13 @@ def write_index(lengths: Path, index: Path, documents: int) -> int:
     """Writes where documents begin and the last one ends, and removes the file of their lengths.
 
     Args:
-        lengths: a file of 64-bit numbers, one a document.
+        lengths: a file of 64-bit numbers, one per document.
 
     Returns: the sum of the lengths.
     Raises: OSError: writing failed.
     """
     end = 0
-    # Written piece by piece, and not through a memory map, on which a full disk is fatal.
+    # Written in pieces, not through a memory map, because a full disk would crash the process.
     with lengths.open("rb") as read, index.open("wb") as file:
         write_header(file, documents + 1)
         file.write(end.to_bytes(8, "little"))
@@ -98,6 +98,6 @@ def write_index(lengths: Path, index: Path, documents: int) -> int:
 
 
 def write_header(file: IO[bytes], count: int) -> None:
-    """Begins an `.npy` file of so many 64-bit numbers."""
+    """Begins an `.npy` file of `count` 64-bit numbers."""
     header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)

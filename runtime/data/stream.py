@@ -1,4 +1,4 @@
-"""The endless stream of one data set's tokens, its documents reshuffled in every epoch."""
+"""The endless stream of one data set's tokens, with documents reshuffled in every epoch."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,11 +18,11 @@ _WINDOWS_KEPT = 2
 
 
 class Pieces(NamedTuple):
-    """The documents of a window, in the order in which they are read.
+    """The documents of a window, in reading order.
 
     Attributes:
-        firsts: where in the split each begins: int64, shape (pieces,).
-        begins: where in the window each begins, and the last one ends: int64, (pieces + 1,).
+        firsts: where each begins in the split: int64, shape (pieces,).
+        begins: where each begins in the window, and the last one ends: int64, (pieces + 1,).
     """
 
     firsts: np.ndarray
@@ -30,10 +30,10 @@ class Pieces(NamedTuple):
 
 
 class Stream:
-    """All documents of a split, epoch after epoch, each epoch in an order of its own.
+    """All documents of a split, epoch after epoch, each epoch in its own order.
 
-    The order depends on (seed, name, epoch), the number of documents and that of tokens alone:
-    not on the machine, the number of ranks, or what has been read before. See `Layout`.
+    The order depends only on (seed, name, epoch), the number of documents and the number of tokens:
+    not on the machine, the number of ranks, or earlier reads. See `Layout`.
 
     Args:
         shards: the documents, at least one.
@@ -63,13 +63,13 @@ class Stream:
     def read(self, position: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads `length` tokens from `position`, counted from the beginning of epoch 0.
 
-        The cost is that of the documents in the stretch, wherever it lies, and for the first
-        stretch of a window that of its table.
+        The cost is that of the documents in the stretch, regardless of its position, plus that of
+        the window's table for the first stretch of a window.
 
         Returns:
             tokens: int64, shape (length,).
-            starts: bool, shape (length,): whether the token is the first of its document, or of
-                what a block has of it.
+            starts: bool, shape (length,): whether the token is the first of its document, or of a
+                block's part of it.
 
         Raises:
             ValueError: a negative position or length.
@@ -87,12 +87,12 @@ class Stream:
         return tokens, starts
 
     def stretches(self, position: int, length: int) -> Iterator[tuple[int, int]]:
-        """What `read` reads: the number of each document, and how many tokens of it."""
+        """What `read` reads: the number of each document, and how many of its tokens."""
         for first, skip, count in self._pieces(position, length):
             yield self._shards.owner(first + skip), count
 
     def _pieces(self, position: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """What `read` reads: where in the split each piece begins, how many tokens of it are
+        """What `read` reads: where each piece begins in the split, how many of its tokens are
         skipped, and how many are read."""
         while length:
             epoch, place = divmod(position, self.epoch_tokens)
@@ -123,7 +123,7 @@ class Stream:
 
 
 def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Makes one training sequence of a stretch of the stream.
+    """Makes one training sequence from a stretch of the stream.
 
     Args:
         tokens: int64, shape (L + 1,).
@@ -131,7 +131,7 @@ def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     Returns:
         inputs: int64, shape (L,).
-        labels: int64, shape (L,): the next token, or IGNORE where that begins another document.
+        labels: int64, shape (L,): the next token, or IGNORE if that begins another document.
         positions: int64, shape (L,): from 0 in every document, and from 0 at the beginning.
     """
     inputs = tokens[:-1].copy()

@@ -1,4 +1,4 @@
-"""Files as streams of bytes and lines, decompressed, with one error for what is damaged."""
+"""Files as streams of bytes and lines, decompressed, with one error for damaged content."""
 
 import gzip
 import zlib
@@ -15,7 +15,7 @@ from ..errors import DataError
 _READ_BYTES = 1 << 20
 # A few compressed bytes can hold a very long run, and each piece is decompressed whole.
 _ZSTD_READ_BYTES = 1 << 16
-# What `zstd --long=31` writes: the largest window that the format's tools make.
+# The window of `zstd --long=31`, the largest that the format's tools use.
 _ZSTD_WINDOW = 1 << 31
 
 
@@ -26,8 +26,8 @@ class File:
     Attributes:
         name: as messages show it.
         open: opens it for reading bytes.
-        failures: what reading it may raise when the disk or the network fails.
-        size: in bytes; None where it is not known.
+        failures: exceptions that reading may raise when the disk or the network fails.
+        size: in bytes; None if unknown.
     """
 
     name: str
@@ -37,11 +37,11 @@ class File:
 
 
 class Damaged(Exception):
-    """The compressed stream ends too early or makes no sense."""
+    """The compressed stream ends too early or is invalid."""
 
 
 def unreadable(name: str, error: Exception) -> DataError:
-    """What is said of a file that cannot be read; of one in an object store, with the reason."""
+    """The error for a file that cannot be read; for object stores, with the reason."""
     if in_store(name):
         reason = why(name, error)
         return DataError(f"{shown(name)} cannot be read: {reason.text}", reason.help)
@@ -72,13 +72,13 @@ def chunks(file: File) -> Iterator[bytes]:
 
 def _gzip_chunks(stream: IO[bytes]) -> Iterator[bytes]:
     with gzip.GzipFile(fileobj=stream) as unpacked:
-        # Unlike `read`, `read1` gives away what it has before it meets damage.
+        # Unlike `read`, `read1` returns the data before the damage.
         while chunk := unpacked.read1(_READ_BYTES):
             yield chunk
 
 
 def _zstd_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Decompresses all frames; zstandard's own stream reader takes a truncated one for whole."""
+    """Decompresses all frames; zstandard's own stream reader accepts a truncated one."""
     unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame = None
     while packed := stream.read(_ZSTD_READ_BYTES):
@@ -95,7 +95,7 @@ def _zstd_chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Splits at line feeds alone; a last line without one is a line too."""
+    """Splits only at line feeds; a last line without one counts too."""
     begun: list[bytes] = []
     for chunk in chunks:
         first, *others = chunk.split(b"\n")

@@ -1,8 +1,8 @@
-"""Large files cut in stretches, and small ones taken together, for several processes to read.
+"""Cuts large files into stretches, and groups small ones, to be read by several processes.
 
-JSON lines are cut at the first end of a line behind a multiple of so many bytes, Parquet between
-groups of rows. Nothing else is cut: a compressed stream can only be read from its beginning, and
-so can an array of JSON or values in quotes. How files are cut depends on their sizes alone.
+JSON lines are cut at the first line end after a multiple of `LARGE` bytes, Parquet between row
+groups. Nothing else is cut: a compressed stream can be read only from its beginning, and so can a
+JSON array or quoted values. The cuts depend only on the files' sizes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,21 +13,21 @@ from ...compiler.files.data_files import SPLIT, ending
 from .streams import File, unreadable
 
 LARGE = 2**28
-"""Bytes of a stretch, about: a minute of work, or a few."""
+"""Approximate bytes per stretch: a minute of work, or a few."""
 SMALL = 2**22
-"""Bytes up to which small files are taken together."""
+"""Files up to this many bytes are grouped."""
 _READ = 1 << 20
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """What one process reads of a file.
+    """The part of a file that one process reads.
 
     Attributes:
-        first: the byte at which it begins, or the group of rows. Lines belong to the stretch in
-            which they begin.
+        first: the byte, or the row group, at which it begins. A line belongs to the stretch that it
+            begins in.
         last: where the next one begins; None: at the end of the file.
-        before: rows of a table in front of it.
+        before: rows of a table before it.
     """
 
     file: File
@@ -41,18 +41,18 @@ class Stretch:
 
     @property
     def identity(self) -> list[object]:
-        """The same as JSON, as far as it tells stretches of a data set apart."""
+        """The same as JSON, as far as it distinguishes stretches of a data set."""
         return [self.file.name, self.first, self.last]
 
 
 def together(files: Sequence[File]) -> list[tuple[Stretch, ...]]:
-    """What is read by one process each, in the order of the files: a stretch of a large file, a
-    file, or several small ones.
+    """The work of one process each, in the order of the files: a stretch of a large file, one file,
+    or several small ones.
 
     Raises: DataError: a file cannot be read.
     """
     found: list[tuple[Stretch, ...]] = []
-    taken = SMALL  # bytes of the small files that the last one has
+    taken = SMALL  # bytes of small files in the last group
     for file in files:
         size = SMALL if file.size is None else file.size
         if size < SMALL and taken + size <= SMALL:
@@ -82,7 +82,7 @@ def cut(file: File) -> list[Stretch]:
 
 
 def _groups(file: File) -> list[Stretch]:
-    """Stretches of groups of rows; the whole file where it is damaged, which its reader reports."""
+    """Stretches of row groups; the whole file if it is damaged, which its reader reports."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,7 +115,7 @@ def _groups(file: File) -> list[Stretch]:
 
 
 def content(stretch: Stretch) -> Iterator[bytes]:
-    """The lines that begin in a stretch of a file that is not compressed, in pieces.
+    """The lines that begin in a stretch of an uncompressed file, in pieces.
 
     Raises: DataError: it cannot be read.
     """
@@ -139,7 +139,7 @@ def content(stretch: Stretch) -> Iterator[bytes]:
 
 
 def _first_line(stream: IO[bytes], first: int) -> int:
-    """Goes to the first line that begins at a byte or behind it, and says where that is."""
+    """Seeks to the first line that begins at or after a byte, and returns its position."""
     if not first:
         return 0
     place = stream.seek(first - 1)
@@ -152,14 +152,14 @@ def _first_line(stream: IO[bytes], first: int) -> int:
 
 
 def counted_lines(stretch: Stretch, on_lines: Callable[[int], None]) -> Iterator[bytes]:
-    """The content of a stretch; calls `on_lines` with the numbers of lines that have been read."""
+    """The content of a stretch; calls `on_lines` with the number of lines in each piece."""
     for chunk in content(stretch):
         on_lines(chunk.count(b"\n"))
         yield chunk
 
 
 def lines_before(stretch: Stretch) -> int:
-    """How many lines of the file begin before a stretch. It takes reading them.
+    """How many lines of the file begin before a stretch; reads them all.
 
     Raises: DataError: the file cannot be read.
     """

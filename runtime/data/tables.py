@@ -1,9 +1,9 @@
-"""Rows of tables: Parquet, Arrow, CSV, and what the library `datasets` keeps.
+"""Rows of tables: Parquet, Arrow, CSV, and what the library `datasets` saves.
 
-A table has the same fields in every row. So an object in a row of Parquet or Arrow has, as null,
-all fields that an object of any other row has there. Such fields are left out: a record is what it
-was before it became a table. That an object had a null of its own cannot be told from it, but in
-columns of JSON, whose texts are read as they are.
+A table has the same fields in every row. So an object in a row of Parquet or Arrow contains, as
+nulls, the fields that only other rows' objects have there. They are left out: a record is what it
+was before it became a table. An object's own nulls cannot be told from these, except in JSON
+columns, whose texts are read unchanged.
 """
 
 import codecs
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Cleaner = Callable[[Any], Any]
 
 _ROWS = 256
-# A cell of the csv module has at most 131,072 characters otherwise.
+# By default, the csv module limits a cell to 131,072 characters.
 _CELL = 2**31 - 1
 
 
@@ -33,11 +33,11 @@ def parquet(
     """The rows of a Parquet file.
 
     Args:
-        columns: which are needed; None for all.
-        groups: the first group of rows that is read, and the first that is not; None: to the end.
+        columns: the columns needed; None for all.
+        groups: the first row group to read, and the first not to read; None: to the end.
 
     Raises:
-        Damaged: the file makes no sense.
+        Damaged: the file is invalid.
         DataError: there is no such column, or the file cannot be read.
     """
     import pyarrow.parquet as pq
@@ -54,7 +54,7 @@ def parquet(
 
 
 def arrow(file: File, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """The rows of an Arrow file, or of a stream such as `datasets` caches. Else as `parquet`."""
+    """The rows of an Arrow file, or of a stream as cached by `datasets`. Otherwise as `parquet`."""
     import pyarrow as pa
 
     def batches() -> "Iterator[pa.RecordBatch]":
@@ -84,7 +84,7 @@ def _read(
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise Damaged(f"damaged {kind} file: {first_line(error)}") from error
     except file.failures as error:
-        # Arrow reports damage inside a file as an OSError that carries no error number.
+        # Arrow reports damage inside a file as an OSError without an error number.
         if isinstance(error, OSError) and error.errno is None:
             raise Damaged(f"damaged {kind} file: {first_line(error)}") from error
         raise unreadable(file.name, error) from error
@@ -101,7 +101,7 @@ def records(table: "pa.RecordBatch | pa.Table") -> Iterator[dict[str, Any]]:
 
 
 def _cleaner(kind: "pa.DataType") -> Cleaner | None:
-    """What makes values of a type those that they were; None where they are."""
+    """A function that restores a type's original values; None if they are unchanged."""
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
@@ -112,7 +112,7 @@ def _cleaner(kind: "pa.DataType") -> Cleaner | None:
             if item is not None
         }
     if pa.types.is_map(kind):
-        # A map says which keys it has: a null in it is one.
+        # A map lists the keys it has: a null in it is original.
         clean = _maybe(_cleaner(kind.item_type))
         return lambda value: {key: clean(item) for key, item in value}
     if isinstance(kind, pa.JsonType):
@@ -147,16 +147,16 @@ def csv_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file of comma-separated values, with the numbers of the lines they end in.
 
-    The first line names the columns. All values are texts; an empty one is null, as no other text
-    stands for it.
+    The first line names the columns. All values are texts; an empty one is null, because CSV has no
+    other null.
 
     Args:
-        bad: counts rows that have not as many values as there are columns.
+        bad: counts rows whose number of values differs from the number of columns.
 
     Raises: as `parquet`.
     """
     csv.field_size_limit(_CELL)
-    # What is not UTF-8 becomes lone surrogates, which no text may hold: they are found where the
+    # Invalid UTF-8 becomes lone surrogates, which no text may contain: they are found where the
     # text is used.
     decoded = (
         (line.removeprefix(codecs.BOM_UTF8) if number == 0 else line).decode(

@@ -1,6 +1,6 @@
-"""Which text of a rendered template comes from the dialog, and what the template leaves out.
+"""Finds which text of a rendered template comes from the dialog, and what the template leaves out.
 
-All texts of the dialog are put between marks, and the marks are looked for in the rendered text.
+All texts of the dialog are put between marks, which are then searched for in the rendered text.
 """
 
 import json
@@ -17,26 +17,26 @@ from .messages import METADATA
 from .template_parts import Message
 
 _NUMBER = 0xF0000
-"""The character that stands for text 0 beside a mark; two planes of Unicode follow it."""
+"""The character next to a mark that stands for text 0; two Unicode planes follow it."""
 _MOST = 0x110000 - _NUMBER
 
-# Keys whose values templates compare, and do not only write.
+# Keys whose values templates compare, not only write.
 _NAMES = ("type", "role", "to", "id", "tool_call_id")
-# What tells of a message and is none of its text, which templates may leave out.
+# Keys that describe a message and are not its text: templates may leave them out.
 _SILENT = METADATA.union(_NAMES, ("weight",))
 _OTHERWISE = (
     "use a chat template that renders it (`template` in the dialog); or, if it should not be "
     'learned, write `fields = {{ ignore = "{}" }}` in the dataset'
 )
-# Markup inside of texts that templates look for.
+# Markup inside texts that templates look for.
 _MARKUP = re.compile(r"<[^<>\n]*>|\[/?[A-Z_]+\]")
 
 
 @dataclass(frozen=True)
 class Brought:
-    """A stretch of the text that the dialog brought, and the number of its message.
+    """A span of the rendered text that comes from the dialog, and the number of its message.
 
-    Tools have the number after that of the last message.
+    Tools have the number after the last message's.
     """
 
     start: int
@@ -46,10 +46,10 @@ class Brought:
 
 @dataclass(frozen=True)
 class Marked:
-    """What is known of a rendered text.
+    """What is known about a rendered text.
 
     Attributes:
-        brought: from left to right; empty where the template writes another text between marks.
+        brought: from left to right; empty if the template writes a different text with marks.
         whole: whether each text that is written was found with both its ends.
         shown: the places of texts in the dialog of which at least one end was found.
     """
@@ -66,7 +66,7 @@ def marked(
     text: str,
     prompt: bool,
 ) -> Marked:
-    """Finds in `text`, the dialog as it is rendered, what the dialog brought."""
+    """Finds the dialog's own text in `text`, the rendered dialog."""
     given = [*messages, tools]
     free = free_characters(2, text, json.dumps(given, ensure_ascii=False))
     places: list[tuple[Any, ...]] = []
@@ -88,7 +88,7 @@ def marked(
 def _wrapped(
     value: Any, place: tuple[Any, ...], left: str, right: str, places: list[tuple[Any, ...]]
 ) -> Any:
-    """All texts in a value between marks, white space around them left outside."""
+    """A value with all its texts between marks; surrounding white space stays outside."""
     if isinstance(value, str):
         core = value.strip()
         if not core:
@@ -111,7 +111,7 @@ def _wrapped(
 def _found(
     shown: str, left: str, right: str, places: list[tuple[Any, ...]]
 ) -> tuple[str, list[tuple[int, int, int]], set[int]]:
-    """A text without its marks, what stood between two, and the numbers of single marks."""
+    """A text without its marks, what was between two, and the numbers of single marks."""
     text: list[str] = []
     length, begins, found, lost = 0, {}, [], set()
     for part in re.split(f"([{left}{right}].)", shown, flags=re.DOTALL):
@@ -136,7 +136,7 @@ def require_shown(
     tools: list[dict[str, Any]] | None,
     known: Marked,
 ) -> None:
-    """Refuses special tokens in texts of which it is not known where they are rendered.
+    """Rejects special tokens in texts whose rendered position is unknown.
 
     Raises: DataError
     """
@@ -165,10 +165,10 @@ def _names(value: Any) -> Iterator[str]:
 
 
 class Left:
-    """Looks for what a template leaves out of a dialog.
+    """Finds what a template leaves out of a dialog.
 
-    What it writes of the last message and leaves out of earlier ones, such as thoughts, is its
-    design. What it never writes is an error.
+    If it writes something of the last message and omits it from earlier ones, such as thoughts,
+    that is by design. What it never writes is an error.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Left:
         self._free = free_characters(1, text, json.dumps([messages, tools], ensure_ascii=False))[0]
 
     def require_none(self, *, prompt: bool) -> None:
-        """Raises: DataError: the template never writes something, with message and key."""
+        """Raises: DataError: the template never writes something; gives message and key."""
         for number, message in enumerate(self._messages):
             for key, value in message.items():
                 if key == "tool_calls":
@@ -220,7 +220,7 @@ class Left:
         )
 
     def _renderings(self, number: int, message: Message) -> Iterator[str]:
-        """The dialog with another message, and what ends with this message."""
+        """The dialog with this message replaced, whole and ending with it."""
         others = [*self._messages]
         others[number] = message
         for given in (others, others[: number + 1]):
@@ -283,7 +283,7 @@ class Left:
 
 
 def _renamed(value: Any, name: str) -> Any:
-    """A tool whose names are others."""
+    """A tool with other names."""
     if isinstance(value, Mapping):
         return {
             k: name if k == "name" and isinstance(v, str) else _renamed(v, name)
@@ -293,7 +293,7 @@ def _renamed(value: Any, name: str) -> Any:
 
 
 def _with_marks(text: str, mark: str) -> tuple[str, dict[int, str]]:
-    """A text with numbered marks in each stretch between markup, and the stretches."""
+    """A text with a numbered mark in each part between markup, and these parts."""
     made: list[str] = []
     pieces: dict[int, str] = {}
     begin, numbers = 0, count()
@@ -303,7 +303,7 @@ def _with_marks(text: str, mark: str) -> tuple[str, dict[int, str]]:
         if core and len(pieces) < _MOST:
             number = next(numbers)
             pieces[number] = core
-            # Behind the first character, so that what stands at the beginning stays.
+            # After the first character, so that what the text begins with stays.
             cut = piece.index(core) + 1
             piece = f"{piece[:cut]}{mark}{chr(_NUMBER + number)}{piece[cut:]}"
         made.append(piece)

@@ -1,14 +1,14 @@
-"""Which text of a rendered template is the assistant's, found by comparing renderings.
+"""Finds the assistant's text in a rendered template by comparing renderings.
 
-A template is a program that yields a text, and says nothing of what is what in it. So the dialog is
-rendered again with something changed, and what stays the same tells where things are:
+A template is a program that produces a text, without saying what each part of it is. So the dialog
+is rendered again with changes, and what stays the same shows where things are:
 
-- With another answer in the place of one, the text before and after it stays: what lies between
-  is the answer, its thoughts, its tool calls and all markup of theirs.
+- With a different answer, the text before and after stays the same: what is between is the answer,
+  its thoughts, its tool calls and all their markup.
 - Without what follows, and with `add_generation_prompt`, the text ends with the header. What the
-  header has and the answer has not, such as the beginning of a thought, is not part of it.
-- With the answer as the last message and with another one after it, what follows the answer is the
-  same as far as it is the answer's own. Its last special token is the terminator.
+  header has and the answer lacks, such as the beginning of a thought, is not part of it.
+- With the answer as the last message and with another one after it, the text after the answer stays
+  the same as far as it belongs to the answer. Its last special token is the terminator.
 """
 
 import json
@@ -26,23 +26,23 @@ from .encode import Encoder
 Message = dict[str, Any]
 
 SPOKEN = ("content", *REASONING, "tool_calls")
-"""The keys of a message that hold what is said."""
+"""The keys of a message's content."""
 
 
 class NoEnd(DataError):
-    """A message after which a model could not know that it has ended."""
+    """The end of a message gives a model nothing to learn to stop by."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Where in the text a message of the assistant stands.
+    """Where an assistant message is in the text.
 
     Attributes:
         start: where its header begins.
-        begin: where what the model writes begins.
+        begin: where the model's text begins.
         stop: where its terminator begins.
-        end: where its terminator ends; `stop` where it has none.
-        after: where all that belongs to it ends.
+        end: where its terminator ends; `stop` if it has none.
+        after: where everything that belongs to it ends.
     """
 
     start: int
@@ -52,18 +52,18 @@ class Answer:
     after: int
 
 
-# What templates write around thoughts and calls, with no special token.
+# What templates write around thoughts and calls, without special tokens.
 _MARKUP = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]")
 _LONGEST = 100
 
 
 @dataclass(frozen=True)
 class _Around:
-    """What a template writes before and after what a message says.
+    """What a template writes before and after a message's content.
 
     Attributes:
-        calls: whether the other message that told it kept its form.
-        skip: how many characters of the other message's form came before `after`.
+        calls: whether the replacement message kept its thoughts and calls.
+        skip: how many characters of the replacement's form came before `after`.
     """
 
     before: str
@@ -85,7 +85,7 @@ class Comparison:
     Args:
         messages: in normal form.
         text: the dialog as the template renders it.
-        ends: the special tokens that are known to end answers.
+        ends: the special tokens known to end answers.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Comparison:
 
     @cached_property
     def _opener(self) -> str:
-        """The special token that the text begins with, but for that of its own; "" for none."""
+        """The special token that begins the text, after the tokenizer's own; "" for none."""
         begin = 0
         for start, stop in self._encoder.find(self._text):
             token = self._text[start:stop]
@@ -123,10 +123,10 @@ class Comparison:
         return ""
 
     def answer(self, number: int) -> Answer:
-        """Where message `number`, one of the assistant, stands.
+        """Where assistant message `number` is.
 
         Raises:
-            DataError: it cannot be told.
+            DataError: it cannot be determined.
         """
         here = self._around(self._messages, number)
         if here is None:
@@ -139,10 +139,10 @@ class Comparison:
         return Answer(start, begin, stop, end, after)
 
     def place(self, number: int) -> int:
-        """Where the text begins to be another one when message `number` says something else.
+        """Where the text begins to differ if message `number` says something else.
 
         Raises:
-            DataError: it cannot be told.
+            DataError: it cannot be determined.
         """
         here = self._around(self._messages, number)
         if here is None:
@@ -155,17 +155,17 @@ class Comparison:
         return len(made) if made is not None and self._text.startswith(made) else None
 
     def _render(self, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
-        """None where the template refuses the messages."""
+        """None if the template rejects the messages."""
         try:
             return self._template.render(messages, self._tools, prompt=prompt)
         except DataError:
             return None
 
     def _around(self, messages: Sequence[Message], number: int) -> _Around | None:
-        """What surrounds a message in the text, by something else in its place.
+        """The text around a message, found by replacing its content.
 
-        It says one thing alone, or keeps its form with other values: the latter first if it calls
-        tools, because templates may write results where the calls are.
+        The replacement is plain content, or keeps the message's form with other values. The latter
+        is tried first if it calls tools, because templates may write results where the calls are.
         """
         called = bool(messages[number].get("tool_calls"))
         for calls in (called, not called):
@@ -174,7 +174,7 @@ class Comparison:
                 continue
             before, after = shown
             same = _common_end(self._text, after)
-            # Where the last value of a call is a number, the other's quotation mark is more.
+            # If the last value of a call is a number, the replacement has one more quotation mark.
             rest = after[: len(after) - same]
             if not rest or (calls and len(rest) < 9 and not any(map(str.isalnum, rest))):
                 return _Around(before, after[len(rest) :], calls, len(rest))
@@ -183,7 +183,7 @@ class Comparison:
     def _replaced(
         self, messages: Sequence[Message], number: int, calls: bool
     ) -> tuple[str, str] | None:
-        """What stands before and after a message that says something else, if it is written."""
+        """The text before and after a message with replaced content, if it is written."""
         said = self._mark
         given = [*messages]
         given[number] = _changed(messages[number], said, calls)
@@ -215,34 +215,34 @@ class Comparison:
             begin = self._text.index(name, start) + len(name)
             space = header[len(header.rstrip()) :]
             return start, begin + common(space, self._text[begin:lead])
-        # An answer without calls shows where calls begin, which may look like what the prompt adds.
+        # An answer without calls shows where calls begin, which may look like the added prompt.
         plain = self._replaced(self._messages, number, False) or (here.before, "")
         begin = uncut(self._encoder, prompt, common(prompt, plain[0], here.before, self._text))
         return start, max(start, begin) if header else self._without_prompt(number, begin)
 
     def _border(self, number: int, prompt: str) -> int:
-        """Where, in a prompt, the messages end and the assistant's header begins."""
+        """Where the messages end and the assistant's header begins in a prompt."""
         before = self._messages[:number]
         border = common(prompt, (self._render(before) or "") if before else "")
         if border == len(prompt) and before:
-            # Some templates write the header whether it is asked for or not.
+            # Some templates always write the header.
             other = self._render([*before, {"role": "user", "content": "U"}])
             border = border if other is None else common(prompt, other)
         return uncut(self._encoder, prompt, border)
 
     def _without_prompt(self, number: int, begin: int) -> int:
-        """Where the header ends that the template does not write for `add_generation_prompt`.
+        """The end of a header that the template does not write for `add_generation_prompt`.
 
-        White space alone is no header: at inference it is the model that writes it.
+        White space alone is not a header: at inference the model writes it.
         """
         plain = self._replaced(self._messages[: number + 1], number, False)
         lead = begin if plain is None else common(self._text, plain[0])
         return lead if self._text[begin:lead].strip() else begin
 
     def _header_after(self, number: int, here: _Around) -> tuple[int, int]:
-        """As `_header`, where the text before depends on what follows.
+        """Like `_header`, if the text before depends on what follows.
 
-        Then only what stands between the message before and this one can be compared.
+        Then only the text between the previous message and this one can be compared.
         """
         near = self._around(self._messages, number - 1)
         if near is None:
@@ -270,7 +270,7 @@ class Comparison:
         return place + start, place + uncut(self._encoder, asked, end)
 
     def _after(self, messages: Sequence[Message], skip: int, *, prompt: bool) -> str | None:
-        """What follows the marks, without the first characters of it."""
+        """What follows the marks, without its first `skip` characters."""
         shown = self._render(messages, prompt=prompt)
         if shown is None or self._mark not in shown:
             return None
@@ -280,7 +280,7 @@ class Comparison:
         """Where the terminator begins and ends, and where the message ends.
 
         Args:
-            last: where what the message says ends, at least.
+            last: the message's content ends here or later.
             header: the assistant's.
         """
         tail = self._text[last:]
@@ -311,7 +311,7 @@ class Comparison:
         return last + start, last + end, last + max(end, len(own))
 
     def _terminator(self, ends: list[tuple[int, int]], tail: str, here: _Around) -> tuple[int, int]:
-        """Of the special tokens that follow a message, what ends it."""
+        """The terminator among the special tokens that follow a message."""
         end = ends[-1][1]
         if not here.calls:
             return 0, end
@@ -331,9 +331,9 @@ class Comparison:
     def _foreign(
         self, number: int, tail: str, possible: list[tuple[int, int]], header: str
     ) -> bool:
-        """Whether a message that others follow ends with another special token than the last one.
+        """Whether a message in the middle ends with another special token than the last message.
 
-        It is the message's own if it stays whoever speaks next.
+        The token belongs to the message if it stays whoever speaks next.
         """
         if not possible:
             return False
@@ -343,7 +343,7 @@ class Comparison:
         return tail[slice(*possible[0])] in self._ends or self._stays(number, tail[:end])
 
     def _stays(self, number: int, beginning: str) -> bool:
-        """Whether what follows a message begins with the same, whoever speaks next."""
+        """Whether what follows a message begins the same way, whoever speaks next."""
         others = []
         for role in ("user", "tool", "system"):
             if role != self._messages[number + 1]["role"]:
@@ -354,15 +354,15 @@ class Comparison:
 
 
 def _changed(message: Mapping[str, Any], said: str, calls: bool) -> Message:
-    """A message that says something else.
+    """A message with other content.
 
     Args:
-        said: one character that is said instead.
+        said: one character that replaces the content.
         calls: whether it keeps its thoughts and calls, with other values. It calls the same
-            functions, which templates may name again where the results stand.
+            functions, because templates may name them again at the results.
     """
     if not calls:
-        # As long as the text, for templates that count.
+        # As long as the original, for templates that check the length.
         text = said * max(1, len(message["content"]))
         return {k: v for k, v in message.items() if k not in SPOKEN} | {"content": text}
     kept = {k: said for k in ("content", *REASONING) if str(message.get(k) or "").strip()}
@@ -384,7 +384,7 @@ def _changed_call(call: Mapping[str, Any], said: str) -> dict[str, Any]:
 
 
 def common(first: str, *others: str) -> int:
-    """The length of what all texts begin with."""
+    """The length of the common beginning of all texts."""
     length = len(first)
     for other in others:
         if not other.startswith(first[:length]):
@@ -399,14 +399,14 @@ def common(first: str, *others: str) -> int:
 
 
 def uncut(encoder: Encoder, text: str, stop: int) -> int:
-    """`stop`, or where the special token or the markup begins that a text would be cut in there."""
+    """`stop`, or where the special token or the markup begins that a cut there would split."""
     near = (max(0, stop - _LONGEST), stop + _LONGEST)
     spans = encoder.find(text, *near) + [m.span() for m in _MARKUP.finditer(text, *near)]
     return min((start for start, end in spans if start < stop < end), default=stop)
 
 
 def _common_end(first: str, second: str) -> int:
-    """The length of what both texts end with."""
+    """The length of the common end of both texts."""
     if first.endswith(second):
         return len(second)
     return common(first[::-1], second[::-1])

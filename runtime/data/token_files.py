@@ -1,4 +1,4 @@
-"""Token ids that other programs have made, where they are: files, and the documents in them.
+"""Token ids made by other programs, used in place: files, and the documents in them.
 
 `compiler/files/token_files.py` describes the layouts.
 """
@@ -24,9 +24,9 @@ from .streams import unreadable
 
 _RAW = ("uint16", "uint32")
 _DOCUMENTS = 1 << 18
-"""Documents whose borders are read at a time."""
+"""Documents whose borders are read at once."""
 _READ = 1 << 22
-"""Tokens that are looked at, at a time."""
+"""Tokens that are checked at once."""
 _PAGE = 1 << 16
 _PAGES = 64
 
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         name: as messages show it.
-        index: the file of the borders of documents; None where they end with the end of text.
+        index: the file of the documents' borders; None if they end with the end-of-text token.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What tokens are checked against.
+    """The vocabulary that tokens are checked against.
 
     Attributes:
         size: ids are below it.
@@ -83,7 +83,7 @@ class Vocabulary:
     eos: int
 
     def check(self, file: Source, first: int, piece: np.ndarray) -> None:
-        """Raises: DataError: an id is not one of the tokenizer's."""
+        """Raises: DataError: an id is not in the tokenizer's vocabulary."""
         wrong = piece >= self.size
         if piece.dtype.kind == "i":
             wrong |= piece < 0
@@ -102,7 +102,7 @@ class Vocabulary:
         )
 
     def require_room(self, file: Source) -> None:
-        """Raises: DataError: the file's type of tokens cannot hold all ids."""
+        """Raises: DataError: the file's token type cannot hold all ids."""
         most = int(np.iinfo(file.dtype).max)
         if self.size - 1 > most:
             raise DataError(
@@ -113,12 +113,11 @@ class Vocabulary:
 
 
 def sources(source: Mapping[str, Any], root: Path, vocab: Vocabulary | None = None) -> list[Source]:
-    """The files of tokens of a data set, in the order of their names.
+    """The token files of a data set, ordered by name.
 
     Args:
         source: `{"kind": "tokens", "tokens": [patterns], "layout": name or null}`.
-        vocab: is needed to tell 16 from 32 bits, in files that do not; without it they count as
-            of 16 bits.
+        vocab: tells 16 from 32 bits in files that do not say; without it they count as 16 bits.
 
     Raises: DataError: there are none, or they cannot be used.
     """
@@ -171,8 +170,8 @@ def _matched(patterns: Sequence[str], root: Path) -> list[tuple[str, Path]]:
 
 
 def _raw_dtype(path: Path, size: int, vocab: Vocabulary | None) -> str:
-    """16 or 32 bits: of two ids of 16 bits, read as one of 32, all but the smallest are too large
-    for a vocabulary."""
+    """16 or 32 bits. Two 16-bit ids, read as one 32-bit id, are too large for a vocabulary, except
+    the smallest."""
     if vocab is None or size % 4:
         return "uint16"
     with path.open("rb") as file:
@@ -184,17 +183,17 @@ def _raw_dtype(path: Path, size: int, vocab: Vocabulary | None) -> str:
 
 
 def _spread(size: int, page: int) -> Iterator[int]:
-    """Where up to `_PAGES` pages begin: the first, the last, and others in equal distances."""
+    """Where up to `_PAGES` pages begin: the first, the last, and others at equal distances."""
     pages = max(-(-size // page), 1)
     for number in range(min(pages, _PAGES)):
         yield (number * (pages - 1) // max(min(pages, _PAGES) - 1, 1)) * page
 
 
 def digest(source: Mapping[str, Any], root: Path) -> str:
-    """A digest of names, sizes, and of up to 64 pages of 64 KiB of each file and of its index.
+    """A digest of names, sizes, and up to 64 pages of 64 KiB of each file and of its index.
 
-    It notices files that are cut, exchanged, or made again with another tokenizer or order; it
-    does not notice every change of single tokens in a file of more than 4 MiB.
+    It detects files that are truncated, replaced, or made again with another tokenizer or order. It
+    does not detect every change of single tokens in a file of more than 4 MiB.
 
     Raises: DataError: a file cannot be read.
     """
@@ -215,7 +214,7 @@ def digest(source: Mapping[str, Any], root: Path) -> str:
 
 
 def sample(file: Source, vocab: Vocabulary) -> None:
-    """Checks some pages of a file, as far apart as can be.
+    """Checks some pages of a file, spread as far apart as possible.
 
     Raises: DataError: an id is not one of the tokenizer's.
     """
@@ -242,7 +241,7 @@ def borders(file: Source) -> Iterator[Places]:
 
 
 def from_ends(file: Source, ends: Iterable[np.ndarray]) -> Iterator[Places]:
-    """Documents that follow one another, from where each ends, in pieces; int64."""
+    """Consecutive documents, from where each ends; int64, in pieces."""
     last = 0
     for piece in ends:
         if not len(piece):

@@ -25,18 +25,18 @@ BOS = "<|begin_of_text|>"
 EOS = "<|end_of_text|>"
 SMALLEST_VOCAB = 256 + 2
 
-# What tokenizers without settings beside them call the two, the most specific first.
+# Usual names of the two in tokenizers without settings, most specific first.
 _BOS_NAMES = (BOS, "<｜begin▁of▁sentence｜>", "<s>", "<bos>", "[BOS]")
 _EOS_NAMES = (EOS, "<｜end▁of▁sentence｜>", "</s>", "<eos>", "<|endoftext|>", "[EOS]")
 
 
 _PUBLISHED = "published"
-"""The attribute of a loaded tokenizer that holds what the files beside it say."""
+"""The attribute of a loaded tokenizer that holds the contents of the files next to it."""
 
 
 @dataclass(frozen=True)
 class Special:
-    """The token ids that stand at a document's beginning (where there is one) and end."""
+    """The token ids at a document's beginning (if any) and end."""
 
     bos: int | None
     eos: int
@@ -47,9 +47,9 @@ def train(texts: Iterable[str], *, vocab: int, special: Sequence[str] = ()) -> T
 
     Args:
         texts: what to learn the merges from.
-        vocab: tokens in all, the 256 bytes and the special ones included. The result has
-            fewer where the texts hold no more pairs to merge.
-        special: further special tokens; their ids follow on those of BOS and EOS, 0 and 1.
+        vocab: tokens in total, including the 256 bytes and the special ones. The result has fewer
+            if the texts have no more pairs to merge.
+        special: further special tokens; their ids follow those of BOS and EOS, 0 and 1.
 
     Raises:
         DataError: `vocab` is smaller than the bytes and special tokens alone, or a special token
@@ -114,10 +114,10 @@ def require(tokenizer: Tokenizer, names: Sequence[str], what: str) -> None:
 
 
 def load(path: Path) -> Tokenizer:
-    """Loads a tokenizer.json file, with what the files beside it say of it.
+    """Loads a tokenizer.json file, with what the files next to it say.
 
     Raises:
-        DataError: it cannot be read or is no tokenizer, or a file beside it is broken.
+        DataError: it cannot be read or is not a tokenizer, or a file next to it is broken.
     """
     try:
         content = path.read_bytes()
@@ -134,7 +134,7 @@ def load(path: Path) -> Tokenizer:
             f"{path} is not a tokenizer.json of the `tokenizers` library: {error}",
             "name a tokenizer.json file, such as that of a Hugging Face model",
         ) from error
-    # Limits for short inputs that some published files carry would cut or fill up documents.
+    # Some published files limit or pad the length, which would truncate or pad documents.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     setattr(tokenizer, _PUBLISHED, tokenizer_files.read(path.parent, tokenizer, BOS))
@@ -177,10 +177,10 @@ def from_hub(repo: str) -> Tokenizer:
 
 
 def _download_beside(repo: str, name: str) -> None:
-    """Downloads a file that says more of the tokenizer, if the repository has it.
+    """Downloads a file with further tokenizer settings, if the repository has it.
 
-    Raises: LocalEntryNotFoundError: the settings may be there, and the Hub is out of reach. Without
-        them other tokens would begin and end a text than with them.
+    Raises: LocalEntryNotFoundError: the settings may exist, but the Hub is unreachable. Without
+        them, a text would begin and end with other tokens.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -196,16 +196,16 @@ def _download_beside(repo: str, name: str) -> None:
 
 
 def begins(tokenizer: Any) -> int | None:
-    """The id that every text begins with, of a tokenizer that transformers has loaded from an
-    export; None where there is none."""
+    """The id that every text begins with, for a tokenizer that transformers has loaded from an
+    export; None if there is none."""
     begin = processed(tokenizer.backend_tokenizer)
-    # Once, etude saved its own without a processor.
+    # Earlier versions of etude saved their own tokenizers without a processor.
     return tokenizer.bos_token_id if begin is None and tokenizer.bos_token == BOS else begin
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, as transformers reads them: with them a text
-    begins as it does in training. What a publisher says ends a generation goes with them.
+    """Writes tokenizer.json and tokenizer_config.json for transformers, so that a text begins as in
+    training. The publisher's tokens that end a generation are written too.
 
     Raises:
         DataError: the tokenizer has no end-of-text token.
@@ -227,7 +227,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _beginning(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer that puts the beginning of text before what it encodes, where training does."""
+    """The tokenizer that adds the beginning of text where training does."""
     begin = special(tokenizer).bos
     if begin is None or processed(tokenizer) == begin:
         return tokenizer
@@ -247,8 +247,8 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
 
 
 def named(tokenizer: Tokenizer) -> dict[str, str]:
-    """The special tokens under the names by which chat templates write them: `eos_token`, and
-    `bos_token` where there is one, even where no text begins with it; what pads and is unknown.
+    """The special tokens by their names in chat templates: `eos_token`, `bos_token` if there is
+    one, even if no text begins with it, and those for padding and unknown text.
 
     Raises: DataError: there is no end-of-text token.
     """
@@ -263,7 +263,7 @@ def named(tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def stops(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The ids that end a generation, as the tokenizer's publisher says; none where he does not."""
+    """The ids that end a generation, according to the tokenizer's publisher; () if unspecified."""
     published = _published(tokenizer)
     return published.stops if published else ()
 
@@ -273,11 +273,11 @@ def _published(tokenizer: Tokenizer) -> Published | None:
 
 
 def special(tokenizer: Tokenizer) -> Special:
-    """The ids of the tokens that stand at the beginning and the end of every text.
+    """The ids of the tokens at the beginning and the end of every text.
 
-    They are those that the files beside the tokenizer name, and the first only where the tokenizer
-    also puts it there. Where no file says so, they are found by their usual names, among the tokens
-    that are declared special: "</s>" may also be an ordinary piece of HTML.
+    The files next to the tokenizer name them. The beginning counts only if the tokenizer also adds
+    it. If no file names them, they are found by their usual names among the tokens declared
+    special: "</s>" may also be an ordinary piece of HTML.
 
     Raises:
         DataError: there is no end-of-text token.
@@ -316,7 +316,7 @@ def _byte_characters() -> list[str]:
     """The character that stands for each byte in a byte-level vocabulary.
 
     The mapping of the GPT-2 tokenizer (Radford et al. 2019, §2.2): the printable bytes of
-    Latin-1 are themselves, the 68 others are the characters from U+0100 on.
+    Latin-1 are themselves, the other 68 are the characters from U+0100 on.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))

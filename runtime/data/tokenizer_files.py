@@ -1,5 +1,5 @@
-"""What stands beside a tokenizer.json: which tokens begin and end a text, by the names that their
-publisher gave them."""
+"""The files next to a tokenizer.json: which tokens begin and end a text, by their publisher's
+names."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ GENERATION = "generation_config.json"
 MODEL = "config.json"
 TEMPLATE = "chat_template.jinja"
 BESIDE = (SETTINGS, NAMES, GENERATION, MODEL, TEMPLATE)
-"""Files that say more of a tokenizer, of which each may be missing."""
+"""Files with further settings of a tokenizer; each may be missing."""
 OTHERS = ("unk_token", "pad_token")
-"""What templates may write besides the tokens that begin and end texts."""
+"""Tokens that templates may write, besides those that begin and end texts."""
 _KEPT = ("additional_special_tokens", "extra_special_tokens", "chat_template")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the files beside a tokenizer.json say.
+    """The contents of the files next to a tokenizer.json.
 
     Attributes:
-        bos: the token that they call the beginning of a text, if any; templates write it.
-        eos: the token that they call the end of a text.
-        begins: the id of the token that every text begins with; None where none does.
-        stops: ids of which each ends what is generated.
-        declared: whether they name special tokens at all.
-        settings: what else is kept for whoever loads the tokenizer.
+        bos: the token named as the beginning of a text, if any; templates write it.
+        eos: the token named as the end of a text.
+        begins: the id of the token that every text begins with; None if there is none.
+        stops: ids that each end a generation.
+        declared: whether the files name special tokens at all.
+        settings: further settings, kept for other programs that load the tokenizer.
     """
 
     bos: str | None
@@ -45,14 +45,14 @@ class Published:
 
 
 def read(folder: Path, tokenizer: Tokenizer, own: str) -> Published:
-    """What stands beside a tokenizer.json. Tokens that are named there become special ones.
+    """Reads the files next to a tokenizer.json. Tokens that they name become special ones.
 
-    A text begins with what the tokenizer itself puts there, or with the token that begins a text
-    where the settings ask for it (`add_bos_token`).
+    A text begins with what the tokenizer itself adds, or with the beginning-of-text token if the
+    settings ask for it (`add_bos_token`).
 
     Args:
-        own: the beginning of text of etude's tokenizers, which once were saved without a
-            processor that gives it.
+        own: the beginning of text of etude's tokenizers, which earlier versions saved without a
+            processor that adds it.
 
     Raises: DataError: a file is broken, or names a token that the tokenizer does not have.
     """
@@ -87,15 +87,15 @@ def read(folder: Path, tokenizer: Tokenizer, own: str) -> Published:
 
 
 def processed(tokenizer: Tokenizer) -> int | None:
-    """The id of the token that the tokenizer itself puts before a text; None where there is none"""
+    """The id of the token that the tokenizer itself puts before a text; None if there is none."""
     plain = tokenizer.encode("x", add_special_tokens=False).ids
     ids = tokenizer.encode("x").ids
     return ids[0] if ids[1 : 1 + len(plain)] == plain and ids != plain else None
 
 
 def _ids(config: Mapping[str, Any], key: str, tokenizer: Tokenizer) -> Iterator[int]:
-    """The special tokens among the ids that a configuration gives. Others are a library's defaults,
-    which know nothing of the tokenizer."""
+    """The special tokens among the ids in a configuration. Other ids are a library's defaults,
+    unrelated to the tokenizer."""
     given, added = config.get(key), tokenizer.get_added_tokens_decoder()
     for each in given if isinstance(given, list) else [given]:
         if isinstance(each, int) and each in added and added[each].special:
@@ -103,14 +103,14 @@ def _ids(config: Mapping[str, Any], key: str, tokenizer: Tokenizer) -> Iterator[
 
 
 def _text(token: Any) -> str | None:
-    """The text of a token, which may be written with its properties."""
+    """The text of a token, which may be given with its properties."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) and token else None
 
 
 def _object(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is no such file."""
+    """The object in a file; None if there is no such file."""
     if not path.is_file():
         return None
     try:

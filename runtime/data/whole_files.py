@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Writes files completely or not at all."""
 
 import os
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from secrets import token_hex
 
 
 def write_whole(path: Path, save: Callable[..., None]) -> None:
-    """Writes a file whole or not at all; several processes may write the same one at once."""
+    """Writes a file completely or not at all; several processes may write the same one at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Temporary files of the library are for nobody else to read, whatever the umask says.
+    # The library creates temporary files readable only by their owner, whatever the umask says.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -1,6 +1,6 @@
 """Attention within documents: masks, and their use on the CPU.
 
-Names carry shapes: B sequences, L tokens, N heads, H dimensions a head.
+Names carry shapes: B sequences, L tokens, N heads, H dimensions per head.
 """
 # ruff: noqa: N803, N806 (the names are also torchtitan's, which shards q, k and v by them)
 
@@ -17,14 +17,14 @@ from torchtitan.protocols.module import Module
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Masks = torch.Tensor | dict[str, torch.Tensor]
 WHOLE, NEAR = "basic_mask", "sliding_window_mask"
-"""The masks of layers without and with a window, as torchtitan's models name them."""
+"""Mask names in torchtitan's models, for layers without and with a window."""
 
 
 def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
-    """Which tokens see which: those of the same document that do not come later.
+    """Which tokens see which: earlier ones of the same document, and themselves.
 
     Args:
-        positions_BL: places in the documents; a 0 begins a document.
+        positions_BL: positions in the documents; a 0 begins a document.
 
     Returns:
         bool, shape (B, 1, L, L): whether the token (third axis) sees the token (last axis).
@@ -35,8 +35,7 @@ def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
 
 
 def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
-    """Which tokens see which: those of their own segment, and those of segment 0, that do not
-    come later.
+    """Which tokens see which: earlier ones of their own segment and of segment 0, and themselves.
 
     Args:
         segments_BL: the number of each token's segment.
@@ -50,12 +49,12 @@ def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
 
 
 def by_window(mask: torch.Tensor, positions_BL: torch.Tensor, window: int) -> Masks:
-    """What the layers of a model with windows are given: the mask, and the same within the window.
+    """The masks for the layers of a model with windows: the mask, and the same within the window.
 
     Args:
         mask: bool, shape (B, 1, L, L).
-        positions_BL: places in the documents.
-        window: tokens that a token sees in layers with a window, itself included; 0: none has one.
+        positions_BL: positions in the documents.
+        window: tokens that a token sees in layers with a window, including itself; 0: no windows.
     """
     if not window:
         return mask
@@ -69,7 +68,7 @@ def segment_blocks(
     window: int,
     block_size: int | tuple[int, int],
 ) -> BlockMask | dict[str, BlockMask]:
-    """The masks of `segment_mask` and `by_window`, as FlexAttention takes them."""
+    """The masks of `segment_mask` and `by_window` in the form that FlexAttention takes."""
     B, L = segments_BL.shape
 
     def sees(
@@ -94,10 +93,10 @@ def segment_blocks(
 
 
 class DocumentAttention(Module):
-    """Scaled dot-product attention under a mask from `document_mask` or `segment_mask`, or that
-    within a window.
+    """Scaled dot-product attention with a mask from `document_mask` or `segment_mask`, possibly
+    limited to a window.
 
-    It stands in for torchtitan's FlexAttention, which has no backward pass on the CPU.
+    Replaces torchtitan's FlexAttention, which has no backward pass on the CPU.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -122,8 +121,8 @@ class DocumentAttention(Module):
         """Returns the mixed values, shape (B, L, N, H); k and v may have fewer heads than q.
 
         Args:
-            out_transform: of the mixed values, and of the logarithms of the sums that the softmax
-                divides by, shape (B, L, N).
+            out_transform: applied to the mixed values and to the logarithms of the softmax's
+                denominators, shape (B, L, N).
         """
         if out_transform is not None:
             return out_transform(*_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale))
@@ -145,7 +144,7 @@ def _with_sums(
     mask: torch.Tensor,
     scale: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixed values and the logarithms of softmax's sums, which torch's attention does not give."""
+    """Mixed values and log denominators of the softmax, which torch's attention does not return."""
     each = q_BLNH.shape[2] // k_BLNH.shape[2]
     q_BNLH, k_BNLH, v_BNLH = (
         of.transpose(1, 2).repeat_interleave(times, dim=1)

@@ -10,10 +10,10 @@ from .. import stopping
 
 
 class Agreed(NamedTuple):
-    """What all ranks do now.
+    """The common decision of all ranks.
 
     Attributes:
-        stop: the number of the signal that asked a rank to stop; 0: none was asked.
+        stop: the number of the signal that asked a rank to stop; 0: none.
         save: whether a checkpoint is due.
     """
 
@@ -24,10 +24,10 @@ class Agreed(NamedTuple):
 def agree(*, due: bool = False) -> Agreed:
     """All ranks call this between the same two steps, and get the same answer.
 
-    It costs one reduction of two numbers between the hosts, and nothing on one rank.
+    It costs one reduction of two numbers between the hosts; with one rank, nothing.
 
     Args:
-        due: whether a checkpoint is due; what rank 0 says counts, since clocks differ.
+        due: whether a checkpoint is due; rank 0 decides, since clocks differ.
     """
     asked = stopping.asked()
     if dist.get_world_size() == 1:
@@ -39,9 +39,9 @@ def agree(*, due: bool = False) -> Agreed:
 
 
 def hosts(use: str) -> Any:
-    """The group of all ranks that works on the hosts' memory, for one use; all ranks call this.
+    """A group of all ranks that communicates through host memory, one per use; all ranks call this.
 
-    Each use has its own: what is written beside training must not wait for a border.
+    Each use has its own: saving in the background must not wait for a border.
     """
     return _group(dist.group.WORLD, use)
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a train job: its starting point, those inside it, and its result."""
+"""The checkpoints of a train job: its starting point, intermediate ones, and its result."""
 
 import shutil
 import time
@@ -37,56 +37,56 @@ from .stored import copy_stored, remove_stored, send_steps, take_named, take_sto
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint that a job begins with, and what of it besides the weights."""
+    """The checkpoint that a job begins with, and what it loads besides the weights."""
 
     path: Path
     optimizer: bool
     average: bool
     headless: bool = False
-    """Whether a head of another shape is left out: a reward model begins as a language model."""
+    """Whether to skip a head of another shape: a reward model begins as a language model."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When checkpoints are written inside a job, and which of them stay.
+    """When a job writes checkpoints, and which of them it keeps.
 
     Attributes:
-        first_step: the step of the stage with which the job begins.
+        first_step: the stage's step at which the job begins.
     """
 
     saving: Saving
     first_step: int = 0
 
     def is_mark(self, step: int) -> bool:
-        """Whether the checkpoint of a step stays, however old it is."""
+        """Whether the checkpoint of a step is kept, however old it is."""
         marks = self.saving.marks
         return marks is not None and (self.first_step + step) % marks == 0
 
     def stays(self, step: int) -> bool:
-        """Whether the checkpoint of a step is there when the job is done."""
+        """Whether the checkpoint of a step is still there when the job is done."""
         return self.saving.last is None or self.is_mark(step)
 
     def is_due(self, step: int, seconds: float) -> bool:
-        """Whether a checkpoint is due after a step, so long after the one before."""
+        """Whether a checkpoint is due after a step, `seconds` after the last one."""
         every, wait = self.saving.every, self.saving.seconds
         by_steps = every is not None and step % every == 0
         by_clock = wait is not None and seconds >= wait
         return by_steps or by_clock or self.is_mark(step)
 
     def stale(self, steps: list[int]) -> list[int]:
-        """Those of the steps with checkpoints, oldest first, whose checkpoints do not stay."""
+        """The steps, of those with checkpoints (oldest first), whose checkpoints to remove."""
         last = self.saving.last
         return [] if last is None else [s for s in steps[:-last] if not self.is_mark(s)]
 
 
 class Checkpoints(CheckpointManager):
-    """torchtitan's checkpoints, each a folder `step-N` that counts once its checksums are there.
+    """torchtitan's checkpoints, each a folder `step-N` that counts once its checksums are written.
 
-    They are written beside training, which goes on as soon as all is copied. Where the writing of
-    one fails or is cut off, the one before it is as it was.
+    They are written in the background: training continues once everything is copied. If writing
+    one fails or is interrupted, the previous one is unaffected.
 
     Raises:
-        Stopped: the disk does not take a checkpoint; the earlier ones are as they were.
+        Stopped: the disk cannot take a checkpoint; the earlier ones are unaffected.
         RunError: a checkpoint is damaged or does not fit the job.
     """
 
@@ -98,7 +98,7 @@ class Checkpoints(CheckpointManager):
 
     def __init__(self, config: Config, **kwargs: Any) -> None:
         self._mode = AsyncMode(config.async_mode)
-        # torchtitan would make a group of processes for every job, which stays with the process.
+        # torchtitan would create a process group per job, which lasts as long as the process.
         config.async_mode = AsyncMode.DISABLED.value
         super().__init__(config, **kwargs)
         self.async_mode = self._mode
@@ -112,13 +112,13 @@ class Checkpoints(CheckpointManager):
     # When
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is due after a step, by this rank's clock."""
+        """Whether a checkpoint is due after a step, according to this rank's clock."""
         if self.save_future is not None and self.save_future.done():
             self._settle()
         return self._policy.is_due(step, time.monotonic() - self._saved_at)
 
     def save_and_wait(self, step: int) -> None:
-        """Writes a checkpoint to its end, on all ranks."""
+        """Writes a checkpoint and waits for it, on all ranks."""
         self._settle()
         if dist.get_rank() == 0:
             send_steps(Path(self.folder))
@@ -128,7 +128,7 @@ class Checkpoints(CheckpointManager):
         self._purge()
 
     def _should_save(self, curr_step: int, last_step: bool = False) -> bool:
-        """Always: the trainer asks whether a checkpoint is due."""
+        """Always true: the trainer asks whether a checkpoint is due."""
         return True
 
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
@@ -145,11 +145,11 @@ class Checkpoints(CheckpointManager):
         return saved
 
     def _settle(self) -> None:
-        """Waits for the checkpoint that is being written, and removes those that do not stay."""
+        """Waits for the checkpoint being written, and removes those that are not kept."""
         if self._pending is None:
             return
         path, self._pending = self._pending, None
-        # A failure is told once.
+        # Report a failure only once.
         future, self.save_future = self.save_future, None
         if future is not None:
             with writing(path, self._help()):
@@ -157,20 +157,20 @@ class Checkpoints(CheckpointManager):
         self._purge()
 
     def _purge_stale_checkpoints(self) -> None:
-        """Nothing: the newest is not whole before `_settle`."""
+        """Does nothing: the newest is not complete before `_settle`."""
 
     def _purge(self) -> None:
         if dist.get_rank() == 0:
             for step in self._policy.stale(self._whole()):
                 path = self._path(step)
-                # Half of it must not look like a whole one.
+                # Half a checkpoint must not look complete.
                 (path / SUMS).unlink(missing_ok=True)
                 self.purge_queue.put(str(path))
                 remove_stored(path)
 
     def _close(self) -> None:
-        # A process that continues waits for what it is writing. One of several does not: they end,
-        # and another may be lost already.
+        # A process that continues waits for its writes. One of several does not: they all end, and
+        # another may be lost already.
         if self.save_future is not None and dist.get_world_size() == 1:
             with suppress(Exception, CheckpointException):
                 self.save_future.result()
@@ -188,7 +188,7 @@ class Checkpoints(CheckpointManager):
         enable_garbage_collection: bool = False,
         to_hf: bool = False,
     ) -> Any:
-        """torchtitan's, with checksums."""
+        """torchtitan's method, with checksums."""
         writer = Writer(checkpoint_id)
         if async_mode == AsyncMode.DISABLED:
             return save(state_dict, storage_writer=writer)
@@ -213,14 +213,14 @@ class Checkpoints(CheckpointManager):
     def dcp_load(
         self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool
     ) -> None:
-        """torchtitan's, of files that may be in a store."""
+        """torchtitan's method, for files that may be in a store."""
         load(state_dict, storage_reader=CheckpointReader(checkpoint_id))
         if MODEL in self.states:
             self.states[MODEL].load_state_dict(state_dict)
 
     def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
-        """Writes all states into `folder/state`, `mean` into `folder/weights`, and moves the
-        checkpoints that stay into `folder/checkpoints`."""
+        """Writes all states into `folder/state` and `mean` into `folder/weights`, and moves the
+        checkpoints that are kept into `folder/checkpoints`."""
         self._settle()
         parts: dict[str, dict[str, Any]] = {"state": self._flattened_model_states_sd()}
         if mean is not None:
@@ -271,8 +271,7 @@ class Checkpoints(CheckpointManager):
         return True
 
     def _newest_whole(self) -> int | None:
-        """The step of the newest checkpoint that is as it was written; rank 0 removes the others
-        that are newer."""
+        """The step of the newest undamaged checkpoint; rank 0 removes incomplete and newer ones."""
         if dist.get_rank() == 0:
             take_stored(Path(self.folder).parent)
         found = [self._whole()]
@@ -296,16 +295,16 @@ class Checkpoints(CheckpointManager):
         return good
 
     def _whole(self) -> list[int]:
-        """The steps of the checkpoints that were finished, oldest first."""
+        """The steps of the finished checkpoints, oldest first."""
         return steps_saved(Path(self.folder))
 
     def _path(self, step: int) -> Path:
         return Path(self._create_checkpoint_id(step))
 
     def _elsewhere(self, step: int) -> str:
-        """What to do about a checkpoint that was written on other ranks; "" for one that was not.
+        """What to do about a checkpoint written on other ranks; "" if it was not.
 
-        DCP cuts checkpoints anew for other ranks; should it ever not, nothing is lost.
+        DCP reshards checkpoints for other ranks; if that ever fails, nothing is lost.
         """
         found = starts(Path(self.folder).parent)
         wrote = [start for start in found if start["from_step"] < step]
@@ -317,7 +316,7 @@ class Checkpoints(CheckpointManager):
         )
 
     def _check_head(self, states: dict[str, Any], path: Path, headless: bool) -> None:
-        """Leaves a head of another shape out of what is loaded, where that is wanted."""
+        """Skips a head of another shape when loading, if requested."""
         theirs = model_tensors(path).get(HEAD)
         if HEAD not in states or theirs is None or theirs.size == states[HEAD].shape:
             return
@@ -336,7 +335,7 @@ class Checkpoints(CheckpointManager):
 
 
 def _damage_seen_by_any(path: Path) -> str:
-    """What is wrong with the files of a checkpoint, which the ranks share out; the same on all."""
+    """What is wrong with a checkpoint's files, divided among the ranks; the same on all ranks."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     if rank != 0:
         take_named(path)

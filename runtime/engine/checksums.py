@@ -1,7 +1,7 @@
-"""Checkpoints with checksums: each rank computes those of its files as it writes them.
+"""Checkpoints with checksums: each rank computes those of its files while writing them.
 
-DCP's coordinator writes `.metadata` once all ranks are done, and here after it `checksums.json`, in
-which all files have their size and SHA-256. A checkpoint without it was never finished.
+DCP's coordinator writes `.metadata` once all ranks are done; here it then writes `checksums.json`,
+with the size and SHA-256 of all files. A checkpoint without it was never finished.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ from ..stores.remote import remote_above
 from .lazy_reader import why_not
 
 METADATA = ".metadata"
-"""The file that DCP writes last, with what stands where."""
+"""The file that DCP writes last, which locates all tensors."""
 THREADS = 4
-"""Files that a rank checks at a time."""
+"""Files that a rank checks in parallel."""
 
 
 class _Stream:
-    """A file that is being written, and what it adds up to."""
+    """A file being written, with its size and checksum so far."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -54,7 +54,7 @@ class _Stream:
 
 
 class _Files(FileSystem):
-    """The file system, with the sums of all files that were written."""
+    """The file system, with the sums of all files written."""
 
     def __init__(self) -> None:
         self.sums: dict[str, dict[str, Any]] = {}
@@ -75,11 +75,11 @@ class _Written(list[WriteResult]):
 
 
 class Writer(FileSystemWriter):
-    """Writes a checkpoint with its checksums; of a run folder in a store, into the store, too.
+    """Writes a checkpoint with its checksums; for a run folder in a store, also into the store.
 
-    Each rank uploads its own files when they are complete, which is beside training where the
-    checkpoint is written beside it. The last of them goes up when all ranks have done so. Where the
-    store is out of reach, the checkpoint is complete here, and finishing it raises Interrupted.
+    Each rank uploads its own files when they are complete, in the background if the checkpoint is
+    written in the background. The last file is uploaded once all ranks are done. If the store is
+    unreachable, the checkpoint is complete here, and finishing it raises Interrupted.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -99,7 +99,7 @@ class Writer(FileSystemWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Makes the checkpoint whole; one rank calls it when all have written their files."""
+        """Completes the checkpoint; one rank calls it when all have written their files."""
         super().finish(metadata, results)
         files = {name: of for each in results for name, of in getattr(each, "sums", {}).items()}
         # It was written under another name.
@@ -128,10 +128,10 @@ def is_whole(path: Path) -> bool:
 
 
 def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
-    """What is wrong with a rank's share of the files of a checkpoint; "" for nothing.
+    """What is wrong with a rank's share of a checkpoint's files; "" for nothing.
 
     Args:
-        rank: each file is read by one of `ranks`, and fetched first where it is in a store.
+        rank: each file is read by one of `ranks`, and first fetched if it is in a store.
     """
     try:
         files = json.loads((path / SUMS).read_bytes())["files"]
@@ -144,8 +144,8 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
 
 
 def _writer(name: str) -> int:
-    """The rank that has written a file of a checkpoint, `__RANK_NUMBER.distcp`, and is to check it:
-    it reads it, too."""
+    """The rank that wrote a checkpoint's file, `__RANK_NUMBER.distcp`. It checks the file, because
+    it also reads it."""
     number = name.removeprefix("__").partition("_")[0]
     return int(number) if number.isdecimal() else 0
 

@@ -39,11 +39,11 @@ def trainer_config(
 
     Args:
         folder: of the job; checkpoints go into its `checkpoints`.
-        start: the checkpoint that the job begins with; without one, with random weights.
+        start: the checkpoint that the job begins with; None for random weights.
 
     Raises:
-        RunError: the plan names a section or field that torchtitan does not have, or gives one a
-            value that it does not take, or a placement that the objective does not have.
+        RunError: the plan has a section or field that torchtitan lacks, or a value that it does not
+            take, or a placement that the objective does not support.
     """
     timeline = Timeline.of(job)
     device = job.resources.device
@@ -77,7 +77,7 @@ def trainer_config(
                 _apply(config, name, {**own.get(name, {}), **job.torchtitan.get(name, {})})
         _check_backend(job, config)
         if head != "logits":
-            # The rows of every micro-batch have another length.
+            # Row lengths differ between micro-batches.
             config.training = dataclasses.replace(config.training, disable_cuda_graphs=True)
             _check_placement(job, config)
         config.__post_init__()
@@ -90,7 +90,7 @@ def trainer_config(
 
 
 def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
-    """The job's model, whose weights are drawn by name where `start` does not have them."""
+    """The job's model; weights that `start` lacks are drawn by name."""
 
     def drawn(name: str) -> bool:
         return start is None or (start.headless and name == HEAD)
@@ -101,7 +101,7 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
 
 
 def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
-    """What the model says for the job's objective, and the loss that it is trained with."""
+    """The model's head for the job's objective, and the loss to train with."""
     if isinstance(job.objective, Reward):
         return "score", BradleyTerryLoss.Config()
     if isinstance(job.objective, Dpo):
@@ -113,7 +113,7 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         if terms
         else CrossEntropyLoss.Config(global_vocab_size=vocab)
     )
-    # On a GPU the logits of a whole batch would be the largest tensor by far.
+    # On a GPU the logits of a whole batch would be by far the largest tensor.
     on_cpu = job.resources.device == "cpu"
     return "logits", loss if on_cpu else ChunkedLossWrapper.Config(loss_fn=loss)
 
@@ -132,7 +132,7 @@ def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
 
 
 def _check_backend(job: TrainJob, config: Trainer.Config) -> None:
-    """etude's own losses know a vocabulary that is shared out as spmd_types does it."""
+    """etude's own losses require a vocabulary that is sharded as spmd_types does it."""
     parallelism = config.parallelism
     loss = config.loss
     inner = loss.loss_fn if isinstance(loss, ChunkedLossWrapper.Config) else loss
@@ -166,7 +166,7 @@ def _recomputation(values: Mapping[str, Any] | None) -> Any:
 
 
 def _make(made: Any, section: str, values: Mapping[str, Any]) -> Any:
-    """A dataclass, or the copy of an instance of one, with these values."""
+    """A dataclass with these values, or a copy of an instance with them."""
     names = {field.name for field in dataclasses.fields(made)}
     for name in values.keys() - names:
         raise RunError(

@@ -26,7 +26,7 @@ from .storage import HEAD, write_tensors, writing
 
 SOURCE = "source.json"
 ROWS = 4096
-"""Rows of embedding and output that are compared at a time."""
+"""Rows of embedding and output that are compared at once."""
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _ROPE = (
     "rope_theta",
@@ -47,23 +47,23 @@ _ASIDE = (
     "layer_types",
     "intermediate_size",
 )
-"""What is compared elsewhere, or has nothing to do with the weights."""
+"""Fields that are compared elsewhere, or do not concern the weights."""
 
 
 def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
-    """Writes the weights into `folder/result/weights`, in the precision that they have, and where
-    they are from into `source.json`: the folder or repository, sizes and checksums of the files.
+    """Writes the weights into `folder/result/weights`, in their own precision, and their origin
+    into `source.json`: the folder or repository, and sizes and checksums of the files.
 
     One tensor is in memory at a time.
 
     Args:
-        root: the spec's folder, where relative folders start.
+        root: the spec's folder, which relative folders start from.
 
-    Returns: `tensors` and `parameters`, counted, and `notes` on what the files do not agree in.
+    Returns: `tensors` and `parameters`, counted, and `notes` on inconsistencies between the files.
     Raises:
-        DataError: there are no such weights, or they are not those of the job's model; the message
-            names file and tensor.
-        Stopped: the disk does not take the result.
+        DataError: there are no such weights, or they do not fit the job's model; the message names
+            file and tensor.
+        Stopped: the disk cannot take the result.
     """
     prepare_any()
     source = find(job.source, root)
@@ -91,11 +91,11 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
 
 
 Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
-"""Tensor of the engine's → its shape, and the published tensors that it is made from."""
+"""Engine tensor → its shape, and the published tensors that it is made from."""
 
 
 def parts(model: Architecture) -> Parts:
-    """What the engine's tensors are made from; none: they begin with zeros."""
+    """What the engine's tensors are made from; tensors without sources begin as zeros."""
     with torch.device("meta"):
         state = _spec(model).model.build().state_dict()
     adapter = _adapter(model)
@@ -111,7 +111,7 @@ def parts(model: Architecture) -> Parts:
 def _spec(model: Architecture) -> Any:
     from .families import model_spec
 
-    # Adapters of tied models want the embedding wherever they are given something.
+    # The adapter of a tied model requires the embedding in every input.
     return model_spec(Architecture(**{**vars(model), "tied": False}), "cpu", model.context)
 
 
@@ -122,7 +122,7 @@ def _adapter(model: Architecture) -> Any:
 
 
 class _Tensors:
-    """The tensors of a folder of safetensors files, read one by one.
+    """The tensors in a folder of safetensors files, read one by one.
 
     Attributes:
         places: tensor → file.
@@ -167,11 +167,11 @@ class _Tensors:
         return self._slice(name).get_dtype()
 
     def dtype(self, names: Mapping[str, Any]) -> torch.dtype:
-        """That of a tensor made from others."""
+        """The dtype of a tensor made from others."""
         return DTYPES[self.kind(next(iter(names)))] if names else torch.float32
 
     def output(self) -> bool | None:
-        """Whether the output matrix is another than the embedding; None where there is none."""
+        """Whether the output matrix differs from the embedding; None if there is none."""
         if OUTPUT not in self.places or EMBEDDING not in self.places:
             return None if OUTPUT not in self.places else True
         if self.shape(OUTPUT) != self.shape(EMBEDDING) or self.kind(OUTPUT) != self.kind(EMBEDDING):
@@ -186,7 +186,7 @@ class _Tensors:
         return self._open[self.places[name]].get_slice(name)
 
     def read(self, name: str) -> torch.Tensor:
-        """Raises: DataError: the file cannot be read, or the tensor has values that are none."""
+        """Raises: DataError: the file cannot be read, or the tensor has non-finite values."""
         path = self.folder / self.places[name]
         try:
             tensor = self._open[self.places[name]].get_tensor(name)
@@ -202,7 +202,7 @@ class _Tensors:
         return tensor
 
     def checksums(self) -> dict[str, dict[str, Any]]:
-        """File → its bytes and SHA-256."""
+        """File → its size in bytes and SHA-256."""
         found = {}
         for name in (CONFIG, *self._open):
             with (self.folder / name).open("rb") as file:
@@ -212,7 +212,7 @@ class _Tensors:
 
 
 class _Reading(DefaultSavePlanner):
-    """Reads each tensor when DCP is about to write it."""
+    """Reads each tensor just before DCP writes it."""
 
     def __init__(self, model: Architecture, wanted: Parts, there: _Tensors) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _Reading(DefaultSavePlanner):
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
         stopping.check("reading the weights starts over")
         name = write_item.index.fqn
-        # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
+        # DCP's writer keeps every tensor until the last one is written: free the memory.
         if self._written is not None:
             self._written.untyped_storage().resize_(0)
         shape, theirs = self._wanted[name]
@@ -235,13 +235,13 @@ class _Reading(DefaultSavePlanner):
         read = {each: self._there.read(each) for each in theirs}
         if self._tied and name == HEAD:
             read = {OUTPUT: read[EMBEDDING]}
-        # A copy, since the memory may be the file's.
+        # A copy, since the memory may be mapped from the file.
         self._written = torch.empty(shape, dtype=self._there.dtype(theirs))
         return self._written.copy_(self._adapter.from_hf(read)[name])
 
 
 def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
-    """Raises: DataError: a tensor is missing, too much, of another shape or precision."""
+    """Raises: DataError: a tensor is missing, unknown, or of another shape or precision."""
     needed = {name: shape for _, theirs in wanted.values() for name, shape in theirs.items()}
     folder, model = there.folder, f"the model `{job.id}`"
     missing = [name for name in needed if name not in there.places]
@@ -250,7 +250,7 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
             f"{folder} lacks {_some(missing)}, which {model} has",
             "a file of the weights is missing, or they belong to another model",
         )
-    # What adapters know and leave out is rebuilt; of a tied model the output is the embedding.
+    # Tensors that adapters drop are rebuilt; a tied model's output is the embedding.
     aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
     more = [
         name
@@ -296,11 +296,11 @@ def check_config(
     """Compares `config.json` with a model.
 
     Args:
-        output: whether the files have an output matrix that is another than the embedding; None
-            where they have none.
+        output: whether the files have an output matrix that differs from the embedding; None if
+            they have none.
 
-    Returns: what is not as `config.json` says, and was settled as transformers does.
-    Raises: DataError: it describes another model, or one that is not computed here.
+    Returns: where the result differs from `config.json`, as in transformers.
+    Raises: DataError: it describes another model, or one that is not supported.
     """
     path = folder / CONFIG
     given = read_json(path)
@@ -337,8 +337,7 @@ def check_config(
 
 
 def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str]:
-    """What to say of the output matrix, with which transformers believes the files, not the
-    configuration."""
+    """Notes on the output matrix: here transformers follows the files, not the configuration."""
     if said and output:
         if tied:
             raise DataError(
@@ -364,7 +363,7 @@ def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str
 def _check_for_transformers(
     model: Architecture, path: Path, given: dict[str, Any], name: str
 ) -> None:
-    """Whether transformers reads the configuration as etude does, and takes it at all."""
+    """Checks that transformers accepts the configuration and reads it as etude does."""
     from transformers import AutoConfig
 
     from .families import hf_config

@@ -1,4 +1,4 @@
-"""The device that torchtitan trains on: chosen once in a process, before torchtitan is imported."""
+"""The device that torchtitan trains on, chosen once per process, before torchtitan is imported."""
 
 import os
 import sys
@@ -13,12 +13,12 @@ from ..errors import RunError
 def prepare(device: str) -> None:
     """Makes torchtitan run on `device` in this process.
 
-    torchtitan looks for an accelerator when it is imported, and takes CUDA where it finds none;
-    its modules copy what was found. So this comes before the first import of any other torchtitan
+    torchtitan looks for an accelerator when it is imported, and assumes CUDA if it finds none; its
+    modules copy the result. So this must come before the first import of any other torchtitan
     module. Calling it again with the same device does nothing.
 
     Args:
-        device: "cpu", or the name of a GPU, for which torchtitan's own choice stands.
+        device: "cpu", or the name of a GPU, which leaves torchtitan's own choice.
 
     Raises:
         RunError: there is no GPU, or torchtitan already runs on another device in this process.
@@ -49,7 +49,7 @@ def prepare_any() -> None:
 
 
 class CpuModule(ModuleType):
-    """`torch.cpu`, with what torchtitan asks of a device module beyond it."""
+    """`torch.cpu`, with the functions that torchtitan expects of a device module."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)

@@ -1,4 +1,4 @@
-"""What emitted configurations of torchtitan read: data and rates of a run, as etude's jobs do."""
+"""Components for emitted torchtitan configurations: a run's data and rates, as in etude's jobs."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -27,22 +27,22 @@ PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its
 class RunData(BaseDataLoader):
     """Yields the batches of a train job from the data sets in a run folder.
 
-    The sequences are those of etude's own run, in the same order; labels of dialogs are masked as
-    there. Torchtitan takes as many at a time as its configuration says.
+    The sequences are those of etude's own run, in the same order, and labels of dialogs are masked
+    in the same way. torchtitan takes as many at a time as its configuration says.
 
     Raises:
-        RunError: the run folder has another plan, or not yet the job's data.
+        RunError: the run folder has another plan, or does not have the job's data yet.
         DataError: the data are damaged.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseDataLoader.Config):
         run: str
-        """The run folder: that of the recipe, or of the variant."""
+        """The run folder of the recipe, or of the variant."""
         job: str
         """The job's name in the plan."""
         key: str
-        """The job's key: with it the plan is the one that was emitted."""
+        """The job's key, which checks that the plan is the one that was emitted."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         run = Path(config.run)
@@ -71,7 +71,7 @@ class RunData(BaseDataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Micro-batches handed out: steps of torchtitan may end amid those of the recipe."""
+        """Micro-batches handed out: torchtitan's steps may end within those of the recipe."""
         return {"micro_batches": self._given}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -79,22 +79,22 @@ class RunData(BaseDataLoader):
 
 
 class RunRates(PlannedSchedulers):
-    """The recipe's learning rate, at every step of torchtitan that of the sequences it reads.
+    """The recipe's learning rate: each step of torchtitan has the rate of the sequences it reads.
 
-    The state is the number of steps that were taken, and the job: one that begins with the
-    checkpoint of another has taken none.
+    The state is the number of steps taken, and the job: a job that begins with another's checkpoint
+    has taken none.
 
-    Raises: RunError: as those of `RunData`.
+    Raises: RunError: as `RunData`.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(LRSchedulersContainer.Config):
         run: str
-        """As in `RunData`, like those that follow."""
+        """As in `RunData`, like the next two."""
         job: str
         key: str
         batch: int
-        """Sequences in torchtitan's one batch."""
+        """Sequences per batch of torchtitan."""
 
         def build(self, *, optimizers: OptimizersContainer, training_steps: int) -> "RunRates":
             return RunRates(self, optimizers)
@@ -120,7 +120,7 @@ class RunRates(PlannedSchedulers):
 
 
 def _find(run: Path, name: str, key: str) -> tuple[Plan, TrainJob]:
-    """The plan of a run folder, and a job of it."""
+    """The plan in a run folder, and a job of it."""
     if not (run / "plan.json").is_file():
         raise RunError(f"{run} is not a run folder", PREPARE)
     plan = read_plan(run / "plan.json")

@@ -21,7 +21,7 @@ from .storage import HEAD, model_tensors, read_tensor, reading, weights_of, writ
 
 ROUTER_BIAS = "e_score_correction_bias"
 SHARD_BYTES = 5 * 10**9
-"""A file that has as many bytes gets no further tensor."""
+"""A file that has reached this many bytes gets no further tensor."""
 
 
 def export(
@@ -31,16 +31,16 @@ def export(
     `folder/result`, as a Hugging Face model folder.
 
     A reward model (head "score") becomes a sequence classifier with one label, which transformers
-    reads off the last token that is not padding.
+    reads from the last token that is not padding.
 
     Args:
-        root: the spec's folder, where a dialog's template is.
+        root: the spec's folder, which contains a dialog's template.
 
     Raises:
         DataError: the dialog does not fit the tokenizer.
-        RunError: the model is missing, damaged, of another head or of a family that the engine
-            does not have.
-        Stopped: the disk does not take the result.
+        RunError: the model is missing, damaged, has another head, or is of a family that the engine
+            does not support.
+        Stopped: the disk cannot take the result.
     """
     result = folder / "result"
     if result.is_dir():
@@ -71,7 +71,7 @@ def export(
 
 
 def _context(job: ExportJob, model: Path) -> int:
-    """The context that the model knows; of a best stage that of the one which was picked."""
+    """The context that the model supports; for a best stage, that of the picked model."""
     verdict = model / "verdict.json"
     if job.contexts is None or not verdict.is_file():
         return job.model.context
@@ -79,7 +79,7 @@ def _context(job: ExportJob, model: Path) -> int:
 
 
 def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights under Hugging Face's names, one in memory at a time."""
+    """The weights under their Hugging Face names, one in memory at a time."""
     from .families import model_spec
 
     score = job.head == "score"
@@ -105,14 +105,14 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _rounded(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in bf16. What is added to the scores of experts stays as it is: it says which of
-    them are chosen, and transformers keeps it so too."""
+    """A tensor in bf16. The offsets added to expert scores keep their precision: they decide which
+    experts are chosen, and transformers keeps them too."""
     apart = name.endswith(ROUTER_BIAS) or not tensor.is_floating_point()
     return tensor if apart else tensor.to(torch.bfloat16)
 
 
 def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> str:
-    """Writes safetensors files, with an index where there are several; returns the dtype."""
+    """Writes safetensors files, with an index if there are several; returns the dtype."""
     files: list[list[str]] = []
     size, dtype = 0, ""
     for shard in _shards(tensors):
@@ -137,7 +137,7 @@ def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) ->
 
 
 def _share(path: Path) -> None:
-    """Gives a file the mode of a new one: safetensors writes files that nobody else can read."""
+    """Gives a file the mode of a new one: safetensors creates files that only their owner reads."""
     new = path.with_name(f"{path.name}.new")
     new.touch()
     shutil.copymode(new, path)
@@ -158,7 +158,7 @@ def _shards(tensors: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, t
 
 
 def _copy_tokenizer(source: Path, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    """Copies a tokenizer's files, and returns what a model's configuration says of it."""
+    """Copies a tokenizer's files and returns its entries in a model's configuration."""
     for file in source.iterdir():
         if file.name != GENERATION:
             shutil.copyfile(file, folder / file.name)
@@ -169,7 +169,7 @@ def _copy_tokenizer(source: Path, tokenizer: Tokenizer, folder: Path) -> dict[st
 
 
 def _padding(tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
-    """Chooses a padding token that no response ends with, and returns its id."""
+    """Chooses a padding token that no response ends with and returns its id."""
     ids = {
         token.content: number
         for number, token in tokenizer.get_added_tokens_decoder().items()
@@ -177,7 +177,7 @@ def _padding(tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
     }
     known = special(tokenizer)
     names = [name for name in ids if "pad" in name.lower()]
-    # A text may end with the end-of-text token, and never with the one that begins it.
+    # A text may end with the end-of-text token, but never with the beginning-of-text token.
     pad = ids[names[0]] if names else known.eos if known.bos is None else known.bos
     _change_tokenizer(folder, pad_token=tokenizer.id_to_token(pad))
     return {"pad_token_id": pad}
@@ -189,7 +189,7 @@ def _set_dialog(
     """Gives the tokenizer the chat template; returns what ends the generation of a message."""
     made = renderer(settings, tokenizer, root)
     _change_tokenizer(folder, chat_template=made.chat_template)
-    # A file of its own would go before the template in the configuration.
+    # A separate file would take precedence over the template in the configuration.
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     if not made.stop:
         return {}

@@ -1,7 +1,7 @@
-"""Forward passes without training: references for DPO, scores of documents.
+"""Forward passes without training: references for DPO, document scores, held-out measures, judges.
 
-The rows of a split are worked on in chunks that depend on the data alone. Each chunk's figures are
-kept in a file, so that a job that was killed continues with the chunk that it had begun.
+The rows of a split are processed in chunks that depend only on the data. Each chunk's results are
+kept in a file, so that a killed job continues with the chunk that it had begun.
 """
 
 import json
@@ -55,7 +55,7 @@ CHUNKS = "chunks"
 CHUNK = 1024
 """How many records or documents are finished together."""
 RESPONSES = 3
-"""The columns of a reference: as many responses as a preference may have."""
+"""The columns of a reference: the most responses of a preference."""
 
 SCORES = "scores.json"
 
@@ -73,19 +73,19 @@ def reference(
 ) -> None:
     """Writes `result/reference.npy`; all ranks call this together.
 
-    Row i has, for each response of record i of the train split, the best first, the sum of the
+    Row i has, for each response of record i of the train split, best first, the sum of the
     log-probabilities (nats) of its tokens that count under the job's mask; float32, shape
-    (records, 3), nan where there is no such response.
+    (records, 3), nan if there is no such response.
 
     Args:
         inputs: role → folder: "data:<source>" (records) and "model".
         folder: of the job.
-        root: of the run, whose `logs` have what is logged.
-        on_event: gets, on rank 0, one dict a chunk: `event` ("progress"), `job`, `stage`, `done`
+        root: of the run, whose `logs` receive the log.
+        on_event: gets, on rank 0, one dict per chunk: `event` ("progress"), `job`, `stage`, `done`
             and `of` (records).
 
     Raises:
-        Stopped: the disk does not take the result.
+        Stopped: the disk cannot take the result.
         Interrupted: a rank was asked to stop.
         RunError: the job cannot run here, or an input is missing or damaged.
     """
@@ -131,11 +131,11 @@ def score(
 ) -> None:
     """Writes `result/train.npy` and `result/heldout.npy`; all ranks call this together.
 
-    Entry i is the mean cross-entropy (nats a token) of document i, float32. A document's first
-    token is not predicted. One of more than `seq_len` tokens is cut into windows, whose first
-    tokens are predicted from the window before; nan where nothing is predicted.
+    Entry i is the mean cross-entropy (nats per token) of document i, float32. A document's first
+    token is not predicted. A document of more than `seq_len` tokens is cut into windows, whose
+    first tokens are predicted from the window before; nan if nothing is predicted.
 
-    Arguments and errors as those of `reference`; `done` and `of` count documents of a split.
+    Arguments and errors are those of `reference`; `done` and `of` count documents of a split.
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
@@ -170,9 +170,9 @@ def held_out(
     """Writes `result/scores.json`: measure → {"score", …}, see `held_out`; all ranks call this
     together.
 
-    Arguments and errors as those of `reference`; `done` and `of` count the rows of a source.
+    Arguments and errors are those of `reference`; `done` and `of` count the rows of a source.
 
-    Raises: DataError: a source holds nothing out.
+    Raises: DataError: a source has no held-out data.
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
@@ -215,10 +215,10 @@ def judge(
     root: Path,
     on_event: "OnEvent",
 ) -> None:
-    """Writes `result/scores.npy`, of each answer its score: float32, nan where it is too long for
-    the judge; all ranks call this together.
+    """Writes `result/scores.npy`, the score of each answer: float32, nan if it is too long for the
+    judge; all ranks call this together.
 
-    Arguments and errors as those of `reference`; `done` and `of` count answers.
+    Arguments and errors are those of `reference`; `done` and `of` count answers.
 
     Args:
         inputs: "model", a reward model.
@@ -245,7 +245,7 @@ def judge(
 
 
 class _Walk:
-    """Adds up what is asked of the responses in the rows of a split, chunk by chunk."""
+    """Sums a model's outputs over the responses in the rows of a split, chunk by chunk."""
 
     def __init__(
         self,
@@ -257,9 +257,9 @@ class _Walk:
     ) -> None:
         """
         Args:
-            ask: what the model is asked of the rows of a batch, of so many tokens each: `places`,
-                `targets` where it has an output of tokens, and `counts`, one a response, of the
-                values that belong to it.
+            ask: what to ask the model about the rows of a batch, padded to this many tokens:
+                `places`, `targets` if it has an output of tokens, and `counts`, the number of
+                values of each response.
         """
         self._trainer = trainer
         self._job = job
@@ -272,18 +272,18 @@ class _Walk:
         Args:
             split: name of the chunks' files.
             count: how many items there are.
-            make: gives the rows of an item, each of at most so many responses.
+            make: returns the rows of an item, each with at most `responses` responses.
 
         Returns:
-            Of each item and response, the sum of what the model says (cross-entropies in nats, or
+            For each item and response, the sum of the model's outputs (cross-entropies in nats, or
             scores) and the number of values: float64, shape (count, 2, responses); on rank 0,
-            elsewhere zeros.
+            zeros elsewhere.
         """
         found = np.zeros((count, 2, responses))
         rank = dist.get_rank()
         begins = range(0, count, CHUNK)
         paths = [self._folder / f"{split}-{begin:012}.npy" for begin in begins]
-        # Rank 0 alone sees to the files, so that all ranks continue from the same chunk.
+        # Only rank 0 looks at the files, so that all ranks continue from the same chunk.
         done = [[_chunk(path, found[b : b + CHUNK]) for b, path in zip(begins, paths, strict=True)]]
         dist.broadcast_object_list(done)
         for begin, path, known in zip(begins, paths, done[0], strict=True):
@@ -307,7 +307,7 @@ class _Walk:
         return found
 
     def _sums(self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...]) -> np.ndarray:
-        """What `over` returns, of one chunk; on all ranks."""
+        """What `over` returns, for one chunk; on all ranks."""
         from .objectives import sums_of
         from .rows import collate, row_multiple
 
@@ -326,7 +326,7 @@ class _Walk:
             length = len(rows[first][1].tokens)
             here = max(room // (-(-length // multiple) * multiple), 1)
             own = rows[first + rank * here : first + (rank + 1) * here]
-            # A rank without rows takes part all the same: the ranks compute together.
+            # A rank without rows takes part too, because the ranks compute together.
             given = [row for _, row in own or rows[first : first + 1]]
             batch = collate(given, multiple, length)
             batch |= self._ask(given, batch["input"].shape[1])
@@ -344,10 +344,10 @@ class _Walk:
 
 
 def _chunk(path: Path, part: np.ndarray) -> bool:
-    """Reads a chunk's file into `part`, on rank 0; whether there is one that is whole."""
+    """Reads a chunk's file into `part`, on rank 0; returns whether there is a complete one."""
     if dist.get_rank() != 0:
         return False
-    # A file that is missing, or that a crash of the machine has cut off, is rebuilt.
+    # A file that is missing, or truncated by a crash of the machine, is rebuilt.
     with suppress(OSError, ValueError, EOFError):
         values = np.load(path)
         if values.shape == part.shape:
@@ -369,7 +369,7 @@ def _run(
     on_event: "OnEvent",
     work: Callable[["Trainer", Path], None],
 ) -> None:
-    """Loads the job's model, and has `work` write the result into a folder."""
+    """Loads the job's model and has `work` write the result into a folder."""
     prepare(job.resources.device)
     rank = join(job.resources.world_size, job.resources.device)
     result, partial = folder / RESULT, folder / f"{RESULT}.partial"
@@ -408,7 +408,7 @@ def _run(
 
 
 def _objective(job: ForwardJob) -> Objective:
-    """An objective whose model says what the job asks for: cross-entropies of tokens, or scores."""
+    """An objective whose model gives the job's outputs: cross-entropies of tokens, or scores."""
     ranks = isinstance(job, HeldOutJob) and isinstance(job.measures[0], AccuracyMeasure)
     if ranks or isinstance(job, JudgeJob):
         return Reward()

@@ -1,4 +1,4 @@
-"""Decoders whose head is applied at a few positions only, with more outputs than logits.
+"""Decoders whose head is applied only at some positions, with outputs other than logits.
 
 Names carry shapes: B sequences, L tokens, D dimensions, N places, V tokens of the vocabulary.
 """
@@ -27,9 +27,9 @@ PIECE = 2048
 
 
 class TokenHead(Linear):
-    """The output layer, which gives the cross-entropy of one token at each place.
+    """The output layer, returning the cross-entropy of one token at each place.
 
-    Logits are made piece by piece, and recomputed for the gradient, so that those of all places
+    Logits are computed piece by piece, and recomputed for the gradient, so that those of all places
     never exist together. The vocabulary may be sharded (tensor parallelism).
     """
 
@@ -75,7 +75,7 @@ class TokenHead(Linear):
 
 @cache
 def record_model(decoder: type[Decoder]) -> type[Decoder]:
-    """A decoder whose forward pass says something of given places of the rows.
+    """A decoder whose forward pass returns an output for given places of the rows.
 
     With a `TokenHead`: the cross-entropy of `targets`; with a linear head of one output: scores.
     """
@@ -87,7 +87,7 @@ def record_model(decoder: type[Decoder]) -> type[Decoder]:
             def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
                 base.Config.update_from_config(self, config=config, **kwargs)
                 if self.lm_head.out_features == 1:
-                    # One output cannot be sharded: each tensor rank computes it from whole states.
+                    # A single output cannot be sharded: each tensor rank computes it whole.
                     whole = dense_activation_placement(tp=spmd.I)
                     assert self.norm.sharding_config is not None
                     self.norm.sharding_config.out_dst_shardings = whole
@@ -119,7 +119,7 @@ def record_model(decoder: type[Decoder]) -> type[Decoder]:
             hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
             if targets is not None:
                 return self.lm_head(hidden_1ND, targets)
-            # FSDP2 hooks onto what is returned, which should not be a view.
+            # FSDP2 hooks the returned tensor, which should not be a view.
             return self.lm_head(hidden_1ND).flatten().to(torch.float32, copy=True)
 
     return RecordModel

@@ -1,4 +1,4 @@
-"""Held-out data as rows, and what is made of what a model says of them: losses and accuracies."""
+"""Held-out data as rows, and measures of a model's outputs on them: losses and accuracies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ class Data:
     """The rows of a source.
 
     Attributes:
-        responses: of each record that they are made of, how many there are; of preferences.
+        responses: for preferences, the number of responses of each record.
     """
 
     rows: Sequence[Row]
     responses: Sequence[int] = ()
 
     def row(self, number: int) -> Sequence[Row]:
-        """What is one item of a walk."""
+        """The rows of one item of a walk."""
         return [self.rows[number]]
 
 
 def rows_of(measure: HeldOut, job: HeldOutJob, folder: Path, source: str) -> Data:
-    """What a measure is computed on, of one source.
+    """The data of one source for a measure.
 
-    Raises: DataError: nothing is held out, or a token is none of the model's.
+    Raises: DataError: nothing is held out, or a token is not in the model's vocabulary.
     """
     if isinstance(measure, AccuracyMeasure):
         return ranked(measure, job, folder, source)
@@ -45,10 +45,10 @@ def rows_of(measure: HeldOut, job: HeldOutJob, folder: Path, source: str) -> Dat
 
 
 def windows(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
-    """Held-out documents cut into windows of at most seq_len + 1 tokens, or dialogs, each a row of
-    its own; with `measure.tokens` labels in all, or a window's more.
+    """Held-out documents cut into windows of at most seq_len + 1 tokens, or dialogs, one per row;
+    with `measure.tokens` labels in total, or up to a window more.
 
-    Raises: DataError: there are none, or a token is none of the model's.
+    Raises: DataError: there are none, or a token is not in the model's vocabulary.
     """
     rows: list[Row] = []
     total = 0
@@ -86,7 +86,7 @@ def _dialogs(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -
 
 
 def dialog_row(record: Record, *, every_token: bool) -> Row:
-    """A dialog in which the tokens are predicted that training on it learns."""
+    """A dialog; the tokens that training on it learns are predicted."""
     taught = np.flatnonzero(learned(record.parts, every_token=every_token)[1:])
     tokens = record.tokens.astype(np.int64)
     count = len(tokens) - 1
@@ -102,10 +102,10 @@ def dialog_row(record: Record, *, every_token: bool) -> Row:
 
 
 def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
-    """{"score", "tokens", "sources": source → loss}, in nats a token.
+    """{"score", "tokens", "sources": source → loss}, in nats per token.
 
     Args:
-        found: source → its rows, and of each the sum of cross-entropies and the number of tokens.
+        found: source → its rows, with the sum of cross-entropies and the number of tokens of each.
     """
     sums = {source: values.sum(0) for source, (_, values) in found.items()}
     nats, tokens = np.sum([*sums.values()], axis=0)
@@ -117,7 +117,7 @@ def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
 
 
 def ranked(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
-    """Held-out preferences: of each response, the best first, a row with the prompt before it.
+    """Held-out preferences: for each response, best first, a row with the prompt before it.
 
     Raises: DataError: there are none, or one is longer than the rows of the job.
     """
@@ -139,11 +139,11 @@ def ranked(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str)
 def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
     """{"score", "pairs", "margin", "sources": source → share}.
 
-    The score is the share of ordered pairs of held-out responses whose better one has the higher
-    reward (an equal one is not higher), the margin the mean difference of the rewards.
+    The score is the share of ordered pairs of held-out responses in which the better one has the
+    higher reward (ties count as wrong), the margin the mean difference of the rewards.
 
     Args:
-        found: source → its rows, and of each the reward.
+        found: source → its rows, with the reward of each.
     """
     margins = {source: _margins(data, values[:, 0]) for source, (data, values) in found.items()}
     every = [margin for of in margins.values() for margin in of]
@@ -156,7 +156,7 @@ def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
 
 
 def _margins(data: Data, rewards: np.ndarray) -> list[float]:
-    """Reward of the better less that of the worse, over the ordered pairs of every record."""
+    """Reward of the better minus that of the worse response, for every record's ordered pairs."""
     parts = np.split(rewards, np.cumsum(data.responses)[:-1])
     return [float(a - b) for of in parts for a, b in combinations(of.tolist(), 2)]
 

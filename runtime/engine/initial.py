@@ -1,9 +1,9 @@
 """Initial weights: a pure function of the seed and of a parameter's name and shape.
 
-Number i of a parameter's own random numbers becomes its element i, so that a rank draws its shard
-and nothing else, and weights are the same however a model is placed. The numbers are those of a
-counter-based generator (Philox, doi:10.1145/2063384.2063405), which begins anywhere at no cost.
-They are drawn on the CPU, in float64 and piece by piece, whatever device the weights are on.
+Element i of a parameter comes from number i of its own random sequence. So a rank draws only its
+shard, and weights do not depend on a model's placement. The numbers come from a counter-based
+generator (Philox, doi:10.1145/2063384.2063405), which can start anywhere at no cost. They are drawn
+on the CPU, in float64 and in pieces, whatever device the weights are on.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from ..errors import RunError
 
 Init = Callable[[torch.Tensor], object]
 CONSTANT = (nn.init.ones_, nn.init.zeros_, skip_param_init)
-"""What draws no random numbers."""
+"""Initializers that draw no random numbers."""
 PIECE = 1 << 15
-"""So many elements are drawn at once, at most: few enough for torch to use one thread, so that
-others draw other pieces."""
+"""The most elements drawn at once: few enough for torch to use one thread, so that other threads
+draw other pieces."""
 _BITS = 52
-"""Of a uniform number: half a unit more than any of them is below 1, and a float64."""
+"""Bits of a uniform number: with half a unit added, all are below 1 and exact in float64."""
 
 
 def by_name(
@@ -40,8 +40,8 @@ def by_name(
 
     Args:
         parallelize: torchtitan's, which gets the model before anything wraps its modules.
-        drawn: whether a parameter of this name is drawn; one that comes from elsewhere is nan until
-            it is there, so that one that never comes is seen.
+        drawn: whether a parameter of this name is drawn. Other parameters are nan until they are
+            loaded, so that one that is never loaded is noticed.
     """
 
     @wraps(parallelize)
@@ -85,13 +85,13 @@ def _named(init: Init, seed: int, name: str) -> Init:
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             for _ in threads.map(write, _pieces(part, strides, first)):
-                pass  # raises what a thread has
+                pass  # raises a thread's exception
 
     return draw
 
 
 def _key(seed: int, name: str, shape: Sequence[int]) -> int:
-    """Of a parameter's own random numbers: 128 bits."""
+    """The key of a parameter's own random sequence: 128 bits."""
     said = f"{seed} {name} {tuple(shape)}"
     return int.from_bytes(hashlib.sha256(said.encode()).digest()[:16], "big")
 
@@ -106,8 +106,8 @@ def _numbers(key: int, first: int, count: int) -> torch.Tensor:
 def _pieces(
     part: torch.Tensor, strides: Sequence[int], first: int
 ) -> Iterator[tuple[torch.Tensor, int]]:
-    """A part of a parameter in views whose elements follow each other in the parameter, and of each
-    the number of its first element.
+    """Views of a part of a parameter whose elements are consecutive in the parameter, each with the
+    number of its first element.
 
     Args:
         part: has, at (i, j, …), element first + i · strides[0] + j · strides[1] + ….
@@ -115,7 +115,7 @@ def _pieces(
     if not part.numel():
         return
     row = part[0].numel()
-    together = row == strides[0]  # rows follow each other in the parameter, too
+    together = row == strides[0]  # rows are consecutive in the parameter, too
     step = max(PIECE // row, 1) if together else 1
     for i in range(0, len(part), step):
         rows, begin = part[i : i + step], first + i * strides[0]
@@ -126,9 +126,9 @@ def _pieces(
 
 
 def _quantile(init: Init) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What makes of uniform numbers those of the distribution that a function of `nn.init` draws.
+    """The map from uniform numbers to the distribution that a function of `nn.init` draws.
 
-    Raises: RunError: there is nothing for it.
+    Raises: RunError: the function is not supported.
     """
     function = getattr(init, "func", init)
     given = signature(init).bind(torch.empty(0))

@@ -1,6 +1,6 @@
-"""Reading checkpoints of a run folder in a store: files are fetched as they are read.
+"""Reads checkpoints of a run folder in a store: files are fetched when they are read.
 
-A rank on the same layout reads the file that it has written, and no other; DCP says which.
+A rank with the same layout reads only the file that it has written; DCP decides which.
 """
 
 import json
@@ -18,7 +18,7 @@ from ..stores.remote import remote_above
 
 
 class _Fetched(FileSystem):
-    """The file system, with files from the store where they are not here."""
+    """The file system; files that are not here are fetched from the store."""
 
     @contextmanager
     def create_stream(self, path: Any, mode: str) -> Generator[Any, None, None]:
@@ -36,9 +36,9 @@ class CheckpointReader(FileSystemReader):
 
 
 def fetch(path: Path) -> None:
-    """Fetches a file of a checkpoint where it is not here and a store has it, and checks it.
+    """Fetches a checkpoint's file if it is in a store and not here, and checks it.
 
-    Raises: RunError: it is damaged, or the store is out of reach.
+    Raises: RunError: it is damaged, or the store is unreachable.
     """
     if path.is_file():
         return
@@ -52,9 +52,9 @@ def fetch(path: Path) -> None:
 
 
 def why_not(path: Path) -> str:
-    """Fetches a file as `fetch` does; what is wrong with it, "" for nothing.
+    """Fetches a file as `fetch` does; returns what is wrong with it, "" for nothing.
 
-    Raises: Interrupted: the store is out of reach.
+    Raises: Interrupted: the store is unreachable.
     """
     try:
         fetch(path)

@@ -1,4 +1,4 @@
-"""The batches of a job, as its timeline lays them out: the same for every number of ranks."""
+"""The batches of a job, as its timeline defines them: the same for any number of ranks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -21,7 +21,7 @@ from ..errors import DataError, RunError
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 AHEAD = 8
-"""Micro-batches that wait to be trained on, at most."""
+"""The most micro-batches that wait to be trained on."""
 
 
 class Loader(BaseDataLoader):
@@ -29,14 +29,14 @@ class Loader(BaseDataLoader):
 
     The sequences of a step, in order, are cut into micro-batches of dp_world_size ×
     local_batch_size; rank r has the r-th slice of each. A thread reads up to `AHEAD` micro-batches
-    ahead, into pinned memory where there is a GPU. The state is the number of the job's steps that
+    ahead, into pinned memory if there is a GPU. The state is the number of the job's steps that
     have been handed out, whatever has been read.
 
     Each micro-batch is ({"input": …, "positions": …}, labels), int64, (local_batch_size, seq_len).
 
     Raises:
         RunError: a batch cannot be cut into whole micro-batches.
-        DataError: a token id lies outside the model's vocabulary.
+        DataError: a token id is outside the model's vocabulary.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -84,12 +84,12 @@ class Loader(BaseDataLoader):
                 yield batch
 
     def close(self) -> None:
-        """Ends the thread that reads ahead; the state is that of what has been handed out."""
+        """Stops the thread that reads ahead; the state counts what has been handed out."""
         if self._reader is not None:
             self._reader.close()
 
     def _batches(self, steps: Iterable[int]) -> Iterator[tuple[Batch, bool]]:
-        """This rank's micro-batches of some steps, and whether each is the last one of its step."""
+        """This rank's micro-batches of some steps, and whether each is the last of its step."""
         for step in steps:
             size = self.timeline.batch(step)
             last = size // self._micro_batch
@@ -97,7 +97,7 @@ class Loader(BaseDataLoader):
                 yield pinned(batch), number == last
 
     def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
-        """This rank's micro-batches of a step with so many sequences."""
+        """This rank's micro-batches of a step with `size` sequences."""
         for start in range(0, size, self._micro_batch):
             yield self._read(step, start + self._rank * self._local_batch)
 
@@ -120,7 +120,7 @@ class Loader(BaseDataLoader):
         return row
 
     def _locate(self, step: int, index: int) -> tuple[str, int]:
-        """The source of the step's sequence, and the token of its stream where it begins."""
+        """The source of the step's sequence, and the token of its stream at which it begins."""
         source, ordinal = self.timeline.sequence(step, index)
         return source, self._first_tokens[source] + ordinal * self.timeline.seq_len
 
@@ -140,15 +140,15 @@ class Loader(BaseDataLoader):
 
 
 def thread_device() -> Callable[[], None] | None:
-    """What makes the GPU of the calling thread that of another one: pinning memory opens a context
-    on a thread's GPU, by default the first one. None where there is no GPU."""
+    """A function that gives the calling thread another thread's GPU: pinning memory opens a context
+    on a thread's GPU, by default the first one. None if there is no GPU."""
     if utils.device_type == "cpu":
         return None
     return partial(utils.device_module.set_device, utils.device_module.current_device())
 
 
 def pinned(batch: Batch) -> Batch:
-    """The batch in memory that a GPU can read by itself; as it is where there is no GPU."""
+    """The batch in memory that a GPU can read directly; unchanged if there is no GPU."""
     if utils.device_type == "cpu":
         return batch
     tensors, labels = batch
@@ -161,8 +161,8 @@ def check_targets(labels: np.ndarray, source: str, what: str) -> None:
         what: the row, for the message.
 
     Raises:
-        DataError: no label is learned. A batch of such rows has a loss of 0 / 0, which is not a
-            matter of rates.
+        DataError: no label is learned. A batch of such rows has a loss of 0 / 0, which the learning
+            rate does not cause.
     """
     if (labels == IGNORE).all():
         raise DataError(
@@ -173,7 +173,7 @@ def check_targets(labels: np.ndarray, source: str, what: str) -> None:
 
 
 class NoTokenizer(BaseTokenizer.Config):
-    """Nothing in training needs one: the shards hold token ids."""
+    """Training needs no tokenizer: the shards hold token ids."""
 
     def build(self, **_: Any) -> None:
         return None
@@ -182,7 +182,7 @@ class NoTokenizer(BaseTokenizer.Config):
 def check_vocab(tokens: np.ndarray, source: str, vocab: int) -> None:
     """
     Raises:
-        DataError: a token id lies outside the model's vocabulary.
+        DataError: a token id is outside the model's vocabulary.
     """
     if (largest := int(tokens.max())) >= vocab:
         raise DataError(

@@ -13,7 +13,7 @@ from ...compiler.schedule.timeline import Timeline
 
 
 class PlannedLR(LRScheduler):
-    """`lr(steps taken)` for all parameter groups, whatever rate they were built with."""
+    """`lr(steps taken)` for all parameter groups, whatever rate they were created with."""
 
     def __init__(self, optimizer: Optimizer, lr: Callable[[int], float]) -> None:
         self._lr = lr
@@ -24,7 +24,7 @@ class PlannedLR(LRScheduler):
 
 
 class PlannedSchedulers(LRSchedulersContainer):
-    """Schedulers whose rates a plan says, also after a checkpoint with others has been loaded."""
+    """Schedulers with a plan's rates, even after loading a checkpoint with others."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

@@ -21,12 +21,12 @@ AGAIN = "remove the artifact that contains it; the next run rebuilds it"
 def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
     """Writes the mean of the models "of.0", "of.1", … of `inputs` into `folder/result/weights`.
 
-    One tensor is in memory at a time. The mean is taken and kept in float32; the job's weights are
-    scaled to add up to one.
+    One tensor is in memory at a time. The mean is computed and stored in float32; the job's weights
+    are scaled to a sum of one.
 
     Raises:
         RunError: a model is missing or damaged, or the models have different weights.
-        Stopped: the disk does not take the result.
+        Stopped: the disk cannot take the result.
     """
     result = folder / "result"
     if result.is_dir():
@@ -47,7 +47,7 @@ def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with writing(partial, "free some disk space and run again"):
-        # On the meta device, where they take no memory: the planner makes each as it is written.
+        # On the meta device, where they take no memory: the planner computes each when writing it.
         mean = {
             name: torch.empty(entry.size, dtype=torch.float32, device="meta")
             for name, entry in first.items()
@@ -58,7 +58,7 @@ def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
 
 
 class _Mean(DefaultSavePlanner):
-    """Computes each tensor when DCP is about to write it."""
+    """Computes each tensor just before DCP writes it."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class _Mean(DefaultSavePlanner):
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
         stopping.check("the mean starts over")
         name = write_item.index.fqn
-        # DCP's writer holds on to every tensor until the last is written; the memory need not stay.
+        # DCP's writer keeps every tensor until the last one is written: free the memory.
         if self._written is not None:
             self._written.untyped_storage().resize_(0)
         mean = torch.zeros(self._tensors[name].size)

@@ -29,14 +29,14 @@ def not_finite(what: str, step: int, stage: str | None) -> Stopped:
 
 
 class Metrics(MetricsProcessor):
-    """Gives one event a step to `on_event`, on rank 0.
+    """Passes one event per step to `on_event`, on rank 0.
 
-    The event: `event` ("step"), `job`, `stage`, `step` (the stage's, from 0), `loss` (nats a
-    token; of preferences, and with terms beside the cross-entropy, what `objectives` says, with the
-    figures named there), `lr`, `sequences`, `seq_len`, `tokens` (the stage's after
-    the step), `mixture` (weights in force), `sources` (tokens of each that the job has drawn),
-    `grad_norm` (before clipping) and `tokens_per_second` (of all ranks; of preferences, without
-    padding).
+    The event: `event` ("step"), `job`, `stage`, `step` (the stage's, from 0), `loss` (nats per
+    token; for preferences, and with terms besides the cross-entropy, the loss that `objectives`
+    defines, with the figures named there), `lr`, `sequences`, `seq_len`, `tokens` (the stage's
+    after the step), `mixture` (weights in force), `sources` (tokens of each that the job has
+    drawn), `grad_norm` (before clipping) and `tokens_per_second` (of all ranks; for preferences,
+    without padding).
 
     Raises:
         Stopped: the gradient is not finite.
@@ -57,8 +57,8 @@ class Metrics(MetricsProcessor):
         self._on_event = config.on_event
         self._timeline = Timeline.of(config.job)
         self.details: Callable[[], tuple[dict[str, float], int | None]] | None = None
-        """Further figures of the step, and its tokens where they are not those of full rows; called
-        on all ranks."""
+        """Further figures of the step, and its tokens if they are not those of full rows; called on
+        all ranks."""
 
     def log(
         self,
@@ -106,7 +106,7 @@ class Metrics(MetricsProcessor):
         self.time_last_log = time.perf_counter()
 
     def _known_to_all(self, figures: dict[str, float]) -> dict[str, float]:
-        """Figures of the loss, which in a pipeline only the last stage has."""
+        """Figures of the loss, which only a pipeline's last stage has."""
         if not self.parallel_dims.pp_enabled:
             return figures
         values = torch.tensor([*figures.values()], dtype=torch.float64, device=get_local_device())

@@ -1,6 +1,6 @@
 """Losses: of language models, with additional terms, and of preferences.
 
-Names carry shapes: N places at which the model says something, P ordered pairs, R records.
+Names carry shapes: N places at which the model has an output, P ordered pairs, R records.
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
@@ -25,7 +25,7 @@ from ...compiler.plan.plan import Dpo
 
 
 class Reported:
-    """What a loss has to say of a step beside itself, added up over its micro-batches."""
+    """Figures that a loss reports for a step besides itself, summed over its micro-batches."""
 
     of_sequence: bool = False
     """Whether ranks that have different parts of a sequence have different sums."""
@@ -36,9 +36,10 @@ class Reported:
         self._added = (*self._added, sums)
 
     def keep_last(self, calls: int) -> None:
-        """Drops what was added since this was last called, but for the last calls of the loss.
+        """Drops what was added since the previous call, except by the last `calls` calls of the
+        loss.
 
-        Before its first step, a pipeline of torch tries the loss out.
+        Before its first step, a torch pipeline tries out the loss.
         """
         kept, new = self._added[: self._kept], self._added[self._kept :]
         self._added = (*kept, *new[max(len(new) - calls, 0) :])
@@ -48,7 +49,7 @@ class Reported:
         """The sums over all ranks of a mesh since the last call.
 
         Args:
-            count: how many there are: a rank before the last of a pipeline has added none.
+            count: how many sums there are: a rank before a pipeline's last has added none.
         """
         if self._added:
             sums = torch.stack(self._added).sum(0)
@@ -60,30 +61,30 @@ class Reported:
         return sums.tolist()
 
     def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], int | None]:
-        """The means over the global batch since the last call, and its tokens without padding,
-        where they are not those of full rows.
+        """The means over the global batch since the last call, and its tokens without padding if
+        they are not those of full rows.
 
         Args:
-            mesh: of the ranks that have different data; all of them call this together.
+            mesh: the ranks that have different data; all of them call this together.
         """
         raise NotImplementedError
 
 
 def reported(loss: BaseLoss) -> Reported | None:
-    """What reports of a loss: itself, or that which it cuts into chunks; None of torchtitan's."""
+    """The reporter of a loss: itself, or the loss that it chunks; None for torchtitan's."""
     inner = loss.loss_fn if isinstance(loss, ChunkedLossWrapper) else loss
     return inner if isinstance(inner, Reported) else None
 
 
 Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits, shape (B, L, V), or this tensor rank's share of V; labels, shape (B, L) → the sum over
-those that are not ignored."""
+the labels that are not ignored."""
 
 
 def _log_partition(logits: torch.Tensor) -> torch.Tensor:
     """log Z of each place, with Z = Σ exp(logit): shape (B, L).
 
-    Where tensor ranks share out the vocabulary, a rank's part of Z has its share of the gradient.
+    If tensor ranks share the vocabulary, a rank's part of Z has its share of the gradient.
     """
     log_part = torch.logsumexp(logits.float(), -1)
     mesh = current_spmd_mesh() if spmd_mesh_size("tp") > 1 else None
@@ -99,7 +100,7 @@ def _log_partition(logits: torch.Tensor) -> torch.Tensor:
 
 
 def z_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """log² Z, which keeps logits from drifting: softmax does not change where all of them grow.
+    """log² Z, which keeps logits from drifting: softmax ignores a common offset.
 
     Chowdhery et al.: PaLM (arXiv:2204.02311, §5), there with the coefficient 1e-4.
     """
@@ -107,11 +108,11 @@ def z_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 TERMS: dict[str, Term] = {"z_loss": z_loss}
-"""What may be added to the cross-entropy, as the plan's objectives call their coefficients."""
+"""Terms that may be added to the cross-entropy, by the plan's names of their coefficients."""
 
 
 class LanguageLoss(CrossEntropyLoss, Reported):
-    """Cross-entropy, with terms beside it, each times its coefficient.
+    """Cross-entropy, plus further terms times their coefficients.
 
     Reported: `loss`, the cross-entropy alone, and each term without its coefficient; all are means
     over the global batch's labels.
@@ -155,7 +156,7 @@ class LanguageLoss(CrossEntropyLoss, Reported):
 
 
 class RecordLoss(BaseLoss, Reported):
-    """A loss over records, which also adds up what is reported of a step.
+    """A loss over records, which also sums what is reported for a step.
 
     `__call__` returns the local sum over the number of items of the global batch, as torchtitan's
     losses do: summed over micro-batches and ranks it is the mean over the batch.
@@ -166,13 +167,13 @@ class RecordLoss(BaseLoss, Reported):
         pass
 
     names: tuple[str, ...]
-    """What is reported, each a mean over the items of the batch."""
+    """What is reported; each is a mean over the items of the batch."""
 
     def __init__(self, config: Config, **_: Any) -> None:
         pass
 
     def _count(self, *values: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Adds values of each item, in the order of `names`."""
+        """Adds each item's values, in the order of `names`."""
         items = torch.full_like(values[0], 1)
         columns = torch.stack([each.detach().double() for each in (*values, items)])
         self._add(torch.cat([columns.sum(1), tokens.double().reshape(1)]))
@@ -186,9 +187,9 @@ class RecordLoss(BaseLoss, Reported):
 class BradleyTerryLoss(RecordLoss):
     """−log σ(better − worse) over ordered pairs of scores.
 
-    Bradley, Terry: Rank analysis of incomplete block designs (1952), as Ouyang et al.
-    (arXiv:2203.02155, §3.5) train reward models. Reported: `accuracy`, the share of pairs with
-    the better response's score above the other's, and `margin`, the mean difference.
+    Bradley, Terry: Rank analysis of incomplete block designs (1952), as used by Ouyang et al.
+    (arXiv:2203.02155, §3.5) to train reward models. Reported: `accuracy`, the share of pairs in
+    which the better response's score is higher, and `margin`, the mean difference.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -207,8 +208,8 @@ class BradleyTerryLoss(RecordLoss):
         """
         Args:
             pred: scores, shape (N,).
-            labels: unused; as many of them as there are pairs are not ignored.
-            rows: `better` and `worse`, int64, shape (P,): which scores make a pair.
+            labels: unused; as many labels are not ignored as there are pairs.
+            rows: `better` and `worse`, int64, shape (P,): which scores form a pair.
         """
         margin_P = pred[rows["better"]] - pred[rows["worse"]]
         self._count(margin_P > 0, margin_P, tokens=rows["tokens"])
@@ -218,20 +219,20 @@ class BradleyTerryLoss(RecordLoss):
 class DpoLoss(RecordLoss):
     """Direct preference optimization, with a term for the likelihood of the chosen response.
 
-    With π and ρ for a response's log-probability under the policy and the reference (the sum
-    over the tokens that count; the mean, where `normalize`), and
+    With π and ρ for a response's log-probability under the policy and the reference (the sum over
+    the tokens that count, or their mean with `normalize`), and
     Δ = (π − ρ)(chosen) − (π − ρ)(rejected), a record's loss is
 
         −(1 − ε) log σ(βΔ) − ε log σ(−βΔ) + nll · NLL(chosen)
 
     (Rafailov et al., arXiv:2305.18290, eq. 7; ε is the label smoothing of conservative DPO,
-    Mitchell: A note on DPO with noisy preferences, 2023), or, where the objective is ipo,
+    Mitchell: A note on DPO with noisy preferences, 2023), or, if the objective is ipo,
 
         (1 − ε) (Δ − 1/(2β))² + ε (−Δ − 1/(2β))² + nll · NLL(chosen)
 
     (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose log-probabilities are those of
-    whole responses, as here where not `normalize`). NLL(chosen) is the mean cross-entropy
-    of the chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
+    whole responses, as here without `normalize`). NLL(chosen) is the mean cross-entropy of the
+    chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
     arXiv:2407.21783, §4.1.4, with the coefficient 0.2).
 
     Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with Δ > 0),
@@ -258,7 +259,7 @@ class DpoLoss(RecordLoss):
         """
         Args:
             pred: cross-entropies of response tokens, shape (N,).
-            labels: unused; one of them a record is not ignored.
+            labels: unused; one label per record is not ignored.
             rows: `counts`, int64, shape (2 R,): how many of them belong to each record's chosen
                 and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
                 the two, summed over the same tokens.
@@ -290,9 +291,9 @@ class DpoLoss(RecordLoss):
 
 
 def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """The sums of stretches of so many values each: shape of `counts`.
+    """The sums of consecutive groups of these sizes: shape of `counts`.
 
-    On a GPU, `index_add` would add in another order every time.
+    On a GPU, `index_add` would add in a different order every time.
     """
     return torch.segment_reduce(values_N, "sum", lengths=counts, initial=0)
 

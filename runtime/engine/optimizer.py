@@ -1,4 +1,4 @@
-"""Optimizers whose checkpoints hold what training has made, and not what the plan says."""
+"""Optimizers whose checkpoints hold the state of training, but not the plan's settings."""
 
 import re
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfi
 
 
 class Optimizers(OptimizersContainer):
-    """torchtitan's optimizers; betas, weight decay and the like stay the job's own on loading.
+    """torchtitan's optimizers; loading keeps the job's own betas, weight decay and the like.
 
-    So a job takes over the moments of the job before, with the settings of its own plan.
+    So a job takes over the moments of the previous job, with the settings of its own plan.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -22,8 +22,8 @@ class Optimizers(OptimizersContainer):
     def _build_param_groups(
         model: nn.Module, param_group_configs: list[ParamGroupConfig], impl_kwargs: dict[str, Any]
     ) -> Any:
-        """Leaves out groups that a part of a pipeline has no parameters of, which torchtitan
-        refuses: its first may hold the embedding alone."""
+        """Drops groups for which a part of a pipeline has no parameters, which torchtitan rejects:
+        the first part may hold only the embedding."""
         left, groups = {name for name, each in model.named_parameters() if each.requires_grad}, []
         for group in param_group_configs:
             named = {name for name in left if re.search(group.pattern, name)}

@@ -33,7 +33,7 @@ class Mean(Stateful):
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Takes a snapshot, if there is one to take after so many steps of the stage."""
+        """Takes a snapshot, if one is due after this many steps of the stage."""
         since = steps - self._averaging.from_step
         if since <= 0 or since % self._averaging.every:
             return
@@ -50,5 +50,5 @@ class Mean(Stateful):
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of a tensor, sharing its memory."""
+    """This rank's part of a tensor, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -19,12 +19,12 @@ from ..run_folder.store import LOGS, Store
 
 
 def join(world_size: int, device: str) -> int:
-    """Makes this process one of `world_size` ranks, and returns which.
+    """Makes this process one of `world_size` ranks and returns its rank.
 
-    Under torchrun the environment says which rank this is; a process on its own is rank 0 of 1.
+    Under torchrun the environment gives the rank; a process on its own is rank 0 of 1.
 
     Raises:
-        RunError: there are not as many ranks as the job needs, or not a GPU for each.
+        RunError: there are fewer or more ranks than the job needs, or not a GPU for each.
     """
     if "RANK" not in os.environ:
         be_alone(_free_port())
@@ -35,7 +35,7 @@ def join(world_size: int, device: str) -> int:
             f"start it with torchrun on {world_size} devices, or plan for {ranks}",
         )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    # A launcher may also show every rank one GPU only.
+    # A launcher may also show every rank only one GPU.
     if device != "cpu" and "CUDA_VISIBLE_DEVICES" not in os.environ:
         gpus = torch.accelerator.device_count()
         if gpus < here:
@@ -54,7 +54,7 @@ def _free_port() -> int:
 
 @atexit.register
 def leave() -> None:
-    """Ends the process group, where there is one."""
+    """Ends the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 def rank_log(root: Path, rank: int) -> Path:
-    """The log of a rank, which a run keeps; its folder is made.
+    """The log of a rank, which the run keeps; creates its folder.
 
     Args:
         root: of the run.
@@ -74,12 +74,12 @@ def rank_log(root: Path, rank: int) -> Path:
 
 
 def traces(root: Path) -> str:
-    """The folder in which the flight recorder keeps the last collectives of a gang that stalls."""
+    """The folder where the flight recorder keeps the last collectives of a stalled gang."""
     return str((root / LOGS / "flight_recorder").resolve())
 
 
 def as_rank_0_sees(look: Callable[[], T]) -> T:
-    """What rank 0 finds in the run folder; all ranks call this together, and rank 0 alone looks."""
+    """What rank 0 sees in the run folder; all ranks call this together, and only rank 0 looks."""
     found = [look() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(found)
     return cast(T, found[0])
@@ -87,7 +87,7 @@ def as_rank_0_sees(look: Callable[[], T]) -> T:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Sends what is logged, and Python's warnings, to a file; torchtitan logs to the root."""
+    """Sends log messages and Python warnings to a file; torchtitan logs to the root logger."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     file = _LogFile(path)
@@ -106,12 +106,12 @@ def logging_to(path: Path) -> Iterator[None]:
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """A line that the disk does not take is lost; what matters is written elsewhere."""
+        """Drops a line that the disk cannot take; important output is written elsewhere."""
 
 
 @contextmanager
 def own_garbage() -> Iterator[None]:
-    """Undoes what torchtitan does to the garbage collector, and collects the trainer."""
+    """Undoes torchtitan's changes to the garbage collector, and collects the trainer."""
     try:
         yield
     finally:

@@ -52,10 +52,10 @@ class Row:
         tokens: int64, shape (n,).
         positions: int64, shape (n,).
         segments: int64, shape (n,): a token sees its own segment and segment 0, see `attention`.
-        places: of each response, where the model predicts its tokens: int64, shape (its length,).
-        targets: of each response, its tokens: int64, shape (its length,).
-        parts: of each response, what its tokens are: uint8, shape (its length,).
-        ends: of each response, the place of its last token.
+        places: for each response, where the model predicts its tokens: int64, shape (its length,).
+        targets: for each response, its tokens: int64, shape (its length,).
+        parts: for each response, the parts of its tokens: uint8, shape (its length,).
+        ends: for each response, the place of its last token.
     """
 
     tokens: np.ndarray
@@ -70,8 +70,8 @@ class Row:
 def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
     """Makes a row of a preference's prompt and some of its responses.
 
-    In the layout `joint` the prompt comes once, and the positions of each response continue it;
-    in `pairs` it comes before every response.
+    In the layout `joint` the prompt occurs once, and the positions of each response continue it; in
+    `pairs` it comes before every response.
     """
     ends = np.cumsum(record.branches)
     prompt = record.branches[0]
@@ -139,22 +139,22 @@ def scored(tokens: np.ndarray) -> Row:
 
 
 def row_multiple(resources: Resources) -> int:
-    """Rows are padded to a multiple of so many tokens: few lengths, that all ranks can share."""
+    """Rows are padded to a multiple of this: few lengths, which all ranks can share."""
     return (8 if resources.device == "cpu" else 128) * resources.tensor
 
 
 def row_length(branches: Sequence[int], responses: Sequence[int], layout: Layout) -> int:
-    """Tokens of the row that `lay_out` makes."""
+    """Tokens in a row of `lay_out`."""
     prompts = 1 if layout == "joint" else len(responses)
     return int(prompts * branches[0] + sum(branches[1 + response] for response in responses))
 
 
 def collate(rows: Sequence[Row], multiple: int, length: int) -> dict[str, torch.Tensor]:
-    """What the model reads of some rows: `input`, `positions` and `segments`, int64, each of
-    shape (rows, length rounded up to a multiple)."""
+    """The model's input for some rows: `input`, `positions` and `segments`, int64, each of shape
+    (rows, length rounded up to a multiple)."""
     width = -(-length // multiple) * multiple
     batch = {name: np.zeros((len(rows), width), np.int64) for name in ("input", "positions")}
-    # What fills a row is a segment of its own, so that every token sees at least itself.
+    # Padding is a segment of its own, so that every token sees at least itself.
     batch["segments"] = np.full((len(rows), width), -1, np.int64)
     for i, row in enumerate(rows):
         count = len(row.tokens)
@@ -165,8 +165,8 @@ def collate(rows: Sequence[Row], multiple: int, length: int) -> dict[str, torch.
 
 
 def ask_tokens(rows: Sequence[Row], width: int, mask: Mask) -> dict[str, torch.Tensor]:
-    """Which tokens' cross-entropies are wanted: `places` and `targets`, int64, shape (N,), those
-    of one response after those of the other; and `counts`, int64, how many each response has."""
+    """Which tokens' cross-entropies are needed: `places` and `targets`, int64, shape (N,), response
+    by response; and `counts`, int64, how many each response has."""
     places, targets, counts = [], [], []
     for i, row in enumerate(rows):
         for j, parts in enumerate(row.parts):
@@ -182,13 +182,13 @@ def ask_tokens(rows: Sequence[Row], width: int, mask: Mask) -> dict[str, torch.T
 
 
 class PreferenceLoader(Loader):
-    """Yields preferences, a row a record, for the losses in `objectives`.
+    """Yields preferences, one record per row, for the losses in `objectives`.
 
-    The records of a step, the longest first, are cut into micro-batches of dp_world_size ×
+    The records of a step, longest first, are cut into micro-batches of dp_world_size ×
     local_batch_size; rank r has the r-th slice of each, padded to the longest row of all ranks.
 
     Raises:
-        DataError: a record is longer than the sequence length, or none of a response's tokens
+        DataError: a record is longer than the sequence length, or a response has no tokens that
             count.
     """
 
@@ -239,7 +239,7 @@ class PreferenceLoader(Loader):
             batch["reference"] = torch.from_numpy(np.stack(references))
             count = len(rows)
         batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
-        # torchtitan divides the loss by the number of labels that it finds.
+        # torchtitan divides the loss by the number of labels it finds.
         labels = torch.full_like(batch["input"], IGNORE)
         labels.view(-1)[:count] = 0
         return batch, labels
@@ -255,7 +255,7 @@ class PreferenceLoader(Loader):
         return branches
 
     def _responses(self, branches: Sequence[int]) -> Sequence[int]:
-        """Which responses the loss needs, the best first."""
+        """Which responses the loss needs, best first."""
         return compared(len(branches) - 1, ends=isinstance(self._objective, Dpo))
 
     def _reference(self, source: str, number: int) -> np.ndarray:
@@ -271,8 +271,8 @@ class PreferenceLoader(Loader):
 
 
 def ask_ends(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
-    """Where each response ends, whose scores are wanted: `places`, int64, shape (N,); `counts`,
-    int64, a 1 for each response."""
+    """Where each response ends, to get its score: `places`, int64, shape (N,); `counts`, int64, a 1
+    for each response."""
     places = [i * width + end for i, row in enumerate(rows) for end in row.ends]
     return {"places": torch.tensor(places), "counts": torch.ones(len(places), dtype=torch.int64)}
 
@@ -291,10 +291,10 @@ def _ask_scores(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
 
 
 def read_reference(path: Path, count: int, source: str) -> np.ndarray:
-    """Reference log-probabilities: float32, shape (count, responses), nan where there is none.
+    """Reference log-probabilities: float32, shape (count, responses), nan if there is none.
 
     Raises:
-        DataError: the file is missing, damaged or of other data.
+        DataError: the file is missing, damaged or belongs to other data.
     """
     help = "remove the artifact that contains it; the next run rebuilds it"
     try:
@@ -324,8 +324,8 @@ def check_length(length: int, seq_len: int, source: str, number: int) -> None:
 def check_different(row: Row, mask: Mask, source: str, number: int) -> None:
     """
     Raises:
-        DataError: of the best and the worst response the same tokens count, so that nothing tells
-            which is better.
+        DataError: the tokens that count are the same in the best and the worst response, so that
+            nothing tells which is better.
     """
     first, last = (
         row.targets[place][counted(row.parts[place], mask)].tolist() for place in (0, -1)
@@ -341,11 +341,11 @@ def check_different(row: Row, mask: Mask, source: str, number: int) -> None:
 def check_counts(counts: torch.Tensor, items: Sequence[tuple[str, int]]) -> None:
     """
     Args:
-        counts: tokens that count, of each response of each record: shape (records, responses).
+        counts: tokens that count in each response of each record: shape (records, responses).
         items: source and number of each record.
 
     Raises:
-        DataError: none of a response's tokens count.
+        DataError: a response has no tokens that count.
     """
     empty = (counts == 0).any(1)
     if empty.any():

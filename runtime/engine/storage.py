@@ -20,19 +20,19 @@ from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"
 TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
-"""What a checkpoint holds beside the model, whose weights are at its top level."""
+"""What a checkpoint holds besides the model, whose weights are at its top level."""
 
 HEAD = "lm_head.weight"
-"""The weights that turn hidden states into logits, or into a score."""
+"""The weights that map hidden states to logits, or to a score."""
 
 _CUT_OFF = "inline_container"
-"""In what PyTorch says where a file takes only a part of a tensor; DCP, which sends errors from
-rank to rank, loses the system's own error behind it."""
+"""Part of PyTorch's message when a file holds only a part of a tensor. DCP loses the system's own
+error when it sends errors between ranks."""
 
 
 @contextmanager
 def writing(path: Path, help: str) -> Iterator[None]:
-    """Turns a disk that does not take a checkpoint into Stopped, and removes what it took."""
+    """Turns a failure to write a checkpoint to disk into Stopped, and removes what was written."""
     try:
         yield
     except (OSError, RuntimeError, CheckpointException) as error:
@@ -51,7 +51,7 @@ def writing(path: Path, help: str) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path, help: str) -> Iterator[None]:
-    """Turns a checkpoint that is damaged, missing or of another shape into RunError."""
+    """Turns a failure on a damaged, missing or ill-shaped checkpoint into RunError."""
     try:
         if not (path / METADATA).is_file():
             raise RunError(f"the checkpoint {path} is missing or was never finished", help)
@@ -64,13 +64,13 @@ def reading(path: Path, help: str) -> Iterator[None]:
 
 
 def weights_of(artifact: Path) -> Path:
-    """The checkpoint of an artifact that stands for its model: the mean where there is one."""
+    """The checkpoint of an artifact's model: the mean if there is one."""
     weights = artifact / "weights"
     return weights if weights.is_dir() else artifact / "state"
 
 
 def model_tensors(path: Path) -> dict[str, TensorStorageMetadata]:
-    """Name, shape and dtype of a checkpoint's weights, without the state of its training."""
+    """Name, shape and dtype of a checkpoint's weights, without its training state."""
     state = tuple(f"{part}." for part in TRAINING_STATE)
     return {
         name: entry
@@ -87,7 +87,7 @@ def read_tensor(path: Path, name: str, entry: TensorStorageMetadata) -> torch.Te
 class Reader:
     """Reads tensors of a checkpoint one by one, each whole, without a process group.
 
-    DCP's own `load` keeps each tensor alive in a circle of objects, and rereads the metadata.
+    DCP's own `load` keeps each tensor alive in a reference cycle, and rereads the metadata.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +112,7 @@ class Reader:
 
 
 class _Adding(DefaultLoadPlanner):
-    """Adds what is read to what is there, so that nothing but the two is in memory."""
+    """Adds what is read to the existing tensor, so that only the two are in memory."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class _Adding(DefaultLoadPlanner):
 
 
 class _Sum:
-    """What DCP's reader does with the tensor that it copies into."""
+    """Stands for the target tensor: where DCP's reader copies into it, this adds."""
 
     def __init__(self, tensor: torch.Tensor, share: float) -> None:
         self._tensor = tensor
@@ -147,14 +147,14 @@ def write_tensors(state: dict[str, Any], path: Path, planner: SavePlanner) -> No
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Without DCP's warning that there is no process group."""
+    """Suppresses DCP's warning that there is no process group."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What etude or the system said first, or the error itself where neither said anything."""
+    """The first cause from etude or the system, or the error itself if there is none."""
     if isinstance(error, CheckpointException) and error.failures:
         return _cause(next(iter(error.failures.values()))[0])
     seen: BaseException | None = error

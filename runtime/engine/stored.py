@@ -1,4 +1,4 @@
-"""Checkpoints of a run folder in a store; of other run folders all of this does nothing."""
+"""Checkpoints of a run folder in a store; for other run folders, nothing here has an effect."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from .checksums import METADATA
 
 
 def take_stored(work: Path) -> None:
-    """Fetches, on rank 0, what says which checkpoints of a job the store has.
+    """Fetches, on rank 0, the list of a job's checkpoints in the store.
 
-    Raises: Interrupted: the store is out of reach.
+    Raises: Interrupted: the store is unreachable.
     """
     if remote := remote_above(work):
         with remote.going():
@@ -19,9 +19,9 @@ def take_stored(work: Path) -> None:
 
 
 def take_named(checkpoint: Path) -> None:
-    """Fetches, on another rank, what says what a checkpoint consists of.
+    """Fetches, on another rank, the list of a checkpoint's contents.
 
-    Raises: Interrupted: the store is out of reach.
+    Raises: Interrupted: the store is unreachable.
     """
     remote = remote_above(checkpoint)
     if remote is None:
@@ -33,9 +33,9 @@ def take_named(checkpoint: Path) -> None:
 
 
 def send_steps(folder: Path) -> None:
-    """Sends the steps so far, on rank 0, before a checkpoint that stands for them.
+    """Sends the steps so far, on rank 0, before the checkpoint that includes them.
 
-    Raises: Interrupted: the store is out of reach.
+    Raises: Interrupted: the store is unreachable.
     """
     if remote := remote_above(folder):
         with remote.going():
@@ -43,9 +43,9 @@ def send_steps(folder: Path) -> None:
 
 
 def copy_stored(checkpoint: Path, target: Path) -> None:
-    """Copies a checkpoint that stays to where the result has it, inside of the store.
+    """Copies a checkpoint that is kept to its place in the result, within the store.
 
-    Raises: Interrupted: the store is out of reach.
+    Raises: Interrupted: the store is unreachable.
     """
     if remote := remote_above(checkpoint):
         old, new = remote.name(checkpoint), remote.name(target)
@@ -55,6 +55,6 @@ def copy_stored(checkpoint: Path, target: Path) -> None:
 
 
 def remove_stored(checkpoint: Path) -> None:
-    """Removes a checkpoint from the store, in the background, its checksums first."""
+    """Removes a checkpoint from the store in the background, beginning with its checksums."""
     if remote := remote_above(checkpoint):
         remote.remove_later(f"{remote.name(checkpoint)}/")

@@ -36,28 +36,27 @@ def train(
     on_event: "OnEvent",
     positions: Mapping[str, int] | None = None,
 ) -> None:
-    """Runs a train job, or what is left of it; all ranks call this together.
+    """Runs a train job, or the rest of it; all ranks call this together.
 
     Many jobs may run in one process, one after the other; the process group stays.
 
     Args:
-        inputs: role → folder: "data:<source>" (shards; of records, where the objective is one of
+        inputs: role → folder: "data:<source>" (shards, or records for an objective of
             post-training) for every source, "reference:<source>" (the result of a reference job)
-            where it is DPO, and "model" (the result of a train or average job) where the job does
-            not begin with random weights.
-        folder: of the job. Checkpoints and log are kept in it while the job runs, and after it
-            `result`, with `state` (all that training needs to continue), `weights` (where the job
-            averages: the mean) and `positions.json` (source → the token of its stream that comes
-            next). A job whose result is there is not run again.
-        root: of the run; which dialogs share a row is kept in its `cache`, and what is logged in
-            its `logs`.
-        on_event: gets one dict a step, on rank 0; see `metrics.Metrics`.
+            for DPO, and "model" (the result of a train or average job) unless the job begins with
+            random weights.
+        folder: of the job. It holds checkpoints and log while the job runs, and afterwards
+            `result`, with `state` (all that training needs to continue), `weights` (the mean, if
+            the job averages) and `positions.json` (source → the next token of its stream). A job
+            whose result exists is not run again.
+        root: of the run; its `cache` keeps which dialogs share a row, and its `logs` the log.
+        on_event: gets one dict per step, on rank 0; see `metrics.Metrics`.
         positions: source → the token of its stream at which the job begins, in place of the
             plan's; sources that the job does not read are passed on to `positions.json`.
 
     Raises:
-        Stopped: training has diverged, or the disk does not take a checkpoint.
-        Interrupted: a rank was asked to stop; the job continues from where it is saved.
+        Stopped: training has diverged, or the disk cannot take a checkpoint.
+        Interrupted: a rank was asked to stop; the job continues from what is saved.
         RunError: the job cannot run here, or an input is missing or damaged.
     """
     prepare(job.resources.device)
@@ -89,8 +88,8 @@ def make_trainer(
     on_event: "OnEvent",
     positions: Mapping[str, int],
 ) -> Iterator["Trainer"]:
-    """The trainer of a job, with nothing loaded yet; arguments and errors as those of `train`."""
-    # torchtitan takes its device when it is imported, so `prepare` has to come first.
+    """The trainer of a job, with nothing loaded yet; arguments and errors are those of `train`."""
+    # torchtitan chooses its device when it is imported, so `prepare` must come first.
     from .config import trainer_config
 
     if "model" not in inputs and job.drawn is None:
@@ -114,15 +113,15 @@ def make_trainer(
 
 @contextmanager
 def build(config: "Trainer.Config") -> Iterator["Trainer"]:
-    """The trainer that a configuration describes.
+    """The trainer for a configuration.
 
     Raises:
-        RunError: torchtitan refuses it.
+        RunError: torchtitan rejects it.
     """
     try:
         trainer = config.build()
     except (ValueError, AssertionError, NotImplementedError) as error:
-        # An assertion without words is its own explanation.
+        # An assertion without a message is explained by its source line.
         reason = str(error) or extract_tb(error.__traceback__)[-1].line
         raise RunError(
             f"torchtitan rejects the job {config.job.id}: {reason}",
@@ -135,7 +134,7 @@ def build(config: "Trainer.Config") -> Iterator["Trainer"]:
 def dataloader(
     job: TrainJob, inputs: Mapping[str, Path], root: Path, first_tokens: Mapping[str, int]
 ) -> "Loader.Config":
-    """The loader of a job's batches; arguments as those of `train`, `positions` filled in."""
+    """The loader of a job's batches; arguments as in `train`, with `positions` filled in."""
     from .loader import Loader
     from .rows import DialogLoader, PreferenceLoader, row_multiple
 

@@ -40,8 +40,8 @@ class Trainer(TitanTrainer):
     """Runs one train job.
 
     Raises:
-        RunError: torchtitan refuses the job's configuration.
-        Stopped: training has diverged, or the disk does not take a checkpoint.
+        RunError: torchtitan rejects the job's configuration.
+        Stopped: training has diverged, or the disk cannot take a checkpoint.
         Interrupted: a rank was asked to stop.
     """
 
@@ -66,8 +66,8 @@ class Trainer(TitanTrainer):
             self.checkpoints.states[AVERAGE] = self.mean
 
     def init_distributed(self) -> ParallelDims:
-        """Jobs of the same layout share its meshes: a new mesh has process groups, and with them
-        threads and sockets, that last as long as the process."""
+        """Jobs of the same layout share its meshes: a new mesh creates process groups, whose
+        threads and sockets last as long as the process."""
         layout = super().init_distributed()
         degrees = (layout.dp_replicate, layout.dp_shard, layout.cp, layout.tp, layout.pp, layout.ep)
         return _LAYOUTS.setdefault((*degrees, layout.spmd_backend), layout)
@@ -75,7 +75,7 @@ class Trainer(TitanTrainer):
     def train(self) -> None:
         """Trains from the newest checkpoint to the job's end."""
         comm = self.config.comm
-        # A job before this one, with the same layout, left the time limits of its steps.
+        # An earlier job with the same layout has left the time limit of its steps.
         self._wait_at_most(comm.init_timeout_seconds)
         self.checkpoints.load()
         self.metrics_processor.time_last_log = time.perf_counter()
@@ -90,13 +90,13 @@ class Trainer(TitanTrainer):
             if self.should_continue_training():
                 self._border()
             if self.step == first:
-                # The first step may wait for compilation, those that follow for nothing.
+                # The first step may wait for compilation, later ones for nothing.
                 self._wait_at_most(comm.train_timeout_seconds)
         # One rank may need minutes more than another to write its part of the result.
         self._wait_at_most(comm.init_timeout_seconds)
 
     def _wait_at_most(self, seconds: float) -> None:
-        """Lets ranks wait so long for each other in a collective."""
+        """Sets how long ranks wait for each other in a collective."""
         dist_utils.set_pg_timeouts(timedelta(seconds=seconds), self.parallel_dims)
 
     def close(self) -> None:
@@ -105,9 +105,9 @@ class Trainer(TitanTrainer):
         super().close()
 
     def _border(self) -> None:
-        """Saves between two steps, and stops, where all ranks agree on it.
+        """Saves between two steps, and stops, if all ranks agree on it.
 
-        Raises: Interrupted: a rank was asked to stop; what is trained is saved.
+        Raises: Interrupted: a rank was asked to stop; everything trained is saved.
         """
         stop, due = agree(due=self.checkpoints.is_due(self.step))
         if stop:
@@ -136,15 +136,15 @@ class Trainer(TitanTrainer):
 
     @property
     def batch_mesh(self) -> DeviceMesh | None:
-        """The mesh of the ranks that have different data, where there are several."""
+        """The mesh of the ranks that have different data, if there are several."""
         return self.parallel_dims.get_mesh("batch") if self.parallel_dims.dp_enabled else None
 
     def post_dataloading_process(
         self, input_dict: dict[str, torch.Tensor], labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        """torchtitan's, with the masks that DocumentAttention takes.
+        """torchtitan's method, with the masks that DocumentAttention takes.
 
-        Of rows of records (see `rows`), what the model is asked comes as the entry `record`.
+        For rows of records (see `rows`), the entry `record` says what the model is asked.
         """
         if "segments" in input_dict:
             return self._record_rows(dict(input_dict), labels)
@@ -194,7 +194,7 @@ class Trainer(TitanTrainer):
 
     @torch.no_grad()
     def say(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What the model says of rows of records, without training: float32, shape (N,)."""
+        """The model's outputs for rows of records, without training: float32, shape (N,)."""
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         inputs, _, kwargs = self.post_dataloading_process(batch, torch.zeros_like(batch["input"]))
         with self.train_context():
@@ -211,8 +211,8 @@ class Trainer(TitanTrainer):
         )
 
     def save_result(self, folder: Path) -> None:
-        """Writes `state`, `weights` where there is a mean, and `positions.json` into `folder`,
-        which is there afterwards whole or not at all."""
+        """Writes `state`, `weights` if there is a mean, and `positions.json` into `folder`, which
+        then exists complete or not at all."""
         partial = folder.with_suffix(".partial")
         if dist.get_rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)

@@ -1,9 +1,9 @@
 """Builds train jobs with torchtitan's own trainer, without weights, as ranks of a fake group.
 
-`python -m etude.runtime.engine.without_weights` reads a line of JSON a configuration and writes one
-a result; `runtime/rehearsal.py` starts it. Torchtitan's `Trainer` is built as in training up to its
-optimizer: it checks all that it checks, and stops with a model whose weights have shapes and no
-content.
+`python -m etude.runtime.engine.without_weights` reads one configuration per line of JSON and writes
+one result for each; `runtime/rehearsal.py` starts it. torchtitan's `Trainer` is built as in
+training up to its optimizer: it makes all its checks, and stops with a model whose weights have
+shapes but no content.
 """
 
 import contextlib
@@ -29,24 +29,24 @@ from .device import prepare
 
 
 class _Built(Exception):
-    """Stops a trainer's construction where its model is built."""
+    """Stops a trainer's construction once its model is built."""
 
     def __init__(self, parts: list[nn.Module]) -> None:
         self.parts = parts
 
 
 def examine(job: TrainJob, sequences: int, ranks: list[tuple[int, int]]) -> dict[str, Any]:
-    """What torchtitan says of a job.
+    """What torchtitan says about a job.
 
     Args:
         sequences: the global batch.
-        ranks: (rank, pipeline stage) of those that are played.
+        ranks: (rank, pipeline stage) of the ranks to simulate.
 
     Returns:
         `rejected` (torchtitan's reason, or None), `parameters` of the whole model, `reshaped`
-        (in words, weights that have another shape once they are cut), and for each rank in `ranks`
-        its `rank`, `stage` and the parameters `held`; `seconds`. Or `died`: the status of a
-        process that ended without a word.
+        (messages about weights whose shape changes when they are sharded), `ranks` (for each of
+        them its `rank`, `stage` and the parameters `held`) and `seconds`. Or `died`: the status of
+        a process that ended without an answer.
     """
     began = time.perf_counter()
     answer: dict[str, Any] = {"rejected": None, "parameters": 0, "reshaped": [], "ranks": []}
@@ -65,7 +65,7 @@ def examine(job: TrainJob, sequences: int, ranks: list[tuple[int, int]]) -> dict
 
 
 def _apart(job: TrainJob, sequences: int, rank: int) -> dict[str, Any]:
-    """One rank, in a copy of this process: torchtitan keeps meshes as long as a process lives."""
+    """One rank, in a fork of this process: torchtitan keeps meshes for the process's lifetime."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -103,7 +103,7 @@ def _rank(job: TrainJob, sequences: int, rank: int) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """An assertion without words is its own explanation."""
+    """An assertion without a message is explained by its source line."""
     words = str(error).strip().splitlines()
     frame = extract_tb(error.__traceback__)[-1]
     return words[0] if words else f"{frame.name}: {frame.line}"
@@ -112,9 +112,9 @@ def _reason(error: Exception) -> str:
 def _play(
     job: TrainJob, sequences: int, rank: int
 ) -> tuple[list[nn.Module], dict[str, torch.Size], int]:
-    """The parts of the model that a rank has, cut, the shapes of all weights of the
-    model by their names, and its parameters."""
-    # After `prepare`, as every import of torchtitan.
+    """A rank's sharded parts of the model, the shapes of all weights of the model by name, and its
+    number of parameters."""
+    # After `prepare`, like every import of torchtitan.
     from torchtitan.components.dataloader import BaseDataLoader
     from torchtitan.components.metrics import MetricsProcessor
     from torchtitan.components.optimizer import OptimizersContainer
@@ -169,7 +169,7 @@ def _play(
 
 def _held(part: Any) -> int:
     if getattr(part.config, "enable_weight_tying", False):
-        # As `Decoder.init_states` does, which draws no weights here.
+        # Like `Decoder.init_states`, which draws no weights here.
         part.tok_embeddings.weight = part.lm_head.weight
     return sum(
         (weight.to_local() if isinstance(weight, DTensor) else weight).numel()
@@ -178,7 +178,7 @@ def _held(part: Any) -> int:
 
 
 def _cut_sequence(job: TrainJob, trainer: Any) -> None:
-    """Cuts a row's mask among context-parallel ranks, which torchtitan does at the first step."""
+    """Shards a row's mask among context-parallel ranks, as torchtitan does at the first step."""
     from torch.distributed.tensor.experimental._context_parallel import _attention
     from torch.nn.attention.flex_attention import BlockMask
     from torchtitan.distributed.context_parallel import cp_shard
@@ -210,13 +210,13 @@ def _cut_sequence(job: TrainJob, trainer: Any) -> None:
 def main(lines: TextIO, answers: TextIO) -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    # Models that are built for GPUs are looked at on the CPU: nothing is computed.
+    # Models built for GPUs are examined on the CPU: nothing is computed.
     prepare("cpu")
     from torchtitan.protocols import BaseModel
 
-    import_module(f"{__package__}.config")  # once for all copies of this process
+    import_module(f"{__package__}.config")  # once for all forks of this process
 
-    # Models stay on the meta device, where a trainer would allocate and draw their weights.
+    # Models stay on the meta device; a trainer would allocate and draw their weights.
     nn.Module.to_empty = lambda self, **_: self  # type: ignore[method-assign]
     BaseModel.init_weights = lambda self, **_: None  # type: ignore[method-assign]
     for line in lines:

@@ -1,4 +1,4 @@
-"""Best jobs: pick the best of several models by a measure."""
+"""Best jobs: pick the best of several models according to a measure."""
 
 import json
 import os
@@ -17,19 +17,19 @@ def pick(
 ) -> dict[str, Any]:
     """Makes the best of several models the job's result in `folder/result`.
 
-    The result has the winner's checkpoint as hard links, which take no room, and `verdict.json`:
-    what is returned. Of equal scores the first wins.
+    The result has the winner's checkpoint as hard links, which take no space, and `verdict.json`,
+    the return value. Of equal scores the first wins.
 
     Args:
         inputs: "of.0", "of.1", …: results of train or average jobs.
-        scores: of the models, by the job's measure.
+        scores: the models' scores in the job's measure.
 
     Returns:
         {"measure", "winner": a stage, "index", "score", "scores": [{"stage", "score"}, …]}.
 
     Raises:
-        RunError: a score is not a number.
-        Stopped: the disk does not take the result.
+        RunError: a score is nan.
+        Stopped: the disk cannot take the result.
     """
     name = job.measure.name
     for stage, score in zip(job.of, scores, strict=True):
@@ -59,7 +59,7 @@ def pick(
 
 
 def _link(model: Path, ready: Path) -> None:
-    """Hard links to the files of a result, those aside that speak of the result itself."""
+    """Hard-links the files of a result, except those about the result itself."""
 
     def link(source: str, target: str) -> None:
         try:

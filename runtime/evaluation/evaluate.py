@@ -1,7 +1,7 @@
-"""Measuring what exported models write: hands each measure to its module in `evaluation`.
+"""Measures what exported models write: passes each measure to its module in `evaluation`.
 
 Losses and accuracies are measured by the ranks that train (`engine/held_out.py`), and rewards by
-those of the judge (`engine/forward.py`).
+the judge's ranks (`engine/forward.py`).
 """
 
 import json
@@ -39,11 +39,11 @@ def measure(
 
     Args:
         model: folder of a Hugging Face model and its tokenizer.
-        root: the folder of the spec, where relative paths of task files and templates start.
+        root: the folder of the spec, which paths of task files and templates are relative to.
         mesh: of the job, whose ranks all call this together; None: one process measures.
         context: tokens of the longest sequence that the job needs; None: the model's.
-        done: scores of measures that are finished.
-        keep: is given the scores of all that are, after each of the others.
+        done: scores of finished measures.
+        keep: called with all finished scores after each further measure.
 
     Raises: RunError, DataError, Interrupted.
     """
@@ -58,7 +58,7 @@ def measure(
 
 
 def read_whole(path: Path) -> dict[str, Any]:
-    """The scores that a file keeps; none where it is missing or damaged."""
+    """The scores kept in a file; {} if it is missing or damaged."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -66,7 +66,7 @@ def read_whole(path: Path) -> dict[str, Any]:
 
 
 class _Exported:
-    """An exported model, loaded once for all measures that it writes for."""
+    """An exported model, loaded once for all measures that need its output."""
 
     def __init__(self, folder: Path, mesh: Resources | None, context: int | None) -> None:
         self.folder = folder

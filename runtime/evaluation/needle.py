@@ -1,4 +1,4 @@
-"""Needle in a haystack: exact match of generated answers over lengths and depths."""
+"""Needle in a haystack: exact match of generated answers across lengths and depths."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from ..sampling.drawing import Generator, Request, Settings, all_of
 
 
 def needle(measure: NeedleMeasure, generator: Generator, tokenizer: Any) -> dict[str, Any]:
-    """{"score", "grid": length → depth → share of right answers}.
+    """{"score", "grid": length → depth → share of correct answers}.
 
     All questions go to the generator in one stream.
 
@@ -51,7 +51,7 @@ def needle(measure: NeedleMeasure, generator: Generator, tokenizer: Any) -> dict
 def _right(
     items: Sequence[Haystack], start: list[int], generator: Generator, tokenizer: Any
 ) -> list[bool]:
-    """Of each item, whether the most probable continuation begins with its answer."""
+    """For each item, whether the most probable continuation begins with its answer."""
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False)

@@ -12,14 +12,14 @@ from ..sampling.judging import SCORES
 
 
 def reward(measure: RewardMeasure, draws: Path, judged: Path) -> dict[str, Any]:
-    """{"score", "prompts", "unjudged", "finished"}: the mean reward, how many answers are too long
-    for the judge, and the share that the model ended itself.
+    """{"score", "prompts", "unjudged", "finished"}: the mean reward, the number of prompts, how
+    many answers are too long for the judge, and the share that the model ended itself.
 
     Args:
         draws: the result of a draw job, with one answer to each prompt.
         judged: the result of the judge job.
 
-    Raises: RunError: the judge can read no answer.
+    Raises: RunError: the judge cannot read any answer.
     """
     scores = np.load(judged / SCORES)
     rewards = scores[~np.isnan(scores)].tolist()

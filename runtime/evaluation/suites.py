@@ -1,4 +1,4 @@
-"""Suites of tasks through lm-evaluation-harness, with task files of the recipe's own or its own."""
+"""Task suites run by lm-evaluation-harness, with the recipe's task files or the harness's own."""
 
 import logging
 import os
@@ -24,18 +24,18 @@ def suite(
 ) -> dict[str, Any]:
     """{"score", "tasks": task → {"metric", "score", "samples"}}.
 
-    The score is the mean of the tasks' first metrics; a group of tasks counts as its tasks do. A
-    model whose tokenizer has a chat template is asked through it; any other reads the beginning
-    of text and the prompt. Paths in task files start in the folder of the task files.
+    The score is the mean of the tasks' first metrics; a group counts as its tasks. A model whose
+    tokenizer has a chat template is prompted through it; any other reads the beginning of text and
+    the prompt. Paths in task files are relative to the folder of the task files.
 
     Args:
-        generator: what draws: vLLM, which the harness is given, or a model of transformers.
-        tokenizer: its tokenizer, changed here to write the beginning of text.
-        root: the folder of the spec, where the measure's folder starts.
+        generator: draws the answers: vLLM, which is passed to the harness, or transformers.
+        tokenizer: its tokenizer, modified here to write the beginning of text.
+        root: the folder of the spec, which the measure's folder is relative to.
 
     Raises:
         RunError: lm-evaluation-harness is not installed, or a task is unknown.
-        DataError: a task file, or what it names, cannot be read.
+        DataError: a task file, or something it refers to, cannot be read.
     """
     harness = _harness(measure, "lm_eval")
     tasks, manager = _load(measure, root)
@@ -57,7 +57,7 @@ def suite(
             )
     except Interrupted:
         raise
-    # Tasks are code and data of others, which fail in their own ways.
+    # Tasks are other people's code and data, which fail in their own ways.
     except Exception as problem:
         raise DataError(
             f"the suite `{measure.name}` cannot be measured: {_reason(problem)}",
@@ -72,7 +72,7 @@ def suite(
 
 
 def _model(measure: SuiteMeasure, generator: Generator, tokenizer: Any) -> Any:
-    """The model as the harness takes it."""
+    """The model in the form that the harness takes."""
     begin = begins(tokenizer)
     if begin is not None:
         name = tokenizer.convert_ids_to_tokens(begin)
@@ -96,16 +96,16 @@ def _harness(measure: SuiteMeasure, module: str) -> Any:
             f"the suite `{measure.name}` needs lm-evaluation-harness, which is not installed",
             "install it: pip install 'etude[eval]'",
         ) from None
-    # Its advice, as below its bars, is for its own command line: kept where somebody keeps logs.
+    # Its advice, like the progress bars below, is for its own command line: only in logs.
     if not logging.getLogger().hasHandlers():
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
     return harness
 
 
 def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:
-    """The folder of a measure's own task files, where it has one.
+    """The folder of a measure's own task files, if it has one.
 
-    Raises: DataError: it is not there, or a file in it is no task.
+    Raises: DataError: it does not exist, or a file in it is not a task.
     """
     folder = (root / measure.folder).resolve() if measure.folder else None
     if folder and not folder.is_dir():
@@ -140,7 +140,7 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
         try:
             with chdir(folder or Path.cwd()), _quiet():
                 tasks = manager.load(name)
-        # Task files name data sets, functions and metrics, and fail in as many ways.
+        # Task files name data sets, functions and metrics, and fail in many ways.
         except Exception as problem:
             raise DataError(
                 f"{place}: the task `{name}` cannot be loaded: {_reason(problem)}",
@@ -151,13 +151,13 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
 
 
 def _check(folder: Path) -> None:
-    """Reads every task file, since the harness passes over those that it cannot read.
+    """Reads every task file, because the harness skips those that it cannot read.
 
-    Raises: DataError: one is no YAML.
+    Raises: DataError: a file is not YAML.
     """
 
     class Loader(yaml.SafeLoader):
-        """Takes the harness's own tags, such as !function, as they are."""
+        """Leaves the harness's own tags, such as !function, as they are."""
 
     Loader.add_multi_constructor("!", lambda loader, suffix, node: node.value)
     for path in sorted(folder.rglob("*.yaml")):
@@ -187,7 +187,7 @@ def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Logs bars, and what the harness's child processes say, instead of showing them."""
+    """Logs progress bars and output of the harness's child processes, instead of showing them."""
     sys.stderr.flush()
     shown = os.dup(2)
     with TemporaryFile("w+", errors="replace") as said:

@@ -11,10 +11,10 @@ _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": opera
 
 
 def verdict(job: GateJob, scores: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a gate passes: each requirement with what was wanted and what was measured.
+    """Whether a gate passes: each requirement with its expected and its measured value.
 
     Args:
-        start: scores where the stage began, for requirements `of start`.
+        start: scores at the beginning of the stage, for requirements `of start`.
     """
     results = []
     for requirement in job.requirements:

@@ -1,1 +1,1 @@
-"""Prepares what training needs: tokenizers, data sets, labels. Without torch."""
+"""Prepares the inputs of training, without torch: tokenizers, data sets, labels."""

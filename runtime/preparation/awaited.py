@@ -1,4 +1,4 @@
-"""Awaited data sets: the candidates to label, and the stop until the file arrives."""
+"""Awaited data sets: writes the candidates to label, and stops the run until the file arrives."""
 
 import json
 import os
@@ -17,18 +17,17 @@ _HELP = "then run again: everything finished so far is kept"
 
 
 def require(job: DatasetJob, root: Path, inputs: Mapping[str, Path], labels: Path | None) -> None:
-    """Stops the run where files of an awaited data set are not there yet.
+    """Stops the run if files of an awaited data set are missing.
 
-    What the job's input `candidates` has drawn is first written, to be labelled, as
-    `LABELS/NAME.jsonl`.
+    First writes the draws of the job's input `candidates` to `LABELS/NAME.jsonl`, to be labelled.
 
     Args:
-        root: the folder that the files' patterns start from.
-        labels: the folder for what is to be labelled.
+        root: the folder that the files' patterns are relative to.
+        labels: the folder for candidates to label.
 
     Raises:
         Stopped: files are missing.
-        DataError: they cannot be looked for, or the candidates cannot be read.
+        DataError: the search fails, or the candidates cannot be read.
     """
     patterns = list(missing(job.source, root)) if job.awaited else []
     if not patterns:
@@ -59,10 +58,10 @@ def missing(source: Mapping[str, Any], root: Path) -> Iterator[str]:
 
 
 def candidates(folder: Path, fields: Fields) -> Iterator[dict[str, Any]]:
-    """What a sample job has drawn, as preferences without an order, one a prompt.
+    """A sample job's draws as unordered preferences, one per prompt.
 
-    Equal responses of a prompt are one. A response is the text of its message, or the message
-    itself, in a list, where it is more than a text.
+    Equal responses to a prompt are merged. A response is the text of its message, or a list with
+    the message if it is more than text.
 
     Raises: DataError: the job's `draws.jsonl` cannot be read.
     """
@@ -108,9 +107,9 @@ def _response(draw: Mapping[str, Any]) -> Any:
 
 
 def _write(path: Path, records: Iterator[dict[str, Any]], fields: Fields) -> None:
-    """Writes the file, unless it holds the same candidates, perhaps labelled by now.
+    """Writes the file, unless it holds the same candidates, perhaps already labelled.
 
-    A file with other candidates is kept under another name: there may be work in it.
+    A file with other candidates is kept under another name, as it may contain someone's work.
     """
     made = [dict(record) for record in records]
     if _same(path, made, (fields.name("prompt"), "responses")):
@@ -120,7 +119,7 @@ def _write(path: Path, records: Iterator[dict[str, Any]], fields: Fields) -> Non
         if path.exists():
             taken = (path.with_suffix(f".{n}.jsonl") for n in range(1, 10**6))
             os.replace(path, next(each for each in taken if not each.exists()))
-        # All ranks of a gang may write at the same time, and all the same.
+        # All ranks of a gang may write at the same time, with the same content.
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         partial.write_text("".join(map(dump, made)), encoding="utf-8")
         os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""Tokenizer, dataset and filter jobs: what every training needs before it, made without torch."""
+"""Tokenizer, dataset and filter jobs, which precede all training and run without torch."""
 
 import hashlib
 import json
@@ -28,13 +28,13 @@ _SAMPLED = 65_536
 
 
 def fingerprint(source: Mapping[str, Any], root: Path) -> str:
-    """A digest of what a source's documents are drawn from.
+    """A digest of the origin of a source's documents.
 
     For files: names, sizes, and the first and last 64 KiB; for tokens, see `token_files.digest`;
-    for the samples from the running Python: its version. With it a job whose data has changed is
-    another job.
+    for samples from the running Python: its version. It makes a job whose data has changed another
+    job.
 
-    Raises: DataError: nothing is found where the source says.
+    Raises: DataError: nothing is found at the source.
     """
     digest = hashlib.sha256()
     if source["kind"] == "sample":
@@ -71,11 +71,11 @@ def job_fingerprint(
     """The digest of everything outside the plan that the job's result depends on.
 
     Args:
-        inputs: results of the job's inputs, of which an awaited data set's candidates are made.
-        labels: the folder for what is to be labelled.
+        inputs: results of the job's inputs; an awaited data set's candidates come from them.
+        labels: the folder for candidates to label.
 
     Raises:
-        DataError: something of it is missing.
+        DataError: something that the result depends on is missing.
         Stopped: it is awaited, see `awaited.require`.
     """
     if isinstance(job, DatasetJob):
@@ -83,7 +83,7 @@ def job_fingerprint(
         return fingerprint(job.source, root) + _templates([job.dialog or {}], root)
     parts = [fingerprint(data["source"], root) for data in job.datasets.values()]
     if job.tokenizer["kind"] in ("file", "hub"):
-        # Those of before knew nothing of the files beside them.
+        # Earlier versions ignored the files next to tokenizers.
         parts.append("beside")
     if job.tokenizer["kind"] == "file":
         file = root / job.tokenizer["file"]
@@ -113,7 +113,7 @@ def fingerprint_file(path: Path, what: str = "tokenizer") -> str:
 
 
 def special_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
-    """Those of a tokenizer that is made here: of the recipe, and of its dialogs' protocols.
+    """The special tokens of a tokenizer made here: the recipe's, and those of dialog protocols.
 
     Raises: DataError: a chat template cannot be read.
     """
@@ -122,7 +122,7 @@ def special_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
 
 
 def tokenizer_of(settings: Mapping[str, Any], root: Path) -> Tokenizer:
-    """A tokenizer that needs no training: of a file, of the Hub, or of bytes.
+    """A tokenizer that needs no training: from a file, from the Hub, or of bytes.
 
     Raises: DataError: it cannot be read, or lacks special tokens.
     """
@@ -140,8 +140,8 @@ def tokenizer_of(settings: Mapping[str, Any], root: Path) -> Tokenizer:
 def make_tokenizer(job: TokenizerJob, folder: Path, root: Path, on_event: OnEvent) -> None:
     """Trains or loads a tokenizer and saves it in `folder/result`.
 
-    One that is made here has the special tokens of `special` and of the protocols in `dialogs`;
-    one that is loaded must have those of `special`, and those of a protocol where it is used.
+    A tokenizer made here has the special tokens in `special` and of the protocols in `dialogs`. A
+    loaded one must have those in `special`, and a protocol's wherever it is used.
     """
     settings = job.tokenizer
     if settings["kind"] == "train":
@@ -169,13 +169,13 @@ def make_dataset(
 ) -> None:
     """Makes a data set in `folder/result`.
 
-    Documents become token shards, dialogs and preferences record shards, prompts a file
+    Documents become token shards, dialogs and preferences record shards, and prompts a file
     `prompts.jsonl` with their messages or text, tools and place.
 
     Args:
-        inputs: `tokenizer`; `from.0`, `from.1`, … where the source is jobs; `candidates` of an
-            awaited data set.
-        labels: the folder for what is to be labelled.
+        inputs: `tokenizer`; `from.0`, `from.1`, … if the source is jobs; `candidates` of an awaited
+            data set.
+        labels: the folder for candidates to label.
 
     Raises:
         DataError: there is no tokenizer, or the data cannot be read or rendered.
@@ -230,7 +230,7 @@ def make_filter(job: FilterJob, inputs: Mapping[str, Path], folder: Path) -> Non
     Args:
         inputs: `data`, token shards, and the scores under the roles that the rules name.
 
-    Raises: DataError: scores do not fit the documents, or no document is left.
+    Raises: DataError: scores do not match the documents, or no document is left.
     """
     rules = [(inputs[rule.scores], rule.op, rule.value, Fraction(rule.keep)) for rule in job.rules]
     result = _empty(folder)

@@ -30,14 +30,14 @@ PROMPTS = "prompts.jsonl"
 class RecordMaker:
     """Reads, checks and renders the records of one job.
 
-    What is wrong with a record is a bad line, counted against the job's `bad_lines`. A record that
-    is too long is one, unless the job says that such records are dropped or truncated.
+    A faulty record is a bad line, counted against the job's `bad_lines`. So is a record that is too
+    long, unless the job drops or truncates such records.
 
     Args:
-        made: the tokenizer; None for prompts that nothing is to be checked of.
+        made: the tokenizer; None for prompts that need no check.
         bad: counts bad lines in place of the job's budget.
 
-    Raises: DataError: the dialog's protocol and the tokenizer do not go together.
+    Raises: DataError: the dialog's protocol and the tokenizer are incompatible.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class RecordMaker:
         self._root = root
         self._emit = on_event
         self._results = _in_order(inputs)
-        # Samples and jobs write the default names.
+        # Samples and jobs use the default field names.
         named = job.source["kind"] in ("files", "hub")
         names = dict(job.source.get("fields") or {}) if named else {}
         ignored = names.pop("ignore", None) or ()
@@ -64,14 +64,14 @@ class RecordMaker:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
             self._tokens = records.Tokens(made, rendered)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
-        # What stages draw is no file in which somebody could fix a record.
+        # No one can fix records in what a stage has drawn.
         allowed = None if job.source["kind"] == "job" else job.bad_lines
         self._bad_lines = bad or BadLines(allowed, self._bad)
         self._long = Long(job.longest, job.long, every_token=job.every_token)
         self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
 
     def write(self, result: Path) -> dict[str, Any]:
-        """Writes the data set, and returns a summary with `documents` and `tokens`."""
+        """Writes the data set and returns a summary with `documents` and `tokens`."""
         if self._job.form == "prompts":
             return self._write_prompts(result)
         summary = write_records(
@@ -88,12 +88,12 @@ class RecordMaker:
         return summary
 
     def counted(self) -> dict[str, Any]:
-        """What a summary says besides the records that have been read so far."""
+        """The summary's counts besides the records read so far."""
         similar = {} if self._job.drop_similar is None else {"similar": self._similar}
         return {"bad_lines": self._bad_lines.count, **self._long.summary(), **similar}
 
     def warnings(self) -> list[str]:
-        """What is likely wrong with the records so far, a sentence each."""
+        """Likely problems with the records so far, one sentence each."""
         return self._tokens.warnings() if self._tokens else []
 
     def _report(self) -> None:
@@ -123,15 +123,15 @@ class RecordMaker:
 
     @property
     def fields(self) -> records.Fields:
-        """By which names the source calls its fields."""
+        """The source's names for its fields."""
         return self._fields
 
     def made(self) -> Iterator[tuple[Row, Record | None]]:
-        """The dialog or preference that each row is, None where it is left out on purpose."""
+        """Each row's dialog or preference, None if it is left out on purpose."""
         return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)
 
     def asked(self, prompt: records.Prompt) -> Rendered | None:
-        """A prompt as a model gets it; None where the job has no tokenizer, or no protocol for it.
+        """A prompt as a model receives it; None if the job has no tokenizer or no protocol for it.
 
         Raises: DataError: it cannot be rendered.
         """
@@ -139,7 +139,7 @@ class RecordMaker:
         return self._tokens.asked(prompt) if self._tokens and checked else None
 
     def prompts(self) -> Iterator[tuple[Row, records.Prompt | None]]:
-        """The prompt that each row is, None where it is left out on purpose."""
+        """Each row's prompt, None if it is left out on purpose."""
         return self._parsed(self._prompt)
 
     def _records(self) -> Iterator[Record]:
@@ -152,7 +152,7 @@ class RecordMaker:
             raise self._nothing_left()
 
     def _parsed(self, make: Any) -> Iterator[tuple[Row, Any]]:
-        """What is made of each row that is no bad line.
+        """The result for each row that is not a bad line.
 
         Raises: DataError: more lines are bad than allowed; all records are too long.
         """
@@ -178,7 +178,7 @@ class RecordMaker:
             )
 
     def _nothing_left(self) -> DataError:
-        """Why there is no record to write."""
+        """The error when there is no record to write."""
         if similar := self._similar["records"]:
             return DataError(
                 f"the data set `{self._job.name}` has no preferences: every record's "
@@ -192,14 +192,14 @@ class RecordMaker:
         self._emit({"event": "bad_line", **about, "message": message})
 
     def _dialog(self, fields: dict[str, Any]) -> Record | None:
-        """None where it is dropped as too long."""
+        """None if it is dropped as too long."""
         assert self._tokens
         record = self._tokens.dialog(records.dialog(fields, self._fields))
         self._require_taught(record)
         return self._long.fit(record)
 
     def _preference(self, fields: dict[str, Any]) -> Record | None:
-        """None where its responses are too much alike, or it is dropped as too long."""
+        """None if its responses are too similar, or it is dropped as too long."""
         assert self._tokens
         found = records.preference(fields, self._fields)
         if self._job.drop_similar is not None:
@@ -217,7 +217,7 @@ class RecordMaker:
         return self._long.fit(record)
 
     def _require_taught(self, record: Record) -> None:
-        """Raises: DataError: nothing of the record is learned."""
+        """Raises: DataError: nothing in the record is learned."""
         if teaches(record, every_token=self._job.every_token):
             return
         if record.branches:
@@ -228,7 +228,7 @@ class RecordMaker:
         )
 
     def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
-        """None where it is dropped as too long."""
+        """None if it is dropped as too long."""
         found = records.prompt(fields, self._fields)
         asked = self.asked(found)
         if asked is not None and not self._long.fits(len(asked), "the prompt", cut=False):
@@ -237,6 +237,6 @@ class RecordMaker:
 
 
 def _in_order(inputs: Mapping[str, Path]) -> Sequence[Path]:
-    """The results of the jobs that records come from, `from.0`, `from.1`, …."""
+    """The results of the jobs that records come from: `from.0`, `from.1`, …."""
     roles = [role for role in inputs if role.startswith("from.")]
     return [inputs[role] for role in sorted(roles, key=lambda role: int(role[5:]))]

@@ -1,4 +1,4 @@
-"""How often stages read their data: known as soon as the data are there."""
+"""How often stages read their data: known once the data exist."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,21 +14,21 @@ from ..run_folder.outcomes import results
 from ..run_folder.store import Store
 
 MOST = {"documents": 4, "dialogs": 5, "preferences": 4}
-"""Passes above which a run warns. Documents: repeating them so often is nearly as good as new ones
-(arXiv:2305.16264, §5). Dialogs and preferences: published recipes make 1 to 3."""
+"""Passes above which a run warns. Documents: repeating them this often is nearly as good as new
+ones (arXiv:2305.16264, §5). Dialogs and preferences: published recipes use 1 to 3."""
 ALLOWED = ("W621", "W625")
-"""Findings about passes; a recipe that silences one means them."""
+"""Findings about passes; a recipe that silences one does so on purpose."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stage reads of a source.
+    """How much a stage reads of a source.
 
     Attributes:
         form: "documents", "dialogs" or "preferences".
-        held: tokens of the source's train split; of preferences, records.
-        times: passes over them by the end of the stage: of documents with those of the stages
-            before it, of records its own.
+        held: tokens of the source's train split; for preferences, records.
+        times: passes over them by the end of the stage: of documents, including earlier stages; of
+            records, only its own.
     """
 
     stage: str
@@ -51,7 +51,7 @@ class Reading:
 
 
 def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
-    """What the stages of a plan read of the data sets that are there, in the plan's order.
+    """The readings of a plan's stages for the data sets that exist, in the plan's order.
 
     Args:
         made: key of a data set's job in the plan → folder of its result.
@@ -61,7 +61,7 @@ def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
 
 
 def by_stage(plan: Plan) -> dict[str, list[TrainJob]]:
-    """Stage → the jobs that train it in any case."""
+    """Stage → the jobs that train it unconditionally."""
     stages: dict[str, list[TrainJob]] = {}
     for job in plan.trained():
         stages.setdefault(job.stage or job.id, []).append(job)
@@ -69,7 +69,7 @@ def by_stage(plan: Plan) -> dict[str, list[TrainJob]]:
 
 
 def readings_in(plan: Plan, store: Store) -> list[Reading]:
-    """What the stages of a plan read of the data sets that a run folder has.
+    """The readings of a plan's stages for the data sets in a run folder.
 
     Raises: RunError: a result is damaged.
     """
@@ -78,7 +78,7 @@ def readings_in(plan: Plan, store: Store) -> list[Reading]:
 
 
 def of_stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Iterator[Reading]:
-    """What the jobs of a stage read of the data sets that are there; `made` as in `readings`."""
+    """The readings of a stage's jobs for the data sets that exist; `made` as in `readings`."""
     for source in dict.fromkeys(source for job in jobs for source in job.data):
         reading = [job for job in jobs if source in job.data]
         folder = made.get(reading[0].inputs[f"data:{source}"])
@@ -112,7 +112,7 @@ def _held(folder: Path, form: str) -> int:
 
 
 def advice(reading: Reading) -> str:
-    """Why so many passes are a matter, and what to do."""
+    """Why this many passes matter, and what to do."""
     return (
         f"more than {MOST[reading.form]} passes rarely help: add data, train for less, or lower "
         "its share"

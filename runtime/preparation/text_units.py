@@ -1,9 +1,9 @@
 """Documents of files tokenized in units, and joined without being copied.
 
-A unit holds the tokens of its documents and the length of each. The shards of the data set are
-those files, linked into its folder, and where in them the documents of each split lie (see
-`placed`): whoever joins the units reads lengths, and no tokens. A unit has the checksum of its
-tokens too, which becomes that of the file.
+A unit holds the tokens of its documents and the length of each. The data set's shards are these
+files, linked into its folder, and the places of each split's documents in them (see `placed`): so
+joining the units reads lengths, but no tokens. A unit also has the checksum of its tokens, which
+becomes the file's.
 """
 
 import json
@@ -33,15 +33,15 @@ from ..run_folder.store import SUMS
 from .units import Stop, each
 
 _LENGTHS = 2**20
-"""Documents that are joined at a time, at most."""
+"""The most documents joined at once."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """How the texts of a data set are tokenized in units; see `Task`.
+    """Tokenizes the texts of a data set in units; see `Task`.
 
     Attributes:
-        units: what is read for each.
+        units: the input of each.
         tokenizer_json: the tokenizer.
     """
 
@@ -104,8 +104,8 @@ class Texts:
 
 
 class _BadLines(BadLines):
-    """Bad lines of a stretch, whose numbers count from its beginning: the one that stops the run
-    is told by its number in the file."""
+    """Bad lines of a stretch, numbered from its beginning; the error for the one that stops the run
+    gives its number in the file."""
 
     def __init__(self, allowed: int, found: list[str], stretch: Stretch) -> None:
         super().__init__(allowed, found.append)
@@ -121,20 +121,20 @@ class _BadLines(BadLines):
 
 
 def _numbered_lines(identity: list[Any]) -> bool:
-    """Whether a stretch counts its lines, and does not begin with the first."""
+    """Whether a stretch numbers its lines and does not begin with the first."""
     name, first, _ = identity
     return first > 0 and not name.lower().endswith(".parquet")
 
 
 def _moved(place: str, name: str, lines: int) -> str:
-    """A place in a file, and what is behind it, with so many more lines before it."""
+    """A place in a file, and the text after it, with `lines` more lines before it."""
     found = re.fullmatch(r"(\d+)(.*)", place.removeprefix(f"{name}:"), re.DOTALL)
     return f"{name}:{int(found[1]) + lines}{found[2]}" if found else place
 
 
 def texts_of(job: DatasetJob, tokenizer: Tokenizer, root: Path) -> Texts | None:
-    """How a data set's files are tokenized in units; None where it is read as a whole: where it is
-    a sample, of the Hub or so small that it is one unit, or has only some of its documents.
+    """The task that tokenizes a data set's files in units; None if it is read as a whole: a sample,
+    from the Hub, small enough for one unit, or with only some of its documents.
 
     Raises: DataError: no file is found, or one cannot be read.
     """
@@ -148,11 +148,11 @@ def texts_of(job: DatasetJob, tokenizer: Tokenizer, root: Path) -> Texts | None:
 
 
 def join(task: Texts, job: DatasetJob, folder: Path, on_event: OnEvent) -> dict[str, Any]:
-    """Writes the shards of all units in `folder/result`, and their checksums in `folder`.
+    """Writes the shards of all units into `folder/result`, and their checksums into `folder`.
 
-    Returns: what `shards.json` says.
+    Returns: the contents of `shards.json`.
     Raises:
-        DataError: there are no documents, or more bad lines than the data set may have.
+        DataError: there are no documents, or more bad lines than the data set allows.
         OSError: writing failed.
     """
     about = {"job": job.id, "dataset": job.name}
@@ -195,7 +195,7 @@ def join(task: Texts, job: DatasetJob, folder: Path, on_event: OnEvent) -> dict[
 
 
 def _report(unit: Mapping[str, Any], lines: dict[str, int], bad: BadLines) -> None:
-    """Counts a unit's bad lines, as those of their files; `lines` are those of a file so far."""
+    """Counts a unit's bad lines by their files; `lines` counts each file's lines so far."""
     identity = unit["of"][0]
     name = identity[0]
     for message in unit["bad_lines"]:
@@ -207,7 +207,7 @@ def _report(unit: Mapping[str, Any], lines: dict[str, int], bad: BadLines) -> No
 
 
 def _linked(file: Path, name: Path) -> None:
-    """Gives a file another name; where the file system has no links, a copy."""
+    """Gives a file another name; copies it if the file system has no links."""
     name.unlink(missing_ok=True)
     try:
         os.link(file, name)

@@ -1,7 +1,7 @@
-"""Tokens that exist: checked in units, and used where they are.
+"""Existing tokens: checked in units, and used in place.
 
-A unit is a stretch of a file, or several small ones: all its ids are checked, and, where documents
-end with the end-of-text token, the places of those tokens are its result. What all units become are
+A unit is a stretch of a file, or several small files. All its ids are checked, and, if documents
+end with the end-of-text token, its result is the places of these tokens. Together the units become
 shards without tokens of their own (see `placed`).
 """
 
@@ -26,13 +26,13 @@ from ..run_folder.recorder import OnEvent
 from .units import Stop, each
 
 _LOOKED = 16
-"""Documents of each piece of an index whose first and last tokens are looked at."""
+"""Documents in each piece of an index whose first and last tokens are inspected."""
 _MOST_LOOKED = 4096
 
 
 @dataclass(frozen=True)
 class Range:
-    """Tokens of a file: from `first` on, up to `last`."""
+    """Tokens of a file from `first` up to `last`."""
 
     file: int
     first: int
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Tokens:
-    """How tokens of files are checked in units; see `Task`."""
+    """Checks the tokens of files in units; see `Task`."""
 
     files: tuple[Source, ...]
     ranges: tuple[tuple[Range, ...], ...]
@@ -81,7 +81,7 @@ class Tokens:
 
 
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """What tokens of a tokenizer are.
+    """The vocabulary of a tokenizer.
 
     Raises: DataError: it has no end-of-text token.
     """
@@ -90,7 +90,7 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def tokens_of(job: DatasetJob, tokenizer: Tokenizer, root: Path) -> Tokens:
-    """How the tokens of a data set are checked.
+    """The task that checks the tokens of a data set.
 
     Raises: DataError: there are none, or files cannot be used.
     """
@@ -114,9 +114,9 @@ def tokens_of(job: DatasetJob, tokenizer: Tokenizer, root: Path) -> Tokens:
 def join(
     task: Tokens, job: DatasetJob, tokenizer: Tokenizer, folder: Path, on_event: OnEvent
 ) -> dict[str, Any]:
-    """Writes shards without tokens in `folder/result`.
+    """Writes shards without tokens into `folder/result`.
 
-    Returns: what `shards.json` says.
+    Returns: the contents of `shards.json`.
     Raises:
         DataError: there are no documents, or their borders cannot be used.
         OSError: writing failed.
@@ -143,7 +143,7 @@ def join(
 def first_documents(
     source: Mapping[str, Any], root: Path, tokenizer: Tokenizer, most: int
 ) -> tuple[list[Source], list[Places], bool]:
-    """The first documents of tokens, at least one, with about so many tokens.
+    """The first documents of a source of tokens, at least one, with about `most` tokens.
 
     Returns: all files; the documents; and whether these are all.
     Raises: DataError: there are none, or files cannot be used.
@@ -167,10 +167,10 @@ def _scanned(file: Source, vocab: Vocabulary) -> Iterator[np.ndarray]:
 
 
 def _all_places(files: Iterable[Source], ends: Any) -> Iterator[Places]:
-    """The documents of all files, their places in all of them end to end.
+    """The documents of all files, with their places in the files laid end to end.
 
     Args:
-        ends: gives for the number of a file without an index where its documents end, in pieces.
+        ends: for the number of a file without an index, returns where its documents end, in pieces.
     """
     before = 0
     for number, file in enumerate(files):
@@ -184,7 +184,7 @@ def _all_places(files: Iterable[Source], ends: Any) -> Iterator[Places]:
 
 
 def _with_the_rest(file: Source, ends: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Ends of documents, with that of what stands behind the last end-of-text token."""
+    """Ends of documents, including the end of the rest after the last end-of-text token."""
     last = 0
     for piece in ends:
         if len(piece):
@@ -202,7 +202,7 @@ def _with_the_rest(file: Source, ends: Iterable[np.ndarray]) -> Iterator[np.ndar
 
 
 class _Ends:
-    """Where documents end in the files without an index, of the units that have looked for it."""
+    """Where documents end in files without an index, according to their units."""
 
     def __init__(self, task: Tokens, folder: Path, job: str) -> None:
         self._task = task
@@ -217,7 +217,7 @@ class _Ends:
                     yield of.file, np.fromfile(file, "<i8", count).astype(np.int64)
 
     def of(self, number: int) -> Iterator[np.ndarray]:
-        """Those of a file; files are asked for in their order."""
+        """The ends in a file; call it for the files in order."""
         while self._next is not None and self._next[0] <= number:
             if self._next[0] == number:
                 yield self._next[1]
@@ -225,8 +225,8 @@ class _Ends:
 
 
 def chosen(batches: Iterable[Places], source: Mapping[str, Any]) -> Iterator[Places]:
-    """The documents that a data set has: those that are neither skipped nor too many, of the hands
-    that are meant."""
+    """The documents of a data set: those within its `skip` and `documents`, of the selected
+    hands."""
     skip, most = source.get("skip", 0), source.get("documents")
     hands, first, last = source.get("deal") or (1, 1, 1)
     count = 0
@@ -236,7 +236,7 @@ def chosen(batches: Iterable[Places], source: Mapping[str, Any]) -> Iterator[Pla
         keep = numbers >= 0
         if most is not None:
             keep &= numbers < most
-        # As for texts: what is dealt out is counted from the first that is not skipped.
+        # As for texts: dealing starts at the first document that is not skipped.
         turn = numbers % hands + 1
         keep &= (first <= turn) & (turn <= last)
         if keep.any():
@@ -246,7 +246,7 @@ def chosen(batches: Iterable[Places], source: Mapping[str, Any]) -> Iterator[Pla
 
 
 class _Look:
-    """Looks at the first and last tokens of some documents, as they go by."""
+    """Inspects the first and last tokens of some documents as they pass."""
 
     def __init__(self, task: Tokens, tokenizer: Tokenizer) -> None:
         self._files = task.files
@@ -274,7 +274,7 @@ class _Look:
         return int(piece[0])
 
     def notes(self, name: str) -> Iterator[str]:
-        """What a model would not learn of the documents, and its tokenizer expects."""
+        """What the tokenizer expects, but a model would not learn from the documents."""
         for wanted, found, does in (
             (self._ids.eos, self._ended, "end"),
             (self._ids.bos, self._begun, "begin"),

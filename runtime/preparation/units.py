@@ -1,10 +1,10 @@
-"""Work on a data set's files by as many processes and hosts as there are, in any order.
+"""Work on a data set's files by any number of processes and hosts, in any order.
 
-A unit is what a stretch of a data set's files becomes, or several small files: `units/NUMBER` in
-the work folder of the data set's job, with `unit.json` and the files that its task writes. It is
-made under another name and renamed, so that it is there whole or not at all; two that make the same
-one make the same bytes. What the units are does not depend on who makes them, and neither does what
-all of them, joined in the order of the files, become.
+A unit is the result for a stretch of a data set's files, or for several small files:
+`units/NUMBER` in the work folder of the data set's job, with `unit.json` and the files that its
+task writes. It is made under another name and renamed, so that it exists complete or not at all.
+Two processes that make the same unit write the same bytes. The units do not depend on who makes
+them, and neither does the result of joining them in the order of the files.
 """
 
 import json
@@ -31,9 +31,9 @@ from ..run_folder.recorder import OnEvent
 UNITS = "units"
 _UNIT = "unit.json"
 _LOOK = 0.5
-"""Seconds after which it is looked whether the run is to stop."""
+"""Seconds between checks whether the run should stop."""
 _MUCH = 2**25
-"""Bytes of files for which more processes are started."""
+"""Bytes of files above which more processes are started."""
 _ALONE = "processes that tokenize have ended early; this one continues alone"
 
 Stop = Callable[[], Any]
@@ -47,52 +47,52 @@ class Part:
     of: int = 1
 
     def units(self, task: "Task") -> list[int]:
-        """The numbers of the units that the part makes."""
+        """The numbers of the part's units."""
         return list(range(self.number - 1, len(task), self.of))
 
 
 class Task(Protocol):
-    """How the units of a data set are made, as every process knows it; it is sent to them."""
+    """Makes the units of a data set; it is sent to every process."""
 
     def __len__(self) -> int:
         """How many units there are."""
         ...
 
     def identity(self, number: int) -> Any:
-        """What of the data set's files a unit is made of, as JSON."""
+        """What a unit reads of the data set's files, as JSON."""
         ...
 
     def bytes(self, number: int) -> int | None:
-        """How much is read for a unit; None where that is not known."""
+        """How many bytes a unit reads; None if unknown."""
         ...
 
     def make(self, number: int, folder: Path, stop: Stop) -> dict[str, Any] | None:
-        """Writes a unit's files, and returns what `unit.json` says beside its identity: at least
-        `documents` and `tokens`; None where it was stopped.
+        """Writes a unit's files and returns what `unit.json` holds besides its identity: at least
+        `documents` and `tokens`; None if it was stopped.
 
         Raises:
-            DataError: a file cannot be read, or not be used.
+            DataError: a file cannot be read or used.
             OSError: writing failed.
         """
         ...
 
     def sizes(self, unit: Mapping[str, Any]) -> dict[str, int]:
-        """The files of a unit, with their bytes."""
+        """The files of a unit with their sizes in bytes."""
         ...
 
 
 def make(
     task: Task, job: str, folder: Path, on_event: OnEvent, *, part: Part | None = None
 ) -> None:
-    """Makes the units of a part that are not there yet, on all cores.
+    """Makes the missing units of a part, on all cores.
 
     Args:
         job: for events.
         folder: the job's work folder.
 
     Raises:
-        DataError: a file cannot be read, or has more bad lines than the data set may have.
-        Interrupted: the run was asked to stop; whole units are kept.
+        DataError: a file cannot be read, or has more bad lines than the data set allows.
+        Interrupted: the run was asked to stop; complete units are kept.
         OSError: writing failed.
     """
     folder = folder / UNITS
@@ -115,7 +115,7 @@ def make(
             for unit in _in_processes(task, folder, left, processes):
                 made(unit)
         except BrokenProcessPool:
-            # One was killed, perhaps for its memory, or none can be started from this program.
+            # A process was killed, perhaps for its memory, or this program cannot start any.
             on_event({"event": "note", "message": _ALONE})
     left = [number for number in left if there(task, folder, number) is None]
     for unit in _here(task, folder, left):
@@ -123,14 +123,14 @@ def make(
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _much(task: Task, numbers: Sequence[int]) -> bool:
-    """Whether units take longer than to start processes."""
+    """Whether the units take longer than starting processes."""
     sizes = [task.bytes(number) for number in numbers]
     return None in sizes or sum(filter(None, sizes)) > _MUCH
 
@@ -145,7 +145,7 @@ def _here(task: Task, folder: Path, numbers: Sequence[int]) -> Iterator[dict[str
 def _in_processes(
     task: Task, folder: Path, numbers: Sequence[int], processes: int
 ) -> Iterator[dict[str, Any]]:
-    # Started afresh, since threads of this process may hold locks that a fork would keep locked.
+    # Spawned, because a fork would keep locks held by this process's threads locked.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, context, _begin, (task, folder, stop)) as pool:
@@ -165,7 +165,7 @@ def _in_processes(
 
 
 class _Process:
-    """What a process of the pool knows."""
+    """The state of a process in the pool."""
 
     task: Task
     folder: Path
@@ -173,15 +173,15 @@ class _Process:
 
 
 def _begin(task: Task, folder: Path, stop: Event) -> None:
-    # Whoever has the terminal gets Ctrl-C too; the main process decides.
+    # Ctrl-C in a terminal reaches all processes; the main one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are as many as the cores
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there are as many processes as cores
     _Process.task, _Process.folder, _Process.stop = task, folder, stop
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
 
 def _outlive_nobody() -> None:
-    """Ends this process with the main one, even where that was killed."""
+    """Ends this process with the main one, even if that is killed."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
     os._exit(1)
@@ -195,7 +195,7 @@ def _work(number: int) -> dict[str, Any]:
 
 
 def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] | None:
-    """Makes a unit and returns its `unit.json`; None where it was stopped."""
+    """Makes a unit and returns its `unit.json`; None if it was stopped."""
     final = folder / f"{number:06}"
     partial = folder / f"{final.name}.{socket.gethostname()}.{os.getpid()}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
@@ -216,7 +216,7 @@ def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] |
 
 
 def there(task: Task, folder: Path, number: int) -> dict[str, Any] | None:
-    """The `unit.json` of a unit; None where it is not there, or a crash has cut off its files."""
+    """The `unit.json` of a unit; None if it is missing, or a crash has truncated its files."""
     unit = folder / f"{number:06}"
     try:
         found = json.loads((unit / _UNIT).read_text(encoding="utf-8"))
@@ -227,7 +227,7 @@ def there(task: Task, folder: Path, number: int) -> dict[str, Any] | None:
 
 
 def each(task: Task, folder: Path, job: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folders and `unit.json`s of all units, in order; all have been made.
+    """The folders and `unit.json`s of all units, in order; all must have been made.
 
     Raises: Interrupted: the run was asked to stop.
     """

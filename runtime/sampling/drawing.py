@@ -16,7 +16,7 @@ class Request:
     Attributes:
         tokens: of the prompt, int32, shape (n,).
         seed: of the draw.
-        most: tokens of the answer, its end included.
+        most: the most tokens of the answer, including its end.
     """
 
     tokens: np.ndarray
@@ -37,7 +37,7 @@ class Generator(Protocol):
     """Draws answers.
 
     Attributes:
-        context: tokens that the model can read.
+        context: the most tokens that the model can read.
     """
 
     context: int
@@ -45,16 +45,16 @@ class Generator(Protocol):
     def draw(
         self, requests: Sequence[Request], settings: Settings
     ) -> Iterator[tuple[int, list[int]]]:
-        """Number and tokens of each answer as it is ready: the tokens up to and with the one that
-        ends it, or the request's most. In a gang, all ranks draw alike."""
+        """Number and tokens of each answer as it is ready. The tokens end with the one that ends
+        the answer, or at the request's most. In a gang, all ranks draw the same."""
         ...
 
     def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
-        """The model as lm-evaluation-harness takes it.
+        """The model in the form that lm-evaluation-harness takes.
 
         Args:
-            load: gives a module of the harness.
-            begins: whether texts begin with the tokenizer's token for that.
+            load: returns a module of the harness.
+            begins: whether texts begin with the tokenizer's beginning-of-text token.
         """
         ...
 

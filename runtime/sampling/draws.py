@@ -1,4 +1,4 @@
-"""Draw jobs: answers to prompts, all in one stream, and each safe as soon as it is drawn."""
+"""Draw jobs: answers to prompts, all in one stream, saved soon after they are drawn."""
 
 import json
 import os
@@ -21,15 +21,15 @@ from .prompts import Prompt, Protocol, read
 DRAWS = "draws.jsonl"
 PARTIAL = "draws.partial.jsonl"
 SAFE = 64
-"""After so many answers they are on the disk, whatever happens to the machine."""
+"""Answers after which they are flushed to disk, to survive a crash of the machine."""
 
 Ranges = list[tuple[int, int]]
-"""Numbers from the first to before the second of each."""
+"""Ranges of numbers, each from the first up to, but not including, the second."""
 
 
 def drawn(folder: Path, draws: int) -> Ranges:
-    """What a job that was interrupted has drawn: numbers of answers, that of draw d of prompt p
-    being p × draws + d. What a crash has torn is cut off."""
+    """The draws of an interrupted job: ranges of answer numbers, p × draws + d for draw d of prompt
+    p. An answer torn by a crash is cut off."""
     path = folder / PARTIAL
     numbers, end = set(), 0
     if not path.exists():
@@ -62,27 +62,27 @@ def draw(
     leads: bool = True,
     generate: Generator | None = None,
 ) -> None:
-    """Draws answers and writes them into `folder/result/draws.jsonl`: every draw in the order of
-    prompts and draws, with prompt, draw, seed, text, messages (None of plain text) and finished.
+    """Draws answers and writes them into `folder/result/draws.jsonl`: every draw, ordered by prompt
+    and draw, with prompt, draw, seed, text, messages (None for plain text) and finished.
 
-    All ranks of the job's mesh call this together; one of them writes. What a killed job had drawn
-    is kept, and the file becomes the same, byte for byte.
+    All ranks of the job's mesh call this together; one of them writes. The draws of a killed job
+    are kept, and the file becomes the same, byte for byte.
 
     Args:
         inputs: "model", an export; "prompts", with prompts.jsonl.
         folder: the job's work folder.
-        root: the folder of the spec, where a template's path starts.
-        on_event: gets an event `sampled` every now and then.
-        done: what `drawn` has found.
+        root: the folder of the spec, which a template's path is relative to.
+        on_event: gets an event `sampled` now and then.
+        done: the result of `drawn`.
         leads: whether this process writes.
-        generate: what draws; chosen by the machine where it is not given.
+        generate: draws the answers; chosen according to the machine if it is None.
 
     Raises:
         RunError: the model cannot be loaded.
-        DataError: a prompt is damaged, empty or too long; protocol and tokenizer do not go
-            together.
+        DataError: a prompt is damaged, empty or too long, or protocol and tokenizer are
+            incompatible.
         Interrupted: asked to stop.
-        Stopped: the disk does not take the result.
+        Stopped: the disk cannot take the result.
     """
     model = inputs["model"]
     protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
@@ -136,7 +136,7 @@ def _line(
 
 
 class _Written:
-    """Answers as they are written, in the order in which they are ready."""
+    """Writes answers in the order in which they are ready."""
 
     def __init__(
         self, job: DrawJob, file: BinaryIO, count: int, total: int, on_event: OnEvent
@@ -151,7 +151,7 @@ class _Written:
             self.save()
 
     def save(self) -> None:
-        """Has what was written on the disk, and tells of it."""
+        """Flushes everything written to disk and reports it."""
         self._file.flush()
         os.fsync(self._file.fileno())
         draws = self._job.draws
@@ -168,7 +168,7 @@ class _Written:
 
 
 def _finish(folder: Path, draws: int) -> None:
-    """Writes the result from all draws, in their order, and puts it in place at once."""
+    """Writes the result from all draws, in their order, and moves it into place atomically."""
     ready = folder / "result.partial"
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir()
@@ -187,6 +187,6 @@ def _finish(folder: Path, draws: int) -> None:
 
 
 def read_draws(folder: Path) -> Iterator[dict[str, Any]]:
-    """The draws of a draw job's result, in their order."""
+    """The draws in a draw job's result, in order."""
     with (folder / DRAWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)

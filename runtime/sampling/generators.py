@@ -18,28 +18,28 @@ from .drawing import Generator, Request, Settings
 from .noise import Gumbel
 
 BATCH_TOKENS = 16_384
-"""Tokens, those to come included, that a CPU holds in its cache of keys and values at a time."""
+"""The most tokens, including those to come, in a CPU's cache of keys and values."""
 
 BATCH = 16
-"""Sequences that lm-evaluation-harness sends through the model at a time."""
+"""Sequences that lm-evaluation-harness sends through the model at once."""
 
 SHARE = 0.5
-"""Of a GPU's memory, for the cache of keys and values."""
+"""Share of a GPU's memory for the cache of keys and values."""
 
 
 def with_vllm() -> bool:
-    """Whether vLLM draws: where it is installed, and there is a GPU."""
+    """Whether vLLM draws: it is installed, and there is a GPU."""
     return find_spec("vllm") is not None and torch.cuda.is_available()
 
 
 def generator(model: Path, mesh: Resources | None = None, context: int | None = None) -> Generator:
-    """vLLM where it is installed and a GPU is there, transformers otherwise.
+    """vLLM if it is installed and there is a GPU, else transformers.
 
     Args:
         mesh: of the job, whose ranks all call this together; None: one process draws.
         context: tokens of the longest sequence that the job needs; None: the model's.
 
-    Raises: RunError: the model cannot be loaded, or needs vLLM, which is not there.
+    Raises: RunError: the model cannot be loaded, or needs vLLM, which is not installed.
     """
     if with_vllm():
         from .vllm_engine import Vllm
@@ -50,7 +50,7 @@ def generator(model: Path, mesh: Resources | None = None, context: int | None = 
 
 
 def require_vllm(mesh: Resources | None) -> None:
-    """Raises: RunError: a model on several GPUs needs vLLM, and it is not there."""
+    """Raises: RunError: a model on several GPUs needs vLLM, which is not installed."""
     if mesh is not None and mesh.world_size > 1 and find_spec("vllm") is None:
         raise RunError(
             f"the model that writes needs {counted(mesh.world_size, 'GPUs')}, over which vLLM "
@@ -60,11 +60,11 @@ def require_vllm(mesh: Resources | None) -> None:
 
 
 class Transformers:
-    """Batches of like length, padded on the left, with a cache of keys and values.
+    """Draws in batches of similar length, padded on the left, with a cache of keys and values.
 
     Args:
         model: folder of the exported model.
-        batch_tokens: tokens in the cache at a time; chosen by the device where it is not given.
+        batch_tokens: the most tokens in the cache; chosen according to the device if it is None.
     """
 
     def __init__(self, model: Path, *, batch_tokens: int | None = None) -> None:
@@ -140,7 +140,7 @@ class Transformers:
 
 
 def _cut(tokens: list[int], stop: frozenset[int]) -> list[int]:
-    """The tokens up to and with the first that ends the answer."""
+    """The tokens up to and including the first one that ends the answer."""
     for place, token in enumerate(tokens):
         if token in stop:
             return tokens[: place + 1]
@@ -150,7 +150,8 @@ def _cut(tokens: list[int], stop: frozenset[int]) -> list[int]:
 def _cache_tokens(network: Any) -> int:
     """Tokens that the cache may hold.
 
-    On a GPU by its size, not by what is free at the moment: the same job makes the same batches.
+    On a GPU it depends on the total memory, not the free memory, so that the same job makes the
+    same batches.
     """
     if network.device.type == "cpu":
         return BATCH_TOKENS

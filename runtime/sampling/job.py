@@ -1,4 +1,4 @@
-"""Sample jobs: of draws the best as dialogs, and pairs of the best and the worst."""
+"""Sample jobs: the best draws as dialogs, and pairs of the best and the worst."""
 
 import json
 import shutil
@@ -23,25 +23,25 @@ def sample(job: SampleJob, inputs: Mapping[str, Path], folder: Path, *, on_event
     """Writes into `folder/result`:
 
     - `draws.jsonl`: every draw, with prompt, draw, seed, text, messages, finished and score.
-    - `drafts.jsonl`: the best draws of each prompt, as dialogs, or as `prompt` and `completion`
-      where the prompt is plain text.
-    - `pairs.jsonl`: of each prompt the best draw as `chosen`, the worst as `rejected`.
+    - `drafts.jsonl`: the best draws of each prompt, as dialogs, or as `prompt` and `completion` if
+      the prompt is plain text.
+    - `pairs.jsonl`: for each prompt the best draw as `chosen`, the worst as `rejected`.
     - `summary.json`: counts and mean rewards.
 
-    A draw that was cut off by `max_tokens` is neither kept nor one of a pair, since training would
-    teach that an answer ends there; nor is one that says nothing, or that is too long for the
-    judge.
+    A draw that was cut off by `max_tokens` is neither kept nor part of a pair, since training would
+    teach that an answer ends there. The same holds for a draw that says nothing, or is too long for
+    the judge.
 
     Args:
         inputs: "draws", the result of a draw job; "prompts", with prompts.jsonl; "judged", the
-            result of a judge job, where there is a judge.
+            result of a judge job, if there is a judge.
         folder: the job's work folder.
         on_event: gets one event `sampled`.
 
     Raises:
         RunError: no draw is finished.
         DataError: the prompts are damaged.
-        Stopped: the disk does not take the result.
+        Stopped: the disk cannot take the result.
     """
     judged = "judged" in inputs
     scores = _scores(inputs["judged"] / SCORES) if judged else None
@@ -81,7 +81,7 @@ def sample(job: SampleJob, inputs: Mapping[str, Path], folder: Path, *, on_event
 
 
 def _scores(path: Path) -> Iterator[float | None]:
-    """The judge's scores in the order of the draws; None where it could not read one."""
+    """The judge's scores in the order of the draws; None if it could not read one."""
     return (None if score != score else score for score in np.load(path).tolist())
 
 
@@ -93,8 +93,8 @@ def _scored(folder: Path, scores: Iterator[float | None] | None) -> Iterator[dic
 
 
 def _ranked(draws: list[dict[str, Any]], *, judged: bool) -> list[dict[str, Any]]:
-    """The draws that say something and end, the best first; ties, and draws without a judge, in
-    the order drawn. One that the judge cannot read is left out."""
+    """The draws that say something and end, best first; ties, and draws without a judge, in the
+    order drawn. Draws that the judge cannot read are left out."""
     whole = [draw for draw in draws if draw["finished"] and draw["text"].strip()]
     if not judged:
         return whole
@@ -113,7 +113,7 @@ def _tools(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pair(prompt: dict[str, Any], ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best draw against the worst, none where the judge sees no difference."""
+    """The best draw against the worst; [] if the judge sees no difference."""
     if len({draw["text"] for draw in ranked}) < 2:
         return []
     best, worst = ranked[0], ranked[-1]

@@ -1,4 +1,4 @@
-"""What a judge reads: prompts with answers, as its training renders them."""
+"""A judge's input: prompts with answers, as its training renders them."""
 
 import json
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from .draws import DRAWS
 from .prompts import Prompt, Protocol, read
 
 SCORES = "scores.npy"
-"""In the result of a judge job: of each draw, in their order, its score; float32, nan where the
-answer is too long for the judge."""
+"""In the result of a judge job: the score of each draw, in order; float32, nan if the answer is too
+long for the judge."""
 
 
 class Answered:
@@ -22,12 +22,12 @@ class Answered:
 
     Args:
         inputs: "draws", the result of a draw job; "prompts"; "tokenizer", the judge's.
-        root: the folder of the spec, where a template's path starts.
+        root: the folder of the spec, which a template's path is relative to.
 
     Attributes:
         count: how many answers there are.
 
-    Raises: DataError: the prompts are damaged, or protocol and tokenizer do not go together.
+    Raises: DataError: the prompts are damaged, or protocol and tokenizer are incompatible.
     """
 
     def __init__(self, job: JudgeJob, inputs: Mapping[str, Path], root: Path) -> None:

@@ -1,9 +1,9 @@
 """Samples tokens so that a draw depends only on its seed and its logits.
 
-The largest of log p + g, with g drawn independently for every token from the standard Gumbel
-distribution, is distributed as p (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030, §2). Where
-another batch changes the logits by rounding, a token changes only where two of these sums are equal
-up to rounding; a draw along the cumulative distribution would move with every token before it.
+The argmax of log p + g, with g drawn independently for every token from the standard Gumbel
+distribution, is distributed as p (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030, §2). If
+another batch changes the logits by rounding, a token changes only if two of these sums are equal up
+to rounding. Drawing from the cumulative distribution would shift with every token before it.
 """
 
 from hashlib import sha256
@@ -13,7 +13,7 @@ import torch
 from transformers import LogitsProcessor
 
 SEEDS = 2**53
-"""Seeds are smaller, so that every reader of JSON reads them exactly."""
+"""Seeds are below this, so that every JSON reader reads them exactly."""
 
 
 def draw_seed(seed: int, prompt: int, draw: int) -> int:
@@ -23,13 +23,13 @@ def draw_seed(seed: int, prompt: int, draw: int) -> int:
 
 
 class Gumbel(LogitsProcessor):
-    """Turns greedy decoding into drawing: temperature, nucleus (Holtzman et al. 2020,
-    arXiv:1904.09751, §3.1), then Gumbel noise from a generator of each row's own.
+    """Turns greedy decoding into sampling: temperature, nucleus (Holtzman et al. 2020,
+    arXiv:1904.09751, §3.1), then Gumbel noise from a separate generator per row.
 
     Args:
         seeds: of the rows of the batch.
         temperature: above 0.
-        top_p: tokens are drawn from the fewest whose probabilities add up to this.
+        top_p: tokens are drawn from the smallest set whose probabilities sum to this.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Gumbel(LogitsProcessor):
         self._top_p = top_p
 
     def __call__(self, input_ids: Any, scores: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, (rows, vocabulary) → scores whose largest is drawn, float32."""
+        """Logits of the next token, (rows, vocabulary) → scores whose argmax is drawn, float32."""
         scores = scores.float() / self._temperature
         if self._top_p < 1:
             scores = _nucleus(scores, self._top_p)
@@ -51,7 +51,7 @@ class Gumbel(LogitsProcessor):
 
 
 def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Scores with those outside the nucleus at −∞; the most probable token always stays."""
+    """Scores, with −∞ outside the nucleus; the most probable token always stays."""
     ordered, order = scores.sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= top_p

@@ -21,14 +21,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is to continue from.
+    """The prompt that a model continues.
 
     Attributes:
-        place: where it stands, for people ("prompts.jsonl:3").
+        place: as messages show it ("prompts.jsonl:3").
         messages: of a dialog, or None for plain text.
-        tools: that the dialog offers.
+        tools: offered by the dialog.
         text: the plain text, or "".
-        tokens: int32, shape (n,), those of the assistant's header included.
+        tokens: int32, shape (n,), including the assistant's header.
     """
 
     place: str
@@ -39,17 +39,17 @@ class Prompt:
 
 
 class Protocol:
-    """How one model reads prompts and says that its answer ends.
+    """How a model reads prompts and ends its answers.
 
     Args:
         dialog: settings of the dialog protocol.
         tokenizer: the model's.
-        root: the folder of the spec, where a template's path starts.
+        root: the folder of the spec, which a template's path is relative to.
 
     Attributes:
-        stop: ids of which each ends an answer.
+        stop: ids that each end an answer.
 
-    Raises: DataError: the protocol and the tokenizer do not go together.
+    Raises: DataError: the protocol and the tokenizer are incompatible.
     """
 
     def __init__(self, dialog: Mapping[str, Any], tokenizer: Tokenizer, root: Path) -> None:
@@ -67,7 +67,7 @@ class Protocol:
     def prompt(self, record: Mapping[str, Any], place: str) -> Prompt:
         """A record of prompts.jsonl as tokens.
 
-        Raises: DataError: the prompt is empty or no dialog.
+        Raises: DataError: the prompt is empty or not a dialog.
         """
         messages, tools = record.get("messages"), record.get("tools") or None
         if messages is None:
@@ -82,10 +82,10 @@ class Protocol:
         return Prompt(place, messages, tools, "", _array(tokens))
 
     def answer(self, tokens: list[int]) -> tuple[str, Message, bool]:
-        """What was generated: its text, the assistant's message, and whether the model ended it.
+        """A generated answer: its text, the assistant's message, and whether the model ended it.
 
-        A message that the model sends to a tool ends so that the turn continues: it is a tool call,
-        or code where it begins with the mark of code.
+        A message that the model ends so that the turn continues goes to a tool: it is a tool call,
+        or code if it begins with the code mark.
         """
         finished = bool(tokens) and tokens[-1] in self.stop
         content = tokens[:-1] if finished else tokens
@@ -99,7 +99,7 @@ class Protocol:
     def whole(self, prompt: Prompt, message: Message) -> np.ndarray:
         """Prompt and answer as a reward model is trained on them: int64, shape (n,).
 
-        An answer without any text, which no dialog can hold, is the prompt and an end of turn.
+        An answer without text, which no dialog can hold, is the prompt and an end of turn.
 
         Raises: DataError: the protocol cannot write the answer.
         """
@@ -118,7 +118,7 @@ class Protocol:
 
 
 def said(message: Message) -> bool:
-    """Whether a message holds anything."""
+    """Whether a message has any content."""
     return bool(message["content"].strip() or message.get("tool_calls"))
 
 
@@ -128,10 +128,10 @@ def read(
     """The prompts of a file of JSON lines, in order.
 
     Args:
-        context: tokens that the model can read.
-        limit: the most of them.
+        context: the most tokens that the model can read.
+        limit: the most prompts.
 
-    Raises: DataError: there are none; one is damaged, empty, or leaves no room for an answer.
+    Raises: DataError: there are none, or one is damaged, empty, or leaves no room for an answer.
     """
     prompts = []
     for number, record in enumerate(records(path)):
@@ -171,7 +171,7 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _call(text: str) -> dict[str, Any] | None:
-    """The tool call that a text is, in the form in which data sets have it."""
+    """The tool call in a text, in the form of data sets; None if it is not one."""
     try:
         call = json.loads(text)
     except ValueError:

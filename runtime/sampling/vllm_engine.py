@@ -1,8 +1,8 @@
 """Answers from vLLM: its scheduler batches, its cache is paged, over all GPUs of the job.
 
-A model on several GPUs is drawn from by as many processes, which torchrun or a batch system has
-started, on one node or several: vLLM's executor for external launchers. Each has a part of the
-model, and all ask for the same answers in the same order, and get the same
+A model on several GPUs is served by as many processes, started by torchrun or a batch system on one
+or more nodes: vLLM's executor for external launchers. Each process has a part of the model, and all
+request the same answers in the same order and get the same results
 (docs.vllm.ai, v0.21: `ExecutorWithExternalLauncher`; its example for torchrun).
 """
 
@@ -18,11 +18,11 @@ from ..errors import RunError
 from .drawing import Request, Settings
 
 AHEAD = 4 * MOST
-"""Requests that vLLM has at a time: it never waits for one, and need not hold a million."""
+"""The most requests in vLLM at once: it never waits for one, and need not hold a million."""
 
 
 def settings(mesh: Resources | None, context: int | None) -> dict[str, Any]:
-    """What vLLM is told beside the model; see its `LLM`.
+    """vLLM's settings besides the model; see its `LLM`.
 
     Args:
         mesh: tensor and pipeline degrees; None: one GPU.
@@ -35,7 +35,7 @@ def settings(mesh: Resources | None, context: int | None) -> dict[str, Any]:
         "gpu_memory_utilization": SHARE,
         "max_num_seqs": MOST,
         "max_num_batched_tokens": CHUNK,
-        # All ranks schedule alike. What is drawn has seeds of its own.
+        # All ranks must schedule alike. Draws have their own seeds.
         "seed": 0,
         "disable_log_stats": True,
     }
@@ -52,7 +52,7 @@ class Vllm:
 
     Args:
         engine: a `vllm.LLM`.
-        model: the folder that it has been loaded from.
+        model: the folder that it was loaded from.
     """
 
     def __init__(self, engine: Any, model: Path) -> None:
@@ -65,7 +65,7 @@ class Vllm:
     def load(cls, model: Path, mesh: Resources | None, context: int | None) -> "Vllm":
         """The exported model in a folder; see `settings`.
 
-        Raises: RunError: vLLM does not take it.
+        Raises: RunError: vLLM rejects it.
         """
         vllm: Any = import_module("vllm")
         try:
@@ -87,8 +87,8 @@ class Vllm:
             asked += self._ask(waiting, settings, AHEAD - asked)
 
     def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
-        """See `Generator.in_harness`: the harness's model of vLLM, with the engine that is there.
-        Two would not fit on the same GPUs."""
+        """See `Generator.in_harness`: the harness's vLLM model, with the existing engine. Two would
+        not fit on the same GPUs."""
         models = load("lm_eval.models.vllm_causallms")
         loads, models.LLM = models.LLM, lambda **_: self._whole
         try:
@@ -104,7 +104,7 @@ class Vllm:
         return made
 
     def _ask(self, waiting: Iterator[tuple[int, Request]], settings: Settings, most: int) -> int:
-        """Hands vLLM up to so many requests more; how many there were."""
+        """Passes up to `most` further requests to vLLM; returns how many."""
         for asked in range(most):
             number, request = next(waiting, (0, None))
             if request is None:
@@ -120,8 +120,8 @@ class Vllm:
             seed=request.seed,
             max_tokens=request.most,
             stop_token_ids=sorted(settings.stop),
-            # The end of text is among the stops: vLLM names the one that it stopped at, but not
-            # where it takes it for its own end of text.
+            # The end of text is among the stops: vLLM names the stop that ended an answer, but not
+            # if it treats the token as its own end of text.
             ignore_eos=True,
             skip_special_tokens=False,
             detokenize=False,
@@ -129,16 +129,16 @@ class Vllm:
 
 
 def _tokens(drawn: Any) -> list[int]:
-    """The tokens of an answer, with the one that ended it."""
+    """The tokens of an answer, including the one that ended it."""
     tokens = list(drawn.token_ids)
-    # Whether the token that stopped the answer is among them, vLLM does not promise.
+    # vLLM does not guarantee that the tokens include the stop token.
     if drawn.finish_reason == "stop" and tokens[-1:] != [drawn.stop_reason]:
         tokens.append(drawn.stop_reason)
     return tokens
 
 
 def refused(model: Path, problem: Exception) -> RunError:
-    """What is said where vLLM does not load a model."""
+    """The error if vLLM does not load a model."""
     reason = " ".join(str(problem).split())[:300]
     return RunError(
         f"vLLM does not load {model}: {reason}",

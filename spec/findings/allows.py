@@ -1,7 +1,7 @@
 """Findings silenced in place: `allow W601 "the ablation needs it"` in a block.
 
-Warnings and notes that point into the block are silenced; in the `recipe` block, those of the whole
-spec. Errors cannot be.
+This silences warnings and notes that point into the block; in the `recipe` block, those of the
+whole spec. Errors cannot be silenced.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,11 @@ from ..source import Span
 from .diagnostics import Diagnostic, Report, Silenced, did_you_mean
 
 OUTSIDE = frozenset(("N657", "W678", "W679"))
-"""Codes of what is found on one machine and not on another: their `allow` may silence nothing."""
+"""Codes that are found on some machines only: an `allow` of theirs may silence nothing."""
 
 
 class Allowance(Record):
-    """One `allow`: its code and reason, the statement, and the block; None for the whole spec."""
+    """One `allow`: its code, reason and statement, and its block; None for the whole spec."""
 
     code: str
     reason: str
@@ -24,7 +24,7 @@ class Allowance(Record):
     within: Span | None
 
     def covers(self, finding: Diagnostic) -> bool:
-        """Whether a finding is of the code, and lies in the block."""
+        """Whether a finding has this code and is in the block."""
         if finding.code != self.code:
             return False
         if self.within is None:
@@ -37,7 +37,7 @@ class Allowance(Record):
 
 
 def taken(items: Iterable[s.Item], report: Report) -> tuple[list[s.Item], list[Allowance]]:
-    """The statements without the `allow`s in their blocks, and these; wrong ones are reported."""
+    """The statements without the `allow`s in their blocks, and the `allow`s; reports wrong ones."""
     kept: list[s.Item] = []
     allowances: list[Allowance] = []
     for item in items:
@@ -69,7 +69,7 @@ def _taken(block: s.Block, report: Report, allowances: list[Allowance]) -> s.Blo
 
 
 def _valid(item: s.Allow, report: Report) -> bool:
-    from .codes import known, rule  # reads a folder, which specs without `allow` have no need of
+    from .codes import known, rule  # reads a folder, which specs without `allow` do not need
 
     code = item.code.name
     if code not in known():
@@ -99,10 +99,10 @@ def _valid(item: s.Allow, report: Report) -> bool:
 
 
 def silence(report: Report, allowances: Sequence[Allowance], *, whole: bool = True) -> None:
-    """Moves what is allowed from the findings to the silenced ones; reports what silences nothing,
-    where the whole spec was looked at.
+    """Moves allowed findings to the silenced ones. Reports each `allow` that silences nothing if
+    the whole spec was checked.
 
-    Where several cover a finding, the innermost does.
+    If several cover a finding, the innermost one silences it.
     """
     if not allowances:
         return

@@ -1,7 +1,7 @@
 """The registry of findings: each code has one page in `rules/`, in Markdown.
 
-A page has a title, what a user should know, an example that is wrong and the example fixed. Pages
-are read one by one where somebody asks: checking a spec that is fine reads none of them.
+A page has a title, what a user should know, a wrong example and the example fixed. Pages are read
+one by one on demand: checking a spec without findings reads none.
 
     # E214: percentages that do not add up to 100 %
     …
@@ -14,11 +14,11 @@ are read one by one where somebody asks: checking a spec that is fine reads none
     …
     ```
 
-After `etude` stands the frame of the example, a file beside the pages with what the example stands
-on; and where an example is about files, the name of this one, which is a block of `json` where it
-is in JSON. A block of `sh` makes `spec.etude`
-where that is not a text. What only `etude plan --deep` or `--miniature` finds, or what is found in
-folders of weights or large files, has no examples: checking a spec alone finds nothing.
+`etude` is followed by the example's frame: a file beside the pages with the rest of the spec. In an
+example about files, the file's name follows; the block is `json` if the file is JSON. A block of
+`sh` makes `spec.etude` if that is not a text. There is no example if only `etude plan --deep` or
+`--miniature` finds the code, or if that takes folders of weights or large files: checking a spec
+alone does not find it.
 """
 
 import re
@@ -41,15 +41,13 @@ _BLOCK = re.compile(
 
 
 class Example(Record):
-    """A spec in a page.
+    """A spec in a page; empty if the page does not have it.
 
     Attributes:
-        frame: the name of the file with what the example stands on; "" for a complete spec.
-        texts: the texts of its files by their names, `MAIN` among them; one without a name where
-            the example is not about files.
-        shell: commands that make the main file, where that is not a text.
-
-    An example that a page has not is empty.
+        frame: the name of the file with the rest of the spec; "" for a complete spec.
+        texts: file name → text, `MAIN` among them; the name is "" if the example is not about
+            files.
+        shell: commands that make the main file, if that is not a text.
     """
 
     frame: str = ""
@@ -77,7 +75,7 @@ def known() -> tuple[str, ...]:
 def rule(code: str) -> Rule:
     """What a code means.
 
-    Raises: KeyError: there is no such code. ValueError: its page does not have the form above.
+    Raises: KeyError: the code is unknown. ValueError: its page does not have the form above.
     """
     if code not in known():
         raise KeyError(code)
@@ -107,5 +105,5 @@ def _example(text: str | None) -> Example:
 
 
 def severity(code: str) -> str:
-    """`error`, `warning` or `note`, by the first letter of a code."""
+    """`error`, `warning` or `note`, from the first letter of the code."""
     return {"E": "error", "W": "warning", "N": "note"}[code[0]]

@@ -10,8 +10,8 @@ from ..source import Source, Span
 Severity = Literal["error", "warning", "note"]
 _SEVERITIES: dict[str, Severity] = {"E": "error", "W": "warning", "N": "note"}
 FAILED_CLAIM = "E462"
-"""A published figure that the plan does not meet. The plan is there all the same, and it is what
-shows why; `check`, `verify` and `run` fail."""
+"""A published figure that the plan does not meet. The plan is still made, because it shows why;
+`check`, `verify` and `run` fail."""
 
 
 class Diagnostic(Record, kw_only=False):
@@ -20,9 +20,9 @@ class Diagnostic(Record, kw_only=False):
     Attributes:
         code: `E…`, `W…` or `N…`, one of `codes.known()`.
         message: what is wrong, in the user's words, one line.
-        span: where; None where the spec as a whole is meant.
+        span: where; None for the spec as a whole.
         label: a few words shown beside the carets.
-        help: a way out.
+        help: how to fix it.
         notes: other places that matter, each with its message.
     """
 
@@ -35,16 +35,16 @@ class Diagnostic(Record, kw_only=False):
 
     @property
     def severity(self) -> Severity:
-        """`error`, `warning` or `note`, by the first letter of the code."""
+        """`error`, `warning` or `note`, from the first letter of the code."""
         return _SEVERITIES[self.code[0]]
 
     @property
     def stops(self) -> bool:
-        """Whether nothing can be made of the spec: any error but a claim that does not hold."""
+        """Whether this prevents a plan: any error but a claim that does not hold."""
         return self.severity == "error" and self.code != FAILED_CLAIM
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding as JSON; lines and columns count from one."""
+        """The finding as JSON; lines and columns count from 1."""
         place = None
         if self.span:
             end_line, end_column = self.span.source.position(self.span.end)
@@ -70,14 +70,14 @@ class Diagnostic(Record, kw_only=False):
 
 
 class Silenced(Record, kw_only=False):
-    """A finding that an `allow` silences: why, and where the `allow` is."""
+    """A finding that an `allow` silences, with the reason and the place of the `allow`."""
 
     finding: Diagnostic
     reason: str
     span: Span
 
     def to_dict(self) -> dict[str, Any]:
-        """As the finding's, with the reason and the line of the `allow`."""
+        """The finding as JSON, with the reason and the line of the `allow`."""
         place = {"file": self.span.source.name, "line": self.span.line, "column": self.span.column}
         return self.finding.to_dict() | {"reason": self.reason, "allowed_at": place}
 
@@ -91,11 +91,11 @@ class SpecError(Exception):
 
 
 class Report:
-    """Collects diagnostics, each at most once; of what is wrong in every round, the first.
+    """Collects diagnostics, each once; if the same is wrong in every round, only the first.
 
     Attributes:
-        silenced: what an `allow` silences.
-        failures: how often something was found after which there can be no plan.
+        silenced: findings that an `allow` silences.
+        failures: how many findings prevent a plan, repeats included.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Report:
         self._written: dict[Span, tuple[Span, str]] = {}
 
     def point(self, place: Span, written: Span, message: str) -> None:
-        """Lets findings at `place` have a note on where the value there was written."""
+        """Adds a note to findings at `place` that says where the value there was written."""
         self._written[place] = written, message
 
     def add(
@@ -119,14 +119,14 @@ class Report:
         help: str = "",
         notes: Iterable[tuple[Span, str]] = (),
     ) -> None:
-        """Adds a finding; one that says the same of the same place is added once."""
+        """Adds a finding, unless the same message is already reported at the same place."""
         notes = tuple(notes)
         if span and span in self._written:
             notes += (self._written[span],)
         self.take(Diagnostic(code, message, span, label, help, notes))
 
     def take(self, finding: Diagnostic) -> None:
-        """Adds a finding as it is."""
+        """Adds an existing finding, unless it repeats one."""
         self.failures += finding.stops
         place = finding.span and (finding.span.source.name, finding.span.start, finding.span.end)
         texts = map(without_rounds, (finding.message, finding.help))
@@ -141,7 +141,7 @@ class Report:
         return [d for d in self.diagnostics if d.severity == "error"]
 
     def ordered(self) -> list[Diagnostic]:
-        """In the order of the files and of the places in them; what has no place comes last."""
+        """The findings by file and place; those without a place come last."""
         files: dict[Source, int] = {}
         for diagnostic in self.diagnostics:
             if diagnostic.span:
@@ -152,19 +152,19 @@ class Report:
         )
 
     def stop_on_errors(self) -> None:
-        """Raises: SpecError: where an error was found that leaves no plan."""
+        """Raises: SpecError: an error prevents a plan."""
         if self.failures:
             raise SpecError(self.ordered())
 
 
 def did_you_mean(name: str, known: Iterable[str], *, of: str = "") -> str:
-    """A suggestion for a mistyped name, or the names there are.
+    """A suggestion for a mistyped name, or the list of known names.
 
     Args:
-        of: what `answers.value` calls the attribute: where other programs have the name, what is
-            true of it here comes first.
+        of: the attribute's name in `answers.value`: if other programs use the name, the answer for
+            it comes first.
     """
-    import difflib  # only where something is wrong: checking a spec has 0.1 s
+    import difflib  # only after an error: checking a spec may take only 0.1 s
 
     names = sorted(known)
     if of:

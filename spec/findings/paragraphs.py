@@ -7,11 +7,11 @@ from functools import cache
 
 _ESCAPES = re.compile("\033\\[[0-9;]*m")
 _QUOTED = re.compile("(\\s*)((?:\033\\[[0-9;]*m)*`[^`\n]*`\\S*|\\S+)")
-"""What stays on one line where a line holds it: a word, or code with what is joined to it."""
+"""What stays on one line if it fits: a word, or code with what is joined to it."""
 
 
 def cells(text: str) -> int:
-    """How many columns a text takes on a terminal, its colours aside."""
+    """How many columns a text takes on a terminal, without its colour codes."""
     text = _ESCAPES.sub("", text)
     if text.isascii():
         return len(text)
@@ -22,12 +22,12 @@ def cells(text: str) -> int:
 
 
 def wrapped(text: str, columns: int | None, *, first: str = "", rest: str = "") -> Iterator[str]:
-    """The lines of a paragraph, broken between words; a word too long for a line is broken behind
+    """The lines of a paragraph, broken between words. A word too long for a line is broken after
     its slashes and dots.
 
     Args:
-        columns: so long a line may be; None: any length.
-        first, rest: what the first line and the others begin with.
+        columns: the longest line; None: no limit.
+        first, rest: prefixes of the first line and of the others.
     """
     if columns is None:
         yield first + text
@@ -51,8 +51,8 @@ def _words(text: str, columns: int) -> Iterator[tuple[str, str]]:
 
 
 def pieces(word: str, columns: int) -> list[str]:
-    """A word too long for so many columns: in pieces that end at a slash, or a dot of a name,
-    where there are such; the last resort is to break anywhere.
+    """Breaks a word that is too long for a line after slashes, or after the dots of a name; if
+    that does not suffice, anywhere.
     """
     found, line = [], ""
     for part in breakable(_ESCAPES.sub("", word)):
@@ -72,7 +72,7 @@ def pieces(word: str, columns: int) -> list[str]:
 
 @cache
 def breakable(word: str) -> tuple[str, ...]:
-    """The parts of a word that a line may end behind: folders of a path, or names with dots."""
+    """The parts of a word that a line may be broken after: folders of a path, or dotted names."""
     if "/" in word:
         return tuple(filter(None, re.split(r"(?<=/)(?=[^/])", word)))
     if ":" in word:  # a file with line and column
@@ -81,7 +81,7 @@ def breakable(word: str) -> tuple[str, ...]:
 
 
 def _fitting(text: str, columns: int) -> int:
-    """How many characters fit into so many columns, at least one."""
+    """How many characters fit into a number of columns, at least one."""
     count = len(text)
     while count > 1 and cells(text[:count]) > columns:
         count -= 1

@@ -9,11 +9,11 @@ from .paragraphs import cells, wrapped
 
 _COLORS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
 _LONGEST = 160
-"""Columns of a spec's line that are shown; of a longer line, the part around the place."""
+"""How many columns of a spec's line are shown; a longer line is cut around the place."""
 
 
 def _printable(text: str) -> str:
-    """The text with a sign for every character that a terminal would act upon."""
+    """The text with a sign in place of every unprintable character: a terminal might act on it."""
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
 
 
@@ -46,7 +46,7 @@ def _excerpt(
         yield bar + paint(pointer + (f" {label}" if label else ""))
         return
     yield bar + paint(pointer)
-    # A label that is too long for what is left of the line stands below, as far left as it needs.
+    # A label that does not fit beside the carets goes below, indented as little as necessary.
     indent = max(min(before, columns - len(bar) - cells(label)), 0)
     yield from (
         bar + paint(each) for each in wrapped(label, columns - len(bar), first=" " * indent)
@@ -57,7 +57,7 @@ def render(diagnostic: Diagnostic, *, color: bool = False, columns: int | None =
     """One diagnostic as text of several lines, without a final newline.
 
     Args:
-        columns: of the terminal; None: lines have any length.
+        columns: of the terminal; None: no limit.
     """
 
     def painted(code: str) -> Callable[[str], str]:

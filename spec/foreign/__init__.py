@@ -1,1 +1,1 @@
-"""Names that other programs have and this language lacks, and what to write instead."""
+"""Names from other programs that this language lacks, and what to write instead."""

@@ -1,6 +1,6 @@
 """Names from other programs that this language lacks, and what to use instead.
 
-Only what is unknown asks here, so that checking a spec that is right never reads the tables.
+Only unknown names are looked up here, so checking a correct spec never reads the tables.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,7 +22,7 @@ ATTRIBUTES: tuple[Answer, ...] = (
     *OUTSIDE,
     *NOT_YET,
 )
-"""What is said of attributes; of a block's own before what is said anywhere."""
+"""Answers about attributes; those for one block come before those for any."""
 
 PLACES: Mapping[str, str] = {
     "recipe": "the recipe",
@@ -45,19 +45,19 @@ PLACES: Mapping[str, str] = {
         for section in ("training", "parallelism", "compile", "comm", "debug", "optimizer")
     },
 }
-"""Where attributes of these belong; those of stages belong in stages of their kinds."""
+"""Where the attributes of a block belong; a stage's belong in stages of its kind."""
 _ALIKE = 0.8
-"""From here on two names are one that is mistyped, and not two."""
+"""From this similarity on, one of two names is a misspelling of the other."""
 
 
 def attribute(
     name: str, block: str, known: Iterable[str], language: Mapping[str, Collection[str]]
 ) -> str:
-    """What to say of an attribute that a block lacks; "" where nothing is known of its name.
+    """What to answer about an attribute that a block lacks; "" if its name is unknown.
 
     Args:
-        block: what the tables call the block.
-        known: what the block has: a name that is mistyped by a letter means one of these.
+        block: its name in the tables.
+        known: the block's attributes: a name that differs by a letter is a misspelling of one.
         language: the attributes of all blocks.
     """
     plain = _plain(name)
@@ -73,7 +73,7 @@ def attribute(
 
 
 def value(of: str, name: str) -> str:
-    """What to say of a value that an attribute, or another place of a spec, does not know."""
+    """What to answer about an unknown value of an attribute or of another place in a spec."""
     plain = _plain(name)
     return next((a.text for a in VALUES if of in a.where.split() and plain in a.all_names), "")
 
@@ -84,7 +84,7 @@ def all_answers() -> tuple[Answer, ...]:
 
 
 def _plain(name: str) -> str:
-    """A name without capitals and hyphens; of a path, such as JSON may have, the last part."""
+    """A name in lower case with underscores; of a dotted path, as in JSON, the last part."""
     return name.strip().lower().replace("-", "_").rsplit(".", 1)[-1]
 
 

@@ -1,29 +1,29 @@
 """Attributes from other programs, and what this version does instead.
 
-Of two answers with the same name and block the first counts.
+If two answers have the same name and block, the first counts.
 """
 
 from typing import NamedTuple
 
 ANY = "any"
-"""An answer that holds wherever the name stands."""
+"""An answer that holds wherever the name is."""
 
 
 OBJECTIVES = "grpo ppo kto orpo simpo cpo rloo"
-"""What other programs learn from preferences and rewards by, and this version does not."""
+"""Objectives of other programs for preferences and rewards that this version lacks."""
 OF_DPO = "sigmoid ipo"
-"""What they call forms of the loss of a dpo stage."""
+"""Their names for forms of the loss of a dpo stage."""
 
 
 class Answer(NamedTuple):
-    """What is said of some names.
+    """An answer about some names.
 
     Attributes:
-        names: as other programs write them, with spaces between.
-        where: the blocks in which the names are looked for, with spaces between; `ANY`. Of values
-            the attribute, or the place of a spec, that has them.
-        says: one line; `{}` is where the example stands.
-        example: statements of such a block, or whole blocks: they are right as they stand.
+        names: as other programs write them, separated by spaces.
+        where: the blocks in which it holds, separated by spaces, or `ANY`; for values, the
+            attribute or the place in a spec.
+        says: one line; `{}` stands for the example.
+        example: statements of such a block, or whole blocks: valid as they are.
     """
 
     names: str

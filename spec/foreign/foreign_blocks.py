@@ -1,4 +1,4 @@
-"""Attributes from other programs, of blocks other than training stages."""
+"""Attributes from other programs, for blocks other than training stages."""
 
 from .foreign_attributes import Answer
 
@@ -84,7 +84,7 @@ _RENAMED: dict[str, dict[str, str]] = {
     },
     "needle": {"depths": "num_depths depth", "samples": "num_samples n", "lengths": "length"},
 }
-"""Block → attribute → what others call it."""
+"""Block → attribute → its names in other programs."""
 
 BLOCKS = (
     Answer(
@@ -370,4 +370,4 @@ OTHERS = (
         "the optimizer is torch's own, with moments in fp32. Remove it",
     ),
 )
-"""Of other stages, the recipe, clusters and optimizers."""
+"""For other stages, the recipe, clusters and optimizers."""

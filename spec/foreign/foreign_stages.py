@@ -293,4 +293,4 @@ STAGES = (
         "best answers, which an sft stage learns",
     ),
 )
-"""Of stages that train."""
+"""For stages that train."""

@@ -1,4 +1,4 @@
-"""Sections and fields of torchtitan that `torchtitan = { … }` does not have: who sets them."""
+"""Sections and fields of torchtitan that `torchtitan = { … }` lacks, and who sets them."""
 
 from .foreign_attributes import Answer
 

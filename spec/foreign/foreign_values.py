@@ -1,7 +1,7 @@
 """Values, stage kinds, blocks, degrees and units from other programs.
 
-`where` of an answer is the attribute whose value it is, or `block`, `kind` (of a stage), `degree`
-(of parallelism) or `unit`.
+`where` of an answer is the attribute of the value, or `block`, `kind` (of a stage), `degree` (of
+parallelism) or `unit`.
 """
 
 from .foreign_attributes import OBJECTIVES, OF_DPO, Answer

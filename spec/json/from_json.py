@@ -1,7 +1,7 @@
 """Converts the JSON form of a spec to statements, with places in the JSON.
 
-Whatever is no error of JSON or of the form becomes a statement, and is judged where those of texts
-are: `bind` and the compiler.
+Anything that is valid JSON in the right form becomes a statement. It is checked where statements
+from texts are: in `bind` and the compiler.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +22,13 @@ from .json_values import Bad, Entries, Of, Values, as_entry, joined
 
 
 def statements(source: Source, report: Report) -> tuple[s.Item, ...]:
-    """The statements of a spec in JSON. What cannot be read is reported and left out."""
+    """The statements of a spec in JSON. Reports and leaves out what cannot be read."""
     root = spec(source, report)
     return _Reader(source, report).statements(root) if root else ()
 
 
 def spec(source: Source, report: Report) -> Node | None:
-    """The JSON of a spec of this version; None, with the reason in the report, where it is none."""
+    """The JSON of a spec of this version; else None, with the reason in the report."""
     root = read(source, report)
     try:
         return root and _Reader(source, report).version(root)
@@ -62,7 +62,7 @@ class _Reader(Values):
     def _with_uses(
         self, stages: Iterable[s.Block], used: list[tuple[s.Use, Node | None]]
     ) -> Iterator[s.Item]:
-        """The stages, each with the files that come after it."""
+        """The stages, each followed by the files used after it."""
         names = []
         for stage in stages:
             yield stage
@@ -91,7 +91,7 @@ class _Reader(Values):
                 )
 
     def version(self, root: Node) -> Node:
-        """The spec, where it is one of this version.
+        """The spec, if it has this version.
 
         Raises: Bad: after reporting.
         """
@@ -127,7 +127,7 @@ class _Reader(Values):
         key: str,
         make: Callable[[s.Word, Node], Of | None],
     ) -> Iterator[Of]:
-        """What becomes of the named values under a key."""
+        """The statements made from the named values under a key."""
         if key in top:
             for entries in self.each([top[key][1]], lambda of: self.object(of, "names")):
                 yield from self.each(
@@ -151,7 +151,7 @@ class _Reader(Values):
         return s.Block(s.Word("recipe", key.inside), (word,), None, items, joined(key, name))
 
     def _uses(self, top: Entries) -> list[tuple[s.Use, Node | None]]:
-        """Files that are used, each with the stage that it comes after."""
+        """The used files, each with the stage that it comes after."""
         if "use" not in top:
             return []
         _, files = top["use"]
@@ -310,7 +310,7 @@ class _Reader(Values):
     def _attribute(
         self, pair: tuple[Node, Node], model: type[r.Declaration], origin: s.Origin | None
     ) -> tuple[s.Item, ...]:
-        """The statements that an attribute is: mostly one, none for a flag that is off."""
+        """The statements of an attribute: usually one, none for a flag that is off."""
         key, node = pair
         word, span = s.Word(key.value, key.inside), joined(key, node)
         items = self._statements(word, node, model, span)
@@ -327,7 +327,7 @@ class _Reader(Values):
     def _statements(
         self, word: s.Word, node: Node, model: type[r.Declaration], span: Span
     ) -> tuple[s.Item, ...] | None:
-        """What texts write as statements; None where it is a value."""
+        """Statements that are not `name = value` in a text; None for a plain value."""
         match r.kind_of(model, word.name):
             case g.Filters() as filters:
                 return self._list(node, "", s.Filter, filters.example)
@@ -407,7 +407,7 @@ class _Reader(Values):
     def _list(
         self, texts: Node, prefix: str, wanted: type[Any], example: str
     ) -> tuple[s.Item, ...]:
-        """The statements that a list of strings holds."""
+        """The statements in a list of strings."""
         if not isinstance(texts.value, tuple):
             self.wrong(texts, f'a list of strings: ["{example}"]')
         return tuple(
@@ -415,7 +415,7 @@ class _Reader(Values):
         )
 
     def _origins(self, entries: Entries, values: Entries) -> dict[str, s.Origin]:
-        """Where values are from, by their attributes."""
+        """Where values come from, by attribute."""
         origins: dict[str, s.Origin] = {}
         if "sources" not in entries:
             return origins
@@ -456,7 +456,7 @@ class _Reader(Values):
                 yield from self.each(_several(of), lambda of, key=key: self._allow(key, of))
 
     def _opens(self, entries: Entries) -> Iterator[s.Open]:
-        """Attributes that are yet to be given, and why."""
+        """Attributes that are left open, and why."""
         given = [entries[key][1] for key in ("open",) if key in entries]
         for opened in self.each(given, lambda of: self.object(of, "reasons by attributes")):
             yield from self.each(opened.values(), lambda pair: self._open(*pair))
@@ -476,12 +476,12 @@ class _Reader(Values):
 
 
 def _several(of: Node) -> tuple[Node, ...]:
-    """The values of an array, or the one that stands for itself."""
+    """The values of an array, or a single value as an array of one."""
     return of.value if isinstance(of.value, tuple) else (of,)
 
 
 def _says_more(node: Node) -> bool:
-    """Whether a group, or one inside it, has what only blocks have."""
+    """Whether a group, or one inside it, has entries that only blocks may have."""
     return _is_object(node) and bool(
         node.value.keys() & {"allow", "open"}
         or any(_says_more(of) for _, of in node.value.values())

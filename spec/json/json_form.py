@@ -1,4 +1,4 @@
-"""The form of JSON specs: its names, and which attributes are texts and groups.
+"""The form of specs in JSON: its names, and which attributes are texts and groups.
 
     {
       "etude_spec": 1,
@@ -18,9 +18,9 @@ from ..schema import recipe as r
 
 VERSION = 1
 MARK = "etude_spec"
-"""The key that says that a file is a spec, and of which version of the form."""
+"""The key that marks a file as a spec and gives the version of the form."""
 SCHEMA = "$schema"
-"""A key for editors; it means nothing here."""
+"""A key for editors, ignored here."""
 BLOCKS = {
     "models": "model",
     "tokenizers": "tokenizer",
@@ -46,16 +46,16 @@ TOP = (
 )
 """What a spec may hold, in the canonical order."""
 RESERVED = ("kind", "sources", "allow", "open")
-"""Keys of blocks that are not attributes, unless the block has one of this name."""
+"""Keys of blocks that are not attributes, unless the block has an attribute of that name."""
 
 Of = TypeVar("Of")
 
 Model = type[r.Declaration] | None
-"""The model of a block; None where its kind is unknown."""
+"""The model of a block; None if its kind is unknown."""
 
 
 def group(model: Model, name: str) -> type[r.Declaration] | None:
-    """The model of an attribute that is a group of attributes; None where it is none."""
+    """The model of an attribute that is a group of attributes; else None."""
     of = r.kind_of(model, name)
     return of.holds if isinstance(of, g.Group) else None
 
@@ -66,12 +66,12 @@ def has(model: Model, name: str) -> bool:
 
 
 def names(model: type[r.Declaration]) -> tuple[str, ...]:
-    """The attributes of blocks of a model, and what stands for statements."""
+    """The attributes of blocks of a model, and its keys for statements."""
     return (*r.attributes(model), *r.statements(model))
 
 
 def in_steps(every: Of) -> Of:
-    """A number of steps with its unit, and anything else as it is."""
+    """A number of steps with its unit; anything else unchanged."""
     if not isinstance(every, s.Number) or every.unit or every.suffix in ("%", "x"):
         return every
     unit = s.Word("step" if every.value == 1 else "steps", every.span)

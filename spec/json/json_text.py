@@ -29,11 +29,11 @@ _HELP = {
 
 
 class Numeral(str):
-    """A number as it is written."""
+    """A number as written."""
 
 
 class Node(NamedTuple):
-    """A value, and where it stands.
+    """A value and its place.
 
     `value` is a `str`, `Numeral`, `bool`, None, a tuple of nodes, or an `Object`.
     """
@@ -48,21 +48,21 @@ class Node(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it is, in words."""
+        """The type of the value, in words."""
         if self.value is None:
             return "null"
         kinds = {Numeral: "a number", str: "a string", bool: "a truth value", tuple: "an array"}
         return kinds.get(type(self.value), "an object")
 
     def offsets(self) -> list[int]:
-        """Of every character of a string, and of its end, where it stands in the source."""
+        """The source offset of every character of a string, and of its end."""
         raw = self.span.source.text[self.span.start + 1 : self.span.end - 1]
         starts = [self.span.start + 1 + match.start() for match in _ESCAPES.finditer(raw)]
         return [*starts, self.span.end - 1]
 
 
 Object: TypeAlias = dict[str, tuple[Node, Node]]
-"""Of each key: the key itself, and the value."""
+"""Key → the key's node and the value."""
 
 
 class _Wrong(Exception):
@@ -72,9 +72,9 @@ class _Wrong(Exception):
 
 
 def read(source: Source, report: Report) -> Node | None:
-    """The value that a source holds; None, with the reason in the report, where it is not JSON.
+    """The value in a source; None, with the reason in the report, if it is not JSON.
 
-    Of a key that is given twice the first value counts, and the report says so.
+    If a key is given twice, the first value counts, and the report says so.
     """
     reader = _Reader(source, report)
     try:
@@ -87,7 +87,7 @@ def read(source: Source, report: Report) -> Node | None:
             raise _Wrong("the JSON ends before this", end, end + 1, reader.after(end))
         return node
     except _Wrong as wrong:
-        # There is a place at the end of the last line, none behind it.
+        # A place can be at the end of the last line, not after it.
         start = min(wrong.start, max(len(source.text.rstrip()) - 1, 0))
         span = Span(source, start, min(max(wrong.end, start + 1), len(source.text)))
         report.add(wrong.code, wrong.message, span, help=wrong.help)
@@ -101,13 +101,13 @@ class _Reader:
         self.report = report
 
     def blanks(self, at: int) -> int:
-        """The next character that is no blank."""
+        """The next character that is not blank."""
         match = _BLANKS.match(self.text, at)
         assert match
         return match.end()
 
     def value(self, at: int, depth: int) -> tuple[Node, int]:
-        """The value that begins at a place, and where it ends."""
+        """The value that begins at an offset, and where it ends."""
         sign = self.text[at : at + 1]
         if sign == '"':
             return self._string(at)
@@ -133,7 +133,7 @@ class _Reader:
         raise _Wrong(f"`{shown}` is not a JSON value", at, word.end(), help)
 
     def after(self, at: int) -> str:
-        """A way out where something else stands than JSON has."""
+        """How to fix an unexpected character."""
         if self.text.startswith(("//", "/*", "#"), at):
             return "JSON has no comments: remove them, or write the spec as text"
         return "strings are written in double quotes" if self.text.startswith("'", at) else ""
@@ -226,8 +226,8 @@ class _Reader:
 
 
 def laid_out(value: Any) -> str:
-    """JSON in the canonical layout: two spaces a level, and on one line what holds no other
-    object or array and fits.
+    """JSON in the canonical layout: two spaces a level, and on one line what fits and holds no
+    other object or array.
 
     Args:
         value: a node, or what `json` would write, with numbers as `Numeral`s.
@@ -236,7 +236,7 @@ def laid_out(value: Any) -> str:
 
 
 def _laid_out(value: Any, indent: str, before: int) -> str:
-    """A value of which `before` characters stand on its first line already, and one after it."""
+    """A value whose first line already has `before` characters, and gets one after it."""
     value = value.value if isinstance(value, Node) else value
     pairs: list[tuple[str, Any]]
     if isinstance(value, dict):

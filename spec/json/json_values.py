@@ -1,7 +1,7 @@
 """Converts values of the JSON form to values of the syntax tree.
 
-A string that holds what a spec says is parsed like a spec, so that what is wrong with it is found
-and said in the same way; its places are moved to where the string stands.
+A string is parsed like a spec, so its errors are found and reported the same way; their places are
+moved to the string.
 """
 
 import re
@@ -23,7 +23,7 @@ _VALUE = "value = "
 
 
 class Bad(Exception):
-    """A value that has no place here; the report knows."""
+    """A value that is not allowed here; already reported."""
 
 
 class Values:
@@ -43,7 +43,7 @@ class Values:
         raise Bad
 
     def each(self, nodes: Iterable[Any], make: Callable[[Any], Of | None]) -> Iterator[Of]:
-        """What becomes of those nodes that are right."""
+        """The results for the nodes that are right."""
         for node in nodes:
             try:
                 result = make(node)
@@ -53,7 +53,7 @@ class Values:
                 yield result
 
     def object(self, node: Node, what: str) -> Entries:
-        """The entries of an object; nulls are as if they were not there."""
+        """The entries of an object; nulls are left out."""
         if not isinstance(node.value, dict):
             self.wrong(node, f"an object with {what}")
         return {key: pair for key, pair in node.value.items() if pair[1].value is not None}
@@ -73,7 +73,7 @@ class Values:
         )
 
     def let(self, node: Node) -> s.Path | None:
-        """The `let` that `{"let": "NAME"}` names; None where it is something else."""
+        """The `let` that `{"let": "NAME"}` names; None for anything else."""
         if not isinstance(node.value, dict) or node.value.keys() != {"let"}:
             return None
         word = self.string(node.value["let"][1], "the name of a `let`")
@@ -97,7 +97,7 @@ class Values:
         return s.Braces(tuple(items), node.span)
 
     def value(self, node: Node) -> s.Value:
-        """A value whose strings are what a spec says."""
+        """A value; its strings are parsed like a spec."""
         match node.value:
             case Numeral():
                 return self._number(node)
@@ -126,7 +126,7 @@ class Values:
         return number(node.value, None, node.span, node.span, self.report)
 
     def _operand(self, node: Node) -> s.Operand:
-        """A value that does not change over time, as lists have them."""
+        """A value that does not change over time, as in lists."""
         value = self.value(node)
         if not isinstance(value, s.Operand):
             self.error("E133", "this must be one constant value", node)
@@ -172,7 +172,7 @@ class Values:
         return s.Path(tuple(words), key.inside)
 
     def figure(self, key: Node) -> tuple[s.Path, s.Number | s.Path | None]:
-        """`pretrain.lr at 2000 steps`: a figure, and the moment that a claim is about."""
+        """`pretrain.lr at 2000 steps`: a figure, and the point that it is claimed for."""
         if _PATH.fullmatch(key.value):
             return self.path(key), None
         items = self._parsed(key, "", " = 0")
@@ -201,7 +201,7 @@ class Values:
         return s.Origin(key.value == "assumed", self.text(of), joined(key, of))
 
     def statement(self, node: Node, prefix: str, wanted: type[Of], example: str) -> Of:
-        """The statement that a string holds, without the word that every one begins with."""
+        """The statement in a string, which omits the word that all such statements begin with."""
         if type(node.value) is not str:
             self.wrong(node, f"a string such as {example}")
         items = self._parsed(node, prefix)
@@ -211,7 +211,7 @@ class Values:
         return items[0]
 
     def _said(self, node: Node) -> s.Value:
-        """The value that a string holds."""
+        """The value in a string."""
         content = node.value
         if _NAME.fullmatch(content):
             return s.Path((s.Word(content, node.inside),), node.inside)
@@ -232,7 +232,7 @@ class Values:
         return item.value
 
     def _parsed(self, node: Node, prefix: str, suffix: str = "") -> tuple[s.Item, ...]:
-        """The statements of a string, with places in the JSON.
+        """The statements in a string, with places in the JSON.
 
         Raises: Bad: it cannot be read.
         """
@@ -260,7 +260,7 @@ class Values:
 
 
 def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:
-    """A part of a syntax tree with other places."""
+    """A part of a syntax tree with its places changed."""
     if isinstance(node, Span):
         return Span(source, place(node.start), place(node.end))
     if isinstance(node, tuple):
@@ -270,12 +270,12 @@ def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:
 
 
 def joined(first: Node, last: Node) -> Span:
-    """The stretch from one node to another."""
+    """The span from one node to another."""
     return Span(first.span.source, first.span.start, last.span.end)
 
 
 def as_entry(item: s.Item) -> s.Item:
-    """`on [docs]`, as groups without sources are written, of `on = [docs]`."""
+    """`on = [docs]` as the entry `on [docs]`, which groups without sources have."""
     if isinstance(item, s.Assign) and item.origin is None:
         value: Any = item.value
         if isinstance(value, s.Number | s.List) or (

@@ -16,11 +16,11 @@ from .json_text import Numeral
 
 _NUMERAL = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 MOST_DIGITS = 15
-"""Digits that survive in the numbers of any program that reads JSON."""
+"""Digits that numbers keep in any program that reads JSON."""
 
 
 class Unfit(Exception):
-    """A statement that has no place in the form; in specs without errors there is none."""
+    """A statement that the form cannot hold; only in specs with errors."""
 
     def __init__(self, span: Span) -> None:
         super().__init__(repr(span))
@@ -30,7 +30,7 @@ class Unfit(Exception):
 def as_json(items: Iterable[s.Item]) -> dict[str, Any]:
     """The JSON form of statements, in the order of the form and, inside blocks, of the text.
 
-    Raises: Unfit: at what is twice in a block, or not where it belongs: `bind` reports it.
+    Raises: Unfit: a block has something twice or in the wrong place: `bind` reports it.
     """
     top: dict[str, Any] = {form.MARK: Numeral(form.VERSION)}
     last_stage: str | None = None
@@ -53,7 +53,7 @@ def as_json(items: Iterable[s.Item]) -> dict[str, Any]:
 
 
 def _block(item: s.Block, name: str, top: dict[str, Any]) -> str | None:
-    """Puts a block where it belongs; returns its name where it is a stage or rounds."""
+    """Puts a block where it belongs; returns the name of a stage or of rounds."""
     keyword = item.keyword.name
     if item.kind and keyword != "stage":
         raise Unfit(item.kind.span)
@@ -162,7 +162,7 @@ def _claim(item: s.Assign) -> dict[str, Any]:
 
 
 def _more_than_once(into: dict[str, Any], key: str, value: Any) -> None:
-    """Puts a value under a key: where there is one already, both in a list."""
+    """Puts a value under a key; if the key has one already, both become a list."""
     if key not in into:
         into[key] = value
     else:
@@ -226,7 +226,7 @@ def _attributes(items: Sequence[s.Item], model: form.Model) -> dict[str, Any]:
 
 
 def _group(braces: s.Braces, model: form.Model) -> dict[str, Any]:
-    """The attributes of a value in braces, in which nothing can be allowed."""
+    """The attributes of a value in braces, which cannot contain `allow`."""
     for item in braces.items:
         if isinstance(item, s.Allow):
             raise Unfit(item.span)
@@ -267,7 +267,7 @@ def _value(value: s.Value, model: form.Model, name: str) -> Any:
 
 
 def _text(value: s.Value) -> Any:
-    """A text, a list of texts, or the name of a `let` where a text is wanted."""
+    """A text, a list of texts, or the name of a `let` for a text."""
     match value:
         case s.Text():
             return value.value
@@ -288,7 +288,7 @@ def _suites(value: s.Braces) -> dict[str, Any]:
 
 
 def _plain(value: s.Value) -> Any:
-    """A number, a truth value, a list, a group, or as a string what a spec says."""
+    """A number, a boolean, a list or a group; anything else as a string in the spec's syntax."""
     match value:
         case s.Number():
             return _number(value)
@@ -306,7 +306,7 @@ def _plain(value: s.Value) -> Any:
 
 
 def _number(value: s.Number) -> Any:
-    """A JSON number where that loses nothing, else a string."""
+    """A JSON number if that loses nothing, else a string."""
     exact = value.unit is None and _NUMERAL.fullmatch(value.text)
     digits = sum(c.isdigit() for c in value.text)
     return Numeral(value.text) if exact and digits <= MOST_DIGITS else value.text

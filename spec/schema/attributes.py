@@ -1,4 +1,4 @@
-"""Reads the attributes of blocks and groups: which one a statement sets, and to what."""
+"""Reads the attributes of blocks and groups: which one a statement sets, and to what value."""
 
 from collections.abc import Iterable, Set
 from typing import Any, cast
@@ -16,7 +16,7 @@ from .statements import Statements
 
 
 class _Given(Record):
-    """What the statements of one block have given so far."""
+    """What the statements of one block have set so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
     filters: list[r.Filter] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Attributes(Statements):
         what: str,
         **given: Any,
     ) -> Any:
-        """The model with the attributes that `items` give, or None after reporting."""
+        """The model with the attributes that `items` set, or None after reporting."""
         given_here = _Given(places={"": head})
         known = r.attributes(model)
         before = self.report.failures
@@ -62,12 +62,12 @@ class Attributes(Statements):
         given: "_Given",
         alike: dict[str, Any],
     ) -> None:
-        """Takes what one statement gives.
+        """Records what one statement sets.
 
         Args:
-            alike: takes the limit of `drop similar`.
+            alike: receives the limit of `drop similar`.
 
-        Raises: Invalid: an attribute does not admit what is written.
+        Raises: Invalid: an attribute does not accept the value.
         """
         if isinstance(item, s.Filter):
             self._filter(item, model, what, given.filters)
@@ -91,8 +91,8 @@ class Attributes(Statements):
                     self._source(name, item.origin, given.sources)
 
     def _one_meaning(self, name: str, value: Any, model: type[r.Declaration]) -> bool:
-        """Whether no `let` has the name of a choice of the attribute, or of a block that it may
-        name; reports one that does."""
+        """Whether no `let` shares its name with a choice of the attribute or with a block that it
+        may name; reports one that does."""
         let = self.uses.get(value.span) if isinstance(value, s.Value) else None
         kind = r.kind_of(model, name)
         if let is None or kind is None:
@@ -117,7 +117,7 @@ class Attributes(Statements):
         what: str,
         places: dict[str, Span],
     ) -> bool:
-        """Whether a block has an attribute of this name, and it is not given yet; reports it."""
+        """Whether a block has an attribute of this name that is not set yet; reports if not."""
         known = r.attributes(model)
         if name not in known:
             help = instead_of(name, known, model)
@@ -137,10 +137,10 @@ class Attributes(Statements):
         what: str,
         opened: Set[str] = frozenset(),
     ) -> dict[str, Any]:
-        """Fields by name, read from the values of attributes; what is wrong is reported.
+        """Fields by name, read from the values of attributes; reports what is wrong.
 
         Args:
-            opened: attributes that are left open, and reported already.
+            opened: attributes that are left open, already reported.
         """
         found: dict[str, Any] = {}
         for name, attribute in r.attributes(model).items():
@@ -150,7 +150,7 @@ class Attributes(Statements):
                 continue
             value, kind = values[name], attribute.kind
             if isinstance(kind, Nested) or not isinstance(value, s.Value | s.Keep):
-                found[attribute.field] = value  # built already
+                found[attribute.field] = value  # already built
                 continue
             try:
                 found[attribute.field] = kind.read(cast(s.Value, value))
@@ -159,7 +159,7 @@ class Attributes(Statements):
         return found
 
     def _nested(self, name: str, value: s.Value, model: type[r.Declaration]) -> Any:
-        """The value of an attribute, where it is a group of attributes as it is meant."""
+        """The value of an attribute, built if it is a group of attributes."""
         attribute = r.attributes(model).get(name)
         if attribute is None or not isinstance(attribute.kind, Nested):
             return value
@@ -170,7 +170,7 @@ class Attributes(Statements):
             return None
 
     def _open(self, item: s.Open, model: type[r.Declaration], what: str) -> None:
-        """Reports an attribute that is yet to be given."""
+        """Reports an attribute that is left open."""
         name, known = item.attribute.name, r.attributes(model)
         if name not in known:
             self._error(
@@ -189,7 +189,7 @@ class Attributes(Statements):
         )
 
     def _source(self, name: str, origin: s.Origin, sources: dict[str, r.Cited]) -> None:
-        """Where the value of an attribute is from."""
+        """Records where the value of an attribute comes from."""
         try:
             text = k.text(origin.text)
         except Invalid as problem:
@@ -207,7 +207,7 @@ class Attributes(Statements):
         sources[name] = r.Cited(assumed=origin.assumed, text=text, span=origin.span)
 
     def _attribute(self, item: s.Item, model: type[r.Declaration]) -> tuple[str, Any, Span] | None:
-        """Name, value and place of the attribute that a statement gives."""
+        """Name, value and place of the attribute that a statement sets."""
         if self._unlike(item, model):
             return None
         if isinstance(item, s.Assign):
@@ -260,14 +260,14 @@ class Attributes(Statements):
         return None
 
     def _unlike(self, item: s.Item, model: type[r.Declaration]) -> bool:
-        """Whether a statement stands there as an attribute, or an attribute as one; reports it."""
+        """Whether a statement is written like an attribute, or the reverse; reports it."""
         periodic = any(isinstance(of.kind, nk.Every) for of in r.attributes(model).values())
         if (
             isinstance(item, s.Every)
             and periodic
             and not self._takes(model, item.word.name, nk.Every)
         ):
-            from ..text.notation import statement  # only where something is wrong
+            from ..text.notation import statement  # only after an error
 
             name = item.word.name
             how = statement(name, f"every {item.every.span.text}")
@@ -297,14 +297,14 @@ class Attributes(Statements):
 
     @staticmethod
     def _without_equals(item: s.Item) -> s.Word | None:
-        """What may be an attribute whose `=` is missing: `clip 2.0`, `optimizer adamw { … }`."""
+        """The name in an attribute that may lack its `=`: `clip 2.0`, `optimizer adamw { … }`."""
         if isinstance(item, s.Entry) and isinstance(item.word, s.Word):
             return item.word
         return item.keyword if isinstance(item, s.Block) and item.labels else None
 
 
 def _has_statement(name: str, model: type[r.Declaration]) -> bool:
-    """Whether a block may have a statement that begins with a word."""
+    """Whether a block may have a statement that begins with this word."""
     if name in ("keep", "drop") and "filters" in r.statements(model):
         return True
     known = r.attributes(model) | r.statements(model)

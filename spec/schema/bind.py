@@ -40,15 +40,15 @@ def bind(
     sets: Sequence[str] = (),
     left_out: frozenset[str] = frozenset(),
 ) -> r.Recipe | None:
-    """The recipe that the statements of all files declare, or None where something is wrong.
+    """The recipe that the statements of all files declare, or None after an error.
 
     Args:
-        broken: statements were left out because they could not be parsed; then nothing is
-            reported as missing.
-        where: the beginning of the main file, where what the whole spec lacks is reported.
+        broken: statements that could not be parsed were left out, so nothing is reported as
+            missing.
+        where: the beginning of the main file, where findings about the whole spec are reported.
         variant: the variant whose changes were made to the statements; "" for none.
         sets: the changes on top of it, as on the command line: `pretrain.lr=1e-3`.
-        left_out: the keywords of blocks that are missing here because of errors.
+        left_out: the keywords of blocks that errors removed.
     """
     kept, allowances = taken(items, report)
     unchanged = not (variant or sets or left_out)
@@ -109,7 +109,7 @@ class _Binder(Attributes):
         )
 
     def _blocks(self, items: list[s.Item]) -> Iterator[s.Block]:
-        """The blocks of a kind that there is; reports what else stands outside blocks."""
+        """The blocks with a known keyword; reports whatever else is outside blocks."""
         for item in items:
             if isinstance(item, s.Let | s.Use):
                 continue
@@ -125,7 +125,7 @@ class _Binder(Attributes):
                 yield item
 
     def _is_first(self, block: s.Block, name: str, heads: dict[tuple[str, str], Span]) -> bool:
-        """Whether nothing of a kind has this name yet; reports it."""
+        """Whether this is the first of its kind with the name; reports if not."""
         keyword, span = block.keyword.name, block.labels[0].span
         first = heads.setdefault((_PLURAL[keyword], name), span)
         if first is span:
@@ -140,7 +140,7 @@ class _Binder(Attributes):
         return False
 
     def _named(self, block: s.Block, name: str) -> Any:
-        """What a block with a name declares, or None after reporting."""
+        """The declaration of a named block, or None after reporting."""
         keyword = block.keyword.name
         if keyword == "rounds":
             return self._rounds(block, name)
@@ -148,7 +148,7 @@ class _Binder(Attributes):
         return self._declaration(block, model, name) if model else None
 
     def _with_lets(self, items: list[s.Item]) -> list[s.Item]:
-        """The statements with values in place of their names."""
+        """The statements with every `let`'s name replaced by its value."""
         given = [item for item in items if isinstance(item, s.Let)]
         if self.broken and self.where:
             written = _LET.findall(self.where.source.text)
@@ -177,7 +177,7 @@ class _Binder(Attributes):
         return found
 
     def _unused(self) -> None:
-        """Notes the lets of the main file that stand nowhere."""
+        """Notes each `let` of the main file that nothing uses."""
         main = self.where.source if self.where else None
         for name, let in self.lets.of.items():
             if name not in self.lets.used and let.span.source is main and self.unchanged:
@@ -189,7 +189,7 @@ class _Binder(Attributes):
                 )
 
     def _replaced(self, item: s.Item) -> s.Item | None:
-        """A statement with values in place of their names, None after reporting."""
+        """A statement with every `let`'s name replaced by its value, or None after reporting."""
         try:
             if isinstance(item, s.Block):
                 kept = [each for each in map(self._replaced, item.items) if each is not None]
@@ -335,7 +335,7 @@ class _Binder(Attributes):
 
 
 def _declared(items: Iterable[s.Item]) -> dict[str, set[str]]:
-    """The names of blocks by their keywords, of stages in rounds too."""
+    """The names of blocks by keyword, including stages in rounds."""
     found: dict[str, set[str]] = {}
     for block in items:
         if isinstance(block, s.Block):
@@ -347,7 +347,7 @@ def _declared(items: Iterable[s.Item]) -> dict[str, set[str]]:
 
 
 def _is_nameless_header(item: s.Item) -> bool:
-    """Whether a block may be meant to be the header and has no name."""
+    """Whether a block looks like the header but has no name."""
     if not isinstance(item, s.Block):
         return False
     if item.keyword.name == "recipe":

@@ -1,8 +1,8 @@
-"""Changes to a recipe, of a `variant` or of `--set`, made to the statements before they are bound.
+"""Changes of a `variant` or of `--set`, made to the statements of a recipe before they are bound.
 
-A changed recipe is therefore the one that the edited text would give, with two differences: the
-places of what was changed lie in the variant or in the pseudo-file `--set 1`, and what a variant is
-compared with, its claims, is left out.
+So a changed recipe is what the edited text would give, with two differences: the places of changes
+are in the variant or in the pseudo-file `--set 1`, and the claims are left out, because they are
+about the unchanged recipe.
 """
 
 import re
@@ -19,7 +19,7 @@ from . import recipe as r
 from .convert_schedule import Placement, ScheduleOf
 
 _NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster")
-"""Blocks whose attributes a path may name. The first that has the name is meant, unless the path
+"""Blocks whose attributes a path may name. The first that has the name counts, unless the path
 begins with the keyword."""
 _PATH = re.compile(r"[A-Za-z_][\w.\[\]]*")
 Model = type[r.Declaration] | None
@@ -36,7 +36,7 @@ class Change(NamedTuple):
 
 
 def change(item: s.Item, report: Report) -> Change | None:
-    """The change that a statement of a variant asks for, or None after reporting."""
+    """The change that a statement of a variant makes, or None after reporting."""
     if isinstance(item, s.Assign) and item.claim is None and item.at is None:
         return Change(item.path, item.value, item.origin, item.span)
     report.add(
@@ -49,7 +49,7 @@ def change(item: s.Item, report: Report) -> Change | None:
 
 
 def changes(block: s.Block, report: Report) -> list[Change]:
-    """The changes of a variant; what is none, or is given twice, is reported."""
+    """The changes of a variant; reports what is not a change or is given twice."""
     found: dict[str, Change] = {}
     for item in block.items:
         made = change(item, report)
@@ -111,7 +111,7 @@ def changed(
 ) -> list[s.Item]:
     """The statements after the changes of a variant and then those of the command line.
 
-    What cannot be changed is reported.
+    Reports what cannot be changed.
     """
     from ..text.parse import parse
 
@@ -130,7 +130,7 @@ def changed(
             help = did_you_mean(variant, variants) or "declare it: variant NAME { … }"
             report.add("E402", f"there is no variant `{variant}`", None, help=help)
         else:
-            # What is wrong with the block itself is reported where it is bound.
+            # Errors in the variant itself are reported when it is bound.
             wanted += changes(variants[variant], Report())
     if wanted or sets:  # claims are about the recipe as it is written
         items = [
@@ -208,7 +208,7 @@ class _Changer:
         self._unknown(f"there is no `let {name}` to change", change.path.span, help)
 
     def _block(self, number: int, words: Sequence[s.Word], change: Change) -> None:
-        """Changes a block, or a stage of rounds."""
+        """Changes a block, or a stage in rounds."""
         block: Any = self.items[number]
         if block.keyword.name != "rounds":
             self._attribute(number, words, change)
@@ -258,7 +258,7 @@ class _Changer:
         self.items[number] = self._with(self.items[number], words, change)
 
     def _with(self, block: Any, words: Sequence[s.Word], change: Change) -> Any:
-        """The block with another value of an attribute, or of a part of it."""
+        """The block with a new value of an attribute, or of a part of one."""
         model = r.block_model(block.keyword.name, block.kind and block.kind.name)
         if not _is_part(words, model):
             self._unknown(
@@ -279,13 +279,13 @@ class _Changer:
         return _without_orphans(block, self._put(block, others, new), model)
 
     def _put(self, block: s.Block, names: set[str], new: s.Item | None) -> s.Block:
-        """The block with a statement in place of those that give the attributes `names`."""
+        """The block with `new` in place of the statements that set the attributes `names`."""
         return block._replace(items=_replaced(block.items, names, new))
 
     def _part(
         self, items: Sequence[s.Item], words: Sequence[s.Word], change: Change, model: Model
     ) -> s.Item | None:
-        """The statement of an attribute that is a group, with another value of a part.
+        """The statement of an attribute that is a group, with a new value of one part.
 
         Args:
             items: of the block or group that has the attribute.
@@ -331,7 +331,7 @@ class _Changer:
 
 
 def _is_part(words: Sequence[s.Word], model: Model) -> bool:
-    """Whether a path leads to an attribute, to a part of one, or through groups in groups."""
+    """Whether a path leads to an attribute, to a part of one, or through nested groups."""
     for outer, inner in pairwise(words[:-1]):
         kind = r.kind_of(model, outer.name)
         model = kind and kind.model
@@ -345,7 +345,7 @@ def _is(value: s.Value, name: str) -> bool:
 
 
 def _item(word: s.Word, change: Change, model: Model) -> s.Item | None:
-    """The statement that gives an attribute a value; None for a flag that is off."""
+    """The statement that sets an attribute; None for a flag that is off."""
     value = change.value
     match r.kind_of(model, word.name):
         case g.Mark() if _is(value, "true") or _is(value, "false"):
@@ -357,20 +357,20 @@ def _item(word: s.Word, change: Change, model: Model) -> s.Item | None:
 
 
 def _rivals(model: Model, name: str) -> set[str]:
-    """An attribute and those in whose place it comes."""
+    """An attribute and those that it excludes."""
     ways = model.ways if model else ()
     return {name}.union(*(way for way in ways if name in way))
 
 
 def _may_begin(kind: k.Kind | None) -> bool:
-    """Whether a part alone makes a group, where the block does not have it yet."""
+    """Whether setting one part creates the group, if the block does not have it yet."""
     if isinstance(kind, g.Group):
         return not any(of.required for of in r.attributes(kind.holds).values())
     return isinstance(kind, ScheduleOf) and isinstance(kind.operand, Placement)
 
 
 def _without_orphans(old: s.Block, new: s.Block, model: Model) -> s.Block:
-    """The changed block without attributes that belong to those which are gone."""
+    """The changed block without attributes that depended on ones that are gone."""
     orphans = set()
     for name, of in r.attributes(model).items() if model else ():
         had, has = (
@@ -382,7 +382,7 @@ def _without_orphans(old: s.Block, new: s.Block, model: Model) -> s.Block:
 
 
 def _gives(item: s.Item, names: set[str]) -> bool:
-    """Whether a statement gives one of the attributes."""
+    """Whether a statement sets one of the attributes."""
     match item:
         case s.Assign():
             return len(item.path.words) == 1 and item.path.name in names
@@ -398,7 +398,7 @@ def _gives(item: s.Item, names: set[str]) -> bool:
 
 
 def _replaced(items: tuple[s.Item, ...], names: set[str], new: s.Item | None) -> tuple[s.Item, ...]:
-    """The statements with one in place of those that give the attributes `names`."""
+    """The statements with `new` in place of those that set the attributes `names`."""
     found: list[s.Item] = []
     for item in items:
         if not _gives(item, names):

@@ -1,6 +1,6 @@
 """Converts numbers and units, and reports values that are rejected.
 
-What the kinds of attributes (`kinds`) and statements have in common.
+Shared by the kinds of attributes (`kinds`) and by statements.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from ..text.keywords import SHAPES
 
 
 class Invalid(Exception):
-    """A value that its attribute does not admit."""
+    """A value that its attribute does not accept."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Invalid(Exception):
         name: str = "",
         units: Collection[str] = (),
     ) -> None:
-        """`name` is what stands where a value is wanted: a `let` of a similar name may be meant;
+        """`name` was written in place of a value: perhaps a `let` of a similar name is meant.
         `units` are those of which one is missing."""
         super().__init__(message)
         self.code, self.message, self.span = code, message, span
@@ -53,7 +53,7 @@ def _kind(value: s.Value) -> str:
 
 
 def wrong_value(value: s.Value, wanted: str, example: str) -> Invalid:
-    """What is wrong with a value of another kind than is wanted."""
+    """The error for a value of the wrong kind."""
     name = value.name if isinstance(value, s.Path) else ""
     if name.lower() in ("none", "null", "nil", "undefined", "nan", "inf"):
         return Invalid(
@@ -74,7 +74,7 @@ def wrong_value(value: s.Value, wanted: str, example: str) -> Invalid:
 def items(value: s.List) -> "tuple[s.Operand | s.Range, ...]":
     """The items of a list.
 
-    Raises: Invalid: there is none.
+    Raises: Invalid: the list is empty.
     """
     if not value.items:
         raise Invalid("E208", "this list is empty", value.span, help="remove it or fill it")
@@ -82,7 +82,7 @@ def items(value: s.List) -> "tuple[s.Operand | s.Range, ...]":
 
 
 def quantity(number: s.Number, units: Collection[str], default: str | None = None) -> Quantity:
-    """A quantity in one of `units`; `default` is what a missing unit means, None forbids it."""
+    """A quantity in one of `units`. A missing unit means `default`; None makes it an error."""
     allowed = " or ".join(f"`{u}`" if u else "a plain number" for u in units)
     unit = "%" if number.percent else "x" if number.factor else None
     if number.unit:
@@ -126,7 +126,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
 
 
 def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
-    """What is wrong with a word that stands where a unit may."""
+    """The error for a word that is in place of a unit."""
     bare = number.text.removesuffix(unit.name).rstrip()
     if unit.name in SHAPES:
         return Invalid(
@@ -144,7 +144,7 @@ def _no_unit(number: s.Number, unit: s.Word) -> Invalid:
 
 
 def number(value: s.Value, units: Collection[str], default: str | None = None) -> Quantity:
-    """A quantity that stands in a statement, where it may be the name of a `let`."""
+    """A quantity in a statement, where it may be the name of a `let`."""
     unit = next((u for u in units if u), "")
     return quantity(
         plain_number(value, f"a number: 2{'' if unit == '%' else ' '}{unit}".rstrip()),
@@ -156,7 +156,7 @@ def number(value: s.Value, units: Collection[str], default: str | None = None) -
 def plain_number(value: s.Value, example: str) -> s.Number:
     """The value as a number.
 
-    Raises: Invalid: it is none; `example` is what to write.
+    Raises: Invalid: it is not a number; `example` is what to write.
     """
     if not isinstance(value, s.Number):
         raise wrong_value(value, "a number", example)
@@ -166,7 +166,7 @@ def plain_number(value: s.Value, example: str) -> s.Number:
 def whole(number: Quantity, span: Span, *, least: int = 1, most: int | None = None) -> int:
     """The quantity as an integer.
 
-    Raises: Invalid: with both neighbours where it is not whole, or where it is out of bounds.
+    Raises: Invalid: it is not whole (names both neighbours) or out of bounds.
     """
     value = number.value
     if value.denominator != 1:

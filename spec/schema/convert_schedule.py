@@ -14,7 +14,7 @@ from .number_kinds import LENGTH
 
 
 class Operand(Kind):
-    """What stands at the ends of a schedule's segments; most take `last`."""
+    """The values at the ends of a schedule's segments; most kinds accept `last`."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Theta(Rate):
 
 
 class SeqLen(Operand):
-    """The length of sequences."""
+    """A sequence length."""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class SeqLen(Operand):
 
 
 class Batch(Operand):
-    """How much a step takes."""
+    """The batch size of a step."""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Pairs(Operand):
 
 
 class Mixture(Operand):
-    """Shares that add up to 1, of sources in the order written."""
+    """Shares of sources, in the order written, that add up to 1."""
 
     @property
     def refers(self) -> tuple[str, ...]:
@@ -263,14 +263,14 @@ def _is_last(value: s.Value) -> bool:
 
 
 def _no_shape(value: s.Value, ramp: bool) -> None:
-    """Refuses a word behind a number that may be meant to be the shape of a ramp.
+    """Rejects a word after a number that looks like the shape of a ramp.
 
-    Raises: Invalid: it may.
+    Raises: Invalid: it does.
     """
     word = value.unit if isinstance(value, s.Number) else None
     if not word or word.name in UNITS or word.name in SHAPES:
         return
-    if did_you_mean(word.name, (), of="unit"):  # a unit of other programs
+    if did_you_mean(word.name, (), of="unit"):  # a unit from other programs
         return
     near = did_you_mean(word.name, SHAPES)
     meant = near.startswith("did") or re.search(_SHAPE_LIKE, word.name)
@@ -286,7 +286,7 @@ _SHAPE_LIKE = "sqrt|cos|lin|exp|poly|const|hold|decay|warm|wsd|sine|quad|square|
 
 
 class ScheduleOf(Kind, kw_only=False):
-    """A value of `operand`, or several that follow and lead to each other."""
+    """A value of `operand`, or several in sequence, with ramps between them."""
 
     operand: Operand
 

@@ -10,11 +10,11 @@ from . import number_kinds as nk
 from .declaration import Declaration, attribute, statement
 
 DATA = ("dataset", "stage")
-"""What may name data: a stage that samples stands for what it draws."""
+"""Blocks that can be used as data; a stage that samples provides its draws."""
 
 
 PROTOCOLS = ("llama3", "chatml")
-"""Dialogs that are built in."""
+"""Built-in dialogs."""
 
 
 class TokenizerTraining(Declaration):
@@ -88,8 +88,8 @@ FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)
 class Filter(Declaration):
     """`keep 10% where quality.loss > 4.0`, or `drop where url in "sites.txt"`.
 
-    Of the documents that meet the condition the share `keep` is kept, and all others. With a list
-    of sites (`file`) the documents on it are dropped (0), or all that are not on it (1).
+    Keeps the share `keep` of the documents that meet the condition, and all others. With a list of
+    sites (`file`), drops the documents on it (0) or all that are not on it (1).
     """
 
     keep: Fraction
@@ -100,7 +100,7 @@ class Filter(Declaration):
 
 
 class Dialog(Declaration):
-    """A chat protocol: a built-in one, a Jinja template, or one's own."""
+    """A chat protocol: a built-in one, a Jinja template, or your own."""
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("protocol", "template", "header"),)
 
@@ -144,15 +144,16 @@ KINDS = ("documents", "dialogs", "preferences", "prompts")
 
 
 LONG = ("refuse", "drop", "truncate")
-"""What becomes of records of more tokens than their stage's rows have."""
+"""What to do with records that have more tokens than their stage's rows."""
 
 
 class Dataset(Declaration):
     """Where documents, dialogs, preferences or prompts come from.
 
     Attributes:
-        deal: (hands, first, last): of records dealt out to so many hands, those of some.
-        stages: whose `output` this is, in place of files.
+        deal: (hands, first, last): records are dealt out to `hands`; this has hands `first` to
+            `last`.
+        stages: stages whose `output` this is, instead of files.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("files", "hub", "sample", "tokenized"),)

@@ -9,7 +9,7 @@ from .kinds import Kind
 
 
 class _Declared(NamedTuple):
-    """What a field's declaration says beside its default."""
+    """What a field's declaration says besides its default."""
 
     kind: Kind
     doc: str
@@ -35,21 +35,21 @@ def attribute(
     """An attribute of a block.
 
     Args:
-        default: MISSING where the attribute is required.
-        doc: what it means, for the reference: links lead from there.
-        name: as written in a spec, where that is no Python name.
-        takes: what it takes, where the kind does not say all of it.
-        otherwise: what holds where it is left out, where the default does not say it.
-        needs: the attributes to which it belongs: without any of them it says nothing.
-        inherits: of an attribute that a stage takes over from the stage before: the value where
-            there is none before. No pass has to know it.
+        default: MISSING if the attribute is required.
+        doc: its meaning, for the reference; may contain links.
+        name: as written in a spec, if that is not a Python name.
+        takes: what it accepts, if the kind does not say all of it.
+        otherwise: what holds if it is left out, if the default does not say it.
+        needs: attributes that it belongs to: without any of them it has no effect.
+        inherits: for an attribute that a stage inherits from the stage before: the value if there
+            is no stage before. No pass has to know the attribute.
     """
     declared = _Declared(kind, doc, name, takes, otherwise, needs, inherits)
     return field(default=default, metadata=declared)
 
 
 def statement(kind: Kind, default: Any, *, doc: str) -> Any:
-    """What a block says in statements, and JSON as an attribute; `list` begins with none."""
+    """A statement of a block that is an attribute in JSON; with `list` as default, empty."""
     declared = _Declared(kind, doc, statement=True)
     if default is list:
         return field(default_factory=list, metadata=declared)
@@ -57,7 +57,7 @@ def statement(kind: Kind, default: Any, *, doc: str) -> Any:
 
 
 class Cited(Record):
-    """Where a value is from: the place where it was published, or why it was assumed."""
+    """Where a value comes from: the place where it was published, or why it was assumed."""
 
     assumed: bool
     text: str
@@ -66,11 +66,11 @@ class Cited(Record):
 
 class Declaration(Record):
     """A named block. `places` maps attributes to where they were written, "" to the head, and
-    `sources` to where their values are from.
+    `sources` to where their values come from.
 
     Attributes:
         entries: whether `name value` is an attribute, too.
-        ways: attributes that exclude each other, in sets.
+        ways: sets of attributes that exclude each other.
     """
 
     entries: ClassVar[bool] = False
@@ -81,17 +81,17 @@ class Declaration(Record):
     sources: dict[str, Cited] = field(default_factory=dict, compare=False)
 
     def at(self, attribute: str = "") -> Span | None:
-        """Where an attribute was written, or else the block's head."""
+        """Where an attribute was written; if it was not, the block's head."""
         return self.places.get(attribute) or self.places.get("")
 
 
 class Attribute(NamedTuple):
-    """What a model says of one of its attributes.
+    """What a model says about one of its attributes.
 
     Attributes:
         field: its name in Python.
-        takes, otherwise, doc: what it takes, what holds where it is left out, and what it means.
-        inherits: what holds where it could be taken over from nothing; MISSING where it never is.
+        takes, otherwise, doc: what it accepts, what holds if it is left out, and its meaning.
+        inherits: the value if there is no stage to inherit from; MISSING if it is not inherited.
     """
 
     field: str
@@ -107,13 +107,13 @@ class Attribute(NamedTuple):
 
 @cache
 def attributes(model: type[Declaration]) -> dict[str, Attribute]:
-    """The attributes that a block of a kind may have, by the names that specs use."""
+    """The attributes of a kind of block, by their names in specs."""
     return _declared(model, statement=False)
 
 
 @cache
 def statements(model: type[Declaration]) -> dict[str, Attribute]:
-    """What blocks of a kind say in statements, by the names that JSON uses."""
+    """The statements of a kind of block, by their names in JSON."""
     return _declared(model, statement=True)
 
 
@@ -138,7 +138,7 @@ def _declared(model: type[Declaration], *, statement: bool) -> dict[str, Attribu
 
 
 def kind_of(model: type[Declaration] | None, name: str) -> Kind | None:
-    """What an attribute of a block takes, or a statement that is one in JSON; None of others."""
+    """The kind of an attribute, or of a statement that is an attribute in JSON; else None."""
     if model is None:
         return None
     attribute = attributes(model).get(name) or statements(model).get(name)

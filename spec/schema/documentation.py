@@ -1,4 +1,4 @@
-"""Reference texts of attributes: what they take, their defaults and their meaning."""
+"""Reference texts of attributes: what they accept, their defaults and their meaning."""
 
 import re
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from ..record import MISSING, Record
 from .declaration import Attribute, Declaration, attributes, statements
 
 NOTHING = "—"
-"""There is no default."""
+"""Shown if there is no default."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
 class Entry(NamedTuple):
-    """An attribute in the reference: what it takes, what it is where left out, what it means."""
+    """An attribute in the reference: what it accepts, its default, its meaning."""
 
     value: str
     default: str
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def entry(name: str, attribute: Attribute) -> Entry:
-    """What the reference says of an attribute."""
+    """The reference entry of an attribute."""
     takes = attribute.takes or attribute.kind.takes(name)
     return Entry(takes, _default(attribute), attribute.doc)
 
@@ -40,19 +40,19 @@ def _default(attribute: Attribute) -> str:
 
 
 def documentation(model: type[Declaration], name: str) -> Entry | None:
-    """What the reference says of an attribute of a block, or of a statement that is one in JSON,
-    without links; None where the block has none of this name."""
+    """The reference entry, without links, of a block's attribute or of a statement that is one in
+    JSON; None if the block has none of this name."""
     attribute = attributes(model).get(name) or statements(model).get(name)
     return entry(name, attribute).without_links if attribute else None
 
 
 def about(model: type[Declaration]) -> str:
-    """What a kind of block is, in its own words."""
+    """What a kind of block is, from its docstring."""
     return (model.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
 
 
 def markdown(name: str, entry: Entry) -> str:
-    """An entry of the reference, to be shown beside the code."""
+    """A reference entry as Markdown, shown beside the code."""
     default = "" if entry.default in (NOTHING, "required") else f"; default: {entry.default}"
     needed = "; required" if entry.default == "required" else ""
     return f"**`{name}`** — {entry.meaning}\n\nTakes {entry.value}{needed}{default}."

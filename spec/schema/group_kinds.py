@@ -18,7 +18,7 @@ after reporting what is wrong."""
 
 
 class Statement(Kind, kw_only=False):
-    """What a block says without `name = value`; `how` is an example, told where one is given."""
+    """A statement that is not `name = value`; `how` is an example, shown if one is written so."""
 
     how: str
     statement: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class Statement(Kind, kw_only=False):
 
 
 class Mark(Statement, kw_only=False):
-    """A word that stands alone, such as `bytes`: the attribute is true."""
+    """A word alone, such as `bytes`, that makes the attribute true."""
 
     def takes(self, name: str) -> str:
         return f"the bare word `{name}`"
@@ -50,7 +50,7 @@ class Mark(Statement, kw_only=False):
 
 
 class Block(Statement, kw_only=False):
-    """A block inside the block, with statements of its own: a gate."""
+    """A block inside the block, with its own statements: a gate."""
 
     holds: type[Any]
 
@@ -85,14 +85,14 @@ class Filters(Statement, kw_only=False):
 
 
 class Nested(Kind):
-    """A group of attributes: what it holds is read like a block."""
+    """A group of attributes, read like a block."""
 
     distinct: ClassVar[bool] = True
 
     def build(self, name: str, value: s.Value, build: Builder) -> Any:
-        """The group that an attribute `name` is given; None where `build` reported an error.
+        """The group that is the value of the attribute `name`; None if `build` reported an error.
 
-        Raises: Invalid: the value is no such group.
+        Raises: Invalid: the value is not such a group.
         """
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ class Nested(Kind):
 
 
 class Group(Nested, kw_only=False):
-    """`{ name = value, … }`; `typical` are some of its attributes, as they are often given."""
+    """`{ name = value, … }`; `typical` are some attributes that are often given."""
 
     holds: type[Any]
     typical: str
@@ -130,10 +130,10 @@ class Tagged(Nested):
 
     Attributes:
         tags: the kinds of the group.
-        names: those that may stand without one.
-        typical: some of its attributes, as they are often given.
-        what: what it is, for those who write something else, and `help`: what to write.
-        foreign: what `answers.value` calls the attribute.
+        names: kinds that may be written as a name alone.
+        typical: some attributes that are often given.
+        what: what it is, for error messages, and `help`: what to write.
+        foreign: the attribute's name in `answers.value`.
     """
 
     tags: tuple[str, ...]
@@ -169,12 +169,12 @@ class Tagged(Nested):
         return build(value.braces.items, self.holds, value.span, kind, name=kind, kind=kind)
 
     def named(self, value: s.Path, build: Builder) -> Any:
-        """What a name alone stands for: the group of that kind, with nothing given."""
+        """The group that a name alone stands for: that kind, without attributes."""
         return build((), self.holds, value.span, value.name, name=value.name, kind=value.name)
 
 
 class Optimizers(Tagged):
-    """`adamw { … }`, `adam`, or `last`: the one of the stage before."""
+    """`adamw { … }`, `adam`, or `last`: that of the stage before."""
 
     def named(self, value: s.Path, build: Builder) -> Any:
         return "last" if value.name == "last" else super().named(value, build)
@@ -216,7 +216,7 @@ def _assigned(name: str, value: s.Number | s.Path) -> s.Assign:
 
 
 def begun(value: s.Value) -> str:
-    """The name that a value begins with, or the text that it is; "" where it is something else."""
+    """The name that a value begins with, or its text; else ""."""
     match value:
         case s.Tagged():
             return value.tag.name

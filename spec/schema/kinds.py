@@ -1,6 +1,6 @@
-"""Kinds of attributes: values that say what an attribute takes, and read it.
+"""Kinds of attributes: values that say what an attribute accepts, and read it.
 
-Whatever has to know what an attribute is asks its kind: the binder, the JSON form, the Python
+All code that depends on an attribute's type asks its kind: the binder, the JSON form, the Python
 models, the language server and the reference.
 """
 
@@ -14,17 +14,17 @@ from .convert import Invalid, items, wrong_value
 
 
 class Kind(Record):
-    """What an attribute takes.
+    """What an attribute accepts.
 
     Attributes:
-        choices: the names of the language among which it chooses, or that it takes beside others.
-        units: those in which it is measured, in the plural; a percentage is none.
+        choices: names of the language that it chooses from, or also accepts.
+        units: its units, in the plural; a percentage is not one.
         refers: the keywords of the blocks that it names.
-        model: of a group of attributes, what it may hold.
-        example: one of its values as a spec writes it.
-        distinct: whether a string in JSON is this value itself, or a text: a `let` is then written
+        model: for a group of attributes: its contents.
+        example: a value as a spec writes it.
+        distinct: whether a string in JSON is a literal text; the name of a `let` is then written
             `{"let": NAME}`.
-        statement: whether blocks write it in another way than `name = value`.
+        statement: whether blocks write it other than as `name = value`.
     """
 
     distinct: ClassVar[bool] = False
@@ -51,11 +51,11 @@ class Kind(Record):
         raise NotImplementedError
 
     def written(self, name: str) -> str:
-        """An attribute of this kind as a block says it, with the example."""
+        """An attribute of this kind as written in a block, with the example."""
         return f"{name} = {self.example}"
 
     def takes(self, name: str) -> str:
-        """What an attribute of this kind takes, in words."""
+        """What an attribute of this kind accepts, in words."""
         return f"`{self.example}`"
 
     def shown(self, value: Any) -> str:
@@ -63,9 +63,9 @@ class Kind(Record):
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def read(self, value: s.Value) -> Any:
-        """The value that is meant.
+        """The value that was written.
 
-        Raises: Invalid: the attribute does not admit what is written.
+        Raises: Invalid: the attribute does not accept it.
         """
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 class Text(Kind, kw_only=False):
-    """A text, or with `many` a list of texts; one may stand for itself."""
+    """A text; with `many` a list of texts, or one text instead of a list."""
 
     many: bool = False
     distinct: ClassVar[bool] = True
@@ -157,7 +157,7 @@ def name(value: s.Value) -> str:
 
 
 class Ref(Kind):
-    """What a stage refers to, as text: `anneal`, `prompts[round]`, `previous.chat or anneal`; with
+    """A reference of a stage, as text: `anneal`, `prompts[round]`, `previous.chat or anneal`; with
     `many` one of these or a list of them."""
 
     of: tuple[str, ...]
@@ -194,7 +194,7 @@ def _reference(value: s.Value) -> str:
 
 
 class OneOf(Kind):
-    """A name that is one of some; `foreign` is what `answers.value` calls the attribute."""
+    """One of some names; `foreign` is the attribute's name in `answers.value`."""
 
     names: tuple[str, ...]
     foreign: str

@@ -29,17 +29,17 @@ BLOCKS: Mapping[type[r.Declaration], str] = {
     r.OptimizerFields: "torchtitan.optimizer",
     **{model: kind for kind, model in r.STAGES.items()},
 }
-"""The blocks and groups that have attributes: what the tables call them."""
+"""The blocks and groups that have attributes → their names in the tables."""
 
 
 def instead_of(name: str, known: Iterable[str], of: type[r.Declaration] | None) -> str:
-    """What is true of an attribute that other programs have, else the attribute that is meant.
+    """The answer for an attribute from another program, or else the known attribute that is meant.
 
     Args:
         known: the attributes that the block has.
         of: the model of the block, if it has one.
     """
-    from ..foreign import answers  # only where something is wrong: checking a spec has 0.1 s
+    from ..foreign import answers  # only after an error: checking a spec may take only 0.1 s
 
     names = sorted(known)
     language = {block: r.attributes(model) for model, block in BLOCKS.items()}

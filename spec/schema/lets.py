@@ -37,15 +37,15 @@ _VALUES: dict[type, tuple[str, ...]] = {
     s.Filter: ("share", "value"),
     s.Alike: ("value",),
 }
-"""Where a value stands in a node, and so a name that may be a `let`'s."""
+"""Where a node has a value, which may be the name of a `let`."""
 
 
 class Lets:
-    """The values that have names.
+    """The values of all `let`s.
 
     Attributes:
         of: name → the `let`.
-        uses: where a name was replaced → the `let` whose value stands there.
+        uses: where a name was replaced → the `let` whose value is there now.
         used: names that were replaced somewhere.
     """
 
@@ -61,12 +61,12 @@ class Lets:
         self._circular: set[str] = set()
 
     def replaced(self, node: Any) -> Any:
-        """The node with every name that a `let` declares replaced by what it stands for.
+        """The node with the name of every `let` replaced by its value.
 
-        What stands there takes the place of the name, so that findings point to it; the report is
-        told where the value was written.
+        The value gets the place of the name, so that findings point to the use; the report learns
+        where the value was written.
 
-        Raises: Invalid: for a `let` that is defined by itself.
+        Raises: Invalid: a `let` is defined by itself.
         """
         if type(node) is tuple:
             found = tuple(map(self.replaced, node))
@@ -87,7 +87,7 @@ class Lets:
         return node._replace(**changes) if changes else node
 
     def head(self, block: s.Block) -> s.Block:
-        """The block, the number of its rounds in place of a name."""
+        """The block; if its number of rounds is the name of a `let`, replaced by the value."""
         labels = block.labels
         if block.keyword.name == "rounds" and len(labels) == 2 and isinstance(labels[1], s.Word):
             number = self.replaced(s.Path((labels[1],), labels[1].span))

@@ -47,7 +47,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt, the best by a judge kept."""
+    """Rejection sampling: draws for every prompt; the judge keeps the best."""
 
     kind: ClassVar[str] = "sample"
     has_weights: ClassVar[bool] = False
@@ -97,7 +97,7 @@ class Average(Stage):
 
 
 class Checkpoint(Stage):
-    """The weights of a stage on its way, `after` so many tokens, steps or percent of it."""
+    """A checkpoint in the middle of a stage, `after` some tokens, steps or percent of it."""
 
     kind: ClassVar[str] = "checkpoint"
     continued: ClassVar[bool] = False
@@ -188,7 +188,7 @@ class Measuring(Stage):
 
 
 class Evaluate(Measuring):
-    """Measures of a stage's result."""
+    """Measures a stage's result."""
 
     kind: ClassVar[str] = "evaluate"
     has_weights: ClassVar[bool] = False

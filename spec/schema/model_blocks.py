@@ -63,7 +63,7 @@ class Experts(Declaration):
 
 
 class Latent(Declaration):
-    """Attention through latents: widths."""
+    """Multi-head latent attention: widths."""
 
     queries: int | None = attribute(
         nk.Whole(least=0, most=nk.MOST),
@@ -97,8 +97,8 @@ class Latent(Declaration):
 class RopeScaling(Declaration):
     """How rotary positions are stretched: by `factor` over an `original` length.
 
-    `llama` leaves alone what turns more than `high` times over the original length, and stretches
-    by the whole factor what turns less than `low` times.
+    `llama` leaves frequencies with more than `high` turns over the original length unchanged, and
+    stretches those with less than `low` turns by the whole factor.
     """
 
     kind: str
@@ -142,7 +142,7 @@ ROPE_SCALING = g.Tagged(
 
 
 class Model(Declaration):
-    """An architecture, of a published size or a shape of one's own; and weights that it has."""
+    """An architecture, of a published size or your own shape, and its weights, if it has any."""
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("weights", "hub"),)
 

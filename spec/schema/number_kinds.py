@@ -10,9 +10,9 @@ from .convert import Invalid, items, plain_number, quantity, whole, wrong_value
 from .kinds import Kind, OneOf, listed, text
 
 MOST = 10**9
-"""No dimension of a model or an evaluation is larger."""
+"""The upper limit of any dimension of a model or an evaluation."""
 MOST_DEVICES = 10**6
-"""The most nodes of a cluster, and the most devices of a node."""
+"""The upper limit of nodes in a cluster, and of devices in a node."""
 
 
 class Whole(Kind, kw_only=False):
@@ -44,7 +44,7 @@ class Whole(Kind, kw_only=False):
 
 
 class Draws(Whole, kw_only=False):
-    """How many draws of a prompt are kept: `best` is one, `all` are 0."""
+    """How many draws of a prompt are kept: `best` is one, `all` is 0."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ _DRAWS = {"best": 1, "all": 0}
 
 
 class Every(Kind):
-    """Steps or minutes between two of something: `checkpoint every 20 min`."""
+    """An interval in steps or minutes: `checkpoint every 20 min`."""
 
     statement: ClassVar[bool] = True
 
@@ -92,7 +92,7 @@ class Every(Kind):
 
 
 class Duration(Kind, kw_only=False):
-    """A time, such as `typical`, read as seconds; with `zero` it may be none at all."""
+    """A time, such as `typical`, read as seconds; with `zero`, 0 is allowed."""
 
     typical: str
     zero: bool = False
@@ -123,7 +123,7 @@ class Kept(NamedTuple):
 
     Attributes:
         last: how many of the newest; None: all.
-        every: those of every so many steps besides; None: no others.
+        every: also those of every `every`-th step; None: no others.
     """
 
     last: int | None
@@ -131,9 +131,9 @@ class Kept(NamedTuple):
 
 
 EVERY = Quantity(Fraction(20), "min")
-"""The time between two checkpoints where nothing else is said."""
+"""The default time between two checkpoints."""
 LAST = 2
-"""How many of the newest checkpoints are kept where nothing else is said."""
+"""How many of the newest checkpoints are kept by default."""
 
 
 class Keep(Kind):
@@ -286,7 +286,7 @@ class Share(Kind):
 
 
 class Amount(Kind):
-    """A quantity above zero in one of the units; where there is one, it may be left out."""
+    """A quantity above zero in one of the units; if there is only one, it may be left out."""
 
     of: tuple[str, ...]
 
@@ -314,7 +314,7 @@ class Amount(Kind):
 
 
 LENGTH = Amount("tokens", "steps", "%")
-"""A length of a part of a stage."""
+"""The length of a part of a stage."""
 
 
 class Devices(Kind):

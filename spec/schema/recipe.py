@@ -1,10 +1,10 @@
 """The recipe: the file bound to models. Names are not yet resolved, schedules not yet absolute.
 
 Each attribute is declared once, with its kind, which reads it from the syntax tree and says what it
-takes; what a block may hold, what is required and what it defaults to can be read off its model.
+accepts. The model of a block says what it may hold, what is required, and the defaults.
 
-The models are records and do not derive from pydantic's BaseModel, because importing that alone
-takes longer than checking a spec may.
+The models are records, not pydantic models: importing pydantic alone takes longer than checking a
+spec may take.
 """
 
 from fractions import Fraction
@@ -143,7 +143,7 @@ STAGES: dict[str, type[Stage]] = {
 
 
 def data_kind(kind: str) -> str:
-    """What stages of a kind train on; "" where they do not train."""
+    """What stages of a kind train on; "" if they do not train."""
     model = STAGES.get(kind)
     return model.data_kind if model and issubclass(model, Training) else ""
 
@@ -154,7 +154,7 @@ INHERITED: dict[str, Any] = {
     for name, of in attributes(kind).items()
     if of.inherits is not MISSING
 }
-"""Attributes that a stage takes over from the one before, and what holds where there is none."""
+"""Attributes that a stage inherits from the one before, and their values if there is none."""
 
 
 BLOCKS: dict[str, type[Declaration]] = {
@@ -165,11 +165,11 @@ BLOCKS: dict[str, type[Declaration]] = {
     "cluster": Cluster,
     "dialog": Dialog,
 }
-"""The models of blocks, by keyword; those of stages are `STAGES`."""
+"""The models of blocks, by keyword; those of stages are in `STAGES`."""
 
 
 def block_model(keyword: str, kind: str | None) -> type[Declaration] | None:
-    """What a block may hold; `kind` is that of a stage. None where there is no such block."""
+    """The model of a block; `kind` is that of a stage. None if there is no such block."""
     return STAGES.get(kind or "") if keyword == "stage" else BLOCKS.get(keyword)
 
 
@@ -184,9 +184,9 @@ class Expectation(Declaration):
     """`what at place = value within tolerance because "why" cite "source"`.
 
     Attributes:
-        moment: where in a stage: steps, tokens or a share of it; None: about the whole.
+        moment: the point in a stage, in steps, tokens or a share of it; None: the whole stage.
         because: why the tolerance is as wide as it is.
-        contradicted: by what of the source itself; such a claim need not hold.
+        contradicted: what in the source itself contradicts the claim; it need not hold then.
     """
 
     value: Fraction
@@ -203,11 +203,11 @@ class Recipe(Declaration):
     Attributes:
         main: the main file; others were brought in by `use`.
         lets: where the name of a `let` was replaced → its name, and where it is given.
-        variants: the variants that there are → their blocks.
+        variants: name → block.
         variant: the one that was applied; "" for none.
-        sets: what was changed on the command line, as written there.
-        left_out: the keywords of blocks that are missing here because of errors; what has to know
-            the whole spec is not judged then.
+        sets: the changes on the command line, as written there.
+        left_out: the keywords of blocks that errors removed; checks that need the whole spec are
+            then skipped.
     """
 
     header: Header

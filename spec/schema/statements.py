@@ -23,7 +23,7 @@ CLAIMED = {
     "hours": "h",
     "gpu_hours": "h",
 }
-"""Figure of a claim → its unit; the others have none."""
+"""Figure of a claim → its unit; other figures have none."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
@@ -31,15 +31,15 @@ class Statements(ABC):
     """Reads statements into models, and reports what is wrong.
 
     Args:
-        broken: statements were left out because they could not be parsed; then nothing is
-            reported as missing.
+        broken: statements that could not be parsed were left out, so nothing is reported as
+            missing.
 
     Attributes:
-        names: those that a `let` gives to values.
-        uses: where a name was replaced → the `let` whose value stands there.
+        names: the names of all `let`s.
+        uses: where a name was replaced → the `let` whose value is there now.
         declared: keyword → the names of such blocks.
-        lost: those of a `let` that could not be parsed.
-        counts_steps: the stage that is read is so many steps or epochs long.
+        lost: the names of `let`s that could not be parsed.
+        counts_steps: whether the length of the current stage is in steps or epochs.
     """
 
     def __init__(self, report: Report, broken: bool) -> None:
@@ -60,11 +60,11 @@ class Statements(ABC):
         what: str,
         **given: Any,
     ) -> Any:
-        """The model with the attributes that `items` give, or None after reporting."""
+        """The model with the attributes that `items` set, or None after reporting."""
 
     @abstractmethod
     def _nested(self, name: str, value: s.Value, model: type[r.Declaration]) -> Any:
-        """The value of an attribute, where it is a group of attributes as it is meant."""
+        """The value of an attribute, built if it is a group of attributes."""
 
     def _error(self, code: str, message: str, span: Span | None, **rest: Any) -> None:
         self.report.add(code, message, span, **rest)
@@ -85,9 +85,9 @@ class Statements(ABC):
     def _alike(
         self, item: s.Alike, model: type[r.Declaration], what: str, given: dict[str, Any]
     ) -> None:
-        """Takes `drop similar > 90%` of preferences.
+        """Reads `drop similar > 90%` of preferences.
 
-        Raises: Invalid: the share is none.
+        Raises: Invalid: the share is not a percentage.
         """
         if (item.word.name, item.what.name, item.op) != ("drop", "similar", ">"):
             message, help = "this is not a filter", "write `drop similar > 90%`"
@@ -107,9 +107,9 @@ class Statements(ABC):
     def _filter(
         self, item: s.Filter, model: type[r.Declaration], what: str, filters: list[r.Filter]
     ) -> None:
-        """Takes `keep … where …` and `drop where …` of a dataset.
+        """Reads `keep … where …` and `drop where …` of a dataset.
 
-        Raises: Invalid: the share, the bound or the file is none.
+        Raises: Invalid: the share, the bound or the file is not valid.
         """
         if self._is_no_filter(item, model, what):
             return

@@ -1,7 +1,7 @@
-"""What a stage may tell torchtitan 0.3 under its own names: the fields that etude leaves alone.
+"""What a stage may set in torchtitan 0.3 under torchtitan's names: fields that etude leaves alone.
 
-All others are set by attributes of the language, or by the run itself. A test compares sections,
-fields and types with the installed torchtitan, and asks of every field that is not here why not.
+Attributes of the language, or the run itself, set all others. A test compares sections, fields and
+types with the installed torchtitan, and requires a reason for every field that is not here.
 """
 
 from typing import Any
@@ -171,7 +171,7 @@ class Torchtitan(Declaration):
     )
 
     def given(self) -> dict[str, dict[str, Any]]:
-        """The fields that are given, by section."""
+        """The fields that are set, by section."""
         found: dict[str, dict[str, Any]] = {}
         for section in attributes(type(self)):
             fields = getattr(self, section)

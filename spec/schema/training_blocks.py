@@ -56,7 +56,7 @@ OPTIMIZERS = g.Optimizers(
 
 
 class Polyak(Declaration):
-    """Averaging of weights over steps, of the whole stage or its last part."""
+    """Averaging of weights over the steps of a stage or of its last part."""
 
     every: int = attribute(nk.Whole("steps"), doc="steps between the averaged weights")
     over: Quantity | None = attribute(
@@ -121,12 +121,12 @@ class Stage(Declaration):
 
     Attributes:
         has_weights: whether its result is a model.
-        writes_text: whether that model writes text, where the stage trained it.
-        continued: whether a stage below continues from it unasked.
-        scores: whether it scores data for filters, which it reads as they are before these.
-        moment: whether it is a moment of another stage, and has no job of its own.
-        offers: what stages can read of it as data: the name after its own → the kind of data.
-        variant: the one that it was taken from.
+        writes_text: whether that model generates text, if the stage trained it.
+        continued: whether a stage below continues from it by default.
+        scores: whether it scores data for filters; it reads the data unfiltered.
+        moment: whether it is a point in another stage and has no job of its own.
+        offers: what it offers to stages as data: the suffix of its name → the kind of data.
+        variant: the variant that it was taken from.
     """
 
     kind: ClassVar[str]
@@ -294,7 +294,7 @@ class Sft(Training):
 
 
 class PreferenceTraining(Training):
-    """Training on preferences; responses more alike than `similar` are left out."""
+    """Training on preferences; leaves out pairs whose responses are more alike than `similar`."""
 
     data_kind: ClassVar[str] = "preferences"
     batch: Schedule | None = attribute(
@@ -325,7 +325,7 @@ class Reward(PreferenceTraining):
 
 
 class UsualBeta(NamedTuple):
-    """From where to where β usually lies, and one that is typical."""
+    """The usual range of β, and a typical value."""
 
     low: float
     high: float
@@ -363,5 +363,5 @@ class Dpo(PreferenceTraining):
 
     @property
     def usual_beta(self) -> UsualBeta:
-        """Of sums over tokens, and of means."""
+        """For sums over tokens, and for means."""
         return UsualBeta(0.1, 20, 5) if self.normalize else UsualBeta(0.01, 1, 0.1)

@@ -1,1 +1,1 @@
-"""Texts of specs: grammar, tokens, syntax nodes, recovery from what cannot be read, and layout."""
+"""Texts of specs: grammar, tokens, syntax nodes, recovery from errors, and layout."""

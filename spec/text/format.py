@@ -1,8 +1,8 @@
 """The canonical layout of a spec's text.
 
-Where lines break inside braces and lists is the author's choice, and so are blank lines, up to
-one. All else is laid out: indentation, spaces, commas, the columns of `=` and of comments, and
-lines that are too long. Comments stay where they are, and numbers and texts as they were written.
+The author chooses where lines break inside braces and lists, and sets blank lines, at most one in a
+row. The formatter does the rest: indentation, spaces, commas, the columns of `=` and of comments,
+and lines that are too long. Comments stay where they are; numbers and texts stay as written.
 """
 
 import re
@@ -17,20 +17,20 @@ from .parse import parse, tokens
 WIDTH = 100
 INDENT = 2
 CONTINUED = 4
-"""The indentation of a line that continues with a statement that has no value to stand below."""
+"""The indentation of a continuation line if its statement has no value to align with."""
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _JOINS = ("EQUAL", "THEN", "__ANON_0")
 _COMMENT = re.compile(r"#[^\n]*")
 
 
 class FormatError(Exception):
-    """The text would not mean the same afterwards: a mistake of the formatter."""
+    """Formatting would change the meaning of the text: a bug in the formatter."""
 
 
 def format_text(source: Source, report: Report) -> str | None:
-    """The text in its canonical layout; None, with the findings, where it cannot be read.
+    """The text in its canonical layout; None, with the findings, if it cannot be parsed.
 
-    Raises: FormatError: the layout does not read as the text did; never seen.
+    Raises: FormatError: the layout does not parse to what the text did; never seen.
     """
     before = report.failures
     items = parse(source, report)
@@ -53,7 +53,7 @@ def format_text(source: Source, report: Report) -> str | None:
 
 
 def shape(node: Any) -> Any:
-    """A syntax tree without its places: equal for texts that say the same."""
+    """A syntax tree without its places: equal for texts with the same meaning."""
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         fields: Any = node
         return (
@@ -71,15 +71,15 @@ def _comments(text: str) -> list[str]:
 
 
 class _Token:
-    """A token that is no separator, and what stands between it and the one before.
+    """A token that is not a separator, and what is between it and the one before.
 
     Attributes:
         comments: each with whether it has a line of its own, and whether a blank line precedes it.
         newline: a line begins between the tokens.
-        blank: there is a blank line right before the token.
+        blank: a blank line is right before the token.
         separated: a new line or a comma separates statements or elements here.
-        space: there is anything in between at all.
-        match: of a bracket, the number of the other.
+        space: anything at all is in between.
+        match: of a bracket, the number of its partner.
     """
 
     __slots__ = ("blank", "comments", "kind", "match", "newline", "separated", "space", "text")
@@ -105,7 +105,7 @@ class _Token:
 
 
 def _read(text: str) -> list[_Token]:
-    """The tokens, with one that stands for the end."""
+    """The tokens, with one for the end."""
     text = text if text.endswith("\n") else text + "\n"
     read: list[_Token] = []
     opened: list[int] = []
@@ -129,14 +129,14 @@ def _read(text: str) -> list[_Token]:
 class _Line:
     """
     Attributes:
-        base: the line from which it is indented: None at the left margin.
-        below: it continues a statement of `base` and stands below its value.
+        base: the line that it is indented from; None at the left margin.
+        below: it continues a statement of `base` and is aligned with its value.
         text: without indentation and comment.
-        column: where the first `=` stands, or the brace of a block; -1 where there is none.
-        sort: what the column is that of: lines of the same sort are aligned.
+        column: of the first `=`, or of the brace of a block; -1 if there is none.
+        sort: what `column` refers to: lines of the same sort are aligned.
         items: how many statements it holds.
         opens: a bracket on it is spread over the lines that follow.
-        value: where the value stands; -1 where there is none.
+        value: the column of the value; -1 if there is none.
         tokens: the numbers of its tokens.
     """
 
@@ -175,8 +175,8 @@ class _Layout:
         self.spread: dict[int, bool] = {}
         self.lines: list[_Line] = []
         self.line: _Line | None = None
-        # Of every open bracket: its number, whether it is spread over lines, the line that opened
-        # it, and the line in which the statement began in which we are.
+        # For every open bracket: its number, whether it is spread over lines, and the line that
+        # its contents are indented from; in `heads`, the line that the current statement begins in.
         self.open: list[tuple[int, bool, _Line | None]] = [(-1, True, None)]
         self.heads: list[_Line | None] = [None]
         for number, token in enumerate(found):
@@ -184,7 +184,7 @@ class _Layout:
         _align(self.lines)
 
     def _spread(self, number: int) -> bool:
-        """Whether a bracket's contents stand on lines of their own."""
+        """Whether a bracket's contents are on their own lines."""
         if number not in self.spread:
             self.spread[number] = number in self.forced or self._broken(number)
         return self.spread[number]
@@ -226,7 +226,7 @@ class _Layout:
             return
         previous = self.found[number - 1] if number else None
         kept = not braces or not (spread and (token.newline or opener in self.forced))
-        # Without the comma this would continue with the statement before.
+        # Without the comma this would continue the statement before.
         kept |= token.text in ("->", *CONTINUES)
         comma = token.separated and number > 0 and not first and not closing and kept
         if (closing and not braces and spread and not first and self.line) or comma:
@@ -256,7 +256,7 @@ class _Layout:
             spread = self._spread(number)
             assert self.line
             self.line.opens |= spread
-            # What is not spread continues in the same statement.
+            # A bracket on one line continues the same statement.
             self.open.append((number, spread, self.line if spread else outer))
             self.heads.append(self.line if spread else self.heads[-1])
 
@@ -304,7 +304,7 @@ def _space(previous: _Token | None, token: _Token) -> str:
 
 
 def _align(lines: Sequence[_Line]) -> None:
-    """Puts the `=` of neighbouring statements into one column, and the braces of short blocks."""
+    """Aligns the `=` of neighbouring statements, and the braces of short blocks."""
     for group in _groups(lines):
         column = max(line.column for line in group)
         for line in group:
@@ -316,8 +316,8 @@ def _align(lines: Sequence[_Line]) -> None:
 
 
 def _groups(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
-    """Neighbouring lines of one statement of the same sort: without a blank line between them,
-    or a bracket that is spread."""
+    """Neighbouring one-statement lines of the same sort, without a blank line or a spread bracket
+    between them."""
     open_groups: dict[int, list[_Line]] = {}
     for line in lines:
         if line.below:

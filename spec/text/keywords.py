@@ -1,7 +1,7 @@
 """Keywords: what each of them does, and which of them cannot be names.
 
 The grammar uses the words of `FORMS` and `STATEMENTS`. `tests/unit/spec/test_spec_keywords.py`
-holds that it has these and no others, and that names are refused where they could not be read.
+checks that it has these and no others, and that names that could not be parsed are rejected.
 """
 
 import re
@@ -21,7 +21,7 @@ BLOCKS = {
     "expect": "expect { … }",
     "variant": "variant NAME { stage.attribute = value }",
 }
-"""Keyword of a block → how it begins. Each can be a name itself."""
+"""Keyword of a block → how it begins. Each can itself be a name."""
 NAMED = tuple(word for word in BLOCKS if word != "expect")
 """The keywords of blocks that have a name."""
 
@@ -37,7 +37,7 @@ STAGE_KINDS = (
     "evaluate",
     "best",
 )
-"""What stands behind the name of a stage."""
+"""What follows the name of a stage."""
 
 MEANINGS = {
     "use": "includes another file",
@@ -92,8 +92,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     "condition": ("of",),
     "extension": ("extend", "at", "most"),
 }
-"""What a statement or a value may be → the words that build it. Which of them may stand at a place
-is asked of the grammar: `following` in `parse.py`."""
+"""A kind of statement or value → the words that build it. The grammar says which of them a place
+allows: `following` in `parse.py`."""
 
 SNIPPETS = {
     "checkpoint": "checkpoint every ${1:20} min",
@@ -109,13 +109,13 @@ SNIPPETS = {
     "use": 'use "${1:file.etude}"',
     "let": "let ${1:name} = ${2:value}",
 }
-"""How the statements that are no `name = value` are written, with what to fill in as `${1:…}`."""
+"""How the statements that are not `name = value` are written, with `${1:…}` to fill in."""
 
 VALUES = ("last", "round", "previous", "auto", "default", "short", "true", "false")
-"""Names that mean the same wherever they stand, whatever is declared."""
+"""Names that mean the same everywhere, regardless of declarations."""
 
 FREE = frozenset({"open", "extend", "most"})
-"""Words that the grammar never takes for themselves where a name may stand."""
+"""Words that the grammar never treats as keywords where a name is allowed."""
 
 RESERVED = frozenset(MEANINGS) - FREE
 """Words that cannot be names."""
@@ -135,16 +135,16 @@ _TO_FILL_IN = re.compile(r"\$\{\d:([^}]*)\}")
 
 
 def why_no_name(name: str) -> str:
-    """Why nothing can have a name; "" where something can."""
+    """Why a name is not allowed; "" if it is."""
     if name in RESERVED:
         return f"`{name}` cannot be a name: it {MEANINGS[name]}"
     return "" if re.fullmatch(NAME, name) else f"`{name}` cannot be a name"
 
 
 def proposal(name: str, kind: str) -> str:
-    """Another name, in place of one that cannot be, for something of a kind: `dataset`, `let`.
+    """A valid name, in place of an invalid one, for something of a kind: `dataset`, `let`.
 
-    "" where nothing of the name is left that could be one.
+    "" if nothing of the name is left that could be one.
     """
     if name in RESERVED:
         return f"{name}_{'value' if kind == 'let' else kind}"
@@ -156,7 +156,7 @@ def proposal(name: str, kind: str) -> str:
 
 
 def advice(name: str, kind: str) -> str:
-    """What to write in place of a name that cannot be one."""
+    """What to write in place of an invalid name."""
     other = proposal(name, kind)
     such = f", such as `{other}`" if other else ""
     if name in RESERVED:
@@ -165,10 +165,10 @@ def advice(name: str, kind: str) -> str:
 
 
 def example(statement: str) -> str:
-    """How a statement is written, on one line."""
+    """An example of a statement, on one line."""
     return " ".join(_TO_FILL_IN.sub(r"\1", SNIPPETS[statement]).split())
 
 
 def any_of(words: Collection[str]) -> str:
-    """A pattern of which each word is a match, as a whole."""
+    """A pattern that matches each of the words as a whole."""
     return rf"(?:{'|'.join(sorted(words, key=lambda word: (-len(word), word)))})\b"

@@ -39,11 +39,11 @@ _OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 
 
 class Answer(NamedTuple):
-    """What is wrong in a line, and how it is written.
+    """What is wrong in a line, and how to write it.
 
     Attributes:
         start, end: the place in the line.
-        fixed: what can stand there instead, of the same length; "" where there is no telling.
+        fixed: a replacement of the same length; "" if it is unknown.
     """
 
     code: str
@@ -55,8 +55,8 @@ class Answer(NamedTuple):
 
 
 def answer(line: str, at: int) -> Answer | None:
-    """What is known of the notation of a line that can be read up to `at`; None for nothing."""
-    if _TEXT.sub("", line).count('"'):  # one quote is missing, or too many
+    """The answer for the notation in a line that can be parsed up to `at`, or None."""
+    if _TEXT.sub("", line).count('"'):  # a quote is missing or superfluous
         return None
     for ask in _ASKED:
         found = ask(line, at)
@@ -66,8 +66,8 @@ def answer(line: str, at: int) -> Answer | None:
 
 
 def _matches(pattern: str, line: str, at: int) -> Iterator[re.Match[str]]:
-    """Where a pattern stands, outside of texts, that what cannot be read begins in, or right
-    behind."""
+    """Matches of a pattern, outside of quoted texts, that contain the place of the error or end
+    right before it."""
     texts = [match.span() for match in _TEXT.finditer(line)]
     for match in re.finditer(pattern, line):
         inside = any(start < match.start() < end for start, end in texts)
@@ -76,11 +76,11 @@ def _matches(pattern: str, line: str, at: int) -> Iterator[re.Match[str]]:
 
 
 def statement(name: str, value: str) -> str:
-    """How a statement is written that stands there as an attribute; "" where it is none.
+    """How to write a statement that was written as an attribute; "" if it is not a statement.
 
     Args:
-        name: what stands before the `=`.
-        value: what stands behind it.
+        name: what is before the `=`.
+        value: what is after it.
     """
     if name in ("drop similar", "similar"):
         share = re.search(rf"{_NUMBER}", value)
@@ -111,7 +111,7 @@ def statement(name: str, value: str) -> str:
 
 
 def _length(value: str) -> str:
-    """The first number of a text with its unit, and the length over which an average goes."""
+    """The first number of a text with its unit, and the length that an average covers."""
     match = re.search(
         rf"({_NUMBER})[ \t]*([a-z]*)(?:[ \t]+over[ \t]+{_NUMBER}(?:[ \t]+[a-z]+)?)?", value
     )
@@ -121,7 +121,7 @@ def _length(value: str) -> str:
 
 
 def _statement(line: str, at: int) -> Answer | None:
-    """`checkpoint = every …` and others that are no attributes."""
+    """`checkpoint = every …` and other statements written as attributes."""
     pattern = r"(?:^|(?<=[{,]))[ \t]*(\w+(?:[ \t]+(?:similar|every))?)[ \t]*[=:][ \t]*([^,{}#\n]*)"
     for match in _matches(pattern, line, at):
         name, value = " ".join(match[1].split()), match[2].strip()
@@ -236,7 +236,7 @@ def _arithmetic(line: str, at: int) -> Answer | None:
 
 
 def _computed(one: str, operator: str, other: str) -> str:
-    """The result; "" where the numbers have suffixes or it is no number of a spec."""
+    """The result; "" if a number has a suffix or the result is not a number of a spec."""
     try:
         first, second = Fraction(one), Fraction(other)
         if operator in ("**", "^"):

@@ -27,12 +27,12 @@ SUFFIXES = {
 MAX_NESTING = 64
 MAX_SYNTAX_ERRORS = 20
 MAX_CHARACTERS_READ_AGAIN = 250_000
-"""After an error a text is read again from its beginning, a long one not as often."""
+"""After an error, a text is parsed again from its beginning; a long one less often."""
 _NUMBER = re.compile(r"([0-9][0-9_]*(?:\.[0-9_]+)?)([eE][+-]?[0-9]+)?([A-Za-z%]*)")
 
 
 def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
-    """The statements of a source. What cannot be read is reported and left out."""
+    """The statements of a source. Reports and leaves out what cannot be read."""
     text = source.text if source.text.endswith("\n") else source.text + "\n"
     deep = _too_deep(text)
     if deep is not None:
@@ -48,7 +48,7 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
         try:
             items = reader().read(text, Builder(source, own).node)
         except Unreadable as problem:
-            # Only where something is wrong.
+            # Only after an error.
             from .pieces import pieces
             from .recovery import recover
             from .repair import stretches
@@ -68,7 +68,7 @@ def parse(source: Source | Piece, report: Report) -> tuple[s.Item, ...]:
 
 
 def following(text: str) -> frozenset[str]:
-    """The words and signs that the grammar can use right behind the beginning of a statement."""
+    """The words and signs that the grammar accepts right after the beginning of a statement."""
     return reader().following(text)
 
 
@@ -84,7 +84,7 @@ def _reach(text: str) -> int:
 def _by_pieces(
     source: Source, text: str, cuts: Sequence[tuple[int, int]], report: Report
 ) -> tuple[s.Item, ...]:
-    """The statements of a text that has an error, which costs no piece but its own."""
+    """The statements of a text that has an error, read in pieces: only one piece is lost."""
     items: list[s.Item] = []
     for start, end in cuts:
         items += parse(Piece(text[start:end], source, start), report)
@@ -92,7 +92,7 @@ def _by_pieces(
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of a text that can be read, without blanks and comments."""
+    """The tokens of a text without errors, except blanks and comments."""
     found: list[Token] = []
 
     def heard(kind: str, word: str, start: int) -> Token:
@@ -104,7 +104,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def _too_deep(text: str) -> int | None:
-    """Where more than `MAX_NESTING` braces are open for the first time."""
+    """The first place where more than `MAX_NESTING` braces are open."""
     depth = 0
     for match in BRACES.finditer(text):
         if match[0] in "{[(":
@@ -117,11 +117,11 @@ def _too_deep(text: str) -> int | None:
 
 
 def number(text: str, unit: s.Word | None, span: Span, place: Span, report: Report) -> s.Number:
-    """A number as it is written; where it is none, a stand-in after reporting.
+    """A number as written; a placeholder after reporting if it is invalid.
 
     Args:
         span: the place of the number with its unit.
-        place: that of the number alone.
+        place: the place of the number alone.
     """
     match = _NUMBER.fullmatch(text)
     assert match, text
@@ -165,14 +165,14 @@ def _unknown_suffix(text: str, suffix: str, span: Span, report: Report) -> None:
 
 
 class Builder:
-    """Makes the syntax tree; every rule of the grammar has a method."""
+    """Builds the syntax tree; every rule of the grammar has a method."""
 
     def __init__(self, source: Source | Piece, report: Report) -> None:
         self.source = source
         self.report = report
 
     def node(self, kind: str, start: int, end: int, parts: list[Any]) -> Any:
-        """What a rule of the grammar makes of its parts."""
+        """The node that a rule of the grammar makes of its parts."""
         return getattr(self, kind)(Span(self.source, start, end), *parts)
 
     def _token(self, token: Token) -> Span:

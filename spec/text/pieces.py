@@ -1,4 +1,4 @@
-"""Splits a text where one block has ended and a line begins the next statement."""
+"""Splits a text where a block has ended and the next statement begins on a new line."""
 
 import re
 
@@ -12,9 +12,9 @@ _BEGINS = re.compile(rf"(?!{CONTINUATION})[A-Za-z_]")
 
 
 def pieces(text: str) -> list[tuple[int, int]] | None:
-    """Where the text can be cut so that each piece is read as it is within the whole.
+    """Where the text can be cut so that each piece parses as it would within the whole.
 
-    None where braces do not match.
+    None if braces do not match.
     """
     starts = [0]
     opened: list[str] = []

@@ -1,9 +1,9 @@
-"""Text to syntax nodes in one go, by the tables that lark makes of the grammar.
+"""Parses text to syntax nodes in one pass, with the tables that lark makes of the grammar.
 
-`docs/parse_tables.py` writes them to `tables.json`, so that reading a spec needs neither lark nor a
-cache. What a word is depends on what the parser accepts where it stands. Lark compiles an
-expression for each such state; here one expression finds the first choice among all terminals.
-Where the parser accepts that, it is also the first choice among those accepted.
+`docs/parse_tables.py` writes them to `tables.json`, so that parsing a spec needs neither lark nor a
+cache. The kind of a word depends on what the parser accepts at its place. Lark compiles an
+expression for each such state; here one expression finds the first choice among all terminals. If
+the parser accepts it, it is also the first choice among those accepted.
 """
 
 import json
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, NoReturn
 from .keywords import SHAPES
 
 BRACES = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|[{}\[\]()]')
-"""Every brace, and texts and comments, in which braces have no meaning."""
+"""Every brace; also texts and comments, in which braces have no meaning."""
 DROP, KEEP, INLINE = range(3)
 _END = "$END"
 
 
 class Token(str):
-    """A word or sign of a text, and where it stands."""
+    """A word or sign of a text, and its place."""
 
     __slots__ = ("kind", "start")
     kind: str
@@ -36,14 +36,13 @@ class Token(str):
 
 
 class Unreadable(Exception):
-    """Something stands in a text that the grammar cannot use there.
+    """A text has something that the grammar does not accept there.
 
     Attributes:
         position: where.
-        kind: what it is to the grammar; `$END` for the end of the text, "" where it is the
-            beginning of nothing that the grammar knows.
-        word: the same as it is written.
-        expected: the kinds of what can stand there.
+        kind: its kind in the grammar; `$END` for the end of the text, "" if no token begins there.
+        word: the same as written.
+        expected: the kinds that are accepted there.
     """
 
     def __init__(self, position: int, kind: str, word: str, expected: frozenset[str]) -> None:
@@ -60,7 +59,7 @@ class Unreadable(Exception):
 
 
 class _Reduction(NamedTuple):
-    """A rule of the grammar: what becomes of each of its symbols, and the node that they make.
+    """A rule of the grammar: how each of its symbols is used, and the node that they make.
 
     Attributes:
         node: the method of the builder; "" for a rule whose parts belong to the one around it.
@@ -72,10 +71,10 @@ class _Reduction(NamedTuple):
 
 
 class Reader:
-    """Reads what the grammar describes; frozen tables, made once.
+    """Parses what the grammar describes, with frozen tables that are made once.
 
     Args:
-        tables: those that `docs/parse_tables.py` writes.
+        tables: written by `docs/parse_tables.py`.
     """
 
     def __init__(self, tables: dict[str, Any]) -> None:
@@ -95,18 +94,18 @@ class Reader:
             for state in tables["states"]
         ]
 
-    # Long because a call for each word would take longer than all else that is done here.
+    # Long because a call for each word would take longer than everything else here.
     def read(
         self,
         text: str,
         node: Callable[[str, int, int, list[Any]], Any],
         token: Callable[[str, str, int], Any] = Token,
     ) -> Any:
-        """What the whole text makes.
+        """The result for the whole text.
 
         Args:
-            node: makes a node of its kind, its beginning, its end and its parts.
-            token: makes what stands for a word or sign of its kind, its text and its beginning.
+            node: makes a node from its kind, beginning, end and parts.
+            token: makes a word or sign from its kind, text and beginning.
 
         Raises: Unreadable: the text cannot be read.
         """
@@ -161,8 +160,8 @@ class Reader:
             values.append((token(kind, word, begin), begin, position))
 
     def following(self, text: str) -> frozenset[str]:
-        """The words and signs that can stand right behind the beginning of a statement; none where
-        that cannot be read. What stands for a name or a number is not among them.
+        """The words and signs that are accepted right after the beginning of a statement; none if
+        that cannot be parsed. Names and numbers are not included.
         """
         states = [0]
         position = 0
@@ -185,15 +184,15 @@ class Reader:
         return {name: re.compile(regex) for name, regex in self.terminals}
 
     def _other(self, text: str, position: int, states: list[int]) -> tuple[str, str]:
-        """The kind and text of what stands there, where the first choice among all terminals is
-        not accepted: the first among those that are, or that have no meaning.
+        """The kind and text at a place where the first choice among all terminals is not
+        accepted: the first of those that are accepted or have no meaning.
 
         Raises: Unreadable: there is none.
         """
         actions = self.actions[states[-1]]
         for name, regex in self._alone.items():
             if (name in actions or name in self.ignored) and (found := regex.match(text, position)):
-                # A word of the grammar is a name where the grammar has no use for it.
+                # A word of the grammar is a name if the grammar does not accept it here.
                 kind = self.words.get(found[0], name) if name == "NAME" else name
                 return (kind if kind in actions else name), found[0]
         self._refuse(text, position, states)
@@ -207,14 +206,14 @@ class Reader:
         raise Unreadable(position, kind, found[0], expected)
 
     def _accepted(self, states: list[int]) -> frozenset[str]:
-        """The kinds of what can stand there."""
+        """The kinds that are accepted here."""
         return frozenset(kind for kind in self._choices(states) if self._shifted(states, kind))
 
     def _choices(self, states: list[int]) -> Iterator[str]:
         return (symbol for symbol in self.actions[states[-1]] if symbol.isupper())
 
     def _shifted(self, states: list[int], kind: str) -> list[int]:
-        """The states after one more terminal; none where it cannot stand there."""
+        """The states after one more terminal; empty if it is not accepted."""
         states = states.copy()
         while True:
             action = self.actions[states[-1]].get(kind)

@@ -31,7 +31,7 @@ _NEXT_STATEMENT = re.compile(r"\n[ \t\r]*[A-Za-z_][\w.]*[ \t]*$")
 _COMMENTS = re.compile(r"(?:[ \t\r]*#[^\n]*\s*)+$")
 _ATTRIBUTE = re.compile(r"\s*[A-Za-z_][\w.]*\s*=")
 _FOLLOWS = re.compile(r"[ \t\r]*(?:[\n#},]|$|[A-Za-z_][\w.]*\s*=)")
-"""What another attribute begins with, or a block ends: what is left out was whole."""
+"""The beginning of another attribute or the end of a block: what was left out was complete."""
 _MARKS = re.compile(rf"{BRACES.pattern}|,|\n")
 _NO_VALUES = {"LPAR", "RPAR", "RSQB", "COLON", "DOT", "COMPARE"}
 _TERMINALS = {
@@ -59,10 +59,10 @@ _TERMINALS = {
 def recover(
     problem: Unreadable, text: str, source: Source | Piece, report: Report, reach: Reach
 ) -> str:
-    """Reports a problem; returns the text as it was meant, where that can be told, or with spaces
-    for the statement that has the problem.
+    """Reports a problem; returns the text as it was meant, if that is known, or with spaces in
+    place of the statement that has the problem.
 
-    Places in the text stay. Where nothing can be left out, the text is returned as it is.
+    Places in the text stay. If nothing can be left out, the text is returned unchanged.
     """
     offset = _offset(problem, text)
     if _reports_name(text, offset, source, report):
@@ -92,7 +92,7 @@ def recover(
 
 
 def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
-    """Whether what cannot be read is a word of the language that is declared as a name."""
+    """Whether the problem is a reserved word declared as a name; reports it."""
     start = text.rfind("\n", 0, offset) + 1
     for match in _DECLARED.finditer(text, start, text.find("\n", offset)):
         if match[2] in RESERVED and match.start(2) <= offset <= match.end() + 1:
@@ -105,7 +105,7 @@ def _reports_name(text: str, offset: int, source: Source | Piece, report: Report
 def _noted(
     text: str, offset: int, source: Source | Piece, report: Report, reach: Reach
 ) -> str | None:
-    """Reports another notation; the text to continue with, None where none can be told."""
+    """Reports foreign notation; returns the text to continue with, or None if it is not known."""
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", start)
     line = text[start : end if end >= 0 else len(text)]
@@ -146,10 +146,10 @@ def _offset(problem: Unreadable, text: str) -> int:
 
 
 def _without_value(problem: Unreadable, text: str, offset: int) -> int | None:
-    """The last character of a `=` or `->` that no value follows, where that is the problem.
+    """The last character of a `=` or `->` without a value after it, if that is the problem.
 
-    A value may stand on the next line: `lr =` above `batch = 4` is read as `lr = batch`, and only
-    the second `=` is unexpected.
+    The value may seem to be on the next line: `lr =` above `batch = 4` is read as `lr = batch`,
+    and only the second `=` is unexpected.
     """
     if not problem.kind or problem.at_end:
         return None
@@ -256,18 +256,18 @@ def _last_open(text: str) -> int:
 
 
 def _without_open_block(text: str) -> str:
-    """The text without the block that the file ends in: what follows its head may be meant to be
-    inside or outside, so nothing of it can be judged."""
+    """The text without the block that the file ends in: what follows its head may belong inside or
+    outside, so none of it can be checked."""
     start = text.rfind("\n", 0, max(_last_open(text), 0)) + 1
     return text[:start] + re.sub(r"[^\r\n]", " ", text[start:])
 
 
 def _without_statement(text: str, offset: int, reach: Reach, *, character: bool = False) -> str:
-    """The text with the statement at `offset` turned into spaces, so that places stay: where that
-    is one of several on its lines and all else there can be read, that one alone.
+    """The text with the statement at `offset` replaced by spaces, so that places stay. If it is one
+    of several on its lines and the rest of those can be parsed, only that one.
 
     Args:
-        character: what is not expected is no token of the language.
+        character: the unexpected character is not a token of the language.
     """
     own = _statement(text, offset) if len(text) <= MOST_CHARACTERS else None
     if own and (character or text[offset : offset + 1] != "}"):
@@ -280,8 +280,8 @@ def _without_statement(text: str, offset: int, reach: Reach, *, character: bool 
 
 
 def _statement(text: str, offset: int) -> tuple[int, int] | None:
-    """Where the attribute begins and ends that a place belongs to, one comma included; None where
-    it is no attribute of a block on its own."""
+    """Where the attribute that contains a place begins and ends, one comma included; None if it is
+    not a separate attribute of a block."""
     opening = _last_open(text[:offset])
     while opening >= 0:
         start, end = _around(text, opening, offset)
@@ -294,7 +294,7 @@ def _statement(text: str, offset: int) -> tuple[int, int] | None:
 
 
 def _around(text: str, opening: int, offset: int) -> tuple[int, int]:
-    """What stands between two commas, or ends of lines, of the block that is opened there."""
+    """What is between two commas, or ends of lines, in the block that opens at `opening`."""
     start, depth = opening + 1, 0
     for match in _MARKS.finditer(text, opening + 1):
         mark, at = match[0], match.start()
@@ -309,14 +309,14 @@ def _around(text: str, opening: int, offset: int) -> tuple[int, int]:
 
 
 def _without_lines(text: str, offset: int, character: bool) -> str:
-    """The text with the lines of the statement at `offset` turned into spaces."""
+    """The text with the lines of the statement at `offset` replaced by spaces."""
     if text[offset : offset + 1] == "}" and not character:
         before = text[:offset].rstrip()
         if not before.endswith(("=", "->", ",", *CONTINUES, "[")):
             return text[:offset] + " " + text[offset + 1 :]
         offset = len(before) - 1
     opening = _last_open(text[:offset])
-    while opening >= 0 and text[opening] == "[":  # a list over several lines goes as a whole
+    while opening >= 0 and text[opening] == "[":  # a list over several lines is removed as a whole
         offset = opening
         opening = _last_open(text[:offset])
     lines = text.split("\n")

@@ -1,8 +1,8 @@
 """Guesses what was meant if one bracket or comma is missing, superfluous or of another kind.
 
-A repair is a text of the same length, so that all places stay: what is put in takes the place of
-blanks. It is taken where the text can be read with it, and everything else is then checked as if
-nothing had been wrong.
+A repair is a text of the same length, so that all places stay: insertions replace blanks. It is
+used if the text can be parsed with it; everything else is then checked as if there had been no
+error.
 """
 
 import re
@@ -13,7 +13,7 @@ from .keywords import MEANINGS, NAMED, VALUES, any_of
 from .reader import BRACES
 
 Reach = Callable[[str], int]
-"""How far a text can be read."""
+"""How far a text can be parsed."""
 
 _CLOSES = {"{": "}", "[": "]", "(": ")"}
 _OPENS = {close: open for open, close in _CLOSES.items()}
@@ -42,17 +42,17 @@ _BEFORE_OPEN = re.compile(
 )
 _ENDS_LIST = re.compile(r"(?<=\S)[ \t]*(?=[,}\])]|->|(?:then|for|until|cite|assumed)\b)")
 MOST_CHARACTERS = 20_000
-"""Longer texts are not repaired: each try reads them again."""
+"""Longer texts are not repaired: each attempt parses them again."""
 MOST_TRIES = 60
 
 
 class Repair(NamedTuple):
-    """A text that can be read further, and what was wrong with the other.
+    """A text that can be parsed further, and what was wrong with the original.
 
     Attributes:
         start, end: the place.
-        note: another place that matters, and what it is.
-        whole: the text can be read to its end.
+        note: another relevant place, and what it is.
+        whole: the text can be parsed to its end.
     """
 
     text: str
@@ -66,7 +66,7 @@ class Repair(NamedTuple):
 
 
 class _Brace(NamedTuple):
-    """A bracket; `partner` is the place of the one that it matches, -1 where there is none."""
+    """A bracket; `partner` is the place of its match, -1 if there is none."""
 
     at: int
     kind: str
@@ -74,14 +74,14 @@ class _Brace(NamedTuple):
 
 
 def stretches(text: str) -> list[tuple[int, int]]:
-    """The text cut before each line without indent that begins a block, a `let` or a `use`."""
+    """The text cut before each line without indentation that begins a block, a `let` or a `use`."""
     starts = [match.start() for match in _HEAD.finditer(text)]
     starts = [0, *(start for start in starts if start)]
     return list(zip(starts, [*starts[1:], len(text)], strict=True))
 
 
 def repaired(text: str, offset: int, reach: Reach) -> Repair | None:
-    """The repair of a text that can be read up to `offset`; None where none is likely."""
+    """The repair of a text that can be parsed up to `offset`; None if none is likely."""
     if len(text) > MOST_CHARACTERS:
         return None
     braces = _braces(text)
@@ -96,7 +96,7 @@ def is_balanced(text: str) -> bool:
 
 
 def _separated(text: str, offset: int, reach: Reach) -> Repair | None:
-    """With a comma, or as many as are missing, before the word that is not expected."""
+    """Inserts a comma, or as many as are missing, before the unexpected word."""
     line_end = text.find("\n", offset)
     least = max(line_end, offset)
     start = text.rfind("\n", 0, offset) + 1
@@ -146,7 +146,7 @@ def _innermost(text: str) -> str:
 
 
 def _given(text: str, offset: int, reach: Reach) -> Repair | None:
-    """With an `=` between an attribute and its value."""
+    """Inserts an `=` between an attribute and its value."""
     start = max(text.rfind(mark, 0, offset) for mark in "\n,{") + 1
     match = _NO_EQUALS.match(text, start)
     line_end = text.find("\n", offset)
@@ -170,7 +170,7 @@ def _given(text: str, offset: int, reach: Reach) -> Repair | None:
 
 
 def _around(text: str, at: int) -> str:
-    """The items on both sides of a comma that is missing."""
+    """The items on both sides of a missing comma."""
     left = re.search(r"[^\n,{}\[\]()]*$", text[:at])
     right = re.match(r"[^\n,{}\[\]()]*", text[at:])
     one, other = (left[0] if left else "").strip(), (right[0] if right else "").strip()
@@ -192,8 +192,8 @@ def _braces(text: str) -> list[_Brace]:
 
 
 def _balanced(text: str, braces: list[_Brace], reach: Reach) -> Repair | None:
-    """With one bracket put in, taken out or changed: the first with which the text can be read, or
-    else with which brackets match."""
+    """Inserts, removes or changes one bracket: the first repair with which the text can be parsed,
+    or else with which brackets match."""
     second: Repair | None = None
     for tries, repair in enumerate(_candidates(text, braces)):
         if tries >= MOST_TRIES:
@@ -222,7 +222,7 @@ def _candidates(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 
 def _changed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """A closing bracket of another kind."""
+    """Changes a closing bracket to another kind."""
     opened: list[_Brace] = []
     for brace in braces:
         if brace.kind in _CLOSES:
@@ -244,7 +244,8 @@ def _changed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 
 def _closed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """A closing bracket put in: where the line of what it closes ends, or the block by its indent.
+    """Inserts a closing bracket: at the end of the line that it closes, or of the block by its
+    indentation.
 
     Brackets that a line opens and does not close come first, then those of blocks.
     """
@@ -272,7 +273,7 @@ def _closed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 
 def _never_opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """An opening bracket taken out."""
+    """Removes an opening bracket."""
     for brace in sorted(braces, key=lambda b: b.partner >= 0):
         if brace.kind in _CLOSES:
             yield Repair(
@@ -296,8 +297,8 @@ def _where(text: str, at: int, opened: int) -> str:
 
 
 def _headed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """An opening bracket put in behind the head of a block, where a line begins with what closes
-    it."""
+    """Inserts an opening bracket after the head of a block, if a line begins with its closing
+    bracket."""
     for brace in braces:
         start = text.rfind("\n", 0, brace.at) + 1
         if brace.kind in _CLOSES or text[start : brace.at].strip():
@@ -316,7 +317,7 @@ def _headed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 
 def _opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """An opening bracket put in behind the head, or the `=`, of the line of what closes it."""
+    """Inserts an opening bracket after the head, or the `=`, of its closing bracket's line."""
     for brace in braces:
         start = text.rfind("\n", 0, brace.at) + 1
         if brace.kind in _CLOSES:
@@ -345,10 +346,10 @@ def _heads(text: str, end: int, indent: int) -> Iterator[int]:
 
 
 def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    """A closing bracket taken out: of the lines first that which its indent shows to be odd."""
+    """Removes a closing bracket, first in lines whose indentation shows that it is odd."""
 
     def odd(brace: _Brace) -> bool:
-        """Whether a bracket closes a block that seems to continue, or another than it seems to."""
+        """Whether a bracket closes a block that seems to continue, or the wrong block."""
         if brace.partner < 0:
             return True
         if text.count("\n", brace.partner, brace.at) == 0:
@@ -385,7 +386,7 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 
 def _put(text: str, at: int, bracket: str) -> str:
-    """The text with a bracket at a place, instead of a blank where there is one."""
+    """The text with a bracket inserted at a place; it replaces a blank there."""
     rest = text[at:]
     if rest[:1] in (" ", "\t"):
         return text[:at] + bracket + rest[1:]
@@ -404,7 +405,7 @@ def _indent(text: str, at: int) -> int:
 
 
 def _line_end(text: str, at: int) -> int:
-    """Where what a line says ends, without blanks and a comment."""
+    """The end of a line's content, before blanks and a comment."""
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
     end = len(text) if end < 0 else end
@@ -413,20 +414,20 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _over_lines(text: str, at: int) -> bool:
-    """Whether what a bracket opens seems to go over lines: it ends its line, or the next is deeper
-    inside."""
+    """Whether a bracket's contents seem to span lines: it ends its line, or the next line is
+    indented deeper."""
     end = _line_end(text, at)
     return end == at + 1 or (_next_line(text, end) or 0) > _indent(text, at)
 
 
 def _next_line(text: str, at: int) -> int | None:
-    """The indent of the next line that says something."""
+    """The indentation of the next line that is neither empty nor a comment."""
     match = re.compile(r"\n(?:[ \t\r]*(?:#[^\n]*)?\n)*([ \t]*)(?=\S)").search(text, at)
     return len(match[1]) if match else None
 
 
 def _dedents(text: str, at: int, indent: int) -> list[int]:
-    """The ends of lines after which the indent is back at that of a block."""
+    """The ends of lines after which the indentation is back at that of a block."""
     ends = []
     while True:
         end = text.find("\n", at)

@@ -13,11 +13,11 @@ from .parse import parse
 
 MOST_ON_A_LINE = 5
 WIDTH = 88
-"""Blocks of so few attributes stand on one line where that is no longer."""
+"""A block of few attributes is written on one line if that is no longer than this."""
 
 
 class Unsayable(Exception):
-    """A statement that no text can hold, and its place."""
+    """A statement that no text can express, and its place."""
 
     def __init__(self, span: Span) -> None:
         super().__init__(repr(span))
@@ -25,15 +25,15 @@ class Unsayable(Exception):
 
 
 def text(items: Sequence[s.Item]) -> str:
-    """The text that says what the statements say.
+    """The text of the statements.
 
-    Raises: Unsayable: a text cannot say one of them, as where JSON names a source `let`.
+    Raises: Unsayable: a text cannot express one of them, as if JSON names a source `let`.
     """
     parts: list[str] = []
     before: str | None = None
     for item in items:
         lines = _lines(item)
-        # What is short and alike stands together.
+        # Short statements of the same kind are grouped.
         alike = item.keyword.name if isinstance(item, s.Block) else type(item).__name__
         kind = alike if len(lines) == 1 else None
         if parts and (kind is None or kind != before):
@@ -74,7 +74,7 @@ def _lines(item: s.Item) -> list[str]:
 
 
 def _body(items: Iterable[s.Item], inner: Iterable[list[str]]) -> Iterator[str]:
-    """The lines of a block; stages in rounds are set apart."""
+    """The lines of a block; stages in rounds are separated by blank lines."""
     for number, (item, lines) in enumerate(zip(items, inner, strict=True)):
         if number and isinstance(item, s.Block) and item.kind:
             yield ""
@@ -83,7 +83,7 @@ def _body(items: Iterable[s.Item], inner: Iterable[list[str]]) -> Iterator[str]:
 
 @singledispatch
 def shown(node: Any) -> str:
-    """A value or a statement as it is written in a spec, on one line."""
+    """A value or a statement as written in a spec, on one line."""
     raise TypeError(type(node).__name__)
 
 
@@ -188,7 +188,7 @@ def _(node: s.Assign) -> str:
 
 
 def figure(node: s.Assign) -> str:
-    """What an assignment gives a value: for a claim, with the moment that it is about."""
+    """The left side of an assignment: for a claim, with the point that it is made for."""
     return node.path.name + (f" at {shown(node.at)}" if node.at else "")
 
 

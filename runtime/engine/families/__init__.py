@@ -19,8 +19,7 @@ def model_spec(architecture: Architecture, device: str, seq_len: int, head: Head
     Args:
         device: "cpu", or the name of a GPU.
         seq_len: the longest sequence, in tokens.
-        head: with "score", there is one output in place of the vocabulary's, and weights are not
-            tied.
+        head: "score" gives one output in place of the vocabulary's; weights are then not tied.
 
     Raises:
         RunError: no such family.
@@ -29,8 +28,8 @@ def model_spec(architecture: Architecture, device: str, seq_len: int, head: Head
 
 
 def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, Any]:
-    """The architecture as the `config.json` of a Hugging Face model, or of a classifier with one
-    label where it has a head of one output.
+    """The architecture as the `config.json` of a Hugging Face model, or, with `score`, of a
+    classifier with one label.
 
     Raises:
         RunError: no such family.
@@ -56,6 +55,6 @@ def _require(name: str) -> None:
 
 
 def _family(name: str) -> Family:
-    """The family's module beside this one."""
+    """The family's module in this package."""
     _require(name)
     return import_module(f".{name}", __name__).FAMILY

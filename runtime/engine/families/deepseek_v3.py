@@ -1,4 +1,4 @@
-"""DeepSeek-V3 as torchtitan builds it: attention through latents, and experts."""
+"""DeepSeek-V3 as torchtitan builds it: latent attention, and experts."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def latent_attention(
         wq=None if queries else linear(width, dim, drawn),
         wq_a=linear(queries, dim, drawn) if queries else None,
         wq_b=linear(width, queries, drawn) if queries else None,
-        # torchtitan wants it said even where there is no latent to norm.
+        # torchtitan requires it even if there is no latent to normalize.
         q_norm=norm(queries or 1, norm_eps),
         wkv_a=linear(keys + rotary, dim, drawn),
         kv_norm=norm(keys, norm_eps),
@@ -68,7 +68,7 @@ def deepseek_v3(
     norm_eps: float,
     rope: dict[str, Any],
 ) -> Decoder.Config:
-    """Torchtitan's DeepSeek-V3 of any shape."""
+    """torchtitan's DeepSeek-V3 in any shape."""
     drawn = cut(0.02)
 
     def block(layer: int) -> DeepSeekV3TransformerBlock.Config:

@@ -1,4 +1,4 @@
-"""A family of models in torchtitan: what builds one, and how etude's needs change what is built."""
+"""A family of models in torchtitan: its builder, and etude's changes to the result."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
@@ -21,19 +21,19 @@ from ..heads import TokenHead, record_model
 from .on_cpu import STAND_INS
 
 Head = Literal["logits", "tokens", "score"]
-"""What a model says: logits of all places; of some places, the cross-entropy of a token or a
+"""A model's output: logits everywhere, or at some positions the cross-entropy of a token or a
 score."""
 
 
 class Family(NamedTuple):
-    """A family: its builder is torchtitan's parts alone, and `--emit` copies it.
+    """A family. Its builder uses only torchtitan's parts, and `--emit` copies it.
 
     Attributes:
         build: takes fields of `Architecture` by their names, groups as dicts, and `rope`.
         parallelize, adapter: torchtitan's function and class.
-        fixed: modules of torchtitan that have a defect → those in their place.
-        fixed_adapter: the same of the adapter.
-        on_cpu: modules of torchtitan → those in their place on CPUs, beside those of all families.
+        fixed: defective torchtitan modules → their replacements.
+        fixed_adapter: a replacement of the adapter.
+        on_cpu: torchtitan modules → their replacements on CPUs, besides those of all families.
     """
 
     build: Callable[..., Decoder.Config]
@@ -46,10 +46,10 @@ class Family(NamedTuple):
     def model_spec(
         self, architecture: Architecture, device: str, seq_len: int, head: Head
     ) -> ModelSpec:
-        """The architecture as torchtitan's `ModelSpec`; arguments as those of `model_spec` of this
-        package."""
+        """The architecture as torchtitan's `ModelSpec`; arguments as in this package's
+        `model_spec`."""
         values = arguments(architecture, signature(self.build).parameters, seq_len)
-        # A score has no table that it could share.
+        # A score head has no table to share.
         values["tied"] = architecture.tied and head != "score"
         model = self.build(**values)
         on_cpu = device == "cpu"
@@ -69,7 +69,7 @@ class Family(NamedTuple):
 
 
 def _configs(config: Any) -> Iterator[Any]:
-    """A configuration of a module and all of those in it."""
+    """The configurations of a module and of all modules in it."""
     if isinstance(config, Module.Config):
         yield config
         for _, inner in _inner(config):
@@ -84,7 +84,7 @@ def _inner(config: Any) -> list[tuple[str, Any]]:
 
 
 def _replace(model: Module.Config, modules: Mapping[type, Any]) -> None:
-    """Has a model built with other modules in place of some, with the settings that both have."""
+    """Replaces modules of a model by others, keeping the settings that both have."""
     for config in _configs(model):
         for name, inner in _inner(config):
             owner = inner._owner if isinstance(inner, Configurable.Config) else None
@@ -95,7 +95,7 @@ def _replace(model: Module.Config, modules: Mapping[type, Any]) -> None:
 
 
 def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
-    """The decoder with a head that is applied at some places only."""
+    """The decoder with a head that is applied only at some positions."""
     kind: Any = record_model(type(model)._owner)
     output: Any = model.lm_head
     last = (
@@ -107,7 +107,7 @@ def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
 
 
 def _summing(parallelize: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """torchtitan has FSDP scale gradients while it reduces them, which gloo cannot."""
+    """Makes FSDP sum gradients. By default it scales them while reducing, which gloo cannot do."""
 
     @wraps(parallelize)
     def wrapped(model: nn.Module, **kwargs: Any) -> nn.Module:

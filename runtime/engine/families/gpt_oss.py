@@ -1,7 +1,7 @@
 """gpt-oss as torchtitan builds it: windows in every other layer, sinks, biases, and experts.
 
 Names carry shapes: R routed tokens in the order of their experts, E experts, D dimensions, F width
-of an expert, G twice that.
+of an expert, G twice F.
 """
 # ruff: noqa: N803, N806 (the names are also torchtitan's)
 
@@ -40,21 +40,21 @@ EXPERTS = {
     "mlp2_weight_EDF": "down_proj",
     "mlp2_bias_ED": "down_proj_bias",
 }
-"""torchtitan's names of the weights of experts → transformers'."""
+"""torchtitan's names of expert weights → transformers' names."""
 OF_EXPERTS = re.compile(r"layers\.(\d+)\.moe\.routed_experts\.inner_experts\.(\w+)")
 OF_PUBLISHED_EXPERTS = re.compile(r"model\.layers\.(\d+)\.mlp\.experts\.(\w+)")
 
 
 class GptOssExperts(GptOssGroupedExperts):
-    """torchtitan's, which under tensor parallelism adds the last bias once a rank: it looks for the
-    degree in weights that are no DTensors there (0.3, with its default backend)."""
+    """torchtitan's experts, fixed. Under tensor parallelism torchtitan adds the last bias once per
+    rank: it gets the degree from weights that are not DTensors there (0.3, default backend)."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(GptOssGroupedExperts.Config):
         pass
 
     def forward(self, x_RD: torch.Tensor, num_tokens_per_expert_E: torch.Tensor) -> torch.Tensor:
-        """Returns what experts make of the tokens routed to them, shape (R, D)."""
+        """Returns the experts' outputs for the tokens routed to them, shape (R, D)."""
         out_RD = super().forward(x_RD, num_tokens_per_expert_E)
         ranks = spmd_mesh_size("tp")
         if ranks == 1 or isinstance(self.mlp2_bias_ED, DTensor):
@@ -76,7 +76,7 @@ class CpuGptOssExperts(GptOssGroupedExperts):
         pass
 
     def forward(self, x_RD: torch.Tensor, num_tokens_per_expert_E: torch.Tensor) -> torch.Tensor:
-        """Returns what experts make of the tokens routed to them, shape (R, D)."""
+        """Returns the experts' outputs for the tokens routed to them, shape (R, D)."""
         first_EGD, first_bias_EG, last_EDF, last_bias_ED = (
             of.to_local() if isinstance(of, DTensor) else of
             for of in (
@@ -90,17 +90,17 @@ class CpuGptOssExperts(GptOssGroupedExperts):
         results = []
         for e, x in enumerate(x_RD[: sum(counts)].split(counts)):
             hidden = swiglu(F.linear(x, first_EGD[e], first_bias_EG[e]), limit=self.swiglu_limit)
-            # Tensor parallelism adds up the parts of the product, each with its part of the bias.
+            # Tensor parallelism sums the partial products, each with its share of the bias.
             bias = last_bias_ED[e] / spmd_mesh_size("tp")
             results.append(F.linear(hidden, last_EDF[e], bias))
         return torch.cat([*results, x_RD[sum(counts) :]])
 
 
 class Adapter(GptOssStateDictAdapter):
-    """torchtitan's, which knows the experts only as they are published, in four bits."""
+    """Extends torchtitan's adapter, which supports only the published four-bit experts."""
 
     def to_hf(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Weights by transformers' names."""
+        """Weights under transformers' names."""
         found = super().to_hf(state_dict)
         for name, weight in state_dict.items():
             if of := OF_EXPERTS.fullmatch(name):
@@ -109,7 +109,7 @@ class Adapter(GptOssStateDictAdapter):
         return found
 
     def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
-        """The way back."""
+        """The inverse of `to_hf`."""
         ours = {theirs: name for name, theirs in EXPERTS.items()}
         found, rest = {}, {}
         for name, weight in hf_state_dict.items():
@@ -123,7 +123,7 @@ class Adapter(GptOssStateDictAdapter):
 
 
 def biased(rows: int, columns: int, init: Init, kind: type[Linear] = Linear) -> Linear.Config:
-    """A layer from `columns` to `rows` with a bias, which begins at nothing."""
+    """A layer from `columns` to `rows` with a bias that begins at zero."""
     return kind.Config(
         in_features=columns,
         out_features=rows,
@@ -144,7 +144,7 @@ def gpt_oss_mixture(
     balance: float,
     **others: Any,
 ) -> GptOssMoE.Config:
-    """A layer of experts with biases; `others` are settings of experts that gpt-oss has not."""
+    """A layer of experts with biases; `others` are settings of experts that gpt-oss lacks."""
     return GptOssMoE.Config(
         num_experts=count,
         load_balance_coeff=balance or None,
@@ -188,7 +188,7 @@ def gpt_oss(
     norm_eps: float,
     rope: dict[str, Any],
 ) -> Decoder.Config:
-    """Torchtitan's gpt-oss of any shape."""
+    """torchtitan's gpt-oss in any shape."""
 
     def block(layer: int) -> GptOssTransformerBlock.Config:
         drawn = cut(depth_scaled_std(0.02, layer))

@@ -32,7 +32,7 @@ def llama3(
     norm_eps: float,
     rope: dict[str, Any],
 ) -> Decoder.Config:
-    """Torchtitan's Llama 3 of any shape."""
+    """torchtitan's Llama 3 in any shape."""
     weight = {"weight": cut(0.02)}
 
     def block(layer: int) -> Llama3TransformerBlock.Config:

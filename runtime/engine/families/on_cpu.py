@@ -1,4 +1,4 @@
-"""What stands in for torchtitan's on CPUs: attention and experts.
+"""Replacements of torchtitan's classes on CPUs: attention and experts.
 
 Names carry shapes: R routed tokens in the order of their experts, E experts, D dimensions, F width
 of an expert.
@@ -22,7 +22,7 @@ from ..attention import DocumentAttention
 class CpuExperts(GroupedExperts):
     """Experts one after the other, in the precision of their weights.
 
-    They stand in for torchtitan's grouped product, which is made in bf16, slow on a CPU and coarse.
+    Replaces torchtitan's grouped product, which uses bf16 and is slow and imprecise on a CPU.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class CpuExperts(GroupedExperts):
         pass
 
     def forward(self, x_RD: torch.Tensor, num_tokens_per_expert_E: torch.Tensor) -> torch.Tensor:
-        """Returns what experts make of the tokens routed to them, shape (R, D)."""
+        """Returns the experts' outputs for the tokens routed to them, shape (R, D)."""
         first, last, gated = (
             w.to_local() if isinstance(w, DTensor) else w
             for w in (self.w1_EFD, self.w2_EDF, self.w3_EFD)
@@ -44,9 +44,9 @@ class CpuExperts(GroupedExperts):
 
 
 class CpuDispatcher(AllToAllTokenDispatcher):
-    """Sends tokens to the ranks of their experts in one message a rank, as uneven as they are.
+    """Sends tokens to the ranks of their experts in one message per rank, of uneven sizes.
 
-    torchtitan's exchange takes a form of all-to-all in which gloo wants even parts.
+    torchtitan's exchange uses a form of all-to-all for which gloo requires even sizes.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -77,4 +77,4 @@ STAND_INS: dict[type, type] = {
     GroupedExperts: CpuExperts,
     AllToAllTokenDispatcher: CpuDispatcher,
 }
-"""torchtitan's classes → those that stand in for them on CPUs."""
+"""torchtitan's classes → their replacements on CPUs."""

@@ -1,4 +1,4 @@
-"""Parts of models, of torchtitan's configurations alone: `--emit` copies those that it needs."""
+"""Parts of models, only torchtitan's configurations: `--emit` copies those that it needs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ Init = Callable[[torch.Tensor], object]
 
 
 def cut(std: float) -> Init:
-    """Draws from a normal distribution cut at two."""
+    """Draws from a normal distribution truncated at ±2."""
     return partial(nn.init.trunc_normal_, std=std)
 
 
@@ -81,8 +81,8 @@ def mixture(
     balance: float,
     dense: int,
 ) -> MoE.Config:
-    """A layer of experts, whose SwiGLU `first`, `gated` and `last` draw; `dense` layers before it
-    have none."""
+    """A layer of experts. `first`, `gated` and `last` initialize the experts' SwiGLU; the first
+    `dense` layers have no experts."""
     return make_moe_config(
         num_experts=count,
         router=make_router_config(

@@ -33,7 +33,7 @@ def qwen3(
     norm_eps: float,
     rope: dict[str, Any],
 ) -> Decoder.Config:
-    """Torchtitan's Qwen3 of any shape, dense or with experts."""
+    """torchtitan's Qwen3 in any shape, dense or with experts."""
     drawn = partial(nn.init.normal_, std=0.02)
     last = partial(nn.init.normal_, std=0.02 / (2 * layers) ** 0.5)
     weight = {"weight": drawn}
