@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,10 @@ def train(texts: Iterable[str], *, vocab: int, special: Sequence[str] = ()) -> T
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    # The library reads `texts` in a thread of its own and keeps this one from Python meanwhile. A
+    # signal is noticed here, in the main thread, so it waits, and others work.
+    with ThreadPoolExecutor(1) as worker:
+        worker.submit(tokenizer.train_from_iterator, texts, trainer).result()
     return tokenizer
 
 
