@@ -1,10 +1,11 @@
 """`etude diff A B` and `etude plan SPEC --against A`: what would change."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec.quantity import counted, measured
+from ..compiler.as_written import at_most, counted, measured
 from . import options
 from .common import compile_file, is_plan, open_run, problem, show
 from .screen import Ink, clean, say
@@ -52,7 +53,8 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
     if args.json:
         print(found.model_dump_json(indent=2))
     else:
-        _print(found)
+        stages = {**old[0].stages, **new[0].stages}
+        _print(found, {name: stage.kind for name, stage in stages.items()})
     return 2 if args.detailed_exitcode and found else 0
 
 
@@ -86,12 +88,17 @@ def _finished(store: Any) -> set[str]:
     }
 
 
-def _print(found: "Difference") -> None:
+def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
+    """Shows the difference.
+
+    Args:
+        kinds: of the stages of both plans.
+    """
     ink = Ink()
     for name, jobs in _stages(found).items():
         what: What = next(each for each in ORDER if any(job.what == each for job in jobs))
         head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
-        say(f"{head}: {_line(what, jobs)}", rest="    ")
+        say(f"{head}: {_line(what, jobs, at_most(kinds.get(name, '')))}", rest="    ")
         for change in _changes(jobs):
             place = "  " + ink(f"({clean(change.place)})", "dim") if change.place else ""
             old, new = clean(change.old or "nothing"), clean(change.new or "nothing")
@@ -106,7 +113,7 @@ def _print(found: "Difference") -> None:
         ("" if found else "No difference. ")
         + ", ".join(counts)
         + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
-        + (f": {_cost(found)}" if found.steps else ""),
+        + (f": {_cost(found, kinds)}" if found.steps else ""),
         rest="  ",
     )
 
@@ -151,7 +158,12 @@ def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> lis
     return [each for each in dict.fromkeys(names) if each != name]
 
 
-def _line(what: str, jobs: "list[JobDifference]") -> str:
+def _line(what: str, jobs: "list[JobDifference]", bound: str) -> str:
+    """What becomes of a stage.
+
+    Args:
+        bound: what stands before its tokens.
+    """
     changed = [job for job in jobs if job.what != "kept"]
     kinds = dict.fromkeys(job.kind for job in (changed or jobs))
     parts = [f"{', '.join(kinds)} {WORDS[what]}"]
@@ -167,7 +179,7 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
     steps = sum(job.steps for job in changed)
     if steps:
         parts.append(
-            f"{counted(steps, 'steps')}, {counted(sum(j.tokens for j in changed), 'tokens')}"
+            f"{counted(steps, 'steps')}, {bound}{counted(sum(j.tokens for j in changed), 'tokens')}"
         )
     hours = [job.gpu_hours for job in changed if job.gpu_hours is not None]
     if hours:
@@ -175,8 +187,10 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
     return ", ".join(parts)
 
 
-def _cost(found: "Difference") -> str:
-    parts = [f"{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
+def _cost(found: "Difference", kinds: "Mapping[str, str]") -> str:
+    made = [j.stage or "" for j in found.jobs if j.steps and j.what in ("again", "new")]
+    bound = at_most(*(kinds.get(stage, "") for stage in made))
+    parts = [f"{bound}{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
     if found.gpu_hours is not None:
         parts.append(f"{measured(found.gpu_hours)} GPU-hours")
     if found.price is not None:

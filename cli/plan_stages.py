@@ -2,7 +2,7 @@
 
 import re
 
-from ..compiler.as_written import counted, in_bytes, measured
+from ..compiler.as_written import at_most, counted, in_bytes, measured
 from ..compiler.ids import StageId
 from ..compiler.plan.checkpoints import at_once, inside, size, staying
 from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary, TrainJob
@@ -50,11 +50,6 @@ def _saved(stage: str, plan: Plan) -> str:
     room += sum(staying(job) * size(job) for job in jobs)
     each = in_bytes(max(map(size, jobs)))
     return f"about {counted(total, 'checkpoints')} of {each}; at most {in_bytes(room)} at once"
-
-
-def at_most(*kinds: str) -> str:
-    """What stands before tokens of preferences: rows of them are as long as they are."""
-    return "≤ " if any(data_kind(kind) == "preferences" for kind in kinds) else ""
 
 
 def _head(summary: StageSummary) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob, WritingJob
 from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
-from .plan_stages import at_most, show_stages
+from .plan_stages import show_stages
 from .screen import Ink, clean, say
 from .tables import Column, Row, show
 
@@ -115,12 +116,12 @@ def _settings(jobs: list[TrainJob]) -> None:
     """What segments train on, and where; those that follow each other with the same as one row."""
     sections = []
     for _, of_stage in groupby(jobs, key=lambda job: job.stage):
-        rows = []
+        shown = []
         for texts, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
             first, *others = alike
             last = SegmentId.parse(others[-1].id) if others else None
-            rows.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
-        sections.append(rows)
+            shown.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
+        sections.append(shown)
     show([Column(name) for name in ("segment", "mixture", "epochs", "mesh")], sections)
 
 
@@ -238,7 +239,7 @@ def _batches(job: TrainJob) -> str:
     shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    nouns = "pairs" if at_most(job.objective.name) else "seqs"
+    nouns = rows(job.objective.name).replace("sequences", "seqs")
     return " → ".join(shown) + f" {singular(nouns) if shown == ['1'] else nouns}"
 
 

@@ -4,6 +4,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
@@ -127,20 +128,20 @@ def _is(candidate: Candidate, resources: Resources) -> bool:
 
 def _counted(stage: ScheduledStage, figure: str) -> Iterator[str]:
     """Steps × sequences × length of every stretch with one batch and one length."""
-    total = 0
+    total, bound = 0, at_most(stage.spec.kind)
     for start, stop, seq_len in stage.lengths:
         for batch in stage.batches:
             steps = min(stop, batch.to_step) - max(start, batch.from_step)
             if steps > 0:
                 total += steps * batch.sequences * seq_len
                 yield (
-                    f"{steps:>12,} steps × {counted(batch.sequences, 'sequences')} × "
-                    f"{counted(seq_len, 'tokens')}"
-                    f" = {steps * batch.sequences * seq_len:,} tokens"
+                    f"{steps:>12,} steps × {counted(batch.sequences, rows(stage.spec.kind))} × "
+                    f"{bound}{counted(seq_len, 'tokens')}"
+                    f" = {bound}{steps * batch.sequences * seq_len:,} tokens"
                 )
     assert total == stage.tokens
     yield (
-        f"{stage.name}: {counted(stage.steps, 'steps')}, {counted(total, 'tokens')}"
+        f"{stage.name}: {counted(stage.steps, 'steps')}, {bound}{counted(total, 'tokens')}"
         if figure == "tokens"
         else (f"{stage.name}: {counted(stage.steps, 'steps')}")
     )

@@ -8,7 +8,17 @@ from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
 
-__all__ = ["amount", "counted", "in_bytes", "in_full", "measured", "settings", "written"]
+__all__ = [
+    "amount",
+    "at_most",
+    "counted",
+    "in_bytes",
+    "in_full",
+    "measured",
+    "rows",
+    "settings",
+    "written",
+]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {
@@ -23,6 +33,17 @@ _DEFAULTS: dict[str, Any] = {
     "long": "refuse",
 }
 """Attributes of blocks that are not shown, and those that are not where they are this."""
+
+
+def at_most(*kinds: str) -> str:
+    """What stands before the tokens of stages of these kinds: those of preferences are at most as
+    many, since each row is as long as its pair."""
+    return "≤ " if any(r.data_kind(kind) == "preferences" for kind in kinds) else ""
+
+
+def rows(kind: str) -> str:
+    """What a stage of a kind has in its batches: pairs of preferences, else sequences."""
+    return "pairs" if r.data_kind(kind) == "preferences" else "sequences"
 
 
 def in_full(block: r.Declaration) -> str:

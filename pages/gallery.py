@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..compiler.as_written import at_most
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.plan import Plan, Sources
 from ..spec.schema.recipe import STAGES
@@ -40,6 +41,7 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
         "address": address,
         "plan": plan,
         "path": _path(plan),
+        "at_most": at_most(*(job.objective.name for job in jobs)),
         "cost": jobs[0].cost,
         "resources": max((job.resources for job in jobs), key=lambda of: of.world_size),
         "claims": len(plan.claims),

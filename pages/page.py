@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Plan, Provenance
 from ..spec.quantity import measured, short
@@ -58,6 +59,9 @@ def page(
         plan=plan,
         jobs=plan.trained(),
         anchor=anchor,
+        at_most=at_most,
+        rows=rows,
+        all_kinds=[job.objective.name for job in plan.trained()],
         gates=gates,
         home=home,
         series=data,

@@ -4,6 +4,8 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import Any
 
+from ..compiler.as_written import at_most
+from ..compiler.as_written import rows as rows_of
 from ..compiler.curves import value
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import Plan, TrainJob
@@ -22,7 +24,8 @@ def schedules(plan: Plan) -> dict[str, Any]:
     """Stages and rows on one axis: tokens, counted through all training in the order it runs.
 
     Returns:
-        stages: name, first and last token of each stage on the axis.
+        stages: name, first and last token of each stage on the axis, what its batches have, and
+            what stands before its tokens.
         sources: names of data sets, in order of appearance.
         rows: [token on the axis, stage's number, step of the stage, learning rate, sequences and
             tokens a step, sequence length, RoPE base, and the share of each source]. Two rows at
@@ -38,7 +41,16 @@ def schedules(plan: Plan) -> dict[str, Any]:
     for job in jobs:
         name = str(job.stage)
         if not stages or stages[-1]["name"] != name:
-            stages.append({"name": name, "from": at, "to": at})
+            kind = job.objective.name
+            stages.append(
+                {
+                    "name": name,
+                    "from": at,
+                    "to": at,
+                    "rows": rows_of(kind),
+                    "at_most": at_most(kind),
+                }
+            )
         rows += _rows(job, at, len(stages) - 1, sources)
         at += job.tokens
         stages[-1]["to"] = at

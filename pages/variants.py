@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from math import fsum
 from typing import Any
 
+from ..compiler.as_written import at_most
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.difference import Difference, difference
 from ..compiler.plan.plan import Plan, Provenance
@@ -17,8 +18,10 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             for several rounds, and a cell for each variant: `what` becomes of it (shared, again,
             new or gone) and the tokens to train.
         variants: name, changes, and what is trained for it when the recipe is there already:
-            tokens, steps, gpu_hours and price, the last two None where they are not known.
-        tokens, gpu_hours: of the recipe and all variants together, what they share counted once.
+            tokens with `at_most` before them, steps, gpu_hours and price, the last two None where
+            they are not known.
+        at_most, tokens, gpu_hours: of the recipe and all variants together, what they share
+            counted once.
         apart: tokens, if each were trained by itself.
     """
     found = {name: difference(plan, of) for name, of in variants.items()}
@@ -44,6 +47,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             {
                 "name": name,
                 "changes": list(_changes(plan, variants[name], of)),
+                "at_most": at_most(*_trained_kinds(of, variants[name])),
                 "tokens": of.tokens,
                 "steps": of.steps,
                 "gpu_hours": of.gpu_hours,
@@ -51,10 +55,17 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             }
             for name, of in found.items()
         ],
+        "at_most": at_most(*(job.objective.name for job in jobs.values())),
         "tokens": sum(job.tokens for job in jobs.values()),
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in of.trained()),
     }
+
+
+def _trained_kinds(of: Difference, variant: Plan) -> list[str]:
+    """The kinds of stages that are trained for a variant."""
+    made = {job.job for job in of.jobs if job.what in ("again", "new")}
+    return [job.objective.name for job in variant.trained() if job.id in made]
 
 
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

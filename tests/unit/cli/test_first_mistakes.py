@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from specs import HEAD, stage
+from specs import HEAD, POST_TRAINING, analysed, stage
 
 from etude.cli.common import analyse_file
 from etude.cli.main import main
@@ -222,3 +222,91 @@ def test_weights_that_are_not_safetensors_say_how_they_become_some(tmp_path: Pat
 )
 def test_statements_that_are_written_otherwise(statement: str, help: str, tmp_path: Path) -> None:
     assert only(checked(tmp_path, HEAD + stage(body=statement))).help == help
+
+
+@pytest.mark.parametrize(
+    ("ranks", "parallel", "batch", "message", "help"),
+    [
+        (
+            3,
+            None,
+            "8 seqs",
+            "a batch of 8 sequences does not divide among 3 data-parallel ranks",
+            "the nearest are 6 sequences (96 tokens) and 9 sequences (144 tokens); "
+            "or run it on 1, 2 or 4 ranks",
+        ),
+        (  # a ramp takes strides that divide among any ranks: its ends count
+            6,
+            None,
+            "8 seqs -> 32 seqs for 50 steps then 32 seqs",
+            "a batch of 8 sequences does not divide among 6 data-parallel ranks",
+            "the nearest are 6 sequences (96 tokens) and 12 sequences (192 tokens); "
+            "or run it on 1, 2, 4 or 8 ranks",
+        ),
+        (
+            3,
+            "{ micro_batch 4 }",
+            "8 seqs",
+            "a batch of 8 sequences does not divide among 3 data-parallel ranks × micro-batches "
+            "of 4",
+            "the nearest is 12 sequences (192 tokens); or run it on 1 or 2 ranks; "
+            "or change `micro_batch 4`",
+        ),
+        (
+            2,
+            "{ micro_batch 16 }",
+            "40 seqs",
+            "a batch of 40 sequences, 20 on each of 2 data-parallel ranks, does not divide into "
+            "micro-batches of 16",
+            "the nearest are 32 sequences (512 tokens) and 64 sequences (1,024 tokens); "
+            "or change `micro_batch 16`",
+        ),
+        (
+            None,
+            "{ micro_batch 16 }",
+            "8 seqs",
+            "a batch of 8 sequences does not divide into micro-batches of 16",
+            "the nearest is 16 sequences (256 tokens); or change `micro_batch 16`",
+        ),
+        (
+            6,
+            "{ tensor 2 }",
+            "8 seqs",
+            "a batch of 8 sequences does not divide among 3 data-parallel ranks",
+            "the nearest are 6 sequences (96 tokens) and 9 sequences (144 tokens); "
+            "or run it on 2, 4 or 8 ranks",
+        ),
+    ],
+)
+def test_a_batch_that_the_ranks_do_not_share_is_told_in_what_the_author_wrote(
+    ranks: int | None, parallel: str | None, batch: str, message: str, help: str
+) -> None:
+    text = HEAD + stage(batch=batch, parallel=parallel)
+    found = only(analysed(text, ranks=ranks).report.ordered())
+    assert (found.code, found.message, found.help) == ("E451", message, help)
+
+
+def test_a_batch_of_preferences_that_the_ranks_do_not_share_is_one_of_pairs() -> None:
+    text = POST_TRAINING.replace("batch = 4 pairs", "batch = 3 pairs", 1)
+    (found, *_) = [e for e in analysed(text, ranks=2).report.ordered() if e.code == "E451"]
+    assert found.message == "a batch of 3 pairs does not divide among 2 data-parallel ranks"
+    assert found.help == "the nearest are 2 pairs and 4 pairs; or run it on 1 or 3 ranks"
+
+
+def test_tokens_of_preferences_are_a_bound_wherever_they_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = tmp_path / "spec.etude", tmp_path / "other.etude"
+    path.write_text(POST_TRAINING)
+    other.write_text(POST_TRAINING.replace("lr = 1e-5", "lr = 2e-5"))
+    assert main(["plan", str(path), "--why", "align.1.dpo.tokens"]) == 0
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "          10 steps × 4 pairs × ≤ 16 tokens = ≤ 640 tokens",
+        "align.1.dpo: 10 steps, ≤ 640 tokens",
+    ]
+    assert main(["plan", str(path), "--why", "first.tokens"]) == 0
+    assert "100 steps × 4 sequences × 16 tokens = 6,400 tokens" in capsys.readouterr().out
+    assert main(["diff", str(path), str(other)]) == 0
+    said = capsys.readouterr().out
+    assert "~ align.1.dpo: train rerun, 2 of 3 jobs kept, 10 steps, ≤ 640 tokens" in said
+    assert "≤ 1,920 tokens, 30 steps" in said.splitlines()[-1]
