@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from math import gcd
 from typing import Any
 
 from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted, plain
 from ...spec.record import replace
 from ...spec.schema import recipe as r
+from ..as_written import rows
 from ..placement import (
     CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
@@ -55,7 +57,11 @@ def cut(
         resources = meshes[frozen(degrees)]
         batches = [b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start]
         micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
-        _divisible(spec, batches, resources, micro, seq_len, report)
+        given = degrees.get("micro_batch", 1)
+        uneven = _uneven_rounds(resources, micro) or _uneven_batch(
+            spec, clock, batches, resources, given, seq_len
+        )
+        _divisible(spec, uneven, resources, seq_len, report)
         segment = Segment(
             from_step=start,
             to_step=stop,
@@ -93,16 +99,14 @@ def _cuts(
 
 def _divisible(
     spec: r.Training,
-    batches: list[int],
+    uneven: tuple[str, str] | None,
     resources: Resources,
-    micro: int,
     seq_len: int,
     report: Report,
 ) -> None:
     """Reports a batch that the ranks cannot share out, or else a length that they cannot cut."""
-    wrong = _uneven_rounds(resources, micro) or _uneven_batch(batches, resources, micro, seq_len)
-    if wrong:
-        report.add("E451", wrong[0], spec.at("batch"), help=wrong[1])
+    if uneven:
+        report.add("E451", uneven[0], spec.at("batch"), help=uneven[1])
         return
     divisor = sequence_divisor(resources)
     if seq_len % divisor:
@@ -130,19 +134,57 @@ def _uneven_rounds(resources: Resources, micro: int) -> tuple[str, str] | None:
 
 
 def _uneven_batch(
-    batches: list[int], resources: Resources, micro: int, seq_len: int
+    spec: r.Training,
+    clock: Clock,
+    batches: list[int],
+    resources: Resources,
+    micro: int,
+    seq_len: int,
 ) -> tuple[str, str] | None:
-    """What is wrong with the first batch that does not divide, and the way out."""
-    granule = data_parallel(resources) * micro
+    """What is wrong with the first batch that does not divide, and the way out.
+
+    Args:
+        batches: of the segment.
+        micro: the micro-batch that the spec asks for; 1 where it asks for none.
+    """
+    ranks = data_parallel(resources)
+    granule = ranks * micro
     uneven = next((sequences for sequences in batches if sequences % granule), None)
     if uneven is None:
         return None
+    noun = rows(spec.kind)
     low = uneven // granule * granule
-    near = [low, low + granule] if low else [granule]
-    shown = (f"{n} sequences ({plain(Fraction(n * seq_len))} tokens)" for n in near)
-    return (
-        f"a batch of {counted(uneven, 'sequences')} does not divide among "
-        f"{data_parallel(resources)} data-parallel ranks"
-        + (f" × micro-batches of {micro}" if micro > 1 else ""),
-        f"the nearest are {' and '.join(shown)}",
-    )
+    near = [_batch(n, noun, seq_len) for n in ([low, low + granule] if low else [granule])]
+    message = f"a batch of {counted(uneven, noun)} does not divide "
+    if uneven % ranks:
+        message += f"among {ranks} data-parallel ranks"
+        message += f" × micro-batches of {micro}" if micro > 1 else ""
+    else:
+        shared = f", {uneven // ranks} on each of {ranks} data-parallel ranks," if ranks > 1 else ""
+        message = f"a batch of {counted(uneven, noun)}{shared} does not divide into "
+        message += f"micro-batches of {micro}"
+    ways = [f"the nearest {'are' if len(near) > 1 else 'is'} {' and '.join(near)}"]
+    # The levels of a ramp follow the ranks; where its segments begin, a batch is as it was written.
+    begins = clock.begins["batch"]
+    written = [b.sequences for b in clock.batches if b.from_step in begins]
+    every = gcd(uneven, *written)
+    if resources.device == "cpu" and ranks > 1 and every % micro == 0:
+        ways.append(f"or run it on {_fitting(every // micro, resources)}")
+    if micro > 1:
+        ways.append(f"or change `micro_batch {micro}`")
+    return message, "; ".join(ways)
+
+
+def _batch(sequences: int, noun: str, seq_len: int) -> str:
+    """A batch for people; of pairs, whose rows have any length, without its tokens."""
+    shown = counted(sequences, noun)
+    return shown if noun == "pairs" else f"{shown} ({plain(Fraction(sequences * seq_len))} tokens)"
+
+
+def _fitting(sequences: int, resources: Resources) -> str:
+    """The numbers of ranks around those there are among which so many sequences divide."""
+    own, each = data_parallel(resources), resources.world_size // data_parallel(resources)
+    fits = [n for n in range(1, sequences + 1) if sequences % n == 0]
+    near = [n for n in fits if n < own][-3:] + [n for n in fits if n > own][:1]
+    *others, last = (f"{n * each:,}" for n in near)
+    return f"{', '.join(others)} or {last} ranks" if others else counted(int(last), "ranks")
