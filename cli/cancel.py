@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
 
 
 def _confirmed(what: str, args: Namespace) -> bool | None:
-    """Whether to go on; None where nobody can be asked, which is said."""
+    """Whether to continue; None, after a message, if nobody can be asked."""
     if args.yes:
         return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -85,9 +85,9 @@ def _launched(folder: Path, launch: "Launch", holder: "Owner | None", args: Name
 
 
 def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
-    """Asks the process of a run to save and to end, and waits for that.
+    """Asks a run's process to save and end, and waits for it.
 
-    Raises: RunError: it belongs to another host or user.
+    Raises: RunError: the process belongs to another host or user.
     """
     from ..runtime.errors import RunError
 

@@ -37,10 +37,10 @@ def run(args: Namespace) -> int:
 
 
 def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -> int:
-    """Shows what the new plan does otherwise; returns the exit code.
+    """Shows how the new plan differs; returns the exit code.
 
     Args:
-        old, new: plans, each with the store of its run folder where it comes from one.
+        old, new: plans, each with the store of its run folder if it comes from one.
     """
     from ..compiler.plan.difference import difference
 
@@ -79,7 +79,7 @@ def opened(name: str) -> "tuple[Plan, Any] | None":
 
 
 def _finished(store: Any) -> set[str]:
-    """Keys of the plans' jobs whose results a run folder has."""
+    """Keys of the plans' jobs with results in a run folder."""
     return {
         (event["detail"] or {}).get("plan", "")
         for event in store.events()
@@ -119,7 +119,7 @@ def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
 
 
 def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
-    """The jobs that differ or have other names, by stage; what belongs to no stage by itself."""
+    """The jobs that differ or were renamed, by stage; jobs without a stage separately."""
     stages: dict[str, list[JobDifference]] = {}
     for job in found.jobs:
         if not job.conditional:
@@ -132,7 +132,7 @@ def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
 
 
 def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
-    """The changed values of a stage, each once; of inherited ones the stage before tells."""
+    """The changed values of a stage, each once; inherited ones are shown at the stage before."""
     changed = {(each.name, each.new): each for job in jobs for each in job.changed}
     if all(job.what == "kept" for job in jobs):
         return list(changed.values())
@@ -152,7 +152,7 @@ def _of_stage(change: "Changed") -> bool:
 
 
 def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> list[str]:
-    """The other stages, or jobs without one, on whose account the stage is rerun."""
+    """The other stages, or jobs without one, that cause the stage to be rerun."""
     stage_of = {job.job: job.stage or job.job for job in found.jobs}
     names = [stage_of.get(each, each) for job in jobs for each in job.because]
     return [each for each in dict.fromkeys(names) if each != name]

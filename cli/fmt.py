@@ -71,7 +71,7 @@ def _one(file: str, args: Namespace) -> int:
 
 
 def _shown(file: str, form: str) -> int:
-    """Writes a spec in another form to standard output."""
+    """Prints a spec in another form."""
     from ..spec.convert_form import to_json, to_text
 
     made = _made(file, to_json if form == "json" else to_text)
@@ -83,7 +83,7 @@ def _shown(file: str, form: str) -> int:
 
 
 def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str, str] | None:
-    """The text of a file and what is made of it; None after reporting."""
+    """The text of a file and the result of `make`; None after reporting."""
     report = Report()
     try:
         text = _text(file, report)
@@ -114,7 +114,7 @@ def _laid_out(source: Source, report: Report) -> str | None:
 
 
 def _text(file: str, report: Report) -> str | None:
-    """The text as it is on the disk: with its line ends, which are laid out too."""
+    """The text exactly as on disk, with its line ends, which are formatted too."""
     if file != STANDARD_INPUT:
         return read_text(Path(file), report)
     try:
@@ -134,7 +134,7 @@ def _diff(file: str, text: str, made: str) -> Iterator[str]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all; a link stays one, and the mode as it was."""
+    """Writes a file completely or not at all; keeps links and the mode."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

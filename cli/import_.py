@@ -91,7 +91,7 @@ def run(args: Namespace) -> int:
 
 
 def _summary(found: "Imported", target: Path | None) -> None:
-    """What became of the configuration, on standard error."""
+    """Prints a summary of the conversion to standard error."""
     from ..authoring.imports import describe
 
     for fate, heading in (
@@ -113,7 +113,7 @@ def _summary(found: "Imported", target: Path | None) -> None:
 
 
 def _sizes(given: list[str]) -> dict[str, int] | None:
-    """`NAME=COUNT` as numbers; a wrong one is reported."""
+    """`NAME=COUNT` as numbers; reports an invalid one."""
     from ..authoring.questions import count
     from ..authoring.tree import ConfigError
 

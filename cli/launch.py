@@ -64,7 +64,7 @@ def run(args: Namespace) -> int:
 
 
 def _plan(args: Namespace) -> "Plan | int":
-    """The plan to run; or the exit code, where there is none and it is said why.
+    """The plan to run; or the exit code, after a message, if there is none.
 
     Raises: PlanError: the file of a plan cannot be read.
     """

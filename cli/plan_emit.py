@@ -40,6 +40,6 @@ def run(args: Namespace) -> int:
 
 
 def _run(plan: "Plan") -> str:
-    """The run folder of `etude run` here; of a variant its own."""
+    """The run folder of `etude run` here; a variant has its own."""
     home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)
     return str((home / "variants" / plan.variant if plan.variant else home).resolve())

@@ -1,4 +1,4 @@
-"""A plan as a table for people."""
+"""Prints a plan as a table."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -15,7 +15,7 @@ from .tables import Column, Row, show
 
 
 def table(plan: Plan) -> None:
-    """Stages and segments on standard output: as wide as a terminal, plain text in a pipe."""
+    """Prints stages and segments: as wide as the terminal, or plain text in a pipe."""
     say(_title(plan), rest="  ")
     trained = plan.trained()
     if trained:
@@ -43,21 +43,21 @@ def table(plan: Plan) -> None:
 
 
 def _part(part: Part) -> str:
-    """What of the plan is left out, or has to be there."""
+    """What is left out of the plan, or must exist already."""
     said = [f"{counted(len(part.left_out), 'jobs')} of the plan left out"] if part.left_out else []
     said += [f"{counted(len(part.aside), 'jobs')} must exist already"] if part.aside else []
     return "a part of the plan: " + ", ".join(said or ["all of it"])
 
 
 def _title(plan: Plan) -> str:
-    """The recipe, its source and what was changed of it."""
+    """The recipe, its source and the changes to it."""
     cite = f"  ({clean(plan.cite)})" if plan.cite else ""
     changes = "".join(f", {clean(change)}" for change in _changes(plan))
     return f"{Ink()(clean(plan.title), 'bold')}{cite}{changes}"
 
 
 def _roundings(plan: Plan) -> Iterator[str]:
-    """Where boundaries fall that lay between two steps, a line each."""
+    """Where boundaries between two steps were rounded to, one line each."""
     for job in (each for each in plan.jobs if not plan.aside(each)):
         for rounding in job.roundings if isinstance(job, TrainJob) else ():
             yield (
@@ -67,7 +67,7 @@ def _roundings(plan: Plan) -> Iterator[str]:
 
 
 def _totals(jobs: list[TrainJob]) -> str:
-    """Parameters, tokens, steps and FLOPs of all jobs that train, at least one."""
+    """Parameters, tokens, steps and FLOPs of all train jobs, at least one."""
     flops = sum(job.cost.flops for job in jobs)
     scores = sum(job.cost.attention_flops_per_token * job.tokens for job in jobs)
     return (
@@ -80,7 +80,7 @@ def _totals(jobs: list[TrainJob]) -> str:
 
 
 def _claim(claim: Claim) -> str:
-    """A claim and what was computed."""
+    """A claim and the computed value."""
     return (
         f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
         f"{amount(claim.computed)}"
@@ -91,7 +91,7 @@ def _claim(claim: Claim) -> str:
 
 
 def _lengths(jobs: list[TrainJob]) -> None:
-    """The segments of all stages: how long they are, and how fast they learn."""
+    """The segments of all stages: their lengths and learning rates."""
     numbers = (Column(name, right=True) for name in ("tokens", "steps", "length"))
     sections = [
         [
@@ -113,7 +113,7 @@ def _lengths(jobs: list[TrainJob]) -> None:
 
 
 def _settings(jobs: list[TrainJob]) -> None:
-    """What segments train on, and where; those that follow each other with the same as one row."""
+    """What segments train on, and where; consecutive segments with equal settings share a row."""
     sections = []
     for _, of_stage in groupby(jobs, key=lambda job: job.stage):
         shown = []
@@ -126,7 +126,7 @@ def _settings(jobs: list[TrainJob]) -> None:
 
 
 def _costs(plan: Plan) -> None:
-    """What the jobs that train are estimated to take, where their GPUs are known."""
+    """Estimated costs of the train jobs, if their GPUs are known."""
     rows = []
     for job in plan.trained():
         cost = job.cost
@@ -157,14 +157,14 @@ def _costs(plan: Plan) -> None:
         share = total.seconds / total.expected_seconds
         label = f"with failures, {share:.1%} training"
         last.append((label, "", "", "", "", "", _hours(total.expected_seconds / 3600), "", ""))
-    if not any(row[-1] for row in [*rows, sums]):  # nobody has said what a GPU-hour costs
+    if not any(row[-1] for row in [*rows, sums]):  # no price per GPU-hour is given
         columns, rows = columns[:-1], [row[:-1] for row in rows]
         last = [row[:-1] for row in last]
     show(columns, [[Row(row) for row in rows], [Row(row) for row in last]])
 
 
 def _phases(plan: Plan) -> None:
-    """The phases, where there are several: machines, jobs and estimated hours."""
+    """The phases, if there are several: machines, jobs and estimated hours."""
     if len(plan.phases) < 2:
         return
     rows = [
@@ -183,7 +183,7 @@ def _phases(plan: Plan) -> None:
 
 
 def _writing(plan: Plan) -> None:
-    """Of models that write on GPUs: what is on each of them, and how many sequences fit."""
+    """For models that generate on GPUs: the memory of each GPU, and how many sequences fit."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs:
         of = job.generation if isinstance(job, WritingJob) and not job.extends else None
@@ -205,7 +205,7 @@ def _ends(jobs: Sequence[str]) -> str:
 
 
 def machines(phase: Phase) -> str:
-    """What a phase needs: `256 nodes × 8 × H100 80GB`."""
+    """The machines for a phase: `256 nodes × 8 × H100 80GB`."""
     if phase.kind not in ("gang", "generate") or not (phase.devices or phase.kind == "gang"):
         return f"1 node: {phase.devices} × {phase.device}" if phase.devices else "one process"
     if phase.kind == "generate" and phase.nodes == 1:
@@ -223,7 +223,7 @@ def _money(price: float | None) -> str:
 
 
 def _changes(plan: Plan) -> list[str]:
-    """The variant, and what was changed on the command line."""
+    """The variant, and the changes on the command line."""
     variant = [f"variant {plan.variant}"] if plan.variant else []
     return variant + [f"--set {change}" for change in plan.changes]
 

@@ -1,4 +1,4 @@
-"""`etude plan SPEC --why STAGE.FIGURE`: the formula of a figure, with the numbers put in."""
+"""`etude plan SPEC --why STAGE.FIGURE`: a figure's formula, with the numbers put in."""
 
 import re
 from argparse import Namespace
@@ -49,7 +49,7 @@ def run(args: Namespace) -> int:
             did_you_mean(figure, known) or f"the figures are {', '.join(known)}",
         )
         return 1
-    # The share of a GPU is a part of its memory; who asks for parameters means the model's.
+    # A GPU's share is part of its memory; `parameters` means the model's.
     figure = "P" if figure == "parameters" else figure
     stage = trained[name]
     if number is not None and number > len(stage.segments):
@@ -81,7 +81,7 @@ def run(args: Namespace) -> int:
 
 
 def _stage(name: str, trained: Mapping[str, ScheduledStage]) -> tuple[str, int | None]:
-    """A stage, and the number of its segment where one is given: `pretrain.2`."""
+    """A stage, and the number of its segment if given: `pretrain.2`."""
     segment = SegmentId.parse(name)
     if name not in trained and segment and segment.stage in trained and segment.number:
         return segment.stage, segment.number
@@ -89,7 +89,7 @@ def _stage(name: str, trained: Mapping[str, ScheduledStage]) -> tuple[str, int |
 
 
 def _placed(stage: ScheduledStage) -> int:
-    """What became of the best placements of every length of a stage with `parallel = auto`."""
+    """Prints verdicts on the best placements for each length of a stage with `parallel = auto`."""
     device = gpu(stage.hardware.device)
     schedule = stage.spec.parallel
     if device is None or schedule is None or schedule.segments[0].end != AUTO:
@@ -178,7 +178,7 @@ def _account(
 
 
 def _explained(figure: str, values: Mapping[str, float]) -> Iterator[str]:
-    """The formula of the figure, then those of what it is made of, each once."""
+    """The formula of the figure, then the formulas of its terms, each once."""
     formulas = FORMULAS | ACCOUNT
     waiting, seen, symbols = [figure], {figure}, {}
     while waiting:
