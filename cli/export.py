@@ -1,4 +1,4 @@
-"""`etude export`: copies a stage's model from a run folder into its own folder."""
+"""`etude export`: writes a stage's model from a run folder into a new folder."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

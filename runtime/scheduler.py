@@ -57,9 +57,9 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        # torch identifies meshes by their sizes. Meshes that differ only in experts cannot follow
-        # each other in one process. vLLM makes its own groups and keeps its memory, so writing jobs
-        # on several ranks get their own processes.
+        # torch identifies meshes by their sizes. Meshes that differ only in expert parallelism
+        # cannot follow each other in one process. vLLM makes its own groups and keeps its memory,
+        # so writing jobs on several ranks get their own processes.
         self.use: int | str | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking)

@@ -101,7 +101,7 @@ def _wrong(
             f"`etude new --on {engine}` writes a template",
         )
     place = f"{path}:{_line(text, [engine, *where])}"
-    if not where:  # keys that exclude each other
+    if not where:  # a problem between keys
         return RunError(f"{place}: [{engine}]: {said}", "correct the table, and launch again")
     of = _model(table, where)
     if first["type"] in ("extra_forbidden", "literal_error") and where[-1] not in of.model_fields:

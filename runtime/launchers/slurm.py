@@ -268,7 +268,7 @@ def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite
         _require_partition(phase, batch, known, machines(request.plan, phase, site.gpus_per_node))
     accounts = _accounts()
     for account in {site.batch(phase.kind).account for phase in left} - {None}:
-        if accounts and str(account).lower() not in accounts:  # sacctmgr prints them in lower case
+        if accounts and str(account).lower() not in accounts:  # Slurm keeps them in lower case
             raise RunError(
                 f"{where}: Slurm has no account `{account}` for {getpass.getuser()}",
                 _meant(str(account), sorted(accounts)),
