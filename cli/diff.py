@@ -89,10 +89,10 @@ def _finished(store: Any) -> set[str]:
 
 
 def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
-    """Shows the difference.
+    """Prints the difference.
 
     Args:
-        kinds: of the stages of both plans.
+        kinds: stage → its kind, for both plans.
     """
     ink = Ink()
     for name, jobs in _stages(found).items():
@@ -159,10 +159,10 @@ def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> lis
 
 
 def _line(what: str, jobs: "list[JobDifference]", bound: str) -> str:
-    """What becomes of a stage.
+    """A stage's outcome in one line.
 
     Args:
-        bound: what stands before its tokens.
+        bound: the prefix of its tokens.
     """
     changed = [job for job in jobs if job.what != "kept"]
     kinds = dict.fromkeys(job.kind for job in (changed or jobs))
