@@ -32,7 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     "nodes": 1,
     "long": "refuse",
 }
-"""Attributes of blocks that are not shown, and those that are not where they are this."""
+"""Attributes of blocks that are never shown, and those not shown if they have this value."""
 
 
 def at_most(*kinds: str) -> str:
@@ -58,7 +58,7 @@ def in_full(block: r.Declaration) -> str:
 
 
 def settings(of: r.Optimizer) -> str:
-    """The settings of an optimizer; of those that are words only what is no default."""
+    """The settings of an optimizer; those that are words only if they are not the default."""
     shown = [of.kind]
     for name, attribute in r.attributes(type(of)).items():
         value = getattr(of, attribute.field)
@@ -69,7 +69,7 @@ def settings(of: r.Optimizer) -> str:
 
 
 def written(value: Any) -> str:
-    """A value of an attribute, much as a spec writes it; "—" for none."""
+    """A value of an attribute, roughly as a spec writes it; "—" for none."""
     match value:
         case None:
             return "—"
@@ -162,7 +162,7 @@ def _gate(gate: r.Gate) -> str:
 
 
 def in_bytes(number: float) -> str:
-    """A number of bytes, in the unit that suits it."""
+    """A number of bytes, in a suitable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1000:
             return f"{measured(number)} {unit}"

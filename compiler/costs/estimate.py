@@ -17,7 +17,7 @@ from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
 
 LOSS_CHUNKS = 8
-"""Parts in which torchtitan's chunked loss computes logits on GPUs."""
+"""Chunks in which torchtitan's chunked loss computes logits on GPUs."""
 MEMORY_PARTS = (
     "parameters",
     "gradients",
@@ -31,12 +31,12 @@ TIME_PARTS = ("compute", "tensor", "context", "expert", "bubble", "pipeline", "d
 
 
 class Setting(Record):
-    """What is estimated: a model in a placement on a kind of GPU.
+    """The input of an estimate: a model in a placement on a kind of GPU.
 
     Attributes:
-        micro_batch: sequences that a data-parallel rank works on at a time (torchtitan's local
-            batch); in a pipeline those that it cuts into micro-batches of one.
-        sequences: of the global batch.
+        micro_batch: sequences that a data-parallel rank processes at a time (torchtitan's local
+            batch); a pipeline cuts them into micro-batches of one.
+        sequences: in the global batch.
         precision: of the layers: "bf16", "fp32", "fp8" or "fp8 rowwise".
         eager: without torch.compile.
         pipeline_batch: sequences of a pipeline's micro-batch.
@@ -61,14 +61,14 @@ class Setting(Record):
 
 
 class Estimate(Record):
-    """What one optimizer step takes.
+    """The memory and time of one optimizer step.
 
     Attributes:
-        memory: bytes of the fullest GPU by MEMORY_PARTS.
+        memory: bytes on the fullest GPU by MEMORY_PARTS.
         memory_total: their sum.
-        time: seconds of a step by TIME_PARTS; communication is what is not hidden.
+        time: seconds of a step by TIME_PARTS; communication counts only what is not overlapped.
         seconds: their sum.
-        tokens_per_second: of a GPU.
+        tokens_per_second: per GPU.
         mfu: model FLOPs (6 N and causal attention scores, without recomputation) over peak.
         values: every symbol and result of the formulas, for `why`.
     """
@@ -86,7 +86,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     """The memory and time of a step.
 
     Args:
-        fitted: other constants than FITTED.
+        fitted: constants to use instead of FITTED.
     """
     base = _symbols(setting)
     base.update(fitted or FITTED)
@@ -95,7 +95,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
         found = evaluate(base | ends, _memory_code())
         if found["memory"] > memory:
             memory, values = found["memory"], found
-    # A step takes as long as the stage with most layers.
+    # A step takes as long as the stage with the most layers.
     most = max(_pipeline_stages(setting), key=lambda ends: ends["L_d"] + ends["L_e"])
     timed = evaluate(values | most, _memory_code() | _time_code())
     r = setting.resources
@@ -125,9 +125,9 @@ def _symbols(setting: Setting) -> dict[str, float]:
     near = setting.gpus_per_node
 
     def link(inner: int, size: int) -> float:
-        """The bandwidth of a ring over `size` ranks, `inner` ranks apart from each other.
+        """The bandwidth of a ring over `size` ranks that are `inner` ranks apart.
 
-        Between two nodes it goes over the network cards of all its ranks in a node.
+        Between nodes, a ring uses the network cards of all its ranks in a node.
         """
         if inner * size <= near:
             return gpu.link
@@ -167,19 +167,19 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
         "power": gpu.watts / full,
         "hbm": gpu.bandwidth,
-        # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
+        # The order of the mesh from outermost: pipeline, replicate, shard, context, tensor.
         "bw_t": link(1, r.tensor),
         "bw_c": link(r.tensor, r.context),
         "bw_s": link(r.tensor, shard),
         "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
-        # Of the same GPUs as shard, context and tensor, next to each other.
+        # On the same GPUs as shard, context and tensor, which are next to each other.
         "bw_e": link(1, r.expert),
     }
 
 
 def shape_symbols(model: ModelShape) -> dict[str, float]:
-    """The symbols that the model alone decides."""
+    """The symbols that depend on the model alone."""
     queries, keys, values = widths(model)
     latent, experts = model.latent, model.experts
     return {
@@ -206,7 +206,7 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
 
 
 def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
-    """The first, a middle and the last stage; embedding and output count as a layer each."""
+    """The first, a middle and the last stage; embedding and output count as one layer each."""
     model, pipeline = setting.model, setting.resources.pipeline
     table = model.vocab * model.dim
     output = 0 if model.tied and pipeline == 1 else table
@@ -219,10 +219,11 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
         each = setting.resources.interleave
 
         def alive(rank: int) -> float:
-            """Micro-batches in flight: those that are before their backward pass.
+            """Micro-batches in flight: those that have not had their backward pass.
 
-            An interleaved rank runs forward through all of its stages but the last with a round
-            of micro-batches, and through that one as often as it takes to the end and back.
+            An interleaved rank runs a round of micro-batches forward through all of its stages but
+            the last, and through the last as often as a micro-batch needs to reach the end and
+            return.
             """
             if each == 1:
                 return min(pipeline - rank, local)
@@ -263,10 +264,10 @@ def _time_code() -> dict[str, CodeType]:
 
 
 def evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
-    """The symbols, and the results of the formulas in their order."""
+    """The symbols, and the results of the formulas in order."""
     values: dict[str, Any] = {**symbols, "max": max, "min": min, "__builtins__": {}}
     for name, formula in code.items():
-        values[name] = eval(formula, values)  # our own formulas, never what a user writes
+        values[name] = eval(formula, values)  # our own formulas, never a user's text
     del values["max"], values["min"], values["__builtins__"]
     return values
 

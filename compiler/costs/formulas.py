@@ -1,7 +1,7 @@
 """The formulas of the cost model: each is a text that is evaluated exactly as shown.
 
-They are evaluated in order over symbols and the results of those before. Bytes, seconds and FLOPs
-throughout; of one GPU and one optimizer step unless said otherwise.
+They are evaluated in order over symbols and earlier results. Units are bytes, seconds and FLOPs,
+per GPU and optimizer step unless stated otherwise.
 """
 
 from types import CodeType
@@ -70,14 +70,14 @@ SYMBOLS = {
     "bw_p": "bandwidth between pipeline stages",
     "bw_e": "bandwidth between expert-parallel GPUs",
 }
-"""What the formulas take, in words."""
+"""The inputs of the formulas, in words."""
 
 
 class Formula(Record):
     """A formula.
 
     Attributes:
-        text: what is computed, in Python's notation.
+        text: the expression, in Python's notation.
         what: what it is, with its source.
         unit: "bytes", "s", "FLOPs", …
     """
@@ -306,7 +306,7 @@ TIME: dict[str, Formula] = {
         "s",
     ),
 }
-"""The same for time."""
+"""The same for the time."""
 
 ACCOUNT: dict[str, Formula] = {
     "P": _of(
@@ -326,7 +326,7 @@ ACCOUNT: dict[str, Formula] = {
     "energy": _of("gpu_hours * watts / 1000", "GPUs at their power limit", "kWh"),
     "price": _of("gpu_hours * gpu_hour", "at the cluster's price of a GPU-hour"),
 }
-"""What a stage takes as a whole."""
+"""The totals of a stage."""
 TOTALS = {
     "dense": "layers without experts",
     "mixed": "layers with experts",
@@ -341,5 +341,5 @@ TOTALS = {
 
 
 def compiled(formulas: dict[str, Formula]) -> dict[str, CodeType]:
-    """The formulas as code."""
+    """The formulas, compiled."""
     return {name: compile(of.text, f"<{name}>", "eval") for name, of in formulas.items()}

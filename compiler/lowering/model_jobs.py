@@ -1,4 +1,4 @@
-"""The exports that stages need of trained models, and the other inputs of measures."""
+"""The exports of trained models that stages need, and the other inputs of measures."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,10 +27,10 @@ HeldOut = LossMeasure | AccuracyMeasure
 
 
 class Measured(NamedTuple):
-    """A model that is measured.
+    """A model to measure.
 
     Attributes:
-        name: what its export is called.
+        name: of its export.
         stage: of the export.
         model: key of the job that makes it.
         form: in which it was trained.
@@ -44,14 +44,14 @@ class Measured(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a job that measures takes: its inputs, and the GPUs on which models write for it."""
+    """The inputs of a job that measures, and the GPUs on which its models generate."""
 
     inputs: dict[str, str]
     content: dict[str, Any]
 
 
 class Models:
-    """Adds the exports of models and the jobs that measure them, and keeps the exports."""
+    """Adds the exports of models and the jobs that measure them, and remembers the exports."""
 
     def __init__(self, program: Scheduled, jobs: Jobs) -> None:
         self.program = program
@@ -66,7 +66,7 @@ class Models:
     def export(
         self, name: str, stage: str, model: str | None = None, extends: Attempt | None = None
     ) -> str:
-        """The key of the export of a model, by default of a stage's result."""
+        """The key of the export of a model; by default, of a stage's result."""
         model = model or self.jobs.result[stage]
         dtype = self._dtype(stage)
         if (model, dtype) not in self.exports:
@@ -93,8 +93,8 @@ class Models:
         return self.exports[model, dtype]
 
     def _dtype(self, stage: str) -> str | None:
-        """What the weights of a stage's export are rounded to: what its `export` says, or else
-        the precision that they were trained in. Published weights keep theirs."""
+        """The type to which the weights of a stage's export are rounded: that of its `export`, or
+        else the precision of training. Published weights keep theirs."""
         spec, trained = self.program.stages[stage].spec, self.program.trained(stage)
         said = getattr(spec, "export", None)
         if said in ("bf16", "fp32"):
@@ -103,12 +103,12 @@ class Models:
         return "bf16" if trains and trained.precision == "bf16" else None
 
     def _context(self, model: str, shape: Architecture) -> int:
-        """The context that the result of a job knows: positions that are stretched are told apart
-        over their original length at least."""
+        """The context of a job's result; scaled positions can be told apart at least over their
+        original length."""
         return max(self.jobs.contexts[model], shape.rope_original)
 
     def result(self, stage: str) -> Measured:
-        """The result of a stage, to be measured."""
+        """The result of a stage, as a model to measure."""
         trained = self.program.trained(stage)
         return Measured(stage, stage, self.jobs.result[stage], trained, trained.last)
 
@@ -122,7 +122,7 @@ class Models:
         judge: str | None = None,
         dialog: dict[str, Any] | None = None,
     ) -> str:
-        """Adds the job of an evaluation; returns its key. Arguments as those of `measured`."""
+        """Adds the job of an evaluation; returns its key. Takes the arguments of `measured`."""
         found = self.measured([of], measures, id=id, stage=stage, judge=judge, dialog=dialog)
         content = {"measures": measures, **found.content}
         return self.jobs.add(EvaluateJob, content, found.inputs, id=id, stage=stage)
@@ -138,7 +138,7 @@ class Models:
         dialog: dict[str, Any] | None = None,
         extends: Attempt | None = None,
     ) -> Taken:
-        """What a job takes that measures one model, or several ones of one shape.
+        """The inputs of a job that measures one model, or several of the same shape.
 
         Args:
             of: the models.
@@ -176,7 +176,7 @@ class Models:
         stage: str,
         extends: Attempt | None,
     ) -> dict[str, str]:
-        """What a judge thinks of a model's answers: the jobs that draw and that judge."""
+        """Adds the jobs that sample answers of a model and judge them."""
         settings = {
             "dialog": measure.dialog,
             "prompts": measure.prompts,
@@ -209,7 +209,7 @@ class Models:
     ) -> str:
         """Adds the job in which the ranks that trained a model measure it on held-out data."""
         lengths = [each.seq_len for each in measures if isinstance(each, LossMeasure)]
-        # Positions are turned as in training, whatever length is measured.
+        # Positions are rotated as in training, whatever length is measured.
         content = {"measures": measures, **self._walk(of, max([of.form.seq_len, *lengths]))}
         trained = of.trained
         inputs = {"model": of.model}
@@ -240,11 +240,11 @@ class Models:
         settings: dict[str, Any],
         extends: Attempt | None = None,
     ) -> str:
-        """Adds the job that draws answers of a model; returns its key.
+        """Adds the job that samples answers of a model; returns its key.
 
         Args:
-            judge: the stage whose model reads the answers, if one does.
-            settings: the fields of the job that say what is drawn.
+            judge: the stage whose model reads the answers, if any.
+            settings: the fields of the job that say what is sampled.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
@@ -263,7 +263,7 @@ class Models:
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 
     def _judge(self, stage: str) -> tuple[Measured, int]:
-        """A reward model, and the tokens that it can read."""
+        """A reward model, and its context in tokens."""
         of = self.result(stage)
         job = self.jobs.by_key[of.model]
         shape = job.model if isinstance(job, TrainJob) else self.shape(of.trained)
@@ -283,7 +283,7 @@ class Models:
         return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
 
     def _walk(self, of: Measured, longest: int) -> dict[str, Any]:
-        """What a job has that reads with a model on the ranks that trained it.
+        """The fields of a job that runs a model on the ranks that trained it.
 
         Args:
             longest: tokens of the longest row.
