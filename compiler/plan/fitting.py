@@ -1,4 +1,4 @@
-"""Jobs whose models cannot write where the plan would have them do it, and what would do."""
+"""Jobs whose models cannot generate where the plan puts them, and machines that would do."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from .measures import SuiteMeasure
 from .plan import Plan, WritingJob
 
 USUAL_NODE = 8
-"""GPUs of a node of other GPUs."""
+"""GPUs per node when suggesting other GPUs."""
 MORE_NODES = 1024
-"""So many are looked at for a model that does not fit."""
+"""The most nodes tried for a model that does not fit."""
 
 
 class Misfit(NamedTuple):
-    """A job that cannot be done.
+    """A job that cannot run.
 
     Attributes:
         code: of the finding.
-        attribute: of the job's stage, that it is about.
+        attribute: the attribute of the job's stage that it is about.
     """
 
     job: WritingJob
@@ -32,7 +32,7 @@ class Misfit(NamedTuple):
 
 
 def misfits(plan: Plan) -> Iterator[Misfit]:
-    """The jobs of a plan that cannot be done, each once a stage and reason."""
+    """The jobs of a plan that cannot run, once per stage and reason."""
     jobs = {job.key: job for job in plan.jobs}
     told = set()
     for job in plan.jobs:
@@ -77,7 +77,7 @@ def _named(model: Architecture) -> str:
 
 
 def _sizes(of: Generation) -> str:
-    """What does not fit, in GB of a GPU."""
+    """The sizes that do not fit, in GB per GPU."""
     weights, work, cache = (of.memory[part] / 1e9 for part in ("weights", "work", "sequence"))
     gpus = f"{of.tensor} GPUs" if of.pipeline == 1 else f"{of.pipeline} nodes × {of.tensor} GPUs"
     return (
@@ -90,10 +90,10 @@ def _sizes(of: Generation) -> str:
 def _what_fits(
     model: Architecture, device: str, of: Generation | None, nodes: int | None = None
 ) -> str:
-    """Machines on which it fits: more nodes of these, or nodes of other GPUs.
+    """Machines on which it fits: more of the same nodes, or nodes with other GPUs.
 
     Args:
-        nodes: how many there may be; None: as many as it takes, of these GPUs.
+        nodes: the most nodes; None: as many of the same GPUs as needed.
     """
     assert of
     known = gpu(device)

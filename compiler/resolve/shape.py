@@ -12,7 +12,7 @@ from ..values import ModelShape
 from .scope import Scope
 
 _LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
-"""Llama 3.1's way of stretching positions (config.json of the published weights)."""
+"""Llama 3.1's position scaling (config.json of the published weights)."""
 NUMBERS = (
     "layers",
     "dim",
@@ -32,7 +32,7 @@ _EXPERTS = ("count", "active", "ffn")
 
 
 def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelShape | None:
-    """The architecture of a model that a stage starts with, complete, or None after reporting."""
+    """The complete architecture of a stage's starting model; None, with a report, if wrong."""
     if model.family not in FAMILIES:
         scope.report.add(
             "E414",
@@ -85,7 +85,7 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
 
 
 def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> ModelShape | None:
-    """The architecture with its rotary positions stretched; None after reporting."""
+    """The architecture with scaled rotary positions; None, with a report, if wrong."""
     if scaling is None:
         return model
     allowed = FAMILIES[model.family].scalings
@@ -208,7 +208,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
 
 
 def _dividing(whole: int, part: int, name: str = "heads") -> str:
-    """What to write instead of a number that does not divide: the nearest that does."""
+    """What to write instead of a number that does not divide: the nearest one that does."""
     nearest = min(
         (n for n in range(1, min(whole, 2 * part) + 1) if whole % n == 0),
         key=lambda n: (abs(n - part), n),
@@ -219,7 +219,7 @@ def _dividing(whole: int, part: int, name: str = "heads") -> str:
 def _latent(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The latents of a model, {} where it has none; None after reporting."""
+    """The latents of a model, {} if it has none; None, with a report, if wrong."""
     if not family.latent:
         if model.latent:
             scope.report.add(
@@ -239,7 +239,7 @@ def _latent(
 def _experts(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The experts of a model, {} where it has none; None after reporting."""
+    """The experts of a model, {} if it has none; None, with a report, if wrong."""
     if not family.experts:
         if model.experts:
             other = next(n for n, f in FAMILIES.items() if f.experts and not f.latent)
@@ -266,7 +266,7 @@ def _experts(
 
 
 def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Attribute, message and help of what does not fit together in the experts of a model."""
+    """Attribute, message and help for a contradiction in the experts of a model."""
     if found["active"] > found["count"]:
         return "active", f"{found['active']} of {found['count']} experts cannot be active", ""
     if found["groups"] is not None or found["groups_used"] is not None:
@@ -315,8 +315,8 @@ def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None
 
 
 def _other_family(name: str) -> str:
-    """What to say of a family by its name in transformers; "" where nothing is known of it."""
-    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only where something is wrong
+    """What to say about a family by its name in transformers; "" if unknown."""
+    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only needed after errors
 
     if name in KINDS:
         return f"write `family = {KINDS[name]}`, which computes the same, with this model's shape"

@@ -25,7 +25,7 @@ from .course import at
 
 Degrees = dict[str, int]
 Meshes = dict[tuple[tuple[str, int], ...], Resources]
-"""Frozen degrees of parallelism → the mesh that they make."""
+"""Frozen degrees of parallelism → their mesh."""
 
 
 def frozen(degrees: Degrees) -> tuple[tuple[str, int], ...]:
@@ -42,11 +42,11 @@ def cut(
     checkpoints: list[int],
     report: Report,
 ) -> list[Segment]:
-    """Cuts a stage into segments; batches and lengths that do not fit their mesh are reported.
+    """Splits a stage into segments; reports batches and lengths that do not fit their mesh.
 
     Args:
-        thetas, places: steps, and the RoPE base and the degrees that hold from there.
-        checkpoints: steps where a segment has to end.
+        thetas, places: steps, and the RoPE base and the degrees in force from there.
+        checkpoints: steps at which a segment has to end.
     """
     found: list[Segment] = []
     lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
@@ -86,10 +86,10 @@ def _cuts(
     meshes: Meshes,
     checkpoints: list[int],
 ) -> list[int]:
-    """Steps where segments may begin, and the stage's end."""
+    """Steps at which segments may begin, and the stage's end."""
     lengths = [start for start, _, _ in clock.lengths]
     changes = {*lengths, *(step for knob in (thetas, places) for step, _ in knob)}
-    # A pipeline fills and drains once a step only if it takes the whole batch at a time.
+    # A pipeline fills and drains once per step only if it takes the whole batch at a time.
     changes |= {
         step for step in clock.begins["batch"] if meshes[frozen(at(places, step))].pipeline > 1
     }
@@ -104,7 +104,7 @@ def _divisible(
     seq_len: int,
     report: Report,
 ) -> None:
-    """Reports a batch that the ranks cannot share out, or else a length that they cannot cut."""
+    """Reports a batch that the ranks cannot divide, or else a length that they cannot split."""
     if uneven:
         report.add("E451", uneven[0], spec.at("batch"), help=uneven[1])
         return

@@ -1,4 +1,4 @@
-"""Scores: the cross-entropy of every document of some data sets, by which filters choose."""
+"""Scores: the cross-entropy of every document of some data sets, used by filters."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ class ScoreStage(StageOfOne):
 
 
 def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     source = source_of(spec, scope, "has no model to score with")
     for name in spec.data:
         scope.data(name, "documents", spec.at("data"))
@@ -32,7 +32,7 @@ def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
 
 
 def lower(stage: ScoreStage, to: "Lowering") -> None:
-    """Adds the jobs of the stage, one a data set."""
+    """Adds the jobs of the stage, one per data set."""
     from ..plan.plan import ScoreJob
     from ..torchtitan.configuration import torchtitan
 
