@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import problem, seen
+from .common import problem, run_folder_of, seen
 
 if TYPE_CHECKING:
     from ..runtime.launchers.record import Launch
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         if not folder.is_dir() or ("://" in args.folder and not Store(folder).exists()):
             raise RunError(
                 f"{args.folder} is not a run folder",
-                "name a folder made by `etude run`: runs/NAME",
+                run_folder_of(folder),
             )
         launch = load(folder)
         holder = owner(home_of(folder))

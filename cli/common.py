@@ -138,13 +138,28 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
         if others:
             problem(f"only variants were run in {name}", f"name one of them: {', '.join(others)}")
         else:
-            problem(f"{name} is not a run folder", "name a folder made by `etude run`: runs/NAME")
+            problem(f"{name} is not a run folder", run_folder_of(folder))
         return None
     try:
         return read_plan(folder / "plan.json"), Store(folder)
     except (PlanError, RunError) as reason:
         problem(reason.message, reason.help)
         return None
+
+
+def run_folder_of(path: Path) -> str:
+    """Advice to someone who named something other than a run folder: that of the spec, if it is
+    one."""
+    if path.suffix in (".etude", ".json") and path.is_file():
+        from ..spec.load import load
+
+        recipe = load(path, Report())
+        if recipe is not None:
+            home = Path("runs") / recipe.header.name
+            if home.is_dir():
+                return f"it is a spec; its run folder here is {home}"
+            return f"it is a spec, of which there is no run here: `etude run {path}` starts one"
+    return "name a folder made by `etude run`: runs/NAME"
 
 
 def seen(name: str) -> Path:

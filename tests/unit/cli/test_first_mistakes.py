@@ -310,3 +310,103 @@ def test_tokens_of_preferences_are_a_bound_wherever_they_are_told(
     said = capsys.readouterr().out
     assert "~ align.1.dpo: train rerun, 2 of 3 jobs kept, 10 steps, ≤ 640 tokens" in said
     assert "≤ 1,920 tokens, 30 steps" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "help"),
+    [
+        ("web.jsonl", "is data, not a spec", 'name it in a spec: dataset mine {{ files = "{}" }}'),
+        (
+            "web.parquet",
+            "is data, not a spec",
+            'name it in a spec: dataset mine {{ files = "{}" }}',
+        ),
+        ("w.txt.gz", "is data, not a spec", 'name it in a spec: dataset mine {{ files = "{}" }}'),
+        (
+            "sft.yaml",
+            "is a configuration of another program, not a spec",
+            "`etude import {}` converts one of torchtitan, nanotron or axolotl",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "plan", "run", "preview", "fmt", "verify"])
+def test_a_file_of_another_kind_in_place_of_a_spec(
+    command: str,
+    name: str,
+    message: str,
+    help: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    Path(name).write_bytes(b'{"text": "\xe9"}\n{"text": "b"}\n')
+    assert main([command, name]) == 1
+    said = capsys.readouterr().err
+    assert f"error[E110]: {name} {message}\n" in said
+    assert f"= help: {help.format(name)}\n" in said
+    assert main([command, f"no{name}"]) == 1
+    assert f"error[E124]: there is no file no{name}" in capsys.readouterr().err
+
+
+def test_a_folder_in_place_of_a_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/plan.json").write_text("{}")
+    Path("recipes").mkdir()
+    Path("recipes/b.etude").write_text(HEAD)
+    for command in ("check", "plan", "run", "preview"):
+        for folder, help in (
+            ("runs/mine", "this is the folder of a run: `etude status runs/mine` shows its prog"),
+            ("recipes", "name a spec in it: recipes/b.etude"),
+            ("runs", "name a file that has a spec"),
+        ):
+            assert main([command, folder]) == 1
+            said = capsys.readouterr().err
+            assert f"error[E124]: {folder} cannot be read: is a directory" in said
+            assert f"= help: {help}" in said
+
+
+def test_a_spec_in_place_of_a_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.etude").write_text(HEAD)
+    Path("broken.etude").write_text("recipe {")
+
+    def said(command: str, file: str) -> str:
+        assert main([command, file]) == 1
+        return capsys.readouterr().err
+
+    for command in ("status", "report", "logs", "cancel"):
+        assert "is a spec, of which there is no run here: `etude run spec" in said(
+            command, "spec.etude"
+        )
+        assert "name a folder made by `etude run`" in said(command, "broken.etude")
+    Path("runs/test").mkdir(parents=True)
+    for command in ("status", "report", "logs", "cancel"):
+        assert "it is a spec; its run folder here is runs/test" in said(command, "spec.etude")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("spec.etude", "spec.etude is a spec already"),
+        ("web.jsonl", "web.jsonl is data, not a configuration"),
+    ],
+)
+def test_what_is_no_configuration_is_not_imported(
+    name: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(HEAD)
+    assert main(["import", name]) == 1
+    assert f"error: {message}\n" in capsys.readouterr().err
