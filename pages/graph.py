@@ -9,7 +9,7 @@ from ..spec.schema.recipe import STAGES
 
 
 def graph(plan: Plan) -> dict[str, Any]:
-    """Nodes (stages, and pauses for awaited files) and edges, in the order that they run.
+    """Nodes (stages, and pauses for awaited files) and edges, in running order.
 
     Returns:
         nodes: id, kind, lines of text, tokens, `at_most` before them, and the
@@ -21,7 +21,7 @@ def graph(plan: Plan) -> dict[str, Any]:
     edges: dict[tuple[str, str], list[str]] = {}
 
     def providers(job: AnyJob, role: str) -> list[tuple[str, str]]:
-        """Stages and pauses that a job stands for, looking through what only prepares."""
+        """The stages and pauses behind a job, skipping jobs that only prepare."""
         if isinstance(job, DatasetJob) and job.awaited:
             pause = f"pause {job.name}"
             if pause not in nodes:
