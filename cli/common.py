@@ -207,6 +207,13 @@ def findings(reports: list[Report]) -> str:
     return as_json(reports)
 
 
+def remark(text: str) -> None:
+    """Tells someone at a terminal that all went well, on standard error; a script is told by the
+    exit code alone."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 def problem(message: str, help: str = "") -> None:
     """Prints one message to standard error, formatted as a finding without a place."""
     from ..spec.findings.paragraphs import wrapped

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..spec.findings.diagnostics import Report
 from ..spec.load import in_json, is_misnamed, read_text
+from ..spec.quantity import counted
 from ..spec.source import Source
 from ..spec.text.format import FormatError, format_text
-from .common import problem, show
+from .common import problem, remark, show
 from .screen import colors
 
 STANDARD_INPUT = "-"
@@ -42,6 +43,8 @@ def run(args: Namespace) -> int:
         return _shown(args.files[0], args.to)
     codes = [_one(file, args) for file in args.files]
     sys.stdout.flush()
+    if args.check and not any(codes):
+        remark(f"in the canonical layout: {counted(len(codes), 'specs')}")
     return max(codes)
 
 
@@ -67,6 +70,8 @@ def _one(file: str, args: Namespace) -> int:
             problem(f"{file} cannot be written and stays unchanged: {_why(reason)}")
             return 1
         print(f"{file}: reformatted")
+    else:
+        remark(f"{file}: in the canonical layout already")
     return 0
 
 

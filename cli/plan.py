@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, part_of, problem, show
+from .common import compile_file, findings, part_of, problem, remark, show
 from .screen import say
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _written(plan: "Plan", args: Namespace) -> bool:
         except OSError as reason:
             problem(f"{args.output} cannot be written: {(reason.strerror or '').lower()}")
             return False
+        remark(f"wrote {args.output}")
     if args.html:
         from .plan_page import write
 

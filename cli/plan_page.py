@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..compiler.plan.plan import Plan
-from .common import compile_file, problem, show
+from .common import compile_file, problem, remark, show
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")
 """Options that show something other than the plan's table, which the page replaces."""
@@ -50,6 +50,7 @@ def write(plan: Plan, args: Namespace) -> int:
     except OSError as reason:
         problem(f"{args.html} cannot be written: {(reason.strerror or '').lower()}")
         return 1
+    remark(f"wrote {args.html}")
     return 0
 
 

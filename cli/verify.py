@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
     elif args.markdown:
         print("\n".join(_markdown(rows)))
     else:
-        _table(rows)
+        if rows:
+            _table(rows)
         for line in _sources(sources, listed=args.sources):
             say(line, rest="    ")
         say(_summary(rows, failed, len(files), broken), rest="  ")

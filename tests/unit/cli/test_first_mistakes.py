@@ -1,6 +1,7 @@
 """What a newcomer gets wrong in the first hour, and what is said of it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -410,3 +411,64 @@ def test_what_is_no_configuration_is_not_imported(
     Path(name).write_text(HEAD)
     assert main(["import", name]) == 1
     assert f"error: {message}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("fmt --check spec.etude", "in the canonical layout: 1 spec\n"),
+        ("fmt spec.etude", "spec.etude: in the canonical layout already\n"),
+        ("plan spec.etude -o plan.json", "wrote plan.json\n"),
+        ("plan spec.etude --html plan.html", "wrote plan.html\n"),
+        ("plan spec.etude --emit torchtitan -o made", "wrote 1 file to made\n"),
+    ],
+)
+def test_a_command_that_went_well_tells_so_at_a_terminal_and_is_silent_in_a_script(
+    command: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.etude").write_text(HEAD + stage(seq_len="64", batch="2 seqs"))
+    assert main(["fmt", "spec.etude"]) == 0
+    capsys.readouterr()
+    assert main(command.split()) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(command.split()) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", told)
+
+
+def test_a_spec_that_claims_nothing_has_no_empty_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spec.etude"
+    path.write_text(HEAD + stage())
+    assert main(["verify", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "claimed" not in said
+    assert said.endswith("0 claims in 1 spec, 0 hold\n")
+
+
+def test_manifests_show_no_base64_at_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("spec.etude").write_text(HEAD + "tokenizer t { bytes }\n" + stage())
+    Path("site.toml").write_text('[kubernetes]\nimage = "i"\nvolume = "v"\nnamespace = "n"\n')
+    launch = ["launch", "spec.etude", "--on", "kubernetes", "--site", "site.toml", "--dry-run"]
+    assert main(launch) == 0
+    whole = capsys.readouterr().out
+    assert max(map(len, whole.splitlines())) > 1000
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(launch) == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in whole.splitlines() if len(line) > 400]
+    key, _, coded = line.partition(": ")
+    short = f"{key}: {coded[:40]}… ({len(coded):,} characters, whole in a pipe)"
+    assert shown == whole.replace(line, short)
