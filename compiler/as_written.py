@@ -36,13 +36,13 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def at_most(*kinds: str) -> str:
-    """What stands before the tokens of stages of these kinds: those of preferences are at most as
-    many, since each row is as long as its pair."""
+    """The prefix for the tokens of stages of these kinds: for preferences they are an upper bound,
+    since each row is as long as its pair."""
     return "≤ " if any(r.data_kind(kind) == "preferences" for kind in kinds) else ""
 
 
 def rows(kind: str) -> str:
-    """What a stage of a kind has in its batches: pairs of preferences, else sequences."""
+    """The unit of batches in a kind of stage: pairs for preferences, else sequences."""
     return "pairs" if r.data_kind(kind) == "preferences" else "sequences"
 
 

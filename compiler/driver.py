@@ -92,7 +92,7 @@ def analyse(
             until the recipe itself can be bound. Errors in a variant do not affect `program`.
         passes: the passes to run. A miniature has no claims, and `verify` shows no advice.
         matched: finds files; an editor caches the results for a while.
-        crashed: called in the exception handler with the name of a step of etude's that failed;
+        crashed: called in the exception handler with the name of the internal step that failed;
             the other steps continue. An editor then loses one answer instead of its server. None:
             the exception is raised.
     """

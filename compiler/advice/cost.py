@@ -149,7 +149,7 @@ UNPRICED = {
 def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if stage.hardware.device == "cpu":
         return
-    of_cluster = None if stage.parent else stage.hardware.torchtitan  # said once
+    of_cluster = None if stage.parent else stage.hardware.torchtitan  # reported once
     for told in (of_cluster, stage.spec.torchtitan):
         names = [
             f"{section}.{name}"

@@ -46,7 +46,7 @@ def ending(name: str) -> str | None:
 
 
 def refused(pattern: str, *, records: bool = False) -> str:
-    """The unsupported ending that everything that a pattern matches has; "" if names do not tell.
+    """The unsupported ending shared by all matches of a pattern; "" if names do not tell.
 
     Args:
         records: whether fields are read.

@@ -13,7 +13,7 @@ from ...spec.source import Span
 _LENGTH = "steps|tokens|epochs"
 _MEASURES = "loss|needle|accuracy|judge|suites"
 _INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample", "tokenized": "sample"}
-"""Attribute → another attribute that stands in for it; for models see `of`."""
+"""Attribute → its stand-in, if not itself; for models see `of`."""
 
 
 class Key(NamedTuple):

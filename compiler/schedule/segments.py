@@ -145,7 +145,7 @@ def _uneven_batch(
 
     Args:
         batches: of the segment.
-        micro: the micro-batch that the spec asks for; 1 where it asks for none.
+        micro: the micro-batch in the spec; 1 if it sets none.
     """
     ranks = data_parallel(resources)
     granule = ranks * micro
@@ -164,7 +164,7 @@ def _uneven_batch(
         message = f"a batch of {counted(uneven, noun)}{shared} does not divide into "
         message += f"micro-batches of {micro}"
     ways = [f"the nearest {'are' if len(near) > 1 else 'is'} {' and '.join(near)}"]
-    # The levels of a ramp follow the ranks; where its segments begin, a batch is as it was written.
+    # The levels of a ramp depend on the ranks; at the start of a segment, the batch is as written.
     begins = clock.begins["batch"]
     written = [b.sequences for b in clock.batches if b.from_step in begins]
     every = gcd(uneven, *written)
