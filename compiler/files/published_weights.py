@@ -1,4 +1,4 @@
-"""Compares published weights in a folder with the models of a spec, reading only small files."""
+"""Compares published weights in a folder with the models of a spec, without loading the weights."""
 
 import json
 import os

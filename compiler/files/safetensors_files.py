@@ -11,7 +11,7 @@ from typing import Any
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 PIECE = 4096
-"""Bytes per tensor that are compared, at `PLACES` places."""
+"""Bytes compared at each of `PLACES` places in a tensor."""
 PLACES = 9
 _LONGEST_HEADER = 100_000_000
 
