@@ -6,7 +6,7 @@ from itertools import groupby
 from ..compiler.as_written import at_most, rows
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
-from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob, WritingJob
+from ..compiler.plan.plan import Cost, ForwardJob, Part, Plan, TokenizerJob, TrainJob, WritingJob
 from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import show_stages
@@ -28,6 +28,7 @@ def table(plan: Plan) -> None:
         show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
     _phases(plan)
     _writing(plan)
+    _reading(plan)
     show_stages(plan)
     if trained:
         print()
@@ -196,6 +197,25 @@ def _writing(plan: Plan) -> None:
             rows.setdefault(row, []).append(job.id)
     names = ("nodes × GPUs", "tokens", "weights", "cache", "room", "at a time")
     columns = [Column("writes"), *(Column(name, right=True) for name in names)]
+    if rows:
+        show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])
+
+
+def _reading(plan: Plan) -> None:
+    """Of models that only read on GPUs: what is on the fullest of them, and how long it takes."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for job in plan.jobs:
+        if not isinstance(job, ForwardJob) or job.extends or job.reading is None:
+            continue
+        of = job.reading
+        parts = (of.memory["parameters"] + of.memory["buffers"], of.memory["activations"])
+        sizes = [f"{size / 1e9:.1f} GB" for size in (*parts, of.least, of.gpu_memory)]
+        time = "" if of.seconds is None else f"{measured(of.seconds)} s"
+        last = time if of.fits else "does not fit"
+        row = (f"{job.resources.world_size:,}", f"{job.seq_len:,}", *sizes, last)
+        rows.setdefault(row, []).append(job.id)
+    names = ("GPUs", "tokens", "weights", "activations", "memory", "of", "time, at most")
+    columns = [Column("reads"), *(Column(name, right=True) for name in names)]
     if rows:
         show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])
 

@@ -196,6 +196,20 @@ class Generation(Value):
     seconds: float | None  # estimated minimum; None: the amount of generation is unknown
 
 
+class Reading(Value):
+    """The memory and time of a forward pass over data, without training (see docs/cost.md)."""
+
+    memory: dict[str, int]  # bytes of the fullest GPU, by what they hold
+    gpu_memory: int  # bytes per GPU
+    fits: bool
+    seconds: float | None  # estimated maximum; None: the amount of data is unknown
+
+    @property
+    def least(self) -> int:
+        """Bytes per GPU that the job needs at least."""
+        return sum(self.memory.values())
+
+
 class Phase(Value):
     """A stretch of consecutive jobs that need the same machines.
 
@@ -211,7 +225,7 @@ class Phase(Value):
     devices: int  # GPUs needed per node; 0: none
     jobs: list[str]  # their ids
     conditional: bool  # all of it runs only if a gate fails
-    seconds: float | None  # estimated, for the jobs that train in any case; None: unknown
+    seconds: float | None  # estimated, for the jobs that run in any case; None: unknown
 
     @property
     def world_size(self) -> int:

@@ -42,6 +42,8 @@ class Setting(Record):
         pipeline_batch: sequences of a pipeline's micro-batch.
         plain_loss: the loss is not compiled.
         merged: context parallelism merges parts of attention, as PyTorch did in 2024.
+        reads: the model only reads, without gradients (`recompute` is then "none").
+        scores: its head gives one score, not a logit for each token.
     """
 
     model: ModelShape
@@ -53,11 +55,13 @@ class Setting(Record):
     gpus_per_node: int
     gpu: Gpu
     precision: str = "bf16"
-    chunks: int = LOSS_CHUNKS
+    chunks: float = LOSS_CHUNKS
     eager: bool = False
     pipeline_batch: int = 1
     plain_loss: bool = False
     merged: bool = False
+    reads: bool = False
+    scores: bool = False
 
 
 class Estimate(Record):
@@ -139,6 +143,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
         **shape_symbols(model),
+        **({"V": 1} if setting.scores else {}),
         "s": setting.seq_len,
         "S": shard,
         "R": r.replicate,
@@ -153,9 +158,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "m": max(local // batch, 1),
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
         "chunks": setting.chunks,
-        "save_all": setting.recompute == "none",
-        "save_some": setting.recompute == "selective",
-        "recompute": setting.recompute == "full",
+        **_kept(setting),
         "eager": setting.eager,
         "plain_loss": setting.plain_loss,
         "merged": setting.merged,
@@ -175,6 +178,16 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
         # On the same GPUs as shard, context and tensor, which are next to each other.
         "bw_e": link(1, r.expert),
+    }
+
+
+def _kept(setting: Setting) -> dict[str, float]:
+    """Whether there is a backward pass, and what is kept for it."""
+    return {
+        "backward": not setting.reads,
+        "save_all": setting.recompute == "none" and not setting.reads,
+        "save_some": setting.recompute == "selective",
+        "recompute": setting.recompute == "full",
     }
 
 
@@ -210,6 +223,8 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
     model, pipeline = setting.model, setting.resources.pipeline
     table = model.vocab * model.dim
     output = 0 if model.tied and pipeline == 1 else table
+    if setting.scores:
+        output = model.dim
     stages = pipeline * setting.resources.interleave
     if pipeline == 1:
         ends = [(model.layers, table, output, 1, 1.0)]
@@ -233,7 +248,7 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
         ends = [
             (most * each - 1, table, 0, 0, alive(0)),
             (most * each, 0, 0, 0, alive(1)),
-            (most * each - 1, 0, table, 1, alive(pipeline - 1)),
+            (most * each - 1, 0, output, 1, alive(pipeline - 1)),
         ]
     dense = dense_layers(model)
     counts = [

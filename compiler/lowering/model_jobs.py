@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...spec.record import replace
+from ..costs.generation import Draws
 from ..placement import flat
 from ..plan.measures import HELD_OUT, AccuracyMeasure, LossMeasure, RewardMeasure
 from ..plan.plan import (
@@ -20,8 +21,8 @@ from ..program import Form, Scheduled, ScheduledStage, Trained
 from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
+from .reading import answered, held_out, with_reading
 from .writing import answers, for_measures, needs
-from .writing import prompts as asked
 
 HeldOut = LossMeasure | AccuracyMeasure
 
@@ -210,7 +211,10 @@ class Models:
         """Adds the job in which the ranks that trained a model measure it on held-out data."""
         lengths = [each.seq_len for each in measures if isinstance(each, LossMeasure)]
         # Positions are rotated as in training, whatever length is measured.
-        content = {"measures": measures, **self._walk(of, max([of.form.seq_len, *lengths]))}
+        longest = max([of.form.seq_len, *lengths])
+        read = held_out(measures, longest, self.jobs.recipe.datasets)
+        content = with_reading(self._walk(of, longest), read, scores=not lengths)
+        content = {"measures": measures, **content}
         trained = of.trained
         inputs = {"model": of.model}
         for measure in measures:
@@ -253,11 +257,9 @@ class Models:
         prompts = self.jobs.records(
             name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1
         )
-        count = asked(dataset)
-        if settings["limit"] is not None:
-            count = min(settings["limit"], count or settings["limit"])
-        answer = answers((count or 0) * settings["draws"], settings["max_tokens"], model.context)
-        known = None if count is None else [answer]
+        limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
+        found = answers(dataset, limit, draws, most, model.context)
+        known = None if found is None else [found]
         content = {**settings, **needs(of.trained, model, model.context, known)}
         inputs = {"model": export, "prompts": prompts}
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
@@ -269,6 +271,14 @@ class Models:
         shape = job.model if isinstance(job, TrainJob) else self.shape(of.trained)
         return of, self._context(of.model, shape)
 
+    def _answers(self, drawn: str) -> Draws | None:
+        """What a job draws, as far as the spec says how much."""
+        job = self.jobs.by_key[drawn]
+        assert isinstance(job, DrawJob)
+        context = self.jobs.by_key[job.inputs["model"]].model.context
+        dataset = self.jobs.recipe.datasets[job.prompts]
+        return answers(dataset, job.limit, job.draws, job.max_tokens, context)
+
     def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
         """Adds the job in which the ranks of a reward model score answers; returns its key."""
         of, context = self._judge(judge)
@@ -279,7 +289,8 @@ class Models:
         }
         if of.trained.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(of.trained.tokenizer)
-        content = {"dialog": dialog, **self._walk(of, context)}
+        read = answered(self._answers(drawn), context)
+        content = {"dialog": dialog, **with_reading(self._walk(of, context), [read], scores=True)}
         return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
 
     def _walk(self, of: Measured, longest: int) -> dict[str, Any]:

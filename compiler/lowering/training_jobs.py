@@ -35,6 +35,7 @@ from ..values import BatchPiece
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
+from .reading import preferences, with_reading
 from .way import Way
 
 
@@ -271,6 +272,8 @@ class Training:
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
+        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len)
+        content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(
             ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name

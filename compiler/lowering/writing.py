@@ -38,10 +38,25 @@ def for_measures(
     return needs(stage, models[0], context, every if known else None)
 
 
-def answers(count: int, most: int, context: int) -> Draws:
-    """Answers to prompts of unknown length, which is assumed to be the longest answer's."""
+def answers(
+    dataset: r.Dataset, limit: int | None, draws: int, most: int, context: int
+) -> Draws | None:
+    """Answers to prompts of unknown length, which is assumed to be the longest answer's.
+    None: the spec does not say how many prompts there are.
+
+    Args:
+        limit: the most prompts; None: all.
+        draws: answers to each.
+        most: tokens per answer.
+        context: of the model that generates, in tokens.
+    """
+    count = prompts(dataset)
+    if limit is not None:
+        count = min(limit, count or limit)
+    if count is None:
+        return None
     answer = min(most, context - 1)
-    return Draws(count, min(answer, context - answer), answer)
+    return Draws(count * draws, min(answer, context - answer), answer)
 
 
 def prompts(dataset: r.Dataset) -> int | None:

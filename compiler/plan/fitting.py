@@ -1,14 +1,16 @@
-"""Jobs whose models cannot generate where the plan puts them, and machines that would do."""
+"""Jobs whose models do not fit where the plan puts them, and machines that would do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ...spec.quantity import counted
+from ...spec.record import replace
 from ..costs.generation import generation
-from ..costs.hardware import GPUS, gpu
+from ..costs.hardware import GPUS, Gpu, gpu
+from ..costs.reading import Reader, reading
 from ..values import Architecture, Generation
 from .measures import SuiteMeasure
-from .plan import Plan, WritingJob
+from .plan import ForwardJob, Job, Plan, WritingJob
 
 USUAL_NODE = 8
 """GPUs per node when suggesting other GPUs."""
@@ -24,7 +26,7 @@ class Misfit(NamedTuple):
         attribute: the attribute of the job's stage that it is about.
     """
 
-    job: WritingJob
+    job: WritingJob | ForwardJob
     code: str
     message: str
     help: str
@@ -36,17 +38,25 @@ def misfits(plan: Plan) -> Iterator[Misfit]:
     jobs = {job.key: job for job in plan.jobs}
     told = set()
     for job in plan.jobs:
-        if not isinstance(job, WritingJob) or plan.aside(job):
+        if plan.aside(job):
             continue
-        key = job.inputs.get("export.0", job.inputs.get("model"))
-        model = getattr(jobs.get(key or ""), "model", None)
-        for found in _of(job, model) if isinstance(model, Architecture) else ():
+        for found in _of(job, jobs):
             if (job.stage, found.code) not in told:
                 told.add((job.stage, found.code))
                 yield found
 
 
-def _of(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
+def _of(job: Job, jobs: Mapping[str, Job]) -> Iterator[Misfit]:
+    if isinstance(job, ForwardJob):
+        yield from _reads(job)
+    if isinstance(job, WritingJob):
+        key = job.inputs.get("export.0", job.inputs.get("model"))
+        model = getattr(jobs.get(key or ""), "model", None)
+        if isinstance(model, Architecture):
+            yield from _writes(job, model)
+
+
+def _writes(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
     of = job.generation
     if of is not None and not of.fits:
         assert job.resources
@@ -70,6 +80,46 @@ def _of(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
             + _what_fits(model, job.resources.device, of, nodes=1),
             "suites",
         )
+
+
+def _reads(job: ForwardJob) -> Iterator[Misfit]:
+    of = job.reading
+    if of is None or of.fits:
+        return
+    parts = {part: size / 1e9 for part, size in of.memory.items()}
+    yield Misfit(
+        job,
+        "E563",
+        f"{_named(job.model)} does not fit where {job.id} reads with it: on "
+        f"{counted(job.resources.world_size, 'GPUs')} each has {parts['parameters']:.1f} GB of "
+        f"fp32 weights, {parts['buffers']:.1f} of gathered weights, {parts['activations']:.1f} of "
+        f"activations for rows of {counted(job.seq_len, 'tokens')}, and "
+        f"{parts['logits'] + parts['margin']:.1f} of logits and margin, and room for "
+        f"{of.gpu_memory / 1e9:.1f}",
+        _way_to_read(job),
+        "cluster",
+    )
+
+
+def _way_to_read(job: ForwardJob) -> str:
+    """Machines on which a model can read: more of these GPUs, or other ones."""
+    mesh, known, found = job.resources, gpu(job.resources.device), []
+
+    def fits(device: Gpu, shards: int = 1) -> bool:
+        wider = replace(mesh, world_size=mesh.world_size * shards, shard=mesh.shard * shards)
+        at = Reader.of(job.model, job.seq_len, wider, job.torchtitan, scores=job.scores)
+        return reading(at, device, None).fits
+
+    more = (2**power for power in range(1, MORE_NODES.bit_length()))
+    shards = next((each for each in more if known and fits(known, each)), None)
+    if known and shards:
+        found.append(f"{mesh.world_size * shards:,} × {known.name}, sharded over all of them")
+    bigger = (each for each in sorted(GPUS.values(), key=lambda g: g.memory) if fits(each))
+    if other := next(bigger, None):
+        found.append(f"{mesh.world_size:,} × {other.name}")
+    if found:
+        return f"it fits on {' or '.join(found)}"
+    return "lower `micro_batch` or `seq_len`, or spread each layer over more GPUs with `tensor`"
 
 
 def _named(model: Architecture) -> str:

@@ -151,7 +151,8 @@ def _exports(job: WritingJob) -> bool:
 
 def _alone(job: Any, need: Need, kind: Kind) -> Phase:
     """The phase of one job."""
-    of = job.cost if isinstance(job, TrainJob) else getattr(job, "generation", None)
+    names = {TrainJob: "cost", WritingJob: "generation", ForwardJob: "reading"}
+    of = next((getattr(job, n) for kind, n in names.items() if isinstance(job, kind)), None)
     seconds = of.seconds if of and not job.extends else None
     return Phase(
         number=0,

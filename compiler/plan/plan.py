@@ -17,13 +17,14 @@ from ..values import (
     Generation,
     LrPiece,
     Phase,
+    Reading,
     Resources,
     Rounding,
     Saving,
     Scaled,
 )
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
-from .measures import HeldOut, Measure, Requirement
+from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
@@ -267,6 +268,14 @@ class ForwardJob(Job):
     seq_len: int
     resources: Annotated[Resources, PLACEMENT]
     torchtitan: Annotated[dict[str, Any], UNTRAINED]
+    reading: Annotated[Reading | None, DERIVED] = later(
+        None, description="null: on a CPU, or on a GPU that is not known"
+    )
+
+    @property
+    def scores(self) -> bool:
+        """Whether its model gives scores, and not losses of tokens."""
+        return False
 
 
 class ReferenceJob(ForwardJob):
@@ -290,6 +299,10 @@ class HeldOutJob(ForwardJob):
 
     kind: Literal["heldout"] = "heldout"
     measures: list[HeldOut]
+
+    @property
+    def scores(self) -> bool:
+        return isinstance(self.measures[0], AccuracyMeasure)
 
 
 class ExportJob(Job):
@@ -338,6 +351,10 @@ class JudgeJob(ForwardJob):
 
     kind: Literal["judge"] = "judge"
     dialog: dict[str, Any]
+
+    @property
+    def scores(self) -> bool:
+        return True
 
 
 class SampleJob(Job):

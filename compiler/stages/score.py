@@ -33,6 +33,7 @@ def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
 
 def lower(stage: ScoreStage, to: "Lowering") -> None:
     """Adds the jobs of the stage, one per data set."""
+    from ..lowering.reading import documents, with_reading
     from ..plan.plan import ScoreJob
     from ..torchtitan.configuration import torchtitan
 
@@ -43,13 +44,15 @@ def lower(stage: ScoreStage, to: "Lowering") -> None:
     form = replace(last, resources=mesh, micro_batch=micro_batch)
     for name in stage.spec.data:
         data = to.jobs.documents(name, trained.tokenizer, filtered=False)
+        seq_len = stage.spec.seq_len or form.seq_len
         content = {
             "model": to.models.shape(trained),
             "source": name,
-            "seq_len": stage.spec.seq_len or form.seq_len,
+            "seq_len": seq_len,
             "resources": form.resources,
             "torchtitan": torchtitan(trained, form, 1, to.jobs.seed, rates),
         }
+        content = with_reading(content, [documents(to.jobs.recipe.datasets[name], seq_len)])
         inputs = {"model": to.jobs.result[stage.of], f"data:{name}": data}
         key = to.jobs.add(ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name)
         to.jobs.scores[stage.name, name] = key
