@@ -100,11 +100,25 @@ class Scope:
             "E511",
             f"{kind} are needed here, but `{name}` has {found}",
             span,
-            f"write `kind = {kind}` in the dataset, if that is what it contains"
+            self._of_kind(kind, name)
             if not self.recipe.datasets[name].stages
             else "`drafts` are dialogs, `drafts.pairs` preferences",
         )
         return False
+
+    def _of_kind(self, kind: str, name: str) -> str:
+        """Advice to take data of a kind in place of those of a name: all that are declared."""
+        found = dict.fromkeys(
+            f"`{self.shown(each.name)}`"
+            for each in self.recipe.datasets.values()
+            if each.kind == kind and not each.stages
+        )
+        say = f"write `kind = {kind}` in the dataset `{self.shown(name)}`, if it contains {kind}"
+        if not found:
+            return say
+        *others, last = found
+        names = f"{', '.join(others)} and {last}" if others else last
+        return f"{names} ha{'ve' if others else 's'} {kind}; or {say}"
 
     def with_weights(self, name: str, span: Span | None) -> Stage | None:
         """The stage with this name, if its result is a model; reports it if not."""

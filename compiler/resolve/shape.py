@@ -1,5 +1,6 @@
 """Resolves declared models to architectures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...spec.findings.diagnostics import did_you_mean
@@ -27,6 +28,8 @@ NUMBERS = (
     "window",
 )
 """Attributes of a model that an architecture has under the same name."""
+BYTES = 258
+"""Tokens of a tokenizer of bytes: these, and the beginning and the end of a text."""
 _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
@@ -57,19 +60,17 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
     for name in NUMBERS:
         if getattr(model, name) is not None:
             shape[name] = getattr(model, name)
-    training = (
-        scope.recipe.tokenizers[tokenizer].train if tokenizer in scope.recipe.tokenizers else None
-    )
-    if training:
-        shape.setdefault("vocab", training.vocab)
-        if shape["vocab"] < training.vocab:
-            scope.report.add(
-                "E416",
-                f"the model has a vocabulary of {shape['vocab']} tokens, its tokenizer "
-                f"{training.vocab}",
-                model.at("vocab"),
-                help=f"write `vocab = {training.vocab}`",
-            )
+    reads = scope.recipe.tokenizers.get(tokenizer or "")
+    if reads and reads.train:
+        shape.setdefault("vocab", reads.train.vocab)
+    least = reads.train.vocab if reads and reads.train else BYTES if reads and reads.bytes else 0
+    if shape.get("vocab", least) < least:
+        scope.report.add(
+            "E416",
+            f"the model has a vocabulary of {shape['vocab']} tokens, its tokenizer {least}",
+            model.at("vocab"),
+            help=f"write `vocab = {least}`",
+        )
     needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
     missing = [n for n in needed if n not in shape]
     if missing:
@@ -78,10 +79,24 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
             "E417",
             f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
             model.at(),
-            help=f'give a value for each, or name a published size: size = "{example}"',
+            help=_published_vocab(model.family, family.sizes)
+            if missing == ["vocab"]
+            else f'give a value for each, or name a published size: size = "{example}"',
         )
         return None
     return _shape(scope, model, shape)
+
+
+def _published_vocab(name: str, sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Advice on a vocabulary that is not given: those of the family's published models."""
+    of: dict[int, list[str]] = {}
+    for size, shape in sizes.items():
+        of.setdefault(shape["vocab"], []).append(size)
+    shown = [f"{vocab} ({', '.join(names)})" for vocab, names in of.items()]
+    return (
+        "write `vocab = N`, at least as many as the tokenizer has tokens; published models of "
+        f"{name} have {'; '.join(shown)}"
+    )
 
 
 def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> ModelShape | None:

@@ -26,6 +26,7 @@ from ...compiler.plan.plan import (
     GateJob,
     Plan,
     TokenizerJob,
+    TrainJob,
     WeightsJob,
 )
 from ...compiler.values import Resources
@@ -150,6 +151,30 @@ class _Preflight:
         else:
             self._records(job)
 
+    def train(self, job: TrainJob) -> None:
+        """Checks that the model has a row for every token of its texts, as far as the tokenizer is
+        known now: else a step on the GPUs would be the first to tell."""
+        for key in job.inputs.values():
+            data = self.jobs.get(key)
+            if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:
+                continue
+            named = self.jobs[data.inputs["tokenizer"]]
+            made = self._tokenizer(named.key) or _from_cache(named)
+            if made is None:
+                continue
+            ids = made.get_vocab(with_added_tokens=False).values()
+            ends = tokenizer.special(made)
+            # Others that were added may never occur: published models lack rows for some.
+            needed = max(*ids, ends.eos, ends.bos or 0) + 1
+            if job.model.vocab < needed:
+                size = max(made.get_vocab(with_added_tokens=True).values()) + 1
+                raise DataError(
+                    f"the model has a vocabulary of {job.model.vocab:,} tokens, its tokenizer "
+                    f"{size:,}",
+                    f"write `vocab = {size}` or more in the model; weights that exist need the "
+                    "tokenizer that they were trained with",
+                )
+
     def weights(self, job: WeightsJob) -> None:
         if in_store(job.source.get("folder", "")):
             weight_files.fingerprint(job.source, self.root)
@@ -247,6 +272,7 @@ class _Preflight:
 LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     TokenizerJob: _Preflight.tokenizers,
     DatasetJob: _Preflight.dataset,
+    TrainJob: _Preflight.train,
     WeightsJob: _Preflight.weights,
     DrawJob: _Preflight.draw,
     EvaluateJob: _Preflight.measures,
@@ -254,6 +280,17 @@ LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     BestJob: _Preflight.measures,
 }
 """What is checked for each kind of job."""
+
+
+def _from_cache(job: Any) -> Tokenizer | None:
+    """A tokenizer of the Hub, if it is on this machine already."""
+    if not isinstance(job, TokenizerJob) or job.tokenizer["kind"] != "hub":
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    repo = job.tokenizer["repo"]
+    found = try_to_load_from_cache(repo, "tokenizer.json")
+    return tokenizer.load(Path(found)) if isinstance(found, str) else None
 
 
 def _require_package(module: str, what: str, extra: str) -> None:
